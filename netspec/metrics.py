@@ -1,0 +1,106 @@
+"""The measures of semantic segmentation of the FCN papers, from one confusion histogram."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import Error
+
+MEASURES: Mapping[str, str] = {
+    "pixel_accuracy": "pixel acc.",
+    "mean_accuracy": "mean acc.",
+    "mean_iu": "mean IU",
+    "fw_iu": "f.w. IU",
+}
+"""The four measures: attribute of `Scores` -> column title of the papers' tables."""
+
+
+def confusion(
+    truth: np.ndarray, prediction: np.ndarray, classes: int, ignore: int | None = 255
+) -> np.ndarray:
+    """Pixels of each true class (rows) predicted as each class (columns): int64, (classes, classes).
+
+    truth, prediction: whole numbers in any dtype, of the same shape. A pixel whose truth is `ignore`, or
+    outside 0..classes-1, is not counted. Raises Error if the shapes differ, or if a counted pixel is
+    predicted as something outside 0..classes-1: leaving it out would flatter the prediction.
+    """
+    truth, prediction = np.asarray(truth), np.asarray(prediction)
+    if truth.shape != prediction.shape:
+        raise Error(f"truth is {_size(truth)} and prediction {_size(prediction)}; they must be the same size")
+    counted = (truth >= 0) & (truth < classes)
+    if ignore is not None and 0 <= ignore < classes:
+        counted &= truth != ignore
+    rows, columns = truth[counted].astype(np.intp), prediction[counted].astype(np.intp)
+    if columns.size and (columns.min() < 0 or columns.max() >= classes):
+        wrong = columns.min() if columns.min() < 0 else columns.max()
+        raise Error(f"a pixel is predicted as class {wrong}; classes are 0 to {classes - 1}")
+    rows *= classes
+    rows += columns
+    return np.bincount(rows, minlength=classes**2).reshape(classes, classes).astype(np.int64, copy=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """The measures of one histogram, as fractions of 1; NaN where nothing is there to measure.
+
+    With n_ij pixels of class i predicted as j, and t_i = sum_j n_ij (Long, Shelhamer, Darrell, CVPR 2015, 5):
+    class_accuracy n_ii / t_i; class_iu n_ii / (t_i + sum_j n_ji - n_ii), both float64 (classes,).
+    A class that is in neither truth nor prediction (`absent`) has no IU and does not count in the mean; one
+    that is only predicted has IU 0, and no accuracy. Histograms of parts of a data set are merged by adding.
+    """
+
+    pixel_accuracy: float
+    mean_accuracy: float
+    mean_iu: float
+    fw_iu: float
+    class_accuracy: np.ndarray
+    class_iu: np.ndarray
+    absent: list[int]
+
+    @classmethod
+    def from_histogram(cls, histogram: np.ndarray) -> "Scores":
+        """Of a (classes, classes) histogram, rows truth. Raises Error if it is not square."""
+        histogram = np.asarray(histogram)
+        if histogram.ndim != 2 or histogram.shape[0] != histogram.shape[1]:
+            raise Error(f"a confusion histogram is square, this one is {_size(histogram)}")
+        right = np.diag(histogram).astype(np.float64)
+        truth = histogram.sum(1).astype(np.float64)
+        union = truth + histogram.sum(0) - right
+        accuracy, iu = _ratio(right, truth), _ratio(right, union)
+        total = truth.sum()
+        return cls(
+            pixel_accuracy=float(right.sum() / total) if total else float("nan"),
+            mean_accuracy=_mean(accuracy),
+            mean_iu=_mean(iu),
+            fw_iu=float((truth * np.nan_to_num(iu)).sum() / total) if total else float("nan"),
+            class_accuracy=accuracy,
+            class_iu=iu,
+            absent=[int(i) for i in np.flatnonzero(union == 0)],
+        )
+
+    def as_dict(self) -> dict[str, float | list[float | None] | list[int] | None]:
+        """Plain numbers for JSON, which has no NaN: None there."""
+        return {
+            **{name: _plain(getattr(self, name)) for name in MEASURES},
+            "class_accuracy": [_plain(x) for x in self.class_accuracy],
+            "class_iu": [_plain(x) for x in self.class_iu],
+            "absent": self.absent,
+        }
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+
+
+def _mean(values: np.ndarray) -> float:
+    there = values[~np.isnan(values)]
+    return float(there.mean()) if there.size else float("nan")
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _size(array: np.ndarray) -> str:
+    return " x ".join(map(str, array.shape)) or "a single number"
