@@ -1,0 +1,34 @@
+"""Caffe's messages and enums, under the names that scripts know: `caffe_pb2.NetParameter`, `caffe_pb2.TRAIN`.
+
+They are built from caffe.desc in a private descriptor pool, so that an installed pycaffe, which puts the same
+messages into protobuf's own pool, does not clash. After a change of caffe.proto, in this folder:
+
+    python -m grpc_tools.protoc -I. --descriptor_set_out=caffe.desc caffe.proto
+"""
+
+from pathlib import Path
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
+
+
+def _load() -> dict:
+    pool = descriptor_pool.DescriptorPool()
+    serialized = Path(__file__).with_name("caffe.desc").read_bytes()
+    (file,) = descriptor_pb2.FileDescriptorSet.FromString(serialized).file
+    pool.AddSerializedFile(file.SerializeToString())
+    descriptor = pool.FindFileByName(file.name)
+    if hasattr(message_factory, "GetMessageClass"):
+        make = message_factory.GetMessageClass
+    else:  # protobuf 4.21
+        make = message_factory.MessageFactory(pool).GetPrototype
+    names = {"DESCRIPTOR": descriptor}
+    for name, message in descriptor.message_types_by_name.items():
+        names[name] = make(message)
+    for name, enum in descriptor.enum_types_by_name.items():
+        names[name] = EnumTypeWrapper(enum)
+        names.update((value.name, value.number) for value in enum.values)
+    return names
+
+
+globals().update(_load())
