@@ -1,0 +1,224 @@
+"""Generate the embedded data set: drawn shapes with thin parts, in the folder layout of PASCAL VOC.
+
+Every image follows from (seed, split, number) alone. Needs NumPy and Pillow, not the netspec package.
+"""
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+HERE = Path(__file__).resolve().parent
+STAMP = "complete.json"
+VERSION = 1  # raise it when the pictures change, so that folders of the older kind are made again
+FINE = 4  # shapes are drawn this many times larger, then reduced, for soft edges
+HUES = (None, 48.0, 215.0, 130.0, 315.0)  # degrees, one a class; the background has them all
+
+
+def rgb(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Arrays (H, W) in degrees, 0..1 and 0..1 -> (H, W, 3) in 0..1."""
+    k = (np.array([5.0, 3.0, 1.0]) + hue[..., None] / 60.0) % 6.0
+    return value[..., None] * (1 - saturation[..., None] * np.clip(np.minimum(k, 4 - k), 0, 1))
+
+
+def noise(rng: np.random.Generator, size: tuple[int, int], grain: float) -> np.ndarray:
+    """Smooth noise (H, W) in about -1..1, features `grain` pixels wide; size is (width, height)."""
+    cells = [max(2, math.ceil(side / grain) + 1) for side in size]
+    coarse = rng.uniform(-1.0, 1.0, (cells[1], cells[0])).astype(np.float32)
+    return np.asarray(Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC), np.float64)
+
+
+def stripes(size: tuple[int, int], angle: float, period: float) -> np.ndarray:
+    """Waves (H, W) in -1..1 that travel along `angle` (radians)."""
+    y, x = np.mgrid[: size[1], : size[0]]
+    return np.sin((x * math.cos(angle) + y * math.sin(angle)) * 2 * math.pi / period)
+
+
+def texture(rng: np.random.Generator, label: int, size: tuple[int, int]) -> np.ndarray:
+    """The pattern (H, W), -1..1, that goes with a class."""
+    tilt = rng.uniform(-0.4, 0.4)
+    period = rng.uniform(4.0, 7.0)
+    if label == 1:  # grains
+        return np.clip(1.5 * noise(rng, size, rng.uniform(2.0, 3.0)), -1, 1)
+    if label == 2:  # lines one above the other
+        return stripes(size, math.pi / 2 + tilt, period)
+    if label == 3:  # lines side by side
+        return stripes(size, tilt, period)
+    return stripes(size, tilt + 0.8, period) * stripes(size, tilt + 0.8 + math.pi / 2, period)  # checks
+
+
+def ground(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """The picture behind the shapes, (H, W, 3) in 0..1: patches of any hue, mostly pale, smoothly varied."""
+    width, height = size
+    picture = np.zeros((height, width, 3))
+    for patch in range(rng.integers(2, 4)):
+        hue = rng.uniform(0, 360) + 25 * noise(rng, size, 40)
+        saturation = np.clip(rng.choice([0.12, 0.25, 0.5]) + 0.12 * noise(rng, size, 12), 0, 1)
+        pattern = noise(rng, size, rng.uniform(4, 16)) + 0.4 * noise(rng, size, 2)
+        value = np.clip(rng.uniform(0.3, 0.8) + 0.14 * pattern, 0, 1)
+        where = noise(rng, size, max(size) / 2)[..., None] > 0 if patch else True
+        picture = np.where(where, rgb(hue, saturation, value), picture)
+    return picture
+
+
+def outline(rng: np.random.Generator, label: int, size: tuple[int, int]) -> np.ndarray:
+    """How much of each pixel one shape covers, (H, W) in 0..1. Thin parts are 3 to 6 pixels wide."""
+    width, height = (side * FINE for side in size)
+    canvas = Image.new("L", (width, height))
+    draw = ImageDraw.Draw(canvas)
+    x, y = rng.uniform(0.12, 0.88) * width, rng.uniform(0.15, 0.85) * height
+    radius = rng.uniform(0.24, 0.44) * min(width, height)
+    turn = rng.uniform(0, 2 * math.pi)
+    thin = rng.uniform(3.0, 6.0) * FINE
+
+    def at(distance: float, angle: float) -> tuple[float, float]:
+        return x + distance * math.cos(turn + angle), y + distance * math.sin(turn + angle)
+
+    def disc(r: float, fill: int = 255) -> None:
+        draw.ellipse((x - r, y - r, x + r, y + r), fill=fill)
+
+    def bar(start: tuple[float, float], end: tuple[float, float], across: float) -> None:
+        draw.line((*start, *end), fill=255, width=round(across))
+
+    if label == 1:  # sun: a disc with rays
+        rays = int(rng.integers(6, 10))
+        for ray in range(rays):
+            bar((x, y), at(radius, 2 * math.pi * ray / rays), thin)
+        disc(0.52 * radius)
+    elif label == 2:  # wheel: a hub, spokes, a rim
+        disc(radius)
+        disc(radius - thin * 1.3, 0)
+        spokes = int(rng.integers(3, 7))
+        for spoke in range(spokes):
+            bar((x, y), at(radius - thin / 2, 2 * math.pi * spoke / spokes), thin)
+        disc(0.42 * radius)
+    elif label == 3:  # fork: a plate with prongs and a handle
+        along, side = 0.36 * radius, 0.5 * radius
+        corners = [(-along, -side), (along, -side), (along, side), (-along, side)]
+        draw.polygon([at(math.hypot(u, v), math.atan2(v, u)) for u, v in corners], fill=255)
+        for offset in np.linspace(-side + thin / 2, side - thin / 2, max(2, int(side / thin * 0.8))):
+            bar(at(offset, math.pi / 2), at(math.hypot(radius, offset), math.atan2(offset, radius)), thin)
+        bar((x, y), at(1.2 * radius, math.pi), thin)
+    else:  # star: arms that run to a point
+        points = int(rng.integers(5, 8))
+        ends = [at(radius * (0.42 if i % 2 else 1.15), math.pi * i / points) for i in range(2 * points)]
+        draw.polygon(ends, fill=255)
+    return np.asarray(canvas.reduce(FINE), np.float64) / 255.0
+
+
+def scene(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """One image, (H, W, 3) uint8 RGB, and its labels, (H, W) uint8: 0..4, 255 on the contours."""
+    picture = ground(rng, size)
+    labels = np.zeros(picture.shape[:2], np.uint8)
+    for _ in range(rng.integers(2, 4)):
+        label = int(rng.integers(1, len(HUES)))
+        cover = outline(rng, label, size)
+        pattern = texture(rng, label, size)
+        hue = HUES[label] + rng.uniform(-25, 25) + 12 * noise(rng, size, 8)
+        saturation = np.clip(rng.uniform(0.4, 0.8) + 0.1 * noise(rng, size, 6), 0, 1)
+        value = np.clip(rng.uniform(0.45, 0.8) + rng.uniform(0.12, 0.25) * pattern, 0, 1)
+        picture += cover[..., None] * (rgb(hue, saturation, value) - picture)
+        solid = cover >= 0.5
+        grown = np.asarray(Image.fromarray(solid.astype(np.uint8)).filter(ImageFilter.MaxFilter(3)))
+        labels[grown > 0] = 255
+        labels[solid] = label
+    light = 1 + 0.25 * noise(rng, size, max(size))
+    picture = picture * light[..., None] + rng.normal(0, 0.04, picture.shape)
+    return np.round(255 * np.clip(picture, 0, 1)).astype(np.uint8), labels
+
+
+def palette() -> list[int]:
+    """The colours of classes.txt as a PNG palette: 768 numbers, void (255) in VOC's cream."""
+    colours = [int(c) for line in (HERE / "classes.txt").read_text().split("\n") for c in line.split()[1:]]
+    return colours + [0] * (765 - len(colours)) + [224, 224, 192]
+
+
+def generate(folder: Path, settings: dict) -> None:
+    """Write the whole set under `folder`; the stamp comes last."""
+    size = tuple(settings["size"])
+    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (folder / name).mkdir(parents=True)
+    colours = palette()
+    for number, split in enumerate(("train", "val")):
+        names = [f"{split}_{i:04d}" for i in range(settings[split])]
+        for i, name in enumerate(names):
+            image, labels = scene(np.random.default_rng([settings["seed"], number, i]), size)
+            Image.fromarray(image).save(folder / "JPEGImages" / f"{name}.jpg", quality=95, subsampling=0)
+            indexed = Image.fromarray(labels)
+            indexed.putpalette(colours)
+            indexed.save(folder / "SegmentationClass" / f"{name}.png")
+        (folder / "ImageSets/Segmentation" / f"{split}.txt").write_text("".join(n + "\n" for n in names))
+    (folder / STAMP).write_text(json.dumps(settings) + "\n")
+
+
+def found(root: Path) -> dict | None:
+    """The settings that the set in `root` was made with; None where there is no complete one."""
+    try:
+        return json.loads((root / STAMP).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def prepare(root: Path, settings: dict) -> bool:
+    """Make the set in `root` unless it is there; whether it had to be made.
+
+    It is built in a folder beside `root` and renamed, so an interrupted run leaves `root` as it was. Only
+    a folder that this program made (or an empty one) is replaced: any other raises FileExistsError.
+    """
+    root = root.expanduser().resolve()
+    old = found(root)
+    if old == settings:
+        return False
+    if old is None and root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise FileExistsError(f"{root} holds files that are not a data set made here; empty it or give another --root")
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{root.name}.", suffix=".part", dir=root.parent) as scratch:
+        fresh = Path(scratch, "new")
+        fresh.mkdir()
+        generate(fresh, settings)
+        if old is not None:
+            root.rename(Path(scratch, "old"))
+        elif root.exists():
+            root.rmdir()
+        try:
+            fresh.rename(root)
+        except OSError:  # another run was quicker: its set is as good if it has the same settings
+            if found(root) != settings:
+                raise
+    return True
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--root", type=Path, default=HERE / "images", help="folder to make (default: %(default)s)")
+    parser.add_argument("--train", type=int, default=240, metavar="N", help="training images (%(default)s)")
+    parser.add_argument("--val", type=int, default=60, metavar="N", help="validation images (%(default)s)")
+    parser.add_argument("--size", default="128x96", metavar="WxH", help="in pixels (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, another set (%(default)s)")
+    args = parser.parse_args(argv)
+    width, _, height = args.size.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) >= 32 and int(height) >= 32):
+        parser.error(f"--size {args.size}: expected WIDTHxHEIGHT, both at least 32, such as 128x96")
+    if args.train < 1 or args.val < 1 or args.seed < 0:
+        parser.error("--train and --val must be at least 1 and --seed at least 0")
+    settings = dict(version=VERSION, seed=args.seed, train=args.train, val=args.val, size=[int(width), int(height)])
+    start = time.perf_counter()
+    try:
+        made = prepare(args.root, settings)
+    except OSError as error:
+        print(f"{Path(__file__).name}: {error}", file=sys.stderr)
+        return 2
+    took = f"made in {time.perf_counter() - start:.1f} s" if made else "already there"
+    print(f"{args.root}: {args.train} training and {args.val} validation images of {args.size}, {took}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
