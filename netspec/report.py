@@ -1,0 +1,254 @@
+"""What people look at: tables of scores, label images in class colours, overlays, sheets side by side."""
+
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from .errors import Error
+from .files import writing
+from .metrics import MEASURES, Scores
+
+VOID = 255
+VOID_COLOUR = (224, 224, 192)  # as in VOC's own label images
+PAPER, INK, RULE = (255, 255, 255), (40, 40, 40), (150, 150, 150)
+
+Picture = Image.Image | np.ndarray
+Palette = np.ndarray | Sequence[Sequence[int]]
+
+
+class Key(NamedTuple):
+    """One entry of a legend."""
+
+    name: str
+    colour: tuple[int, int, int]
+
+
+# Tables
+
+
+def table(rows: Sequence[Sequence[Any]], headers: Sequence[str], *, markdown: bool = False) -> str:
+    """Aligned columns, plain or Markdown; columns of numbers to the right; None and NaN as "-".
+
+    Raises Error if a row has more or fewer cells than there are headers.
+    """
+    for row in rows:
+        if len(row) != len(headers):
+            raise Error(f"a table row has {len(row)} cells for {len(headers)} headers: {list(row)}")
+    cells = [["-" if cell is None or cell != cell else str(cell) for cell in row] for row in rows]
+    columns = list(zip(headers, *cells, strict=True))
+    least = 3 if markdown else 1  # Markdown's rule needs three dashes
+    widths = [max(least, *map(len, column)) for column in columns]
+    right = [len(column) > 1 and all(map(_numeric, column[1:])) for column in columns]
+
+    def line(texts: Sequence[str]) -> str:
+        padded = [t.rjust(w) if r else t.ljust(w) for t, w, r in zip(texts, widths, right, strict=True)]
+        return f"| {' | '.join(padded)} |" if markdown else "  ".join(padded).rstrip()
+
+    rule = ["-" * w for w in widths]
+    if markdown:
+        rule = [dashes[:-1] + ":" if r else dashes for dashes, r in zip(rule, right, strict=True)]
+    return "\n".join([line(headers), line(rule), *map(line, cells)])
+
+
+def percent(value: float) -> str:
+    """A fraction in percent with one decimal, as the papers print it; "-" for NaN."""
+    return "-" if np.isnan(value) else f"{100 * value:.1f}"
+
+
+def measures(results: Sequence[tuple[str, Scores]], *, markdown: bool = False) -> str:
+    """The papers' Table 2: a row for each (name, scores), the four measures in percent."""
+    rows = [[name, *(percent(getattr(scores, m)) for m in MEASURES)] for name, scores in results]
+    return table(rows, ["", *MEASURES.values()], markdown=markdown)
+
+
+def per_class(scores: Scores, names: Sequence[str] | None = None, *, markdown: bool = False) -> str:
+    """IU and accuracy of each class in percent, and a line that lists the classes not counted.
+
+    names: one a class, or None for their numbers. Raises Error if there are more or fewer.
+    """
+    names = class_names(len(scores.class_iu), names)
+    counted = [i for i in range(len(names)) if i not in scores.absent]
+    rows = [[names[i], percent(scores.class_iu[i]), percent(scores.class_accuracy[i])] for i in counted]
+    text = table(rows, ["class", "IU", "acc."], markdown=markdown)
+    if scores.absent:
+        absent = ", ".join(names[i] for i in scores.absent)
+        text += f"\n\nnot counted, being in neither truth nor prediction: {absent}"
+    return text
+
+
+def class_names(classes: int, names: Sequence[str] | None) -> list[str]:
+    """`names`, or "class 0", "class 1", ... for None. Raises Error if they are not as many as `classes`."""
+    if names is None:
+        return [f"class {i}" for i in range(classes)]
+    if len(names) != classes:
+        raise Error(f"{len(names)} class names are given for {classes} classes")
+    return list(names)
+
+
+def _numeric(cell: str) -> bool:
+    try:
+        float(cell.rstrip("%"))
+    except ValueError:
+        return cell == "-"
+    return True
+
+
+# Pictures
+
+
+def colours(palette: Palette) -> np.ndarray:
+    """A palette of n colours as uint8 (256, 3): black from n on, and void's colour at 255."""
+    palette = np.asarray(palette, np.uint8).reshape(-1, 3)[:VOID]
+    full = np.zeros((256, 3), np.uint8)
+    full[: len(palette)] = palette
+    full[VOID] = VOID_COLOUR
+    return full
+
+
+def colour(labels: np.ndarray, palette: Palette) -> Image.Image:
+    """Class numbers (H, W), 0 to 255, as an RGB image."""
+    return Image.fromarray(colours(palette)[_labels(labels)])
+
+
+def save_labels(path: str | os.PathLike, labels: np.ndarray, palette: Palette) -> None:
+    """Write class numbers (H, W), 0 to 255, as a PNG of indices with a palette, as VOC's are."""
+    image = Image.fromarray(_labels(labels))
+    image.putpalette(colours(palette).tobytes())
+    save(path, image)
+
+
+def save(path: str | os.PathLike, image: Image.Image) -> None:
+    """Write a PNG, whole or not at all."""
+    with writing(path) as file:
+        image.save(file, format="PNG", optimize=True)
+
+
+def keys(labels: np.ndarray, palette: Palette, names: Sequence[str]) -> list[Key]:
+    """The legend of the classes present in labels (any shape), void last; numbers where names end."""
+    known = {**dict(enumerate(names)), VOID: "void"}
+    full = colours(palette).tolist()
+    return [Key(known.get(i, f"class {i}"), tuple(full[i])) for i in np.unique(labels).tolist()]
+
+
+def overlay(
+    image: Picture, labels: np.ndarray, palette: Palette, names: Sequence[str], alpha: float = 0.55
+) -> Image.Image:
+    """The image under its labels' colours, classes outlined, above a legend of the classes present.
+
+    image: RGB; labels: (H, W) of the same size. alpha: share of the class colour, 0 to 1. Images smaller than
+    300 pixels are enlarged by a whole factor. Raises Error if the sizes differ.
+    """
+    image, labels = _picture(image), _labels(labels)
+    if image.size != labels.shape[::-1]:
+        found = f"{labels.shape[1]} x {labels.shape[0]}"
+        raise Error(f"the labels are {found} for an image of {image.width} x {image.height}")
+    factor = _factor(image.size, 300)
+    full = colours(palette)
+    present = keys(labels, palette, names)
+    labels = labels.repeat(factor, 0).repeat(factor, 1)
+    # black (VOC's background) hides what is under it, so it gets half the weight
+    weight = np.where(full.any(1), alpha, alpha / 2).astype(np.float32)[labels][..., None]
+    pixels = np.asarray(_enlarge(image, factor), np.float32) * (1 - weight) + full[labels] * weight
+    edge = np.zeros(labels.shape, bool)
+    edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    edge[1:] |= labels[1:] != labels[:-1]
+    pixels[edge] = (pixels[edge] + PAPER) / 2  # not plain white: thin things are all edge
+    mixed = Image.fromarray((pixels + 0.5).astype(np.uint8))
+    font = _font(max(14, round(mixed.width / 45)))
+    return _stack([mixed, _legend(present, max(mixed.width, 240), font)])
+
+
+def sheet(
+    columns: Sequence[tuple[str, Sequence[Picture]]], *, legend: Sequence[Key] = (), smallest: int = 200
+) -> Image.Image:
+    """Pictures side by side: one column for each (title, images), one row for each image of the columns.
+
+    Pictures narrower than `smallest` pixels are all enlarged by one whole factor, pixels kept square.
+    `legend` goes below. Raises Error if the columns have different numbers of images.
+    """
+    if not columns or len({len(images) for _, images in columns}) > 1 or not columns[0][1]:
+        found = ", ".join(f"'{title}': {len(images)}" for title, images in columns) or "no columns"
+        raise Error(f"a sheet needs columns of equally many images ({found})")
+    grid = [[_picture(image) for image in images] for _, images in columns]
+    factor = _factor((max(i.width for c in grid for i in c), 0), smallest)
+    grid = [[_enlarge(image, factor) for image in column] for column in grid]
+    widths = [max(image.width for image in column) for column in grid]
+    heights = [max(column[row].height for column in grid) for row in range(len(grid[0]))]
+    font = _font(max(16, round(sum(widths) / len(widths) / 20)))
+    gap = int(font.size) // 2
+    head = int(font.size) + gap
+    size = (sum(widths) + gap * (len(widths) + 1), head + sum(heights) + gap * (len(heights) + 1))
+    page = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(page)
+    x = gap
+    for (title, _), column, width in zip(columns, grid, widths, strict=True):
+        draw.text((x + width / 2, gap + font.size / 2), title, INK, font, anchor="mm")
+        y = head + gap
+        for image, height in zip(column, heights, strict=True):
+            page.paste(image, (x + (width - image.width) // 2, y + (height - image.height) // 2))
+            y += height + gap
+        x += width + gap
+    if not legend:
+        return page
+    return _stack([page, _legend(legend, page.width, _font(max(14, round(font.size * 0.8))))])
+
+
+def _legend(keys: Sequence[Key], width: int, font: ImageFont.FreeTypeFont) -> Image.Image:
+    """Swatches with names: on one line if `width` pixels hold it, otherwise in even columns."""
+    size = int(font.size)
+    pad, near = max(8, size // 2), max(4, size // 3)
+    steps = [size + near + int(font.getlength(key.name)) + 2 * pad for key in keys]
+    across = len(keys)
+    if sum(steps) > width:
+        across = max(1, min(len(keys), width // max(steps)))
+        steps = [max(steps)] * across
+    lines = -(-len(keys) // across)
+    page = Image.new("RGB", (max(width, sum(steps[:across])), lines * (size + near) - near + 2 * pad), PAPER)
+    draw = ImageDraw.Draw(page)
+    for n, key in enumerate(keys):
+        x, y = pad + sum(steps[: n % across]), pad + n // across * (size + near)
+        draw.rectangle((x, y, x + size - 1, y + size - 1), key.colour, RULE)
+        draw.text((x + size + near, y + size / 2), key.name, INK, font, anchor="lm")
+    return page
+
+
+def _stack(images: Sequence[Image.Image]) -> Image.Image:
+    page = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)), PAPER)
+    y = 0
+    for image in images:
+        page.paste(image, ((page.width - image.width) // 2, y))
+        y += image.height
+    return page
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size)
+
+
+def _factor(size: tuple[int, int], smallest: int) -> int:
+    return max(1, -(-smallest // max(size)))
+
+
+def _enlarge(image: Image.Image, factor: int) -> Image.Image:
+    if factor == 1:
+        return image
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+
+
+def _picture(image: Picture) -> Image.Image:
+    return (image if isinstance(image, Image.Image) else Image.fromarray(image)).convert("RGB")
+
+
+def _labels(labels: np.ndarray) -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.ndim != 2:
+        raise Error(f"labels have {labels.ndim} axes; a label image has two, height and width")
+    if labels.dtype != np.uint8:
+        if labels.size and not (labels.min() >= 0 and labels.max() <= VOID):
+            found = f"{labels.min():g} to {labels.max():g}"
+            raise Error(f"labels are 0 to 255 in a label image, these are {found}")
+        labels = labels.astype(np.uint8)
+    return np.ascontiguousarray(labels)

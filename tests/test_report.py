@@ -1,0 +1,131 @@
+"""report.py: the text of tables, and pixels of the pictures."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from netspec import report
+from netspec.errors import Error
+from netspec.metrics import Scores
+
+PALETTE = [(0, 0, 0), (128, 0, 0), (0, 128, 0)]
+NAMES = ["background", "cat", "dog"]
+
+
+@pytest.fixture
+def scores():
+    return Scores.from_histogram([[6, 2, 0], [1, 7, 0], [0, 0, 0]])
+
+
+def test_plain_table():
+    text = report.table([["fcn", 1.5, None], ["a longer one", 22, float("nan")]], ["net", "IU", "x"])
+    assert text.splitlines() == [
+        "net            IU  x",
+        "------------  ---  -",
+        "fcn           1.5  -",
+        "a longer one   22  -",
+    ]
+
+
+def test_markdown_table():
+    text = report.table([["a", "7.0%"], ["b", "12.5%"]], ["n", "share"], markdown=True)
+    assert text.splitlines() == [
+        "| n   | share |",
+        "| --- | ----: |",
+        "| a   |  7.0% |",
+        "| b   | 12.5% |",
+    ]
+
+
+def test_table_without_rows_and_with_a_short_row():
+    assert report.table([], ["a", "b"]).splitlines() == ["a  b", "-  -"]
+    with pytest.raises(Error, match="1 cells for 2 headers"):
+        report.table([["x"]], ["a", "b"])
+
+
+def test_measures_are_table_2(scores):
+    text = report.measures([("FCN-32s", scores)], markdown=True)
+    assert text.splitlines()[0] == "|         | pixel acc. | mean acc. | mean IU | f.w. IU |"
+    # 13/16; (6/8 + 7/8)/2; (6/9 + 7/10)/2; (8*6/9 + 8*7/10)/16
+    assert text.splitlines()[2] == "| FCN-32s |       81.2 |      81.2 |    68.3 |    68.3 |"
+
+
+def test_per_class_lists_what_is_not_counted(scores):
+    lines = report.per_class(scores, NAMES).splitlines()
+    assert [line.split() for line in lines[2:4]] == [["background", "66.7", "75.0"], ["cat", "70.0", "87.5"]]
+    assert lines[-1] == "not counted, being in neither truth nor prediction: dog"
+    assert "class 1" in report.per_class(scores)
+    with pytest.raises(Error, match="2 class names are given for 3 classes"):
+        report.per_class(scores, NAMES[:2])
+
+
+def test_class_that_is_only_predicted_has_no_accuracy():
+    text = report.per_class(Scores.from_histogram([[3, 1], [0, 0]]), ["a", "b"])
+    assert text.splitlines()[-1].split() == ["b", "0.0", "-"]
+
+
+def test_saved_labels_are_indices_with_a_palette(tmp_path):
+    labels = np.array([[0, 1, 2], [255, 2, 1]], np.int64)
+    path = tmp_path / "new" / "x.png"
+    report.save_labels(path, labels, PALETTE)
+    image = Image.open(path)
+    assert image.mode == "P" and np.array_equal(np.array(image), labels)
+    rgb = np.array(image.convert("RGB"))
+    assert rgb[0, 1].tolist() == [128, 0, 0] and rgb[1, 0].tolist() == [224, 224, 192]
+    assert [p.name for p in path.parent.iterdir()] == ["x.png"]
+
+
+def test_labels_that_cannot_be_written(tmp_path):
+    for labels, message in [(np.zeros((2, 2, 3)), "3 axes"), (np.array([[0, 256]]), "0 to 256")]:
+        with pytest.raises(Error, match=message):
+            report.save_labels(tmp_path / "x.png", labels, PALETTE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_overlay_mixes_and_names_the_classes_present():
+    image = np.full((300, 400, 3), 200, np.uint8)
+    labels = np.zeros((300, 400), np.uint8)
+    labels[:, 200:] = 2
+    picture = report.overlay(image, labels, PALETTE, NAMES, alpha=0.5)
+    pixels = np.array(picture)
+    assert picture.width == 400 and picture.height > 310
+    assert pixels[150, 100].tolist() == [150, 150, 150]  # black at half weight
+    assert pixels[150, 300].tolist() == [100, 164, 100]
+    assert pixels[150, 200].min() > pixels[150, 300].min()  # outline
+    legend = pixels[300:].reshape(-1, 3)
+    assert (legend == [0, 128, 0]).all(1).any() and (legend == [0, 0, 0]).all(1).any()
+    assert not (legend == [128, 0, 0]).all(1).any()
+    assert [k.name for k in report.keys(labels, PALETTE, NAMES)] == ["background", "dog"]
+    assert [k.name for k in report.keys([255, 7], PALETTE, NAMES)] == ["class 7", "void"]
+
+
+def test_overlay_of_small_grey_and_tall_images():
+    labels = np.zeros((40, 8), np.uint8)
+    picture = report.overlay(Image.new("L", (8, 40), 90), labels, PALETTE, NAMES)
+    assert picture.mode == "RGB" and picture.width == 240 and picture.height > 320
+    with pytest.raises(Error, match="labels are 8 x 40 for an image of 40 x 8"):
+        report.overlay(Image.new("L", (40, 8)), labels, PALETTE, NAMES)
+
+
+def test_long_legend_breaks_into_lines():
+    labels = np.arange(21, dtype=np.uint8).repeat(20)[None].repeat(100, 0)
+    names = [f"a rather long name {i}" for i in range(21)]
+    palette = [(10 * i, 255 - 10 * i, 128) for i in range(21)]
+    pixels = np.array(report.overlay(np.zeros((100, 420, 3), np.uint8), labels, palette, names))
+    for entry in palette:
+        assert (pixels[100:] == entry).all(-1).sum() > 50
+
+
+def test_sheet():
+    small = [report.colour(np.full((50, 60), i, np.uint8), PALETTE) for i in (1, 2)]
+    page = np.array(report.sheet([("image", small), ("truth", small[::-1])]))
+    red, green = (page == PALETTE[1]).all(-1), (page == PALETTE[2]).all(-1)
+    assert red.sum() == green.sum() == 2 * 60 * 50 * 4**2  # enlarged 4 times to 240 pixels
+    assert (page[0] == 255).all() and (page[:, 0] == 255).all()
+    assert page[:30].min() < 100  # titles
+    with_legend = report.sheet([("image", small)], legend=report.keys([1], PALETTE, NAMES))
+    assert with_legend.height > report.sheet([("image", small)]).height
+    with pytest.raises(Error, match="'b': 1"):
+        report.sheet([("a", small), ("b", small[:1])])
+    with pytest.raises(Error, match="no columns"):
+        report.sheet([])
