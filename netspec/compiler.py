@@ -1,0 +1,151 @@
+"""From a graph to a `torch.nn.Module`."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .errors import Error
+from .fillers import fill
+from .graph import Graph, Node, Slot, Value
+from .ops import Shape
+
+
+class Net(nn.Module):
+    """A graph that runs.
+
+    `net(inputs)` maps blob names to tensors, in and out; `state_dict()` has one entry a parameter blob,
+    LAYER.weight and LAYER.bias (LAYER.0, LAYER.1, ... where there are more). Images may change size from call
+    to call. `precision` (None: float32; torch.bfloat16, torch.float16) is that of convolutions and products,
+    never of losses or parameters.
+    """
+
+    def __init__(self, graph: Graph, share: "Net | None" = None, generator: torch.Generator | None = None) -> None:
+        """share: a net whose parameters of the same layer names are used, not copied. generator: for fillers."""
+        super().__init__()
+        self.graph = graph
+        self.precision: torch.dtype | None = None
+        shared = {(s.layer, s.index): p for s, p in share.parameters_by_slot()} if share else {}
+        for slot in graph.params:
+            parameter = shared.get((slot.layer, slot.index))
+            if parameter is None:
+                parameter = nn.Parameter(torch.empty(slot.shape), requires_grad=slot.lr_mult != 0)
+                with torch.no_grad():
+                    fill(parameter, slot.filler, generator)
+            elif tuple(parameter.shape) != slot.shape:
+                raise Error(f"layer '{slot.layer}': parameter {slot.index} is {list(parameter.shape)} in net "
+                            f"'{share.graph.name}' and {list(slot.shape)} in net '{graph.name}', so they cannot share it")
+            self._register(slot.key, parameter)
+        self._plan = _plan(graph)
+        self._fits: set[tuple] = set()
+
+    def _register(self, key: str, parameter: nn.Parameter) -> None:
+        """Set a parameter under a dotted key; a layer name may hold dots itself."""
+        module: nn.Module = self
+        *path, name = key.split(".")
+        for part in path:
+            if part not in module._modules:
+                module.add_module(part, nn.Module())
+            module = module._modules[part]
+        module.register_parameter(name, parameter)
+
+    def parameter(self, slot: Slot) -> nn.Parameter:
+        """The tensor of a parameter blob."""
+        return self.get_parameter(slot.key)
+
+    def parameters_by_slot(self) -> list[tuple[Slot, nn.Parameter]]:
+        """Every parameter blob of the net with its facts, in the order of the layers."""
+        return [(slot, self.parameter(slot)) for slot in self.graph.params]
+
+    def layers_with_params(self) -> dict[str, list[nn.Parameter]]:
+        """Layer name -> its parameter blobs in Caffe's order (shared ones under each of their layers)."""
+        return {n.name: [self.parameter(s) for s in n.params] for n in self.graph.nodes if n.params}
+
+    @property
+    def device(self) -> torch.device:
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
+
+    def forward(self, inputs: Mapping[str, Tensor], want: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Run the net.
+
+        inputs: every blob of `graph.inputs`, float32. want: the blobs to return (default: the outputs); those
+        with a loss weight are always among them. A blob that several layers write in place is returned as the
+        last one left it. Raises Error where sizes do not fit.
+        """
+        self._check(inputs)
+        wanted = {*(self.graph.outputs if want is None else want), *self._plan.losses}
+        values: dict[str, Tensor] = dict(inputs)
+        autocast = torch.autocast(self.device.type, self.precision, enabled=self.precision is not None)
+        with autocast:
+            for node, overwrite, done in self._plan.steps:
+                bottoms = [values[b.blob] if ok else values[b.blob].detach()
+                           for b, ok in zip(node.bottoms, node.propagate, strict=True)]
+                params = [self.parameter(slot) for slot in node.params]
+                options = {"inplace": True} if overwrite else {}
+                tops = node.op.forward(bottoms, params, **options)
+                del bottoms
+                if isinstance(tops, Tensor):
+                    tops = (tops,)
+                for value, top in zip(node.tops, tops, strict=False):  # a loss may have no top to put it in
+                    values[value.blob] = top
+                for blob in done:
+                    if blob not in wanted:
+                        del values[blob]
+        return {blob: values[blob] for blob in values if blob in wanted}
+
+    def loss(self, blobs: Mapping[str, Tensor]) -> Tensor:
+        """The objective: the sum over all tops with a loss_weight of that weight times the top's sum."""
+        total = torch.zeros((), device=self.device)
+        for blob, weight in self._plan.losses.items():
+            total = total + weight * blobs[blob].sum()
+        return total
+
+    @property
+    def losses(self) -> Mapping[str, float]:
+        """Blob name -> its weight in the objective."""
+        return self._plan.losses
+
+    def _check(self, inputs: Mapping[str, Tensor]) -> None:
+        """Refuse sizes that do not fit before any arithmetic; every set of sizes is looked at once."""
+        missing = [blob for blob in self.graph.inputs if blob not in inputs]
+        if missing:
+            raise Error(f"net '{self.graph.name}' needs the blob '{missing[0]}', which was not given")
+        shapes: dict[str, Shape] = {blob: tuple(inputs[blob].shape) for blob in self.graph.inputs}
+        key = tuple(shapes.items())
+        if key not in self._fits:
+            self.graph.infer(shapes)
+            self._fits.add(key)
+
+
+class _Plan:
+    """What can be known of a run before it: who may overwrite its bottom, and when a blob is no longer needed."""
+
+    def __init__(self, steps: list[tuple[Node, bool, tuple[str, ...]]], losses: dict[str, float]) -> None:
+        self.steps, self.losses = steps, losses
+
+
+def _plan(graph: Graph) -> _Plan:
+    readers = Counter(b for node in graph.nodes for b in node.bottoms)
+    maker = {top: node for node in graph.nodes for top in node.tops}
+    last: dict[str, int] = {}
+    for i, node in enumerate(graph.nodes):
+        for value in (*node.bottoms, *node.tops):
+            last[value.blob] = i
+    done: dict[int, list[str]] = {}
+    for blob, i in last.items():
+        done.setdefault(i, []).append(blob)
+    steps = []
+    for i, node in enumerate(graph.nodes):
+        steps.append((node, _overwrites(node, readers, maker), tuple(done.get(i, ()))))
+    losses = {top.blob: weight for node in graph.nodes
+              for top, weight in zip(node.tops, node.loss_weights, strict=True) if weight}
+    return _Plan(steps, losses)
+
+
+def _overwrites(node: Node, readers: Mapping[Value, int], maker: Mapping[Value, Node]) -> bool:
+    """Whether an in-place layer may truly reuse its bottom's memory: no other layer reads it, and no gradient does."""
+    if not node.op.overwrites or not node.tops or node.tops[0].blob != node.bottoms[0].blob:
+        return False
+    producer = maker.get(node.bottoms[0])
+    return producer is not None and readers[node.bottoms[0]] == 1 and producer.op.fresh

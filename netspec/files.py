@@ -1,0 +1,62 @@
+"""Finding input files and writing output files whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from .errors import Error
+
+
+def find(path: str | os.PathLike, base: str | os.PathLike | None = None, what: str = "file") -> Path:
+    """The existing file or folder that `path` names.
+
+    A relative path is tried from the current folder, then from `base` (the folder of the file that names
+    it) and each folder above that. Raises Error listing every place tried.
+    """
+    path = Path(path).expanduser()
+    tried = [path]
+    if not path.is_absolute():
+        tried = [Path.cwd() / path]
+        if base is not None:
+            base = Path(base).resolve()
+            tried += [folder / path for folder in (base, *base.parents)]
+    for candidate in tried:
+        if candidate.exists():
+            return candidate
+    places = ", ".join(dict.fromkeys(str(p) for p in tried))
+    raise Error(f"{what} '{path}' is not there (tried {places})")
+
+
+def inside(folder: Path, name: str) -> Path:
+    """`folder`/`name`, refusing a name that leaves the folder (absolute, or by '..')."""
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise Error(f"'{name}' leaves the folder {folder}; only names inside it are read or written")
+    return path
+
+
+@contextmanager
+def writing(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
+    """A file object whose content appears under `path` only when the block ends without an exception.
+
+    It is written under a temporary name in the same folder, flushed to the disk, and renamed, so that a
+    reader, or a process killed at any moment, never sees half of it. Missing folders are made.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with open(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)  # mkstemp makes the file private; give it what open() would have given
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,146 @@
+"""What an operation is: one class that holds all there is to know of a Caffe layer type, and the registry."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor
+
+from ..errors import Error, closest
+from ..proto import caffe_pb2
+
+Shape = tuple[int, ...]
+
+REGISTRY: dict[str, type["Operation"]] = {}
+
+
+class CoordMap(NamedTuple):
+    """Where a layer's top lies on its first bottom: bottom = (top - shift) / scale along each spatial axis.
+
+    `axis` is the first axis that the map moves (None: it moves none and fits any).
+    """
+
+    axis: int | None = None
+    scale: float | tuple[float, ...] = 1.0
+    shift: float | tuple[float, ...] = 0.0
+
+
+IDENTITY = CoordMap()
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an operation knows of the net around it.
+
+    phase: caffe_pb2.TRAIN or TEST. base: the folder that relative paths start from. where: "file:line: " of
+    the layer, for errors.
+    """
+
+    phase: int = caffe_pb2.TEST
+    base: Path | None = None
+    where: str = ""
+
+    @property
+    def training(self) -> bool:
+        return self.phase == caffe_pb2.TRAIN
+
+
+@dataclass(frozen=True)
+class Param:
+    """A parameter blob before it exists: its shape and how Caffe fills it."""
+
+    shape: Shape
+    filler: Any = None  # FillerParameter; None: zeros
+
+
+class Operation:
+    """One layer of a net, ready to run: its settings, the shapes of its parameters, its arithmetic.
+
+    A subclass sets `type` (Caffe's name, which registers it), the numbers of bottoms and tops, and writes
+    `setup`, `infer` and `forward`. It holds no tensors: parameters are handed to `forward`, so that nets can
+    share them and rewrites can replace operations.
+    """
+
+    type: ClassVar[str] = ""
+    bottoms: ClassVar[int | tuple[int, int | None]] = 1  # exactly, or (at least, at most)
+    tops: ClassVar[int | tuple[int, int | None]] = 1
+    loss: ClassVar[bool] = False  # the first top counts in the objective with weight 1 unless told otherwise
+    overwrites: ClassVar[bool] = False  # forward(..., inplace=True) may reuse the bottom's memory
+    fresh: ClassVar[bool] = False  # its top is memory of its own that no gradient reads: the next may overwrite it
+    undifferentiable: ClassVar[frozenset[int]] = frozenset()  # bottoms that never get a gradient (labels)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "type" in cls.__dict__ and cls.type:
+            if cls.type in REGISTRY:
+                raise TypeError(f"layer type {cls.type} is registered twice")
+            REGISTRY[cls.type] = cls
+
+    def __init__(self, layer: Any, shapes: Sequence[Shape], context: Context | None = None) -> None:
+        """layer: LayerParameter; shapes: of the bottoms. Raises Error for settings that cannot work."""
+        self.layer = layer
+        self.context = context or Context()
+        self.params: list[Param] = []
+        self._count("bottom", self.bottoms, len(layer.bottom))
+        self._count("top", self.tops, len(layer.top))
+        self.setup(*shapes)
+
+    def setup(self, *shapes: Shape) -> None:
+        """Read the settings and append to `self.params`, once, for bottoms of these shapes."""
+
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        """The shapes of the tops for bottoms of these shapes; Error if they do not fit."""
+        return [shapes[0]] * len(self.layer.top)
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor | Sequence[Tensor]:
+        """The tops (one tensor, or one each) from the bottoms; differentiable by autograd."""
+        raise NotImplementedError
+
+    @classmethod
+    def resolve(cls, layer: Any, where: str = "") -> type["Operation"]:
+        """The class that runs this layer: itself, unless the layer's settings name another (Python)."""
+        return cls
+
+    @classmethod
+    def coord_map(cls, layer: Any) -> CoordMap | None:
+        """The coordinate map of a layer with these settings; None where there is none (coord_map.py)."""
+        return None
+
+    def error(self, message: str) -> Error:
+        return Error(f"{self.context.where}layer '{self.layer.name}' ({self.layer.type}): {message}")
+
+    def axis(self, axis: int, dims: int) -> int:
+        """A possibly negative axis of a blob with `dims` axes, counted from the front."""
+        if not -dims <= axis < dims:
+            raise self.error(f"axis {axis} is outside a blob of {dims} axes ({-dims} to {dims - 1})")
+        return axis % dims
+
+    def _count(self, what: str, allowed: int | tuple[int, int | None], found: int) -> None:
+        low, high = (allowed, allowed) if isinstance(allowed, int) else allowed
+        if low <= found and (high is None or found <= high):
+            return
+        words = f"exactly {low}" if low == high else f"{low} or more" if high is None else f"{low} to {high}"
+        raise self.error(f"takes {words} {what}{'s' * (high != 1)}, {found} given")
+
+
+def lookup(layer: Any, where: str = "") -> type[Operation]:
+    """The operation class of a LayerParameter; Error naming the nearest types where there is none."""
+    try:
+        found = REGISTRY[layer.type]
+    except KeyError:
+        raise Error(
+            f"{where}layer '{layer.name}' has type '{layer.type}', which is not known"
+            f"{closest(layer.type, REGISTRY) or ';'} A layer of your own can be given as type \"Python\" with "
+            "python_param { module: ... layer: ... }"
+        ) from None
+    return found.resolve(layer, where)
+
+
+def spatial(values: Sequence[int], h: int | None, w: int | None, dims: int, default: int) -> Iterator[int]:
+    """Caffe's kernel_size/stride/pad/dilation: a repeated field, or its _h and _w, one number an axis."""
+    if h is not None or w is not None:
+        return iter((h or 0, w or 0))
+    if len(values) <= 1:
+        return iter([values[0] if values else default] * dims)
+    return iter(values)

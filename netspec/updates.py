@@ -1,0 +1,158 @@
+"""Learning-rate policies and the six update rules, as formulas over lists of tensors.
+
+Each rule takes the gradients (already clipped, divided by iter_size and decayed), the history of the rule and
+one rate a parameter (the policy's rate times lr_mult). It changes the history, may use up the gradients, and
+returns what is to be subtracted from the parameters. The rate is inside the history, as in Caffe, so a change
+of the rate reaches the momentum only as new gradients come in.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import Error, closest
+
+Tensors = Sequence[Tensor]
+
+
+def rate(p: Any, iteration: int) -> float:
+    """The learning rate of a SolverParameter at an iteration (SGDSolver::GetLearningRate)."""
+    policy = p.lr_policy
+    if policy == "fixed":
+        return p.base_lr
+    if policy == "step":
+        return p.base_lr * p.gamma ** (iteration // p.stepsize)
+    if policy == "exp":
+        return p.base_lr * p.gamma**iteration
+    if policy == "inv":
+        return p.base_lr * (1 + p.gamma * iteration) ** -p.power
+    if policy == "multistep":
+        return p.base_lr * p.gamma ** sum(iteration >= value for value in p.stepvalue)
+    if policy == "poly":
+        return p.base_lr * (1 - iteration / p.max_iter) ** p.power
+    if policy == "sigmoid":
+        return p.base_lr / (1 + math.exp(-p.gamma * (iteration - p.stepsize)))
+    raise Error(f"lr_policy '{policy}' is not known{closest(policy, POLICIES)}")
+
+
+POLICIES = ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid")
+
+
+def sgd(p: Any, iteration: int, grads: Tensors, history: Tensors, rates: Sequence[float]) -> Tensors:
+    """V <- momentum V + rate g;  W <- W - V."""
+    torch._foreach_mul_(history, p.momentum)
+    torch._foreach_add_(history, _scaled(grads, rates))
+    return history
+
+
+def nesterov(p: Any, iteration: int, grads: Tensors, history: Tensors, rates: Sequence[float]) -> Tensors:
+    """V' <- momentum V + rate g;  W <- W - ((1 + momentum) V' - momentum V)."""
+    old = torch._foreach_mul(history, p.momentum)
+    sgd(p, iteration, grads, history, rates)
+    step = torch._foreach_mul(history, 1 + p.momentum)
+    torch._foreach_sub_(step, old)
+    return step
+
+
+def adagrad(p: Any, iteration: int, grads: Tensors, history: Tensors, rates: Sequence[float]) -> Tensors:
+    """H <- H + g^2;  W <- W - rate g / (sqrt(H) + delta)."""
+    torch._foreach_addcmul_(history, grads, grads)
+    return _scaled(_over_root(grads, history, p.delta), rates)
+
+
+def rmsprop(p: Any, iteration: int, grads: Tensors, history: Tensors, rates: Sequence[float]) -> Tensors:
+    """H <- d H + (1 - d) g^2;  W <- W - rate g / (sqrt(H) + delta), with d = rms_decay."""
+    torch._foreach_mul_(history, p.rms_decay)
+    torch._foreach_addcmul_(history, grads, grads, 1 - p.rms_decay)
+    return _scaled(_over_root(grads, history, p.delta), rates)
+
+
+def adadelta(p: Any, iteration: int, grads: Tensors, history: Tensors, rates: Sequence[float]) -> Tensors:
+    """H <- m H + (1 - m) g^2;  u = g sqrt((U + delta) / (H + delta));  U <- m U + (1 - m) u^2;  W <- W - rate u."""
+    squares, steps = history[: len(grads)], history[len(grads) :]
+    torch._foreach_mul_(squares, p.momentum)
+    torch._foreach_addcmul_(squares, grads, grads, 1 - p.momentum)
+    ratio = torch._foreach_div(torch._foreach_add(steps, p.delta), torch._foreach_add(squares, p.delta))
+    step = torch._foreach_mul(grads, torch._foreach_sqrt(ratio))
+    torch._foreach_mul_(steps, p.momentum)
+    torch._foreach_addcmul_(steps, step, step, 1 - p.momentum)
+    return _scaled(step, rates)
+
+
+def adam(p: Any, iteration: int, grads: Tensors, history: Tensors, rates: Sequence[float]) -> Tensors:
+    """m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  W <- W - rate c m / (sqrt(v) + delta).
+
+    b1 = momentum, b2 = momentum2, c = sqrt(1 - b2^t) / (1 - b1^t), t = iteration + 1.
+    """
+    means, squares = history[: len(grads)], history[len(grads) :]
+    torch._foreach_mul_(means, p.momentum)
+    torch._foreach_add_(means, grads, alpha=1 - p.momentum)
+    torch._foreach_mul_(squares, p.momentum2)
+    torch._foreach_addcmul_(squares, grads, grads, 1 - p.momentum2)
+    t = iteration + 1
+    correction = math.sqrt(1 - p.momentum2**t) / (1 - p.momentum**t)
+    step = _over_root(means, squares, p.delta)
+    return _scaled(step, [correction * r for r in rates])
+
+
+RULES: dict[str, tuple[Callable[..., Tensors], int]] = {  # rule, blobs of history for each parameter
+    "SGD": (sgd, 1),
+    "Nesterov": (nesterov, 1),
+    "AdaGrad": (adagrad, 1),
+    "RMSProp": (rmsprop, 1),
+    "AdaDelta": (adadelta, 2),
+    "Adam": (adam, 2),
+}
+
+
+def check(p: Any) -> None:
+    """Refuse a SolverParameter whose settings its rule or policy cannot use (Caffe's own checks)."""
+    if p.type not in RULES:
+        raise Error(f"solver type '{p.type}' is not known{closest(p.type, RULES)}")
+    rate(p, 0) if p.lr_policy != "step" or p.stepsize > 0 else None
+    if p.lr_policy == "step" and p.stepsize <= 0:
+        raise Error("lr_policy 'step' needs stepsize above 0")
+    if p.lr_policy == "poly" and p.max_iter <= 0:
+        raise Error("lr_policy 'poly' needs max_iter above 0")
+    if p.type in ("AdaGrad", "RMSProp") and p.momentum:
+        raise Error(f"solver type {p.type} takes no momentum, found {p.momentum:g}")
+    if p.type == "RMSProp" and not 0 <= p.rms_decay < 1:
+        raise Error(f"rms_decay must lie in [0, 1), found {p.rms_decay:g}")
+    if p.regularization_type not in ("L1", "L2"):
+        raise Error(f"regularization_type must be L1 or L2, found '{p.regularization_type}'")
+
+
+def decay(p: Any, grads: Tensors, params: Tensors, mults: Sequence[float]) -> None:
+    """g <- g + weight_decay decay_mult W (L2), or ... sign(W) (L1), in place."""
+    rates = [p.weight_decay * mult for mult in mults]
+    used = [i for i, r in enumerate(rates) if r]
+    if used:
+        source = [params[i] for i in used]
+        if p.regularization_type == "L1":
+            source = torch._foreach_sign(source)
+        torch._foreach_add_([grads[i] for i in used], torch._foreach_mul(source, [rates[i] for i in used]))
+
+
+def clip(p: Any, grads: Tensors) -> float | None:
+    """Scale all gradients so that their common L2 norm is at most clip_gradients; the norm if it was above."""
+    if p.clip_gradients < 0 or not grads:
+        return None
+    norm = math.sqrt(sum(n.double().item() ** 2 for n in torch._foreach_norm(grads)))
+    if norm <= p.clip_gradients:
+        return None
+    torch._foreach_mul_(grads, p.clip_gradients / norm)
+    return norm
+
+
+def _scaled(tensors: Tensors, rates: Sequence[float]) -> Tensors:
+    torch._foreach_mul_(tensors, list(rates))
+    return tensors
+
+
+def _over_root(numerators: Tensors, squares: Tensors, delta: float) -> Tensors:
+    roots = torch._foreach_sqrt(squares)
+    torch._foreach_add_(roots, delta)
+    return torch._foreach_div(numerators, roots)
