@@ -53,7 +53,7 @@ class Solver:
         self.iter = 0
         self.last_snapshot: Path | None = None
         self.losses: deque[float] = deque(maxlen=max(1, param.average_loss))
-        self.stop: str | None = None  # set (by a signal handler, say) to leave at the next image
+        self.stop: int | None = None  # a signal's number: leave at the next image
         self.callbacks: list[Callable[[Solver, float], None]] = []  # after each iteration: (solver, loss)
         self.precision = precision
         train, tests = self._nets()
@@ -322,6 +322,13 @@ class Solver:
         weights.write_weights(path, self.net.graph.name, {
             layer: (types[layer], [b.detach().cpu().numpy() for b in blobs])
             for layer, blobs in self.net.layers_with_params().items()}, hdf5=hdf5)
+
+    def final_weights(self) -> str:
+        """The weights file of the newest snapshot, written first if there is none of this iteration."""
+        stem = f"{self.prefix()}_iter_{self.iter}"
+        if self.last_snapshot is None or not self.last_snapshot.name.startswith(f"{Path(stem).name}."):
+            self.snapshot()
+        return str(self.last_snapshot).replace(".solverstate", ".caffemodel")
 
     def _current_step(self) -> int:
         p = self.param

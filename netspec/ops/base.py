@@ -98,7 +98,7 @@ class Operation:
         raise NotImplementedError
 
     @classmethod
-    def resolve(cls, layer: Any, where: str = "") -> type["Operation"]:
+    def resolve(cls, layer: Any, where: str = "") -> "type[Operation]":
         """The class that runs this layer: itself, unless the layer's settings name another (Python)."""
         return cls
 
@@ -124,7 +124,7 @@ class Operation:
         raise self.error(f"takes {words} {what}{'s' * (high != 1)}, {found} given")
 
 
-def lookup(layer: Any, where: str = "") -> type[Operation]:
+def lookup(layer: Any, where: str = "") -> "type[Operation]":
     """The operation class of a LayerParameter; Error naming the nearest types where there is none."""
     try:
         found = REGISTRY[layer.type]

@@ -76,6 +76,11 @@ class SoftmaxWithLoss(Operation):
         top = each.sum() / self.normalizer(ignored, outer, inner)
         return [top, log.exp().reshape(x.shape)][: max(1, len(self.layer.top))]
 
+    @property
+    def per_position(self) -> bool:
+        """Whether the loss is a mean over positions, which chance puts at ln(classes)."""
+        return self.mode in (caffe_pb2.LossParameter.VALID, caffe_pb2.LossParameter.FULL)
+
     def normalizer(self, ignored: Tensor, outer: int, inner: int) -> Tensor | float:
         names = caffe_pb2.LossParameter
         if self.mode == names.VALID:

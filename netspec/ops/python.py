@@ -16,7 +16,7 @@ class Python(Operation):
     tops = (0, None)
 
     @classmethod
-    def resolve(cls, layer: Any, where: str = "") -> type[Operation]:
+    def resolve(cls, layer: Any, where: str = "") -> "type[Operation]":
         """The class that python_param names, which must be an Operation."""
         start, p = f"{where}layer '{layer.name}' (Python): ", layer.python_param
         try:

@@ -1,0 +1,33 @@
+# Two commands on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test slow lint models proto clean
+
+demo: $(STAMP)
+	$(BIN)/python tools/demo.py
+
+test: $(STAMP) lint
+	$(BIN)/python -m pytest
+
+slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+
+models: $(STAMP)
+	$(BIN)/python models/fcn.py
+
+proto: $(STAMP)
+	$(BIN)/python -m grpc_tools.protoc --proto_path=netspec/proto --descriptor_set_out=netspec/proto/caffe.desc caffe.proto
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info

@@ -1,0 +1,103 @@
+"""What follows from a graph alone: the arithmetic behind crop offsets."""
+
+import argparse
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from . import graph as graphs
+from . import prototext
+from .coord_map import CoordMap, Step, compose, listed, meeting, offsets, wide
+from .errors import Error
+from .proto import caffe_pb2
+
+
+class Values:
+    """The walk over a graph's values."""
+
+    def __init__(self, graph: graphs.Graph) -> None:
+        self.makers = {top: node for node in (*graph.sources, *graph.nodes) for top in node.tops}
+
+    def causes(self, value: graphs.Value) -> Sequence[graphs.Value]:
+        return self.makers[value].bottoms
+
+    def layer(self, value: graphs.Value) -> Any:
+        return self.makers[value].op.layer
+
+    def name(self, value: graphs.Value) -> str:
+        return f"'{value.blob}'"
+
+
+def explain(graph: graphs.Graph, name: str) -> str:
+    """The arithmetic behind one Crop layer of a graph, step by step, and whether its offset agrees."""
+    node = graph.node(name)
+    if node.type != "Crop":
+        raise Error(f"layer '{name}' is a {node.type}, not a Crop")
+    walk = Values(graph)
+    there, here, m = meeting(*node.bottoms, walk)
+    source, reference = (b.blob for b in node.bottoms)
+    lines = [f"{name}: '{source}' is cut to '{reference}'", ""]
+    for path in (there, here):
+        lines += _table(path, walk) + [""]
+    ((scale, shift),) = wide(m)
+    lines.append(f"from '{source}' to '{reference}': x -> {_formula(scale, shift)}")
+    given = list(node.op.offsets)
+    wanted = offsets(m, (f"'{source}'", f"'{reference}'"))
+    wanted = wanted * len(given) if len(wanted) == 1 else wanted
+    verdict = "as the layer has it" if wanted == given else f"but the layer has {listed(given)}"
+    lines.append(f"so the crop begins at {listed(wanted)}: {verdict}")
+    return "\n".join(lines)
+
+
+def _table(path: list[Step], walk: Any) -> list[str]:
+    """One way in words, from the common blob up."""
+    end = path[0].blob.blob
+    lines = [f"  '{end}' seen from '{path[-1].blob.blob}':"]
+    if len(path) == 1:
+        return [f"  '{end}' is the common blob: x -> x"]
+    total = CoordMap()
+    for step in path[:0:-1]:
+        total = compose(step.own, total)
+        pairs = [wide(m)[0] for m in (step.own, total)]
+        lines.append(f"    {step.layer.name:<16} {step.layer.type:<14} x -> {_formula(*pairs[0]):<18} "
+                     f"so far x -> {_formula(*pairs[1])}")
+    return lines
+
+
+def _formula(scale: Sequence[Fraction], shift: Sequence[Fraction]) -> str:
+    def one(a: Fraction, b: Fraction) -> str:
+        head = "x" if a == 1 else f"{a} x"
+        return head if not b else f"{head} {'+' if b > 0 else '-'} {abs(b)}"
+
+    return ", ".join(dict.fromkeys(one(a, b) for a, b in zip(scale, shift, strict=True)))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("net", metavar="NET.prototxt")
+    parser.add_argument("layer", nargs="?", help="one Crop layer (default: all)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """The `explain-crop` command; 1 if an offset differs from what the maps give."""
+    graph = shapeless(args.net)
+    names = [args.layer] if args.layer else [n.name for n in graph.nodes if n.type == "Crop"]
+    if not names:
+        raise Error(f"{args.net}: the net has no Crop layer")
+    texts = [explain(graph, name) for name in names]
+    print("\n\n".join(texts))
+    return int(any("but the layer has" in text for text in texts))
+
+
+def shapeless(path: str, phase: int = caffe_pb2.TEST, size: tuple[int, int] = (500, 500)) -> graphs.Graph:
+    """The graph of a net file whose data sets need not be there: data layers give `size` images, 3 channels."""
+    net = prototext.read_net(path)
+    state = caffe_pb2.NetState(phase=phase)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in net.layer:
+        if not layer.bottom and layer.type != "Input" and graphs.included(layer, state):
+            for i, top in enumerate(layer.top):
+                shapes[top] = (1, 1 if i else 3, *size)
+    return graphs.build(net, phase, shapes=shapes, path=Path(path))
+
+

@@ -1,0 +1,47 @@
+"""The `netspec` command: one door for every subcommand, and one place where errors become a sentence."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from .errors import Error
+
+COMMANDS = {  # name -> (module that holds add_arguments and run, help)
+    "solve": ("train", "train nets by solver files"),
+    "score": ("scoring", "score a net on its data set"),
+    "infer": ("infer", "segment images"),
+    "convert": ("convert", "convert weights and old nets"),
+    "explain-crop": ("analysis", "the arithmetic behind crop offsets"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0 done, 1 the answer is no, 2 bad input (one sentence on standard error), 130 interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="netspec", description="Caffe's fully convolutional networks on PyTorch.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    chosen = next((a for a in argv if not a.startswith("-")), None)
+    for name, (module, text) in COMMANDS.items():
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name == chosen:  # the others' modules are not even imported
+            command = importlib.import_module(f".{module}", __package__)
+            command.add_arguments(sub)
+            sub.set_defaults(run=command.run)
+    args = parser.parse_args(argv)
+    try:
+        return args.run(args)
+    except Error as e:
+        print(f"netspec {args.command}: {e}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def tool(command: str) -> None:
+    """The door that tools/COMMAND.py opens."""
+    sys.exit(main([command, *sys.argv[1:]]))
