@@ -51,15 +51,14 @@ def _uniform(values: Tensor, filler: Any, generator: torch.Generator | None) -> 
 def _gaussian(values: Tensor, filler: Any, generator: torch.Generator | None) -> None:
     if not filler.std > 0:
         raise Error(f"filler 'gaussian' has std {filler.std:g}; it must be above 0 (or use 'constant')")
+    outputs = len(values)
+    if filler.sparse > outputs:
+        raise Error(f"filler 'gaussian' has sparse: {filler.sparse} for {outputs} outputs; it can be no more")
     values.normal_(filler.mean, filler.std, generator=generator)
     if filler.sparse >= 0:
-        outputs = len(values)
-        if filler.sparse > outputs:
-            raise Error(
-                f"filler 'gaussian' has sparse: {filler.sparse} for {outputs} outputs; it can be no more"
-            )
-        keep = torch.rand(values.shape, generator=generator, device=values.device) < filler.sparse / outputs
-        values *= keep
+        values *= (
+            torch.rand(values.shape, generator=generator, device=values.device) < filler.sparse / outputs
+        )
 
 
 def _positive_unitball(values: Tensor, filler: Any, generator: torch.Generator | None) -> None:
