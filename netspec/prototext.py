@@ -1,0 +1,197 @@
+"""Reads nets and solvers from Caffe's text format, always upgraded to the current form, and writes them."""
+
+import os
+import re
+from collections.abc import Iterator
+
+from google.protobuf import text_format
+from google.protobuf.message import Message
+
+from . import files
+from .errors import Error, closest
+from .proto import caffe_pb2
+from .upgrade import upgrade_net, upgrade_solver
+
+LIMIT = 64 << 20  # bytes; the largest published nets have less than 2 MB of text
+
+_STRANGERS = (
+    (rb"version https://git-lfs", "is a Git LFS pointer; fetch the file itself with 'git lfs pull'"),
+    (rb"(?i)\s*<(!doctype|html|\?xml)", "is a web page; download the raw file"),
+    (rb"\xff\xfe|\xfe\xff", "is UTF-16 text; save it as UTF-8"),
+    (rb"(?s).{0,4096}?[\x00-\x08\x0e-\x1f]", "is binary (weights?); a prototxt, which is text, is expected"),
+)
+_TOKEN = re.compile(
+    r"""\#[^\n]*
+    | (?P<string> "(?:[^"\\\n]|\\.)*"? | '(?:[^'\\\n]|\\.)*'? )
+    | (?P<field> [^\W\d]\w* ) (?= (?: \s | \#[^\n]*\n )* [:{<] )
+    | \w+
+    | [^\s\w]""",
+    re.VERBOSE,
+)
+# What may follow a backslash in a string; protobuf for Python lets the rest through, Caffe does not.
+_ESCAPED = re.compile(r"""(?: [^\\] | \\ (?: [abfnrtv\\'"xuU0-3] | [4-7](?![0-7]{2}) ) )*""", re.VERBOSE)
+
+
+def parse(text: str, message_class: type[Message], name: str = "<text>") -> Message:
+    """The message that `text` spells, not upgraded.
+
+    Raises Error "NAME:LINE:COLUMN: ..." (both from 1) for what Caffe would not read, naming the field.
+    """
+    message = message_class()
+    if len(text) > LIMIT:
+        raise Error(f"{name} has {len(text) >> 20} million characters; a prototxt has at most {LIMIT >> 20}")
+    if "\\" in text:
+        _check_escapes(text, name)
+    try:
+        text_format.Parse(text, message)
+    except text_format.ParseError as error:
+        raise Error(_explain(error, text, message_class, name)) from None
+    missing = message.FindInitializationErrors()
+    if missing:
+        raise Error(f"{name}: the required field {missing[0]} is missing")
+    return message
+
+
+def read_net(path: str | os.PathLike) -> Message:
+    """The NetParameter in the file, upgraded. Raises Error if it is missing, not a net, or not text."""
+    net = parse(_read(path), caffe_pb2.NetParameter, str(path))
+    upgrade_net(net, str(path))
+    return net
+
+
+def read_solver(path: str | os.PathLike) -> Message:
+    """The SolverParameter in the file, upgraded. Raises Error if it is missing, not a solver, or not text.
+
+    As in Caffe, `snapshot_prefix` defaults to the path without its extension, and a prefix that is a folder
+    gets the file's name appended.
+    """
+    solver = parse(_read(path), caffe_pb2.SolverParameter, str(path))
+    upgrade_solver(solver, str(path))
+    stem = os.path.splitext(path)[0]
+    if not solver.HasField("snapshot_prefix"):
+        solver.snapshot_prefix = stem
+    elif os.path.isdir(solver.snapshot_prefix):
+        solver.snapshot_prefix = os.path.join(solver.snapshot_prefix, os.path.basename(stem))
+    return solver
+
+
+def to_text(message: Message) -> str:
+    """The message as Caffe reads it: enums by name, floats in the fewest digits that give this float32."""
+    text = text_format.MessageToString(message, as_utf8=True)
+    return re.sub(r"(?m)^( *\w+: -?\d+)\.0$", r"\1", text)
+
+
+def write(path: str | os.PathLike, message: Message, header: str = "") -> None:
+    """Writes the message as text, whole or not at all, after the lines of `header` as comments."""
+    comment = "".join(f"# {line}".rstrip() + "\n" for line in header.splitlines())
+    with files.writing(path, "w") as file:
+        file.write(comment + to_text(message))
+
+
+def layer_lines(path: str | os.PathLike) -> dict[str, int]:
+    """Layer name -> line (from 1) where the layer begins in a net's text; the first if a name comes twice."""
+    text = _read(path)
+    lines: dict[str, int] = {}
+    start = counted = line = 0
+    for match, fields in _scan(text):
+        if len(fields) == 1 and match["field"] in ("layer", "layers"):
+            start = match.start()
+        elif match["string"] and ".".join(fields) in ("layer.name", "layers.name", "layers.layer.name"):
+            line += text.count("\n", counted, start)
+            counted = start
+            lines.setdefault(match["string"][1:-1], line + 1)
+    return lines
+
+
+def _read(path: str | os.PathLike) -> str:
+    found = files.find(path)
+    try:
+        with open(found, "rb") as file:
+            data = file.read(LIMIT + 1)
+    except OSError as error:
+        raise Error(f"{path} cannot be read: {error.strerror}") from None
+    if len(data) > LIMIT:
+        raise Error(f"{path} is larger than {LIMIT >> 20} MiB; a prototxt is smaller")
+    for pattern, what in _STRANGERS:
+        if re.match(pattern, data):
+            raise Error(f"{path} {what}")
+    # Comments in other encodings are common and harmless; in a string the escapes make an error with a place.
+    return data.decode("utf-8-sig", errors="backslashreplace")
+
+
+def _check_escapes(text: str, name: str) -> None:
+    for match, _ in _scan(text):
+        if match["string"]:
+            at = _ESCAPED.match(match[0]).end()
+            if at < len(match[0]):
+                place = match.start() + at
+                line, column = text.count("\n", 0, place) + 1, place - text.rfind("\n", 0, place)
+                what = f"unknown escape {match[0][at : at + 2]}; a backslash is \\\\"
+                raise Error(f"{name}:{line}:{column}: {what}")
+
+
+def _scan(text: str) -> Iterator[tuple[re.Match, list[str]]]:
+    """The tokens of a text, comments left out, each with the names of the fields it lies in, outermost first.
+
+    The name of a field lies in that field. Does not mind errors in the text.
+    """
+    fields = [""]
+    for match in _TOKEN.finditer(text):
+        token = match[0]
+        if token[0] == "#":
+            continue
+        if match["field"]:
+            fields[-1] = token
+        yield match, fields
+        if token in "{<":
+            fields.append("")
+        elif token in "}>" and len(fields) > 1:
+            fields.pop()
+
+
+def _explain(error: text_format.ParseError, text: str, root: type[Message], name: str) -> str:
+    """An error sentence of protobuf's, with its place, the field, and the nearest names that exist."""
+    line, column = error.GetLine() or 1, error.GetColumn() or 1
+    lines = text.split("\n")
+    said = str(error).removeprefix(f"{line}:{column} : ").removesuffix(".")
+    for quoted in (lines[min(line, len(lines)) - 1], ""):  # protobuf quotes the line, or nothing at the end
+        said = said.removeprefix(f"'{quoted}': ")
+    where = f"{name}:{line}:{column}"
+    unknown = re.match(r'Message type "([\w.]+)" has no field named "(\w+)"', said)
+    twice = re.match(r'Message type "[\w.]+" should not have multiple "(\w+)" fields', said)
+    value = re.match(r'Enum type "([\w.]+)" has no value (?:named|with number) (.*)', said)
+    pool = root.DESCRIPTOR.file.pool
+    if unknown:
+        kind, field = pool.FindMessageTypeByName(unknown[1]), unknown[2]
+        hint = closest(field, kind.fields_by_name)
+        if kind != root.DESCRIPTOR and field in root.DESCRIPTOR.fields_by_name:
+            hint = "; is a } missing above?"
+        elif kind == root.DESCRIPTOR:
+            for other in ("NetParameter", "SolverParameter"):
+                if field in getattr(caffe_pb2, other).DESCRIPTOR.fields_by_name:
+                    hint = f"; the text seems to be a {other}"
+        return f"{where}: {kind.name} has no field '{field}'{hint}"
+    offset = sum(len(before) + 1 for before in lines[: line - 1]) + column - 1
+    ended = re.match('Expected "([}>])"', said)
+    if ended:  # protobuf points at the last token, not at the field that is open there
+        offset, said = len(text), f"the text ends before the closing {ended[1]}"
+    fields: list[str] = []
+    for match, fields in _scan(text):  # noqa: B007 (used after the loop)
+        if match.start() >= offset:
+            break
+    if ended:
+        fields = fields[:-1]
+    field = ".".join(filter(None, fields))
+    where += f": {field}" if field else ""
+    if twice:
+        return f"{where}: '{twice[1]}' is given more than once"
+    if value:
+        kind = pool.FindEnumTypeByName(value[1])
+        names = list(kind.values_by_name)
+        known = f"; known are {', '.join(names)}"
+        if len(names) > 12:
+            known = closest(value[2].strip("\"'"), names)
+        return f"{where}: {kind.name} has no value {value[2]}{known}"
+    if "codec can't decode" in said:
+        said = "the string is not UTF-8"
+    return f"{where}: {said[0].lower()}{said[1:]}"

@@ -1,0 +1,292 @@
+"""NetSpec: nets written in Python, as in pycaffe, with every keyword checked where it is written.
+
+    n = NetSpec()
+    n.data = layers.Input(shape=dict(dim=[1, 3, 8, 8]))
+    n.conv = layers.Convolution(n.data, num_output=4, kernel_size=3, weight_filler=dict(type="xavier"))
+    n.relu = layers.ReLU(n.conv, in_place=True)
+    net = n.to_proto()
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto
+from google.protobuf.message import Message
+
+from .errors import Error, closest
+from .proto import caffe_pb2
+
+_LAYER_FIELDS = caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name
+_PARAM_FIELDS = {  # "Convolution" -> "convolution_param", "BatchNorm" -> "batch_norm_param"
+    field.message_type.name.removesuffix("Parameter"): name
+    for name, field in _LAYER_FIELDS.items()
+    if name.endswith("_param")
+}
+_BORROWED = {  # types with another type's message
+    "Deconvolution": "convolution_param",
+    "Im2col": "convolution_param",
+    "LSTM": "recurrent_param",
+    "RNN": "recurrent_param",
+    "SoftmaxWithLoss": "softmax_param",
+}
+
+
+class _Absent(Error, AttributeError, KeyError):
+    """A name that is not there; hasattr() and pycaffe's `except KeyError` go on working."""
+
+    __str__ = Error.__str__
+
+
+class Top:
+    """One output of a layer: top `n` of the Function `fn`."""
+
+    def __init__(self, fn: "Function", n: int):
+        self.fn = fn
+        self.n = n
+
+    def to_proto(self) -> Message:
+        """A NetParameter of the layers that this top needs, with automatic names."""
+        return to_proto(self)
+
+
+class Function:
+    """A layer: its type, the Tops it reads, and its keywords.
+
+    Raises Error, naming the caller's file and line, if an input is not a Top or a keyword fits neither the
+    parameter message of the type nor LayerParameter, down into nested dicts.
+    """
+
+    def __init__(self, type_name: str, inputs: tuple[Top, ...], params: dict[str, Any]):
+        self.type_name = type_name
+        self.inputs = inputs
+        self.params = params
+        self.ntop = params.pop("ntop", 1)
+        self.in_place = params.pop("in_place", False)
+        self._place = _caller()
+        for i, top in enumerate(inputs):
+            if not isinstance(top, Top):
+                raise self._error(f"input {i} must be a Top (what a layer returns), not {_describe(top)}")
+        if not isinstance(self.ntop, int) or self.ntop < 0:
+            raise self._error(f"ntop must be a number of tops, not {self.ntop!r}")
+        if self.in_place and self.ntop > len(inputs):
+            raise self._error(f"in_place needs an input for each of {self.ntop} top(s), found {len(inputs)}")
+        self.tops = tuple(Top(self, n) for n in range(self.ntop))
+        self.layer("", [], [])
+
+    def layer(self, name: str, bottom: list[str], top: list[str]) -> Message:
+        """The LayerParameter under the given names."""
+        layer = caffe_pb2.LayerParameter(name=name, type=self.type_name, bottom=bottom, top=top)
+        own = _own_fields(self.type_name)
+        for key, value in self.params.items():
+            target = layer
+            if not key.endswith("param"):
+                has_it = (f for f in own if key in _LAYER_FIELDS[f].message_type.fields_by_name)
+                field = next(has_it, None)
+                target = getattr(layer, field) if field else layer
+            if target is layer and key not in _LAYER_FIELDS:
+                raise self._error(self._unknown(key, own))
+            _assign(target, key, value, self._error)
+        return layer
+
+    def _unknown(self, key: str, own: list[str]) -> str:
+        known = ["ntop", "in_place", *_LAYER_FIELDS]
+        for field in own:
+            known += _LAYER_FIELDS[field].message_type.fields_by_name
+        hint = closest(key, known)
+        if not own:
+            types = [t for t in (*_PARAM_FIELDS, *_BORROWED) if t != self.type_name]
+            hint = hint or closest(self.type_name, types)
+        return f"no field '{key}' in {' or '.join([*own, 'LayerParameter'])}{hint}"
+
+    def _error(self, text: str) -> Error:
+        return Error(f"{self._place}: {self.type_name}: {text}")
+
+
+class NetSpec:
+    """A net under construction: what is assigned to its attributes (or items) becomes its named tops."""
+
+    tops: dict[str, Top | Function]
+
+    def __init__(self) -> None:
+        super().__setattr__("tops", {})
+
+    def __setattr__(self, name: str, value: Top | Function) -> None:
+        if not isinstance(value, Top | Function):
+            raise Error(f"{_caller()}: '{name}' must be a Top (what a layer returns), not {_describe(value)}")
+        self.tops[name] = value
+
+    def __getattr__(self, name: str) -> Top | Function:
+        tops = self.__dict__.get("tops", {})
+        if name not in tops:
+            raise _Absent(f"{_caller()}: the net has no top '{name}'{closest(name, tops)}")
+        return tops[name]
+
+    __setitem__ = __setattr__
+
+    def __getitem__(self, name: str) -> Top | Function:
+        return self.__getattr__(name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.tops
+
+    def to_proto(self) -> Message:
+        """The NetParameter: each top's layer after the layers it needs, in the order of assignment."""
+        return _net(self.tops.values(), {top: name for name, top in self.tops.items()})
+
+
+class Layers:
+    """`layers.TYPE(*bottoms, **keywords)`, any TYPE: a Top, a tuple of Tops (ntop=2), a Function (ntop=0)."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def layer(*inputs: Top, **params: Any) -> Top | Function | tuple[Top, ...]:
+            function = Function(name, inputs, params)
+            if function.ntop == 0:
+                return function
+            return function.tops[0] if function.ntop == 1 else function.tops
+
+        return layer
+
+
+class Parameters:
+    """`params.Pooling.MAX`: the enum values of the layers' parameter messages."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Enums(name)
+
+
+class _Enums:
+    def __init__(self, name: str):
+        self._name = name
+
+    def __getattr__(self, value: str) -> int:
+        if value.startswith("__"):
+            raise AttributeError(value)
+        message = getattr(caffe_pb2, f"{self._name}Parameter", None)
+        if message is None:
+            raise _Absent(f"{_caller()}: no parameters '{self._name}'{closest(self._name, _PARAM_FIELDS)}")
+        known = message.DESCRIPTOR.enum_values_by_name
+        if value not in known:
+            raise _Absent(f"{_caller()}: '{self._name}' has no value '{value}'{closest(value, known)}")
+        return known[value].number
+
+
+layers = Layers()
+params = Parameters()
+
+
+def to_proto(*tops: Top | Function) -> Message:
+    """A NetParameter of the layers that the tops need, all names automatic: type and running number."""
+    return _net(tops, {})
+
+
+def _net(tops, names: dict[Top | Function, str]) -> Message:
+    """Layers in order of need, depth first, without recursion: a net of 1000 layers is nothing special."""
+    done: dict[Function, Message] = {}
+    numbers: Counter[str] = Counter()
+    net = caffe_pb2.NetParameter()
+
+    def name(thing: Top | Function, type_name: str) -> str:
+        if thing not in names:
+            numbers[type_name] += 1
+            names[thing] = f"{type_name}{numbers[type_name]}"
+        return names[thing]
+
+    for top in tops:
+        stack = [top.fn if isinstance(top, Top) else top]
+        while stack:
+            function = stack[-1]
+            needed = next((t.fn for t in function.inputs if t.fn not in done), None)
+            if needed:
+                stack.append(needed)
+                continue
+            stack.pop()
+            if function in done:
+                continue
+            bottom = [done[t.fn].top[t.n] for t in function.inputs]
+            own = bottom if function.in_place else [name(t, function.type_name) for t in function.tops]
+            title = name(function.tops[0] if function.ntop else function, function.type_name)
+            done[function] = function.layer(title, bottom, own)
+    net.layer.extend(done.values())
+    return net
+
+
+def _own_fields(type_name: str) -> list[str]:
+    """The fields of LayerParameter whose own fields may be written as keywords of this type."""
+    own = [_PARAM_FIELDS.get(type_name), _BORROWED.get(type_name)]
+    if "Loss" in type_name:
+        own.append("loss_param")
+    if type_name.endswith("Data"):
+        own.append("transform_param")
+    return list(dict.fromkeys(filter(None, own)))
+
+
+def _assign(message: Message, key: str, value: Any, error: Callable[[str], Error]) -> None:
+    """Sets a field from Python: dicts are messages, lists and tuples repeated fields, strings enums too.
+
+    A repeated field also takes one value. `error` makes the Error to raise from a sentence.
+    """
+    field = message.DESCRIPTOR.fields_by_name.get(str(key))
+    if field is None:
+        known = message.DESCRIPTOR.fields_by_name
+        raise error(f"no field '{key}' in {message.DESCRIPTOR.name}{closest(str(key), known)}")
+    if hasattr(value, "tolist"):  # NumPy's
+        value = value.tolist()
+    current = getattr(message, key)
+    if hasattr(current, "extend"):
+        for item in value if isinstance(value, list | tuple | range) else [value]:
+            if field.message_type:
+                _fill(current.add(), key, item, error)
+            else:
+                _scalar(field, item, current.append, error)
+    elif field.message_type:
+        _fill(current, key, value, error)
+    else:
+        _scalar(field, value, lambda v: setattr(message, key, v), error)
+
+
+def _fill(message: Message, key: str, value: Any, error: Callable[[str], Error]) -> None:
+    if isinstance(value, type(message)):
+        message.MergeFrom(value)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            _assign(message, name, item, error)
+    else:
+        raise error(f"{key} must be dict(...) of {message.DESCRIPTOR.name}'s fields, not {_describe(value)}")
+
+
+def _scalar(field, value: Any, put: Callable[[Any], None], error: Callable[[str], Error]) -> None:
+    kind = FieldDescriptorProto.Type.Name(field.type)[len("TYPE_") :].lower()
+    if field.enum_type:
+        known = field.enum_type.values_by_name
+        kind = f"one of {', '.join(known)}"
+        if isinstance(value, str) and value in known:
+            value = known[value].number
+    try:
+        if value is None:
+            raise TypeError
+        put(value)
+    except (TypeError, ValueError, OverflowError):
+        raise error(f"{field.name} must be {kind}, not {_describe(value)}") from None
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, str | int | float | list | tuple | dict) and len(repr(value)) < 60:
+        return f"{type(value).__name__} {value!r}"
+    if isinstance(value, tuple):
+        return f"{len(value)} values"
+    return f"a {type(value).__name__}" if value is not None else "None"
+
+
+def _caller() -> str:
+    """FILE:LINE of the innermost frame outside this package."""
+    frame = sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] == __name__.split(".")[0]:
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

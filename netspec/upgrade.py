@@ -1,0 +1,253 @@
+"""Brings nets and solvers written for older Caffes (V0, V1, `input:`, ...) to the current form, in place.
+
+The results are those of Caffe's own upgrade (src/caffe/util/upgrade_proto.cpp), done on every file it reads.
+"""
+
+import logging
+
+from google.protobuf.message import Message
+
+from .errors import Error, closest
+from .proto import caffe_pb2
+
+_log = logging.getLogger("netspec")
+
+# V0 type -> V1 type, V1 parameter message, the V0 fields that go into it. Types not here have no parameters
+# and the same name in capitals.
+_V0_TYPES = {
+    "concat": ("CONCAT", "concat_param", "concat_dim"),
+    "conv": (
+        "CONVOLUTION",
+        "convolution_param",
+        "num_output biasterm weight_filler bias_filler pad kernelsize group stride",
+    ),
+    "data": ("DATA", "data_param", "source batchsize rand_skip"),
+    "dropout": ("DROPOUT", "dropout_param", "dropout_ratio"),
+    "hdf5_data": ("HDF5_DATA", "hdf5_data_param", "source batchsize"),
+    "images": (
+        "IMAGE_DATA",
+        "image_data_param",
+        "source batchsize rand_skip shuffle_images new_height new_width",
+    ),
+    "infogain_loss": ("INFOGAIN_LOSS", "infogain_loss_param", "source"),
+    "innerproduct": ("INNER_PRODUCT", "inner_product_param", "num_output biasterm weight_filler bias_filler"),
+    "lrn": ("LRN", "lrn_param", "local_size alpha beta k"),
+    "pool": ("POOLING", "pooling_param", "pad kernelsize stride pool"),
+    "window_data": (
+        "WINDOW_DATA",
+        "window_data_param",
+        "source batchsize det_fg_threshold det_bg_threshold det_fg_fraction det_context_pad det_crop_mode",
+    ),
+}
+_V0_PLAIN_TYPES = (
+    "accuracy bnll euclidean_loss flatten hdf5_output im2col multinomial_logistic_loss relu sigmoid softmax "
+    "softmax_loss split tanh"
+).split()
+_V0_RENAMED = {
+    "biasterm": "bias_term",
+    "kernelsize": "kernel_size",
+    "batchsize": "batch_size",
+    "shuffle_images": "shuffle",
+    "meanfile": "mean_file",
+    "cropsize": "crop_size",
+}
+_V0_TRANSFORM = ("scale", "meanfile", "cropsize", "mirror")
+_V0_SHARED = ("name", "blobs", "blobs_lr", "weight_decay")
+_V0_IGNORED = ("new_num", "new_channels")  # of a ReshapeLayer that Caffe never upgraded
+
+# V1 types whose current name is not the words of the old one in CamelCase.
+_V1_TYPES = {
+    "NONE": "",
+    "ABSVAL": "AbsVal",
+    "ARGMAX": "ArgMax",
+    "BNLL": "BNLL",
+    "HDF5_DATA": "HDF5Data",
+    "HDF5_OUTPUT": "HDF5Output",
+    "LRN": "LRN",
+    "MVN": "MVN",
+    "RELU": "ReLU",
+    "SOFTMAX_LOSS": "SoftmaxWithLoss",
+    "TANH": "TanH",
+}
+_V1_SHARED = (
+    set(caffe_pb2.V1LayerParameter.DESCRIPTOR.fields_by_name)
+    & set(caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name)
+) - {"type", "param"}
+_V1_PARAM = {
+    "param": "name",
+    "blob_share_mode": "share_mode",
+    "blobs_lr": "lr_mult",
+    "weight_decay": "decay_mult",
+}
+_V1_DATA = {"DATA": "data_param", "IMAGE_DATA": "image_data_param", "WINDOW_DATA": "window_data_param"}
+_TRANSFORM = ("scale", "mean_file", "crop_size", "mirror")
+
+_SOLVER_TYPES = {
+    "SGD": "SGD",
+    "NESTEROV": "Nesterov",
+    "ADAGRAD": "AdaGrad",
+    "RMSPROP": "RMSProp",
+    "ADADELTA": "AdaDelta",
+    "ADAM": "Adam",
+}
+
+
+def upgrade_net(net: Message, name: str = "net") -> None:
+    """Upgrades a NetParameter, from text or binary, in place; a current one stays as it is.
+
+    Raises Error, beginning with `name` (a file, say), for what Caffe refuses, such as `layer` and `layers` in
+    one net.
+    """
+    if any(layer.HasField("layer") for layer in net.layers):
+        _fold_v0_padding(net, name)
+        for layer in net.layers:
+            _upgrade_v0_layer(layer, name)
+    _upgrade_v1_transform(net)
+    if net.layers:
+        if net.layer:
+            raise Error(f"{name}: the net has both 'layer' and 'layers' fields; write all of them as 'layer'")
+        for old in net.layers:
+            _upgrade_v1_layer(old, net.layer.add())
+        net.ClearField("layers")
+    if net.input:
+        _upgrade_input(net, name)
+    for layer in net.layer:
+        if layer.type == "BatchNorm" and len(layer.param) == 3:  # statistics, which the solver must not move
+            for param in layer.param:
+                param.lr_mult = param.decay_mult = 0
+
+
+def upgrade_solver(solver: Message, name: str = "solver") -> None:
+    """Upgrades a SolverParameter in place: `solver_type`, an enum, to `type`, a string, and the nets inside.
+
+    Raises Error, beginning with `name`, if both kinds of type are given.
+    """
+    if solver.HasField("solver_type"):
+        if solver.HasField("type"):
+            raise Error(f"{name}: the solver has both 'solver_type', the old field, and 'type'; keep 'type'")
+        solver.type = _SOLVER_TYPES[caffe_pb2.SolverParameter.SolverType.Name(solver.solver_type)]
+        solver.ClearField("solver_type")
+    for field in ("net_param", "train_net_param"):
+        if solver.HasField(field):
+            upgrade_net(getattr(solver, field), f"{name}: {field}")
+    for net in solver.test_net_param:
+        upgrade_net(net, f"{name}: test_net_param")
+
+
+def _put(message: Message, field: str, value) -> None:
+    """Sets any kind of field; a repeated one is extended by a repeated value, or by one value."""
+    target = getattr(message, field)
+    if isinstance(target, Message):
+        target.CopyFrom(value)
+        target.SetInParent()
+    elif not hasattr(target, "extend"):
+        setattr(message, field, value)
+    elif hasattr(value, "extend"):
+        target.MergeFrom(value)
+    else:
+        target.append(value)
+
+
+def _fold_v0_padding(net: Message, name: str) -> None:
+    """Removes V0's padding layers, giving their pad to the convolution or pooling above."""
+    last = dict.fromkeys(net.input)  # blob -> the layer that wrote it last
+    for connection in net.layers:
+        layer = connection.layer
+        where = f"{name}: layer '{layer.name}' ({layer.type})"
+        for i, blob in enumerate(connection.bottom):
+            if blob not in last:
+                raise Error(f"{where} has the unknown bottom '{blob}'{closest(blob, last)}")
+            source = last[blob]
+            if source is None or source.layer.type != "padding":
+                continue
+            if layer.type not in ("conv", "pool") or len(connection.bottom) != 1:
+                raise Error(
+                    f"{where} follows the padding layer '{source.layer.name}'; "
+                    "only a conv or pool layer with one bottom can"
+                )
+            if len(source.bottom) != 1 or len(source.top) != 1:
+                raise Error(f"{name}: padding layer '{source.layer.name}' must have one bottom and one top")
+            layer.pad = source.layer.pad
+            connection.bottom[i] = source.bottom[0]
+        last.update(dict.fromkeys(connection.top, connection))
+    for i in reversed(range(len(net.layers))):
+        if net.layers[i].layer.type == "padding":
+            del net.layers[i]
+
+
+def _upgrade_v0_layer(v1: Message, name: str) -> None:
+    """Moves the fields of the nested V0 `layer` into the V1 layer around it."""
+    if not v1.HasField("layer"):
+        return
+    v0 = caffe_pb2.V0LayerParameter()
+    v0.CopyFrom(v1.layer)
+    v1.ClearField("layer")
+    param, fields = None, ""
+    if v0.type in _V0_TYPES:
+        v1_type, param, fields = _V0_TYPES[v0.type]
+        v1.type = caffe_pb2.V1LayerParameter.LayerType.Value(v1_type)
+    elif v0.type in _V0_PLAIN_TYPES:
+        v1.type = caffe_pb2.V1LayerParameter.LayerType.Value(v0.type.upper())
+    elif v0.HasField("type"):
+        known = [*_V0_TYPES, *_V0_PLAIN_TYPES]
+        raise Error(f"{name}: layer '{v0.name}' has the unknown V0 type '{v0.type}'{closest(v0.type, known)}")
+    for field, value in v0.ListFields():
+        new = _V0_RENAMED.get(field.name, field.name.removeprefix("det_"))
+        if field.name in fields.split():
+            _put(getattr(v1, param), new, value)
+        elif field.name in _V0_TRANSFORM:
+            setattr(v1.transform_param, new, value)
+        elif field.name in _V0_SHARED or (field.name, v0.type) == ("hdf5_output_param", "hdf5_output"):
+            _put(v1, field.name, value)
+        elif field.name not in ("type", *_V0_IGNORED):
+            _log.warning("%s: layer '%s' (%s) has no use for %s; ignored", name, v0.name, v0.type, field.name)
+
+
+def _upgrade_v1_transform(net: Message) -> None:
+    """Moves the transformations out of V1 data layers' own parameters, in all of them if any has one."""
+    layers = []
+    for layer in net.layers:
+        field = _V1_DATA.get(caffe_pb2.V1LayerParameter.LayerType.Name(layer.type))
+        if field:
+            layers.append((layer, getattr(layer, field)))
+    if not any(param.HasField(field) for _, param in layers for field in _TRANSFORM):
+        return
+    for layer, param in layers:
+        layer.transform_param.SetInParent()
+        param.SetInParent()
+        for field in _TRANSFORM:
+            if param.HasField(field):
+                setattr(layer.transform_param, field, getattr(param, field))
+                param.ClearField(field)
+
+
+def _upgrade_v1_layer(old: Message, new: Message) -> None:
+    for field, value in old.ListFields():
+        if field.name in _V1_SHARED:
+            _put(new, field.name, value)
+        elif field.name in _V1_PARAM:
+            for i, item in enumerate(value):
+                while len(new.param) <= i:
+                    new.param.add()
+                setattr(new.param[i], _V1_PARAM[field.name], item)
+    if old.HasField("type"):
+        v1 = caffe_pb2.V1LayerParameter.LayerType.Name(old.type)
+        new.type = _V1_TYPES.get(v1, "".join(word.capitalize() for word in v1.split("_")))
+
+
+def _upgrade_input(net: Message, name: str) -> None:
+    """Turns `input:` with shapes into an Input layer; drops inputs without shapes, as in old weight files."""
+    field, each = ("input_shape", 1) if net.input_shape else ("input_dim", 4)
+    found, needed = len(getattr(net, field)), each * len(net.input)
+    if 0 < found < needed:
+        raise Error(f"{name}: {len(net.input)} input(s) need {needed} {field} field(s), found {found}")
+    if found:
+        layer = caffe_pb2.LayerParameter(name="input", type="Input", top=net.input)
+        if net.input_shape:
+            layer.input_param.shape.extend(net.input_shape[:needed])
+        else:
+            for i in range(0, needed, each):
+                layer.input_param.shape.add(dim=net.input_dim[i : i + each])
+        net.layer.insert(0, layer)
+    for field in ("input", "input_shape", "input_dim"):
+        net.ClearField(field)
