@@ -1,0 +1,152 @@
+"""The `infer` command: images of any size and kind into label images and overlays with a legend."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from . import datasets, files, graph, predict, prototext, report
+from .errors import Error
+from .proto import caffe_pb2
+from .scoring import add_device_arguments
+
+SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow opens some 16-bit PNGs as "I"
+
+
+def picture(path: str | os.PathLike, scale: float = 1.0) -> Image.Image:
+    """An image file as 8-bit RGB, upright as its EXIF says, its sides scaled.
+
+    Grey, palette and CMYK are converted, transparency is dropped, of 16-bit grey the high byte is taken.
+    Raises Error naming a file that cannot be read.
+    """
+    image = datasets.open_image(Path(path))
+    try:
+        image = ImageOps.exif_transpose(image)
+        if image.mode in SIXTEEN:
+            values = np.asarray(image)
+            if values.min() < 0 or values.max() > 65535:
+                found = f"{values.min()} to {values.max()}"
+                raise Error(f"image {path} has values from {found}, expected 8 or 16 bits")
+            image = Image.fromarray((values >> 8).astype(np.uint8))
+        elif image.mode == "F":
+            raise Error(f"image {path} has pixels of kind F (fractions), expected 8 or 16 bits a channel")
+        image = image.convert("RGB")
+        if scale != 1:
+            image = image.resize(datasets._scaled(image.size, scale), Image.Resampling.BILINEAR)
+        return image
+    except datasets._DAMAGE as error:
+        raise Error(f"image {path} cannot be read: {error}") from None
+
+
+def blob(image: Image.Image, mean: Sequence[float], channels: int = 3) -> torch.Tensor:
+    """The net's input (1, C, H, W), float32: BGR (or grey, for one channel) less the mean."""
+    pixels = np.asarray(image.convert("L"))[..., None] if channels == 1 else np.asarray(image)[..., ::-1]
+    mean = np.asarray(mean, np.float32).reshape(-1, 1, 1)
+    return torch.from_numpy(np.subtract(pixels.transpose(2, 0, 1), mean, dtype=np.float32)[None])
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("net", metavar="NET", help="deploy net, or a val net without its data")
+    parser.add_argument("weights", metavar="WEIGHTS", help=".caffemodel or .caffemodel.h5")
+    parser.add_argument("image", nargs="+", metavar="IMAGE", help="image files of any size")
+    parser.add_argument("--out", required=True, metavar="DIR", help="gets NAME_labels.png and NAME_overlay.png")
+    parser.add_argument(
+        "--dataset",
+        choices=list(datasets.LAYOUTS),
+        help="its names, colours and mean (default: what the data layer says, or the number of classes suggests)",
+    )
+    parser.add_argument("--mean", type=_three, metavar="B,G,R", help="to subtract from images (0 to 255)")
+    parser.add_argument("--score-blob", default="score", metavar="BLOB", help="the scores (default score)")
+    add_device_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    path = files.find(args.net, what="net")
+    outputs = _outputs(args.image, Path(args.out))
+    net, top, channels, pixels = predict.image_net(prototext.read_net(path), args.score_blob, path)
+    if channels not in (1, 3):
+        raise Error(f"{path}: blob '{top}' has {channels} channels; images have 3 (colour) or 1 (grey)")
+    first = picture(args.image[0], pixels.scale)
+    shape = (1, channels, first.height, first.width)
+    made = graph.build(net, caffe_pb2.TEST, shapes={top: shape}, path=path)
+    classes = predict.channels(made, args.score_blob)
+    dataset, mean = _settle(args, pixels, classes, channels)
+    looks = predict.looks(dataset, classes)
+    ready, remarks = predict.load(made, args.weights, args.device, args.precision)
+    for remark in remarks:
+        print(f"note: {remark}", file=sys.stderr)
+    for file, (labels_path, overlay_path) in zip(args.image, outputs, strict=True):
+        image = picture(file, pixels.scale)
+        with torch.inference_mode():
+            blobs = ready({top: blob(image, mean, channels).to(ready.device)}, [args.score_blob])
+        labels = predict.labels(blobs[args.score_blob])[0]
+        report.save_labels(labels_path, labels, looks.palette)
+        if labels.shape != (image.height, image.width):  # nets without a last crop to the image
+            image = image.resize(labels.shape[::-1], Image.Resampling.BILINEAR)
+        report.save(overlay_path, report.overlay(image, labels, looks.palette, looks.names))
+        print(f"{file}: {_shares(labels, looks.names)} -> {labels_path}, {overlay_path.name}", flush=True)
+    return 0
+
+
+def _settle(
+    args: argparse.Namespace, pixels: predict.Pixels, classes: int, channels: int
+) -> tuple[str | None, Sequence[float]]:
+    """The data set for names and colours, and the mean: as told, as the data layer says, or guessed, saying so."""
+    dataset = args.dataset or pixels.dataset
+    guessed = None if dataset else predict.guess(classes)
+    mean = args.mean or pixels.mean
+    if mean is None:
+        if not (dataset or guessed):
+            raise Error(
+                f"{args.net} does not say which mean to subtract, and its {classes} classes fit no known "
+                "data set: give --mean B,G,R or --dataset"
+            )
+        mean = datasets.facts(dataset or guessed).mean
+        if channels == 1:
+            mean = (float(np.mean(mean)),)
+    if guessed:
+        used = "names and colours" if args.mean or pixels.mean else "names, colours and mean"
+        numbers = ",".join(f"{m:g}" for m in mean)
+        said = f"assumed --dataset {guessed}, which has {classes} classes: {used} (mean {numbers})"
+        print(said, file=sys.stderr)
+    if len(mean) not in (1, channels):
+        raise Error(f"a mean of {len(mean)} numbers is given for images of {channels} channels")
+    return dataset or guessed, mean
+
+
+def _outputs(images: Sequence[str], folder: Path) -> list[tuple[Path, Path]]:
+    """Label and overlay files of each image; Error if they are another image's, or an image itself."""
+    taken = {Path(image).resolve(): image for image in images}
+    pairs = []
+    for image in images:
+        stem = Path(image).stem
+        pair = folder / f"{stem}_labels.png", folder / f"{stem}_overlay.png"
+        for out in pair:
+            if out.resolve() in taken:
+                over = taken[out.resolve()]
+                raise Error(f"{out} (of {image}) would be written over {over}; give it another --out")
+            taken[out.resolve()] = f"the result of {image}"
+        pairs.append(pair)
+    return pairs
+
+
+def _shares(labels: np.ndarray, names: Sequence[str]) -> str:
+    """The classes of a label image, the largest first, with their shares."""
+    counts = np.bincount(labels.ravel(), minlength=len(names))
+    order = [i for i in np.argsort(-counts, kind="stable") if counts[i]]
+    return ", ".join(f"{names[i]} {100 * counts[i] / labels.size:.0f}%" for i in order)
+
+
+def _three(text: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in (1, 3) or not all(map(np.isfinite, numbers)):
+        raise argparse.ArgumentTypeError(f"expected three numbers B,G,R, found '{text}'")
+    return numbers

@@ -1,0 +1,166 @@
+"""A net at work: its weights loaded, on a device, giving label images in a data set's names and colours."""
+
+import ast
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import datasets, graph, solver, surgery, weights
+from .compiler import Net
+from .errors import Error, closest
+from .files import find
+from .graph import Graph
+from .proto import caffe_pb2
+
+
+class Looks(NamedTuple):
+    """How classes are shown: `names`, one a class, and `palette`, uint8 (classes, 3)."""
+
+    names: Sequence[str]
+    palette: np.ndarray
+
+
+class Pixels(NamedTuple):
+    """What a net's data layer makes of an image."""
+
+    mean: tuple[float, ...] | None  # BGR; None: not said
+    scale: float  # of the image's sides
+    dataset: str | None
+
+
+def load(
+    made: Graph, path: str | os.PathLike, device: str | None = None, precision: str = "fp32"
+) -> tuple[Net, list[str]]:
+    """The net of a graph with weights from a file, and sentences about what a person should know of them.
+
+    device: cpu, cuda, cuda:N; None: a GPU if there is one. Upsampling without filler and weights is made
+    bilinear, as `solve` does. Raises Error if no layer of the net is in the file, or one does not fit.
+    """
+    place = solver._device(device or ("cuda" if torch.cuda.is_available() else "cpu"), precision)
+    net = Net(made)
+    target = net.layers_with_params()
+    report = weights.load(find(path, what="weights"), target)
+    if target and not (report.copied or report.reshaped):
+        raise Error(
+            f"{path}: has no layer of net '{made.name}' (the file: {_few(report.ignored)}; the net: "
+            f"{_few(report.missing)}); parameters are matched by layer name"
+        )
+    bilinear = [name for name in surgery.unfilled_upsampling(net) if name in report.missing]
+    surgery.interp(net, bilinear)
+    remarks = []
+    if left := [name for name in report.missing if name not in bilinear]:
+        remarks.append(f"{path} lacks {_few(left)}: left at their fillers")
+    if report.ignored:
+        remarks.append(f"{path} holds {_few(report.ignored)}, not in the net: ignored")
+    net.precision = torch.bfloat16 if precision == "bf16" else None
+    return net.to(place).eval(), remarks
+
+
+def labels(scores: Tensor) -> np.ndarray:
+    """The best class of each pixel (N, H, W) from scores (N, C, H, W): uint8, int32 above 256 classes."""
+    best = scores.argmax(1)
+    return best.to(torch.uint8 if scores.shape[1] <= 256 else torch.int32).cpu().numpy()
+
+
+def channels(made: Graph, blob: str) -> int:
+    """The number of classes that a score blob (N, C, H, W) has. Raises Error if the net has no such blob."""
+    blobs = {value.blob for value in made.shapes}
+    if blob not in blobs:
+        raise _no_blob(f"net '{made.name}'", blob, blobs)
+    shape = made.shape(blob)
+    if len(shape) != 4:
+        raise Error(f"blob '{blob}' of net '{made.name}' has shape {list(shape)}, scores have N x C x H x W")
+    return shape[1]
+
+
+def looks(dataset: str | None, classes: int) -> Looks:
+    """Names and colours of a data set for so many classes; numbers and VOC's colours where it has none."""
+    names: list[str] = []
+    palette = voc_colours(max(classes, 1))
+    if dataset is not None:
+        facts = datasets.facts(dataset)
+        names = list(facts.names[:classes])
+        palette[: len(names)] = facts.palette[:classes]
+    return Looks([*names, *(f"class {i}" for i in range(len(names), classes))], palette)
+
+
+def voc_colours(count: int) -> np.ndarray:
+    """VOC's colour map, uint8 (count, 3): bits 0, 3, 6 of the number are red from the highest bit on, and so on."""
+    numbers = np.arange(count)
+    palette = np.zeros((count, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            palette[:, channel] |= ((numbers >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
+    return palette
+
+
+def guess(classes: int) -> str | None:
+    """The one known data set with so many classes."""
+    fits = [name for name in datasets.LAYOUTS if len(datasets.facts(name).names) == classes]
+    return fits[0] if len(fits) == 1 else None
+
+
+def image_net(net: Any, blob: str, path: Path) -> tuple[Any, str, int, Pixels]:
+    """What of a net (deploy or val) leads from an image to `blob`, its data layer left with the image alone.
+
+    Returns a NetParameter, the image's blob, its channels, and what the data layer says of pixels. Raises
+    Error if there is no such blob, or if it needs more than one image.
+    """
+    state = caffe_pb2.NetState(phase=caffe_pb2.TEST)
+    layers = [layer for layer in net.layer if graph.included(layer, state)]
+    tops = {top for layer in layers for top in layer.top}
+    if blob not in tops:
+        raise _no_blob(f"{path}: net '{net.name}'", blob, tops)
+    needed, kept = {blob}, []
+    for layer in reversed(layers):
+        if needed & set(layer.top):
+            kept.insert(0, layer)
+            needed |= set(layer.bottom)
+    feeding = [(layer, top) for layer in kept if not layer.bottom for top in layer.top if top in needed]
+    if len(feeding) != 1:
+        found = ", ".join(f"'{top}'" for _, top in feeding) or "none"
+        raise Error(f"{path}: '{blob}' is computed from the inputs {found}; infer feeds one image")
+    ((data, top),) = feeding
+    pruned = caffe_pb2.NetParameter(name=net.name, layer=kept)
+    pixels = _pixels(data, path)
+    shape = data.input_param.shape[0].dim if data.input_param.shape else ()
+    for layer in pruned.layer:
+        if layer.name == data.name:
+            layer.top[:] = [top]
+    return pruned, top, shape[1] if len(shape) == 4 else 3, pixels
+
+
+def _pixels(data: Any, path: Path) -> Pixels:
+    """Mean, scale and data set from a data layer, without opening its data: they may not be here."""
+    given: Any = {}
+    if data.type == "Python":
+        try:
+            given = ast.literal_eval(data.python_param.param_str.strip() or "{}")
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            given = None
+        if not isinstance(given, dict):
+            raise Error(f"{path}: layer '{data.name}': param_str must be a dict such as {{'dataset': 'voc'}}")
+    elif data.transform_param.mean_value:
+        given = {"mean": tuple(data.transform_param.mean_value)}
+    dataset = given.get("dataset")
+    known = dataset if dataset in datasets.LAYOUTS else None
+    mean, scale = given.get("mean", datasets.facts(known).mean if known else None), given.get("scale", 1.0)
+    for key, numbers in (("mean", () if mean is None else mean), ("scale", (scale,))):
+        if not isinstance(numbers, tuple | list) or not all(isinstance(n, int | float) for n in numbers):
+            raise Error(f"{path}: layer '{data.name}': '{key}' of param_str is {given[key]!r}, expected numbers")
+    if not 0 < scale <= 8:
+        raise Error(f"{path}: layer '{data.name}': 'scale' of param_str is {scale}, expected above 0 to 8")
+    return Pixels(None if mean is None else tuple(mean), scale, known)
+
+
+def _no_blob(where: str, blob: str, blobs: Iterable[str]) -> Error:
+    return Error(f"{where} has no blob '{blob}' (--score-blob names the one with the scores){closest(blob, blobs)}")
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "") or "nothing"

@@ -1,0 +1,368 @@
+"""score and infer on a small net and a small data set in VOC's layout, both made here."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from netspec import NetSpec, cli, graph, infer, predict, prototext, scoring, sources
+from netspec import layers as L
+from netspec import params as P
+from netspec.compiler import Net
+from netspec.errors import Error
+from netspec.metrics import confusion
+from netspec.proto import caffe_pb2
+from netspec.weights import write_weights
+
+SIZES = {"a": (40, 30), "b": (23, 37), "c": (64, 48)}  # width, height
+CLASSES = 5
+MEAN = (117.842, 117.764, 117.324)
+
+
+def net_spec(data=None, **options):
+    n = NetSpec()
+    if data is None:
+        n.data = L.Input(shape=[dict(dim=[1, 3, 500, 500])])
+    else:
+        n.data, n.label = L.Python(
+            module="netspec.datasets", layer="SegmentationData", ntop=2, param_str=str(dict(data, **options))
+        )
+    n.conv1 = L.Convolution(n.data, num_output=8, kernel_size=3, pad=20)
+    n.relu1 = L.ReLU(n.conv1, in_place=True)
+    n.pool1 = L.Pooling(n.relu1, pool=P.Pooling.MAX, kernel_size=2, stride=2)
+    n.score_fr = L.Convolution(n.pool1, num_output=CLASSES, kernel_size=1)
+    n.upscore = L.Deconvolution(
+        n.score_fr, convolution_param=dict(num_output=CLASSES, kernel_size=4, stride=2, bias_term=False)
+    )
+    n.score = L.Crop(n.upscore, n.data, axis=2, offset=18)
+    if data is not None:
+        n.loss = L.SoftmaxWithLoss(n.score, n.label, loss_param=dict(normalize=True, ignore_label=255))
+    made = n.to_proto()
+    made.name = "small"
+    return made
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with images/ (VOC's layout), val.prototxt, deploy.prototxt and random.caffemodel."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(5)
+    root = tmp_path / "images"
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True)
+    for name, (width, height) in SIZES.items():
+        coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), np.uint8))
+        coarse.resize((width, height), Image.Resampling.BICUBIC).save(root / f"JPEGImages/{name}.jpg", quality=95)
+        truth = rng.choice(np.array([0, 1, 2, 255], np.uint8), (height, width))
+        Image.fromarray(truth).save(root / f"SegmentationClass/{name}.png")
+    (root / "ImageSets/Segmentation/val.txt").write_text("a\nb\nc\n")
+    prototext.write(tmp_path / "val.prototxt", net_spec(dict(dataset="shapes", root="images", split="val")))
+    prototext.write(tmp_path / "deploy.prototxt", net_spec())
+    layers = {
+        "conv1": ("Convolution", [rng.normal(0, 0.05, (8, 3, 3, 3)), rng.normal(0, 1, 8)]),
+        "score_fr": ("Convolution", [rng.normal(0, 1, (CLASSES, 8, 1, 1)), rng.normal(0, 1, CLASSES)]),
+    }
+    write_weights(
+        tmp_path / "random.caffemodel", "small", {k: (t, [b.astype(np.float32) for b in bs]) for k, (t, bs) in layers.items()}
+    )
+    return tmp_path
+
+
+def read(path):
+    return np.array(Image.open(path))
+
+
+def net_of(path, weights="random.caffemodel"):
+    return predict.load(graph.load(path, caffe_pb2.TEST), weights, "cpu")[0]
+
+
+def command(capsys, *argv):
+    status = cli.main([str(a) for a in argv])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_score_equals_the_measures_worked_by_hand(place):
+    net = net_of("val.prototxt")
+    seen = []
+    result = scoring.score(net, save="out", workers=0, progress=lambda done, total, hist: seen.append((done, total)))
+    expected, losses = np.zeros((CLASSES, CLASSES), np.int64), []
+    source = net.graph.sources[0].op
+    for position, name in enumerate(SIZES):
+        data, label = source.load(position)
+        with torch.no_grad():
+            blobs = net({"data": torch.from_numpy(data), "label": torch.from_numpy(label)}, ["score"])
+        best = blobs["score"][0].numpy().argmax(0)
+        np.testing.assert_array_equal(read(f"out/{name}.png"), best)
+        expected += confusion(label[0, 0], best, CLASSES)
+        losses.append(blobs["loss"].item())
+    np.testing.assert_array_equal(result.histogram, expected)
+    assert len(np.unique(read("out/c.png"))) > 1  # or the test shows nothing
+    assert result.loss == pytest.approx(np.mean(losses))
+    assert (result.images, result.stray, seen) == (3, 0, [(1, 3), (2, 3), (3, 3)])
+    assert result.looks.names[1] == "sun"
+    assert Image.open("out/a.png").mode == "P"
+    again = scoring.score(net, workers=1)
+    np.testing.assert_array_equal(again.histogram, expected)
+
+
+def test_batches_that_do_not_divide_the_list(place):
+    for name in SIZES:  # one size, as batches need
+        for folder, kind in (("JPEGImages", "jpg"), ("SegmentationClass", "png")):
+            path = place / "images" / folder / f"{name}.{kind}"
+            Image.open(path).resize((32, 32), Image.Resampling.NEAREST).save(path)
+    one = scoring.score(net_of("val.prototxt"), workers=0)
+    data = dict(dataset="shapes", root="images", split="val", batch_size=2)
+    two = scoring.score(
+        predict.load(graph.build(net_spec(data)), "random.caffemodel", "cpu")[0], workers=0, save="out"
+    )
+    np.testing.assert_array_equal(one.histogram, two.histogram)
+    assert two.images == 3 and sorted(p.name for p in (place / "out").iterdir()) == ["a.png", "b.png", "c.png"]
+
+
+def test_labels_outside_the_classes_are_counted_apart(place):
+    path = place / "images/SegmentationClass/a.png"
+    truth = read(path)
+    before = int((truth != 255).sum())
+    truth[0, :7] = 9
+    Image.fromarray(truth).save(path)
+    (place / "images/ImageSets/Segmentation/val.txt").write_text("a\n")
+    made = net_spec(dict(dataset="shapes", root="images", split="val"))
+    del made.layer[-1]  # the loss would refuse such labels
+    result = scoring.score(predict.load(graph.build(made), "random.caffemodel", "cpu")[0], workers=0)
+    assert result.stray == 7 and np.isnan(result.loss) and result.as_dict()["loss"] is None
+    assert before - 7 <= result.histogram.sum() <= before
+
+
+def test_score_command(place, capsys):
+    status, out, err = command(capsys, "score", "val.prototxt", "random.caffemodel", "--save", "p", "--device", "cpu")
+    assert status == 0 and not err
+    lines = out.splitlines()
+    assert lines[0].startswith("small: 3 images in ") and ", loss " in lines[0]
+    assert lines[2].strip() == "pixel acc.  mean acc.  mean IU  f.w. IU"
+    assert any(line.startswith("sun ") for line in lines)
+    assert {p.name for p in (place / "p").iterdir()} == {"a.png", "b.png", "c.png"}
+    status, out, _ = command(capsys, "score", "val.prototxt", "random.caffemodel", "--json", "--device", "cpu")
+    facts = json.loads(out)
+    assert status == 0 and facts["images"] == 3
+    assert f"{100 * facts['mean_iu']:.1f}" == lines[4].split()[-2]
+    assert [c["name"] for c in facts["classes"]] == ["background", "sun", "wheel", "fork", "star"]
+
+
+def test_absent_classes_are_listed(place, capsys):
+    weights = {
+        "conv1": ("Convolution", [np.zeros((8, 3, 3, 3), np.float32), np.zeros(8, np.float32)]),
+        "score_fr": (
+            "Convolution",
+            [np.zeros((CLASSES, 8, 1, 1), np.float32), np.array([0, 2, 1, 0, 0], np.float32)],
+        ),
+    }
+    write_weights("one.caffemodel", "small", weights)
+    _, out, _ = command(capsys, "score", "val.prototxt", "one.caffemodel", "--device", "cpu")
+    assert "not counted, being in neither truth nor prediction: fork, star" in out
+    _, out, _ = command(capsys, "score", "val.prototxt", "one.caffemodel", "--device", "cpu", "--json")
+    facts = json.loads(out)
+    assert facts["absent"] == ["fork", "star"] and facts["classes"][3] == {"name": "fork", "iu": None, "accuracy": None}
+    assert facts["mean_accuracy"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_infer_equals_score(place, capsys, scale):
+    """A val net and a deploy net, by different graphs, give the labels that scoring saves."""
+    data = dict(dataset="shapes", root="images", split="val", scale=scale)
+    prototext.write("scaled.prototxt", net_spec(data))
+    scoring.score(net_of("scaled.prototxt"), save="scored", workers=0)
+    images = [f"images/JPEGImages/{name}.jpg" for name in SIZES]
+    nets = ["scaled.prototxt"] + ["deploy.prototxt"] * (scale == 1)
+    for net in nets:
+        status, out, err = command(
+            capsys, "infer", net, "random.caffemodel", *images, "--out", f"of/{net}", "--device", "cpu"
+        )
+        assert status == 0 and len(out.splitlines()) == 3
+        assert ("assumed --dataset shapes, which has 5 classes" in err) == (net == "deploy.prototxt")
+        for name in SIZES:
+            labels = Image.open(f"of/{net}/{name}_labels.png")
+            scored = Image.open(f"scored/{name}.png")
+            np.testing.assert_array_equal(np.array(labels), np.array(scored))
+            assert labels.getpalette() == scored.getpalette()
+            assert Image.open(f"of/{net}/{name}_overlay.png").mode == "RGB"
+
+
+def test_infer_needs_no_data_set_for_a_val_net(place, capsys):
+    (place / "images/JPEGImages/a.jpg").rename(place / "a.jpg")
+    for path in sorted((place / "images").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    (place / "images").rmdir()
+    assert command(capsys, "infer", "val.prototxt", "random.caffemodel", "a.jpg", "--out", "o")[0] == 0
+    assert (place / "o/a_labels.png").exists()
+
+
+def test_every_kind_of_image_is_read_as_the_same_picture(place):
+    rng = np.random.default_rng(1)
+    grey = rng.integers(0, 256, (11, 17), np.uint8)
+    colour = np.stack([grey] * 3, -1)
+    rgba = np.dstack([colour, rng.integers(0, 256, grey.shape, np.uint8)])
+    kinds = {
+        "grey.png": Image.fromarray(grey),
+        "deep.png": Image.fromarray((grey.astype(np.uint16) << 8) + 77),
+        "deep.tif": Image.fromarray((grey.astype(np.uint16) << 8) + 200),
+        "rgba.png": Image.fromarray(rgba),
+        "la.png": Image.fromarray(rgba[..., 2:]),
+        "palette.png": Image.fromarray(grey).convert("P"),
+        "palette.gif": Image.fromarray(grey).convert("P"),
+        "rgb.bmp": Image.fromarray(colour),
+    }
+    for name, image in kinds.items():
+        image.save(name)
+        np.testing.assert_array_equal(np.array(infer.picture(name)), colour, name)
+    Image.fromarray(grey > 127).save("bits.png")
+    np.testing.assert_array_equal(np.array(infer.picture("bits.png")), (colour > 127) * np.uint8(255))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_turns_are_applied(place, orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    pixels[:10, :15] = 255  # stored top left
+    Image.fromarray(pixels).save("t.png", exif=exif)
+    found = np.array(infer.picture("t.png"))
+    rows, columns = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}[orientation]
+    height, width = (20, 30) if orientation < 5 else (30, 20)
+    assert found.shape == (height, width, 3)
+    assert found[rows * (height - 1), columns * (width - 1), 0] == 255
+    assert (found == 255).sum() == pixels.sum() // 255
+
+
+def test_the_input_is_bgr_less_the_mean():
+    image = Image.new("RGB", (2, 1), (10, 20, 30))
+    assert infer.blob(image, (1, 2, 3))[0, :, 0, 0].tolist() == [29, 18, 7]
+    assert infer.blob(image.convert("L").convert("RGB"), (1,), 1).shape == (1, 1, 1, 2)
+
+
+def test_infer_takes_mean_and_names_as_told(place, capsys):
+    image = "images/JPEGImages/c.jpg"
+
+    def labels(*options):
+        status, _, err = command(capsys, "infer", "deploy.prototxt", "random.caffemodel", image, "--out", "m", *options)
+        assert status == 0, err
+        return read("m/c_labels.png"), err
+
+    plain, _ = labels()
+    told, err = labels("--mean", ",".join(map(str, MEAN)), "--dataset", "shapes")
+    assert not err
+    np.testing.assert_array_equal(told, plain)
+    other, err = labels("--mean", "0,0,250")
+    assert "names and colours (mean 0,0,250)" in err and (other != plain).any()
+
+
+def test_missing_layers(place, capsys):
+    made = net_spec()
+    made.layer[1].name = "conv_new"
+    prototext.write("renamed.prototxt", made)
+    status, _, err = command(capsys, "infer", "renamed.prototxt", "random.caffemodel", "images/JPEGImages/a.jpg", "--out", "o")
+    assert status == 0
+    assert "random.caffemodel lacks conv_new: left at their fillers" in err
+    assert "holds conv1, not in the net: ignored" in err
+
+
+def test_upsampling_without_weights_is_bilinear(place):
+    net = net_of("val.prototxt")
+    kernel = net.layers_with_params()["upscore"][0].detach().numpy()
+    along = np.array([0.25, 0.75, 0.75, 0.25])
+    np.testing.assert_allclose(kernel[1, 1], np.outer(along, along))
+    assert not kernel[0, 1].any()
+
+
+def truncated(path):
+    raw = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8)).save(raw, "JPEG")
+    path.write_bytes(raw.getvalue()[:2000])
+
+
+def test_mistakes_are_one_sentence_and_exit_2(place, capsys):
+    truncated(place / "half.jpg")
+    (place / "note.jpg").write_text("not an image")
+    Image.fromarray(np.full((4, 4), 0.5, np.float32)).save("fractions.tif")
+    image = "images/JPEGImages/a.jpg"
+    write_weights("other.caffemodel", "x", {"ip": ("InnerProduct", [np.zeros((2, 2), np.float32)])})
+    random = net_spec(dict(dataset="shapes", root="images", split="val", randomize=True))
+    prototext.write("random.prototxt", random)
+    unknown = net_spec()
+    unknown.layer[4].convolution_param.num_output = unknown.layer[5].convolution_param.num_output = 7
+    prototext.write("seven.prototxt", unknown)
+    cases = [
+        (("score", "val.prototxt", "gone.caffemodel"), "weights 'gone.caffemodel' is not there"),
+        (("score", "gone.prototxt", "random.caffemodel"), "net 'gone.prototxt' is not there"),
+        (("score", "val.prototxt", "other.caffemodel"), "has no layer of net 'small' (the file: ip; the net: conv1"),
+        (("score", "val.prototxt", "val.prototxt"), "val.prototxt"),
+        (("score", "val.prototxt", "random.caffemodel", "--score-blob", "scores"), "did you mean 'score'?"),
+        (("score", "val.prototxt", "random.caffemodel", "--score-blob", "loss"), "scores have N x C x H x W"),
+        (("score", "deploy.prototxt", "random.caffemodel"), "has no data layer that gives 'label'"),
+        (("score", "random.prototxt", "random.caffemodel"), "draws images at random"),
+        (("score", "val.prototxt", "random.caffemodel", "--score-blob", "pool1"), "a score for each labelled pixel"),
+        (("score", "val.prototxt", "random.caffemodel", "--device", "cuda:99"), "device 'cuda:99' is not here"),
+        (("infer", "deploy.prototxt", "random.caffemodel", "gone.png", "--out", "o"), "gone.png is not there"),
+        (("infer", "deploy.prototxt", "random.caffemodel", "note.jpg", "--out", "o"), "note.jpg is no image"),
+        (("infer", "deploy.prototxt", "random.caffemodel", "half.jpg", "--out", "o"), "half.jpg cannot be read"),
+        (("infer", "deploy.prototxt", "random.caffemodel", "fractions.tif", "--out", "o"), "expected 8 or 16 bits"),
+        (("infer", "deploy.prototxt", "random.caffemodel", image, image, "--out", "o"), "would be written over"),
+        (("infer", "deploy.prototxt", "random.caffemodel", image, "--out", "o", "--score-blob", "scor"), "'score'?"),
+        (("infer", "seven.prototxt", "random.caffemodel", image, "--out", "o"), "fit no known data set"),
+    ]
+    for argv, message in cases:
+        status, out, err = command(capsys, *argv)
+        assert status == 2 and message in err, (argv, err)
+        assert not out and err.startswith(f"netspec {argv[0]}: ") and len(err.splitlines()) == 1, err
+    assert not (place / "o").exists()
+
+
+def test_infer_refuses_a_net_with_two_images():
+    n = NetSpec()
+    n.color, n.depth = L.Input(ntop=2, shape=[dict(dim=[1, 3, 8, 8])] * 2)
+    n.score = L.Eltwise(n.color, n.depth)
+    with pytest.raises(Error, match="from the inputs 'color', 'depth'"):
+        predict.image_net(n.to_proto(), "score", "x.prototxt")
+
+
+def test_reference_val_nets_give_their_mean():
+    n = NetSpec()
+    n.data, n.label = L.Python(
+        module="voc_layers", layer="VOCSegDataLayer", ntop=2, param_str=str(dict(voc_dir="..", mean=(1.5, 2, 3)))
+    )
+    n.score = L.Convolution(n.data, num_output=21, kernel_size=1)
+    n.loss = L.SoftmaxWithLoss(n.score, n.label)
+    pruned, top, channels, pixels = predict.image_net(n.to_proto(), "score", "x.prototxt")
+    assert [layer.name for layer in pruned.layer] == ["data", "score"] and list(pruned.layer[0].top) == ["data"]
+    assert (top, channels, pixels) == ("data", 3, ((1.5, 2, 3), 1.0, None))
+    made = graph.build(pruned, shapes={top: (1, 3, 9, 7)})
+    assert Net(made)({"data": torch.zeros(1, 3, 9, 7)})["score"].shape == (1, 21, 9, 7)
+
+
+def test_guesses_and_colours():
+    assert [predict.guess(n) for n in (21, 11, 5, 7)] == ["voc", "camvid", "shapes", None]
+    names, palette = predict.looks("voc", 21)
+    assert names[15] == "person" and palette[15].tolist() == [192, 128, 128]
+    np.testing.assert_array_equal(predict.voc_colours(21), palette)
+    names, palette = predict.looks("shapes", 6)
+    assert names[4:] == ["star", "class 5"] and palette[5].tolist() == [128, 0, 128]
+    assert predict.looks(None, 2).names == ["class 0", "class 1"]
+
+
+def test_more_than_256_classes():
+    best = predict.labels(torch.eye(300).reshape(1, 300, 300, 1))
+    assert best.dtype == np.int32 and best[0, :, 0].tolist() == list(range(300))
+    assert predict.labels(torch.zeros(2, 256, 3, 4)).dtype == np.uint8
+
+
+def test_sources_are_closed_when_scoring_fails(place, monkeypatch):
+    closed = []
+    close = sources.Feed.close
+    monkeypatch.setattr(sources.Feed, "close", lambda feed: (closed.append(feed), close(feed)))
+    (place / "images/JPEGImages/b.jpg").write_bytes(b"")
+    with pytest.raises(Error, match="b.jpg"):
+        scoring.score(net_of("val.prototxt"), workers=0)
+    assert len(closed) == 1
