@@ -110,9 +110,8 @@ def _settle(
         if channels == 1:
             mean = (float(np.mean(mean)),)
     if guessed:
-        used = "names and colours" if args.mean or pixels.mean else "names, colours and mean"
-        numbers = ",".join(f"{m:g}" for m in mean)
-        said = f"assumed --dataset {guessed}, which has {classes} classes: {used} (mean {numbers})"
+        mean_too = "" if args.mean or pixels.mean else f", mean {','.join(f'{m:g}' for m in mean)}"
+        said = f"assumed --dataset {guessed}, which has {classes} classes: its names, colours{mean_too}"
         print(said, file=sys.stderr)
     if len(mean) not in (1, channels):
         raise Error(f"a mean of {len(mean)} numbers is given for images of {channels} channels")
