@@ -19,7 +19,7 @@ def fill(tensor: Tensor, filler: Any = None, generator: torch.Generator | None =
     kind = filler.type if filler is not None else "constant"
     if kind not in FILLERS:
         raise Error(f"filler type '{kind}' is not known{closest(kind, FILLERS)}")
-    if not tensor.numel() or not tensor.ndim:
+    if not tensor.numel():
         raise Error(
             f"filler '{kind}' is given a blob of shape {list(tensor.shape)}, which holds nothing to fill"
         )
@@ -33,7 +33,7 @@ def fill(tensor: Tensor, filler: Any = None, generator: torch.Generator | None =
     device = generator.device if generator else torch.device("cpu")
     plain = tensor.device == device and tensor.dtype == torch.float32 and tensor.is_contiguous()
     values = tensor.detach() if plain else torch.empty(tensor.shape, device=device)
-    FILLERS[kind](values, filler, generator)
+    FILLERS[kind](values.view(values.shape or (1,)), filler, generator)  # Caffe's blob without axes holds one number
     if not plain:
         tensor.detach().copy_(values)
 

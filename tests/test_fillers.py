@@ -80,6 +80,7 @@ def test_positive_unitball():
 def test_constant_and_none():
     assert (filled(type="constant", value=0.7) == np.float32(0.7)).all()
     assert (filled() == 0).all(), "the default type is constant, its value 0"
+    assert filled(shape=(), type="constant", value=0.25) == 0.25
     tensor = torch.ones(3)
     fill(tensor)
     assert not tensor.any()
@@ -130,7 +131,6 @@ def test_parameters_are_filled_without_a_gradient():
         ((3, 3), {"type": "bilinear"}, "N x C x K x K"),
         ((3, 3, 4, 5), {"type": "bilinear"}, "N x C x K x K"),
         ((0, 3), {"type": "constant"}, "holds nothing"),
-        ((), {"type": "constant"}, "holds nothing"),
     ],
 )
 def test_refused_as_caffe_refuses(shape, settings, words):
