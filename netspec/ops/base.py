@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
 from ..errors import Error, closest
@@ -67,6 +68,7 @@ class Operation:
     tops: ClassVar[int | tuple[int, int | None]] = 1
     loss: ClassVar[bool] = False  # the first top counts in the objective with weight 1 unless told otherwise
     overwrites: ClassVar[bool] = False  # forward(..., inplace=True) may reuse the bottom's memory
+    inplace: ClassVar[bool] = True  # a top may have a bottom's name (Caffe refuses it for some types)
     fresh: ClassVar[bool] = False  # its top is memory of its own that no gradient reads: the next may overwrite it
     undifferentiable: ClassVar[frozenset[int]] = frozenset()  # bottoms that never get a gradient (labels)
 
@@ -84,6 +86,9 @@ class Operation:
         self.params: list[Param] = []
         self._count("bottom", self.bottoms, len(layer.bottom))
         self._count("top", self.tops, len(layer.top))
+        both = set(layer.top) & set(layer.bottom)
+        if both and not self.inplace:
+            raise self.error(f"does not work in place; give top '{min(both)}' a name of its own")
         self.setup(*shapes)
 
     def setup(self, *shapes: Shape) -> None:
@@ -135,6 +140,11 @@ def lookup(layer: Any, where: str = "") -> "type[Operation]":
             "python_param { module: ... layer: ... }"
         ) from None
     return found.resolve(layer, where)
+
+
+def raised(x: Tensor) -> Tensor:
+    """x in a precision that sums and logarithms bear: half precision becomes float32, the rest stays."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def spatial(values: Sequence[int], h: int | None, w: int | None, dims: int, default: int) -> Iterator[int]:

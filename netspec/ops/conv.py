@@ -1,4 +1,4 @@
-"""Convolution and its transpose, over one to three spatial axes."""
+"""Convolution and its transpose, over one to three spatial axes, and the unrolling of windows over any number."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,7 +11,62 @@ from torch import Tensor
 from .base import CoordMap, Operation, Param, Shape, spatial
 
 
-class Convolution(Operation):
+class Window(Operation):
+    """What convolution and im2col share: a window over the axes behind the channel axis."""
+
+    def setup(self, *shapes: Shape) -> None:
+        p, shape = self.layer.convolution_param, shapes[0]
+        self.channel_axis = self.axis(p.axis, len(shape))
+        self.dims = len(shape) - self.channel_axis - 1
+        if self.dims < 1:
+            raise self.error(f"needs spatial axes, but bottom {list(shape)} has none behind axis {p.axis}")
+        check_geometry(self, p, self.dims)
+        self.kernel, self.stride, self.pad, self.dilation = geometry(p, self.dims)
+        if not all(self.kernel):
+            raise self.error("needs kernel_size (or kernel_h and kernel_w) above 0")
+        if not all(self.stride) or not all(self.dilation):
+            raise self.error("stride and dilation must be above 0")
+        self.channels = shape[self.channel_axis]
+
+    def size(self, n: int, i: int) -> int:
+        """The top's size along spatial axis `i` for a bottom of size `n` (convolution rounds down)."""
+        return (n + 2 * self.pad[i] - self.dilation[i] * (self.kernel[i] - 1) - 1) // self.stride[i] + 1
+
+    def placed(self, shape: Shape, outputs: int) -> Shape:
+        """The top's shape, with `outputs` channels, for a bottom of this shape."""
+        if len(shape) != self.channel_axis + 1 + self.dims or shape[self.channel_axis] != self.channels:
+            raise self.error(f"was set up for {self.channels} channels, bottom is {list(shape)}")
+        sizes = tuple(self.size(n, i) for i, n in enumerate(shape[self.channel_axis + 1 :]))
+        if min(sizes) < 1:
+            raise self.error(f"kernel {list(self.kernel)} does not fit bottom {list(shape)} with pad {list(self.pad)}")
+        return (*shape[: self.channel_axis], outputs, *sizes)
+
+    @classmethod
+    def coord_map(cls, layer: Any) -> CoordMap:
+        return strided(layer.convolution_param)
+
+
+class Im2col(Window):
+    """The values under the window at each position, as channels: C x kernel of them, channel by channel."""
+
+    type = "Im2col"
+
+    def infer(self, shape: Shape) -> list[Shape]:
+        return [self.placed(shape, self.channels * math.prod(self.kernel))]
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        x, first = bottoms[0], self.channel_axis + 1
+        pads = [p for pad in reversed(self.pad) for p in (pad, pad)]
+        y = F.pad(x, pads) if any(pads) else x
+        for i in range(self.dims):
+            y = y.unfold(first + i, self.dilation[i] * (self.kernel[i] - 1) + 1, self.stride[i])
+            y = y[..., :: self.dilation[i]]
+        windows = list(range(y.ndim - self.dims, y.ndim))
+        y = y.permute(*range(first), *windows, *range(first, first + self.dims))
+        return y.reshape(self.infer(tuple(x.shape))[0])
+
+
+class Convolution(Window):
     """Cross-correlation with num_output kernels; every bottom goes through the same weights.
 
     Bottoms N x C x (1 to 3 spatial axes); weight num_output x C/group x kernel; bias num_output.
@@ -24,52 +79,26 @@ class Convolution(Operation):
     functions: Sequence[Callable[..., Tensor]] = (F.conv1d, F.conv2d, F.conv3d)
 
     def setup(self, *shapes: Shape) -> None:
-        p, shape = self.layer.convolution_param, shapes[0]
+        super().setup(*shapes)
         if len(self.layer.top) != len(self.layer.bottom):
             raise self.error("gives one top for each bottom")
-        self.channel_axis = self.axis(p.axis, len(shape))
-        self.dims = dims = len(shape) - self.channel_axis - 1
-        if not 1 <= dims <= 3:
-            raise self.error(f"works on 1 to 3 spatial axes, but bottom {list(shape)} has {dims} behind axis {p.axis}")
-        for name in ("kernel", "stride", "pad"):
-            values = getattr(p, name + "_size" if name == "kernel" else name)
-            both = p.HasField(name + "_h"), p.HasField(name + "_w")
-            if any(both) and not (all(both) and dims == 2 and not values):
-                raise self.error(f"{name}_h and {name}_w come together, for 2-D bottoms, and without {name}")
-            if len(values) not in (0, 1, dims):
-                raise self.error(f"{name} has {len(values)} values for {dims} spatial axes")
-        self.kernel, self.stride, self.pad, self.dilation = geometry(p, dims)
-        if not all(self.kernel):
-            raise self.error("needs kernel_size (or kernel_h and kernel_w) above 0")
-        if not all(self.stride) or not all(self.dilation):
-            raise self.error("stride and dilation must be above 0")
-        channels, outputs, group = shape[self.channel_axis], p.num_output, p.group
+        if self.dims > 3:
+            raise self.error(f"works on 1 to 3 spatial axes, found {self.dims} in bottom {list(shapes[0])}")
+        p = self.layer.convolution_param
+        outputs, group = p.num_output, p.group
         if not outputs:
             raise self.error("needs num_output above 0")
-        if channels % group or outputs % group:
-            raise self.error(f"group {group} must divide both {channels} input channels and num_output {outputs}")
-        self.channels, self.outputs = channels, outputs
-        self.params.append(Param(self.weight_shape(channels, outputs, group), p.weight_filler))
+        if not group or self.channels % group or outputs % group:
+            raise self.error(f"group {group} must divide both {self.channels} input channels and num_output {outputs}")
+        self.params.append(Param(self.weight_shape(self.channels, outputs, group), p.weight_filler))
         if p.bias_term:
             self.params.append(Param((outputs,), p.bias_filler))
 
     def weight_shape(self, channels: int, outputs: int, group: int) -> Shape:
         return (outputs, channels // group, *self.kernel)
 
-    def size(self, n: int, i: int) -> int:
-        """The top's size along spatial axis `i` for a bottom of size `n` (convolution rounds down)."""
-        return (n + 2 * self.pad[i] - self.dilation[i] * (self.kernel[i] - 1) - 1) // self.stride[i] + 1
-
     def infer(self, *shapes: Shape) -> list[Shape]:
-        tops = []
-        for shape in shapes:
-            if len(shape) != self.channel_axis + 1 + self.dims or shape[self.channel_axis] != self.channels:
-                raise self.error(f"was set up for {self.channels} channels, bottom is {list(shape)}")
-            sizes = tuple(self.size(n, i) for i, n in enumerate(shape[self.channel_axis + 1 :]))
-            if min(sizes) < 1:
-                raise self.error(f"kernel {list(self.kernel)} does not fit bottom {list(shape)} with pad {list(self.pad)}")
-            tops.append((*shape[: self.channel_axis], self.outputs, *sizes))
-        return tops
+        return [self.placed(shape, self.layer.convolution_param.num_output) for shape in shapes]
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> list[Tensor]:
         weight, bias = params[0], params[1] if len(params) > 1 else None
@@ -85,10 +114,6 @@ class Convolution(Operation):
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         group = self.layer.convolution_param.group
         return self.functions[self.dims - 1](x, weight, bias, self.stride, self.pad, self.dilation, group)
-
-    @classmethod
-    def coord_map(cls, layer: Any) -> CoordMap:
-        return strided(layer.convolution_param)
 
 
 class Deconvolution(Convolution):
@@ -114,6 +139,21 @@ class Deconvolution(Convolution):
         return CoordMap(forward.axis, scale, tuple(-b * a for a, b in zip(scale, forward.shift, strict=True)))
 
 
+def check_geometry(op: Operation, p: Any, dims: int) -> None:
+    """Refuse settings of a window that Caffe refuses: _h and _w come together, in 2-D, and not with the plain field."""
+    for name in ("kernel", "stride", "pad"):
+        field = "kernel_size" if name == "kernel" else name
+        value = getattr(p, field)
+        given = p.HasField(field) if isinstance(value, int) else len(value) > 0
+        both = [p.HasField(f"{name}_{s}") for s in "hw"]
+        if any(both) and (dims != 2 or given or not (all(both) or (name == "pad" and not isinstance(value, int)))):
+            raise op.error(f"{name}_h and {name}_w come together, for 2-D bottoms, and without {field}")
+    for name in ("kernel_size", "stride", "pad", "dilation"):
+        value = getattr(p, name, ())
+        if not isinstance(value, int) and len(value) not in (0, 1, dims):
+            raise op.error(f"{name} has {len(value)} values for {dims} spatial axes")
+
+
 def geometry(p: Any, dims: int) -> tuple[tuple[int, ...], ...]:
     """kernel, stride, pad and dilation of a ConvolutionParameter or PoolingParameter, one number an axis."""
     def listed(value: Any) -> Sequence[int]:
@@ -131,9 +171,9 @@ def geometry(p: Any, dims: int) -> tuple[tuple[int, ...], ...]:
 
 def strided(p: Any) -> CoordMap:
     """The coordinate map of a window that slides: top = bottom / stride + (pad - (extent - 1) / 2) / stride."""
-    dims = max([1, *(len(v) for v in (getattr(p, n) for n in ("kernel_size", "stride", "pad"))
+    dims = max([1, *(len(v) for v in (getattr(p, n, ()) for n in ("kernel_size", "stride", "pad", "dilation"))
                      if not isinstance(v, int))])
-    if any(p.HasField(f"{name}_h") for name in ("kernel", "stride", "pad")):
+    if any(p.HasField(f"{name}_{s}") for name in ("kernel", "stride", "pad") for s in "hw"):
         dims = 2
     scale, shift = [], []
     for kernel, stride, pad, dilation in zip(*geometry(p, dims), strict=True):

@@ -1,5 +1,6 @@
 """Operations that work on each element by itself, and Eltwise, which joins blobs element by element."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..proto import caffe_pb2
-from .base import IDENTITY, CoordMap, Operation, Shape
+from .base import IDENTITY, CoordMap, Operation, Param, Shape
 
 
 class Neuron(Operation):
@@ -32,6 +33,158 @@ class ReLU(Neuron):
         return F.relu(bottoms[0], inplace=inplace)
 
 
+class PReLU(Neuron):
+    """max(x, 0) + slope * min(x, 0) with one slope a channel (axis 1), or one for all (channel_shared)."""
+
+    type = "PReLU"
+
+    def setup(self, shape: Shape) -> None:
+        p = self.layer.prelu_param
+        if len(shape) < 2:
+            raise self.error(f"needs a bottom of 2 axes or more, found {list(shape)}")
+        filler = p.filler if p.HasField("filler") else caffe_pb2.FillerParameter(type="constant", value=0.25)
+        self.params.append(Param(() if p.channel_shared else (shape[1],), filler))
+
+    def infer(self, shape: Shape) -> list[Shape]:
+        slope = self.params[0].shape
+        if slope and shape[1] != slope[0]:
+            raise self.error(f"was set up for {slope[0]} channels, bottom is {list(shape)}")
+        return [shape]
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        return F.prelu(bottoms[0], params[0].to(bottoms[0].dtype))
+
+
+class ELU(Neuron):
+    """x above 0, alpha * (exp(x) - 1) below."""
+
+    type = "ELU"
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        return F.elu(bottoms[0], self.layer.elu_param.alpha)
+
+
+class Sigmoid(Neuron):
+    """1 / (1 + exp(-x))."""
+
+    type = "Sigmoid"
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        return torch.sigmoid(bottoms[0])
+
+
+class TanH(Neuron):
+    """The hyperbolic tangent."""
+
+    type = "TanH"
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        return torch.tanh(bottoms[0])
+
+
+class Swish(Neuron):
+    """x * sigmoid(beta * x)."""
+
+    type = "Swish"
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        return bottoms[0] * torch.sigmoid(bottoms[0] * self.layer.swish_param.beta)
+
+
+class BNLL(Neuron):
+    """log(1 + exp(x))."""
+
+    type = "BNLL"
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        return F.softplus(bottoms[0])
+
+
+class AbsVal(Neuron):
+    """|x|."""
+
+    type = "AbsVal"
+    inplace = False
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        return bottoms[0].abs()
+
+
+class Clip(Neuron):
+    """x held between min and max; the gradient passes on the bounds too."""
+
+    type = "Clip"
+
+    def setup(self, *shapes: Shape) -> None:
+        p = self.layer.clip_param
+        if not p.HasField("min") or not p.HasField("max"):
+            raise self.error("needs clip_param { min: ... max: ... }")
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        return bottoms[0].clamp(self.layer.clip_param.min, self.layer.clip_param.max)
+
+
+class Threshold(Neuron):
+    """1 where x is above threshold, else 0; no gradient."""
+
+    type = "Threshold"
+    undifferentiable = frozenset({0})
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        return (bottoms[0] > self.layer.threshold_param.threshold).to(bottoms[0].dtype)
+
+
+class Power(Neuron):
+    """(shift + scale * x) ^ power."""
+
+    type = "Power"
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        p, x = self.layer.power_param, bottoms[0]
+        if p.power * p.scale == 0:  # the bottom does not count, whatever it holds
+            return torch.full_like(x, p.shift).pow(p.power)
+        y = x * p.scale + p.shift if p.shift else x * p.scale
+        return y if p.power == 1 else y.pow(p.power)
+
+
+class Exp(Neuron):
+    """base ^ (shift + scale * x), for base -1 to the base e."""
+
+    type = "Exp"
+
+    def setup(self, *shapes: Shape) -> None:
+        p = self.layer.exp_param
+        log = log_of_base(self, p.base)
+        self.inner, self.outer = log * p.scale, math.exp(log * p.shift)
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        return torch.exp(bottoms[0] * self.inner) * self.outer
+
+
+class Log(Neuron):
+    """The logarithm of shift + scale * x to the base `base`, for base -1 the natural one."""
+
+    type = "Log"
+
+    def setup(self, *shapes: Shape) -> None:
+        log = log_of_base(self, self.layer.log_param.base)
+        if log == 0:
+            raise self.error("base 1 has no logarithm")
+        self.outer = 1 / log
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        p = self.layer.log_param
+        return torch.log(bottoms[0] * p.scale + p.shift) * self.outer
+
+
+def log_of_base(op: Operation, base: float) -> float:
+    if base == -1:
+        return 1.0
+    if not 0 < base < math.inf:
+        raise op.error(f"base must be above 0 (or -1 for e), found {base:g}")
+    return math.log(base)
+
+
 class Dropout(Neuron):
     """In TRAIN, zero with probability dropout_ratio and scale the rest by 1 / (1 - ratio); else the identity."""
 
@@ -52,6 +205,7 @@ class Eltwise(Neuron):
 
     type = "Eltwise"
     bottoms = (2, None)
+    fresh = True
 
     def setup(self, *shapes: Shape) -> None:
         p = self.layer.eltwise_param

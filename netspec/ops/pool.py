@@ -1,5 +1,6 @@
-"""Pooling with Caffe's window arithmetic."""
+"""Pooling with Caffe's window arithmetic, alone and as a pyramid."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,17 +9,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..proto import caffe_pb2
-from .base import CoordMap, Operation, Shape
-from .conv import geometry, strided
+from .base import CoordMap, Operation, Shape, raised
+from .conv import check_geometry, geometry, strided
 
-MAX, AVE = caffe_pb2.PoolingParameter.MAX, caffe_pb2.PoolingParameter.AVE
+MAX, AVE, STOCHASTIC = (caffe_pb2.PoolingParameter.PoolMethod.Value(name) for name in ("MAX", "AVE", "STOCHASTIC"))
 
 
 class Pooling(Operation):
-    """MAX or AVE over windows of an N x C x H x W bottom; a second top of MAX gives the maxima's positions.
+    """MAX, AVE or STOCHASTIC over windows of an N x C x H x W bottom; a second top of MAX gives the maxima's positions.
 
     Sizes round up by default. Of equal maxima the first (in row order) gets the gradient. AVE divides by the
-    window's area inside the padded image, so padding counts, but not what hangs over its edge.
+    window's area inside the padded image, so padding counts, but not what hangs over its edge. STOCHASTIC, for
+    bottoms of 0 and more, takes in TRAIN one value with a probability in proportion to it, else the mean of the
+    values weighted by themselves.
     """
 
     type = "Pooling"
@@ -29,11 +32,12 @@ class Pooling(Operation):
         p = self.layer.pooling_param
         if len(shape) != 4:
             raise self.error(f"takes an N x C x H x W bottom, found {list(shape)}")
-        if p.pool not in (MAX, AVE):
-            raise self.error(f"pool {caffe_pb2.PoolingParameter.PoolMethod.Name(p.pool)} is not supported, MAX and AVE are")
         if len(self.layer.top) > 1 and p.pool != MAX:
             raise self.error("only MAX pooling has a second top (the positions of the maxima)")
+        check_geometry(self, p, 2)
         self.kernel, self.stride, self.pad, _ = geometry(p, 2)
+        if p.pool == STOCHASTIC and any(self.pad):
+            raise self.error("STOCHASTIC pooling takes no pad")
         if p.global_pooling:
             if any(self.kernel):
                 raise self.error("global_pooling takes no kernel_size")
@@ -64,21 +68,86 @@ class Pooling(Operation):
         return [(*shape[:2], *sizes)] * len(self.layer.top)
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor | tuple[Tensor, Tensor]:
-        x, pad, p = bottoms[0], self.pad, self.layer.pooling_param
+        x, p = bottoms[0], self.layer.pooling_param
         kernel = x.shape[2:] if p.global_pooling else self.kernel
-        if any(2 * a > k for a, k in zip(pad, kernel, strict=True)):  # torch pads by half a kernel at most
-            fill = float("-inf") if p.pool == MAX else 0.0
-            x, pad = F.pad(x, (pad[1], pad[1], pad[0], pad[0]), value=fill), (0, 0)
-        if p.pool == AVE:
+        if p.pool == STOCHASTIC:
+            return self.stochastic(x, kernel)
+        if all(2 * a <= k for a, k in zip(self.pad, kernel, strict=True)):
+            return self.pool(x, kernel, self.pad)
+        # torch pads by half a kernel at most, so this padding is its own step, and may give one window too many
+        (high, wide), pad = self.infer(tuple(x.shape))[0][2:], self.pad
+        padded = F.pad(x, (pad[1], pad[1], pad[0], pad[0]), value=float("-inf") if p.pool == MAX else 0.0)
+        tops = self.pool(padded, kernel, (0, 0))
+        if isinstance(tops, Tensor):
+            return tops[:, :, :high, :wide]
+        y, index = (t[:, :, :high, :wide] for t in tops)
+        return y, (index // padded.shape[3] - pad[0]) * x.shape[3] + index % padded.shape[3] - pad[1]
+
+    def pool(self, x: Tensor, kernel: Sequence[int], pad: Sequence[int]) -> Tensor | tuple[Tensor, Tensor]:
+        if self.layer.pooling_param.pool == AVE:
             return F.avg_pool2d(x, kernel, self.stride, pad, ceil_mode=self.ceil)
         if len(self.layer.top) == 1:
             return F.max_pool2d(x, kernel, self.stride, pad, ceil_mode=self.ceil)
         y, index = F.max_pool2d(x, kernel, self.stride, pad, ceil_mode=self.ceil, return_indices=True)
-        if pad != self.pad:
-            rows, columns = index // x.shape[3] - self.pad[0], index % x.shape[3] - self.pad[1]
-            index = rows * bottoms[0].shape[3] + columns
         return y, index.to(torch.float32)
+
+    def stochastic(self, x: Tensor, kernel: Sequence[int]) -> Tensor:
+        x = raised(x)
+        sizes = self.infer(tuple(x.shape))[0][2:]
+        over = [max(0, (s - 1) * d + k - n) for s, d, k, n in zip(sizes, self.stride, kernel, x.shape[2:], strict=True)]
+        x = F.pad(x, (0, over[1], 0, over[0]))  # zeros are never drawn and weigh nothing
+        windows = x.unfold(2, kernel[0], self.stride[0]).unfold(3, kernel[1], self.stride[1]).flatten(4)
+        windows = windows[:, :, : sizes[0], : sizes[1]]
+        total = windows.sum(-1, keepdim=True)
+        if not self.context.training:
+            mean = windows.square().sum(-1, keepdim=True) / total.masked_fill(total <= 0, 1.0)
+            return mean.masked_fill(total <= 0, 0.0).squeeze(-1)
+        reached = windows.detach().cumsum(-1) >= torch.rand_like(total) * total.detach()
+        return windows.gather(-1, reached.to(torch.uint8).argmax(-1, keepdim=True)).squeeze(-1)
 
     @classmethod
     def coord_map(cls, layer: Any) -> CoordMap:
         return strided(layer.pooling_param)
+
+
+class SPP(Operation):
+    """Spatial pyramid pooling: level l of pyramid_height pools into at most 2^l x 2^l bins; all bins in one row.
+
+    Bottom N x C x H x W, top N x (C times bins), or N x C x 1 x 1 for a pyramid of height 1.
+    """
+
+    type = "SPP"
+    fresh = True
+
+    def setup(self, shape: Shape) -> None:
+        if len(shape) != 4 or 0 in shape:
+            raise self.error(f"takes an N x C x H x W bottom that is not empty, found {list(shape)}")
+        if self.layer.spp_param.pyramid_height < 1:
+            raise self.error("needs pyramid_height above 0")
+        self.known: dict[Shape, list[Pooling]] = {}
+
+    def levels(self, shape: Shape) -> list[Pooling]:
+        """The pooling of each level for a bottom of this shape."""
+        size = tuple(shape[2:])
+        if size not in self.known:
+            self.known[size] = [self.level(2**i, shape) for i in range(self.layer.spp_param.pyramid_height)]
+        return self.known[size]
+
+    def level(self, bins: int, shape: Shape) -> Pooling:
+        layer = caffe_pb2.LayerParameter(name=self.layer.name, type=self.type, bottom=["x"], top=["y"])
+        p = layer.pooling_param
+        p.pool = self.layer.spp_param.pool
+        for name, n in zip("hw", shape[2:], strict=True):
+            kernel = -(-n // bins)
+            setattr(p, f"kernel_{name}", kernel)
+            setattr(p, f"stride_{name}", kernel)
+            setattr(p, f"pad_{name}", (kernel * bins - n + 1) // 2)
+        return Pooling(layer, [shape], self.context)
+
+    def infer(self, shape: Shape) -> list[Shape]:
+        tops = [level.infer(shape)[0] for level in self.levels(shape)]
+        return tops if len(tops) == 1 else [(shape[0], sum(math.prod(top[1:]) for top in tops))]
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        tops = [level.forward(bottoms, ()) for level in self.levels(tuple(bottoms[0].shape))]
+        return tops[0] if len(tops) == 1 else torch.cat([top.flatten(1) for top in tops], 1)

@@ -1,6 +1,8 @@
-"""Operations that move, cut and join blobs without computing."""
+"""Operations that move, cut, pick and join what blobs hold, without computing."""
 
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -50,6 +52,7 @@ class Concat(Operation):
     """Bottoms joined along `axis`, in order."""
 
     type = "Concat"
+    fresh = True
     bottoms = (1, None)
 
     def setup(self, *shapes: Shape) -> None:
@@ -69,10 +72,165 @@ class Concat(Operation):
         return torch.cat(list(bottoms), self.along)
 
 
+class Slice(Operation):
+    """The bottom cut along `axis` at each slice_point, or without any into equal parts, one a top."""
+
+    type = "Slice"
+    tops = (1, None)
+
+    def infer(self, shape: Shape) -> list[Shape]:
+        axis, sizes = self.parts(shape)
+        return [(*shape[:axis], size, *shape[axis + 1 :]) for size in sizes]
+
+    def parts(self, shape: Shape) -> tuple[int, list[int]]:
+        """The axis to cut and the size of each part along it."""
+        p, count = self.layer.slice_param, len(self.layer.top)
+        if p.HasField("axis") and p.HasField("slice_dim"):
+            raise self.error("takes axis or slice_dim, not both")
+        axis = self.axis(p.slice_dim if p.HasField("slice_dim") else p.axis, len(shape))
+        total = shape[axis]
+        if not p.slice_point:
+            if total % count:
+                raise self.error(f"cannot cut {total} along axis {axis} of bottom {list(shape)} into {count} equal tops")
+            return axis, [total // count] * count
+        points = [0, *p.slice_point, total]
+        if len(points) != count + 1 or any(a >= b for a, b in pairwise(points)):
+            raise self.error(f"slice_point {list(p.slice_point)} must be {count - 1} growing numbers for {count} tops, "
+                             f"between 0 and the {total} along axis {axis}")
+        return axis, [b - a for a, b in pairwise(points)]
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Sequence[Tensor]:
+        axis, sizes = self.parts(tuple(bottoms[0].shape))
+        return bottoms[0].split(sizes, axis)
+
+
+class Flatten(Operation):
+    """The axes from `axis` to `end_axis` joined into one."""
+
+    type = "Flatten"
+    inplace = False
+
+    def infer(self, shape: Shape) -> list[Shape]:
+        p = self.layer.flatten_param
+        first, last = self.axis(p.axis, len(shape)), self.axis(p.end_axis, len(shape))
+        if first > last:
+            raise self.error(f"axis {p.axis} lies behind end_axis {p.end_axis} in bottom {list(shape)}")
+        return [(*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])]
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        return bottoms[0].reshape(self.infer(tuple(bottoms[0].shape))[0])
+
+
+class Reshape(Operation):
+    """num_axes axes from `axis` on replaced by `shape`: dim 0 keeps the bottom's size, one -1 is what is left."""
+
+    type = "Reshape"
+    inplace = False
+
+    def infer(self, shape: Shape) -> list[Shape]:
+        p, dims = self.layer.reshape_param, len(shape)
+        new = list(p.shape.dim)
+        first = p.axis if p.axis >= 0 else dims + p.axis + 1
+        last = dims if p.num_axes == -1 else first + p.num_axes
+        if not 0 <= first <= last <= dims:
+            raise self.error(f"axis {p.axis} and num_axes {p.num_axes} do not fit bottom {list(shape)}")
+        if new.count(-1) > 1 or any(n < -1 for n in new):
+            raise self.error(f"shape {new} may hold one -1, and else sizes of 0 (kept) and more")
+        for i, n in enumerate(new):
+            if n == 0 and first + i >= dims:
+                raise self.error(f"shape {new} keeps (0) an axis {first + i} that bottom {list(shape)} does not have")
+        new = [shape[first + i] if n == 0 else n for i, n in enumerate(new)]
+        top = [*shape[:first], *new, *shape[last:]]
+        count = math.prod(shape)
+        if -1 in new:
+            rest = math.prod(n for n in top if n != -1)
+            top[top.index(-1)] = count // rest if rest else 0
+        if math.prod(top) != count:
+            raise self.error(f"cannot make {top} of bottom {list(shape)}: {math.prod(top)} values are not {count}")
+        return [tuple(top)]
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        return bottoms[0].reshape(self.infer(tuple(bottoms[0].shape))[0])
+
+
+class Tile(Operation):
+    """The bottom `tiles` times in a row along `axis`."""
+
+    type = "Tile"
+    fresh = True
+
+    def setup(self, shape: Shape) -> None:
+        if self.layer.tile_param.tiles < 1:
+            raise self.error("needs tiles above 0")
+
+    def infer(self, shape: Shape) -> list[Shape]:
+        p = self.layer.tile_param
+        axis = self.axis(p.axis, len(shape))
+        return [(*shape[:axis], shape[axis] * p.tiles, *shape[axis + 1 :])]
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        p, x = self.layer.tile_param, bottoms[0]
+        times = [1] * x.ndim
+        times[self.axis(p.axis, x.ndim)] = p.tiles
+        return x.repeat(times)
+
+
+class BatchReindex(Operation):
+    """The items (axis 0) of the first bottom that the second lists, in its order; gradients of repeats add up."""
+
+    type = "BatchReindex"
+    fresh = True
+    bottoms = 2
+    undifferentiable = frozenset({1})
+
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        if len(shapes[1]) != 1 or not shapes[0]:
+            raise self.error(f"takes a list of indices as second bottom, found {list(shapes[1])}")
+        return [(*shapes[1], *shapes[0][1:])]
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        x, index = bottoms[0], bottoms[1].long()
+        if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < len(x):
+            raise self.error(f"'{self.layer.bottom[1]}' holds indices from {int(index.min())} to {int(index.max())} "
+                             f"for the {len(x)} items of '{self.layer.bottom[0]}'")
+        return x.index_select(0, index)
+
+
+class Filter(Operation):
+    """The items (axis 0) of each bottom but the last for which the last one, the selector, is not 0.
+
+    How many that are is known only when it runs: `infer` gives the shapes for all.
+    """
+
+    type = "Filter"
+    fresh = True
+    bottoms = (2, None)
+    tops = (1, None)
+
+    def setup(self, *shapes: Shape) -> None:
+        if len(self.layer.top) != len(shapes) - 1:
+            raise self.error(f"gives one top for each bottom but the last: {len(shapes) - 1}, "
+                             f"found {len(self.layer.top)}")
+        self.undifferentiable = frozenset({len(shapes) - 1})
+
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        *shapes, selector = shapes
+        if not selector or math.prod(selector[1:]) != 1 or any(s[:1] != selector[:1] for s in shapes):
+            raise self.error(f"takes a selector with one value an item, found {list(selector)} for bottoms "
+                             f"{', '.join(str(list(s)) for s in shapes)}")
+        return list(shapes)
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> list[Tensor]:
+        *blobs, selector = bottoms
+        kept = selector.flatten().nonzero().squeeze(1)
+        return [x.index_select(0, kept) for x in blobs]
+
+
 class Split(Operation):
     """The bottom, once for each top; gradients add up."""
 
     type = "Split"
+    inplace = False
     tops = (1, None)
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> list[Tensor]:

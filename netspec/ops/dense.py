@@ -1,0 +1,159 @@
+"""Operations whose parameters meet the bottom by products and sums: InnerProduct, Embed, Scale, Bias, Parameter."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..proto import caffe_pb2
+from .base import Operation, Param, Shape
+from .neuron import Neuron
+
+
+class InnerProduct(Operation):
+    """The bottom's axes from `axis` on, as one vector, times a matrix: num_output results in their place.
+
+    Weight num_output x K (transpose: K x num_output), K being the vector's length; bias num_output.
+    """
+
+    type = "InnerProduct"
+    fresh = True
+
+    def setup(self, shape: Shape) -> None:
+        p = self.layer.inner_product_param
+        if not p.num_output:
+            raise self.error("needs num_output above 0")
+        self.size = math.prod(shape[self.axis(p.axis, len(shape)) :])
+        self.params.append(Param((self.size, p.num_output) if p.transpose else (p.num_output, self.size), p.weight_filler))
+        if p.bias_term:
+            self.params.append(Param((p.num_output,), p.bias_filler))
+
+    def infer(self, shape: Shape) -> list[Shape]:
+        p = self.layer.inner_product_param
+        axis = self.axis(p.axis, len(shape))
+        if math.prod(shape[axis:]) != self.size:
+            raise self.error(f"was set up for {self.size} values from axis {p.axis} on, bottom {list(shape)} has "
+                             f"{math.prod(shape[axis:])}; its weights fix the input's size (a Convolution's do not)")
+        return [(*shape[:axis], p.num_output)]
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        p, x = self.layer.inner_product_param, bottoms[0]
+        x = x.flatten(self.axis(p.axis, x.ndim))
+        return F.linear(x, params[0].t() if p.transpose else params[0], params[1] if p.bias_term else None)
+
+
+class Embed(Operation):
+    """Row x of the weight for each index x of the bottom (0..input_dim-1), along a new last axis; plus a bias.
+
+    Weight input_dim x num_output, bias num_output. Raises Error for an index outside.
+    """
+
+    type = "Embed"
+    fresh = True
+    undifferentiable = frozenset({0})
+
+    def setup(self, shape: Shape) -> None:
+        p = self.layer.embed_param
+        if not p.num_output or not p.input_dim:
+            raise self.error("needs num_output and input_dim above 0")
+        self.params.append(Param((p.input_dim, p.num_output), p.weight_filler))
+        if p.bias_term:
+            self.params.append(Param((p.num_output,), p.bias_filler))
+
+    def infer(self, shape: Shape) -> list[Shape]:
+        return [(*shape, self.layer.embed_param.num_output)]
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        index, rows = bottoms[0].long(), len(params[0])
+        if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < rows:
+            raise self.error(f"has {rows} rows (input_dim), bottom '{self.layer.bottom[0]}' holds indices from "
+                             f"{int(index.min())} to {int(index.max())}")
+        y = F.embedding(index, params[0])
+        return y + params[1] if len(params) > 1 else y
+
+
+class Applied(Neuron):
+    """What Scale and Bias share: a factor or term, a second bottom or a parameter, laid along the axes from `axis` on."""
+
+    bottoms = (1, 2)
+    fresh = True
+
+    def shape_of(self, p: Any, shape: Shape) -> Shape:
+        """The shape of the parameter: num_axes of the bottom's axes (-1: all) from `axis` on."""
+        axis, count = self.axis(p.axis, len(shape)), p.num_axes
+        if count < -1 or axis + count > len(shape):
+            raise self.error(f"num_axes {count} from axis {p.axis} on does not fit bottom {list(shape)}")
+        return shape[axis:] if count == -1 else shape[axis : axis + count]
+
+    def check(self, axis: int, shape: Shape, factor: Shape) -> None:
+        first = self.axis(axis, len(shape)) if factor else 0
+        if shape[first : first + len(factor)] != factor:
+            raise self.error(f"lays {list(factor)} along the axes from {axis} on of bottom {list(shape)}, "
+                             "whose sizes there differ")
+
+    def laid(self, axis: int, x: Tensor, factor: Tensor) -> Tensor:
+        """The factor in a shape that broadcasts over x, and in x's precision."""
+        behind = x.ndim - (self.axis(axis, x.ndim) + factor.ndim) if factor.ndim else 0
+        return factor.reshape(*factor.shape, *(1,) * behind).to(x.dtype)
+
+
+class Scale(Applied):
+    """x times a factor, plus a bias with bias_term; a factor that is a parameter starts as 1."""
+
+    type = "Scale"
+
+    def setup(self, *shapes: Shape) -> None:
+        p = self.layer.scale_param
+        factor = self.shape_of(p, shapes[0]) if len(shapes) == 1 else shapes[1]
+        if len(shapes) == 1:
+            one = caffe_pb2.FillerParameter(type="constant", value=1)
+            self.params.append(Param(factor, p.filler if p.HasField("filler") else one))
+        if p.bias_term:
+            self.params.append(Param(factor, p.bias_filler))
+
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        for factor in [*shapes[1:], *(param.shape for param in self.params)]:
+            self.check(self.layer.scale_param.axis, shapes[0], factor)
+        return [shapes[0]]
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        p, x = self.layer.scale_param, bottoms[0]
+        factor, *bias = (self.laid(p.axis, x, t) for t in (*bottoms[1:], *params))
+        return torch.addcmul(bias[0], x, factor) if bias else x * factor
+
+
+class Bias(Applied):
+    """x plus a term; one that is a parameter starts as 0."""
+
+    type = "Bias"
+
+    def setup(self, *shapes: Shape) -> None:
+        p = self.layer.bias_param
+        if len(shapes) == 1:
+            self.params.append(Param(self.shape_of(p, shapes[0]), p.filler))
+
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        self.check(self.layer.bias_param.axis, shapes[0], shapes[1] if len(shapes) > 1 else self.params[0].shape)
+        return [shapes[0]]
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        return bottoms[0] + self.laid(self.layer.bias_param.axis, bottoms[0], (*bottoms[1:], *params)[0])
+
+
+class Parameter(Operation):
+    """A parameter of the given shape as a blob, for layers to use and the solver to learn."""
+
+    type = "Parameter"
+    bottoms = 0
+
+    def setup(self) -> None:
+        self.params.append(Param(tuple(self.layer.parameter_param.shape.dim)))
+
+    def infer(self) -> list[Shape]:
+        return [self.params[0].shape]
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        return params[0].view_as(params[0])

@@ -1,0 +1,187 @@
+"""The losses beside SoftmaxWithLoss. A loss is one number, counts with weight 1 unless told otherwise, and needs no top."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..files import find
+from ..proto import caffe_pb2
+from ..weights import read_mean
+from .base import Operation, Shape, raised
+from .loss import MODES, Classified, ignored_label, normaliser
+
+LEAST = 1e-20  # a probability counts as at least this
+
+
+class Loss(Operation):
+    """A loss of predictions and targets, items along axis 0."""
+
+    bottoms = 2
+    tops = (0, 1)
+    loss = True
+    undifferentiable = frozenset({1})
+
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        if not shapes[0] or shapes[0][:1] != shapes[1][:1]:
+            raise self.error(f"takes bottoms with as many items: {list(shapes[0])} and {list(shapes[1])}")
+        return [()][: len(self.layer.top)]
+
+    def same(self, predictions: Shape, targets: Shape) -> None:
+        if math.prod(predictions) != math.prod(targets):
+            raise self.error(f"needs a target for each value: {list(predictions)} and {list(targets)}")
+
+
+class EuclideanLoss(Loss):
+    """sum((a - b)^2) / (2 N); both bottoms get a gradient."""
+
+    type = "EuclideanLoss"
+    undifferentiable = frozenset()
+
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        self.same(*shapes)
+        return super().infer(*shapes)
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        a, b = (raised(x) for x in bottoms)
+        return (a - b.reshape(a.shape)).square().sum() / (2 * len(a))
+
+
+class SigmoidCrossEntropyLoss(Loss):
+    """-sum(t log s + (1 - t) log(1 - s)) with s = sigmoid(x), for targets t of 0 to 1.
+
+    Divided by what loss_param.normalization says: BATCH_SIZE (the default here), VALID, FULL or NONE. A target
+    whose whole part is ignore_label does not count.
+    """
+
+    type = "SigmoidCrossEntropyLoss"
+
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        self.same(*shapes)
+        return super().infer(*shapes)
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        p, x = self.layer.loss_param, raised(bottoms[0])
+        target, ignore = bottoms[1].reshape(x.shape).to(x.dtype), ignored_label(p)
+        mode = p.normalization if p.HasField("normalization") or p.normalize else MODES.BATCH_SIZE
+        each = F.binary_cross_entropy_with_logits(x, target, reduction="none")
+        ignored = target.trunc() == ignore if ignore is not None else torch.zeros_like(x, dtype=torch.bool)
+        return each.masked_fill(ignored, 0.0).sum() / normaliser(mode, ignored)
+
+
+class Judged(Loss, Classified):
+    """A loss of N items with one label each; all values of an item are scores of classes."""
+
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        tops = super().infer(*shapes)
+        if math.prod(shapes[1]) != shapes[0][0]:
+            raise self.error(f"needs one label an item: {shapes[0][0]} items, labels {list(shapes[1])}")
+        return tops
+
+    def flat(self, x: Tensor) -> Tensor:
+        return raised(x).reshape(len(x), -1, 1)
+
+
+class MultinomialLogisticLoss(Judged):
+    """-sum(log(probability of the label)) / N."""
+
+    type = "MultinomialLogisticLoss"
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        x = self.flat(bottoms[0])
+        label, _, wrong = self.picked(bottoms[1], x, None)
+        chance = x.gather(1, label)
+        chance = chance + (chance.detach().clamp(min=LEAST) - chance.detach())
+        return -chance.log().masked_fill(wrong, float("nan")).sum() / len(x)
+
+
+class HingeLoss(Judged):
+    """sum(max(0, 1 - s x)) / N with s = 1 for the label's score and -1 for the others; norm L2: of the squares."""
+
+    type = "HingeLoss"
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        x = self.flat(bottoms[0])
+        label, _, wrong = self.picked(bottoms[1], x, None)
+        each = F.relu(1 + x.scatter(1, label, -x.gather(1, label))).masked_fill(wrong, float("nan"))
+        if self.layer.hinge_loss_param.norm == caffe_pb2.HingeLossParameter.L2:
+            each = each.square()
+        return each.sum() / len(x)
+
+
+class InfogainLoss(Loss, Classified):
+    """-sum over classes c of H[label, c] log(softmax c), summed over positions; a second top gives the softmax.
+
+    H, C x C, is the third bottom or the blob in infogain_loss_param.source. Divided by what
+    loss_param.normalization says (default VALID). No gradient comes from the second top.
+    """
+
+    type = "InfogainLoss"
+    bottoms = (2, 3)
+    tops = (0, 2)
+    undifferentiable = frozenset({1, 2})
+
+    def setup(self, *shapes: Shape) -> None:
+        p = self.layer.infogain_loss_param
+        self.lay(p.axis, shapes[0])
+        if self.layer.loss_param.HasField("normalize"):
+            raise self.error("takes normalization, not normalize")
+        if len(shapes) == 2:
+            if not p.source:
+                raise self.error("needs the matrix as third bottom, or infogain_loss_param { source: FILE }")
+            self.matrix = torch.from_numpy(read_mean(find(p.source, self.context.base, "infogain matrix")))
+
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        super().infer(*shapes)
+        self.check(*shapes[:2])
+        classes = shapes[0][self.channel]
+        matrix = shapes[2] if len(shapes) > 2 else tuple(self.matrix.shape)
+        if math.prod(matrix) != classes**2:
+            raise self.error(f"needs a matrix of {classes} x {classes} for {classes} classes, found {list(matrix)}")
+        return [(), shapes[0]][: len(self.layer.top)]
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> list[Tensor]:
+        x = self.flat(bottoms[0])
+        label, ignored, wrong = self.picked(bottoms[1], x, ignored_label(self.layer.loss_param))
+        matrix = (bottoms[2] if len(bottoms) > 2 else self.matrix).to(x).reshape(x.shape[1], -1)
+        log = F.log_softmax(x, 1)
+        least = log + (log.detach().clamp(min=math.log(LEAST)) - log.detach())
+        each = -(F.embedding(label.squeeze(1), matrix).movedim(-1, 1) * least).sum(1, keepdim=True)
+        each = each.masked_fill(ignored, 0.0).masked_fill(wrong, float("nan"))
+        tops = [each.sum() / normaliser(self.layer.loss_param.normalization, ignored)]
+        if len(self.layer.top) > 1:
+            tops.append(log.detach().exp().reshape(bottoms[0].shape))
+        return tops
+
+
+class ContrastiveLoss(Loss):
+    """Pulls similar pairs together and others apart up to margin: sum(s d^2 + (1 - s) max(margin - d, 0)^2) / (2 N).
+
+    Bottoms: a and b, N x C, and s, N (whether they are similar); d is the distance of a and b. legacy_version
+    takes max(margin - d^2, 0) for pairs that are not similar.
+    """
+
+    type = "ContrastiveLoss"
+    bottoms = 3
+    undifferentiable = frozenset({2})
+
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        tops = super().infer(*shapes)
+        a, b, similar = shapes
+        if len(a) < 2 or math.prod(a[2:]) != 1 or math.prod(a) != math.prod(b) or math.prod(similar) != a[0]:
+            raise self.error(f"takes N x C, N x C and N, found {list(a)}, {list(b)} and {list(similar)}")
+        return tops
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        p, a, b = self.layer.contrastive_loss_param, raised(bottoms[0]).flatten(1), raised(bottoms[1]).flatten(1)
+        square = (a - b).square().sum(1)
+        if p.legacy_version:
+            apart = F.relu(p.margin - square)
+        else:
+            root = square.detach().sqrt()
+            # Caffe's gradient of the distance has a little more below the line, and none where it is 0
+            apart = F.relu(p.margin - (root + (square - square.detach()) / (2 * (root + 1e-4)))).square()
+        similar = bottoms[2].flatten().trunc() != 0
+        return torch.where(similar, square, apart).sum() / (2 * len(a))
