@@ -10,19 +10,8 @@ import numpy as np
 from .errors import Error
 from .files import find, writing
 
-_MAGIC = b"\x89HDF\r\n\x1a\n"
 _MOST_COMPRESSION = 1032  # what deflate can reach at best
 _DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, MemoryError)
-
-
-def is_hdf5(path: str | os.PathLike) -> bool:
-    """Whether the content says so, whatever the name says. Raises Error where there is no such file."""
-    path = find(path)
-    try:
-        with open(path, "rb") as file:
-            return file.read(len(_MAGIC)) == _MAGIC
-    except OSError as problem:
-        raise Error(f"{path}: cannot be read ({problem})") from None
 
 
 @contextmanager

@@ -15,7 +15,18 @@ from . import hdf5file
 from .errors import Error, closest
 from .files import writing
 from .proto.caffe_pb2 import LayerParameter, NetParameter, SolverState, V0LayerParameter, V1LayerParameter
-from .wirefile import BYTES, MOST_NUMBERS, Field, WireFile, blob_size, delimited, floats, varint, write_blob
+from .wirefile import (
+    BYTES,
+    MOST_NUMBERS,
+    Field,
+    WireFile,
+    blob_size,
+    delimited,
+    floats,
+    is_hdf5,
+    varint,
+    write_blob,
+)
 
 Blobs = list[np.ndarray]
 _ROWS = 1 << 23  # numbers copied at a time
@@ -32,8 +43,9 @@ def read_weights(path: str | os.PathLike) -> dict[str, Blobs]:
     """The blobs of each layer in a .caffemodel (V0, V1 or V2) or .caffemodel.h5, told apart by content.
 
     Arrays of a .caffemodel are read-only views of the file, float32 (float64 for double_data), with the axes
-    as stored (four in old files); `copy` takes them as they are, np.array(blob) makes one to change. Layers
-    without parameters have []; a blob that an .h5 leaves out because the layer shares it is None.
+    as stored (four in old files); `copy` takes them as they are, np.array(blob) makes one to change. Nobody
+    may overwrite the file in place while they live. Layers without parameters have []; a blob that an .h5
+    leaves out because the layer shares it is None.
     Raises Error for files that are damaged or of another kind.
     """
     return _read(path, {})
@@ -87,7 +99,7 @@ class State:
 
 def read_state(path: str | os.PathLike) -> State:
     """A .solverstate or .solverstate.h5. Raises Error for files that are damaged or of another kind."""
-    if hdf5file.is_hdf5(path):
+    if is_hdf5(path):
         return _read_state_hdf5(path)
     file = WireFile(path, "state")
     state = State(history=[])
@@ -274,7 +286,7 @@ def _shapes(blobs: Sequence[Any]) -> str:
 
 def _read(path: str | os.PathLike, target: Mapping[str, Sequence[Any]]) -> dict[str, Blobs]:
     """As `read_weights`; a shape that does not fit the target is refused before the numbers are counted."""
-    if hdf5file.is_hdf5(path):
+    if is_hdf5(path):
         return _read_weights_hdf5(path)
     file = WireFile(path, "weights")
     layers: dict[str, Blobs] = {}
@@ -315,7 +327,7 @@ def _text(number: int, text: str) -> bytes:
 def _read_weights_hdf5(path: str | os.PathLike) -> dict[str, Blobs]:
     layers: dict[str, Blobs] = {}
     with hdf5file.reading(path) as file:
-        if "data" not in file:
+        if not hasattr(file.get("data"), "keys"):
             raise Error(
                 f"{path}: is an HDF5 file without the group 'data' of Caffe's weights; for Keras weights use "
                 "'netspec convert weights'"

@@ -6,6 +6,7 @@ itself takes seconds and several times the memory.
 
 import math
 import mmap
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any, NamedTuple
 
@@ -16,17 +17,19 @@ from .files import find
 from .proto.caffe_pb2 import BlobProto, BlobShape, NetParameter, SolverState
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-MOST_FIELDS = 1_000_000  # far above any net; bounds the time that a hostile file can take
+MOST_FIELDS = 250_000  # far above any net; bounds the time and memory that a hostile file can take
+MOST_TEXT = 4096  # bytes of a name
 MOST_AXES = 32  # Caffe's kMaxBlobAxes
 MOST_NUMBERS = 2**31 - 1  # Caffe counts a blob's numbers in an int
 
 _LEGACY = tuple(getattr(BlobProto, f"{axis}_FIELD_NUMBER") for axis in ("NUM", "CHANNELS", "HEIGHT", "WIDTH"))
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 _FOREIGN = (
     (b"PK\x03\x04", "a zip archive (torch or Keras?); 'netspec convert weights' reads torch's state dicts"),
     (b"\x80\x02", "a pickle (torch?); 'netspec convert weights' reads torch's state dicts"),
     (b"\x1f\x8b", "compressed by gzip; unpack it first"),
     (b"\x93NUMPY", "a NumPy array"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (_HDF5, "an HDF5 file"),
 )
 _KINDS = {"weights": ".caffemodel", "state": ".solverstate", "blob": ".binaryproto mean"}
 
@@ -49,16 +52,17 @@ class WireFile:
 
     def __init__(self, path: Any, kind: str) -> None:
         self.path = find(path)
+        begins = head(path)
+        foreign = describe(begins) if begins else "empty"
+        if foreign:
+            raise Error(f"{self.path}: is {foreign}; expected a {_KINDS[kind]} file")
         try:
             with open(self.path, "rb") as file:
                 self.data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as problem:  # a folder, no permission, an empty file
+        except (OSError, ValueError) as problem:
             raise Error(f"{self.path}: cannot be read as a {_KINDS[kind]} file ({problem})") from None
         self.left = MOST_FIELDS
         self.end = len(self.data)
-        foreign = describe(self.data[:512])
-        if foreign:
-            raise Error(f"{self.path}: is {foreign}; expected a {_KINDS[kind]} file")
         found = self._kind()
         if found != kind:
             what = f"a {_KINDS[found]} file" if found else "none of Caffe's binary files"
@@ -108,6 +112,8 @@ class WireFile:
 
     def text(self, field: Field) -> str:
         self.expect(field, BYTES)
+        if field.end - field.start > MOST_TEXT:
+            raise self.error(field.start, f"a name of {field.end - field.start} bytes, which cannot be")
         try:
             return self.data[field.start : field.end].decode("utf-8")
         except UnicodeDecodeError:
@@ -163,6 +169,8 @@ class WireFile:
         self.expect(field, BYTES)
         dims: list[int] = []
         for part in self.fields(field.start, field.end):
+            if part.number != BlobShape.DIM_FIELD_NUMBER:
+                continue
             if part.wire == VARINT:
                 dims.append(self.integer(part, 64))
                 continue
@@ -205,7 +213,7 @@ class WireFile:
             stop += same * stride
             if same < window:
                 break
-            window *= 2
+            window = min(2 * window, 1 << 20)
         return stop
 
     def _kind(self) -> str | None:
@@ -219,16 +227,36 @@ class WireFile:
         return "weights" if (NetParameter.LAYERS_FIELD_NUMBER, False) in found else None
 
 
+def head(path: str | os.PathLike) -> bytes:
+    """The first 512 bytes of a file. Raises Error where there is none to read."""
+    path = find(path)
+    if not path.is_file():
+        raise Error(f"{path}: is no file that can be read (a folder? a device?)")
+    try:
+        with open(path, "rb") as file:
+            return file.read(512)
+    except OSError as problem:
+        raise Error(f"{path}: cannot be read ({problem.strerror})") from None
+
+
+def is_hdf5(path: str | os.PathLike) -> bool:
+    """Whether the content says so, whatever the name says."""
+    return head(path).startswith(_HDF5)
+
+
+def is_text(head: bytes) -> bool:
+    """Whether a file that begins so is text, in whatever encoding; Caffe's binary files have control characters."""
+    return not any(byte < 9 or 13 < byte < 32 for byte in head)
+
+
 def describe(head: bytes) -> str | None:
     """What a file that begins with `head` is, if that is plainly no file of Caffe's binary kinds."""
     for magic, what in _FOREIGN:
         if head.startswith(magic):
             return what
-    if any(byte < 9 or 13 < byte < 32 for byte in head) or b"\xff" in head:
+    if not is_text(head):
         return None
     text = head.decode("utf-8", "replace").strip().lower()
-    if text.count("\ufffd") > 1:  # one at the end: a letter cut in two
-        return None
     if text.startswith("version https://git-lfs"):
         return "a Git LFS pointer, not the file itself; fetch it with 'git lfs pull'"
     if text.startswith("<"):

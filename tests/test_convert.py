@@ -1,0 +1,54 @@
+"""The `convert upgrade` command on Caffe's own old files (`convert weights`: test_importers.py)."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from netspec import prototext, weights
+from netspec.cli import main
+from netspec.proto.caffe_pb2 import NetParameter
+
+GOLDEN = Path(__file__).parent / "golden" / "weights"
+
+
+@pytest.mark.parametrize("name", ["v0", "legacy_input"])
+def test_old_nets(tmp_path, name):
+    new = tmp_path / "new.prototxt"
+    assert main(["convert", "upgrade", str(GOLDEN / f"{name}.prototxt"), str(new)]) == 0
+    expected = json.loads((GOLDEN / f"{name}.json").read_text())
+    net = prototext.parse(new.read_text(), NetParameter)
+    assert [[layer.name, layer.type] for layer in net.layer] == expected["layers"]
+    assert not net.layers and not net.input
+
+
+def test_old_weights(tmp_path):
+    old, new = GOLDEN / "v1.caffemodel", tmp_path / "new.caffemodel"
+    assert main(["convert", "upgrade", str(old), str(new)]) == 0
+    net = NetParameter.FromString(new.read_bytes())
+    assert not net.layers and {layer.name: layer.type for layer in net.layer}["ip"] == "InnerProduct"
+    read, expected = weights.read_weights(new), np.load(GOLDEN / "v1.npz")
+    for layer in ("conv", "ip"):
+        for i in (0, 1):
+            np.testing.assert_array_equal(read[layer][i].ravel(), expected[f"param:{layer}:{i}"].ravel())
+
+
+def test_old_solver(tmp_path):
+    old, new = tmp_path / "old.prototxt", tmp_path / "new.prototxt"
+    old.write_text('net: "layers.prototxt"\nsolver_type: NESTEROV\nbase_lr: 0.1 # a rate\n')
+    assert main(["convert", "upgrade", str(old), str(new)]) == 0
+    text = new.read_text()
+    assert 'type: "Nesterov"' in text and "solver_type" not in text and "snapshot_prefix" not in text
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n\x04name", b"\x00" * 99, b"layer { nam: 'x' }", b"\xa2\x06\x7f"]
+)
+def test_bad_files(tmp_path, capsys, content):
+    old = tmp_path / "old"
+    old.write_bytes(content)
+    assert main(["convert", "upgrade", str(old), str(tmp_path / "new")]) == 2 or not content
+    assert (tmp_path / "new").exists() == (not content)
+    error = capsys.readouterr().err
+    assert (str(old) in error and error.count("\n") == 1) or not content
