@@ -177,7 +177,7 @@ def prepare(root: Path, settings: dict) -> bool:
     if old == settings:
         return False
     if old is None and root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise FileExistsError(f"{root} holds files that are not a data set made here; empty it or give another --root")
+        raise FileExistsError(f"{root} holds files that were not made here; empty it or give another --root")
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{root.name}.", suffix=".part", dir=root.parent) as scratch:
         fresh = Path(scratch, "new")
@@ -197,7 +197,7 @@ def prepare(root: Path, settings: dict) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--root", type=Path, default=HERE / "images", help="folder to make (default: %(default)s)")
+    parser.add_argument("--root", type=Path, default=HERE / "images", help="folder to make (%(default)s)")
     parser.add_argument("--train", type=int, default=240, metavar="N", help="training images (%(default)s)")
     parser.add_argument("--val", type=int, default=60, metavar="N", help="validation images (%(default)s)")
     parser.add_argument("--size", default="128x96", metavar="WxH", help="in pixels (%(default)s)")
@@ -208,7 +208,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--size {args.size}: expected WIDTHxHEIGHT, both at least 32, such as 128x96")
     if args.train < 1 or args.val < 1 or args.seed < 0:
         parser.error("--train and --val must be at least 1 and --seed at least 0")
-    settings = dict(version=VERSION, seed=args.seed, train=args.train, val=args.val, size=[int(width), int(height)])
+    size = [int(width), int(height)]
+    settings = dict(version=VERSION, seed=args.seed, train=args.train, val=args.val, size=size)
     start = time.perf_counter()
     try:
         made = prepare(args.root, settings)

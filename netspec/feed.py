@@ -1,0 +1,198 @@
+"""The way of a batch from its source to the net, loaded ahead by worker processes."""
+
+import atexit
+import itertools
+import mmap
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakSet
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from .errors import Error
+
+if TYPE_CHECKING:
+    from .sources import Source
+
+START = "fork" if sys.platform == "linux" else "spawn"  # of processes; macOS can fork, but not safely
+
+
+class Feed:
+    """The batches of a source from a position on, as float32 tensors, one a top.
+
+    workers: how many processes load ahead (0: this one loads; None: 1 on up to 2 cores, else 4, and 0 where
+    the source loads too quickly to need any). What comes out does not depend on it. `position` is that of the
+    batch that the caller gets next, whatever was loaded ahead. `next` raises Error where a batch cannot be
+    loaded (it is then skipped) and where a worker died (the feed is then closed).
+    """
+
+    def __init__(self, source: "Source", position: int = 0, workers: int | None = None) -> None:
+        if source.fed:
+            raise source.error("is filled by the caller; there is nothing to load")
+        if workers is None:
+            workers = (1 if cores() <= 2 else 4) if source.workers else 0
+        self.source, self.position = source, position
+        ahead = 4 if workers == 1 else 2  # batches a worker
+        self._ring = _Ring(workers * ahead + 2, _bytes(source)) if workers and START == "fork" else None
+        options: dict[str, Any] = dict(
+            num_workers=workers, prefetch_factor=ahead, worker_init_fn=_deaf, multiprocessing_context=START
+        )
+        loader = DataLoader(
+            _Positions(source, self._ring),
+            batch_size=None,
+            sampler=itertools.count(position),
+            collate_fn=_same,
+            generator=torch.Generator(),  # a loader draws a number: not from the net's random state
+            **options if workers else {},
+        )
+        with _children_unwatched():
+            self._batches: Iterator | None = iter(loader)
+        _open.add(self)
+        atexit.unregister(_close_all)
+        atexit.register(_close_all)  # last, so that it runs before multiprocessing waits for the workers
+
+    def __iter__(self) -> "Feed":
+        return self
+
+    def __next__(self) -> tuple[torch.Tensor, ...]:
+        if self._batches is None:
+            raise RuntimeError("next() on a closed Feed")
+        try:
+            batch = next(self._batches)
+        except (RuntimeError, OSError, EOFError) as error:
+            cause = self._dead()
+            if not cause:
+                raise
+            self.close()
+            raise self.source.error(
+                f"a process that loads its data died ({cause}) before batch {self.position}; "
+                "if memory ran out, use fewer workers"
+            ) from error
+        self.position += 1
+        if isinstance(batch, _Failure):
+            raise Error(batch.message)
+        if isinstance(batch, _Slot):
+            batch = self._ring.read(batch)
+        return tuple(batch)
+
+    def close(self) -> None:
+        """End the workers; the feed gives nothing more."""
+        workers = getattr(self._batches, "_workers", ())
+        self._batches = None  # which asks them to end, and waits
+        for worker in workers:
+            if worker.is_alive():
+                worker.kill()
+        _open.discard(self)
+
+    def _dead(self) -> str:
+        for worker in getattr(self._batches, "_workers", ()):
+            if not worker.is_alive():
+                code = worker.exitcode
+                return signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        return ""
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_open: WeakSet[Feed] = WeakSet()
+
+
+def _close_all() -> None:
+    for feed in list(_open):
+        feed.close()
+
+
+class _Failure(NamedTuple):
+    """An Error on its way from a worker: as an exception its message would come wrapped in a traceback."""
+
+    message: str
+
+
+class _Slot(NamedTuple):
+    """Where in the ring a batch lies."""
+
+    index: int
+    shapes: list[tuple[int, ...]]
+
+
+class _Ring:
+    """Memory that workers share with the net's process, one slot a batch under way.
+
+    Batch k lies in slot k modulo their number, which must exceed the number of batches under way. Much
+    cheaper than the tensors in shared memory of a DataLoader, and needs no room in /dev/shm.
+    """
+
+    def __init__(self, slots: int, size: int) -> None:
+        self.slots = np.frombuffer(mmap.mmap(-1, slots * size), np.float32).reshape(slots, -1)
+
+    def write(self, position: int, arrays: tuple[np.ndarray, ...]) -> _Slot | None:
+        """None if the batch is too large for a slot."""
+        index, start = position % len(self.slots), 0
+        if sum(a.size for a in arrays) > self.slots.shape[1]:
+            return None
+        for array in arrays:
+            self.slots[index, start : start + array.size].reshape(array.shape)[...] = array
+            start += array.size
+        return _Slot(index, [a.shape for a in arrays])
+
+    def read(self, slot: _Slot) -> list[torch.Tensor]:
+        sizes = [int(np.prod(shape)) for shape in slot.shapes]
+        flat = torch.from_numpy(self.slots[slot.index, : sum(sizes)].copy())
+        return [part.view(shape) for part, shape in zip(flat.split(sizes), slot.shapes, strict=True)]
+
+
+def _bytes(source: "Source") -> int:
+    """Room for batches of several times the first one's size: memory counts only when it is written to."""
+    return 4 * 4 * sum(int(np.prod(shape)) for shape in source.shapes())
+
+
+class _Positions:
+    """A source as the data set that a DataLoader expects."""
+
+    def __init__(self, source: "Source", ring: _Ring | None) -> None:
+        self.source, self.ring = source, ring
+
+    def __getitem__(self, position: int) -> list[torch.Tensor] | _Slot | _Failure:
+        try:
+            arrays = self.source.load(position)
+        except Error as error:
+            return _Failure(str(error))
+        except OSError as error:
+            return _Failure(f"{self.source.describe(position)}: {error}")
+        slot = self.ring.write(position, arrays) if self.ring else None
+        return slot or [torch.from_numpy(array) for array in arrays]
+
+
+def _same(batch: Any) -> Any:
+    return batch
+
+
+def _deaf(worker: int) -> None:
+    # Ctrl-C and a batch system's SIGTERM reach the whole process group; the solver answers them, and needs
+    # its data to finish the step. Workers end when the solver does.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@contextmanager
+def _children_unwatched() -> Iterator[None]:
+    """Take back the SIGCHLD handler that a DataLoader sets: it raises in the middle of whatever is running.
+
+    Without it a dead worker is noticed at the next batch, within five seconds.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
+        yield
+        return
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)

@@ -1,0 +1,255 @@
+"""What produces data: layers without bottoms, which load the batch of any position."""
+
+import ast
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from . import files
+from .errors import Error, closest
+from .feed import Feed  # noqa: F401 - a source and its feed are wanted together
+from .fillers import fill
+from .ops.base import Context, Operation, Shape
+from .proto import caffe_pb2
+
+Batch = tuple[np.ndarray, ...]
+
+
+class Source(Operation):
+    """A layer without bottoms that makes data. A subclass writes `shapes` and `load`.
+
+    A batch is a pure function of its position: the same in every process, whatever was loaded before. Random
+    choices come from `generator`. So a run resumes by its position alone, with any number of workers.
+    """
+
+    bottoms = 0
+    tops: ClassVar[int | tuple[int, int | None]] = (1, None)
+    fed: ClassVar[bool] = False  # the caller gives the tensors, `load` is not called
+    workers: ClassVar[bool] = True  # False: loading is too quick for worker processes to pay
+
+    batch_size: int = 1
+    seed: int = 0  # of all random choices
+
+    def shapes(self) -> list[Shape]:
+        """The shapes of the tops in the first batch, which Caffe shapes the net by."""
+        raise NotImplementedError
+
+    def load(self, position: int) -> Batch:
+        """Batch number `position`: float32 arrays, one a top.
+
+        Positions run 0, 1, ... from the start of the run, over the epochs for ever. Raises Error naming the
+        file that cannot be read.
+        """
+        raise NotImplementedError
+
+    def describe(self, position: int) -> str:
+        """Where batch `position` comes from, for error messages."""
+        return f"batch {position} of layer '{self.layer.name}'"
+
+    def generator(self, *numbers: int) -> np.random.Generator:
+        """The random generator of an item (an epoch, ...): follows from `seed` and the numbers alone."""
+        return np.random.default_rng([self.seed, *numbers])
+
+    def items(self, position: int) -> range:
+        """The numbers of a batch's items, counted from the start of the run."""
+        return range(position * self.batch_size, (position + 1) * self.batch_size)
+
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        return self.shapes()
+
+    def options(self, known: Mapping[str, tuple[str, Callable[[Any], bool]]]) -> dict[str, Any]:
+        """param_str of a Python layer, a dict literal. `known`: key -> (what it takes, its check)."""
+        text = self.layer.python_param.param_str
+        try:
+            given = ast.literal_eval(text.strip() or "{}")
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            given = None
+        if not isinstance(given, dict):
+            raise self.error(f"param_str must be a dict, as str(dict(split='train')) gives; found {text!r}")
+        for key, value in given.items():
+            if key not in known:
+                hint = closest(str(key), known)
+                raise self.error(f"param_str has no key '{key}'{hint} (keys: {', '.join(known)})")
+            words, check = known[key]
+            if not check(value):
+                raise self.error(f"param_str: '{key}' takes {words}, found {value!r}")
+        return given
+
+    def __reduce__(self) -> tuple:
+        # messages of the private descriptor pool cannot be pickled, so a spawned worker makes its own source
+        return _rebuild, (type(self), self.layer.SerializeToString(), self.context, self.seed)
+
+
+def _rebuild(cls: type[Source], layer: bytes, context: Context, seed: int) -> Source:
+    source = cls(caffe_pb2.LayerParameter.FromString(layer), (), context)
+    source.seed = seed
+    return source
+
+
+class Input(Source):
+    """Blobs that the caller fills."""
+
+    type = "Input"
+    fed = True
+
+    def shapes(self) -> list[Shape]:
+        return _one_each(self, "shape", [tuple(s.dim) for s in self.layer.input_param.shape], ())
+
+
+class DummyData(Source):
+    """Blobs that fillers fill: with the same numbers always (constant) or anew for each batch (all others)."""
+
+    type = "DummyData"
+    workers = False
+
+    def setup(self) -> None:
+        p = self.layer.dummy_data_param
+        self.fillers = _one_each(self, "data_filler", list(p.data_filler), None)
+        older = [list(getattr(p, k)) for k in ("num", "channels", "height", "width")]
+        if not any(older):
+            self._shapes = _one_each(self, "shape", [tuple(s.dim) for s in p.shape])
+        elif p.shape or not all(older):
+            raise self.error("takes either shape or all of the older num, channels, height and width")
+        else:
+            each = [_one_each(self, "each of num, channels, height and width", k) for k in older]
+            self._shapes = list(zip(*each, strict=True))
+        try:
+            self.load(0)
+        except Error as error:
+            raise self.error(f"data_filler: {error}") from None
+
+    def shapes(self) -> list[Shape]:
+        return list(self._shapes)
+
+    def load(self, position: int) -> Batch:
+        blobs = tuple(np.empty(shape, np.float32) for shape in self._shapes)
+        for i, (blob, filler) in enumerate(zip(blobs, self.fillers, strict=True)):
+            seed = int(self.generator(position, i).integers(2**63))
+            fill(torch.from_numpy(blob), filler, torch.Generator().manual_seed(seed))
+        return blobs
+
+
+class HDF5Data(Source):
+    """Rows of HDF5 files: the data sets named like the tops, of the files that the text file `source` lists.
+
+    Rows come in order across the files and start again at the end. `shuffle` permutes the files of an epoch
+    and the rows within each, as Caffe does (but not into Caffe's order, which is the C library's).
+    """
+
+    type = "HDF5Data"
+    workers = False
+
+    def setup(self) -> None:
+        p = self.layer.hdf5_data_param
+        if self.layer.HasField("transform_param"):
+            raise self.error("does not transform data; remove transform_param")
+        if p.batch_size < 1:
+            raise self.error("hdf5_data_param needs a batch_size of at least 1")
+        self.batch_size = p.batch_size
+        self.files = self._list(p.source)
+        rows, shapes = zip(*map(self._look, self.files), strict=True)
+        for path, found in zip(self.files, shapes, strict=True):
+            if found != shapes[0]:
+                raise self.error(f"rows of {path} have shapes {found}, those of {self.files[0]} {shapes[0]}; "
+                                 "they must be equal")
+        self._row_shapes = shapes[0]
+        self.rows = np.array(rows)
+        self._loaded: tuple[int, Batch] | None = None  # one file at a time in memory, as in Caffe
+        self._orders: dict[tuple[int, ...], np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return int(self.rows.sum())
+
+    def shapes(self) -> list[Shape]:
+        return [(self.batch_size, *shape) for shape in self._row_shapes]
+
+    def load(self, position: int) -> Batch:
+        batch = tuple(np.empty(shape, np.float32) for shape in self.shapes())
+        for i, item in enumerate(self.items(position)):
+            file, row = self._locate(item)
+            for out, values in zip(batch, self._read(file), strict=True):
+                out[i] = values[row]
+        return batch
+
+    def describe(self, position: int) -> str:
+        places = [self._locate(item) for item in self.items(position)]
+        return ", ".join(f"{self.files[file]} row {row}" for file, row in places)
+
+    def _locate(self, item: int) -> tuple[int, int]:
+        """(file, row) of an item."""
+        epoch, item = divmod(item, len(self))
+        order = self._order(len(self.files), epoch)
+        ends = np.cumsum(self.rows[order])
+        at = int(np.searchsorted(ends, item, side="right"))
+        file = int(order[at])
+        row = int(item - (ends[at] - self.rows[file]))
+        return file, int(self._order(self.rows[file], epoch, 1 + file)[row])
+
+    def _order(self, n: int, *numbers: int) -> np.ndarray:
+        if not self.layer.hdf5_data_param.shuffle:
+            return np.arange(n)
+        key = (self.seed, *numbers)
+        if key not in self._orders:
+            if len(self._orders) > 8:
+                self._orders.clear()
+            self._orders[key] = self.generator(*numbers).permutation(n)
+        return self._orders[key]
+
+    def _list(self, source: str) -> list[Path]:
+        path = files.find(source, self.context.base, f"{self.error('')}source")
+        content = path.read_bytes()
+        if content.startswith(b"\x89HDF"):
+            raise self.error(f"source {path} is an HDF5 file; it must be a text file that lists such files")
+        names = content.decode(errors="replace").split()
+        if not names:
+            raise self.error(f"source {path} lists no file")
+        return [files.find(name, path.parent, f"{path}: HDF5 file") for name in names]
+
+    def _look(self, path: Path) -> tuple[int, tuple[Shape, ...]]:
+        """The number of rows in a file and the shape of a row for each top."""
+        shapes = self._open(path, lambda data: data.shape)
+        if len({shape[:1] for shape in shapes}) > 1 or not shapes[0] or not shapes[0][0]:
+            found = ", ".join(f"'{top}' {shape}" for top, shape in zip(self.layer.top, shapes, strict=True))
+            raise self.error(f"the data sets of {path} must have equal numbers of rows, not 0; found {found}")
+        return shapes[0][0], tuple(shape[1:] for shape in shapes)
+
+    def _read(self, file: int) -> Batch:
+        if self._loaded is None or self._loaded[0] != file:
+            values = self._open(self.files[file], lambda data: data[...].astype(np.float32))
+            self._loaded = file, tuple(values)
+        return self._loaded[1]
+
+    def _open(self, path: Path, take: Callable[[Any], Any]) -> list[Any]:
+        """What `take` makes of each top's data set in an HDF5 file."""
+        try:
+            import h5py
+        except ImportError:
+            raise self.error("reading HDF5 needs h5py: pip install netspec[hdf5]") from None
+        try:
+            with h5py.File(path, "r") as file:
+                found = [self._dataset(file, path, top, h5py.Dataset) for top in self.layer.top]
+                return [take(data) for data in found]
+        except OSError as error:
+            raise self.error(f"{path} cannot be read as HDF5 ({error})") from None
+
+    def _dataset(self, file: Any, path: Path, top: str, kind: Any) -> Any:
+        data = file.get(top)
+        if not isinstance(data, kind):
+            has = ", ".join(file) or "none"
+            raise self.error(f"{path} has no data set '{top}'{closest(top, file)} (it has: {has})")
+        if data.dtype.kind not in "fiu":
+            raise self.error(f"data set '{top}' of {path} holds {data.dtype}, expected numbers")
+        return data
+
+
+def _one_each(source: Source, field: str, values: list, *default: Any) -> list:
+    """A repeated field given once for all tops or once for each; `default` where it is not given at all."""
+    tops = len(source.layer.top)
+    if not values and default:
+        values = list(default)
+    if len(values) not in (1, tops):
+        raise source.error(f"needs {field} once, or once for each of the {tops} tops; found {len(values)}")
+    return values if len(values) == tops else values * tops
