@@ -29,7 +29,10 @@ class Trunk:
     kernel: int = 7  # of fc6
     pad: int = 100  # of the first convolution: any image gives an output that covers it
     filler: dict[str, Any] | None = None  # of every layer; None: weights come from a file
+    first_filler: dict[str, Any] | None = None  # of the very first, which reads 0..255 (default: `filler`)
     fc_filler: dict[str, Any] | None = None  # of fc6 and fc7, where the file lacks them
+    fc_mult: float = 1  # of the rates of fc6 and fc7, which learn more where they start from nothing
+    dropout: float = 0.5  # behind fc6 and fc7; 0: none
     frozen: int = 0  # blocks at the bottom that are not trained
 
 
@@ -61,13 +64,12 @@ class FCN:
     normalize: bool = True  # the paper's loss is a mean over pixels; the released nets sum
 
 
-def conv_relu(bottom: Any, trunk: Trunk, num_output: int, *, filler: Any = None, learned: bool = True,
-              kernel_size: int = 3, pad: int = 1) -> tuple[Any, Any]:
+def conv_relu(bottom: Any, num_output: int, *, kernel_size: int = 3, pad: int = 1, mult: float = 1,
+              filler: Any = None) -> tuple[Any, Any]:
     """A convolution and its ReLU, in place; the rate of biases is doubled and their decay 0."""
     fillers = {"weight_filler": filler} if filler else {}
-    mults = (1, 2) if learned else (0, 0)
     conv = L.Convolution(bottom, kernel_size=kernel_size, stride=1, num_output=num_output, pad=pad,
-                         param=[dict(lr_mult=mults[0], decay_mult=1), dict(lr_mult=mults[1], decay_mult=0)], **fillers)
+                         param=[dict(lr_mult=mult, decay_mult=1), dict(lr_mult=2 * mult, decay_mult=0)], **fillers)
     return conv, L.ReLU(conv, in_place=True)
 
 
@@ -104,14 +106,16 @@ def fcn(net: FCN, split: str) -> Any:
     for i, block in enumerate(trunk.blocks, 1):
         for j, num_output in enumerate(block, 1):
             n[f"conv{i}_{j}"], n[f"relu{i}_{j}"] = conv_relu(
-                bottom, trunk, num_output, filler=trunk.filler, learned=i > trunk.frozen,
-                pad=trunk.pad if (i, j) == (1, 1) else 1)
+                bottom, num_output, pad=trunk.pad if (i, j) == (1, 1) else 1, mult=i > trunk.frozen,
+                filler=trunk.first_filler if trunk.first_filler and (i, j) == (1, 1) else trunk.filler)
             bottom = n[f"relu{i}_{j}"]
         bottom = n[f"pool{i}"] = L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=2, stride=2)
     for i, num_output, kernel in ((6, trunk.fc[0], trunk.kernel), (7, trunk.fc[1], 1)):
-        n[f"fc{i}"], n[f"relu{i}"] = conv_relu(bottom, trunk, num_output, kernel_size=kernel, pad=0,
+        n[f"fc{i}"], n[f"relu{i}"] = conv_relu(bottom, num_output, kernel_size=kernel, pad=0, mult=trunk.fc_mult,
                                                filler=trunk.fc_filler or trunk.filler)
-        bottom = n[f"drop{i}"] = L.Dropout(n[f"relu{i}"], dropout_ratio=0.5, in_place=True)
+        bottom = n[f"relu{i}"]
+        if trunk.dropout:
+            bottom = n[f"drop{i}"] = L.Dropout(bottom, dropout_ratio=trunk.dropout, in_place=True)
 
     # Figure 3: each skip doubles the resolution and adds the scores of a finer layer
     at, stride = score(bottom, classes), 32
@@ -134,9 +138,10 @@ def fcn(net: FCN, split: str) -> Any:
 
 VOC = Data("voc", "data/voc/VOC2012", 21, "train", "val", train_options=dict(seed=1337))
 CAMVID = Data("camvid", "data/camvid/images", 11, "train", "val", void=11, train_options=dict(seed=1337))
-SHAPES = Data("shapes", "data/shapes/images", 5, "train", "val", train_options=dict(seed=1337))
+SHAPES = Data("shapes", "data/shapes/images", 5, "train", "val", train_options=dict(seed=1337, batch_size=10))
 
-SMALL = Trunk(((16, 16), (32, 32), (48, 48), (64, 64), (96, 96)), (128, 128), kernel=3, pad=40, filler=dict(type="msra"))
+SMALL = Trunk(((16,), (32,), (64, 64), (96, 96), (128, 128)), (128, 128), kernel=5, pad=49, filler=dict(type="msra"),
+              first_filler=dict(type="gaussian", std=0.005))
 NARROW = replace(VGG16, fc=(1024, 1024), fc_filler=dict(type="msra"))
 
 NETS = {f"{data}-fcn{stride}s": FCN(trunk, where, stride)

@@ -105,7 +105,7 @@ class Solver:
                             base=path.resolve().parent if path else self.base, path=path)
         made = Net(built, share=getattr(self, "net", None))
         made.precision = torch.bfloat16 if self.precision == "bf16" else None
-        return made.to(self.device)
+        return made.to(self.device, memory_format=torch.channels_last)  # the faster one, on CPUs too
 
     # -- data --------------------------------------------------------------------------------------------
 
