@@ -336,16 +336,36 @@ def test_closing_ends_the_workers():
             os.kill(pid, 0)
 
 
-def test_a_program_that_forgets_to_close_still_ends(tmp_path):
-    write(tmp_path, (4,))
-    program = f"""
-from pathlib import Path
-from test_sources import hdf5
-from netspec.sources import Feed
-kept = [Feed(hdf5(Path({str(tmp_path)!r})), 0, n) for n in (1, 2)]
-print(*(float(next(feed)[0].sum()) for feed in kept))
-"""
+def program(text):
     here = Path(__file__).parent
-    run = subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": f"{here}:{here.parent}"},
+    run = subprocess.run([sys.executable, "-c", text], env={**os.environ, "PYTHONPATH": f"{here}:{here.parent}"},
                          timeout=60, capture_output=True, text=True)
-    assert (run.returncode, run.stdout, run.stderr) == (0, "6.0 6.0\n", "")
+    return run.returncode, run.stdout, run.stderr
+
+
+def test_a_program_that_forgets_to_close_still_ends():
+    assert program("""
+from test_sources import numbers
+from netspec.sources import Feed
+kept = [Feed(numbers(), 3, n) for n in (1, 2)]
+print(*(int(next(feed)[0].sum()) for feed in kept))
+""") == (0, "6 6\n", "")
+
+
+def test_a_death_is_told_at_the_next_batch_not_in_the_middle_of_a_step():
+    assert program("""
+import os, signal, time
+from test_sources import numbers
+from netspec.errors import Error
+from netspec.sources import Feed
+feed = Feed(numbers(), 0, 1)
+os.kill(int(next(feed)[1]), signal.SIGKILL)
+for step in range(50):
+    time.sleep(0.01)
+print("stepped")
+try:
+    while True:
+        next(feed)
+except Error as error:
+    print("SIGKILL" in str(error))
+""") == (0, "stepped\nTrue\n", "")
