@@ -187,6 +187,10 @@ class _Builder:
         given = not bottoms and layer.top and all(blob in self.given for blob in layer.top)
         cls = Given if given else lookup(layer, context.where)
         source = cls is Given or issubclass(cls, sources.Source)
+        automatic = cls.loss and not layer.top  # its loss counts all the same, as a blob that is no output
+        if automatic:
+            layer = type(layer).FromString(layer.SerializeToString())
+            layer.top.append(f"{layer.name} (automatic)")
         op = cls(layer, [self.shapes[b] for b in bottoms], context)
         slots = tuple(self.slot(op, i) for i in range(len(op.params)))
         if source and len(layer.top):
@@ -194,6 +198,8 @@ class _Builder:
         else:
             tops_shapes = op.infer(*(self.shapes[b] for b in bottoms))
         tops = tuple(self.write(layer, i) for i in range(len(layer.top)))
+        if automatic:
+            self.unread.discard(layer.top[0])
         self.shapes.update(zip(tops, map(tuple, tops_shapes), strict=True))
         node = Node(op, bottoms, tops, slots, self.loss_weights(op), self.propagate(op))
         (self.sources if source else self.nodes).append(node)
