@@ -97,7 +97,7 @@ class Applied(Neuron):
     def laid(self, axis: int, x: Tensor, factor: Tensor) -> Tensor:
         """The factor in a shape that broadcasts over x, and in x's precision."""
         behind = x.ndim - (self.axis(axis, x.ndim) + factor.ndim) if factor.ndim else 0
-        return factor.reshape(*factor.shape, *(1,) * behind).to(x.dtype)
+        return factor.reshape((*factor.shape, *(1,) * behind)).to(x.dtype)
 
 
 class Scale(Applied):

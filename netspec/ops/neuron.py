@@ -1,5 +1,6 @@
 """Operations that work on each element by itself, and Eltwise, which joins blobs element by element."""
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -201,7 +202,10 @@ class Dropout(Neuron):
 
 
 class Eltwise(Neuron):
-    """SUM (with coeff), PROD or MAX of two or more bottoms of one shape; of equal maxima the first wins."""
+    """SUM (with coeff), PROD or MAX of two or more bottoms of one shape.
+
+    Of equal maxima one gets the gradient: the first, but of the first two bottoms the second (as Caffe's CPU does).
+    """
 
     type = "Eltwise"
     bottoms = (2, None)
@@ -228,8 +232,10 @@ class Eltwise(Neuron):
             for i, x in enumerate(bottoms[1:], 1):
                 y = torch.add(y, x, alpha=p.coeff[i] if p.coeff else 1)
             return y
-        y = bottoms[0]
-        for x in bottoms[1:]:
-            # torch.maximum would halve the gradient between equal maxima
-            y = y * x if p.operation == caffe_pb2.EltwiseParameter.PROD else torch.where(y >= x, y, x)
+        if p.operation == caffe_pb2.EltwiseParameter.PROD:
+            return functools.reduce(torch.mul, bottoms)
+        # torch.maximum would share the gradient between equal maxima
+        y = torch.where(bottoms[0] > bottoms[1], bottoms[0], bottoms[1])
+        for x in bottoms[2:]:
+            y = torch.where(x > y, x, y)
         return y

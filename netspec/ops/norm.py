@@ -98,7 +98,7 @@ class BatchNorm(Neuron):
         # with momentum 1 torch leaves the batch's own mean and unbiased variance in the running ones
         y = torch.batch_norm(x, None, None, mean, variance, True, 1.0, p.eps, torch.backends.cudnn.enabled)
         if math.prod(x.shape) == self.channels:
-            variance.zero_()  # of one value: torch divides by 0
+            variance = torch.zeros_like(variance)  # of one value: torch divides by 0
         for total, new in ((total_mean, mean), (total_variance, variance), (weight, 1)):
             total.mul_(p.moving_average_fraction).add_(new)
         return y.reshape(bottom.shape)

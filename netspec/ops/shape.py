@@ -105,7 +105,7 @@ class Slice(Operation):
 
 
 class Flatten(Operation):
-    """The axes from `axis` to `end_axis` joined into one."""
+    """The axes from `axis` to `end_axis` joined into one; where end_axis is the one before, a new axis of size 1."""
 
     type = "Flatten"
     inplace = False
@@ -113,7 +113,7 @@ class Flatten(Operation):
     def infer(self, shape: Shape) -> list[Shape]:
         p = self.layer.flatten_param
         first, last = self.axis(p.axis, len(shape)), self.axis(p.end_axis, len(shape))
-        if first > last:
+        if first > last + 1:
             raise self.error(f"axis {p.axis} lies behind end_axis {p.end_axis} in bottom {list(shape)}")
         return [(*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])]
 
