@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from . import spec
 from .errors import Error
 from .ops import REGISTRY, CoordMap
@@ -15,6 +17,10 @@ from .ops import REGISTRY, CoordMap
 
 class Misfit(Error, AssertionError):
     """Two blobs that no crop can align; pycaffe asserts, so this is an AssertionError too."""
+
+
+class Apart(Error, RuntimeError):
+    """Two blobs that no layers with a map connect; pycaffe raises RuntimeError, so this is one too."""
 
 
 class Step(NamedTuple):
@@ -94,7 +100,7 @@ def meeting(top_from: Any, top_to: Any, walk: Any) -> tuple[list[Step], list[Ste
         if step.blob in behind:
             total = compose(step.total, inverse(behind[step.blob].total))
             return _path(behind, step.blob), _path(reached, step.blob), total
-    raise Error(f"no coordinate map leads from {walk.name(top_from)} to {walk.name(top_to)}: no layers with a map "
+    raise Apart(f"no coordinate map leads from {walk.name(top_from)} to {walk.name(top_to)}: no layers with a map "
                 "connect them to a common blob")
 
 
@@ -106,11 +112,11 @@ def _path(steps: dict[Any, Step], end: Any) -> list[Step]:
     return path[::-1]
 
 
-def coord_map_from_to(top_from: spec.Top, top_to: spec.Top) -> tuple[int | None, list[float], list[float]]:
-    """pycaffe's: (axis, scale, shift) that takes a coordinate on `top_from` to one on `top_to`."""
+def coord_map_from_to(top_from: spec.Top, top_to: spec.Top) -> tuple[int | None, np.ndarray, np.ndarray]:
+    """pycaffe's: (axis, scale, shift), float64 arrays, that takes a coordinate on `top_from` to one on `top_to`."""
     m = meeting(top_from, top_to, Tops())[2]
     ((scale, shift),) = wide(m)
-    return m.axis, [float(a) for a in scale], [float(b) for b in shift]
+    return m.axis, np.array([float(a) for a in scale]), np.array([float(b) for b in shift])
 
 
 def offsets(m: CoordMap, names: tuple[str, str]) -> list[int]:
