@@ -43,8 +43,7 @@ class Data:
     name: str
     root: str
     classes: int
-    train: str
-    val: str
+    splits: dict[str, str] = field(default_factory=lambda: {"train": "train", "val": "val"})  # ours -> the data set's
     void: int = 255
     options: dict[str, Any] = field(default_factory=dict)  # more for the reader
     train_options: dict[str, Any] = field(default_factory=dict)
@@ -91,11 +90,11 @@ def inputs(data: Data, split: str) -> Any:
         return L.Input(shape=[dict(dim=[1, 3, 500, 500])])
     options = {**data.options, **(data.train_options if split == "train" else {})}
     return L.Python(module="netspec.datasets", layer="SegmentationData", ntop=2, param_str=str(dict(
-        dataset=data.name, root=data.root, split=getattr(data, split), **options)))
+        dataset=data.name, root=data.root, split=data.splits[split], **options)))
 
 
 def fcn(net: FCN, split: str) -> Any:
-    """The NetParameter of one split: train, val or deploy."""
+    """The NetParameter of one split: train, val, test where the data have one, or deploy."""
     n, trunk, classes = NetSpec(), net.trunk, net.data.classes
     if split == "deploy":
         n.data = inputs(net.data, split)
@@ -114,7 +113,7 @@ def fcn(net: FCN, split: str) -> Any:
         n[f"fc{i}"], n[f"relu{i}"] = conv_relu(bottom, num_output, kernel_size=kernel, pad=0, mult=trunk.fc_mult,
                                                filler=trunk.fc_filler or trunk.filler)
         bottom = n[f"relu{i}"]
-        if trunk.dropout:
+        if trunk.dropout and split != "deploy":  # in TEST it is the identity; the published deploy net has none
             bottom = n[f"drop{i}"] = L.Dropout(bottom, dropout_ratio=trunk.dropout, in_place=True)
 
     # Figure 3: each skip doubles the resolution and adds the scores of a finer layer
@@ -136,22 +135,26 @@ def fcn(net: FCN, split: str) -> Any:
     return n.to_proto()
 
 
-VOC = Data("voc", "data/voc/VOC2012", 21, "train", "val", train_options=dict(seed=1337))
-CAMVID = Data("camvid", "data/camvid/images", 11, "train", "val", void=11, train_options=dict(seed=1337))
-SHAPES = Data("shapes", "data/shapes/images", 5, "train", "val", train_options=dict(seed=1337, batch_size=10))
+VOC = Data("voc", "data/voc/VOC2012", 21, train_options=dict(seed=1337))
+CAMVID = Data("camvid", "data/camvid/images", 11, {split: split for split in ("train", "val", "test")}, void=11,
+              train_options=dict(seed=1337, mirror=True))
+HALF = replace(CAMVID, options=dict(resize=0.5), train_options=dict(seed=1337, mirror=True, batch_size=5))
+SHAPES = Data("shapes", "data/shapes/images", 5, train_options=dict(seed=1337, batch_size=10))
 
-SMALL = Trunk(((16,), (32,), (64, 64), (96, 96), (128, 128)), (128, 128), kernel=5, pad=49, filler=dict(type="msra"),
-              first_filler=dict(type="gaussian", std=0.005))
-NARROW = replace(VGG16, fc=(1024, 1024), fc_filler=dict(type="msra"))
+# pad 49 covers images from 33 pixels on with a kernel of 5, as the paper's 100 does any image with a kernel of 7
+SMALL = Trunk(((16,), (32,), (64, 64), (96, 96), (128, 128)), (128, 128), kernel=5, pad=49, dropout=0,
+              filler=dict(type="msra"), first_filler=dict(type="gaussian", std=0.005))
+# the VGG16 at hand lacks fc6 and fc7: narrower ones start from a filler, at ten times the rate
+NARROW = replace(VGG16, fc=(1024, 1024), fc_filler=dict(type="msra"), fc_mult=10)
+QUICK = replace(NARROW, fc=(256, 256), kernel=5, pad=49, frozen=3)
 
-NETS = {f"{data}-fcn{stride}s": FCN(trunk, where, stride)
-        for data, trunk, where in (("shapes", SMALL, SHAPES), ("voc", VGG16, VOC), ("camvid", NARROW, CAMVID))
-        for stride in SKIPS}
+FAMILIES = {"shapes": (SMALL, SHAPES), "voc": (VGG16, VOC), "camvid": (NARROW, CAMVID), "camvid-half": (QUICK, HALF)}
+NETS = {f"{family}-fcn{stride}s": FCN(trunk, data, stride) for family, (trunk, data) in FAMILIES.items() for stride in SKIPS}
 
 
 def write(name: str, folder: Path = HERE) -> None:
-    """Write NAME/{train,val,deploy}.prototxt."""
-    for split in ("train", "val", "deploy"):
+    """Write NAME/SPLIT.prototxt for each split of the data, and NAME/deploy.prototxt."""
+    for split in (*NETS[name].data.splits, "deploy"):
         net = fcn(NETS[name], split)
         net.name = name
         prototext.write(folder / name / f"{split}.prototxt", net,

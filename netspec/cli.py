@@ -12,6 +12,7 @@ COMMANDS = {  # name -> (module that holds add_arguments and run, help)
     "solve": ("train", "train nets by solver files"),
     "score": ("scoring", "score a net on its data set"),
     "infer": ("infer", "segment images"),
+    "demo": ("demo", "train stages, score them, show them side by side"),
     "convert": ("convert", "convert weights and old nets"),
     "explain-crop": ("analysis", "the arithmetic behind crop offsets"),
 }

@@ -98,7 +98,7 @@ _NATURAL = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMY
 
 
 # what Pillow raises for damaged files, by format and place of the damage
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error,
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error,
            Image.DecompressionBombError)
 
 
@@ -110,12 +110,12 @@ def open_image(path: Path) -> Image.Image:
         raise Error(f"image {path} is not there") from None
     except UnidentifiedImageError:
         raise Error(f"{path} is no image of a kind that Pillow reads, or it is damaged") from None
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise Error(f"image {path} cannot be read: {error}") from None
 
 
-def read_image(path: Path, scale: float = 1.0) -> np.ndarray:
-    """Pixels as stored (EXIF's turn is not applied), uint8 RGB (H, W, 3), resized by `scale`.
+def read_image(path: Path, resize: float = 1.0) -> np.ndarray:
+    """Pixels as stored (EXIF's turn is not applied), uint8 RGB (H, W, 3), resized by `resize`.
 
     Grey, palette, CMYK and transparent images are converted (transparency is dropped). Raises Error naming a
     file that cannot be read, or that has more than 8 bits a channel, which a conversion would clip.
@@ -125,15 +125,15 @@ def read_image(path: Path, scale: float = 1.0) -> np.ndarray:
         raise Error(f"image {path} has pixels of kind {image.mode}, expected 8 bits a channel")
     try:
         image = image.convert("RGB") if image.mode != "RGB" else image
-        if scale != 1:
-            image = image.resize(_scaled(image.size, scale), Image.Resampling.BILINEAR)
+        if resize != 1:
+            image = image.resize(resized(image.size, resize), Image.Resampling.BILINEAR)
         return np.asarray(image)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise Error(f"image {path} cannot be read: {error}") from None
 
 
-def read_label(path: Path, scale: float = 1.0) -> np.ndarray:
-    """The class indices (H, W), integers, of a grey or palette image; resized by `scale`, to the nearest.
+def read_label(path: Path, resize: float = 1.0) -> np.ndarray:
+    """The class indices (H, W), integers, of a grey or palette image; resized by `resize`, to the nearest.
 
     Raises Error naming a file that cannot be read, or that holds colours.
     """
@@ -144,15 +144,15 @@ def read_label(path: Path, scale: float = 1.0) -> np.ndarray:
             "indices, as a palette or grey PNG has: convert its colours to indices"
         )
     try:
-        if scale != 1:
-            image = image.resize(_scaled(image.size, scale), Image.Resampling.NEAREST)
+        if resize != 1:
+            image = image.resize(resized(image.size, resize), Image.Resampling.NEAREST)
         return np.asarray(image)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise Error(f"label {path} cannot be read: {error}") from None
 
 
-def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+def resized(size: tuple[int, int], resize: float) -> tuple[int, int]:
+    return max(1, round(size[0] * resize)), max(1, round(size[1] * resize))
 
 
 def check_labels(label: np.ndarray, classes: int, void: int | None = 255) -> str | None:
@@ -203,7 +203,7 @@ class SegmentationData(Source):
         "seed": ("a whole number from 0", lambda v: _whole(v, 0)),
         "randomize": ("True or False", lambda v: isinstance(v, bool)),
         "batch_size": ("a whole number from 1", lambda v: _whole(v, 1)),
-        "scale": ("a number above 0, at most 8", lambda v: _number(v) and 0 < v <= 8),
+        "resize": ("a number above 0, at most 8", lambda v: _number(v) and 0 < v <= 8),
         "mirror": ("True or False", lambda v: isinstance(v, bool)),
     }
 
@@ -220,7 +220,7 @@ class SegmentationData(Source):
         self.seed = given.get("seed", 1337)  # the seed of all the reference's nets
         self.randomize = given.get("randomize", "train" in self.split)
         self.batch_size = given.get("batch_size", 1)
-        self.scale = given.get("scale", 1.0)
+        self.resize = given.get("resize", 1.0)
         self.mirror = given.get("mirror", False)
         self.mean = np.array(given.get("mean", self.layout.mean), np.float32)
         self.root = self._root(given.get("root", self.layout.root))
@@ -237,7 +237,7 @@ class SegmentationData(Source):
 
     def shapes(self) -> list[Shape]:
         path = self.paths(self.index(0))[0]
-        width, height = _scaled(open_image(path).size, self.scale)
+        width, height = resized(open_image(path).size, self.resize)
         return [(self.batch_size, 3, height, width), (self.batch_size, 1, height, width)]
 
     def index(self, item: int) -> int:
@@ -273,7 +273,7 @@ class SegmentationData(Source):
         data = label = None
         for i, item in enumerate(self.items(position)):
             image_path, label_path = self.paths(self.index(item))
-            image, truth = read_image(image_path, self.scale), read_label(label_path, self.scale)
+            image, truth = read_image(image_path, self.resize), read_label(label_path, self.resize)
             if image.shape[:2] != truth.shape:
                 raise Error(f"image {image_path} is {_size(image)} and its label {label_path} is "
                             f"{_size(truth)}; they must be equal in size")

@@ -18,7 +18,7 @@ from .scoring import add_device_arguments
 SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow opens some 16-bit PNGs as "I"
 
 
-def picture(path: str | os.PathLike, scale: float = 1.0) -> Image.Image:
+def picture(path: str | os.PathLike, resize: float = 1.0) -> Image.Image:
     """An image file as 8-bit RGB, upright as its EXIF says, its sides scaled.
 
     Grey, palette and CMYK are converted, transparency is dropped, of 16-bit grey the high byte is taken.
@@ -36,10 +36,10 @@ def picture(path: str | os.PathLike, scale: float = 1.0) -> Image.Image:
         elif image.mode == "F":
             raise Error(f"image {path} has pixels of kind F (fractions), expected 8 or 16 bits a channel")
         image = image.convert("RGB")
-        if scale != 1:
-            image = image.resize(datasets._scaled(image.size, scale), Image.Resampling.BILINEAR)
+        if resize != 1:
+            image = image.resize(datasets.resized(image.size, resize), Image.Resampling.BILINEAR)
         return image
-    except datasets._DAMAGE as error:
+    except datasets.DAMAGE as error:
         raise Error(f"image {path} cannot be read: {error}") from None
 
 
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     net, top, channels, pixels = predict.image_net(prototext.read_net(path), args.score_blob, path)
     if channels not in (1, 3):
         raise Error(f"{path}: blob '{top}' has {channels} channels; images have 3 (colour) or 1 (grey)")
-    first = picture(args.image[0], pixels.scale)
+    first = picture(args.image[0], pixels.resize)
     shape = (1, channels, first.height, first.width)
     made = graph.build(net, caffe_pb2.TEST, shapes={top: shape}, path=path)
     classes = predict.channels(made, args.score_blob)
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     for remark in remarks:
         print(f"note: {remark}", file=sys.stderr)
     for file, (labels_path, overlay_path) in zip(args.image, outputs, strict=True):
-        image = picture(file, pixels.scale)
+        image = picture(file, pixels.resize)
         with torch.inference_mode():
             blobs = ready({top: blob(image, mean, channels).to(ready.device)}, [args.score_blob])
         labels = predict.labels(blobs[args.score_blob])[0]

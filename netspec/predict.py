@@ -29,7 +29,7 @@ class Pixels(NamedTuple):
     """What a net's data layer makes of an image."""
 
     mean: tuple[float, ...] | None  # BGR; None: not said
-    scale: float  # of the image's sides
+    resize: float  # of the image's sides
     dataset: str | None
 
 
@@ -149,13 +149,13 @@ def _pixels(data: Any, path: Path) -> Pixels:
         given = {"mean": tuple(data.transform_param.mean_value)}
     dataset = given.get("dataset")
     known = dataset if dataset in datasets.LAYOUTS else None
-    mean, scale = given.get("mean", datasets.facts(known).mean if known else None), given.get("scale", 1.0)
-    for key, numbers in (("mean", () if mean is None else mean), ("scale", (scale,))):
+    mean, resize = given.get("mean", datasets.facts(known).mean if known else None), given.get("resize", 1.0)
+    for key, numbers in (("mean", () if mean is None else mean), ("resize", (resize,))):
         if not isinstance(numbers, tuple | list) or not all(isinstance(n, int | float) for n in numbers):
             raise Error(f"{path}: layer '{data.name}': '{key}' of param_str is {given[key]!r}, expected numbers")
-    if not 0 < scale <= 8:
-        raise Error(f"{path}: layer '{data.name}': 'scale' of param_str is {scale}, expected above 0 to 8")
-    return Pixels(None if mean is None else tuple(mean), scale, known)
+    if not 0 < resize <= 8:
+        raise Error(f"{path}: layer '{data.name}': 'resize' of param_str is {resize}, expected above 0 to 8")
+    return Pixels(None if mean is None else tuple(mean), resize, known)
 
 
 def _no_blob(where: str, blob: str, blobs: Iterable[str]) -> Error:

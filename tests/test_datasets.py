@@ -88,7 +88,7 @@ def test_a_batch_of_different_sizes_is_refused(tmp_path):
 
 
 def test_scale(tmp_path):
-    data = source(dataset="voc", root=str(voc(tmp_path)), split="train", randomize=False, scale=0.5)
+    data = source(dataset="voc", root=str(voc(tmp_path)), split="train", randomize=False, resize=0.5)
     assert data.shapes() == [(1, 3, 6, 10), (1, 1, 6, 10)]
     image, label = data.load(0)
     pixels = picture(SIZES[0], 0)
@@ -283,7 +283,7 @@ def test_the_root_is_found_from_the_nets_folder(tmp_path):
     (dict(dataset="voc", split="train", means=(1, 2, 3)), "no key 'means'; did you mean 'mean'"),
     (dict(dataset="voc", split="train", mean=(1, 2)), "'mean' takes three numbers"),
     (dict(dataset="voc", split="train", batch_size=0), "'batch_size' takes a whole number from 1, found 0"),
-    (dict(dataset="voc", split="train", scale=0), "'scale' takes"),
+    (dict(dataset="voc", split="train", resize=0), "'resize' takes"),
     (dict(dataset="voc", split="train", seed=-1), "'seed' takes"),
     (dict(dataset="voc", split="train", mirror=1), "'mirror' takes True or False"),
 ])

@@ -169,14 +169,14 @@ def test_absent_classes_are_listed(place, capsys):
     assert facts["mean_accuracy"] == pytest.approx(1 / 3)
 
 
-@pytest.mark.parametrize("scale", [1.0, 0.5])
-def test_infer_equals_score(place, capsys, scale):
+@pytest.mark.parametrize("resize", [1.0, 0.5])
+def test_infer_equals_score(place, capsys, resize):
     """A val net and a deploy net, by different graphs, give the labels that scoring saves."""
-    data = dict(dataset="shapes", root="images", split="val", scale=scale)
+    data = dict(dataset="shapes", root="images", split="val", resize=resize)
     prototext.write("scaled.prototxt", net_spec(data))
     scoring.score(net_of("scaled.prototxt"), save="scored", workers=0)
     images = [f"images/JPEGImages/{name}.jpg" for name in SIZES]
-    nets = ["scaled.prototxt"] + ["deploy.prototxt"] * (scale == 1)
+    nets = ["scaled.prototxt"] + ["deploy.prototxt"] * (resize == 1)
     for net in nets:
         status, out, err = command(
             capsys, "infer", net, "random.caffemodel", *images, "--out", f"of/{net}", "--device", "cpu"

@@ -1,0 +1,140 @@
+"""The `demo` command: train stages from solver files, score each, and show them side by side."""
+
+import argparse
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from . import datasets, graph, log, predict, prototext, report, scoring, train
+from .errors import Error
+from .files import find, writing
+from .metrics import Scores
+from .proto import caffe_pb2
+
+PROJECT = Path(__file__).resolve().parent.parent
+STAGES = [f"solvers/shapes-fcn{stride}s.prototxt" for stride in (32, 16, 8)]
+
+
+class Stage(NamedTuple):
+    """One solver of a run, trained and scored."""
+
+    name: str
+    val: Path  # the net it is scored with
+    weights: Path
+    predictions: Path  # folder of palette PNGs
+    scores: Scores
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("solver", nargs="*", metavar="SOLVER", help="stages (default: the embedded data set's 32s, 16s, 8s); "
+                        "each needs a val.prototxt beside its train net")
+    parser.add_argument("--out", default="demo", metavar="DIR", help="for weights, predictions and pictures (default demo)")
+    parser.add_argument("--seed", type=int, nargs="+", default=[1], metavar="N", help="random_seed; several: one run each")
+    parser.add_argument("--rows", type=int, default=3, help="images in the picture (default 3)")
+    scoring.add_device_arguments(parser)
+    parser.add_argument("--quiet", action="store_true", help="only warnings and errors beside the results")
+
+
+def run(args: argparse.Namespace) -> int:
+    solvers = [find(path, what="solver") for path in args.solver] or [find(path, PROJECT, "solver") for path in STAGES]
+    begun, out = time.monotonic(), Path(args.out)
+    runs = {seed: run_stages(solvers, seed, out / f"seed{seed}", args) for seed in args.seed}
+    stages = runs[args.seed[0]]
+    for seed, found in runs.items():
+        print(f"\n{len(prediction_names(found[0]))} images of {found[0].val}, random_seed {seed}, in percent\n")
+        print(report.measures([(stage.name, stage.scores) for stage in found]))
+    if len(runs) > 1:
+        print(f"\nmean IU in percent over random_seed {', '.join(map(str, runs))}\n")
+        print(over_seeds(list(runs.values())))
+    picture = picture_of(stages, args.rows)
+    report.save(out / "stages.png", picture)
+    print(f"\npicture      {out / 'stages.png'}")
+    for stage in stages:
+        print(f"{stage.name:<12} weights {stage.weights}, predictions {stage.predictions}")
+    print(f"{time.monotonic() - begun:.0f} s in all")
+    return 0
+
+
+def run_stages(solvers: Sequence[Path], seed: int, out: Path, args: argparse.Namespace) -> list[Stage]:
+    """Train and score the stages of one seed; what an earlier run left, from the same files, is kept."""
+    stages: list[Stage] = []
+    for path in solvers:
+        param = prototext.read_solver(path)
+        val = find(Path(param.train_net or param.net).with_name("val.prototxt"), path.resolve().parent, "val net")
+        param.random_seed, param.snapshot_prefix = seed, str(out / path.stem)
+        weights, record = Path(f"{out / path.stem}_iter_{param.max_iter}.caffemodel"), out / f"{path.stem}.json"
+        mark = fingerprint(path, param, val.parent, [stage.weights for stage in stages])
+        if not (weights.exists() and kept(record) == mark):
+            said = log.make(args.quiet)
+            carried = [str(stages[-1].weights)] if stages else None
+            try:
+                train.run_stage(path, param, carried, None, args.device or "cpu", args.precision, said)
+            finally:
+                said.close()
+        net, _ = predict.load(graph.load(val, caffe_pb2.TEST), weights, args.device or "cpu", args.precision)
+        result = scoring.score(net, save=out / path.stem)
+        with writing(record, "w") as file:
+            json.dump({"fingerprint": mark, **result.as_dict()}, file, indent=2)
+        stages.append(Stage(path.stem, val, weights, out / path.stem, result.scores))
+    return stages
+
+
+def fingerprint(path: Path, param: Any, nets: Path, before: Sequence[Path]) -> str:
+    """What the result of a stage depends on: its solver, its nets, and the weights it starts from."""
+    parts = [prototext.to_text(param).encode(), *(p.read_bytes() for p in sorted(nets.glob("*.prototxt")))]
+    return hashlib.sha256(b"\0".join([*parts, *(p.read_bytes() for p in before[-1:])])).hexdigest()
+
+
+def kept(record: Path) -> str | None:
+    """The fingerprint of an earlier run's record; None if there is none."""
+    try:
+        return json.loads(record.read_text())["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def over_seeds(runs: Sequence[Sequence[Stage]]) -> str:
+    """A row for each stage: mean, least and most of the mean IU over runs with different seeds."""
+    rows = []
+    for stages in zip(*runs, strict=True):
+        values = [stage.scores.mean_iu for stage in stages]
+        rows.append([stages[0].name, *map(report.percent, (np.mean(values), min(values), max(values)))])
+    return report.table(rows, ["", "mean", "least", "most"])
+
+
+def prediction_names(stage: Stage) -> list[str]:
+    """The images a stage was scored on, in the order of the list."""
+    source = graph.load(stage.val, caffe_pb2.TEST).sources[0].op
+    return list(source.names)
+
+
+def picture_of(stages: Sequence[Stage], rows: int) -> Image.Image:
+    """Image, truth and each stage's prediction side by side, for images spread over the list."""
+    source = graph.load(stages[0].val, caffe_pb2.TEST).sources[0].op
+    if not isinstance(source, datasets.SegmentationData):
+        raise Error(f"{stages[0].val}: pictures are made for nets whose data layer is SegmentationData")
+    facts, names = source.facts, source.names
+    chosen = np.linspace(0, len(names) - 1, max(1, min(rows, len(names)))).round().astype(int)
+    images, truths, seen = [], [], set()
+    for index in chosen:
+        image, label = source.paths(index)
+        images.append(datasets.read_image(image, source.resize))
+        truth = datasets.read_label(label, source.resize)
+        truth = np.where(truth == facts.void, report.VOID, truth)
+        truths.append(report.colour(truth, facts.palette))
+        seen |= set(np.unique(truth).tolist())
+    columns = [("image", images), ("truth", truths)]
+    for stage in stages:
+        pictures = []
+        for index in chosen:
+            labels = np.asarray(Image.open(stage.predictions / f"{names[index]}.png"))
+            seen |= set(np.unique(labels).tolist())
+            pictures.append(report.colour(labels, facts.palette))
+        columns.append((stage.name.rpartition("-fcn")[2] or stage.name, pictures))
+    return report.sheet(columns, legend=report.keys(np.array(sorted(seen)), facts.palette, facts.names))
