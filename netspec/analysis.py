@@ -51,18 +51,17 @@ def explain(graph: graphs.Graph, name: str) -> str:
 
 
 def _table(path: list[Step], walk: Any) -> list[str]:
-    """One way in words, from the common blob up."""
+    """One way in words, from the common blob up; layers that move nothing are left out."""
     end = path[0].blob.blob
-    lines = [f"  '{end}' seen from '{path[-1].blob.blob}':"]
     if len(path) == 1:
         return [f"  '{end}' is the common blob: x -> x"]
-    total = CoordMap()
+    lines, total = [], CoordMap()
     for step in path[:0:-1]:
         total = compose(step.own, total)
-        pairs = [wide(m)[0] for m in (step.own, total)]
-        lines.append(f"    {step.layer.name:<16} {step.layer.type:<14} x -> {_formula(*pairs[0]):<18} "
-                     f"so far x -> {_formula(*pairs[1])}")
-    return lines
+        own, so_far = (_formula(*wide(m)[0]) for m in (step.own, total))
+        if own != "x":
+            lines.append(f"    {step.layer.name:<16} {step.layer.type:<14} x -> {own:<14} so far x -> {so_far}")
+    return [f"  '{end}' seen from '{path[-1].blob.blob}':", *(lines or ["    no layer between them moves it"])]
 
 
 def _formula(scale: Sequence[Fraction], shift: Sequence[Fraction]) -> str:
@@ -80,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The `explain-crop` command; 1 if an offset differs from what the maps give."""
-    graph = shapeless(args.net)
+    graph = without_data(args.net)
     names = [args.layer] if args.layer else [n.name for n in graph.nodes if n.type == "Crop"]
     if not names:
         raise Error(f"{args.net}: the net has no Crop layer")
@@ -89,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     return int(any("but the layer has" in text for text in texts))
 
 
-def shapeless(path: str, phase: int = caffe_pb2.TEST, size: tuple[int, int] = (500, 500)) -> graphs.Graph:
+def without_data(path: str | Path, phase: int = caffe_pb2.TEST, size: tuple[int, int] = (500, 500)) -> graphs.Graph:
     """The graph of a net file whose data sets need not be there: data layers give `size` images, 3 channels."""
     net = prototext.read_net(path)
     state = caffe_pb2.NetState(phase=phase)
