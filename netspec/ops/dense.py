@@ -89,14 +89,14 @@ class Applied(Neuron):
         return shape[axis:] if count == -1 else shape[axis : axis + count]
 
     def check(self, axis: int, shape: Shape, factor: Shape) -> None:
-        first = self.axis(axis, len(shape)) if factor else 0
+        first = self.axis(axis, len(shape))
         if shape[first : first + len(factor)] != factor:
             raise self.error(f"lays {list(factor)} along the axes from {axis} on of bottom {list(shape)}, "
                              "whose sizes there differ")
 
     def laid(self, axis: int, x: Tensor, factor: Tensor) -> Tensor:
         """The factor in a shape that broadcasts over x, and in x's precision."""
-        behind = x.ndim - (self.axis(axis, x.ndim) + factor.ndim) if factor.ndim else 0
+        behind = x.ndim - self.axis(axis, x.ndim) - factor.ndim
         return factor.reshape((*factor.shape, *(1,) * behind)).to(x.dtype)
 
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import Error
 from ..files import find
 from ..proto import caffe_pb2
 from ..weights import read_mean
@@ -131,7 +132,10 @@ class InfogainLoss(Loss, Classified):
         if len(shapes) == 2:
             if not p.source:
                 raise self.error("needs the matrix as third bottom, or infogain_loss_param { source: FILE }")
-            self.matrix = torch.from_numpy(read_mean(find(p.source, self.context.base, "infogain matrix")))
+            try:
+                self.matrix = torch.from_numpy(read_mean(find(p.source, self.context.base, "infogain matrix")))
+            except Error as e:
+                raise self.error(str(e)) from None
 
     def infer(self, *shapes: Shape) -> list[Shape]:
         super().infer(*shapes)

@@ -89,7 +89,7 @@ class Pooling(Operation):
         if len(self.layer.top) == 1:
             return F.max_pool2d(x, kernel, self.stride, pad, ceil_mode=self.ceil)
         y, index = F.max_pool2d(x, kernel, self.stride, pad, ceil_mode=self.ceil, return_indices=True)
-        return y, index.to(torch.float32)
+        return y, index.to(raised(x).dtype)
 
     def stochastic(self, x: Tensor, kernel: Sequence[int]) -> Tensor:
         x = raised(x)
