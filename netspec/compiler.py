@@ -26,9 +26,10 @@ class Net(nn.Module):
         super().__init__()
         self.graph = graph
         self.precision: torch.dtype | None = None
-        shared = {(s.layer, s.index): p for s, p in share.parameters_by_slot()} if share else {}
+        self._places: dict[str, tuple[nn.Module, str]] = {}
+        shared = share.layers_with_params() if share else {}
         for slot in graph.params:
-            parameter = shared.get((slot.layer, slot.index))
+            parameter = next(iter(shared.get(slot.layer, ())[slot.index :]), None)
             if parameter is None:
                 parameter = nn.Parameter(torch.empty(slot.shape), requires_grad=slot.lr_mult != 0)
                 with torch.no_grad():
@@ -41,18 +42,18 @@ class Net(nn.Module):
         self._fits: set[tuple] = set()
 
     def _register(self, key: str, parameter: nn.Parameter) -> None:
-        """Set a parameter under a dotted key; a layer name may hold dots itself."""
+        """Set a parameter under a dotted key; a layer name may hold dots, or be the name of a method."""
         module: nn.Module = self
         *path, name = key.split(".")
-        for part in path:
-            if part not in module._modules:
-                module.add_module(part, nn.Module())
-            module = module._modules[part]
-        module.register_parameter(name, parameter)
+        for part in path:  # not add_module, which refuses such names
+            module = module._modules.setdefault(part, nn.Module())
+        module._parameters[name] = parameter
+        self._places[key] = module, name
 
     def parameter(self, slot: Slot) -> nn.Parameter:
         """The tensor of a parameter blob."""
-        return self.get_parameter(slot.key)
+        module, name = self._places[slot.key]
+        return module._parameters[name]
 
     def parameters_by_slot(self) -> list[tuple[Slot, nn.Parameter]]:
         """Every parameter blob of the net with its facts, in the order of the layers."""
@@ -71,9 +72,10 @@ class Net(nn.Module):
 
         inputs: every blob of `graph.inputs`, float32. want: the blobs to return (default: the outputs); those
         with a loss weight are always among them. A blob that several layers write in place is returned as the
-        last one left it. Raises Error where sizes do not fit.
+        last one left it. Raises Error where sizes do not fit, and for a blob that is not there.
         """
         self._check(inputs)
+        self.graph.check_blobs(want or ())
         wanted = {*(self.graph.outputs if want is None else want), *self._plan.losses}
         values: dict[str, Tensor] = dict(inputs)
         autocast = torch.autocast(self.device.type, self.precision, enabled=self.precision is not None)
@@ -81,13 +83,14 @@ class Net(nn.Module):
             for node, overwrite, done in self._plan.steps:
                 bottoms = [values[b.blob] if ok else values[b.blob].detach()
                            for b, ok in zip(node.bottoms, node.propagate, strict=True)]
-                params = [self.parameter(slot) for slot in node.params]
+                params = [self.parameter(slot).reshape(param.shape) if slot.shape != param.shape else self.parameter(slot)
+                          for slot, param in zip(node.params, node.op.params, strict=True)]  # see share_mode
                 options = {"inplace": True} if overwrite else {}
                 tops = node.op.forward(bottoms, params, **options)
                 del bottoms
                 if isinstance(tops, Tensor):
                     tops = (tops,)
-                for value, top in zip(node.tops, tops, strict=False):  # a loss may have no top to put it in
+                for value, top in zip(node.tops, tops, strict=True):
                     values[value.blob] = top
                 for blob in done:
                     if blob not in wanted:
@@ -108,10 +111,7 @@ class Net(nn.Module):
 
     def _check(self, inputs: Mapping[str, Tensor]) -> None:
         """Refuse sizes that do not fit before any arithmetic; every set of sizes is looked at once."""
-        missing = [blob for blob in self.graph.inputs if blob not in inputs]
-        if missing:
-            raise Error(f"net '{self.graph.name}' needs the blob '{missing[0]}', which was not given")
-        shapes: dict[str, Shape] = {blob: tuple(inputs[blob].shape) for blob in self.graph.inputs}
+        shapes: dict[str, Shape] = {blob: tuple(inputs[blob].shape) for blob in self.graph.inputs if blob in inputs}
         key = tuple(shapes.items())
         if key not in self._fits:
             self.graph.infer(shapes)

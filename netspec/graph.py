@@ -1,9 +1,10 @@
 """From a NetParameter and a phase to an immutable graph: filtered, in-place made explicit, every shape known."""
 
+import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ class Slot:
     decay_mult: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Node:
     """One layer in its place. `params` are the slots it reads, its own or a sharing layer's."""
 
@@ -73,6 +74,9 @@ class Graph:
 
     def infer(self, inputs: Mapping[str, Shape]) -> dict[Value, Shape]:
         """The shape of every value for inputs of these shapes; Error at the layer where they do not fit."""
+        for blob in self.inputs:
+            if blob not in inputs:
+                raise Error(f"net '{self.name}' needs the blob '{blob}', which was not given")
         shapes = {Value(blob): tuple(shape) for blob, shape in inputs.items()}
         for node in self.nodes:
             shapes.update(zip(node.tops, node.op.infer(*(shapes[b] for b in node.bottoms)), strict=True))
@@ -80,7 +84,15 @@ class Graph:
 
     def shape(self, blob: str) -> Shape:
         """The shape of a blob as it leaves the net (its last version)."""
+        self.check_blobs([blob])
         return self.shapes[max((v for v in self.shapes if v.blob == blob), key=lambda v: v.version)]
+
+    def check_blobs(self, blobs: Iterable[str]) -> None:
+        """Error, with the closest name, for a blob that the net does not have."""
+        known = dict.fromkeys(v.blob for v in self.shapes)
+        for blob in blobs:
+            if blob not in known:
+                raise Error(f"net '{self.name}' has no blob '{blob}'{closest(blob, known)}")
 
     def node(self, name: str) -> Node:
         """The layer of this name; Error with the closest one if there is none."""
@@ -117,11 +129,12 @@ def build(
 ) -> Graph:
     """The graph of a NetParameter.
 
-    shapes: blob name -> shape, for data layers that are not to be opened (their data then come from the
-    caller) and for Input layers of another size. base: where relative paths start; path: the net's file, for
-    errors. Raises Error for a graph that cannot work, naming file, line and layer.
+    stages are added to those that the net itself states. shapes: blob name -> shape, for data layers that are
+    not to be opened (their data then come from the caller) and for Input layers of another size. base: where
+    relative paths start; path: the net's file, for errors. Raises Error for a graph that cannot work, naming
+    file, line and layer.
     """
-    state = caffe_pb2.NetState(phase=phase, level=level, stage=list(stages))
+    state = caffe_pb2.NetState(phase=phase, level=level, stage=[*net.state.stage, *stages])
     context = Context(phase=phase, base=base or (path.resolve().parent if path else None))
     builder = _Builder(context, dict(shapes or {}), path)
     for layer in net.layer:
@@ -149,11 +162,6 @@ def _meets(state: Any, rule: Any) -> bool:
     )
 
 
-@lru_cache(maxsize=8)
-def _lines(path: Path) -> dict[str, int]:
-    return prototext.layer_lines(path)
-
-
 class _Builder:
     """The state of building one graph, layer by layer."""
 
@@ -161,17 +169,24 @@ class _Builder:
         self.context, self.given, self.path = context, shapes, path
         self.sources: list[Node] = []
         self.nodes: list[Node] = []
-        self.slots: list[Slot] = []
-        self.named: dict[str, Slot] = {}  # by the name in `param { name: }`
+        self.slots: dict[str, Slot] = {}  # by key
+        self.named: dict[str, str] = {}  # the name in `param { name: }` -> key
+        self.said: dict[str, set[str]] = {}  # key -> the multipliers that some layer gave
         self.current: dict[str, Value] = {}  # blob -> its newest version
         self.unread: set[str] = set()
         self.shapes: dict[Value, Shape] = {}
         self.layers: set[str] = set()
+        self.overwritten: dict[Value, str] = {}  # value -> the layer that works on it in place
+        self.fed: set[str] = set()  # the names in `given` that were met
 
     def where(self, layer: Any) -> str:
         if self.path is None:
             return ""
-        return f"{self.path}:{_lines(self.path).get(layer.name, 1)}: "
+        return f"{self.path}:{self.lines.get(layer.name, 1)}: "
+
+    @cached_property
+    def lines(self) -> dict[str, int]:
+        return prototext.layer_lines(self.path)
 
     def error(self, layer: Any, message: str) -> Error:
         return Error(f"{self.where(layer)}layer '{layer.name}' ({layer.type}): {message}")
@@ -193,16 +208,26 @@ class _Builder:
             layer.top.append(f"{layer.name} (automatic)")
         op = cls(layer, [self.shapes[b] for b in bottoms], context)
         slots = tuple(self.slot(op, i) for i in range(len(op.params)))
-        if source and len(layer.top):
-            tops_shapes = [self.given[t] for t in layer.top] if given else op.shapes()
-        else:
-            tops_shapes = op.infer(*(self.shapes[b] for b in bottoms))
+        if len(layer.param) > len(slots):
+            raise op.error(f"has {len(layer.param)} param for {len(slots)} parameters")
+        tops_shapes = self.top_shapes(op, bottoms)
         tops = tuple(self.write(layer, i) for i in range(len(layer.top)))
         if automatic:
             self.unread.discard(layer.top[0])
         self.shapes.update(zip(tops, map(tuple, tops_shapes), strict=True))
         node = Node(op, bottoms, tops, slots, self.loss_weights(op), self.propagate(op))
         (self.sources if source else self.nodes).append(node)
+
+    def top_shapes(self, op: Operation, bottoms: Sequence[Value]) -> list[Shape]:
+        """What the caller gave, else what the operation says."""
+        given = [blob for blob in op.layer.top if blob in self.given and not bottoms]
+        self.fed.update(given)
+        if isinstance(op, Given):
+            return [self.given[blob] for blob in given]
+        shapes = op.infer(*(self.shapes[b] for b in bottoms))
+        if given and not getattr(op, "fed", False):
+            raise op.error(f"got a shape for '{given[0]}' from outside but not for its other tops; give all or none")
+        return [self.given[blob] if blob in given else shape for blob, shape in zip(op.layer.top, shapes, strict=True)]
 
     def read(self, layer: Any, blob: str) -> Value:
         if blob not in self.current:
@@ -214,7 +239,9 @@ class _Builder:
         blob = layer.top[index]
         old = self.current.get(blob)
         if old is not None and (index >= len(layer.bottom) or layer.bottom[index] != blob):
-            raise self.error(layer, f"top '{blob}' is the top of another layer already")
+            raise self.error(layer, f"top '{blob}' is there already, made above; give this one a name of its own")
+        if old is not None:
+            self.overwritten[old] = layer.name
         self.current[blob] = Value(blob) if old is None else Value(blob, old.version + 1)
         self.unread.add(blob)
         return self.current[blob]
@@ -226,19 +253,25 @@ class _Builder:
         spec = layer.param[index] if index < len(layer.param) else caffe_pb2.ParamSpec()
         slot = Slot(f"{layer.name}.{names[index]}", layer.name, index, param.shape, param.filler,
                     spec.lr_mult, spec.decay_mult)
-        owner = self.named.get(spec.name) if spec.name else None
-        if owner is None:
+        said = {field for field in ("lr_mult", "decay_mult") if spec.HasField(field)}
+        if not spec.name or spec.name not in self.named:
             if spec.name:
-                self.named[spec.name] = slot
-            self.slots.append(slot)
+                self.named[spec.name] = slot.key
+            self.slots[slot.key], self.said[slot.key] = slot, said
             return slot
-        if owner.shape != param.shape:
+        owner = self.slots[self.named[spec.name]]
+        permissive = spec.share_mode == caffe_pb2.ParamSpec.PERMISSIVE
+        if owner.shape != param.shape and not (permissive and math.prod(owner.shape) == math.prod(param.shape)):
             raise op.error(f"shares parameter '{spec.name}' with layer '{owner.layer}', which has shape "
                            f"{list(owner.shape)}, but needs {list(param.shape)}")
-        for field in ("lr_mult", "decay_mult"):
-            if spec.HasField(field) and getattr(spec, field) != getattr(owner, field):
-                raise op.error(f"gives the shared parameter '{spec.name}' {field} {getattr(spec, field):g}, "
-                               f"layer '{owner.layer}' gave {getattr(owner, field):g}")
+        for field in said:
+            mine, theirs = getattr(spec, field), getattr(owner, field)
+            if field in self.said[owner.key] and mine != theirs:
+                raise op.error(f"gives the shared parameter '{spec.name}' {field} {mine:g}, layer '{owner.layer}' "
+                               f"gave {theirs:g}; a shared parameter has one")
+            owner = replace(owner, **{field: mine})  # whoever says it first, says it for all
+        self.said[owner.key] |= said
+        self.slots[owner.key] = owner
         return owner
 
     def loss_weights(self, op: Operation) -> tuple[float, ...]:
@@ -256,10 +289,18 @@ class _Builder:
         return tuple(i not in op.undifferentiable and (not told or told[i]) for i in range(len(op.layer.bottom)))
 
     def finish(self, name: str, path: Path | None) -> Graph:
-        unknown = set(self.given) - set(self.current)
+        unknown = set(self.given) - self.fed
         if unknown:
             blob = min(unknown)
-            raise Error(f"net '{name}' has no blob '{blob}' to give a shape to{closest(blob, self.current)}")
-        outputs = tuple(sorted(self.unread))
-        return Graph(name, self.context.phase, tuple(self.sources), tuple(self.nodes), tuple(self.slots),
-                     outputs, self.shapes, path)
+            made = blob in self.current
+            raise Error(f"net '{name}' " + (f"computes blob '{blob}'; only data layers can be given a shape" if made else
+                        f"has no blob '{blob}' to give a shape to{closest(blob, self.current)}"))
+        for node in self.nodes:
+            for top, weight in zip(node.tops, node.loss_weights, strict=True):
+                if weight and top in self.overwritten:
+                    raise node.op.error(f"its loss '{top.blob}' is overwritten in place by layer '{self.overwritten[top]}'; "
+                                        "give that layer's top a name of its own")
+        nodes, fed = ([replace(node, params=tuple(self.slots[slot.key] for slot in node.params)) for node in part]
+                      for part in (self.nodes, self.sources))
+        return Graph(name, self.context.phase, tuple(fed), tuple(nodes), tuple(self.slots.values()),
+                     tuple(sorted(self.unread)), self.shapes, path)
