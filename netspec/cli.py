@@ -6,7 +6,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .errors import Error
+from . import __version__
+from .errors import Error, Interrupted, closest
 
 COMMANDS = {  # name -> (module that holds add_arguments and run, help)
     "solve": ("train", "train nets by solver files"),
@@ -14,17 +15,23 @@ COMMANDS = {  # name -> (module that holds add_arguments and run, help)
     "infer": ("infer", "segment images"),
     "demo": ("demo", "train stages, score them, show them side by side"),
     "convert": ("convert", "convert weights and old nets"),
-    "time": ("timing", "measure the parts of a job on this machine"),
     "explain-crop": ("analysis", "the arithmetic behind crop offsets"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 done, 1 the answer is no, 2 bad input (one sentence on standard error), 130 interrupted."""
+    """Run one command.
+
+    The exit status: 0 done, 1 the answer is no, 2 bad input (one sentence on standard error), 128 + the signal's
+    number after an interruption.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="netspec", description="Caffe's fully convolutional networks on PyTorch.")
+    parser.add_argument("--version", action="version", version=f"netspec {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chosen = next((a for a in argv if not a.startswith("-")), None)
+    if chosen is not None and chosen not in COMMANDS:
+        return refuse("netspec", f"'{chosen}' is no command{closest(chosen, COMMANDS)} (commands: {', '.join(COMMANDS)})")
     for name, (module, text) in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if name == chosen:  # the others' modules are not even imported
@@ -35,13 +42,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return args.run(args)
     except Error as e:
-        print(f"netspec {args.command}: {e}", file=sys.stderr)
-        return 2
+        return refuse(f"netspec {args.command}", str(e))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as e:
+        if e.filename is None:
+            raise
+        return refuse(f"netspec {args.command}", f"{e.filename}: {e.strerror}")
+    except Interrupted as e:
+        return e.status
     except KeyboardInterrupt:
         return 130
+
+
+def refuse(who: str, message: str) -> int:
+    print(f"{who}: {message}", file=sys.stderr)
+    return 2
 
 
 def tool(command: str) -> None:

@@ -1,4 +1,4 @@
-"""The one exception that means "you, not the program": bad input, said in one sentence."""
+"""The exception that means "you, not the program": bad input, said in one sentence; and the one of a stopped run."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,6 +9,14 @@ class Error(Exception):
 
     The command line prints the message and exits with status 2; in Python it is an ordinary exception.
     """
+
+
+class Interrupted(Exception):
+    """A run was stopped by a signal, at a whole iteration; `status` is the exit status that says so."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by signal {number}")
+        self.number, self.status = number, 128 + number
 
 
 def closest(word: str, known: Iterable[str]) -> str:

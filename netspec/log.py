@@ -1,5 +1,6 @@
 """What a long run says: Caffe's log lines (glog's form), or a progress bar on a terminal."""
 
+import errno
 import os
 import sys
 import time
@@ -8,7 +9,7 @@ from typing import TextIO
 
 
 class Log:
-    """Writes each message as one line `Lmmdd hh:mm:ss.uuuuuu  PID FILE:LINE] TEXT` to standard error.
+    """Writes each message as lines `Lmmdd hh:mm:ss.uuuuuu  PID FILE:LINE] TEXT` to standard error.
 
     FILE:LINE is where BVLC Caffe says the same thing: people's log parsers look for it.
     """
@@ -18,14 +19,20 @@ class Log:
 
     def __call__(self, where: str, text: str, level: str = "I") -> None:
         """level: I (said unless quiet), W or E."""
-        if self.quiet and level == "I":
-            return
-        now = datetime.now()
-        for line in text.splitlines() or [""]:
-            self.write(f"{level}{now:%m%d %H:%M:%S.%f} {os.getpid():5d} {where}] {line}")
+        if level != "I" or not self.quiet:
+            for line in text.splitlines() or [""]:
+                self.say(where, line, level)
 
-    def write(self, line: str) -> None:
-        print(line, file=self.stream, flush=True)
+    def say(self, where: str, line: str, level: str) -> None:
+        self.put(f"{level}{datetime.now():%m%d %H:%M:%S.%f} {os.getpid():5d} {where}] {line}\n")
+
+    def put(self, text: str) -> None:
+        try:
+            self.stream.write(text)
+            self.stream.flush()
+        except OSError as e:
+            if e.errno != errno.EIO:  # a terminal that was closed must not end the run
+                raise
 
     def progress(self, name: str, done: int, total: int, facts: str, images: float) -> None:
         """A step is over: `done` of `total` iterations, `facts` to show, `images` seen since the last call."""
@@ -35,56 +42,65 @@ class Log:
 
 
 class Bar(Log):
-    """A Log for a terminal: one bar that is redrawn; only what is not in the bar gets lines, above it."""
+    """A Log for a terminal: one bar that is redrawn below all lines; what the bar shows gets no lines."""
 
     IN_BAR = ("solver.cpp:239", "solver.cpp:258", "sgd_solver.cpp:112")
+    MARKS = {"W": "warning: ", "E": "error: "}
 
     def __init__(self, stream: TextIO | None = None, quiet: bool = False) -> None:
         super().__init__(stream, quiet)
-        self.drawn, self.next_draw, self.rate = "", 0.0, 0.0
-        self.last_time, self.first_done = None, 0
+        self.bar = ""  # what is drawn
+        self.begun: tuple[float, int] | None = None  # time and `done` of the first call of a run
+        self.images, self.due = 0.0, 0.0
 
-    def __call__(self, where: str, text: str, level: str = "I") -> None:
+    def say(self, where: str, line: str, level: str) -> None:
         if where not in self.IN_BAR:
-            super().__call__(where, text, level)
-
-    def write(self, line: str) -> None:
-        if self.drawn:
-            self.stream.write("\r\x1b[K")
-        prefix, _, text = line.partition("] ")
-        mark = {"W": "warning: ", "E": "error: "}.get(prefix[:1], "")
-        self.stream.write(f"{mark}{text}\n{self.drawn}")
-        self.stream.flush()
+            self.put(f"\r\x1b[K{self.MARKS.get(level, '')}{line}\n{self.bar}" if self.bar else
+                     f"{self.MARKS.get(level, '')}{line}\n")
 
     def progress(self, name: str, done: int, total: int, facts: str, images: float) -> None:
-        if self.quiet:
-            return
         now = time.monotonic()
-        if self.last_time is None or done <= self.first_done:
-            self.first_done, self.start, self.images = done, now, 0.0
-            self.last_time = now
-        self.images += images if now > self.start else 0
-        if now < self.next_draw and done < total:
+        if self.quiet or self.begun and now < self.due and done < total:
+            self.images += images
             return
-        self.next_draw = now + 0.2
-        spent = max(now - self.start, 1e-9)
-        left = spent / max(done - self.first_done, 1) * (total - done)
-        width, filled = 24, int(24 * done / max(total, 1))
-        minutes, seconds = divmod(int(left), 60)
-        hours, minutes = divmod(minutes, 60)
-        clock = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
-        self.drawn = (f"{name} [{'#' * filled}{'.' * (width - filled)}] {done}/{total}  {facts}  "
-                      f"{self.images / spent:.1f} images/s  {clock} left")
-        columns = os.get_terminal_size(self.stream.fileno()).columns if self.stream.isatty() else 200
-        self.drawn = self.drawn[: columns - 1]
-        self.stream.write(f"\r\x1b[K{self.drawn}")
-        self.stream.flush()
+        if self.begun is None:  # the first images count from here on: their time includes the start-up
+            self.begun, self.images = (now, done), -images
+        self.images, self.due = self.images + images, now + 0.2
+        spent, iterations = max(now - self.begun[0], 1e-9), done - self.begun[1]
+        text = f"{done}/{total}  {facts}"
+        if iterations > 0:
+            text += f"  {self.images / spent:.1f} images/s  {_clock(spent / iterations * (total - done))} left"
+        self.bar = _fit(name, done / max(total, 1), text, self.columns() - 1)
+        self.put(f"\r\x1b[K{self.bar}")
+        if done >= total:
+            self.put("\n")
+            self.bar, self.begun = "", None
+
+    def columns(self) -> int:
+        try:
+            return os.get_terminal_size(self.stream.fileno()).columns or 80
+        except OSError:
+            return 80
 
     def close(self) -> None:
-        if self.drawn:
-            self.stream.write("\n")
-            self.stream.flush()
-        self.drawn, self.last_time = "", None
+        """Take a bar that did not get to its end away, and leave the cursor on an empty line."""
+        if self.bar:
+            self.put("\r\x1b[K")
+        self.bar, self.begun = "", None
+
+
+def _fit(name: str, share: float, text: str, width: int) -> str:
+    """`NAME [####....] TEXT` in at most `width` columns: a bar of what room there is, none in a narrow window."""
+    room = min(24, width - len(name) - len(text) - 4)
+    filled = int(room * min(share, 1))
+    bar = f"[{'#' * filled}{'.' * (room - filled)}] " if room >= 4 else ""
+    return f"{name} {bar}{text}"[: max(width, 0)]
+
+
+def _clock(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def make(quiet: bool = False, stream: TextIO | None = None) -> Log:

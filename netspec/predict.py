@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import datasets, graph, solver, surgery, weights
+from . import datasets, graph, surgery, weights
 from .compiler import Net
+from .device import choose
 from .errors import Error, closest
 from .files import find
 from .graph import Graph
@@ -41,7 +42,7 @@ def load(
     device: cpu, cuda, cuda:N; None: a GPU if there is one. Upsampling without filler and weights is made
     bilinear, as `solve` does. Raises Error if no layer of the net is in the file, or one does not fit.
     """
-    place = solver._device(device or ("cuda" if torch.cuda.is_available() else "cpu"), precision)
+    place = choose(device, precision)
     net = Net(made)
     target = net.layers_with_params()
     report = weights.load(find(path, what="weights"), target)

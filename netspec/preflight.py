@@ -1,7 +1,9 @@
 """What can be known to be wrong before the first step, and the one-screen summary of what is about to run."""
 
 import math
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +14,20 @@ from .graph import Graph, Node, Value
 from .solver import Solver
 
 
-def summary(net: Net, loaded: Mapping[str, str], interpolated: Sequence[str]) -> str:
+def check(solver: Solver, interpolated: Sequence[str] = ()) -> None:
+    """Say what is about to run, refuse what cannot work, and keep an eye on what follows.
+
+    interpolated: layers that were made bilinear upsampling.
+    """
+    solver.log("netspec", summary(solver.net, solver.loaded, interpolated))
+    check_alive(solver.net)
+    check_prefix(solver)
+    for net in (solver.net, *solver.test_nets):
+        check_first_batch(net, solver.positions(net))
+    solver.callbacks.append(watch_plateau(solver.net, lambda text: solver.log("netspec", text, "W")))
+
+
+def summary(net: Net, loaded: Mapping[str, str], interpolated: Sequence[str] = ()) -> str:
     """One screen about a net: what it is, and for its layers with parameters where they stand.
 
     loaded: layer -> how it came from the weights file ('copied', 'reshaped').
@@ -39,70 +54,107 @@ def _listed(names: Sequence[str], most: int = 8) -> str:
 
 
 def check_alive(net: Net) -> None:
-    """Error if layers that lie one behind the other both have all-zero weights: no gradient passes either, ever.
+    """Error if layers with all-zero weights keep each other from ever learning.
 
     This is what a net looks like whose weights were not loaded and whose prototxt gives no filler.
     """
-    zero = {n.name for n in net.graph.nodes if n.params and net.parameter(n.params[0]).ndim > 1
-            and not net.parameter(n.params[0]).any()}
-    stuck = [n.name for n in net.graph.nodes if n.name in zero and zero & _behind(net.graph, n)]
+    stuck = stuck_layers(net)
     if stuck:
-        raise Error(f"net '{net.graph.name}': {_listed(stuck)} {'is' if len(stuck) == 1 else 'are'} all zero and so is a layer "
-                    "behind: nothing would ever learn; load weights (weights: in the solver, or --weights), or give "
-                    "the layers a weight_filler")
+        raise Error(f"net '{net.graph.name}': the weights of {_listed(stuck)} are all zero, and so is what they read or what "
+                    "comes back to them: they would never learn; load weights (weights: in the solver, or --weights), or "
+                    "give the layers a weight_filler")
 
 
-def _behind(graph: Graph, start: Node) -> set[str]:
-    """The names of the layers that read, directly or not, what a layer makes."""
-    reached: set[Value] = set(start.tops)
-    names: set[str] = set()
+def stuck_layers(net: Net) -> list[str]:
+    """The layers whose zero weights get a zero gradient, now and for ever.
+
+    The gradient of a weight is what the layer reads times what comes back. A layer of zeros lets nothing come
+    back, and only its bias through. Whatever has both learns, which may free others.
+    """
+    zero = {n for n in net.graph.nodes if n.params and net.parameter(n.params[0]).ndim > 1
+            and not net.parameter(n.params[0]).any()}
+    silent = {n for n in zero if not any(net.parameter(slot).any() for slot in n.params)}
+    learned = {n for n in zero if net.parameter(n.params[0]).requires_grad} & _under_loss(net.graph, set(), None)
+    while True:
+        live = _live(net.graph, silent & zero)
+        free = {n for n in learned & zero & _under_loss(net.graph, zero, live) if live & set(n.bottoms)}
+        if not free:
+            return [n.name for n in net.graph.nodes if n in learned & zero]
+        zero -= free
+
+
+def _live(graph: Graph, silent: set[Node]) -> set[Value]:
+    """The values that are not zero because a silent layer is in the way."""
+    live = {top for node in graph.sources for top in node.tops}
     for node in graph.nodes:
-        if reached & set(node.bottoms):
-            reached |= set(node.tops)
-            names.add(node.name)
-    return names - {start.name}
+        read = [b for i, b in enumerate(node.bottoms) if i not in node.op.undifferentiable]  # not sizes and labels
+        if node not in silent and (live & set(read) or not read):
+            live |= set(node.tops)
+    return live
 
 
-def loss_of(graph: Graph) -> Node | None:
-    """The first SoftmaxWithLoss layer of a net."""
-    return next((n for n in graph.nodes if n.type == "SoftmaxWithLoss"), None)
+def _under_loss(graph: Graph, zero: set[Node], live: set[Value] | None) -> set[Node]:
+    """The layers that a gradient comes back to, past layers of zeros and ReLUs that read zeros (live: see _live)."""
+    wanted: set[Value] = set()
+    reached = set()
+    for node in reversed(graph.nodes):
+        if not any(weight or top in wanted for top, weight in zip(node.tops, node.loss_weights, strict=True)):
+            continue
+        reached.add(node)
+        closed = node.type == "ReLU" and live is not None and node.bottoms[0] not in live
+        if node not in zero and not closed:
+            wanted |= {bottom for bottom, passes in zip(node.bottoms, node.propagate, strict=True) if passes}
+    return reached
+
+
+def check_prefix(solver: Solver) -> None:
+    """Error if snapshots cannot be written; makes their folder."""
+    folder = Path(solver.prefix()).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as e:
+        raise solver.error(f"snapshots cannot be written to {folder} ({e.strerror}); change snapshot_prefix") from None
+
+
+def losses_of(graph: Graph) -> list[Node]:
+    """The SoftmaxWithLoss layers of a net."""
+    return [n for n in graph.nodes if n.type == "SoftmaxWithLoss"]
 
 
 def check_first_batch(net: Net, positions: Sequence[int]) -> None:
     """Error if the labels of the first batch cannot be classes of the net's loss; names the file."""
-    node = loss_of(net.graph)
-    if node is None:
-        return
-    classes = net.graph.shapes[node.bottoms[0]][node.op.channel]
-    p = node.op.layer.loss_param
-    ignore = p.ignore_label if p.HasField("ignore_label") else None
     for source, position in zip(net.graph.sources, positions, strict=True):
-        if node.bottoms[1] not in source.tops or source.op.fed:
-            continue
-        label = np.asarray(source.op.load(position)[source.tops.index(node.bottoms[1])])
-        wrong = check_labels(label, classes, ignore)
-        if wrong:
-            raise Error(f"{source.op.describe(position)}: {wrong}")
+        losses = [n for n in losses_of(net.graph) if n.bottoms[1] in source.tops and not source.op.fed]
+        batch = source.op.load(position) if losses else ()
+        for node in losses:
+            p = node.op.layer.loss_param
+            classes = net.graph.shapes[node.bottoms[0]][node.op.channel]
+            label = np.asarray(batch[source.tops.index(node.bottoms[1])])
+            wrong = check_labels(label, classes, p.ignore_label if p.HasField("ignore_label") else None)
+            if wrong:
+                raise Error(f"{source.op.describe(position)}: {wrong}")
 
 
 def watch_plateau(net: Net, warn: Callable[[str], None], iterations: int = 100) -> Callable[[Solver, float], None]:
     """A solver callback that warns, once, when the mean loss has sat at ln(classes) for `iterations` iterations.
 
-    That is the loss of a net that gives every class the same score: it has not begun to learn.
+    That is the loss of a net that gives every class the same score: it has not begun to learn. Nets with other
+    losses beside are not watched.
     """
-    node = loss_of(net.graph)
     seen: list[float] = []
-    if node is None or not node.op.per_position:
+    losses = losses_of(net.graph)
+    if len(losses) != 1 or len(net.losses) != 1 or not losses[0].op.per_position:
         return lambda solver, loss: None
-    chance = math.log(net.graph.shapes[node.bottoms[0]][node.op.channel])
+    classes = net.graph.shapes[losses[0].bottoms[0]][losses[0].op.channel]
+    chance = math.log(classes) * losses[0].loss_weights[0]
 
     def watch(solver: Solver, loss: float) -> None:
-        if len(seen) >= iterations:
-            return
-        seen.append(loss)
-        mean = sum(seen) / len(seen)
-        if len(seen) == iterations and abs(mean - chance) < 0.01 * chance:
-            warn(f"after {iterations} iterations the loss is still {mean:.4g}, which is ln({math.exp(chance):.0f} classes): the net "
-                 "gives all classes the same score; are weights loaded, the rate high enough, the layers not frozen?")
+        if len(seen) < iterations:
+            seen.append(loss)
+            mean = sum(seen) / len(seen)
+            if len(seen) == iterations and abs(mean - chance) < 0.01 * abs(chance):
+                warn(f"after {iterations} iterations the loss is still {mean:.4g}, which is ln({classes} classes): the net gives "
+                     "all classes the same score; are weights loaded, the rate high enough, the layers not frozen?")
 
     return watch

@@ -1,18 +1,76 @@
-"""The .resume file beside a .solverstate: what Caffe's own files have no field for."""
+"""One snapshot on disk: weights, solver state, and the .resume file with what Caffe's own files have no field for."""
 
 import base64
 import json
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from . import weights
 from .errors import Error
-from .files import writing
+from .files import find, writing
+
+Layers = Mapping[str, tuple[str, Sequence[Any]]]
+Facts = dict[str, Any]
+HINT = "delete it to start the data from the front"
 
 
-def write(path: Path, facts: dict[str, Any]) -> None:
+class Snapshot(NamedTuple):
+    """Where a snapshot lies; `iteration` is None where there is none yet."""
+
+    iteration: int | None = None
+    state: Path | None = None
+    weights: Path | None = None
+
+
+def save(stem: str, net_name: str, layers: Layers, history: Sequence[np.ndarray], facts: Facts, *,
+         current_step: int = 0, hdf5: bool = False, log: Callable[[str, str], None] = lambda where, text: None) -> Snapshot:
+    """Write STEM.caffemodel, STEM.resume and STEM.solverstate (.h5 too for HDF5), saying so in Caffe's words.
+
+    The .solverstate comes last and names the weights; an older one of this name goes first. So it is there only
+    if the rest is there and belongs to it, wherever the process is killed. facts: 'iter' among them.
+    """
+    end, kind = (".h5", "HDF5") if hdf5 else ("", "binary proto")
+    model, state = Path(f"{stem}.caffemodel{end}"), Path(f"{stem}.solverstate{end}")
+    state.unlink(missing_ok=True)
+    log("solver.cpp:474" if hdf5 else "solver.cpp:464", f"Snapshotting to {kind} file {model}")
+    weights.write_weights(model, net_name, layers, hdf5=hdf5)
+    write(_beside(state), facts)
+    log("sgd_solver.cpp:296" if hdf5 else "sgd_solver.cpp:284", f"Snapshotting solver state to {kind} file {state}")
+    weights.write_state(state, iteration=facts["iter"], learned_net=str(model), history=history,
+                        current_step=current_step, hdf5=hdf5)
+    return Snapshot(facts["iter"], state, model)
+
+
+def load(path: str | os.PathLike, base: Path | None = None) -> tuple[weights.State, Snapshot, Facts | None]:
+    """A solver state, ours or Caffe's, where its weights lie, and our facts (None beside a state of Caffe's own).
+
+    The weights are looked for beside the state before the place where they were written, so that a folder of
+    snapshots can be moved. Raises Error for files that are missing or damaged.
+    """
+    path = find(path, base, "solver state")
+    state = weights.read_state(path)
+    model = None
+    if state.learned_net:
+        beside = path.parent / Path(state.learned_net).name
+        model = beside if beside.exists() else find(state.learned_net, path.resolve().parent, "weights")
+    extra = _beside(path)
+    facts = read(extra, {"iter", "losses", "train", "test", "cpu"}) if extra.exists() else None
+    if facts and facts["iter"] != state.iteration:
+        raise Error(f"{extra}: is of iteration {facts['iter']}, the .solverstate beside it of {state.iteration}; {HINT}")
+    return state, Snapshot(state.iteration, path, model), facts
+
+
+def _beside(state: Path) -> Path:
+    return Path(str(state).removesuffix(".h5")).with_suffix(".resume")
+
+
+def write(path: Path, facts: Facts) -> None:
     """Write JSON facts; byte tensors (random states) may stand among them."""
     packed = {k: {"bytes": base64.b64encode(v.numpy().tobytes()).decode()} if isinstance(v, Tensor) else v
               for k, v in facts.items()}
@@ -20,14 +78,14 @@ def write(path: Path, facts: dict[str, Any]) -> None:
         json.dump(packed, file)
 
 
-def read(path: Path, keys: set[str]) -> dict[str, Any]:
+def read(path: Path, keys: set[str]) -> Facts:
     """What `write` was given; Error if the file is something else or lacks one of `keys`."""
     try:
         facts = {k: torch.frombuffer(bytearray(base64.b64decode(v["bytes"])), dtype=torch.uint8)
                  if isinstance(v, dict) else v for k, v in json.loads(path.read_text()).items()}
         missing = keys - set(facts)
     except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise Error(f"{path}: not a resume file ({e}); delete it to start the data from the front") from None
+        raise Error(f"{path}: not a resume file ({e}); {HINT}") from None
     if missing:
-        raise Error(f"{path}: lacks {', '.join(sorted(missing))}; delete it to start the data from the front")
+        raise Error(f"{path}: lacks {', '.join(sorted(missing))}; {HINT}")
     return facts

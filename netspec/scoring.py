@@ -16,11 +16,11 @@ import torch
 
 from . import files, graph, log, predict, report
 from .compiler import Net
+from .device import PRECISIONS
 from .errors import Error, closest
 from .graph import Graph
 from .metrics import Scores, confusion
 from .proto import caffe_pb2
-from .solver import PRECISIONS
 from .sources import Feed, Source
 
 Progress = Callable[[int, int, np.ndarray], None]  # images done, images in all, histogram so far

@@ -18,27 +18,36 @@ from .errors import Error, closest
 Tensors = Sequence[Tensor]
 
 
+POLICIES = ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid")
+
+
 def rate(p: Any, iteration: int) -> float:
     """The learning rate of a SolverParameter at an iteration (SGDSolver::GetLearningRate)."""
     policy = p.lr_policy
     if policy == "fixed":
         return p.base_lr
-    if policy == "step":
-        return p.base_lr * p.gamma ** (iteration // p.stepsize)
+    if policy in ("step", "multistep"):
+        return p.base_lr * p.gamma ** current_step(p, iteration)
     if policy == "exp":
         return p.base_lr * p.gamma**iteration
     if policy == "inv":
         return p.base_lr * (1 + p.gamma * iteration) ** -p.power
-    if policy == "multistep":
-        return p.base_lr * p.gamma ** sum(iteration >= value for value in p.stepvalue)
     if policy == "poly":
-        return p.base_lr * (1 - iteration / p.max_iter) ** p.power
-    if policy == "sigmoid":
-        return p.base_lr / (1 + math.exp(-p.gamma * (iteration - p.stepsize)))
+        return p.base_lr * max(0.0, 1 - iteration / p.max_iter) ** p.power
+    if policy == "sigmoid":  # 1 / (1 + exp(-x)), which overflows, as a tanh
+        return p.base_lr * (1 + math.tanh(p.gamma * (iteration - p.stepsize) / 2)) / 2
     raise Error(f"lr_policy '{policy}' is not known{closest(policy, POLICIES)}")
 
 
-POLICIES = ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid")
+def current_step(p: Any, iteration: int) -> int:
+    """How often the rate of a policy with steps was multiplied by gamma; 0 for other policies."""
+    if p.lr_policy == "step":
+        return iteration // p.stepsize
+    step, reached = 0, -1
+    for value in p.stepvalue if p.lr_policy == "multistep" else ():
+        reached = max(value, reached + 1)  # Caffe takes one step an iteration, in the order given
+        step += iteration >= reached
+    return step
 
 
 def sgd(p: Any, iteration: int, grads: Tensors, history: Tensors, rates: Sequence[float]) -> Tensors:
@@ -109,18 +118,26 @@ RULES: dict[str, tuple[Callable[..., Tensors], int]] = {  # rule, blobs of histo
 
 
 def check(p: Any) -> None:
-    """Refuse a SolverParameter whose settings its rule or policy cannot use (Caffe's own checks)."""
-    if p.type not in RULES:
-        raise Error(f"solver type '{p.type}' is not known{closest(p.type, RULES)}")
-    rate(p, 0) if p.lr_policy != "step" or p.stepsize > 0 else None
-    if p.lr_policy == "step" and p.stepsize <= 0:
-        raise Error("lr_policy 'step' needs stepsize above 0")
-    if p.lr_policy == "poly" and p.max_iter <= 0:
-        raise Error("lr_policy 'poly' needs max_iter above 0")
-    if p.type in ("AdaGrad", "RMSProp") and p.momentum:
-        raise Error(f"solver type {p.type} takes no momentum, found {p.momentum:g}")
-    if p.type == "RMSProp" and not 0 <= p.rms_decay < 1:
-        raise Error(f"rms_decay must lie in [0, 1), found {p.rms_decay:g}")
+    """Refuse a SolverParameter whose settings its rule or policy cannot use (most are Caffe's own checks)."""
+    def refuse(wrong: bool, what: str, field: str) -> None:
+        if wrong:
+            value = getattr(p, field)
+            raise Error(f"{what}, found {value:g}" if p.HasField(field) else f"{what}, and there is none")
+
+    policy, rule = p.lr_policy, p.type
+    if rule not in RULES:
+        raise Error(f"solver type '{rule}' is not known{closest(rule, RULES)}")
+    if policy not in POLICIES:
+        raise Error(f"lr_policy '{policy}' is not known{closest(policy, POLICIES) or '; use one of ' + ', '.join(POLICIES)}")
+    refuse(policy in ("step", "sigmoid") and p.stepsize <= 0, f"lr_policy '{policy}' needs stepsize above 0", "stepsize")
+    refuse(policy == "poly" and p.max_iter <= 0, "lr_policy 'poly' needs max_iter above 0", "max_iter")
+    refuse(p.gamma < 0, "gamma must be at least 0", "gamma")
+    refuse(p.average_loss < 1, "average_loss must be at least 1", "average_loss")
+    refuse(p.iter_size < 1, "iter_size must be at least 1", "iter_size")
+    refuse(rule in ("AdaGrad", "RMSProp") and p.momentum != 0, f"solver type {rule} takes no momentum", "momentum")
+    refuse(rule == "Adam" and not 0 <= p.momentum < 1, "momentum must lie in [0, 1) for Adam", "momentum")
+    refuse(rule == "Adam" and not 0 <= p.momentum2 < 1, "momentum2 must lie in [0, 1)", "momentum2")
+    refuse(rule == "RMSProp" and not 0 <= p.rms_decay < 1, "rms_decay must lie in [0, 1)", "rms_decay")
     if p.regularization_type not in ("L1", "L2"):
         raise Error(f"regularization_type must be L1 or L2, found '{p.regularization_type}'")
 

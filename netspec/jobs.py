@@ -1,0 +1,67 @@
+"""The nets that a solver file names, each with the phase, level and stages that it is built in."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import graph, prototext
+from .errors import Error
+from .files import find
+from .graph import Graph
+from .proto import caffe_pb2
+
+TRAIN_FIELDS = ("net", "train_net", "net_param", "train_net_param")
+
+
+class Job(NamedTuple):
+    """One net of a solver: the field that names it, what is in that field, and its own NetState."""
+
+    phase: int
+    field: str
+    net: Any  # a path or a NetParameter
+    state: Any
+
+    @property
+    def said(self) -> str:
+        """How Caffe's log names where the net comes from."""
+        return f"{self.field} file: {self.net}" if isinstance(self.net, str) else self.field
+
+
+def jobs(param: Any, where: str = "solver") -> tuple[Job, list[Job]]:
+    """The train net and the test nets of a SolverParameter; Error if their numbers do not go together."""
+    named = [f for f in TRAIN_FIELDS if param.HasField(f)]
+    if len(named) != 1:
+        raise Error(f"{where}: must name one train net, by {', '.join(TRAIN_FIELDS[:-1])} or {TRAIN_FIELDS[-1]}, found "
+                    f"{', '.join(named) or 'none'}")
+    tests = [("test_net_param", net) for net in param.test_net_param] + [("test_net", net) for net in param.test_net]
+    shared = [(field, getattr(param, field)) for field in ("net", "net_param") if param.HasField(field)]
+    tests += shared * (len(param.test_iter) - len(tests))
+    if len(param.test_iter) != len(tests):
+        raise Error(f"{where}: has {len(param.test_iter)} test_iter for {len(tests)} test nets")
+    if tests and param.test_interval <= 0:
+        raise Error(f"{where}: has a test net but no test_interval above 0")
+    if len(param.test_state) not in (0, len(tests)):
+        raise Error(f"{where}: has {len(param.test_state)} test_state for {len(tests)} test nets")
+    states = list(param.test_state) or [caffe_pb2.NetState()] * len(tests)
+    train = Job(caffe_pb2.TRAIN, named[0], getattr(param, named[0]), param.train_state)
+    return train, [Job(caffe_pb2.TEST, *test, state) for test, state in zip(tests, states, strict=True)]
+
+
+def build(job: Job, base: Path | None = None) -> Graph:
+    """The graph of a job; its path is tried from the current folder, then from `base` upwards.
+
+    The solver's state for the net overrides what the net states itself, which overrides the phase.
+    """
+    path = find(job.net, base, "net") if isinstance(job.net, str) else None
+    param = prototext.read_net(path) if path else job.net
+    state = caffe_pb2.NetState(phase=job.phase)
+    state.MergeFrom(param.state)
+    state.MergeFrom(job.state)
+    return graph.build(param, state.phase, level=state.level, stages=state.stage,
+                       base=path.resolve().parent if path else base, path=path)
+
+
+def check(param: Any, path: Path) -> None:
+    """Error if a net that the solver in `path` names cannot be built."""
+    train, tests = jobs(param, str(path))
+    for job in (train, *tests):
+        build(job, path.resolve().parent)
