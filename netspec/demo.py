@@ -66,7 +66,7 @@ def run_stages(solvers: Sequence[Path], seed: int, out: Path, args: argparse.Nam
     stages: list[Stage] = []
     for path in solvers:
         param = prototext.read_solver(path)
-        val = find(Path(param.train_net or param.net).with_name("val.prototxt"), path.resolve().parent, "val net")
+        val = find(Path(param.train_net or param.net).with_name("val.prototxt"), path.resolve().parent, "net")
         param.random_seed, param.snapshot_prefix = seed, str(out / path.stem)
         weights, record = Path(f"{out / path.stem}_iter_{param.max_iter}.caffemodel"), out / f"{path.stem}.json"
         mark = fingerprint(path, param, val.parent, [stage.weights for stage in stages])
