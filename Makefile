@@ -7,6 +7,7 @@ STAMP := $(VENV)/.installed
 .PHONY: demo test slow lint models proto clean
 
 demo: $(STAMP)
+	$(BIN)/python data/shapes/prepare.py
 	$(BIN)/python tools/demo.py
 
 test: $(STAMP) lint

@@ -15,6 +15,7 @@ COMMANDS = {  # name -> (module that holds add_arguments and run, help)
     "infer": ("infer", "segment images"),
     "demo": ("demo", "train stages, score them, show them side by side"),
     "convert": ("convert", "convert weights and old nets"),
+    "time": ("timing", "measure the parts of a job on this machine"),
     "explain-crop": ("analysis", "the arithmetic behind crop offsets"),
 }
 
