@@ -61,10 +61,9 @@ def write_voc(folder, count=4):
 
 def write_job(folder, solver=SOLVER, body=BODY, data=HDF5, name="solver.prototxt", net="net.prototxt"):
     """The job's files in a folder; the solver's path."""
-    if data is HDF5:
-        if not (folder / "data.h5").exists():
-            write_hdf5(folder)
-    elif data is VOC and not (folder / "images").exists():
+    if "HDF5Data" in data and not (folder / "data.h5").exists():
+        write_hdf5(folder)
+    if "SegmentationData" in data and not (folder / "images").exists():
         write_voc(folder)
     options = dict(dataset="voc", root="images", split="train", mean=(104, 117, 123), seed=11)
     (folder / net).write_text('name: "tiny"\n' + data.replace("dict_here", str(options).replace('"', "'")) + body)

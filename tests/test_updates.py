@@ -1,0 +1,179 @@
+"""Update rules, policies, decay and clipping against scalar formulas in float64, written from the papers and Caffe's manual."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from training import solver_param
+
+from netspec import updates
+from netspec.errors import Error
+
+SHAPES = [(3, 2, 2), (4,), ()]
+RATES = [0.3, 0.05, 1.7]
+STEPS = 6
+
+
+def param(text=""):
+    return solver_param('base_lr: 1 lr_policy: "fixed" max_iter: 100 ' + text)
+
+
+def numbers(seed, scale=1.0):
+    rng = np.random.default_rng(seed)
+    return [rng.normal(0, scale, shape) for shape in SHAPES]
+
+
+# one number at a time: (w, g, rate, history, t) -> (new w, new history)
+
+def sgd(p, w, g, rate, h, t):
+    v = p.momentum * h[0] + rate * g
+    return w - v, [v]
+
+
+def nesterov(p, w, g, rate, h, t):
+    v = p.momentum * h[0] + rate * g
+    return w - ((1 + p.momentum) * v - p.momentum * h[0]), [v]
+
+
+def adagrad(p, w, g, rate, h, t):
+    s = h[0] + g * g
+    return w - rate * g / (math.sqrt(s) + p.delta), [s]
+
+
+def rmsprop(p, w, g, rate, h, t):
+    s = p.rms_decay * h[0] + (1 - p.rms_decay) * g * g
+    return w - rate * g / (math.sqrt(s) + p.delta), [s]
+
+
+def adadelta(p, w, g, rate, h, t):
+    s = p.momentum * h[0] + (1 - p.momentum) * g * g
+    u = g * math.sqrt(h[1] + p.delta) / math.sqrt(s + p.delta)
+    return w - rate * u, [s, p.momentum * h[1] + (1 - p.momentum) * u * u]
+
+
+def adam(p, w, g, rate, h, t):
+    m = p.momentum * h[0] + (1 - p.momentum) * g
+    v = p.momentum2 * h[1] + (1 - p.momentum2) * g * g
+    corrected = rate * math.sqrt(1 - p.momentum2 ** (t + 1)) / (1 - p.momentum ** (t + 1))
+    return w - corrected * m / (math.sqrt(v) + p.delta), [m, v]
+
+
+NAIVE = {"SGD": sgd, "Nesterov": nesterov, "AdaGrad": adagrad, "RMSProp": rmsprop, "AdaDelta": adadelta, "Adam": adam}
+SETTINGS = {
+    "SGD": "momentum: 0.9", "Nesterov": "momentum: 0.8", "AdaGrad": "delta: 1e-3", "RMSProp": "rms_decay: 0.7 delta: 1e-4",
+    "AdaDelta": "momentum: 0.95 delta: 1e-5", "Adam": "momentum: 0.9 momentum2: 0.99 delta: 1e-6",
+}
+
+
+@pytest.mark.parametrize("kind", updates.RULES)
+def test_rules_are_their_formulas(kind):
+    p = param(f'type: "{kind}" {SETTINGS[kind]}')
+    updates.check(p)
+    rule, kinds = updates.RULES[kind]
+    assert set(NAIVE) == set(updates.RULES)
+    weights = [torch.from_numpy(np.array(w)) for w in numbers(0)]
+    history = [torch.zeros_like(w) for _ in range(kinds) for w in weights]
+    naive_w = [np.array(w) for w in numbers(0)]
+    naive_h = [[np.zeros_like(w) for w in naive_w] for _ in range(kinds)]
+    for t in range(STEPS):
+        rates = [r / (t + 1) for r in RATES]  # a falling rate shows where it enters
+        steps = rule(p, t, [torch.from_numpy(g.copy()) for g in map(np.asarray, numbers(t + 1, 0.5))], history, rates)
+        for w, step in zip(weights, steps, strict=True):
+            w -= step
+        for i, (w, g) in enumerate(zip(naive_w, numbers(t + 1, 0.5), strict=True)):
+            for at in np.ndindex(w.shape):
+                past = [h[i][at] for h in naive_h]
+                w[at], past = NAIVE[kind](p, w[at], np.asarray(g)[at], rates[i], past, t)
+                for h, value in zip(naive_h, past, strict=True):
+                    h[i][at] = value
+        for i, w in enumerate(naive_w):
+            np.testing.assert_allclose(weights[i].numpy(), w, rtol=1e-12, atol=1e-14, err_msg=f"{kind} {i} at {t}")
+            for k in range(kinds):  # all first kinds, then all second ones: Caffe's order in a .solverstate
+                np.testing.assert_allclose(history[k * len(SHAPES) + i].numpy(), naive_h[k][i], rtol=1e-12, atol=1e-14)
+
+
+POLICY = {
+    "fixed": ("", lambda i: 0.5),
+    "step": ("gamma: 0.1 stepsize: 7", lambda i: 0.5 * 0.1 ** math.floor(i / 7)),
+    "exp": ("gamma: 0.97", lambda i: 0.5 * 0.97**i),
+    "inv": ("gamma: 0.1 power: 0.75", lambda i: 0.5 * (1 + 0.1 * i) ** -0.75),
+    "multistep": ("gamma: 0.2 stepvalue: 4 stepvalue: 9", lambda i: 0.5 * (1 if i < 4 else 0.2 if i < 9 else 0.04)),
+    "poly": ("power: 0.9 max_iter: 40", lambda i: 0.5 * (1 - i / 40) ** 0.9),
+    "sigmoid": ("gamma: 0.3 stepsize: 12", lambda i: 0.5 / (1 + math.exp(-0.3 * (i - 12)))),
+}
+
+
+@pytest.mark.parametrize("policy", updates.POLICIES)
+def test_policies_are_their_formulas(policy):
+    settings, formula = POLICY[policy]
+    p = solver_param(f'base_lr: 0.5 lr_policy: "{policy}" {settings}')
+    updates.check(p)
+    for i in range(40):
+        assert updates.rate(p, i) == pytest.approx(formula(i), rel=1e-5)  # the settings are float32
+
+
+def test_policies_at_their_ends():
+    poly = solver_param('base_lr: 1 lr_policy: "poly" power: 0.5 max_iter: 10')
+    assert updates.rate(poly, 10) == 0 and updates.rate(poly, 11) == 0  # not complex
+    steep = solver_param('base_lr: 1 lr_policy: "sigmoid" gamma: 1 stepsize: 100000')
+    assert updates.rate(steep, 0) == 0 and updates.rate(steep, 200000) == 1  # no overflow
+
+
+def test_multistep_takes_one_step_an_iteration_as_caffe_does():
+    p = solver_param('base_lr: 1 lr_policy: "multistep" gamma: 0.1 stepvalue: 3 stepvalue: 3 stepvalue: 2 stepvalue: 9')
+    assert [updates.current_step(p, i) for i in range(11)] == [0, 0, 0, 1, 2, 3, 3, 3, 3, 4, 4]
+    p = solver_param('base_lr: 1 lr_policy: "step" gamma: 0.1 stepsize: 4')
+    assert [updates.current_step(p, i) for i in (0, 3, 4, 11)] == [0, 0, 1, 2]
+    assert updates.current_step(param(), 50) == 0
+
+
+@pytest.mark.parametrize("kind, formula", [("L2", lambda g, w, d: g + d * w), ("L1", lambda g, w, d: g + d * np.sign(w))])
+def test_decay(kind, formula):
+    p = param(f'weight_decay: 0.01 regularization_type: "{kind}"')
+    weights, grads = numbers(1), numbers(2)
+    weights[0][0] = 0.0
+    mults = [1.0, 0.0, 2.5]
+    ours = [torch.from_numpy(np.array(g)) for g in grads]
+    updates.decay(p, ours, [torch.from_numpy(np.array(w)) for w in weights], mults)
+    for mine, g, w, mult in zip(ours, grads, weights, mults, strict=True):
+        np.testing.assert_allclose(mine.numpy(), formula(g, w, p.weight_decay * mult), rtol=1e-12)
+
+
+def test_without_weight_decay_nothing_is_added():
+    grads = [torch.ones(3)]
+    updates.decay(param(), grads, [torch.ones(3)], [1.0])
+    assert torch.equal(grads[0], torch.ones(3))
+
+
+def test_clip_scales_all_gradients_to_a_common_norm():
+    grads = [torch.tensor([3.0, 0.0]), torch.tensor([[4.0]])]
+    assert updates.clip(param("clip_gradients: 1"), grads) == pytest.approx(5)
+    torch.testing.assert_close(grads[0], torch.tensor([0.6, 0.0]))
+    torch.testing.assert_close(grads[1], torch.tensor([[0.8]]))
+    for text in ("clip_gradients: 5.1", ""):  # below the bound; no bound
+        grads = [torch.tensor([3.0, 0.0]), torch.tensor([[4.0]])]
+        assert updates.clip(param(text), grads) is None and grads[0][0] == 3
+
+
+@pytest.mark.parametrize("text, words", [
+    ('type: "SDG"', "solver type 'SDG' is not known; did you mean 'SGD'?"),
+    ('lr_policy: "stepp"', "lr_policy 'stepp' is not known; did you mean 'step'?"),
+    ('lr_policy: ""', "use one of fixed, step, exp"),
+    ('lr_policy: "step"', "lr_policy 'step' needs stepsize above 0, and there is none"),
+    ('lr_policy: "sigmoid" gamma: 1 stepsize: -2', "needs stepsize above 0, found -2"),
+    ('lr_policy: "poly" max_iter: 0', "needs max_iter above 0, found 0"),
+    ('lr_policy: "exp" gamma: -1', "gamma must be at least 0, found -1"),
+    ('type: "AdaGrad" momentum: 0.9', "takes no momentum, found 0.9"),
+    ('type: "RMSProp" momentum: 0.9', "takes no momentum, found 0.9"),
+    ('type: "RMSProp" rms_decay: 1', r"rms_decay must lie in \[0, 1\), found 1"),
+    ('type: "Adam" momentum: 1', r"momentum must lie in \[0, 1\) for Adam, found 1"),
+    ('regularization_type: "L3"', "must be L1 or L2, found 'L3'"),
+    ("average_loss: 0", "average_loss must be at least 1, found 0"),
+    ("iter_size: 0", "iter_size must be at least 1, found 0"),
+])
+def test_settings_that_cannot_work_are_refused(text, words):
+    p = param()
+    p.MergeFrom(solver_param(text))
+    with pytest.raises(Error, match=words):
+        updates.check(p)
