@@ -53,6 +53,11 @@ class Node:
     def type(self) -> str:
         return self.op.layer.type
 
+    @property
+    def source(self) -> bool:
+        """Whether it makes data, or stands for who does."""
+        return isinstance(self.op, (Given, sources.Source))
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -60,12 +65,20 @@ class Graph:
 
     name: str
     phase: int
-    sources: tuple[Node, ...]
-    nodes: tuple[Node, ...]
+    layers: tuple[Node, ...]  # sources and nodes, as they stand in the file
     params: tuple[Slot, ...]
     outputs: tuple[str, ...]  # blobs that no layer reads, in alphabetical order, as Caffe lists them
     shapes: Mapping[Value, Shape]
     path: Path | None = None
+    proto: Any = None  # the NetParameter it was built from
+
+    @cached_property
+    def sources(self) -> tuple[Node, ...]:
+        return tuple(node for node in self.layers if node.source)
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        return tuple(node for node in self.layers if not node.source)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -96,10 +109,10 @@ class Graph:
 
     def node(self, name: str) -> Node:
         """The layer of this name; Error with the closest one if there is none."""
-        for node in (*self.sources, *self.nodes):
+        for node in self.layers:
             if node.name == name:
                 return node
-        names = [n.name for n in (*self.sources, *self.nodes)]
+        names = [n.name for n in self.layers]
         raise Error(f"net '{self.name}' has no layer '{name}'{closest(name, names)}")
 
 
@@ -140,7 +153,7 @@ def build(
     for layer in net.layer:
         if included(layer, state, builder.where(layer)):
             builder.add(layer)
-    return builder.finish(net.name, path)
+    return builder.finish(net, path)
 
 
 def included(layer: Any, state: Any, where: str = "") -> bool:
@@ -167,7 +180,6 @@ class _Builder:
 
     def __init__(self, context: Context, shapes: dict[str, Shape], path: Path | None) -> None:
         self.context, self.given, self.path = context, shapes, path
-        self.sources: list[Node] = []
         self.nodes: list[Node] = []
         self.slots: dict[str, Slot] = {}  # by key
         self.named: dict[str, str] = {}  # the name in `param { name: }` -> key
@@ -175,7 +187,7 @@ class _Builder:
         self.current: dict[str, Value] = {}  # blob -> its newest version
         self.unread: set[str] = set()
         self.shapes: dict[Value, Shape] = {}
-        self.layers: set[str] = set()
+        self.names: set[str] = set()
         self.overwritten: dict[Value, str] = {}  # value -> the layer that works on it in place
         self.fed: set[str] = set()  # the names in `given` that were met
 
@@ -192,16 +204,15 @@ class _Builder:
         return Error(f"{self.where(layer)}layer '{layer.name}' ({layer.type}): {message}")
 
     def add(self, layer: Any) -> None:
-        if layer.name in self.layers:
+        if layer.name in self.names:
             raise self.error(layer, "the net has two layers of this name; parameters are kept by name, rename one")
-        self.layers.add(layer.name)
+        self.names.add(layer.name)
         context = replace(self.context, where=self.where(layer))
         if layer.HasField("phase"):
             context = replace(context, phase=layer.phase)
         bottoms = tuple(self.read(layer, blob) for blob in layer.bottom)
         given = not bottoms and layer.top and all(blob in self.given for blob in layer.top)
         cls = Given if given else lookup(layer, context.where)
-        source = cls is Given or issubclass(cls, sources.Source)
         automatic = cls.loss and not layer.top  # its loss counts all the same, as a blob that is no output
         if automatic:
             layer = type(layer).FromString(layer.SerializeToString())
@@ -215,8 +226,7 @@ class _Builder:
         if automatic:
             self.unread.discard(layer.top[0])
         self.shapes.update(zip(tops, map(tuple, tops_shapes), strict=True))
-        node = Node(op, bottoms, tops, slots, self.loss_weights(op), self.propagate(op))
-        (self.sources if source else self.nodes).append(node)
+        self.nodes.append(Node(op, bottoms, tops, slots, self.loss_weights(op), self.propagate(op)))
 
     def top_shapes(self, op: Operation, bottoms: Sequence[Value]) -> list[Shape]:
         """What the caller gave, else what the operation says."""
@@ -288,19 +298,18 @@ class _Builder:
             raise op.error(f"has {len(told)} propagate_down for {len(op.layer.bottom)} bottoms")
         return tuple(i not in op.undifferentiable and (not told or told[i]) for i in range(len(op.layer.bottom)))
 
-    def finish(self, name: str, path: Path | None) -> Graph:
+    def finish(self, net: Any, path: Path | None) -> Graph:
         unknown = set(self.given) - self.fed
         if unknown:
             blob = min(unknown)
             made = blob in self.current
-            raise Error(f"net '{name}' " + (f"computes blob '{blob}'; only data layers can be given a shape" if made else
+            raise Error(f"net '{net.name}' " + (f"computes blob '{blob}'; only data layers can be given a shape" if made else
                         f"has no blob '{blob}' to give a shape to{closest(blob, self.current)}"))
         for node in self.nodes:
             for top, weight in zip(node.tops, node.loss_weights, strict=True):
                 if weight and top in self.overwritten:
                     raise node.op.error(f"its loss '{top.blob}' is overwritten in place by layer '{self.overwritten[top]}'; "
                                         "give that layer's top a name of its own")
-        nodes, fed = ([replace(node, params=tuple(self.slots[slot.key] for slot in node.params)) for node in part]
-                      for part in (self.nodes, self.sources))
-        return Graph(name, self.context.phase, tuple(fed), tuple(nodes), tuple(self.slots.values()),
-                     tuple(sorted(self.unread)), self.shapes, path)
+        nodes = tuple(replace(node, params=tuple(self.slots[slot.key] for slot in node.params)) for node in self.nodes)
+        return Graph(net.name, self.context.phase, nodes, tuple(self.slots.values()), tuple(sorted(self.unread)),
+                     self.shapes, path, net)
