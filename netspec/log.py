@@ -44,7 +44,7 @@ class Log:
 class Bar(Log):
     """A Log for a terminal: one bar that is redrawn below all lines; what the bar shows gets no lines."""
 
-    IN_BAR = ("solver.cpp:239", "solver.cpp:258", "sgd_solver.cpp:112")
+    IN_BAR = ("solver.cpp:239", "solver.cpp:258", "sgd_solver.cpp:112", "solver.cpp:332")
     MARKS = {"W": "warning: ", "E": "error: "}
 
     def __init__(self, stream: TextIO | None = None, quiet: bool = False) -> None:

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from training import BODY, HDF5, SOLVER, VOC, make_solver, params_of, same, solver_param, write_job
+from training import BODY, HDF5, SOLVER, VOC, changed, make_solver, params_of, same, solver_param, write_job
 
 from netspec import cli, weights
 from netspec.errors import Error, Interrupted
@@ -124,13 +124,6 @@ def test_solve_command_writes_what_caffe_writes(golden, tmp_path):
 # one net, several ways to its batches
 
 STILL = BODY.replace('layer { name: "drop" type: "Dropout" bottom: "conv" top: "conv" }', "")
-
-
-def changed(settings):
-    """SOLVER with some fields given anew."""
-    param = solver_param(SOLVER)
-    param.MergeFrom(solver_param(settings))
-    return str(param)
 
 
 def rows(size):

@@ -75,6 +75,13 @@ def solver_param(text):
     return text_format.Parse(text, caffe_pb2.SolverParameter())
 
 
+def changed(settings):
+    """SOLVER with some fields given anew."""
+    param = solver_param(SOLVER)
+    param.MergeFrom(solver_param(settings))
+    return str(param)
+
+
 def make_solver(text, **options):
     return Solver(solver_param(text), **options)
 
