@@ -87,9 +87,11 @@ class Net(nn.Module):
                           for slot, param in zip(node.params, node.op.params, strict=True)]  # see share_mode
                 options = {"inplace": True} if overwrite else {}
                 tops = node.op.forward(bottoms, params, **options)
-                del bottoms
                 if isinstance(tops, Tensor):
                     tops = (tops,)
+                if not bottoms:  # a Python layer that makes data does not know the device
+                    tops = [top.to(self.device) for top in tops]
+                del bottoms
                 for value, top in zip(node.tops, tops, strict=True):
                     values[value.blob] = top
                 for blob in done:

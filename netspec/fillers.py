@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,9 +14,13 @@ from .errors import Error, closest
 def fill(tensor: Tensor, filler: Any = None, generator: torch.Generator | None = None) -> None:
     """Fills a tensor of any device, type and layout in place, as its FillerParameter says (None: zeros).
 
+    An array in place of the FillerParameter holds the numbers themselves: a layer in Python sets its own.
     The numbers depend only on the filler, the shape and the generator's state (None: torch's own on the CPU).
     Raises Error for settings that Caffe refuses.
     """
+    if isinstance(filler, np.ndarray):
+        tensor.detach().copy_(torch.from_numpy(filler))
+        return
     kind = filler.type if filler is not None else "constant"
     if kind not in FILLERS:
         raise Error(f"filler type '{kind}' is not known{closest(kind, FILLERS)}")

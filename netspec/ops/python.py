@@ -1,15 +1,63 @@
-"""Layers written in Python and named in the prototxt by module and class."""
+"""Layers written in Python and named in the prototxt by module and class: netspec Operations, or pycaffe's kind."""
 
 import importlib
+import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..blobs import Blob, Memory
 from ..errors import Error, closest
-from .base import Operation
+from .base import Operation, Param, Shape
+
+
+class BlobVec(list):
+    """The parameter blobs of a Layer."""
+
+    def add_blob(self, *shape: int) -> None:
+        """Add one of this shape, which `data` then fills."""
+        self.append(Blob(tuple(map(int, shape))))
+
+
+class Layer:
+    """pycaffe's base of layers written in Python, for `type: "Python"`.
+
+    A subclass writes setup, reshape, forward and, for training, backward; they get lists of Blobs. `blobs` holds
+    its parameters, if `setup` adds some. `phase` and `param_str` come from the prototxt.
+    """
+
+    type = "Python"
+    phase: int
+    param_str: str
+
+    def __init__(self, layer_param: Any = None) -> None:
+        self.blobs = BlobVec()
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Once, when the net is built."""
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Give the tops their shapes; before each forward pass."""
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Fill the tops' data."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        """Fill the diffs of the bottoms that propagate_down names, and of `blobs`, from the tops' diffs."""
+        raise NotImplementedError(f"{type(self).__name__} has no backward")
 
 
 class Python(Operation):
-    """python_param names a module (looked up as `import` does, and in the current folder) and a class in it."""
+    """python_param names a module (looked up as `import` does, then in the current folder) and a class in it.
+
+    The class is an Operation, which then takes this one's place, or a Layer, which this one runs: on copies of
+    the bottoms in main memory, whatever the net's device.
+    """
 
     type = "Python"
     bottoms = (0, None)
@@ -17,16 +65,95 @@ class Python(Operation):
 
     @classmethod
     def resolve(cls, layer: Any, where: str = "") -> "type[Operation]":
-        """The class that python_param names, which must be an Operation."""
-        start, p = f"{where}layer '{layer.name}' (Python): ", layer.python_param
+        found = _named(layer, where)
+        return cls if issubclass(found, Layer) else found
+
+    def setup(self, *shapes: Shape) -> None:
+        p = self.layer.python_param
+        kind = _named(self.layer, self.context.where)
+        self.instance = kind(self.layer)
+        if "blobs" not in vars(self.instance):  # a subclass with an __init__ of its own
+            self.instance.blobs = BlobVec()
+        self.instance.param_str, self.instance.phase = p.param_str, self.context.phase
+        self.bottom = [Blob(shape) for shape in shapes]
+        places = dict(zip(self.layer.bottom, self.bottom, strict=True))
+        self.top = [places.get(name) or Blob() for name in self.layer.top]
+        self.instance.setup(self.bottom, self.top)
+        self.params += [Param(blob.shape, blob.data.copy()) for blob in self.instance.blobs]
+
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        for blob, shape in zip(self.bottom, shapes, strict=True):
+            blob.reshape(*shape)
+        self.instance.reshape(self.bottom, self.top)
+        return [blob.shape for blob in self.top]
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        blobs = self.instance.blobs
+        for i, param in enumerate(params):
+            if isinstance(param, nn.Parameter) and not blobs[i].is_of(param):
+                blobs[i] = Blob.of(param)
+        return _Run.apply(self, len(bottoms), *bottoms, *params)
+
+
+class _Run(torch.autograd.Function):
+    """A Layer's forward and backward on tensors."""
+
+    @staticmethod
+    def forward(ctx: Any, op: Python, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.op, ctx.devices, bottoms = op, [t.device for t in tensors], tensors[:count]
+        for blob, tensor in zip(op.bottom, bottoms, strict=True):
+            blob.reshape(*tensor.shape)
+            _fill(blob.data, tensor)
+        op.instance.reshape(op.bottom, op.top)
+        op.instance.forward(op.bottom, op.top)
+        device = tensors[0].device if tensors else "cpu"
+        return tuple(torch.from_numpy(blob.data).to(device, copy=True) for blob in op.top)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        op, wanted = ctx.op, ctx.needs_input_grad[2:]
+        count, blobs = len(op.bottom), op.instance.blobs
+        for blob in op.bottom:
+            blob.diff[...] = 0
+        for blob, grad in zip(op.top, grads, strict=True):
+            _fill(blob.diff, grad)
+        sums = [blob.diff_memory for blob in blobs]
+        for blob in blobs:  # the layer may set its gradient or add to it; autograd adds
+            blob.diff_memory = Memory(blob.shape)
         try:
-            module = importlib.import_module(p.module)
-        except ImportError as e:
-            raise Error(f"{start}module '{p.module}' cannot be imported ({e}); looked in {', '.join(sys.path[:3])}, ..."
-                        ) from None
-        found = getattr(module, p.layer, None)
-        if not isinstance(found, type):
-            raise Error(f"{start}module '{p.module}' has no class '{p.layer}'{closest(p.layer, vars(module))}")
-        if not issubclass(found, Operation):
-            raise Error(f"{start}class '{p.layer}' of module '{p.module}' is not a netspec Operation")
-        return found
+            op.instance.backward(op.top, list(wanted[:count]), op.bottom)
+            found = [torch.from_numpy(blob.diff.copy()) for blob in (*op.bottom, *blobs)]
+        finally:
+            for blob, memory in zip(blobs, sums, strict=True):
+                blob.diff_memory = memory
+        return None, None, *(grad.to(device) if want else None
+                             for grad, device, want in zip(found, ctx.devices, wanted, strict=True))
+
+
+def _fill(array: np.ndarray, tensor: Tensor) -> None:
+    array[...] = tensor.detach().float().cpu().numpy()
+
+
+def _named(layer: Any, where: str) -> type:
+    """The class that python_param names."""
+    start, p = f"{where}layer '{layer.name}' (Python): ", layer.python_param
+    try:
+        module = _module(p.module)
+    except ImportError as e:
+        raise Error(f"{start}module '{p.module}' cannot be imported ({e}); looked in {', '.join(sys.path[:3])}, ... "
+                    "and the current folder") from None
+    found = getattr(module, p.layer, None)
+    if not isinstance(found, type):
+        raise Error(f"{start}module '{p.module}' has no class '{p.layer}'{closest(p.layer, vars(module))}")
+    if not issubclass(found, (Operation, Layer)):
+        raise Error(f"{start}class '{p.layer}' of module '{p.module}' is neither a netspec.Layer nor a netspec Operation")
+    return found
+
+
+def _module(name: str) -> Any:
+    """A module that `import` finds, or that the current folder has."""
+    if not name:
+        raise ImportError("python_param gives no module")
+    if os.getcwd() not in sys.path:  # for good: the module may import its neighbours later
+        sys.path.append(os.getcwd())
+    return importlib.import_module(name)

@@ -1,0 +1,204 @@
+"""A compiled net run layer by layer, as Caffe runs one: data and diff of every blob can be read and written in between."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from . import backprop
+from .blobs import Blob
+from .compiler import Net
+from .graph import Node, Value
+from .ops import Shape
+
+
+class Watch(Protocol):
+    """Who is told of each layer that was run; Splits, which take no time, among them."""
+
+    def forward(self, run: "Layerwise", layer: backprop.Layer) -> None: ...
+
+    def backward(self, run: "Layerwise", layer: backprop.Layer, grads: Sequence[Tensor | None]) -> None: ...
+
+    def through(self, run: "Layerwise") -> None: ...
+
+
+class Tape(NamedTuple):
+    """What a layer's backward pass needs of its forward pass."""
+
+    bottoms: list[Tensor]
+    params: list[Tensor]
+    tops: list[Tensor]
+
+
+class Layerwise:
+    """The blobs of a net, and passes over any part of its layers.
+
+    blobs: every top by name. params: layer -> its parameter blobs, which are the net's own parameters and
+    gradients. Gradients of parameters add up over passes, diffs of blobs are replaced. The fast way through a
+    net is `net(inputs)`; this one is for looking at it.
+    """
+
+    def __init__(self, net: Net, feed: Callable[[Node], Sequence[Tensor] | None] = lambda node: None) -> None:
+        """feed: the tops of a source for the next pass, or None where they are to stay as they are."""
+        self.net, self.feed = net, feed
+        self.watch: Watch | None = None
+        self.nodes = net.graph.layers
+        self.plan = backprop.layers(net.graph)
+        self.weights = {top: w for node in self.nodes for top, w in zip(node.tops, node.loss_weights, strict=True) if w}
+        self._makers = {top: node.name for node in self.nodes for top in node.tops}
+        self._read = {value for node in self.nodes for value in node.bottoms}
+        shapes = net.graph.shapes
+        self._fits = {(node.name, *(shapes[b] for b in node.bottoms)) for node in self.nodes}
+        self._tapes: dict[str, Tape] = {}
+        self.blobs = {top.blob: Blob(net.graph.shape(top.blob)) for top in self._makers}
+        for value in self.weights:
+            self._weigh(value)
+        own = {slot.key: Blob.of(parameter) for slot, parameter in net.parameters_by_slot()}
+        self.learnable = list(own.values())
+        self.params = {node.name: [
+            own[slot.key] if slot.shape == param.shape else Blob.of(net.parameter(slot), param.shape)
+            for slot, param in zip(node.params, node.op.params, strict=True)] for node in self.nodes if node.params}
+
+    def index(self, name: str) -> int:
+        """The place of a layer in `nodes`; Error with the closest name if there is none."""
+        return self.nodes.index(self.net.graph.node(name))
+
+    def reshape(self) -> None:
+        """Give every blob the shape that follows from those of the sources' tops."""
+        inputs = {top.blob: self.blobs[top.blob].shape for node in self.net.graph.sources for top in node.tops}
+        for value, shape in self.net.graph.infer(inputs).items():
+            self._shape(value, shape)
+
+    def forward(self, start: int = 0, end: int | None = None) -> None:
+        """Run the layers from number `start` to number `end` (None: the last), both included.
+
+        Raises Error where sizes do not fit.
+        """
+        if start == 0:
+            self._tapes.clear()
+        names = self._names(start, end)
+        for layer in self.plan:
+            if layer.maker in names:
+                if layer.node:
+                    self._forward(layer, layer.node)
+                if self.watch:
+                    self.watch.forward(self, layer)
+
+    def backward(self, start: int | None = None, end: int = 0) -> None:
+        """Run the layers from number `start` (None: the last) down to number `end` backward, from their tops' diffs."""
+        names, done = self._names(end, start), set()
+        for value, weight in self.weights.items():
+            if value in self._read and self._makers[value] in names:  # its diff is that of its readers, too
+                self._add(value, torch.full(self.blobs[value.blob].shape, weight, device=self.net.device), done)
+        for layer in reversed(self.plan):
+            if layer.maker in names and layer.backward:
+                grads: Sequence[Tensor | None] = ()
+                if layer.node and not layer.node.source:
+                    grads = self._backward(layer, layer.node)
+                    for value, grad in zip(layer.node.bottoms, grads, strict=True):
+                        if grad is not None:
+                            self._add(value, grad, done)
+                if self.watch:
+                    self.watch.backward(self, layer, grads)
+        if self.watch and len(names) == len(self.nodes):
+            self.watch.through(self)
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The whole net for these tops of its sources, as `net(inputs)`: outputs and losses, without gradients."""
+        feed, self.feed = self.feed, lambda node: [inputs[top.blob] for top in node.tops]
+        try:
+            self.forward()
+        finally:
+            self.feed = feed
+        wanted = dict.fromkeys((*self.net.graph.outputs, *self.net.losses))
+        return {name: self.blobs[name].data_memory.tensor(self.net.device) for name in wanted}
+
+    def _names(self, first: int, last: int | None) -> set[str]:
+        return {node.name for node in self.nodes[first : None if last is None else last + 1]}
+
+    def _weigh(self, value: Value) -> None:
+        """A loss passes its weight down, unless someone writes another diff."""
+        memory = self.blobs[value.blob].diff_memory
+        memory.put(torch.full(memory.shape, self.weights[value]))
+
+    def _shape(self, value: Value, shape: Shape) -> None:
+        blob = self.blobs[value.blob]
+        if shape != blob.diff_memory.shape:
+            blob.reshape(*shape)
+            if value in self.weights:
+                self._weigh(value)
+
+    def _forward(self, layer: backprop.Layer, node: Node) -> None:
+        self._tapes.pop(node.name, None)
+        if node.source:
+            tops = self.feed(node) or ()
+        else:
+            tape = self._record(layer, node)
+            if any(top.requires_grad for top in tape.tops):
+                self._tapes[node.name] = tape
+            tops = _apart(tape.tops, [*tape.bottoms, *tape.params])
+        for value, top in zip(node.tops, tops, strict=bool(tops)):
+            self.blobs[value.blob].data_memory.put(top)
+            self._shape(value, tuple(top.shape))
+
+    def _record(self, layer: backprop.Layer, node: Node) -> Tape:
+        device = self.net.device
+        memories = [self.blobs[b.blob].data_memory for b in node.bottoms]
+        fits = (node.name, *(memory.shape for memory in memories))
+        if fits not in self._fits:
+            node.op.infer(*fits[1:])
+            self._fits.add(fits)
+        bottoms = [memory.tensor(device) for memory in memories]
+        for i, (value, memory) in enumerate(zip(node.bottoms, memories, strict=True)):
+            if memory.shown and value.blob in {top.blob for top in node.tops}:
+                bottoms[i] = bottoms[i].clone()  # where it lies, the top will lie
+        params = [blob.data_memory.tensor(device) for blob in self.params.get(node.name, ())]
+        wanted = (*map(all, zip(layer.bottom_backward, node.propagate, strict=True)), *layer.param_backward)
+        leaves = [t.detach().requires_grad_(layer.backward and flag)
+                  for t, flag in zip((*bottoms, *params), wanted, strict=True)]
+        bottoms, params = leaves[: len(bottoms)], leaves[len(bottoms) :]
+        with torch.set_grad_enabled(layer.backward), \
+                torch.autocast(device.type, self.net.precision, enabled=self.net.precision is not None):
+            tops = node.op.forward(bottoms, params)
+        return Tape(bottoms, params, [tops] if isinstance(tops, Tensor) else list(tops))
+
+    def _backward(self, layer: backprop.Layer, node: Node) -> list[Tensor | None]:
+        """The gradients of a layer's bottoms, where they get one, from its tops' diffs; adds those of its parameters."""
+        device = self.net.device
+        if node.name not in self._tapes:  # there was no forward pass: from the data as they are
+            self._tapes[node.name] = self._record(layer, node)
+        tape = self._tapes[node.name]
+        tops = [(top, self.blobs[value.blob].diff_memory.tensor(device).to(top.dtype))
+                for value, top in zip(node.tops, tape.tops, strict=True) if top.requires_grad]
+        wanted = [t for t in (*tape.bottoms, *tape.params) if t.requires_grad]
+        if not tops or not wanted:
+            return [None] * len(tape.bottoms)
+        found = torch.autograd.grad([t for t, _ in tops], wanted, [diff for _, diff in tops], retain_graph=True,
+                                    allow_unused=True)
+        found = [torch.zeros_like(t) if grad is None else grad for t, grad in zip(wanted, found, strict=True)]
+        grads = iter(_apart(found, [diff for _, diff in tops]))
+        of_bottoms = [next(grads) if t.requires_grad else None for t in tape.bottoms]
+        for param, blob in zip(tape.params, self.params.get(node.name, ()), strict=True):
+            if param.requires_grad:
+                blob.diff_memory.tensor(device).add_(next(grads))
+        return of_bottoms
+
+    def _add(self, value: Value, grad: Tensor, done: set[Value]) -> None:
+        """The first gradient of a value in a pass replaces its diff, those of other readers are added."""
+        memory = self.blobs[value.blob].diff_memory
+        memory.put(memory.tensor(self.net.device) + grad if value in done else grad)
+        done.add(value)
+
+
+def _apart(tensors: Sequence[Tensor], others: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors without gradient, copied where they lie in the memory of the others, of one another or of themselves."""
+    seen = {t.untyped_storage().data_ptr() for t in others if t.numel()}
+    apart = []
+    for tensor in tensors:
+        place, tensor = tensor.untyped_storage().data_ptr(), tensor.detach()
+        if tensor.numel() and place in seen or 0 in tensor.stride():
+            tensor = tensor.clone(memory_format=torch.contiguous_format)
+        seen.add(place)
+        apart.append(tensor)
+    return apart
