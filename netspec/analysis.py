@@ -8,26 +8,10 @@ from typing import Any, NamedTuple
 
 from . import graph as graphs
 from . import prototext
-from .coord_map import CoordMap, Step, compose, listed, meeting, offsets, wide
+from .coord_map import CoordMap, Step, Values, compose, listed, meeting, offsets, wide
 from .errors import Error
 from .files import find
 from .proto import caffe_pb2
-
-
-class Values:
-    """The walk over a graph's values."""
-
-    def __init__(self, graph: graphs.Graph) -> None:
-        self.makers = {top: node for node in (*graph.sources, *graph.nodes) for top in node.tops}
-
-    def causes(self, value: graphs.Value) -> Sequence[graphs.Value]:
-        return self.makers[value].bottoms
-
-    def layer(self, value: graphs.Value) -> Any:
-        return self.makers[value].op.layer
-
-    def name(self, value: graphs.Value) -> str:
-        return f"'{value.blob}'"
 
 
 class Explained(NamedTuple):
@@ -42,7 +26,7 @@ def explain(graph: graphs.Graph, name: str) -> Explained:
     node = graph.node(name)
     if node.type != "Crop":
         raise Error(f"layer '{name}' is a {node.type}, not a Crop")
-    walk = Values(graph)
+    walk = Values(graph.layers)
     source, reference = (b.blob for b in node.bottoms)
     lines = [f"{name}: '{source}' is cut to '{reference}'", ""]
     try:

@@ -4,7 +4,7 @@ A map takes a coordinate x of one blob to scale * x + shift on another. Convolut
 deconvolution spreads, padding and cropping shift (Long et al. 2015, released with the nets as "coordinate maps").
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -67,6 +67,22 @@ class Tops:
 
     def name(self, top: spec.Top) -> str:
         return f"a {top.fn.type_name}"
+
+
+class Values:
+    """The walk over the values of a graph's nodes."""
+
+    def __init__(self, nodes: Iterable[Any]) -> None:
+        self.makers = {top: node for node in nodes for top in node.tops}
+
+    def causes(self, value: Any) -> Sequence[Any]:
+        return self.makers[value].bottoms
+
+    def layer(self, value: Any) -> Any:
+        return self.makers[value].op.layer
+
+    def name(self, value: Any) -> str:
+        return f"'{value.blob}'"
 
 
 def ways(start: Any, walk: Any) -> Iterator[Step]:
@@ -134,10 +150,13 @@ def offsets(m: CoordMap, names: tuple[str, str]) -> list[int]:
 
 def crop(top_from: spec.Top, top_to: spec.Top) -> spec.Top:
     """A Crop layer that cuts `top_from` to the size of `top_to`, where the two lie on each other."""
-    walk = Tops()
+    return spec.layers.Crop(top_from, top_to, crop_param=crop_param(top_from, top_to, Tops()))
+
+
+def crop_param(top_from: Any, top_to: Any, walk: Any) -> dict[str, Any]:
+    """The settings of the Crop that lays the first blob on the second; Misfit or Apart if there is none."""
     m = meeting(top_from, top_to, walk)[2]
-    offset = offsets(m, (walk.name(top_from), walk.name(top_to)))
-    return spec.layers.Crop(top_from, top_to, crop_param=dict(axis=_axis(m) + 1, offset=offset))
+    return dict(axis=_axis(m) + 1, offset=offsets(m, (walk.name(top_from), walk.name(top_to))))
 
 
 def _axis(m: CoordMap) -> int:

@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import datasets, prototext, sources  # noqa: F401 - datasets: so that its readers are importable by name
+from . import database, datasets, imagesources, prototext, sources, windows  # noqa: F401 - imported to register
+from .coord_map import Values, crop_param
 from .errors import Error, closest
 from .ops import Context, Operation, Shape, lookup
 from .proto import caffe_pb2
@@ -213,6 +214,9 @@ class _Builder:
         bottoms = tuple(self.read(layer, blob) for blob in layer.bottom)
         given = not bottoms and layer.top and all(blob in self.given for blob in layer.top)
         cls = Given if given else lookup(layer, context.where)
+        if cls.aligned:
+            layer = self.crop(layer, bottoms)
+            cls = lookup(layer)
         automatic = cls.loss and not layer.top  # its loss counts all the same, as a blob that is no output
         if automatic:
             layer = type(layer).FromString(layer.SerializeToString())
@@ -227,6 +231,18 @@ class _Builder:
             self.unread.discard(layer.top[0])
         self.shapes.update(zip(tops, map(tuple, tops_shapes), strict=True))
         self.nodes.append(Node(op, bottoms, tops, slots, self.loss_weights(op), self.propagate(op)))
+
+    def crop(self, layer: Any, bottoms: Sequence[Value]) -> Any:
+        """The Crop that a layer stands for whose offset follows from the layers above."""
+        new = type(layer).FromString(layer.SerializeToString())
+        new.type = "Crop"
+        if len(bottoms) == 2:
+            try:
+                settings = crop_param(*bottoms, Values(self.nodes))
+            except Error as e:
+                raise self.error(layer, str(e)) from None
+            new.crop_param.CopyFrom(caffe_pb2.CropParameter(**settings))
+        return new
 
     def top_shapes(self, op: Operation, bottoms: Sequence[Value]) -> list[Shape]:
         """What the caller gave, else what the operation says."""

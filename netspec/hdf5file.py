@@ -34,6 +34,17 @@ def creating(path: str | os.PathLike) -> Iterator[Any]:
         yield file
 
 
+@contextmanager
+def adding(path: str | os.PathLike) -> Iterator[Any]:
+    """The open h5py.File, to add to. Raises Error if it cannot be written."""
+    h5py = _h5py()
+    try:
+        with h5py.File(path, "r+") as file:
+            yield file
+    except OSError as problem:
+        raise Error(f"{path}: cannot be written as HDF5 ({problem})") from None
+
+
 def array(dataset: Any, dtype: str = "<f4") -> np.ndarray:
     """The content of an h5py.Dataset of numbers. Raises Error where it declares more than it can hold."""
     where = f"{dataset.file.filename}: {dataset.name}"

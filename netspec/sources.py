@@ -99,6 +99,24 @@ class Input(Source):
         return _one_each(self, "shape", [tuple(s.dim) for s in self.layer.input_param.shape], ())
 
 
+class MemoryData(Source):
+    """Images (N, C, H, W) and labels (N) that the caller gives, as they are: transform_param has no effect on arrays."""
+
+    type = "MemoryData"
+    tops = 2
+    fed = True
+
+    def setup(self) -> None:
+        p = self.layer.memory_data_param
+        self.size = p.batch_size, p.channels, p.height, p.width
+        if not all(self.size):
+            raise self.error("memory_data_param needs batch_size, channels, height and width above 0")
+        self.batch_size = p.batch_size
+
+    def shapes(self) -> list[Shape]:
+        return [self.size, (self.batch_size,)]
+
+
 class DummyData(Source):
     """Blobs that fillers fill: with the same numbers always (constant) or anew for each batch (all others)."""
 

@@ -60,7 +60,9 @@ _V1_TYPES = {
     "NONE": "",
     "ABSVAL": "AbsVal",
     "ARGMAX": "ArgMax",
+    "BN": "BN",
     "BNLL": "BNLL",
+    "CROP": "AutoCrop",  # BVLC Caffe had none; those of the forks find the offset themselves
     "HDF5_DATA": "HDF5Data",
     "HDF5_OUTPUT": "HDF5Output",
     "LRN": "LRN",

@@ -96,11 +96,12 @@ MAPPED = {
                       "num_output: 1 kernel_size: 5 dilation: 2"],
     "Pooling": ["pool: AVE kernel_size: 3 stride: 2", "pool: AVE kernel_size: 2 stride: 2 pad: 1",
                 "pool: AVE kernel_h: 3 kernel_w: 5"],
+    "Interp": ["zoom_factor: 3", "zoom_factor: 2 pad_beg: -1 pad_end: -2"],
     "Crop": ["offset: 3", "axis: 2 offset: 1 offset: 4"],
 }
 SIZE = (21, 23)
 FIELD = {"Im2col": "convolution_param", "Deconvolution": "convolution_param"}
-WITHOUT = {"MVN", "BatchNorm", "Threshold"}  # each top depends on all of the bottom, or on none of it
+WITHOUT = {"MVN", "BatchNorm", "Normalize", "Threshold"}  # each top depends on all of the bottom, or on none of it
 IDENTITIES = [t for t, op in REGISTRY.items() if t not in MAPPED and t not in WITHOUT and t != "Python"
               and op.coord_map(caffe_pb2.LayerParameter(type=t)) is not None]
 CASES = [*((t, s) for t, many in MAPPED.items() for s in many), *((t, "") for t in IDENTITIES)]

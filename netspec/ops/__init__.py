@@ -7,10 +7,13 @@ from . import (  # noqa: F401 - imported to register
     losses,
     neuron,
     norm,
+    output,
     pool,
     python,
+    rcnn,
     recurrent,
     reduce,
+    resample,
     shape,
 )
 from .base import REGISTRY, Context, CoordMap, Operation, Param, Shape, lookup

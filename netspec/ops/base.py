@@ -70,6 +70,8 @@ class Operation:
     overwrites: ClassVar[bool] = False  # forward(..., inplace=True) may reuse the bottom's memory
     inplace: ClassVar[bool] = True  # a top may have a bottom's name (Caffe refuses it for some types)
     fresh: ClassVar[bool] = False  # its top is memory of its own that no gradient reads: the next may overwrite it
+    moving: ClassVar[bool] = False  # a forward pass in TRAIN may change its parameters
+    aligned: ClassVar[bool] = False  # a Crop whose offset the graph works out
     undifferentiable: ClassVar[frozenset[int]] = frozenset()  # bottoms that never get a gradient (labels)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -82,6 +82,7 @@ class SoftmaxWithLoss(Classified):
     The sum over positions that are not ignored is divided by what loss_param.normalization says (VALID: their
     number, FULL: all positions, BATCH_SIZE: N, NONE: 1), never by less than 1. A loss of one position is at
     most -log(FLT_MIN), as in Caffe, without an effect on the gradient. No gradient comes from the second top.
+    With weight_by_label_freqs (SegNet's) a position counts class_weighting[label] times in the sum, once in the divisor.
     """
 
     type = "SoftmaxWithLoss"
@@ -96,6 +97,10 @@ class SoftmaxWithLoss(Classified):
         self.mode = p.normalization
         if not p.HasField("normalization") and p.HasField("normalize"):
             self.mode = MODES.VALID if p.normalize else MODES.BATCH_SIZE
+        self.weights = list(p.class_weighting) if p.weight_by_label_freqs else []
+        classes = shapes[0][self.channel]
+        if p.weight_by_label_freqs and len(self.weights) != classes:
+            raise self.error(f"needs a class_weighting for each of the {classes} classes, found {len(self.weights)}")
 
     def infer(self, *shapes: Shape) -> list[Shape]:
         self.check(*shapes[:2])
@@ -107,6 +112,8 @@ class SoftmaxWithLoss(Classified):
         log = F.log_softmax(x, 1)
         each = -log.gather(1, label)
         each = each + (each.detach().clamp(max=-math.log(FLT_MIN)) - each.detach())
+        if self.weights:
+            each = each * each.new_tensor(self.weights)[label]
         each = each.masked_fill(ignored, 0.0).masked_fill(wrong, float("nan"))
         tops = [each.sum() / normaliser(self.mode, ignored)]
         if len(self.layer.top) > 1:
@@ -116,7 +123,7 @@ class SoftmaxWithLoss(Classified):
     @property
     def per_position(self) -> bool:
         """Whether the loss is a mean over positions, which chance puts at ln(classes)."""
-        return self.mode in (MODES.VALID, MODES.FULL)
+        return self.mode in (MODES.VALID, MODES.FULL) and not self.weights
 
 
 class Accuracy(Classified):

@@ -1,4 +1,4 @@
-"""Normalisation: LRN across or within channels, MVN, BatchNorm."""
+"""Normalisation: LRN across or within channels, MVN, BatchNorm; of the forks BN and Normalize."""
 
 import math
 from collections.abc import Sequence
@@ -71,6 +71,7 @@ class BatchNorm(Neuron):
 
     type = "BatchNorm"
     fresh = True
+    moving = True
 
     def setup(self, shape: Shape) -> None:
         p = self.layer.batch_norm_param
@@ -79,7 +80,7 @@ class BatchNorm(Neuron):
         self.params += [Param((self.channels,)), Param((self.channels,)), Param((1,))]
         if any(spec.lr_mult for spec in self.layer.param[:3]):
             raise self.error("keeps statistics in its parameters, which no solver may change: give each lr_mult: 0")
-        self.layer = fixed(self.layer, len(self.params))
+        self.layer = fixed(self.layer, range(3))
 
     def infer(self, shape: Shape) -> list[Shape]:
         if (shape[1] if len(shape) > 1 else 1) != self.channels:
@@ -104,10 +105,99 @@ class BatchNorm(Neuron):
         return y.reshape(bottom.shape)
 
 
-def fixed(layer: Any, count: int) -> Any:
-    """A copy of the layer whose `count` parameters all have lr_mult 0."""
+class BN(Neuron):
+    """slope (x - mean) / sqrt(variance + eps) + bias of each channel (axis 1), in the forms of two forks.
+
+    PSPNet's: parameters slope, bias, mean and variance. In TEST, or frozen: by the mean and variance kept; else by
+    those of the batch, which the kept ones follow: kept = momentum * kept + (1 - momentum) * batch's (the variance as
+    it is, not the unbiased one). The kept ones are never learned, and where frozen nor are slope and bias.
+
+    SegNet's, told by scale_filler, shift_filler or bn_mode: parameters slope and bias. In mode LEARN always by the
+    batch, eps being 1e-9; further tops give its mean and variance. In mode INFERENCE slope x + bias.
+    """
+
+    type = "BN"
+    fresh = True
+    moving = True
+    tops = (1, 3)
+
+    def setup(self, shape: Shape) -> None:
+        p = self.layer.bn_param
+        if not 2 <= len(shape) <= 4:
+            raise self.error(f"takes a bottom of 2 to 4 axes, found {list(shape)}")
+        given = [[field for field in fields if p.HasField(field)] for fields in (
+            ("scale_filler", "shift_filler", "bn_mode"), ("slope_filler", "bias_filler", "momentum", "eps", "frozen"))]
+        if all(given):
+            raise self.error(f"takes the settings of one fork: {', '.join(given[0])} (SegNet) or {', '.join(given[1])} (PSPNet)")
+        self.segnet = bool(given[0])
+        self.stored = p.bn_mode == p.INFERENCE if self.segnet else p.frozen or not self.context.training
+        if len(self.layer.top) > 1 and (self.stored or not self.segnet):
+            raise self.error("gives mean and variance as tops in SegNet's form only, in mode LEARN")
+        self.channels, blob = shape[1], (1, shape[1], 1, 1)
+        if self.segnet:
+            self.params += [Param(blob, p.scale_filler), Param(blob, p.shift_filler)]
+            return
+        kept = caffe_pb2.FillerParameter(value=float(p.frozen))
+        self.params += [Param(blob, p.slope_filler), Param(blob, p.bias_filler), Param(blob), Param(blob, kept)]
+        self.layer = fixed(self.layer, range(0 if p.frozen else 2, 4))
+
+    def infer(self, shape: Shape) -> list[Shape]:
+        if shape[1] != self.channels:
+            raise self.error(f"was set up for {self.channels} channels, bottom is {list(shape)}")
+        return [shape, *[(1, self.channels, 1, 1)] * (len(self.layer.top) - 1)]
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> list[Tensor]:
+        p, x = self.layer.bn_param, bottoms[0]
+        slope, bias = (param.flatten() for param in params[:2])
+        if self.segnet and self.stored:
+            shape = (-1, *(1,) * (x.ndim - 2))
+            return [x * slope.reshape(shape) + bias.reshape(shape)]
+        if self.stored:
+            mean, variance = (param.detach().flatten() for param in params[2:])
+            return [F.batch_norm(x, mean, variance, slope, bias, eps=p.eps)]
+        mean, variance = torch.empty_like(slope), torch.empty_like(slope)
+        eps = 1e-9 if self.segnet else p.eps
+        y = torch.batch_norm(x, slope, bias, mean, variance, True, 1.0, eps, torch.backends.cudnn.enabled)
+        count = x.numel() // self.channels  # torch gives the unbiased variance, which of one value is none
+        variance = variance * ((count - 1) / count) if count > 1 else torch.zeros_like(variance)
+        for kept, new in zip(params[2:], (mean, variance), strict=False):
+            kept.detach().mul_(p.momentum).add_(new.reshape(kept.shape), alpha=1 - p.momentum)
+        return [y, *(t.reshape(1, -1, 1, 1) for t in (mean, variance))][: len(self.layer.top)]
+
+
+class Normalize(Neuron):
+    """scale x / sqrt(sum x^2 + eps), the sum over each item, or over the channels of each position (across_spatial: false).
+
+    scale is one number, or one a channel (channel_shared: false); 1 without scale_filler.
+    """
+
+    type = "Normalize"
+
+    def setup(self, shape: Shape) -> None:
+        p = self.layer.norm_param
+        if len(shape) < 2:
+            raise self.error(f"needs a bottom of 2 axes or more, found {list(shape)}")
+        filler = p.scale_filler if p.HasField("scale_filler") else caffe_pb2.FillerParameter(value=1)
+        self.params.append(Param(() if p.channel_shared else (shape[1],), filler))
+
+    def infer(self, shape: Shape) -> list[Shape]:
+        scale = self.params[0].shape
+        if scale and shape[1] != scale[0]:
+            raise self.error(f"was set up for {scale[0]} channels, bottom is {list(shape)}")
+        return [shape]
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        p, x = self.layer.norm_param, raised(bottoms[0])
+        axes = tuple(range(1, x.ndim)) if p.across_spatial else (1,)
+        return x / (x.square().sum(axes, keepdim=True) + p.eps).sqrt() * params[0].reshape(-1, *(1,) * (x.ndim - 2))
+
+
+def fixed(layer: Any, which: range) -> Any:
+    """A copy of the layer in which these parameters, its last ones, have lr_mult 0."""
     copy = type(layer)()
     copy.CopyFrom(layer)
-    for _ in range(len(layer.param), count):
-        copy.param.add(lr_mult=0)
+    for _ in range(len(layer.param), which.stop):
+        copy.param.add()
+    for i in which:
+        copy.param[i].lr_mult = 0
     return copy

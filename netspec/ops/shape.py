@@ -48,6 +48,20 @@ class Crop(Operation):
         return CoordMap(p.axis - 1, 1, tuple(-offset for offset in p.offset) or 0)
 
 
+class AutoCrop(Crop):
+    """A Crop of both spatial axes whose offset is what the coordinate maps between its bottoms say.
+
+    The graph works the offset out and makes a Crop of it, since that takes the layers above it.
+    """
+
+    type = "AutoCrop"
+    aligned = True
+
+    @classmethod
+    def coord_map(cls, layer: Any) -> CoordMap | None:
+        return None
+
+
 class Concat(Operation):
     """Bottoms joined along `axis`, in order."""
 
@@ -173,6 +187,25 @@ class Tile(Operation):
         times = [1] * x.ndim
         times[self.axis(p.axis, x.ndim)] = p.tiles
         return x.repeat(times)
+
+
+class Permute(Operation):
+    """The bottom with its axes in the order of `order`; axes that it does not name follow in theirs."""
+
+    type = "Permute"
+    inplace = False
+
+    def setup(self, shape: Shape) -> None:
+        order = list(self.layer.permute_param.order)
+        if len(set(order)) < len(order) or any(axis >= len(shape) for axis in order):
+            raise self.error(f"order {order} must name axes of bottom {list(shape)} from 0, each once")
+        self.order = order + [axis for axis in range(len(shape)) if axis not in order]
+
+    def infer(self, shape: Shape) -> list[Shape]:
+        return [tuple(shape[axis] for axis in self.order)]
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        return bottoms[0].permute(self.order).contiguous()
 
 
 class BatchReindex(Operation):

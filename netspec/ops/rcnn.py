@@ -1,0 +1,164 @@
+"""Operations of the region-based forks: ROIPooling, PSROIPooling, SmoothL1Loss.
+
+Regions are a bottom R x 5: the item's number in the batch, then x1, y1, x2, y2 in pixels of the image, both ends
+included; spatial_scale takes them to the feature map.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .base import Operation, Shape, raised
+from .loss import normaliser
+from .losses import Loss
+
+
+class Regions(Operation):
+    """What pools each region of a feature map N x C x H x W into a grid."""
+
+    fresh = True
+    bottoms = 2
+    inplace = False
+    undifferentiable = frozenset({1})
+
+    def grid(self, shapes: Sequence[Shape], channels: int, size: tuple[int, int]) -> list[Shape]:
+        x, regions = shapes
+        if len(x) != 4 or not regions or math.prod(regions[1:]) != 5:
+            raise self.error(f"takes N x C x H x W and R x 5, found {list(x)} and {list(regions)}")
+        return [(regions[0], channels, *size)]
+
+    def items(self, regions: Tensor, x: Tensor) -> list[int]:
+        """Each region's item."""
+        items = [int(n) for n in regions[:, 0].tolist()]
+        if items and not 0 <= min(items) <= max(items) < len(x):
+            raise self.error(f"'{self.layer.bottom[1]}' names items {min(items)} to {max(items)} of the {len(x)} of "
+                             f"'{self.layer.bottom[0]}'")
+        return items
+
+    @staticmethod
+    def bins(start: Tensor, length: Tensor, count: int, size: int) -> tuple[Tensor, Tensor]:
+        """First and last + 1 of the positions in each of `count` bins of each region, cut to 0..size; R x count."""
+        steps = torch.arange(count, device=start.device, dtype=start.dtype)
+        step = (length / count)[:, None]
+        first, last = ((steps * step + start[:, None]).floor(), ((steps + 1) * step + start[:, None]).ceil())
+        return first.clamp(0, size).long(), last.clamp(0, size).long()
+
+
+class ROIPooling(Regions):
+    """The maximum in each of pooled_h x pooled_w bins of each region; 0 for a bin outside the map.
+
+    Ends are rounded to whole positions. Bins overlap where they share one. The first of equal maxima gets the gradient.
+    """
+
+    type = "ROIPooling"
+
+    def setup(self, *shapes: Shape) -> None:
+        p = self.layer.roi_pooling_param
+        if not p.pooled_h or not p.pooled_w:
+            raise self.error("needs pooled_h and pooled_w above 0")
+
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        p = self.layer.roi_pooling_param
+        return self.grid(shapes, shapes[0][1] if len(shapes[0]) == 4 else 0, (p.pooled_h, p.pooled_w))
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        p, x = self.layer.roi_pooling_param, bottoms[0]
+        regions = raised(bottoms[1]).reshape(-1, 5)
+        items = self.items(regions, x)
+        x1, y1, x2, y2 = away_from_zero(regions[:, 1:] * p.spatial_scale).unbind(1)
+        zero = torch.zeros_like(x1)  # bins are cut after the start is added, which is whole
+        tops, lefts = (self.bins(zero, (b - a + 1).clamp(min=1), n, 1 << 30)
+                       for a, b, n in ((y1, y2, p.pooled_h), (x1, x2, p.pooled_w)))
+        rows, columns = ([(ends + start.long()[:, None]).clamp(0, size).tolist() for ends in bins]
+                         for bins, start, size in ((tops, y1, x.shape[2]), (lefts, x1, x.shape[3])))
+        index = torch.zeros(len(items), x.shape[1], p.pooled_h, p.pooled_w, dtype=torch.long, device=x.device)
+        empty = torch.ones(len(items), 1, p.pooled_h, p.pooled_w, dtype=torch.bool)
+        values = x.detach()
+        for r, item in enumerate(items):
+            for i, (top, bottom) in enumerate(zip(rows[0][r], rows[1][r], strict=True)):
+                for j, (left, right) in enumerate(zip(columns[0][r], columns[1][r], strict=True)):
+                    if top < bottom and left < right:
+                        best = values[item, :, top:bottom, left:right].flatten(1).argmax(1)
+                        wide = right - left
+                        index[r, :, i, j] = (best // wide + top) * x.shape[3] + best % wide + left
+                        empty[r, 0, i, j] = False
+        channels = torch.arange(x.shape[1], device=x.device)[:, None]
+        which = torch.tensor(items, dtype=torch.long, device=x.device)[:, None, None]
+        found = x.flatten(2)[which, channels, index.flatten(2)]
+        return found.reshape(index.shape).masked_fill(empty.to(x.device), 0.0)
+
+
+class PSROIPooling(Regions):
+    """The mean in each of group_size x group_size bins of each region, each bin from channels of its own.
+
+    Bottom N x (output_dim group_size^2) x H x W: channel (d g + i) g + j is for bin (i, j) of output d. Ends are
+    rounded before they are scaled.
+    """
+
+    type = "PSROIPooling"
+
+    def setup(self, *shapes: Shape) -> None:
+        p = self.layer.psroi_pooling_param
+        if p.output_dim < 1 or p.group_size < 1 or not p.HasField("spatial_scale"):
+            raise self.error("needs spatial_scale, and output_dim and group_size above 0")
+
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        p = self.layer.psroi_pooling_param
+        tops = self.grid(shapes, p.output_dim, (p.group_size, p.group_size))
+        if shapes[0][1] != p.output_dim * p.group_size**2:
+            raise self.error(f"needs output_dim {p.output_dim} times group_size {p.group_size} squared channels, bottom is "
+                             f"{list(shapes[0])}")
+        return tops
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        p, x = self.layer.psroi_pooling_param, bottoms[0]
+        regions = raised(bottoms[1]).reshape(-1, 5)
+        items, g = self.items(regions, x), p.group_size
+        maps = x.reshape(len(x), p.output_dim, g, g, *x.shape[2:])
+        ends = away_from_zero(regions[:, 1:])
+        starts, stops = ends[:, :2] * p.spatial_scale, (ends[:, 2:] + 1) * p.spatial_scale
+        inside = []
+        for axis, size in ((1, x.shape[2]), (0, x.shape[3])):
+            first, last = self.bins(starts[:, axis], (stops - starts)[:, axis].clamp(min=0.1), g, size)
+            at = torch.arange(size, device=x.device)
+            inside.append(((at >= first[..., None]) & (at < last[..., None])).to(x.dtype))
+        shares = [mask / mask.sum(-1, keepdim=True).clamp(min=1) for mask in inside]
+        tops = [torch.einsum("dijhw,ih,jw->dij", maps[item], shares[0][r], shares[1][r]) for r, item in enumerate(items)]
+        return torch.stack(tops) if tops else x.new_zeros(0, p.output_dim, g, g)
+
+
+class SmoothL1Loss(Loss):
+    """The sum of w_out f(w_in (a - b)) divided by N, with f(d) = (sigma d)^2 / 2 for |d| < 1 / sigma^2, else |d| - 0.5 / sigma^2.
+
+    Bottoms: a, b, and where given w_in, w_out (1 without), N x C x ... The sum is divided by the number of positions
+    instead (BATCH_SIZE: N, NONE: 1) where loss_param gives a normalization.
+    """
+
+    type = "SmoothL1Loss"
+    bottoms = (2, 4)
+    undifferentiable = frozenset({2, 3})
+
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        for other in shapes[1:]:
+            self.same(shapes[0], other)
+        return super().infer(*shapes)
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        p, a = self.layer.loss_param, raised(bottoms[0])
+        b, *weights = (x.reshape(a.shape).to(a.dtype) for x in bottoms[1:])
+        square = self.layer.smooth_l1_loss_param.sigma ** 2
+        d = a - b if not weights else weights[0] * (a - b)
+        each = torch.where(d.abs() < 1 / square, d.square() * (square / 2), d.abs() - 0.5 / square)
+        total = (each * weights[1] if len(weights) > 1 else each).sum()
+        if not p.HasField("normalization") and not p.HasField("normalize"):
+            return total / len(a)
+        mode = p.normalization if p.HasField("normalization") or p.normalize else p.BATCH_SIZE
+        return total / normaliser(mode, torch.zeros_like(a[:, :1], dtype=torch.bool))
+
+
+def away_from_zero(x: Tensor) -> Tensor:
+    """Whole numbers as C's round() gives them: halves away from zero."""
+    whole = x.trunc()
+    return whole + ((x - whole).abs() >= 0.5) * x.sign()

@@ -1,0 +1,263 @@
+"""Layers of Caffe's forks beside their arithmetic: what they refuse, old forms of their nets, foreign files."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from fork_cases import layer
+
+from netspec import NetSpec, analysis, graph, layers, params, prototext, weights
+from netspec.compiler import Net
+from netspec.errors import Error
+from netspec.ops import REGISTRY
+from netspec.proto import caffe_pb2
+from netspec.upgrade import upgrade_net
+from netspec.wirefile import delimited, varint
+
+X = (2, 3, 4, 6)
+REFUSED = [
+    (layer("Interp"), [X], "zoom_factor, shrink_factor, or height"),
+    (layer("Interp", "interp_param { zoom_factor: 2 pad_beg: 1 }"), [X], "0 and below"),
+    (layer("Interp", "interp_param { zoom_factor: 0 }"), [X], "above 0"),
+    (layer("Interp", "interp_param { height: 3 width: 0 }"), [X], "above 0"),
+    (layer("Interp", "interp_param { zoom_factor: 2 pad_beg: -2 pad_end: -2 }"), [X], "leave nothing"),
+    (layer("Interp", "interp_param { zoom_factor: 2 }"), [(2, 3)], "N x C x H x W"),
+    (layer("Upsample", "", "x"), [X], "exactly 2 bottoms"),
+    (layer("Upsample", "", "xz"), [X, (2, 3, 4, 5)], "mask of the bottom's shape"),
+    (layer("Upsample", "upsample_param { scale_h: 2 }", "xz"), [X, X], "upsample_h and"),
+    (layer("Upsample", "upsample_param { scale: 1 }", "xz"), [X, X], "above 1"),
+    (layer("Upsample", "upsample_param { scale: 3 pad_out_h: true }", "xz"), [X, X], "a scale of 2"),
+    (layer("Unpooling", "unpooling_param { kernel_size: 2 stride: 2 }"), [X], "unpool_size"),
+    (layer("Unpooling", "unpooling_param { kernel_size: 2 unpool_size: 4 unpool_h: 4 unpool_w: 4 }"), [X], "unpool_size"),
+    (layer("Unpooling", "unpooling_param { kernel_size: 2 pad: 1 unpool_size: 8 }"), [X], "no pad"),
+    (layer("Unpooling", "unpooling_param { unpool_size: 8 }"), [X], "kernel_size"),
+    (layer("BN", "bn_param { bn_mode: LEARN frozen: true }"), [X], r"bn_mode \(SegNet\) or frozen"),
+    (layer("BN", "bn_param { bn_mode: INFERENCE }", tops="ym"), [X], "mode LEARN"),
+    (layer("BN", "", tops="ym"), [X], "SegNet's form"),
+    (layer("BN"), [(2, 3, 4, 5, 6)], "2 to 4 axes"),
+    (layer("Normalize"), [(3,)], "2 axes or more"),
+    (layer("Permute", "permute_param { order: 0 order: 0 }"), [X], "each once"),
+    (layer("Permute", "permute_param { order: 4 }"), [X], "each once"),
+    (layer("ROIPooling", "", "xz"), [X, (4, 5)], "pooled_h"),
+    (layer("ROIPooling", "roi_pooling_param { pooled_h: 2 pooled_w: 2 }", "xz"), [X, (4, 4)], "R x 5"),
+    (layer("PSROIPooling", "psroi_pooling_param { output_dim: 1 group_size: 2 }", "xz"), [X, (4, 5)], "spatial_scale"),
+    (layer("PSROIPooling", "psroi_pooling_param { output_dim: 1 group_size: 2 spatial_scale: 1 }", "xz"), [X, (4, 5)], "squared"),
+    (layer("SmoothL1Loss", "", "xz"), [X, (2, 3, 4)], "a target for each"),
+    (layer("SoftmaxWithLoss", "loss_param { weight_by_label_freqs: true class_weighting: 1 }", "xz"), [X, (2, 4, 6)],
+     "3 classes"),
+    (layer("HDF5Output", "", "xz", ""), [X, X], "file_name"),
+    (layer("HDF5Output", "hdf5_output_param { file_name: 'f.h5' }", "xz", ""), [X, (3,)], "as many items"),
+    (layer("AutoCrop", "", "x"), [X], "exactly 2 bottoms"),
+    (layer("AutoCrop", "", "xz"), [X, X], "no coordinate map leads from 'x' to 'z'"),
+]
+
+
+def net(text, *shapes, phase=caffe_pb2.TEST):
+    """Input layers x, z, w of these shapes and the layers of `text`."""
+    inputs = "".join(f'layer {{ name: "{b}" type: "Input" top: "{b}" input_param {{ shape {{ '
+                     f'{" ".join(f"dim: {n}" for n in shape)} }} }} }}\n' for b, shape in zip("xzw", shapes, strict=False))
+    return Net(graph.build(prototext.parse(inputs + text, caffe_pb2.NetParameter), phase))
+
+
+@pytest.mark.parametrize("text,shapes,words", REFUSED, ids=[f"{text.split()[4]} {w}" for text, _, w in REFUSED])
+def test_refuses(text, shapes, words):
+    with pytest.raises(Error, match=f"layer 'l' .*{words}"):
+        net(text, *shapes)
+
+
+@pytest.mark.parametrize("value", [-1, 48])
+def test_a_mask_that_points_outside_is_an_error(value):
+    mask = torch.zeros(X)
+    mask[1, 2, 3, 4] = value
+    for text in (layer("Upsample", "upsample_param { upsample_h: 6 upsample_w: 8 }", "xz"),
+                 layer("Unpooling", "unpooling_param { kernel_size: 2 unpool_h: 6 unpool_w: 8 }", "xz")):
+        with pytest.raises(Error, match=f"layer 'l' .*positions from.*{value}"):
+            net(text, X, X)({"x": torch.zeros(X), "z": mask})
+
+
+def test_a_region_of_an_item_that_is_not_there():
+    for text in (layer("ROIPooling", "roi_pooling_param { pooled_h: 1 pooled_w: 1 }", "xz"),
+                 layer("PSROIPooling", "psroi_pooling_param { output_dim: 3 group_size: 1 spatial_scale: 1 }", "xz")):
+        made = net(text, X, (2, 5))
+        assert made({"x": torch.zeros(X), "z": torch.tensor([[0.0, 0, 0, 1, 1], [1, 0, 0, 1, 1]])})["y"].shape == (2, 3, 1, 1)
+        with pytest.raises(Error, match="items 0 to 2 of the 2"):
+            made({"x": torch.zeros(X), "z": torch.tensor([[0.0, 0, 0, 1, 1], [2, 0, 0, 1, 1]])})
+
+
+def test_no_regions_give_nothing():
+    for text in (layer("ROIPooling", "roi_pooling_param { pooled_h: 2 pooled_w: 2 }", "xz"),
+                 layer("PSROIPooling", "psroi_pooling_param { output_dim: 3 group_size: 1 spatial_scale: 1 }", "xz")):
+        y = net(text, X, (0, 5))({"x": torch.zeros(X), "z": torch.zeros(0, 5)})["y"]
+        assert y.shape[:2] == (0, 3)
+
+
+def test_upsampling_by_the_mask_of_the_pooling_puts_maxima_back():
+    text = (layer("Pooling", "pooling_param { kernel_size: 2 stride: 2 }", tops="pm").replace('"l"', '"p"')
+            + layer("Upsample", "upsample_param { upsample_h: 5 upsample_w: 7 }", "pm"))
+    x = torch.rand(2, 3, 5, 7)
+    y = net(text, x.shape)({"x": x})["y"]
+    assert ((y == 0) | (y == x)).all() and (y != 0).sum() == 2 * 3 * 3 * 4
+    before, after = (torch.nn.functional.max_pool2d(t, 2, 2, ceil_mode=True) for t in (x, y))
+    assert torch.equal(before, after)
+
+
+def test_a_position_listed_twice_gives_its_gradient_to_both():
+    made = net(layer("Upsample", "upsample_param { scale: 2 }", "xz"), (1, 1, 1, 2), (1, 1, 1, 2))
+    x = torch.tensor([[[[3.0, 5.0]]]], requires_grad=True)
+    y = made({"x": x, "z": torch.full((1, 1, 1, 2), 6.0)})["y"]
+    assert y.flatten()[6] == 5 and y.sum() == 5
+    (y * 7).sum().backward()
+    assert x.grad.tolist() == [[[[7, 7]]]]
+
+
+# BN
+
+
+def test_the_rates_of_bn():
+    def rates(settings, extra=""):
+        return [slot.lr_mult for slot in net(layer("BN", f"bn_param {{ {settings} }} {extra}"), X).graph.params]
+
+    assert rates("") == [1, 1, 0, 0]
+    assert rates("", "param { lr_mult: 3 } param { lr_mult: 4 } param { lr_mult: 5 } param { lr_mult: 6 }") == [3, 4, 0, 0]
+    assert rates("frozen: true", "param { lr_mult: 3 }") == [0] * 4
+    assert rates("bn_mode: LEARN", "param { lr_mult: 3 } param { lr_mult: 4 }") == [3, 4]
+
+
+def test_bn_is_filled_as_its_fork_fills_it():
+    def filled(settings):
+        return [float(p.detach().flatten()[0]) for p in net(layer("BN", f"bn_param {{ {settings} }}"), X).parameters()]
+
+    assert filled("slope_filler { value: 2 } bias_filler { value: 3 }") == [2, 3, 0, 0]
+    assert filled("frozen: true slope_filler { value: 2 }") == [2, 0, 0, 1]
+    assert filled("scale_filler { value: 1 } shift_filler { value: 0.001 }") == pytest.approx([1, 0.001])
+
+
+def test_bn_of_one_value_a_channel():
+    made = net(layer("BN", "bn_param { slope_filler { value: 1 } }"), (1, 3), phase=caffe_pb2.TRAIN)
+    x = torch.randn(1, 3)
+    torch.testing.assert_close(made({"x": x})["y"], torch.zeros(1, 3), atol=1e-4, rtol=0)
+    mean, variance = made.layers_with_params()["l"][2:]
+    torch.testing.assert_close(mean.detach().flatten(), 0.1 * x[0])
+    assert not variance.any()
+
+
+def test_a_weighted_loss_says_nothing_about_chance():
+    def loss(settings):
+        return net(layer("SoftmaxWithLoss", f"loss_param {{ {settings} }}", "xz"), X, (2, 4, 6)).graph.nodes[0].op
+
+    assert loss("").per_position
+    assert loss("class_weighting: 2").per_position, "weights without weight_by_label_freqs have no effect"
+    assert not loss("weight_by_label_freqs: true" + 3 * " class_weighting: 2").per_position
+
+
+# AutoCrop: the graph works the offset out
+
+
+def auto(pad=100, kernel=64, stride=32):
+    n = NetSpec()
+    n.data = layers.Input(shape=dict(dim=[1, 3, 80, 90]))
+    n.conv = layers.Convolution(n.data, num_output=1, kernel_size=3, pad=pad)
+    n.relu = layers.ReLU(n.conv, in_place=True)
+    for i in range(5):
+        n[f"pool{i}"] = layers.Pooling(n[f"pool{i - 1}"] if i else n.relu, kernel_size=2, stride=2, pool=params.Pooling.MAX)
+    n.up = layers.Deconvolution(n.pool4, num_output=1, kernel_size=kernel, stride=stride, bias_term=False)
+    n.score = layers.AutoCrop(n.up, n.data)
+    return n.to_proto()
+
+
+def test_auto_crop_becomes_the_crop_that_the_maps_give():
+    node = graph.build(auto()).node("score")
+    assert node.type == "Crop" and node.op.layer.crop_param.axis == 2
+    assert list(node.op.layer.crop_param.offset) == [115]  # 99 + 16: the first of each pooling's window, 31/2, and (64 - 1)/2
+    explained = analysis.explain(graph.build(auto()), "score")
+    assert explained.agrees
+
+
+@pytest.mark.parametrize("settings,words", [
+    (dict(stride=16), "upsample or downsample first"),
+    (dict(pad=0, kernel=32), "pad more"),
+    (dict(kernel=63), "whole offset"),
+])
+def test_auto_crop_that_cannot_align(settings, words):
+    with pytest.raises(Error, match=rf"layer 'score' \(AutoCrop\): .*{words}"):
+        graph.build(auto(**settings))
+
+
+# Old forms, and files of forks whose field numbers mean other things here
+
+
+def test_v1_layers_of_the_forks():
+    old = prototext.parse("""
+        layers { name: "a" type: BN bottom: "x" top: "a" bn_param { bn_mode: INFERENCE scale_filler { value: 1 } } blobs_lr: 0 }
+        layers { name: "b" type: POOLING bottom: "a" top: "b" top: "m" pooling_param { kernel_size: 2 stride: 2 } }
+        layers { name: "c" type: UNPOOLING bottom: "b" bottom: "m" top: "c" unpooling_param { kernel_size: 2 unpool_size: 8 } }
+        layers { name: "d" type: UPSAMPLE bottom: "b" bottom: "m" top: "d" upsample_param { scale: 2 } }
+        layers { name: "e" type: CROP bottom: "c" bottom: "a" top: "e" }
+        layers { name: "f" type: DENSE_IMAGE_DATA top: "f" dense_image_data_param { source: "s" } }
+    """, caffe_pb2.NetParameter)
+    upgrade_net(old)
+    assert [n.type for n in old.layer] == ["BN", "Pooling", "Unpooling", "Upsample", "AutoCrop", "DenseImageData"]
+    assert old.layer[0].bn_param.bn_mode == caffe_pb2.BNParameter.INFERENCE
+    assert old.layer[2].unpooling_param.unpool_size == 8 and old.layer[3].upsample_param.scale == 2
+    assert old.layer[5].dense_image_data_param.source == "s"
+
+
+def test_weights_of_a_fork_whose_fields_collide(tmp_path):
+    """SegNet's bn_param has number 45, its upsample_param 137, that of BVLC's embed_param; and so on."""
+    blob = caffe_pb2.BlobProto(shape=caffe_pb2.BlobShape(dim=[1, 2, 1, 1]), data=[3, 4]).SerializeToString()
+    parts = []
+    for number, content in ((45, b"\x18\x01"), (137, b"\x18\x05\x20\x01"), (147, b"\xff\xff\xff"), (2000, b"\x08")):
+        head = caffe_pb2.LayerParameter(name=f"l{number}", type="BN", bottom=["x"]).SerializeToString()
+        body = head + delimited(number, len(content)) + content + delimited(7, len(blob)) + blob
+        body += varint(138 << 3) + varint(5)  # a number where this schema has a message
+        parts.append(delimited(100, len(body)) + body)
+    path = tmp_path / "fork.caffemodel"
+    path.write_bytes(b"".join(parts))
+    found = weights.read_weights(path)
+    assert list(found) == ["l45", "l137", "l147", "l2000"]
+    assert all(blobs[0].ravel().tolist() == [3, 4] for blobs in found.values())
+    made = net(layer("BN", "bn_param { bn_mode: INFERENCE }").replace('"l"', '"l137"'), (1, 2, 1, 1))
+    with pytest.raises(Error, match="have 1 blobs.*the net has 2"):
+        weights.copy(found, made.layers_with_params())
+
+
+# Types that are not known
+
+
+def test_an_unknown_type_says_where_what_is_near_and_the_way_out(tmp_path):
+    path = tmp_path / "net.prototxt"
+    path.write_text('name: "n"\n' + layer("Input", "", "").replace('"l"', '"i"') + "\n" + layer("UnPooling", "", "y", "z"))
+    with pytest.raises(Error) as caught:
+        graph.load(path)
+    assert str(caught.value) == (
+        f"{path}:4: layer 'l' has type 'UnPooling', which is not known; did you mean 'Unpooling'? A layer of your own "
+        'can be given as type "Python" with python_param { module: ... layer: ... }')
+    with pytest.raises(Error, match="which is not known; A layer of your own"):
+        net(layer("Zzz"), X)
+    assert "Unpooling" in REGISTRY
+
+
+# HDF5Output
+
+
+def test_hdf5_output_collects_the_batches_of_a_run(tmp_path):
+    path = tmp_path / "sub" / "out.h5"
+    made = net(layer("HDF5Output", f"hdf5_output_param {{ file_name: '{path}' }}", "xz", ""), (2, 3, 4, 6), (2, 1))
+    assert not path.exists(), "nothing is written before there are data"
+    xs, zs = [torch.rand(2, 3, 4, 6) for _ in range(3)], [torch.rand(2, 1) for _ in range(3)]
+    for i, (x, z) in enumerate(zip(xs, zs, strict=True), 1):
+        made({"x": x, "z": z})
+        assert [p.name for p in path.parent.iterdir()] == ["out.h5"]
+        with h5py.File(path) as file:
+            assert np.array_equal(file["data"], torch.cat(xs[:i])) and file["data"].dtype == np.float32
+            assert file["label"].shape == (2 * i, 1, 1, 1)
+            assert np.array_equal(file["label"][:, :, 0, 0], torch.cat(zs[:i]))
+    with pytest.raises(Error, match="holds rows of shapes"):
+        made({"x": torch.rand(2, 3, 5, 6), "z": zs[0]})
+    again = net(layer("HDF5Output", f"hdf5_output_param {{ file_name: '{path}' }}", "xz", ""), (1, 2), (1,))
+    again({"x": torch.ones(1, 2), "z": torch.zeros(1)})
+    with h5py.File(path) as file:
+        assert file["data"].shape == (1, 2, 1, 1), "a new run starts the file anew"
+    assert Path(path).exists()
