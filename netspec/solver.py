@@ -17,10 +17,13 @@ from torch import Tensor
 from . import jobs, prototext, resume, updates, weights
 from .batches import Batches
 from .compiler import Net
+from .debuginfo import DebugInfo
 from .device import choose
+from .display import Display
 from .errors import Error, Interrupted
 from .files import find
 from .jobs import Job
+from .layerwise import Layerwise
 from .log import Log
 from .proto import caffe_pb2
 
@@ -59,6 +62,9 @@ class Solver:
         self.snapshot_asked = False  # at the end of the iteration
         self.last_snapshot = resume.Snapshot()
         self.callbacks: list[Callable[[Solver, float], None]] = []  # after each iteration: (solver, loss)
+        self.layerwise: dict[Net, Layerwise] = {}  # nets whose every blob is wanted ...
+        self.watch_from = math.inf  # ... of the train net in iterations from this number on
+        self.steps: updates.Tensors = ()  # what the last iteration took from the learned parameters
         self.log(f"solver.cpp:{TRAIN_LINES[train.field]}", "Creating training net " + (
             f"from {train.said}" if isinstance(train.net, str) else f"specified in {train.said}."))
         self.net = self._build(train)
@@ -74,10 +80,10 @@ class Solver:
         # a forward pass in TRAIN changes these, so an iteration that is given up must put them back
         self._moving = [p for n in self.net.graph.nodes if n.type == "BatchNorm"
                         for p in self.net.layers_with_params()[n.name]]
-        self._batches = {net: Batches(net.graph, self.device) for net in (self.net, *self.test_nets)}
-        self._unseeded = [node.op for net in self._batches for node in net.graph.sources if "seed" not in vars(node.op)]
+        self.batches = {net: Batches(net.graph, self.device) for net in (self.net, *self.test_nets)}
+        self._unseeded = [node.op for net in self.batches for node in net.graph.sources if "seed" not in vars(node.op)]
         self._seed(self.seed)
-        self._clock, self._clock_iter = time.monotonic(), 0
+        self.display = Display(param, self.log)
         self.waited = 0.0  # seconds, for data
         self.loaded: dict[str, str] = {}  # layer -> how it came from a file of `weights`: 'copied' or 'reshaped'
         for name in ",".join(param.weights).split(",") if param.weights else ():
@@ -119,20 +125,31 @@ class Solver:
     def _run(self, net: Net) -> tuple[dict[str, Tensor], int]:
         """The outputs of a net for its next batch, and the number of images in it."""
         begin = time.perf_counter()
-        inputs = self._batches[net].next()
+        inputs = self.batches[net].next()
         self.waited += time.perf_counter() - begin
+        run = self._by_layer(net)
         try:
-            return net(inputs), max((t.shape[0] for t in inputs.values() if t.ndim), default=1)
+            return run.run(inputs) if run else net(inputs), max((t.shape[0] for t in inputs.values() if t.ndim), default=1)
         except Error as e:
-            raise Error(f"{e}; the data were {self._batches[net].last()}") from None
+            raise Error(f"{e}; the data were {self.batches[net].last()}") from None
+
+    def _by_layer(self, net: Net) -> Layerwise | None:
+        """What runs this pass where every blob is wanted: for debug_info, or for one who looks on."""
+        debug = self.param.debug_info and (net is not self.net or self.display.due(self.iter))
+        if debug and net not in self.layerwise:
+            self.layerwise[net] = Layerwise(net)
+        if not debug and (net is not self.net or self.iter < self.watch_from):
+            return None
+        self.layerwise[net].watch = DebugInfo(self.log) if debug else None
+        return self.layerwise[net]
 
     def positions(self, net: Net) -> list[int]:
         """The number of the next batch of each source of a net."""
-        return self._batches[net].positions
+        return self.batches[net].positions
 
     def close(self) -> None:
         """End the worker processes that read data; the next iteration starts them again."""
-        for batches in self._batches.values():
+        for batches in self.batches.values():
             batches.close()
 
     def _capture(self) -> dict[str, Any]:
@@ -144,7 +161,7 @@ class Solver:
         return state
 
     def _rewind(self, state: dict[str, Any]) -> None:
-        for batches, positions in zip(self._batches.values(), (state["train"], *state["test"]), strict=True):
+        for batches, positions in zip(self.batches.values(), (state["train"], *state["test"]), strict=True):
             batches.rewind(positions)
         self._seed(state["seed"])
         torch.set_rng_state(state["cpu"])
@@ -193,7 +210,7 @@ class Solver:
                     raise self._not_finite(f"the loss is {loss} at iteration {self.iter}; nothing was updated")
             self.losses.append(loss)
             rate = self.lr
-            self._say(blobs, rate)
+            self.display.iteration(self.iter, self.smoothed_loss, self.net, blobs, rate)
             self._update(rate)
             self.iter += 1
             self.log.progress(self.net.graph.name, self.iter, p.max_iter,
@@ -213,7 +230,8 @@ class Solver:
                 raise Interrupted(self.stop)
             blobs, count = self._run(self.net)
             loss = self.net.loss(blobs)
-            loss.backward()
+            run = self._by_layer(self.net)
+            run.backward() if run else loss.backward()
             total += loss.detach()
             images += count
         return total.item() / size, blobs, images
@@ -231,35 +249,9 @@ class Solver:
                 torch._foreach_div_(grads, size)
             updates.decay(p, grads, params, [slot.decay_mult for slot, _ in self.learned])
             rates = [rate * slot.lr_mult for slot, _ in self.learned]
-            torch._foreach_sub_(params, self.rule(p, self.iter, grads, self.history, rates))
+            self.steps = self.rule(p, self.iter, grads, self.history, rates)
+            torch._foreach_sub_(params, self.steps)
         self.net.zero_grad(set_to_none=True)
-
-    def _say(self, blobs: dict[str, Tensor], rate: float) -> None:
-        """Caffe's lines of an iteration whose turn it is."""
-        p = self.param
-        shown = p.display > 0 and self.iter % p.display == 0
-        if shown:
-            now = time.monotonic()
-            done, spent = self.iter - self._clock_iter, now - self._clock
-            self._clock, self._clock_iter = now, self.iter
-            self.log("solver.cpp:239", f"Iteration {self.iter} ({done / max(spent, 1e-9):.6g} iter/s, {spent:.6g}s/"
-                     f"{p.display} iters), loss = {self.smoothed_loss:.6g}")
-            self._outputs("Train", "solver.cpp:258", self.net, {k: v.detach().cpu().numpy() for k, v in blobs.items()})
-        step = updates.current_step(p, self.iter)
-        if p.lr_policy == "multistep" and step != (updates.current_step(p, self.iter - 1) if self.iter else 0):
-            self.log("sgd_solver.cpp:50", f"MultiStep Status: Iteration {self.iter}, step = {step}")
-        if shown:
-            self.log("sgd_solver.cpp:112", f"Iteration {self.iter}, lr = {rate:.6g}")
-
-    def _outputs(self, word: str, where: str, net: Net, blobs: dict[str, np.ndarray]) -> None:
-        """Caffe's lines for the outputs of a net; a blob of more than 100 numbers (a score map) is left out."""
-        number = 0
-        for name in net.graph.outputs:
-            weight, values = net.losses.get(name, 0), np.ravel(blobs[name]) if name in blobs else ()
-            for value in values if len(values) <= 100 else ():
-                tail = f" (* {weight:.6g} = {weight * value:.6g} loss)" if weight else ""
-                self.log(where, f"    {word} net output #{number}: {name} = {value:.6g}{tail}")
-                number += 1
 
     def test_all(self) -> list[dict[str, np.ndarray]]:
         """Run every test net for its test_iter batches; the mean of each output."""
@@ -273,7 +265,7 @@ class Solver:
         net, count, loss = self.test_nets[index], self.param.test_iter[index], 0.0
         sums: dict[str, Tensor | None] = {}
         self.log("solver.cpp:347", f"Iteration {self.iter}, Testing net (#{index})")
-        with torch.inference_mode():
+        with torch.no_grad():
             for _ in range(count):
                 if self.stop:
                     raise Interrupted(self.stop)
@@ -286,7 +278,7 @@ class Solver:
         means = {name: (total / count).cpu().numpy() for name, total in sums.items() if total is not None}
         if self.param.test_compute_loss:
             self.log("solver.cpp:401", f"Test loss: {float(loss) / count:.6g}")
-        self._outputs("Test", "solver.cpp:414", net, means)
+        self.display.outputs("Test", "solver.cpp:414", net, means)
         return means
 
     def solve(self) -> None:
@@ -294,12 +286,12 @@ class Solver:
         p = self.param
         self.log("solver.cpp:289", f"Solving {self.net.graph.name}")
         self.log("solver.cpp:290", f"Learning Rate Policy: {p.lr_policy}")
-        self._clock, self._clock_iter = time.monotonic(), self.iter
+        self.display.start(self.iter)
         self.step(max(0, p.max_iter - self.iter))
         if p.snapshot_after_train and (not p.snapshot or self.iter % p.snapshot):
             self.snapshot()
         with self._whole():
-            if p.display and self.iter % p.display == 0:
+            if self.display.due(self.iter):
                 with torch.no_grad():
                     loss = self.net.loss(self._run(self.net)[0]).item()
                 shown = [*self.losses, loss][-self.losses.maxlen :]
@@ -333,7 +325,7 @@ class Solver:
         facts = {"iter": self.iter, "losses": list(self.losses), **self._capture()}
         try:
             self.last_snapshot = resume.save(
-                f"{self.prefix()}_iter_{self.iter}", self.net.graph.name, self._layers(),
+                f"{self.prefix()}_iter_{self.iter}", self.net.graph.name, weights.layers_of(self.net),
                 [b.detach().cpu().numpy() for b in blobs], facts, current_step=updates.current_step(self.param, self.iter),
                 hdf5=self.param.snapshot_format == caffe_pb2.SolverParameter.HDF5, log=self.log)
         except OSError as e:
@@ -344,12 +336,7 @@ class Solver:
 
     def save(self, path: str | os.PathLike, hdf5: bool = False) -> None:
         """The train net's weights as a .caffemodel (or .caffemodel.h5)."""
-        weights.write_weights(path, self.net.graph.name, self._layers(), hdf5=hdf5)
-
-    def _layers(self) -> dict[str, tuple[str, list[np.ndarray]]]:
-        types = {node.name: node.type for node in self.net.graph.nodes}
-        return {layer: (types[layer], [b.detach().cpu().numpy() for b in blobs])
-                for layer, blobs in self.net.layers_with_params().items()}
+        weights.save(path, self.net, hdf5=hdf5)
 
     def final_weights(self) -> str:
         """The weights file of this iteration's snapshot, which is written first if there is none."""
@@ -380,7 +367,7 @@ class Solver:
         self.log("sgd_solver.cpp:336", "SGDSolver: restoring history")
         self.iter, self.last_snapshot = state.iteration, found
         self.losses.clear()
-        first, *rest = ([0] * len(net.graph.sources) for net in self._batches)
+        first, *rest = ([0] * len(net.graph.sources) for net in self.batches)
         begin = {**self._capture(), "train": first, "test": rest, **(facts or {})}
         self.losses.extend(begin.get("losses", ()))
         if len(begin["test"]) != len(rest):  # other test nets do not change the training

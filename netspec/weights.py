@@ -87,6 +87,18 @@ def write_weights(
                 write_blob(file, LayerParameter.BLOBS_FIELD_NUMBER, blob)
 
 
+def layers_of(net: Any) -> dict[str, tuple[str, Blobs]]:
+    """Type and blobs of each layer of a compiler.Net that has parameters, as `write_weights` takes them."""
+    types = {node.name: node.type for node in net.graph.nodes}
+    return {layer: (types[layer], [blob.detach().cpu().numpy() for blob in blobs])
+            for layer, blobs in net.layers_with_params().items()}
+
+
+def save(path: str | os.PathLike, net: Any, hdf5: bool = False) -> None:
+    """The weights of a compiler.Net as a .caffemodel (or .caffemodel.h5)."""
+    write_weights(path, net.graph.name, layers_of(net), hdf5=hdf5)
+
+
 @dataclass
 class State:
     """What a .solverstate holds; `history` has the solver's blobs (arrays or tensors) in Caffe's order."""
