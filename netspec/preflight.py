@@ -73,22 +73,22 @@ def stuck_layers(net: Net) -> list[str]:
     """
     zero = {n for n in net.graph.nodes if n.params and net.parameter(n.params[0]).ndim > 1
             and not net.parameter(n.params[0]).any()}
-    silent = {n for n in zero if not any(net.parameter(slot).any() for slot in n.params)}
+    biased = {n for n in net.graph.nodes if any(net.parameter(slot).any() for slot in n.params[1:])}
     learned = {n for n in zero if net.parameter(n.params[0]).requires_grad} & _under_loss(net.graph, set(), None)
     while True:
-        live = _live(net.graph, silent & zero)
+        live = _live(net.graph, zero, biased)
         free = {n for n in learned & zero & _under_loss(net.graph, zero, live) if live & set(n.bottoms)}
         if not free:
             return [n.name for n in net.graph.nodes if n in learned & zero]
         zero -= free
 
 
-def _live(graph: Graph, silent: set[Node]) -> set[Value]:
-    """The values that are not zero because a silent layer is in the way."""
+def _live(graph: Graph, zero: set[Node], biased: set[Node]) -> set[Value]:
+    """The values that are not all zero, as far as layers of zeros can make them so."""
     live = {top for node in graph.sources for top in node.tops}
     for node in graph.nodes:
         read = [b for i, b in enumerate(node.bottoms) if i not in node.op.undifferentiable]  # not sizes and labels
-        if node not in silent and (live & set(read) or not read):
+        if node in biased or node not in zero and (live & set(read) or not read):
             live |= set(node.tops)
     return live
 

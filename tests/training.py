@@ -75,10 +75,11 @@ def solver_param(text):
     return text_format.Parse(text, caffe_pb2.SolverParameter())
 
 
-def changed(settings):
-    """SOLVER with some fields given anew."""
+def changed(*settings):
+    """SOLVER with some fields given anew, later ones last."""
     param = solver_param(SOLVER)
-    param.MergeFrom(solver_param(settings))
+    for text in settings:
+        param.MergeFrom(solver_param(text))
     return str(param)
 
 

@@ -1,0 +1,50 @@
+"""Runs the solve command in children that kill themselves at one point of one snapshot; see test_train.py.
+
+A process of its own, which has done no training: only such a one can be forked safely, and quickly, many times.
+Reads a case a line, as JSON; answers with the child's exit status.
+"""
+
+import json
+import os
+import signal
+import sys
+from contextlib import contextmanager
+
+import torch
+
+from netspec import cli, files, hdf5file, resume, train, weights  # noqa: F401 - train: loaded once, not in every child
+
+WRITE = files.writing
+
+
+def die_at(name, when):
+    """Kill this process before, within or after the writing of the file whose path ends so."""
+    @contextmanager
+    def writing(path, mode="wb"):
+        hit = str(path).endswith(name)
+        if hit and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        with WRITE(path, mode) as file:
+            if hit and when == "within":
+                file.write(b"half" if "b" in mode else "half")
+                file.flush()
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield file
+        if hit and when == "after":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    for module in (files, resume, weights, hdf5file):
+        assert hasattr(module, "writing")
+        module.writing = writing
+
+
+for line in sys.stdin:
+    case = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        torch.set_num_threads(1)
+        os.chdir(case["folder"])
+        if case.get("name"):
+            die_at(case["name"], case["when"])
+        os._exit(cli.main(["solve", *case["args"]]))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
