@@ -35,12 +35,16 @@ class Memory:
     def _set(self, tensor: Tensor) -> None:
         self._held = tensor
 
+    def settle(self) -> None:
+        """Carry what was written into the copy back."""
+        if self._ahead:
+            self._get().copy_(torch.from_numpy(self._copy))
+            self._ahead = False
+
     def tensor(self, device: torch.device | None = None) -> Tensor:
         """The numbers on a device (None: where they are), without a gradient."""
+        self.settle()
         held = self._get()
-        if self._ahead:
-            held.copy_(torch.from_numpy(self._copy))
-            self._ahead = False
         if device is not None and held.device != device:
             held = held.to(device)
             self._set(held)
@@ -128,9 +132,12 @@ class Blob:
 
     @classmethod
     def of(cls, parameter: nn.Parameter, shape: Shape | None = None) -> "Blob":
-        """A parameter and its gradient; shape: another one of as many numbers."""
+        """A parameter and its gradient, always the same Blob; shape: another one of as many numbers."""
         shape = tuple(parameter.shape if shape is None else shape)
-        return cls(shape, _Parameter(parameter, shape), _Gradient(parameter, shape))
+        made = vars(parameter).setdefault("caffe_blobs", {})
+        if shape not in made:
+            made[shape] = cls(shape, _Parameter(parameter, shape), _Gradient(parameter, shape))
+        return made[shape]
 
     def is_of(self, parameter: nn.Parameter) -> bool:
         return isinstance(self.data_memory, _Parameter) and self.data_memory.parameter is parameter

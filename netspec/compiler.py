@@ -55,6 +55,18 @@ class Net(nn.Module):
         module, name = self._places[slot.key]
         return module._parameters[name]
 
+    def share(self, other: "Net") -> None:
+        """Use the parameters of the other net's layers of the same names from now on; Error if they do not fit."""
+        theirs = other.layers_with_params()
+        for slot, mine in self.parameters_by_slot():
+            if slot.layer in theirs:
+                found = theirs[slot.layer][slot.index :][:1]
+                if [p.shape for p in found] != [mine.shape]:
+                    raise Error(f"layer '{slot.layer}': parameter {slot.index} is {[list(p.shape) for p in found]} in net "
+                                f"'{other.graph.name}' and [{list(mine.shape)}] in net '{self.graph.name}', so they "
+                                "cannot share it")
+                self._register(slot.key, found[0])
+
     def parameters_by_slot(self) -> list[tuple[Slot, nn.Parameter]]:
         """Every parameter blob of the net with its facts, in the order of the layers."""
         return [(slot, self.parameter(slot)) for slot in self.graph.params]

@@ -11,6 +11,7 @@ from .blobs import Blob
 from .compiler import Net
 from .graph import Node, Value
 from .ops import Shape
+from .ops.python import BlobVec, Python
 
 
 class Watch(Protocol):
@@ -54,11 +55,25 @@ class Layerwise:
         self.blobs = {top.blob: Blob(net.graph.shape(top.blob)) for top in self._makers}
         for value in self.weights:
             self._weigh(value)
-        own = {slot.key: Blob.of(parameter) for slot, parameter in net.parameters_by_slot()}
-        self.learnable = list(own.values())
-        self.params = {node.name: [
-            own[slot.key] if slot.shape == param.shape else Blob.of(net.parameter(slot), param.shape)
-            for slot, param in zip(node.params, node.op.params, strict=True)] for node in self.nodes if node.params}
+        self.params: dict[str, list[Blob]] = {}
+        self.bind()
+
+    def bind(self) -> None:
+        """Take the net's parameters as they are now: `share` replaces them."""
+        self.learnable = [Blob.of(parameter) for _, parameter in self.net.parameters_by_slot()]
+        for node in self.nodes:
+            if node.params:
+                self.params.setdefault(node.name, BlobVec())[:] = [
+                    Blob.of(self.net.parameter(slot), param.shape)
+                    for slot, param in zip(node.params, node.op.params, strict=True)]
+            if isinstance(node.op, Python):
+                node.op.instance.blobs[:] = self.params.get(node.name, ())
+
+    def settle(self) -> None:
+        """Carry what was written into arrays over to the net's parameters, before someone else works on these."""
+        for blob in self.learnable:
+            blob.data_memory.settle()
+            blob.diff_memory.settle()
 
     def index(self, name: str) -> int:
         """The place of a layer in `nodes`; Error with the closest name if there is none."""
