@@ -103,7 +103,7 @@ def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def _taps(size: int, new: int, columns: bool) -> tuple[np.ndarray, ...]:
     """For each new position the two old ones it lies between, and their weights in 1/2048."""
-    at = ((np.arange(new) + 0.5) * (size / new) - 0.5).astype(np.float32)
+    at = ((np.arange(new) + 0.5) * _step(size, new) - 0.5).astype(np.float32)
     low = np.floor(at).astype(int)
     part = at - low.astype(np.float32)
     if columns:  # beyond the border the weights differ for rows and columns, though not what they are of
@@ -114,9 +114,14 @@ def _taps(size: int, new: int, columns: bool) -> tuple[np.ndarray, ...]:
 
 def nearest(label: np.ndarray, height: int, width: int) -> np.ndarray:
     """A label (H, W) resized to the nearest position above and to the left, as OpenCV's INTER_NEAREST."""
-    rows, columns = (np.minimum(np.arange(new) * (size / new), size - 1).astype(int)
+    rows, columns = (np.minimum(np.arange(new) * _step(size, new), size - 1).astype(int)
                      for size, new in zip(label.shape, (height, width), strict=True))
     return label[rows[:, None], columns]
+
+
+def _step(size: int, new: int) -> float:
+    """Old positions a new one; OpenCV inverts the scale, which may round otherwise than size / new."""
+    return 1 / (new / size)
 
 
 def _by(shape: tuple[int, ...]) -> str:
