@@ -150,7 +150,7 @@ def build(
     """
     state = caffe_pb2.NetState(phase=phase, level=level, stage=[*net.state.stage, *stages])
     context = Context(phase=phase, base=base or (path.resolve().parent if path else None))
-    builder = _Builder(context, dict(shapes or {}), path)
+    builder = _Builder(context, dict(shapes or {}), path, net.force_backward)
     for layer in net.layer:
         if included(layer, state, builder.where(layer)):
             builder.add(layer)
@@ -179,8 +179,8 @@ def _meets(state: Any, rule: Any) -> bool:
 class _Builder:
     """The state of building one graph, layer by layer."""
 
-    def __init__(self, context: Context, shapes: dict[str, Shape], path: Path | None) -> None:
-        self.context, self.given, self.path = context, shapes, path
+    def __init__(self, context: Context, shapes: dict[str, Shape], path: Path | None, force: bool) -> None:
+        self.context, self.given, self.path, self.force = context, shapes, path, force
         self.nodes: list[Node] = []
         self.slots: dict[str, Slot] = {}  # by key
         self.named: dict[str, str] = {}  # the name in `param { name: }` -> key
@@ -312,7 +312,8 @@ class _Builder:
         told = op.layer.propagate_down
         if told and len(told) != len(op.layer.bottom):
             raise op.error(f"has {len(told)} propagate_down for {len(op.layer.bottom)} bottoms")
-        return tuple(i not in op.undifferentiable and (not told or told[i]) for i in range(len(op.layer.bottom)))
+        allowed = told if told and not self.force else [True] * len(op.layer.bottom)  # force_backward overrules
+        return tuple(i not in op.undifferentiable and ok for i, ok in enumerate(allowed))
 
     def finish(self, net: Any, path: Path | None) -> Graph:
         unknown = set(self.given) - self.fed
