@@ -90,10 +90,15 @@ class Data(Source):
             import lmdb
         except ImportError:
             raise self.error("reading a database needs lmdb: pip install netspec[lmdb]") from None
+        folder = self.path.is_dir()
         try:
-            with (lmdb.open(str(self.path), readonly=True, lock=False, create=False, readahead=False,
-                            subdir=self.path.is_dir()) as environment, environment.begin() as transaction):
-                yield transaction.cursor(), environment.stat()["entries"]
+            with (lmdb.open(str(self.path), readonly=True, lock=False, create=False, readahead=False, subdir=folder)
+                  as environment, environment.begin() as transaction):
+                stat, pages = environment.stat(), environment.info()["last_pgno"] + 1
+                size = (self.path / "data.mdb" if folder else self.path).stat().st_size
+                if size < pages * stat["psize"]:  # reading what is not there would end the process
+                    raise self.error(f"database {self.path} has {size} bytes of {pages * stat['psize']}; copy it again")
+                yield transaction.cursor(), stat["entries"]
         except lmdb.Error as error:
             raise self.error(f"database {self.path} cannot be read as LMDB ({error})") from None
 

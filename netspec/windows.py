@@ -33,7 +33,7 @@ class WindowData(Source):
     label 0), then N * fg_fraction of objects (overlap of fg_threshold and more). A window is warped to the crop_size of
     transform_param; with crop_mode "square" its surrounding square is. It is widened so that context_pad pixels of
     the top on each side are context, and what lies outside the image is 0. `mirror`, `mean_file` (its middle) and
-    `mean_value` come from transform_param, `scale` from window_data_param.
+    `mean_value` come from transform_param, `scale` from window_data_param; cache_images has no effect.
 
     The file has for each image: "# INDEX", its path (after root_folder), channels, height, width, the number of
     windows, and for each "class overlap x1 y1 x2 y2", both ends included.

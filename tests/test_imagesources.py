@@ -179,6 +179,16 @@ def test_database_mistakes_are_named(tmp_path, monkeypatch):
         source(Data, tmp_path, LMDB + "1")
 
 
+@pytest.mark.parametrize("left", [0, 100, 4096, 9000, 20000])
+def test_a_database_cut_off_is_refused(tmp_path, left):
+    path = numbered(tmp_path, 400) / "data.mdb"
+    whole = path.read_bytes()
+    assert len(whole) > 40000 and len(source(Data, tmp_path, LMDB + "1")) == 400
+    path.write_bytes(whole[:left])
+    with pytest.raises(Error, match="copy it again|cannot be read as LMDB|is empty"):
+        source(Data, tmp_path, LMDB + "1").load(390)
+
+
 @pytest.mark.parametrize("bad,words", [
     (b"\xff\xff\xff", "entry 1 of .*key b'b', is no Datum"),
     (b"", "said to be 0 x 0 x 0 but has 0 values"),
