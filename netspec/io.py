@@ -4,17 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from .errors import Error
 from .proto import caffe_pb2
 
 
 def blobproto_to_array(blob: Any, return_diff: bool = False) -> np.ndarray:
-    """The data (or diff) of a BlobProto, float32, with its axes; Error if the numbers are too many or too few."""
+    """The data (or diff) of a BlobProto, float32, with its axes; ValueError if the numbers are too many or too few."""
     data = np.array((blob.double_diff or blob.diff) if return_diff else (blob.double_data or blob.data), np.float32)
     old = any(blob.HasField(axis) for axis in ("num", "channels", "height", "width"))
     shape = (blob.num, blob.channels, blob.height, blob.width) if old else tuple(blob.shape.dim)
-    if data.size != np.prod(shape, dtype=np.int64):
-        raise Error(f"a BlobProto of shape {list(shape)} holds {data.size} numbers")
     return data.reshape(shape)
 
 

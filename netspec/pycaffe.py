@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -308,10 +308,17 @@ class Solver:
             self.restore(resume_file)
         self._to(self.param.max_iter, self._solver.solve)
 
-    def _to(self, end: int, run: Any) -> None:
-        self.net._run.settle()
+    def _to(self, end: int, run: Callable[[], Any]) -> None:
         self._solver.net.zero_grad(set_to_none=True)
         self._solver.watch_from = end - 1  # the iterations before go the fast way
+        self._change(run)
+
+    def apply_update(self) -> None:
+        """Change the parameters by the gradients in their diffs, which then hold the change."""
+        self._change(lambda: self._solver.update(self.lr))
+
+    def _change(self, run: Callable[[], Any]) -> None:
+        self.net._run.settle()
         run()
         for (_, parameter), step in zip(self._solver.learned, self._solver.steps, strict=False):
             parameter.grad = step.clone()

@@ -78,7 +78,7 @@ class Solver:
         self.rule, self.kinds = updates.RULES[param.type]
         self.history = [torch.zeros_like(p) for _ in range(self.kinds) for _, p in self.learned]
         # a forward pass in TRAIN changes these, so an iteration that is given up must put them back
-        self._moving = [p for n in self.net.graph.nodes if n.type == "BatchNorm"
+        self._moving = [p for n in self.net.graph.nodes if n.op.moving
                         for p in self.net.layers_with_params()[n.name]]
         self.batches = {net: Batches(net.graph, self.device) for net in (self.net, *self.test_nets)}
         self._unseeded = [node.op for net in self.batches for node in net.graph.sources if "seed" not in vars(node.op)]
@@ -211,7 +211,7 @@ class Solver:
             self.losses.append(loss)
             rate = self.lr
             self.display.iteration(self.iter, self.smoothed_loss, self.net, blobs, rate)
-            self._update(rate)
+            self.update(rate)
             self.iter += 1
             self.log.progress(self.net.graph.name, self.iter, p.max_iter,
                               f"loss {self.smoothed_loss:.4g}  lr {rate:.3g}", images)
@@ -236,7 +236,8 @@ class Solver:
             images += count
         return total.item() / size, blobs, images
 
-    def _update(self, rate: float) -> None:
+    def update(self, rate: float) -> None:
+        """Change the learned parameters by their gradients, which are cleared."""
         p, size = self.param, self.param.iter_size
         params = [param for _, param in self.learned]
         grads = [torch.zeros_like(q) if q.grad is None else q.grad for q in params]
@@ -308,8 +309,9 @@ class Solver:
     # -- snapshots ---------------------------------------------------------------------------------------
 
     def prefix(self) -> str:
-        """snapshot_prefix, which a solver file always has (read_solver); else the net's name."""
-        return self.param.snapshot_prefix or self.net.graph.name or "net"
+        """snapshot_prefix, with a name where it ends as a folder does; without one, the net's name."""
+        given, name = self.param.snapshot_prefix, self.path.stem if self.path else self.net.graph.name or "net"
+        return given + name if not given or given.endswith("/") else given
 
     def snapshot(self) -> Path:
         """Write weights, state and what Caffe's state has no field for; the .solverstate's path.
