@@ -37,7 +37,8 @@ def save(stem: str, net_name: str, layers: Layers, history: Sequence[np.ndarray]
     """
     end, kind = (".h5", "HDF5") if hdf5 else ("", "binary proto")
     model, state = Path(f"{stem}.caffemodel{end}"), Path(f"{stem}.solverstate{end}")
-    state.unlink(missing_ok=True)
+    for older in ("", ".h5"):
+        Path(f"{stem}.solverstate{older}").unlink(missing_ok=True)
     log("solver.cpp:474" if hdf5 else "solver.cpp:464", f"Snapshotting to {kind} file {model}")
     weights.write_weights(model, net_name, layers, hdf5=hdf5)
     write(_beside(state), facts)

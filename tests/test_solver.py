@@ -301,6 +301,24 @@ def test_a_snapshot_replaces_an_older_one_whole_or_not_at_all(job, monkeypatch):
     assert not Path("run/snap_iter_3.solverstate").exists()
 
 
+def test_a_snapshot_replaces_one_of_the_other_format_too(job):
+    """They have one .resume file, which belongs to the newer."""
+    for form in ("HDF5", "BINARYPROTO"):
+        one = make_solver(changed(f"snapshot_format: {form}"), path="solver.prototxt")
+        one.step(3)
+        one.close()
+        assert [p.name for p in Path("run").glob("*.solverstate*")] == [f"snap_iter_3.solverstate{'.h5' * (form == 'HDF5')}"]
+
+
+@pytest.mark.parametrize("prefix, stem", [("run/snap", "run/snap"), ("new/", "new/solver"), ("", "solver"), (".", "./solver")])
+def test_where_snapshots_go(job, prefix, stem):
+    write_job(job, SOLVER.replace('snapshot_prefix: "run/snap"', f'snapshot_prefix: "{prefix}"' if prefix else ""))
+    one = get_solver("solver.prototxt")
+    one.step(3)
+    one.close()
+    assert Path(f"{stem}_iter_3.solverstate").exists() and Path(f"{stem}_iter_3.caffemodel").exists()
+
+
 def test_snapshots_without_a_place_to_go_are_an_error(job):
     one = make_solver(SOLVER.replace("run/snap", "solver.prototxt/snap"), path="solver.prototxt")
     with pytest.raises(Error, match="snapshot of iteration 3 cannot be written: .*the last good one is none"):
