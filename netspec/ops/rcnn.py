@@ -155,7 +155,7 @@ class SmoothL1Loss(Loss):
         if not p.HasField("normalization") and not p.HasField("normalize"):
             return total / len(a)
         mode = p.normalization if p.HasField("normalization") or p.normalize else p.BATCH_SIZE
-        return total / normaliser(mode, torch.zeros_like(a[:, :1], dtype=torch.bool))
+        return total / normaliser(mode, torch.zeros(len(a), math.prod(a.shape[2:]), dtype=torch.bool, device=a.device))
 
 
 def away_from_zero(x: Tensor) -> Tensor:
