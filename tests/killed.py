@@ -14,25 +14,35 @@ import torch
 
 from netspec import cli, files, hdf5file, resume, train, weights  # noqa: F401 - train: loaded once, not in every child
 
-WRITE = files.writing
+WRITE, RENAME = files.writing, os.replace
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def die_at(name, when):
-    """Kill this process before, within or after the writing of the file whose path ends so."""
+    """Kill this process before, within or after the writing of the file whose path ends so, or when it gets its name."""
     @contextmanager
     def writing(path, mode="wb"):
         hit = str(path).endswith(name)
         if hit and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
         with WRITE(path, mode) as file:
             if hit and when == "within":
                 file.write(b"half" if "b" in mode else "half")
                 file.flush()
-                os.kill(os.getpid(), signal.SIGKILL)
+                die()
             yield file
         if hit and when == "after":
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
 
+    def replace(source, target):
+        if str(target).endswith(name) and when == "named":
+            die()
+        RENAME(source, target)
+
+    os.replace = replace
     for module in (files, resume, weights, hdf5file):
         assert hasattr(module, "writing")
         module.writing = writing

@@ -194,7 +194,7 @@ KILLED = {"model": ".caffemodel", "resume": ".resume", "state": ".solverstate"} 
 
 @pytest.mark.parametrize("form", ["BINARYPROTO", "HDF5"])
 @pytest.mark.parametrize("older", [False, True])
-@pytest.mark.parametrize("when", ["before", "within", "after"])
+@pytest.mark.parametrize("when", ["before", "within", "named", "after"])
 @pytest.mark.parametrize("step", KILLED)
 def test_killed_within_a_snapshot(tmp_path, nursery, step, when, older, form):
     """Before, within and after the writing of each file; also where another run has left a snapshot of that name."""
