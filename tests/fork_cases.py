@@ -295,8 +295,9 @@ for text, divisor in {"normalization: FULL": 30, "normalize: true": 30, "normali
     case(f"SmoothL1Loss {text}", layer("SmoothL1Loss", f"loss_param {{ {text} }}", "ab"), {"a": A, "b": B},
          {"y": smooth_l1(A, B) / divisor})
 
-case("SmoothL1Loss N", layer("SmoothL1Loss", "loss_param { normalization: VALID }", "ab"), {"a": A[:, 0, 0, 0], "b": B[:, 0, 0, 0]},
-     {"y": smooth_l1(A[:, 0, 0, 0], B[:, 0, 0, 0]) / 3})
+A, B = A[:, 0, 0, 0], B[:, 0, 0, 0]
+case("SmoothL1Loss N", layer("SmoothL1Loss", "loss_param { normalization: VALID }", "ab"), {"a": A, "b": B},
+     {"y": smooth_l1(A, B) / 3})
 
 SCORES, WEIGHTS = numbers(2, 4, 3, 5), np.array([0.5, 2, 0, 1.25])
 LABELS = np.random.RandomState(1).choice([0, 1, 2, 3, 9], (2, 3, 5))
