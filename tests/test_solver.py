@@ -378,9 +378,11 @@ def test_a_stop_during_a_test_does_not_lose_the_place(job):
     straight, places = history_of(4)
     one = get_solver("solver.prototxt")
     one.step(2)
-    hook = one.test_nets[0].register_forward_hook(lambda *ignored: setattr(one, "stop", 15))
+    seen = []
+    hook = one.test_nets[0].register_forward_hook(lambda *ignored: seen.append(setattr(one, "stop", 15)))
     with pytest.raises(Interrupted):
         one.step(2)
+    assert len(seen) == 1  # at the next image, not at the end of the test
     assert one.iter == 2 and one.positions(one.test_nets[0]) == [3]
     one.stop = None
     hook.remove()
