@@ -41,6 +41,7 @@ LEVELS = (
     "train predict convert",
     "scoring",
     "infer demo timing pycaffe",  # 10
+    "parity catalogue",
     "cli",
 )
 OPTIONAL = {"h5py", "lmdb", "leveldb", "matplotlib", "sklearn", "safetensors", "torchvision", "cv2", "skimage", "onnx", "pydot",

@@ -20,13 +20,6 @@ G = 'weight_filler { type: "gaussian" std: 0.1 }'
 BIAS = 'bias_filler { type: "constant" value: 0.5 }'
 
 
-@pytest.fixture
-def job(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    write_job(tmp_path)
-    return tmp_path
-
-
 def refused(capsys, *args):
     status = cli.main(["solve", "solver.prototxt", "--quiet", *args])
     err = capsys.readouterr().err

@@ -1,0 +1,22 @@
+"""Fixtures that several test files use."""
+
+import pytest
+import torch
+from training import write_job
+
+
+@pytest.fixture
+def one_thread():
+    """Sums in one order, and no wait for other cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """A folder with a small training job, which is the current folder."""
+    monkeypatch.chdir(tmp_path)
+    write_job(tmp_path)
+    return tmp_path

@@ -1,0 +1,166 @@
+"""Snapshots and what is gone on from them: bit for bit, whole or not at all, wherever they were moved."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from training import BODY, HDF5, SOLVER, VOC, changed, make_solver, params_of, same, write_job
+
+from netspec import weights
+from netspec.errors import Error
+from netspec.solver import get_solver
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+KINDS = {
+    "SGD": "momentum: 0.9", "Nesterov": "momentum: 0.9", "AdaGrad": "momentum: 0", "RMSProp": "momentum: 0 rms_decay: 0.9",
+    "AdaDelta": "momentum: 0.9", "Adam": "momentum: 0.9 momentum2: 0.99",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("form", ["BINARYPROTO", "HDF5"])
+def test_a_resumed_run_is_the_uninterrupted_one(job, kind, form):
+    text = SOLVER.replace("momentum: 0.9", KINDS[kind]).replace("base_lr: 0.05", "base_lr: 0.01")
+    write_job(job, text + f' type: "{kind}" snapshot_format: {form} average_loss: 4')
+    end = ".solverstate.h5" if form == "HDF5" else ".solverstate"
+    straight = get_solver("solver.prototxt")
+    straight.step(9)
+    again = get_solver("solver.prototxt")
+    again.restore(f"run/snap_iter_6{end}")
+    assert again.iter == 6 and again.loaded == {"conv": "copied", "score": "copied"}
+    again.step(3)
+    same(params_of(straight), params_of(again))
+    for mine, theirs in zip(straight.history, again.history, strict=True):
+        assert torch.equal(mine, theirs)
+    assert straight.smoothed_loss == again.smoothed_loss
+    assert straight.positions(straight.net) == again.positions(again.net) == [9]
+    straight.close()
+    again.close()
+
+
+@pytest.mark.parametrize("data", [HDF5, VOC])
+def test_a_run_without_a_seed_resumes_too(job, data):
+    write_job(job, SOLVER.replace("random_seed: 5", ""), data=data)
+    straight, other = get_solver("solver.prototxt"), get_solver("solver.prototxt")
+    assert straight.seed != other.seed
+    straight.step(6)
+    straight.close()
+    other.restore("run/snap_iter_3.solverstate")
+    other.step(3)
+    other.close()
+    same(params_of(straight), params_of(other))
+
+
+def test_the_order_of_data_follows_the_solvers_seed(job):
+    orders = []
+    for seed in (5, 5, 6):
+        one = make_solver(SOLVER.replace("random_seed: 5", f"random_seed: {seed}"), path="solver.prototxt")
+        orders.append(one.net.graph.sources[0].op.load(0)[0])
+    np.testing.assert_array_equal(orders[0], orders[1])
+    assert (orders[0] != orders[2]).any()
+    write_job(job, data=VOC)  # which has a seed of its own
+    names = {tuple(get_solver("solver.prototxt").net.graph.sources[0].op.name(k) for k in range(9)) for _ in range(2)}
+    assert len(names) == 1
+
+
+def test_a_moved_folder_of_snapshots_is_found_whole(job):
+    one = get_solver("solver.prototxt")
+    one.step(3)
+    after = params_of(one)
+    one.step(3)
+    one.close()
+    Path("run").rename("moved")
+    Path("run").mkdir()
+    shutil.copy("moved/snap_iter_6.caffemodel", "run/snap_iter_3.caffemodel")  # another file where it was written
+    other = get_solver("solver.prototxt")
+    other.restore("moved/snap_iter_3.solverstate")
+    same(params_of(other), after)
+
+
+def test_states_that_do_not_fit_change_nothing(job):
+    one = get_solver("solver.prototxt")
+    one.step(3)
+    one.close()
+    write_job(job, body=BODY.replace("num_output: 5", "num_output: 6"))
+    other = get_solver("solver.prototxt")
+    before = params_of(other)
+    with pytest.raises(Error, match="its history is not that of net 'tiny' under SGD"):
+        other.restore("run/snap_iter_3.solverstate")
+    adam = make_solver(SOLVER + ' type: "Adam"', path="solver.prototxt")
+    with pytest.raises(Error, match=r"under Adam \(4 blobs, 8 expected"):
+        adam.restore("run/snap_iter_3.solverstate")
+    write_job(job)
+    third = get_solver("solver.prototxt")
+    fresh = params_of(third)
+    Path("run/snap_iter_3.resume").write_text('{"iter": 3}')
+    with pytest.raises(Error, match="snap_iter_3.resume: lacks cpu, losses, test, train; delete it to start the data"):
+        third.restore("run/snap_iter_3.solverstate")
+    Path("run/snap_iter_3.resume").write_text('nonsense')
+    with pytest.raises(Error, match="not a resume file"):
+        third.restore("run/snap_iter_3.solverstate")
+    Path("run/snap_iter_3.caffemodel").unlink()
+    with pytest.raises(Error, match="weights '.*snap_iter_3.caffemodel' is not there"):
+        third.restore("run/snap_iter_3.solverstate")
+    assert (other.iter, third.iter) == (0, 0)
+    same(before, params_of(other))
+    same(fresh, params_of(third))
+    with pytest.raises(Error, match="solver state 'nowhere' is not there"):
+        third.restore("nowhere")
+
+
+def test_histories_of_old_files_have_four_axes(job):
+    one = get_solver("solver.prototxt")
+    one.step(3)
+    one.close()
+    state = weights.read_state("run/snap_iter_3.solverstate")
+    old = [np.array(h).reshape((1,) * (4 - h.ndim) + h.shape) for h in state.history]
+    assert [h.shape for h in old] == [(5, 3, 3, 3), (1, 1, 1, 5), (4, 5, 1, 1), (1, 1, 1, 4)]
+    weights.write_state("run/old.solverstate", iteration=3, learned_net=state.learned_net, history=old)
+    other = get_solver("solver.prototxt")
+    other.restore("run/old.solverstate")
+    for mine, theirs in zip(one.history, other.history, strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_a_snapshot_replaces_an_older_one_whole_or_not_at_all(job, monkeypatch):
+    """Killed while it writes over the snapshot of an earlier run, a run must not leave a mixture of the two."""
+    one = get_solver("solver.prototxt")
+    one.step(3)
+    one.close()
+    files = {p.suffix: p.read_bytes() for p in Path("run").iterdir()}
+    assert set(files) == {".caffemodel", ".resume", ".solverstate"}
+    other = make_solver(SOLVER.replace("0.05", "0.01"), path="solver.prototxt")
+    monkeypatch.setattr(weights, "write_state", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        other.step(3)
+    other.close()
+    assert Path("run/snap_iter_3.caffemodel").read_bytes() != files[".caffemodel"]
+    assert not Path("run/snap_iter_3.solverstate").exists()
+
+
+def test_a_snapshot_replaces_one_of_the_other_format_too(job):
+    """They have one .resume file, which belongs to the newer."""
+    for form in ("HDF5", "BINARYPROTO"):
+        one = make_solver(changed(f"snapshot_format: {form}"), path="solver.prototxt")
+        one.step(3)
+        one.close()
+        assert [p.name for p in Path("run").glob("*.solverstate*")] == [f"snap_iter_3.solverstate{'.h5' * (form == 'HDF5')}"]
+
+
+@pytest.mark.parametrize("prefix, stem", [("run/snap", "run/snap"), ("new/", "new/solver"), ("", "solver"), (".", "./solver")])
+def test_where_snapshots_go(job, prefix, stem):
+    write_job(job, SOLVER.replace('snapshot_prefix: "run/snap"', f'snapshot_prefix: "{prefix}"' if prefix else ""))
+    one = get_solver("solver.prototxt")
+    one.step(3)
+    one.close()
+    assert Path(f"{stem}_iter_3.solverstate").exists() and Path(f"{stem}_iter_3.caffemodel").exists()
+
+
+def test_snapshots_without_a_place_to_go_are_an_error(job):
+    one = make_solver(SOLVER.replace("run/snap", "solver.prototxt/snap"), path="solver.prototxt")
+    with pytest.raises(Error, match="snapshot of iteration 3 cannot be written: .*the last good one is none"):
+        one.step(3)
+    one.close()
