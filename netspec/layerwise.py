@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from . import backprop
 from .blobs import Blob
@@ -29,7 +30,7 @@ class Tape(NamedTuple):
 
     bottoms: list[Tensor]
     params: list[Tensor]
-    tops: list[Tensor]
+    tops: list[tuple[GradientEdge, torch.dtype] | None]  # None where no gradient comes through
 
 
 class Layerwise:
@@ -149,15 +150,16 @@ class Layerwise:
         if node.source:
             tops = self.feed(node) or ()
         else:
-            tape = self._record(layer, node)
-            if any(top.requires_grad for top in tape.tops):
+            tape, tops = self._record(layer, node)
+            if any(tape.tops):
                 self._tapes[node.name] = tape
-            tops = _apart(tape.tops, [*tape.bottoms, *tape.params])
+            tops = _apart(tops, [*tape.bottoms, *tape.params])
         for value, top in zip(node.tops, tops, strict=bool(tops)):
             self.blobs[value.blob].data_memory.put(top)
             self._shape(value, tuple(top.shape))
 
-    def _record(self, layer: backprop.Layer, node: Node) -> Tape:
+    def _record(self, layer: backprop.Layer, node: Node) -> tuple[Tape, list[Tensor]]:
+        """Run a layer: its tape and its tops."""
         device = self.net.device
         memories = [self.blobs[b.blob].data_memory for b in node.bottoms]
         fits = (node.name, *(memory.shape for memory in memories))
@@ -176,20 +178,22 @@ class Layerwise:
         with torch.set_grad_enabled(layer.backward), \
                 torch.autocast(device.type, self.net.precision, enabled=self.net.precision is not None):
             tops = node.op.forward(bottoms, params)
-        return Tape(bottoms, params, [tops] if isinstance(tops, Tensor) else list(tops))
+        tops = [tops] if isinstance(tops, Tensor) else list(tops)
+        edges = [(get_gradient_edge(top), top.dtype) if top.requires_grad else None for top in tops]
+        return Tape(bottoms, params, edges), tops
 
     def _backward(self, layer: backprop.Layer, node: Node) -> list[Tensor | None]:
         """The gradients of a layer's bottoms, where they get one, from its tops' diffs; adds those of its parameters."""
         device = self.net.device
         if node.name not in self._tapes:  # there was no forward pass: from the data as they are
-            self._tapes[node.name] = self._record(layer, node)
+            self._tapes[node.name], _ = self._record(layer, node)
         tape = self._tapes[node.name]
-        tops = [(top, self.blobs[value.blob].diff_memory.tensor(device).to(top.dtype))
-                for value, top in zip(node.tops, tape.tops, strict=True) if top.requires_grad]
+        tops = [(edge[0], self.blobs[value.blob].diff_memory.tensor(device).to(edge[1]))
+                for value, edge in zip(node.tops, tape.tops, strict=True) if edge]
         wanted = [t for t in (*tape.bottoms, *tape.params) if t.requires_grad]
         if not tops or not wanted:
             return [None] * len(tape.bottoms)
-        found = torch.autograd.grad([t for t, _ in tops], wanted, [diff for _, diff in tops], retain_graph=True,
+        found = torch.autograd.grad([edge for edge, _ in tops], wanted, [diff for _, diff in tops], retain_graph=True,
                                     allow_unused=True)
         found = [torch.zeros_like(t) if grad is None else grad for t, grad in zip(wanted, found, strict=True)]
         grads = iter(_apart(found, [diff for _, diff in tops]))

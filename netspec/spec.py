@@ -78,7 +78,7 @@ class Function:
     def layer(self, name: str, bottom: list[str], top: list[str]) -> Message:
         """The LayerParameter under the given names."""
         layer = caffe_pb2.LayerParameter(name=name, type=self.type_name, bottom=bottom, top=top)
-        own = _own_fields(self.type_name)
+        own = own_fields(self.type_name)
         for key, value in self.params.items():
             target = layer
             if not key.endswith("param"):
@@ -217,7 +217,7 @@ def _net(tops, names: dict[Top | Function, str]) -> Message:
     return net
 
 
-def _own_fields(type_name: str) -> list[str]:
+def own_fields(type_name: str) -> list[str]:
     """The fields of LayerParameter whose own fields may be written as keywords of this type."""
     own = [_PARAM_FIELDS.get(type_name), _BORROWED.get(type_name)]
     if "Loss" in type_name:

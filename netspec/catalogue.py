@@ -1,0 +1,139 @@
+"""The `layers` command: every layer type with what it takes, what it gives and what it computes."""
+
+import argparse
+import inspect
+import json
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from . import graph, prototext, spec  # noqa: F401 - graph: which registers the sources
+from .errors import closest
+from .files import find
+from .ops import REGISTRY, Operation
+from .proto import caffe_pb2
+
+CAFFE = frozenset("""AbsVal Accuracy ArgMax BNLL BatchNorm BatchReindex Bias Clip Concat ContrastiveLoss Convolution Crop Data
+    Deconvolution Dropout DummyData ELU Eltwise Embed EuclideanLoss Exp Filter Flatten HDF5Data HDF5Output HingeLoss Im2col
+    ImageData InfogainLoss InnerProduct Input LRN LSTM LSTMUnit Log MVN MemoryData MultinomialLogisticLoss PReLU Parameter
+    Pooling Power Python RNN ReLU Reduction Reshape SPP Scale Sigmoid SigmoidCrossEntropyLoss Silence Slice Softmax
+    SoftmaxWithLoss Split Swish TanH Threshold Tile WindowData""".split())  # BVLC Caffe 1.0
+BY_NUMBER = {"Filter": "all but the last", "LSTM": "x, static", "RNN": "x, static"}  # depends on the bottoms given
+FAMILIES = {"sources": "data", "imagesources": "data", "database": "data", "windows": "data", "norm": "normalisation",
+            "conv": "convolution", "pool": "pooling", "dense": "parameters", "neuron": "elementwise", "reduce": "reduction",
+            "shape": "shape", "loss": "losses", "losses": "losses", "recurrent": "recurrent", "python": "other",
+            "output": "other", "resample": "resampling", "rcnn": "regions"}
+
+
+class Entry(NamedTuple):
+    """One layer type, in words."""
+
+    type: str
+    family: str
+    origin: str  # Caffe or fork; missing: a type of Caffe that is not here
+    bottoms: str
+    tops: str
+    settings: str  # the messages of LayerParameter that it reads
+    gradient: str  # to which bottoms
+    coord_map: str
+    results: str  # nets of this type whose results from Caffe it is checked against
+    what: str
+
+
+def entries(results: Counter[str] | None = None) -> list[Entry]:
+    """Every known type in the order of families; results: how many nets of each type Caffe has computed."""
+    results = results or Counter()
+    known = [_entry(name, cls, results[name]) for name, cls in REGISTRY.items() if cls.__module__.startswith(__package__)]
+    missing = [Entry(name, "missing", "missing", *[""] * 7) for name in CAFFE - set(REGISTRY)]
+    return sorted([*known, *missing], key=lambda entry: (entry.family, entry.type))
+
+
+def _entry(name: str, cls: type[Operation], results: int) -> Entry:
+    module = cls.__module__.rpartition(".")[2]
+    what = " ".join(inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0].split())
+    return Entry(name, FAMILIES.get(module, module), "Caffe" if name in CAFFE else "fork", _range(cls.bottoms), _range(cls.tops),
+                 " ".join(spec.own_fields(name)), _gradient(name, cls), "" if _unmapped(cls) else "yes", str(results or ""), what)
+
+
+def _range(count: int | tuple[int, int | None]) -> str:
+    low, high = (count, count) if isinstance(count, int) else count
+    return str(low) if low == high else f"{low}+" if high is None else f"{low}-{high}"
+
+
+def _gradient(name: str, cls: type[Operation]) -> str:
+    low, high = (cls.bottoms, cls.bottoms) if isinstance(cls.bottoms, int) else cls.bottoms
+    if high == 0 or name == "Silence":
+        return ""
+    never = sorted(cls.undifferentiable)
+    if name in BY_NUMBER or not never:
+        return BY_NUMBER.get(name, "all")
+    return "none" if never == list(range(high or low)) else f"all but {' and '.join(map(str, never))}"
+
+
+def _unmapped(cls: type[Operation]) -> bool:
+    return cls.coord_map.__func__ is Operation.coord_map.__func__
+
+
+def count_results(folder: Path) -> Counter[str]:
+    """Layer type -> nets in a folder of results (tests/golden) that have it, in .prototxt files or in a packed .npz."""
+    nets = [prototext.read_net(path) for path in sorted((folder / "layers").glob("*.prototxt"))]
+    packed = folder / "settings.npz"
+    if packed.exists():
+        with np.load(packed) as file:
+            index = json.loads(file["index"].tobytes())
+        nets += [prototext.parse(entry["net"], caffe_pb2.NetParameter) for entry in index.values()]
+    return Counter(kind for net in nets for kind in {layer.type for layer in net.layer})
+
+
+def markdown(found: list[Entry]) -> str:
+    """The page docs/layers.md."""
+    here = [entry for entry in found if entry.family != "missing"]
+    lines = ["# Layer types", "",
+             "Written by `netspec layers --markdown --results tests/golden > docs/layers.md`; a test compares.", "",
+             f"{sum(e.origin == 'Caffe' for e in here)} of the {len(CAFFE)} types of BVLC Caffe 1.0, and "
+             f"{sum(e.origin == 'fork' for e in here)} of its forks (marked \\*). Any other can be given as a layer in Python "
+             "([how](pycaffe.md)). In the tables:", "",
+             "- settings: the messages of `LayerParameter` that the type reads;",
+             "- gradient: the bottoms that get one (all parameters do);",
+             "- map: whether the type has a coordinate map, so that crop offsets are derived through it;",
+             "- nets: how many nets with it Caffe has run to check it against; types without have tests of their own."]
+    for family in dict.fromkeys(entry.family for entry in found):
+        lines += ["", f"## {family[0].upper()}{family[1:]}", "",
+                  "| type | bottoms | tops | settings | gradient | map | nets | what it computes |", "| --- " * 8 + "|"]
+        for e in found:
+            if e.family == family:
+                what = e.what.replace("|", "\\|").replace("*", "\\*")
+                name = e.type if e.origin == "Caffe" else f"{e.type} \\*"
+                lines.append(f"| {' | '.join([name, *e[3:-1], what])} |")
+    return "\n".join(lines)
+
+
+def plain(found: list[Entry]) -> str:
+    """One line a type, in columns."""
+    head = Entry("type", "family", "origin", "bottoms", "tops", "settings", "gradient", "map", "nets", "what it computes")
+    shown = [head, *found]
+    wide = [max(len(entry[i]) for entry in shown) for i in range(len(head))]
+    used = [i for i in range(len(head) - 1) if any(entry[i] for entry in found)]
+    return "\n".join("  ".join([*(f"{entry[i]:{wide[i]}}" for i in used), entry.what]).rstrip() for entry in shown)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("type", nargs="*", help="only these types")
+    parser.add_argument("--markdown", action="store_true", help="as the page docs/layers.md")
+    parser.add_argument("--results", metavar="FOLDER", help="count the nets in this folder that Caffe has run (tests/golden)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """The `layers` command; 1 if a type that is asked for is not known."""
+    found = entries(count_results(find(args.results, what="results")) if args.results else None)
+    known = {entry.type for entry in found if entry.family != "missing"}
+    unknown = [name for name in args.type if name not in known]
+    if args.type:
+        found = [entry for entry in found if entry.type in args.type]
+    if found:
+        print(markdown(found) if args.markdown else plain(found))
+    for name in unknown:
+        print(f"'{name}' is not known{closest(name, known)}")
+    return int(bool(unknown))
