@@ -46,8 +46,9 @@ def run(args: argparse.Namespace) -> int:
     begun, out = time.monotonic(), Path(args.out)
     runs = {seed: run_stages(solvers, seed, out / f"seed{seed}", args) for seed in args.seed}
     stages = runs[args.seed[0]]
+    data = reader(stages[0].val)
     for seed, found in runs.items():
-        print(f"\n{len(prediction_names(found[0]))} images of {found[0].val}, random_seed {seed}, in percent\n")
+        print(f"\n{len(data)} images, '{data.split}' of '{data.dataset}', random_seed {seed}, in percent\n")
         print(report.measures([(stage.name, stage.scores) for stage in found]))
     if len(runs) > 1:
         print(f"\nmean IU in percent over random_seed {', '.join(map(str, runs))}\n")
@@ -108,17 +109,17 @@ def over_seeds(runs: Sequence[Sequence[Stage]]) -> str:
     return report.table(rows, ["", "mean", "least", "most"])
 
 
-def prediction_names(stage: Stage) -> list[str]:
-    """The images a stage was scored on, in the order of the list."""
-    source = graph.load(stage.val, caffe_pb2.TEST).sources[0].op
-    return list(source.names)
+def reader(val: Path) -> datasets.SegmentationData:
+    """The data layer of a val net."""
+    for node in graph.load(val, caffe_pb2.TEST).sources:
+        if isinstance(node.op, datasets.SegmentationData):
+            return node.op
+    raise Error(f"{val}: stages are shown for nets whose data layer is SegmentationData")
 
 
 def picture_of(stages: Sequence[Stage], rows: int) -> Image.Image:
     """Image, truth and each stage's prediction side by side, for images spread over the list."""
-    source = graph.load(stages[0].val, caffe_pb2.TEST).sources[0].op
-    if not isinstance(source, datasets.SegmentationData):
-        raise Error(f"{stages[0].val}: pictures are made for nets whose data layer is SegmentationData")
+    source = reader(stages[0].val)
     facts, names = source.facts, source.names
     chosen = np.linspace(0, len(names) - 1, max(1, min(rows, len(names)))).round().astype(int)
     images, truths, seen = [], [], set()
