@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("net", metavar="NET", help="deploy net, or a val net without its data")
     parser.add_argument("weights", metavar="WEIGHTS", help=".caffemodel or .caffemodel.h5")
     parser.add_argument("image", nargs="+", metavar="IMAGE", help="image files of any size")
+    parser.add_argument("--strict", action="store_true", help="refuse weights that lack a layer or hold another")
     parser.add_argument("--out", required=True, metavar="DIR", help="gets NAME_labels.png and NAME_overlay.png")
     parser.add_argument(
         "--dataset",
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     classes = predict.channels(made, args.score_blob)
     dataset, mean = _settle(args, pixels, classes, channels)
     looks = predict.looks(dataset, classes)
-    ready, remarks = predict.load(made, args.weights, args.device, args.precision)
+    ready, remarks = predict.load(made, args.weights, args.device, args.precision, args.strict)
     for remark in remarks:
         print(f"note: {remark}", file=sys.stderr)
     for file, (labels_path, overlay_path) in zip(args.image, outputs, strict=True):

@@ -35,17 +35,18 @@ class Pixels(NamedTuple):
 
 
 def load(
-    made: Graph, path: str | os.PathLike, device: str | None = None, precision: str = "fp32"
+    made: Graph, path: str | os.PathLike, device: str | None = None, precision: str = "fp32", strict: bool = False
 ) -> tuple[Net, list[str]]:
     """The net of a graph with weights from a file, and sentences about what a person should know of them.
 
     device: cpu, cuda, cuda:N; None: a GPU if there is one. Upsampling without filler and weights is made
-    bilinear, as `solve` does. Raises Error if no layer of the net is in the file, or one does not fit.
+    bilinear, as `solve` does. strict: the file must fill the net and hold no more.
+    Raises Error if no layer of the net is in the file, or one does not fit.
     """
     place = choose(device, precision)
     net = Net(made)
     target = net.layers_with_params()
-    report = weights.load(find(path, what="weights"), target)
+    report = weights.load(find(path, what="weights"), target, strict=strict)
     if target and not (report.copied or report.reshaped):
         raise Error(
             f"{path}: has no layer of net '{made.name}' (the file: {_few(report.ignored)}; the net: "

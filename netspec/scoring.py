@@ -124,6 +124,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--score-blob", default="score", metavar="BLOB", help="the scores (default score)")
     parser.add_argument("--label-blob", default="label", metavar="BLOB", help="the truth (default label)")
     add_device_arguments(parser)
+    parser.add_argument("--strict", action="store_true", help="refuse weights that lack a layer or hold another")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -138,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
     made = graph.load(path, caffe_pb2.TEST)
     predict.channels(made, args.score_blob)  # wrong names are found before half a gigabyte is read
     _source(made, args.label_blob)
-    net, remarks = predict.load(made, args.weights, args.device, args.precision)
+    net, remarks = predict.load(made, args.weights, args.device, args.precision, args.strict)
     for remark in remarks:
         print(f"note: {remark}", file=sys.stderr)
     said = log.make(args.quiet)

@@ -39,16 +39,16 @@ class Solver:
     """
 
     def __init__(self, param: Any, *, path: str | os.PathLike | None = None, device: str = "cpu",
-                 precision: str = "fp32", log: Log | None = None) -> None:
+                 precision: str = "fp32", strict: bool = False, log: Log | None = None) -> None:
         """param: SolverParameter; its `weights` are loaded. path: its file, from whose folder its paths are tried too.
 
         precision: fp32 (Caffe's arithmetic), tf32 or bf16 (for the products only; parameters and updates stay
-        float32). Raises Error for a solver or net that cannot work.
+        float32). strict: weights must fill the net and hold no more. Raises Error for what cannot work.
         """
         self.param, self.path = param, Path(path) if path else None
         self.base = self.path.resolve().parent if self.path else None
         self.log = log or Log(quiet=True)
-        self.device, self.precision = choose(device, precision), precision
+        self.device, self.precision, self.strict = choose(device, precision), precision, strict
         try:
             updates.check(param)
         except Error as e:
@@ -114,7 +114,7 @@ class Solver:
         except Error as e:
             raise self.error(f"{e}; the comment at the top of the solver says how to get them, --weights names others") from None
         self.log("solver.cpp:72", f"Finetuning from {name}")
-        report = weights.load(file, self.net.layers_with_params())
+        report = weights.load(file, self.net.layers_with_params(), strict=self.strict)
         if not report.copied and not report.reshaped:
             raise self.error(f"the weights {file} have no layer of net '{self.net.graph.name}'; layers are matched by name")
         self.loaded |= {layer: "copied" for layer in report.copied} | {layer: "reshaped" for layer in report.reshaped}

@@ -1,7 +1,9 @@
 """The `time` command: how fast the parts of a job are, measured on this machine, warm, side by side."""
 
 import argparse
+import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -71,7 +73,7 @@ def time_data(args: argparse.Namespace) -> None:
 
 
 def time_load(args: argparse.Namespace) -> None:
-    """Seconds to read a weights file into a net that exists."""
+    """Seconds to read a weights file into a net that exists, and the memory that takes beside the net's."""
     path = Path(args.weights)
     net = Net(analysis.without_data(find(args.net, what="net")))
     if not path.exists():
@@ -79,11 +81,18 @@ def time_load(args: argparse.Namespace) -> None:
         blobs = {name: (types[name], [p.detach() for p in params]) for name, params in net.layers_with_params().items()}
         weights.write_weights(path, net.graph.name, blobs)
     target = net.layers_with_params()
+    before = _peak()
     weights.load(path, target)
     spent = _timed(lambda: weights.load(path, target), args.runs)
     size = path.stat().st_size
-    rows = [[path.name, f"{size / 1e6:.0f}", *(f"{t:.3f}" for t in (statistics.median(spent), min(spent), max(spent)))]]
-    print(report.table(rows, ["file", "MB", "median s", "least", "most"]))
+    rows = [[path.name, f"{size / 1e6:.0f}", *(f"{t:.3f}" for t in (statistics.median(spent), min(spent), max(spent))),
+             f"{(_peak() - before) / size:.2f}"]]
+    print(report.table(rows, ["file", "MB", "median s", "least", "most", "extra memory / size"]))
+
+
+def _peak() -> int:
+    """The most memory this process has held, in bytes; pages of mapped files count while they are in memory."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _timed(call: Callable[[], object], times: int) -> list[float]:

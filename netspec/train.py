@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda or cuda:N (default: what solver_mode says, cpu where no GPU is)")
     parser.add_argument("--precision", default="fp32", choices=device.PRECISIONS, help="of convolutions and products "
                         "(default fp32, as Caffe)")
+    parser.add_argument("--strict", action="store_true", help="refuse weights that lack a layer or hold another")
     parser.add_argument("--quiet", action="store_true", help="only warnings and errors")
 
 
@@ -47,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         for number, (path, param) in enumerate(stages[first:], first):
             state = args.snapshot if number == first else None
-            solver = run_stage(path, param, carried, state, args.device or device.asked(param), args.precision, said)
+            solver = run_stage(path, param, carried, state, args.device or device.asked(param), args.precision, said,
+                               args.strict)
             if number < len(stages) - 1:
                 carried = [solver.final_weights()]
         said("caffe.cpp:250", "Optimization Done.")
@@ -57,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_stage(path: Path, param: Any, carried: list[str] | None, state: str | None, device: str, precision: str,
-              said: log.Log) -> Solver:
+              said: log.Log, strict: bool = False) -> Solver:
     """One solver from pre-flight to the end; its data are closed. Raises Interrupted after a stop with a snapshot.
 
     carried: weights to start from, not those the solver names. state: a .solverstate to go on from.
@@ -66,7 +68,7 @@ def run_stage(path: Path, param: Any, carried: list[str] | None, state: str | No
         said("caffe.cpp:197", "Use CPU.")
     if carried or state:
         param.weights[:] = carried or ()
-    solver = Solver(param, path=path, device=device, precision=precision, log=said)
+    solver = Solver(param, path=path, device=device, precision=precision, strict=strict, log=said)
     if solver.device.type == "cuda":
         said("caffe.cpp:204", f"Using GPUs {solver.device.index or 0}")
         said("caffe.cpp:209", f"GPU {solver.device.index or 0}: {torch.cuda.get_device_name(solver.device)}")

@@ -367,3 +367,15 @@ def test_sources_are_closed_when_scoring_fails(place, monkeypatch):
     with pytest.raises(Error, match="b.jpg"):
         scoring.score(net_of("val.prototxt"), workers=0)
     assert len(closed) == 1
+
+
+@pytest.mark.parametrize("command", [["score", "val.prototxt", "less.caffemodel", "--quiet"],
+                                     ["infer", "deploy.prototxt", "less.caffemodel", "images/JPEGImages/a.jpg", "--out", "o",
+                                      "--dataset", "shapes"]])
+def test_strict_refuses_weights_that_lack_a_layer(place, capsys, command):
+    net = net_of("val.prototxt")
+    blobs = {name: ("Convolution", list(params)) for name, params in net.layers_with_params().items() if name != "score_fr"}
+    write_weights("less.caffemodel", "less", blobs)
+    assert cli.main(command) == 0
+    assert cli.main([*command, "--strict"]) == 2
+    assert "score_fr" in capsys.readouterr().err
