@@ -11,6 +11,7 @@ from .errors import Error
 from .files import find, writing
 from .proto.caffe_pb2 import NetParameter, SolverParameter
 from .upgrade import upgrade_net, upgrade_solver
+from .weights import read_weights
 from .wirefile import WireFile, head, is_text
 
 
@@ -48,6 +49,7 @@ def _upgrade(args: argparse.Namespace) -> None:
     if is_text(head(path)):
         print(_upgrade_text(path, args.new))
         return
+    read_weights(path)  # refuses what is damaged or impossible
     file = WireFile(path, "weights")
     try:
         net = NetParameter.FromString(file.data[:])
@@ -60,7 +62,7 @@ def _upgrade(args: argparse.Namespace) -> None:
 
 
 def _upgrade_text(path: Path, new: str) -> str:
-    text = path.read_text("utf-8", "replace")
+    text = prototext.read_text(path)
     if re.search(r"(?m)^\s*(layers?|input)\b", text):
         net = prototext.parse(text, NetParameter, str(path))
         upgrade_net(net, str(path))

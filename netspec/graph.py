@@ -176,6 +176,9 @@ def _meets(state: Any, rule: Any) -> bool:
     )
 
 
+MOST_NUMBERS = 2**31 - 1  # Caffe counts a blob's numbers in an int
+
+
 class _Builder:
     """The state of building one graph, layer by layer."""
 
@@ -251,9 +254,17 @@ class _Builder:
         if isinstance(op, Given):
             return [self.given[blob] for blob in given]
         shapes = op.infer(*(self.shapes[b] for b in bottoms))
+        for blob, shape in zip(op.layer.top, shapes, strict=False):
+            self.possible(op, f"top '{blob}'", shape)
         if given and not getattr(op, "fed", False):
             raise op.error(f"got a shape for '{given[0]}' from outside but not for its other tops; give all or none")
         return [self.given[blob] if blob in given else shape for blob, shape in zip(op.layer.top, shapes, strict=True)]
+
+    def possible(self, op: Operation, what: str, shape: Shape) -> None:
+        """Error for a shape that no blob can have, before anything is allocated (Blob::Reshape's checks)."""
+        if min(shape, default=0) < 0 or math.prod(shape) > MOST_NUMBERS:
+            raise op.error(f"{what} would have shape {list(shape)}; sizes are 0 or more, and a blob has at most "
+                           f"{MOST_NUMBERS} numbers")
 
     def read(self, layer: Any, blob: str) -> Value:
         if blob not in self.current:
@@ -275,6 +286,7 @@ class _Builder:
     def slot(self, op: Operation, index: int) -> Slot:
         """The slot of a parameter: a new one, or the one its `param { name: }` shares (Net::AppendParam)."""
         layer, param = op.layer, op.params[index]
+        self.possible(op, f"parameter {index}", param.shape)
         names = ("weight", "bias") if len(op.params) <= 2 else tuple(map(str, range(len(op.params))))
         spec = layer.param[index] if index < len(layer.param) else caffe_pb2.ParamSpec()
         slot = Slot(f"{layer.name}.{names[index]}", layer.name, index, param.shape, param.filler,

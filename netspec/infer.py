@@ -74,7 +74,10 @@ def run(args: argparse.Namespace) -> int:
         raise Error(f"{path}: blob '{top}' has {channels} channels; images have 3 (colour) or 1 (grey)")
     first = picture(args.image[0], pixels.resize)
     shape = (1, channels, first.height, first.width)
-    made = graph.build(net, caffe_pb2.TEST, shapes={top: shape}, path=path)
+    try:
+        made = graph.build(net, caffe_pb2.TEST, shapes={top: shape}, path=path)
+    except Error as e:
+        raise Error(f"image {args.image[0]} ({first.width}x{first.height}): {e}") from None
     classes = predict.channels(made, args.score_blob)
     dataset, mean = _settle(args, pixels, classes, channels)
     looks = predict.looks(dataset, classes)
@@ -83,8 +86,11 @@ def run(args: argparse.Namespace) -> int:
         print(f"note: {remark}", file=sys.stderr)
     for file, (labels_path, overlay_path) in zip(args.image, outputs, strict=True):
         image = picture(file, pixels.resize)
-        with torch.inference_mode():
-            blobs = ready({top: blob(image, mean, channels).to(ready.device)}, [args.score_blob])
+        try:
+            with torch.inference_mode():
+                blobs = ready({top: blob(image, mean, channels).to(ready.device)}, [args.score_blob])
+        except Error as e:
+            raise Error(f"image {file} ({image.width}x{image.height}): {e}") from None
         labels = predict.labels(blobs[args.score_blob])[0]
         report.save_labels(labels_path, labels, looks.palette)
         if labels.shape != (image.height, image.width):  # nets without a last crop to the image

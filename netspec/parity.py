@@ -103,7 +103,9 @@ def _net(path: Path, phase: int, parts: Mapping[str, Mapping[str, np.ndarray]], 
         made = graph.build(text, **options)
     built = compiler.Net(made)
     if weights_path:
-        weights.load(weights_path, built.layers_with_params())
+        report = weights.load(weights_path, built.layers_with_params())
+        if report.ignored or report.missing:
+            print(f"{weights_path}:\n{report.table()}\n")
     net = Net.of(built)
     check = _Check(net, 0, 0)
     for name, value in parts["in"].items():

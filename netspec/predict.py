@@ -81,13 +81,14 @@ def channels(made: Graph, blob: str) -> int:
 
 
 def looks(dataset: str | None, classes: int) -> Looks:
-    """Names and colours of a data set for so many classes; numbers and VOC's colours where it has none."""
+    """Names and colours of a data set; numbers and VOC's colours where there is none, or it has more classes."""
     names: list[str] = []
     palette = voc_colours(max(classes, 1))
     if dataset is not None:
         facts = datasets.facts(dataset)
-        names = list(facts.names[:classes])
-        palette[: len(names)] = facts.palette[:classes]
+        if len(facts.names) <= classes:  # with fewer, it is a set of one's own in that layout
+            names = list(facts.names)
+            palette[: len(names)] = facts.palette
     return Looks([*names, *(f"class {i}" for i in range(len(names), classes))], palette)
 
 

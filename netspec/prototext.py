@@ -54,7 +54,7 @@ def parse(text: str, message_class: type[Message], name: str = "<text>") -> Mess
 
 def read_net(path: str | os.PathLike) -> Message:
     """The NetParameter in the file, upgraded. Raises Error if it is missing, not a net, or not text."""
-    net = parse(_read(path), caffe_pb2.NetParameter, str(path))
+    net = parse(read_text(path), caffe_pb2.NetParameter, str(path))
     upgrade_net(net, str(path))
     return net
 
@@ -65,7 +65,7 @@ def read_solver(path: str | os.PathLike) -> Message:
     As in Caffe, `snapshot_prefix` defaults to the path without its extension, and a prefix that is a folder
     gets the file's name appended.
     """
-    solver = parse(_read(path), caffe_pb2.SolverParameter, str(path))
+    solver = parse(read_text(path), caffe_pb2.SolverParameter, str(path))
     upgrade_solver(solver, str(path))
     stem = os.path.splitext(path)[0]
     if not solver.HasField("snapshot_prefix"):
@@ -90,7 +90,7 @@ def write(path: str | os.PathLike, message: Message, header: str = "") -> None:
 
 def layer_lines(path: str | os.PathLike) -> dict[str, int]:
     """Layer name -> line (from 1) where the layer begins in a net's text; the first if a name comes twice."""
-    text = _read(path)
+    text = read_text(path)
     lines: dict[str, int] = {}
     start = counted = line = 0
     for match, fields in _scan(text):
@@ -103,7 +103,8 @@ def layer_lines(path: str | os.PathLike) -> dict[str, int]:
     return lines
 
 
-def _read(path: str | os.PathLike) -> str:
+def read_text(path: str | os.PathLike) -> str:
+    """The text of a prototxt file; Error for a file that is missing, too large, or of another kind."""
     found = files.find(path)
     try:
         with open(found, "rb") as file:

@@ -360,6 +360,8 @@ class Solver:
         if facts and len(facts["train"]) != len(self.net.graph.sources):
             raise Error(f"{found.state}: its run read {len(facts['train'])} data layers, net '{self.net.graph.name}' has "
                         f"{len(self.net.graph.sources)}")
+        if facts is None:
+            self.log("netspec", f"{found.state} has no .resume file beside it: data and random state start again", "W")
         if found.weights:
             weights.load(found.weights, self.net.layers_with_params(), strict=True)
             self.loaded = dict.fromkeys(self.net.layers_with_params(), "copied")

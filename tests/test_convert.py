@@ -52,3 +52,19 @@ def test_bad_files(tmp_path, capsys, content):
     assert (tmp_path / "new").exists() == (not content)
     error = capsys.readouterr().err
     assert (str(old) in error and error.count("\n") == 1) or not content
+
+
+@pytest.mark.parametrize("content, what", [(b"<!DOCTYPE html><html></html>", "is a web page"),
+                                           (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer")])
+def test_upgrade_says_what_a_failed_download_is(tmp_path, capsys, content, what):
+    (tmp_path / "old").write_bytes(content)
+    assert main(["convert", "upgrade", str(tmp_path / "old"), str(tmp_path / "new")]) == 2
+    assert what in capsys.readouterr().err and not (tmp_path / "new").exists()
+
+
+def test_upgrade_refuses_weights_of_impossible_sizes(tmp_path, capsys):
+    net = NetParameter()
+    net.layer.add(name="l", type="Convolution").blobs.add().shape.dim.extend([2**31, 2**31, 4, 4])
+    (tmp_path / "old").write_bytes(net.SerializeToString())
+    assert main(["convert", "upgrade", str(tmp_path / "old"), str(tmp_path / "new")]) == 2
+    assert not (tmp_path / "new").exists()

@@ -306,3 +306,16 @@ def test_errors_name_file_and_line(tmp_path):
 def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(Error, match="nowhere.prototxt' is not there"):
         graph.load(tmp_path / "nowhere.prototxt")
+
+
+@pytest.mark.parametrize("layer, what", [
+    ('type: "Input" top: "x" input_param { shape { dim: -1 dim: 3 } }', "top 'x' would have shape"),
+    ('type: "Input" top: "x" input_param { shape { dim: 99999999 dim: 99999999 } }', "top 'x' would have shape"),
+    ('type: "Convolution" bottom: "data" top: "x" convolution_param { num_output: 2000000000 kernel_size: 3 }', "parameter 0"),
+    ('type: "Tile" bottom: "data" top: "x" tile_param { tiles: 2000000000 }', "top 'x' would have shape"),
+])
+def test_shapes_that_no_blob_can_have_are_refused_before_they_are_made(layer, what):
+    text = ('layer { name: "d" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } } '
+            f'layer {{ name: "l" {layer} }}')
+    with pytest.raises(Error, match=f"layer 'l' .*{what}"):
+        graph.build(prototext.parse(text, caffe_pb2.NetParameter))

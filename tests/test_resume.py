@@ -10,6 +10,7 @@ from training import BODY, HDF5, SOLVER, VOC, changed, make_solver, params_of, s
 
 from netspec import weights
 from netspec.errors import Error
+from netspec.log import Log
 from netspec.solver import get_solver
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -164,3 +165,14 @@ def test_snapshots_without_a_place_to_go_are_an_error(job):
     with pytest.raises(Error, match="snapshot of iteration 3 cannot be written: .*the last good one is none"):
         one.step(3)
     one.close()
+
+
+def test_a_state_without_its_resume_file_is_a_warning(job, capsys):
+    one = get_solver("solver.prototxt")
+    one.step(3)
+    one.close()
+    Path("run/snap_iter_3.resume").unlink()
+    other = get_solver("solver.prototxt", log=Log(quiet=True))
+    other.restore("run/snap_iter_3.solverstate")
+    assert "snap_iter_3.solverstate has no .resume file beside it" in capsys.readouterr().err
+    assert other.positions(other.net) == [0]

@@ -379,3 +379,19 @@ def test_strict_refuses_weights_that_lack_a_layer(place, capsys, command):
     assert cli.main(command) == 0
     assert cli.main([*command, "--strict"]) == 2
     assert "score_fr" in capsys.readouterr().err
+
+
+def test_an_image_too_small_for_a_net_is_named_with_its_size(place, capsys):
+    n = net_spec()
+    n.layer[1].convolution_param.pad[:] = [0]
+    n.layer[-1].crop_param.offset[:] = [0]
+    prototext.write("narrow.prototxt", n)
+    Image.new("RGB", (1, 40)).save("thin.png")
+    write_weights("narrow.caffemodel", "n", {k: ("x", list(v)) for k, v in net_of("val.prototxt").layers_with_params().items()})
+    assert cli.main(["infer", "narrow.prototxt", "narrow.caffemodel", "thin.png", "--out", "o", "--dataset", "shapes"]) == 2
+    assert "image thin.png (1x40): " in capsys.readouterr().err
+
+
+def test_a_set_of_other_classes_is_not_given_the_layouts_names():
+    assert predict.looks("voc", 5).names == [f"class {i}" for i in range(5)]
+    assert predict.looks("shapes", 5).names[0] == "background"
