@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -132,11 +133,11 @@ class Net(nn.Module):
             self._fits.add(key)
 
 
-class _Plan:
+class _Plan(NamedTuple):
     """What can be known of a run before it: who may overwrite its bottom, and when a blob is no longer needed."""
 
-    def __init__(self, steps: list[tuple[Node, bool, tuple[str, ...]]], losses: dict[str, float]) -> None:
-        self.steps, self.losses = steps, losses
+    steps: list[tuple[Node, bool, tuple[str, ...]]]
+    losses: dict[str, float]
 
 
 def _plan(graph: Graph) -> _Plan:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from . import datasets, graph, log, predict, prototext, report, scoring, train
+from . import __version__, datasets, graph, log, predict, prototext, report, scoring, train
 from .errors import Error
 from .files import find, writing
 from .metrics import Scores
@@ -70,8 +70,10 @@ def run_stages(solvers: Sequence[Path], seed: int, out: Path, args: argparse.Nam
         val = find(Path(param.train_net or param.net).with_name("val.prototxt"), path.resolve().parent, "net")
         param.random_seed, param.snapshot_prefix = seed, str(out / path.stem)
         weights, record = Path(f"{out / path.stem}_iter_{param.max_iter}.caffemodel"), out / f"{path.stem}.json"
-        mark = fingerprint(path, param, val.parent, [stage.weights for stage in stages])
-        if not (weights.exists() and kept(record) == mark):
+        mark = fingerprint(param, args.precision, val.parent, [stage.weights for stage in stages])
+        if weights.exists() and kept(record) == mark:
+            print(f"{path.stem}: kept from an earlier run; remove {out} to train again")
+        else:
             said = log.make(args.quiet)
             carried = [str(stages[-1].weights)] if stages else None
             try:
@@ -86,9 +88,10 @@ def run_stages(solvers: Sequence[Path], seed: int, out: Path, args: argparse.Nam
     return stages
 
 
-def fingerprint(path: Path, param: Any, nets: Path, before: Sequence[Path]) -> str:
-    """What the result of a stage depends on: its solver, its nets, and the weights it starts from."""
-    parts = [prototext.to_text(param).encode(), *(p.read_bytes() for p in sorted(nets.glob("*.prototxt")))]
+def fingerprint(param: Any, precision: str, nets: Path, before: Sequence[Path]) -> str:
+    """What the result of a stage depends on: program, precision, solver, nets, and the weights it starts from."""
+    parts = [f"{__version__} {precision}".encode(), prototext.to_text(param).encode(),
+             *(p.read_bytes() for p in sorted(nets.glob("*.prototxt")))]
     return hashlib.sha256(b"\0".join([*parts, *(p.read_bytes() for p in before[-1:])])).hexdigest()
 
 

@@ -192,7 +192,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", metavar="RESULTS.npz", help="what the other program was fed and computed (docs/pycaffe.md)")
     parser.add_argument("--weights", metavar="FILE", help="parameters that RESULTS does not hold")
     parser.add_argument("--phase", choices=("TEST", "TRAIN"), default="TEST", help="where RESULTS does not say it (default TEST)")
-    parser.add_argument("--rtol", type=float, default=RTOL, help=f"relative tolerance (default {RTOL:g})")
+    parser.add_argument("--rtol", type=float, default=RTOL, help=f"of a number or the blob's rms, the larger (default {RTOL:g})")
     parser.add_argument("--atol", type=float, default=ATOL, help=f"absolute tolerance (default {ATOL:g})")
 
 

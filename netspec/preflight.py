@@ -19,7 +19,7 @@ def check(solver: Solver, interpolated: Sequence[str] = ()) -> None:
 
     interpolated: layers that were made bilinear upsampling.
     """
-    solver.log("netspec", summary(solver.net, solver.loaded, interpolated))
+    solver.log("netspec", summary(solver.net, solver.loaded, interpolated, solver.skipped))
     check_alive(solver.net)
     check_prefix(solver)
     for net in (solver.net, *solver.test_nets):
@@ -27,10 +27,11 @@ def check(solver: Solver, interpolated: Sequence[str] = ()) -> None:
     solver.callbacks.append(watch_plateau(solver.net, lambda text: solver.log("netspec", text, "W")))
 
 
-def summary(net: Net, loaded: Mapping[str, str], interpolated: Sequence[str] = ()) -> str:
+def summary(net: Net, loaded: Mapping[str, str], interpolated: Sequence[str] = (), skipped: Sequence[str] = ()) -> str:
     """One screen about a net: what it is, and for its layers with parameters where they stand.
 
-    loaded: layer -> how it came from the weights file ('copied', 'reshaped').
+    loaded: layer -> how it came from the weights file ('copied', 'reshaped'). skipped: layers of the file that the
+    net does not have.
     """
     slots = net.parameters_by_slot()
     total = sum(p.numel() for _, p in slots)
@@ -41,6 +42,7 @@ def summary(net: Net, loaded: Mapping[str, str], interpolated: Sequence[str] = (
              f"{total:,} parameters ({sum(p.numel() for _, p in slots if p.requires_grad):,} learned)"]
     for word, names in (("loaded", [k for k, v in loaded.items() if v == "copied"]),
                         ("loaded, reshaped", [k for k, v in loaded.items() if v == "reshaped"]),
+                        ("skipped, not in the net", skipped),
                         ("bilinear upsampling", interpolated), ("left at their filler", filled),
                         ("frozen (lr_mult 0)", frozen)):
         if names:

@@ -86,6 +86,7 @@ class Solver:
         self.display = Display(param, self.log)
         self.waited = 0.0  # seconds, for data
         self.loaded: dict[str, str] = {}  # layer -> how it came from a file of `weights`: 'copied' or 'reshaped'
+        self.skipped: list[str] = []  # layers of those files that the net does not have
         for name in ",".join(param.weights).split(",") if param.weights else ():
             self.load(name.strip())
         self.log("solver.cpp:57", "Solver scaffolding done.")
@@ -117,6 +118,7 @@ class Solver:
         report = weights.load(file, self.net.layers_with_params(), strict=self.strict)
         if not report.copied and not report.reshaped:
             raise self.error(f"the weights {file} have no layer of net '{self.net.graph.name}'; layers are matched by name")
+        self.skipped += report.ignored
         self.loaded |= {layer: "copied" for layer in report.copied} | {layer: "reshaped" for layer in report.reshaped}
         return report
 

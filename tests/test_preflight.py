@@ -222,3 +222,21 @@ def test_check_says_all_of_it(job):
             p.zero_()
     with pytest.raises(Error, match="are all zero"):
         preflight.check(one)
+
+
+def test_the_summary_names_layers_of_the_file_that_the_net_lacks():
+    made = Net(graph.build(net(LABEL + trunk(G, G, G)), TRAIN))
+    said = preflight.summary(made, {"a": "copied"}, skipped=["fc8"])
+    assert "skipped, not in the net: fc8 (1)" in said and "loaded: a (1)" in said
+
+
+def test_a_solver_remembers_what_a_weights_file_held_in_vain(job):
+    one = get_solver("solver.prototxt")
+    one.save("one.caffemodel")
+    Path("solver.prototxt").write_text(Path("solver.prototxt").read_text() + ' weights: "one.caffemodel"')
+    text = Path("net.prototxt").read_text()
+    Path("net.prototxt").write_text(text.replace('name: "conv"', 'name: "other"'))
+    two = get_solver("solver.prototxt")
+    assert two.skipped == ["conv"] and "other" not in two.loaded
+    one.close()
+    two.close()
