@@ -1,22 +1,51 @@
 """The batches of a net: what all its sources give, position by position."""
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from .errors import Error
+from .feed import Feed, Unreadable
 from .graph import Graph, Node
-from .sources import Feed
+from .log import Log
+
+
+class Skips:
+    """The batches that a run could not load and went past: at most `most` different ones, each said once.
+
+    Such a batch is left out whole, in all data layers of its net alike, and the one at the next position takes its
+    place. So what a net sees follows from its positions alone, whatever the number of workers. `seen`, what was wrong
+    with each, only counts; a file that a later epoch meets again counts once.
+    """
+
+    def __init__(self, log: Log, most: int = 0) -> None:
+        self.log, self.most = log, most
+        self.seen: list[str] = []
+
+    def past(self, error: Unreadable, running: int) -> None:
+        """Count a batch, the `running`th in a row; raises Error where it is one too many."""
+        what = str(error)
+        if what not in self.seen and len(self.seen) < self.most:
+            self.seen.append(what)
+            self.log("netspec", f"left out: {what} ({len(self.seen)} of at most {self.most})", "W")
+        elif what not in self.seen or not self.most:
+            before = f"; {len(self.seen)} others were left out before" if self.seen else ""
+            raise Error(f"{what}{before} (solve --skip-bad N goes past N such)") from None
+        elif running > 10 * (self.most + 1):
+            raise Error(f"{what}; {running} batches in a row cannot be loaded") from None
 
 
 class Batches:
     """One Feed for each source of a graph, opened when the first batch is asked for.
 
     given: what fills the tops of a source that waits for its caller (Input); without it such a source is an Error.
+    skips: what to go past; without it a batch that cannot be loaded is an Error.
     """
 
-    def __init__(self, graph: Graph, device: torch.device) -> None:
-        self.sources, self.device = graph.sources, device
+    def __init__(self, graph: Graph, device: torch.device, skips: Skips | None = None) -> None:
+        self.sources, self.device, self.skips = graph.sources, device, skips
         self.given: Callable[[Node], Sequence[Tensor]] | None = None
         self._feeds: list[Feed | None] = []
         self._positions = [0] * len(graph.sources)
@@ -31,11 +60,26 @@ class Batches:
         if not self._feeds:
             self._feeds = [None if node.op.fed and self.given else Feed(node.op, at)
                            for node, at in zip(self.sources, self._positions, strict=True)]
-        blobs = {}
+        for running in itertools.count(1):
+            try:
+                return {top.blob: tensor.to(self.device, non_blocking=True) for node, batch in self._draw()
+                        for top, tensor in zip(node.tops, batch, strict=True)}
+            except Unreadable as error:
+                if self.skips is None:
+                    raise
+                self.skips.past(error, running)
+
+    def _draw(self) -> list[tuple[Node, Sequence[Tensor]]]:
+        """The next batch of every source; where one cannot be loaded, all go past their own before Unreadable is raised."""
+        drawn, failed = [], None
         for node, feed in zip(self.sources, self._feeds, strict=True):
-            for top, tensor in zip(node.tops, next(feed) if feed else self.given(node), strict=True):
-                blobs[top.blob] = tensor.to(self.device, non_blocking=True)
-        return blobs
+            try:
+                drawn.append((node, next(feed) if feed else self.given(node)))
+            except Unreadable as error:
+                failed = failed or error
+        if failed:
+            raise failed
+        return drawn
 
     def last(self) -> str:
         """The files behind the batch that `next` gave, for error messages."""

@@ -21,6 +21,10 @@ from .errors import Error
 if TYPE_CHECKING:
     from .sources import Source
 
+class Unreadable(Error):
+    """A batch that cannot be loaded: a file is missing, damaged, or not what it should be."""
+
+
 START = "fork" if sys.platform == "linux" else "spawn"  # of processes; macOS can fork, but not safely
 
 
@@ -29,8 +33,8 @@ class Feed:
 
     workers: how many processes load ahead (0: this one loads; None: 1 on up to 2 cores, else 4, and 0 where
     the source loads too quickly to need any). What comes out does not depend on it. `position` is that of the
-    batch that the caller gets next, whatever was loaded ahead. `next` raises Error where a batch cannot be
-    loaded (it is then skipped) and where a worker died (the feed is then closed).
+    batch that the caller gets next, whatever was loaded ahead. `next` raises Unreadable where a batch cannot
+    be loaded (the next call gives the one after it) and Error where a worker died (the feed is then closed).
     """
 
     def __init__(self, source: "Source", position: int = 0, workers: int | None = None) -> None:
@@ -77,7 +81,7 @@ class Feed:
             ) from error
         self.position += 1
         if isinstance(batch, _Failure):
-            raise Error(batch.message)
+            raise Unreadable(batch.message)
         if isinstance(batch, _Slot):
             batch = self._ring.read(batch)
         return tuple(batch)

@@ -23,7 +23,7 @@ def check(solver: Solver, interpolated: Sequence[str] = ()) -> None:
     check_alive(solver.net)
     check_prefix(solver)
     for net in (solver.net, *solver.test_nets):
-        check_first_batch(net, solver.positions(net))
+        check_first_batch(net, solver.positions(net), skip=solver.skips.most > 0)
     solver.callbacks.append(watch_plateau(solver.net, lambda text: solver.log("netspec", text, "W")))
 
 
@@ -124,11 +124,19 @@ def losses_of(graph: Graph) -> list[Node]:
     return [n for n in graph.nodes if n.type == "SoftmaxWithLoss"]
 
 
-def check_first_batch(net: Net, positions: Sequence[int]) -> None:
-    """Error if the labels of the first batch cannot be classes of the net's loss; names the file."""
+def check_first_batch(net: Net, positions: Sequence[int], skip: bool = False) -> None:
+    """Error if the labels of the first batch cannot be classes of the net's loss; names the file.
+
+    skip: a batch that cannot be read is let by; the run will go past it.
+    """
     for source, position in zip(net.graph.sources, positions, strict=True):
         losses = [n for n in losses_of(net.graph) if n.bottoms[1] in source.tops and not source.op.fed]
-        batch = source.op.load(position) if losses else ()
+        try:
+            batch = source.op.load(position) if losses else ()
+        except (Error, OSError):
+            if not skip:
+                raise
+            continue
         for node in losses:
             p = node.op.layer.loss_param
             classes = net.graph.shapes[node.bottoms[0]][node.op.channel]

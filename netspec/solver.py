@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from . import jobs, prototext, resume, updates, weights
-from .batches import Batches
+from .batches import Batches, Skips
 from .compiler import Net
 from .debuginfo import DebugInfo
 from .device import choose
@@ -80,7 +80,8 @@ class Solver:
         # a forward pass in TRAIN changes these, so an iteration that is given up must put them back
         self._moving = [p for n in self.net.graph.nodes if n.op.moving
                         for p in self.net.layers_with_params()[n.name]]
-        self.batches = {net: Batches(net.graph, self.device) for net in (self.net, *self.test_nets)}
+        self.skips = Skips(self.log)  # its `most` is for the caller to set
+        self.batches = {net: Batches(net.graph, self.device, self.skips) for net in (self.net, *self.test_nets)}
         self._unseeded = [node.op for net in self.batches for node in net.graph.sources if "seed" not in vars(node.op)]
         self._seed(self.seed)
         self.display = Display(param, self.log)
@@ -157,7 +158,7 @@ class Solver:
     def _capture(self) -> dict[str, Any]:
         """What decides the next iteration beside parameters and history: data positions and random state."""
         state = {"seed": self.seed, "train": self.positions(self.net), "test": [self.positions(n) for n in self.test_nets],
-                 "cpu": torch.get_rng_state()}
+                 "skipped": list(self.skips.seen), "cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             state["cuda"] = torch.cuda.get_rng_state(self.device)
         return state
@@ -166,6 +167,7 @@ class Solver:
         for batches, positions in zip(self.batches.values(), (state["train"], *state["test"]), strict=True):
             batches.rewind(positions)
         self._seed(state["seed"])
+        self.skips.seen = list(state["skipped"])
         torch.set_rng_state(state["cpu"])
         if self.device.type == "cuda" and "cuda" in state:
             torch.cuda.set_rng_state(state["cuda"], self.device)

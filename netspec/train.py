@@ -27,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda or cuda:N (default: what solver_mode says, cpu where no GPU is)")
     parser.add_argument("--precision", default="fp32", choices=device.PRECISIONS, help="of convolutions and products "
                         "(default fp32, as Caffe)")
+    parser.add_argument("--skip-bad", type=int, default=0, metavar="N", help="go on past at most N images that cannot be "
+                        "read; a batch with one is left out, the next takes its place")
     parser.add_argument("--strict", action="store_true", help="refuse weights that lack a layer or hold another")
     parser.add_argument("--quiet", action="store_true", help="only warnings and errors")
 
@@ -35,6 +37,8 @@ def run(args: argparse.Namespace) -> int:
     """Train the stages. Raises Interrupted after a stop with a snapshot."""
     if args.iterations is not None and args.iterations < 1:
         raise Error(f"--iterations must be at least 1, found {args.iterations}")
+    if args.skip_bad < 0:
+        raise Error(f"--skip-bad must be at least 0, found {args.skip_bad}")
     if args.snapshot and args.weights:
         raise Error("--snapshot goes on with a run, --weights starts one; give one of them")
     stages = [(path, prototext.read_solver(path)) for path in (find(name, what="solver") for name in args.solver)]
@@ -49,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         for number, (path, param) in enumerate(stages[first:], first):
             state = args.snapshot if number == first else None
             solver = run_stage(path, param, carried, state, args.device or device.asked(param), args.precision, said,
-                               args.strict)
+                               args.strict, args.skip_bad)
             if number < len(stages) - 1:
                 carried = [solver.final_weights()]
         said("caffe.cpp:250", "Optimization Done.")
@@ -59,16 +63,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_stage(path: Path, param: Any, carried: list[str] | None, state: str | None, device: str, precision: str,
-              said: log.Log, strict: bool = False) -> Solver:
+              said: log.Log, strict: bool = False, skip_bad: int = 0) -> Solver:
     """One solver from pre-flight to the end; its data are closed. Raises Interrupted after a stop with a snapshot.
 
-    carried: weights to start from, not those the solver names. state: a .solverstate to go on from.
+    carried: weights to start from, not those the solver names. state: a .solverstate to go on from. skip_bad: how many
+    images that cannot be read to go past (see Skips).
     """
     if device == "cpu":
         said("caffe.cpp:197", "Use CPU.")
     if carried or state:
         param.weights[:] = carried or ()
     solver = Solver(param, path=path, device=device, precision=precision, strict=strict, log=said)
+    solver.skips.most = skip_bad
     if solver.device.type == "cuda":
         said("caffe.cpp:204", f"Using GPUs {solver.device.index or 0}")
         said("caffe.cpp:209", f"GPU {solver.device.index or 0}: {torch.cuda.get_device_name(solver.device)}")
