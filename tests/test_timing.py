@@ -37,11 +37,13 @@ def test_data_gives_rates_and_the_share_of_waiting(tmp_path, capsys, monkeypatch
         file["label"] = np.zeros((4, 1, 8, 8), np.float32)
     Path("data.txt").write_text("data.h5\n")
     small(Path("net.prototxt"), source="data.txt", batch_size=2)
-    Path("solver.prototxt").write_text('net: "net.prototxt"\nbase_lr: 0.01\nlr_policy: "fixed"\nmax_iter: 9\n')
+    Path("solver.prototxt").write_text('net: "net.prototxt"\nbase_lr: 0.01\nlr_policy: "fixed"\nmax_iter: 9\n'
+                                       'weights: "none.caffemodel" snapshot: 1\n')
     assert cli.main(["time", "data", "solver.prototxt", "--iterations", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[-3:]] == ["data", "training", "a"]
     assert 0 <= float(lines[-1].split()[5]) <= 100
+    assert not list(Path().glob("*.solverstate"))
 
 
 def test_no_measurements_are_refused(tmp_path, capsys):
