@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The fully convolutional nets of the paper: one parameterised FCN that writes models/NAME/*.prototxt.
+"""The fully convolutional nets of the papers: one parameterised FCN that writes models/NAME/*.prototxt.
 
     models/fcn.py            write them all
     models/fcn.py NAME ...   write some
@@ -10,19 +10,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
-from netspec import NetSpec, prototext  # noqa: E402 - the path comes first
+from classifiers import googlenet_body  # noqa: E402 - the path comes first
+
+from netspec import NetSpec, prototext  # noqa: E402
 from netspec import layers as L  # noqa: E402
 from netspec import params as P  # noqa: E402
 from netspec.coord_map import crop  # noqa: E402
+from netspec.errors import Error, closest  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
+MSRA = dict(type="msra")
+SOURCES = {"fc7": 32, "pool5": 32, "pool4": 16, "pool3": 8}  # what a prediction can come from -> its stride
 
 
 @dataclass(frozen=True)
 class Trunk:
-    """A classifier made convolutional: blocks of 3x3 convolutions with a pooling behind each, then fc6 and fc7."""
+    """VGG and what is built like it: blocks of 3x3 convolutions with a pooling behind each, then fc6 and fc7."""
 
     blocks: tuple[tuple[int, ...], ...]  # num_output of each convolution
     fc: tuple[int, int]  # num_output of fc6 and fc7
@@ -33,43 +38,151 @@ class Trunk:
     fc_filler: dict[str, Any] | None = None  # of fc6 and fc7, where the file lacks them
     fc_mult: float = 1  # of the rates of fc6 and fc7, which learn more where they start from nothing
     dropout: float = 0.5  # behind fc6 and fc7; 0: none
-    frozen: int = 0  # blocks at the bottom that are not trained
+    frozen: int = 0  # blocks at the bottom that are not trained; 6 and 7 are fc6 and fc7
+    first: str = "conv1_1"  # the first convolution's name, where its shape is another than the classifier's
+    atrous: bool = False  # pool5 with stride 1 and fc6 rarefied: a prediction of stride 16 without a skip
+    unpool: bool = False  # un-pooling back to the image, for images whose sides are multiples of 32
+    odd = 0  # 1: the last upsampling has an odd kernel, so that the crop lands on a pixel
+
+    def conv_relu(self, bottom: Any, block: int, num_output: int, filler: Any, mult: float = 1, **options: Any) -> Any:
+        """A convolution and its ReLU, in place; the rate of biases is doubled and their decay 0."""
+        mult *= block > self.frozen
+        conv = L.Convolution(bottom, **dict(kernel_size=3, stride=1, num_output=num_output, pad=1) | options,
+                             param=[dict(lr_mult=mult, decay_mult=1), dict(lr_mult=2 * mult, decay_mult=0)],
+                             **({"weight_filler": filler} if filler else {}))
+        return conv, L.ReLU(conv, in_place=True)
+
+    def build(self, n: NetSpec, bottom: Any, suffix: str, deepest: str, train: bool) -> dict[str, Any]:
+        """Add the layers up to source `deepest`, names ending in `suffix`; the sources by name."""
+        sources = {}
+        for i, block in enumerate(self.blocks, 1):
+            for j, num_output in enumerate(block, 1):
+                first = (i, j) == (1, 1)
+                name = self.first if first else f"conv{i}_{j}"
+                n[name + suffix], n[f"relu{i}_{j}{suffix}"] = self.conv_relu(
+                    bottom, i, num_output, first and self.first_filler or self.filler,
+                    pad=self.pad if first and not self.unpool else 1)
+                bottom = n[f"relu{i}_{j}{suffix}"]
+            tops = L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=2, stride=1 if self.atrous and i == 5 else 2,
+                             ntop=1 + self.unpool)
+            if self.unpool:
+                n[f"pool{i}"], n[f"mask{i}"] = tops
+            else:
+                n[f"pool{i}{suffix}"] = tops
+            bottom = sources[f"pool{i}"] = n[f"pool{i}{suffix}"]
+            if deepest == f"pool{i}":
+                return sources
+        for i, num_output, kernel in ((6, self.fc[0], self.kernel), (7, self.fc[1], 1)):
+            rare = dict(dilation=2) if self.atrous and i == 6 else {}
+            n[f"fc{i}{suffix}"], n[f"relu{i}{suffix}"] = self.conv_relu(
+                bottom, i, num_output, self.fc_filler or self.filler, self.fc_mult, kernel_size=kernel,
+                pad=kernel // 2 if self.unpool else 0, **rare)
+            bottom = n[f"relu{i}{suffix}"]
+            if self.dropout and train:  # in TEST it is the identity; the published deploy net has none
+                bottom = n[f"drop{i}{suffix}"] = L.Dropout(bottom, dropout_ratio=self.dropout, in_place=True)
+        for i, block in reversed(list(enumerate(self.blocks, 1))) if self.unpool else ():
+            n[f"narrow{i}"], n[f"relu_narrow{i}"] = self.conv_relu(bottom, 6, block[-1], self.filler or MSRA, self.fc_mult)
+            bottom = n[f"unpool{i}"] = L.Upsample(n[f"relu_narrow{i}"], n[f"mask{i}"], scale=2)
+        return {**sources, "fc7": bottom}
+
+    def cropped(self, up: Any, image: Any) -> Any:
+        """The scores laid on the image."""
+        return crop(up, image)
+
+
+class AlexNet(Trunk):
+    """AlexNet as the release has it: CaffeNet's order of pooling and normalising, all rates equal."""
+
+    odd = 1
+
+    def build(self, n: NetSpec, bottom: Any, suffix: str, deepest: str, train: bool) -> dict[str, Any]:
+        layers = [(96, 11, dict(stride=4, pad=self.pad)), (256, 5, dict(pad=2, group=2)), (384, 3, dict(pad=1)),
+                  (384, 3, dict(pad=1, group=2)), (256, 3, dict(pad=1, group=2)), (self.fc[0], 6, {}), (self.fc[1], 1, {})]
+        for i, (num_output, kernel, options) in enumerate(layers, 1):
+            name = f"{'conv' if i < 6 else 'fc'}{i}"
+            n[name] = L.Convolution(bottom, kernel_size=kernel, num_output=num_output,
+                                    **dict(stride=1, pad=0, group=1) | options)
+            bottom = n[f"relu{i}"] = L.ReLU(n[name], in_place=True)
+            if i in (1, 2, 5):
+                bottom = n[f"pool{i}"] = L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=3, stride=2)
+            if i < 3:
+                bottom = n[f"norm{i}"] = L.LRN(bottom, local_size=5, alpha=1e-4, beta=0.75)
+            if i > 5 and train:
+                bottom = n[f"drop{i}"] = L.Dropout(bottom, dropout_ratio=0.5, in_place=True)
+        return {"fc7": bottom}
+
+
+class GoogLeNet(Trunk):
+    """GoogLeNet without its auxiliary losses and its final average pooling."""
+
+    odd = 1
+
+    def build(self, n: NetSpec, bottom: Any, suffix: str, deepest: str, train: bool) -> dict[str, Any]:
+        bottom = googlenet_body(n, bottom, pad=self.pad)
+        if train:
+            bottom = n["inception_5b/drop"] = L.Dropout(bottom, dropout_ratio=0.4)
+        return {"fc7": bottom}
+
+    def cropped(self, up: Any, image: Any) -> Any:
+        # Caffe's coordinate maps end at a Concat; the layers that move anything are those of one plain chain
+        at = L.Convolution(image, num_output=1, kernel_size=7, stride=2, pad=self.pad)
+        for _ in range(4):
+            at = L.Pooling(at, kernel_size=3, stride=2)
+        return L.Crop(up, image, crop_param=crop(upsample(at, 1, 32, odd=self.odd), image).fn.params["crop_param"])
+
+
+@dataclass(frozen=True)
+class Head:
+    """A prediction: its classes, the top of the data that holds its truth, and what its layers' names end in."""
+
+    classes: int
+    label: str = "label"
+    suffix: str = ""
+    loss: str = "loss"
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set: where the train and val nets find it, and its classes."""
+    """A data set: where the train and val nets find it, its images and its classes."""
 
-    name: str
-    root: str
-    classes: int
-    splits: dict[str, str] = field(default_factory=lambda: {"train": "train", "val": "val"})  # ours -> the data set's
+    heads: tuple[Head, ...]
+    splits: dict[str, dict[str, Any]]  # net -> the reader's options
     void: int = 255
-    options: dict[str, Any] = field(default_factory=dict)  # more for the reader
-    train_options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)  # for the reader in all splits
+    images: dict[str, int] = field(default_factory=lambda: {"data": 3})  # tops with images -> channels
+    late: bool = False  # each image has a trunk of its own, and scores are averaged; or they are stacked
 
+    @property
+    def train(self) -> str:
+        """The split that is trained on."""
+        return next(iter(self.splits))
 
-VGG16 = Trunk(((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3), (4096, 4096))
-SKIPS = {32: (), 16: ("pool4",), 8: ("pool4", "pool3")}
+    def tops(self, n: NetSpec, split: str, size: int) -> None:
+        """Add the tops of a reader, or for deploy Inputs, whose size can be changed."""
+        if split == "deploy":
+            for name, channels in self.images.items():
+                n[name] = L.Input(shape=[dict(dim=[1, channels, size, size])])
+            return
+        names = [*self.images, *(head.label for head in self.heads)]
+        options = {**self.options, **self.splits[split]}
+        options = {key: options.pop(key) for key in ("dataset", "root", "split")} | options
+        tops = L.Python(module="netspec.datasets", layer="SegmentationData", ntop=len(names), param_str=str(options))
+        for name, top in zip(names, tops, strict=True):
+            n[name] = top
 
 
 @dataclass(frozen=True)
 class FCN:
-    """A net of Figure 3: trunk, data and the stride of its prediction (32, 16 or 8)."""
+    """A net: trunk, data, and the sources whose scores are summed, the coarsest first."""
 
     trunk: Trunk
     data: Data
-    stride: int
+    sources: tuple[str, ...]
     normalize: bool = True  # the paper's loss is a mean over pixels; the released nets sum
-
-
-def conv_relu(bottom: Any, num_output: int, *, kernel_size: int = 3, pad: int = 1, mult: float = 1,
-              filler: Any = None) -> tuple[Any, Any]:
-    """A convolution and its ReLU, in place; the rate of biases is doubled and their decay 0."""
-    fillers = {"weight_filler": filler} if filler else {}
-    conv = L.Convolution(bottom, kernel_size=kernel_size, stride=1, num_output=num_output, pad=pad,
-                         param=[dict(lr_mult=mult, decay_mult=1), dict(lr_mult=2 * mult, decay_mult=0)], **fillers)
-    return conv, L.ReLU(conv, in_place=True)
+    learned: bool = False  # the upsamplings between stages learn, as in the paper; the last never does
+    scales: dict[str, float] = field(default_factory=dict)  # of sources, where all stages are trained at once
+    keep: float = 1  # the probability that a cell of the coarsest layer counts in the loss
+    balance: str = ""  # a file with the weights of classes, as a matrix for InfogainLoss
 
 
 def score(bottom: Any, classes: int) -> Any:
@@ -78,92 +191,180 @@ def score(bottom: Any, classes: int) -> Any:
                          param=[dict(lr_mult=1, decay_mult=1), dict(lr_mult=2, decay_mult=0)])
 
 
-def upsample(bottom: Any, classes: int, factor: int) -> Any:
-    """A fixed deconvolution; `solve` makes it bilinear, since it has no filler."""
-    return L.Deconvolution(bottom, convolution_param=dict(num_output=classes, kernel_size=2 * factor, stride=factor,
-                                                          bias_term=False), param=[dict(lr_mult=0)])
-
-
-def inputs(data: Data, split: str) -> Any:
-    """The tops data and label of a reader, or for deploy an Input of any size."""
-    if split == "deploy":
-        return L.Input(shape=[dict(dim=[1, 3, 500, 500])])
-    options = {**data.options, **(data.train_options if split == "train" else {})}
-    return L.Python(module="netspec.datasets", layer="SegmentationData", ntop=2, param_str=str(dict(
-        dataset=data.name, root=data.root, split=data.splits[split], **options)))
+def upsample(bottom: Any, classes: int, factor: int, mult: float = 0, odd: int = 0) -> Any:
+    """A deconvolution, fixed unless `mult`; `solve` makes it bilinear, since it has no filler."""
+    return L.Deconvolution(bottom, convolution_param=dict(num_output=classes, kernel_size=2 * factor - odd, stride=factor,
+                                                          bias_term=False), param=[dict(lr_mult=mult)])
 
 
 def fcn(net: FCN, split: str) -> Any:
-    """The NetParameter of one split: train, val, test where the data have one, or deploy."""
-    n, trunk, classes = NetSpec(), net.trunk, net.data.classes
-    if split == "deploy":
-        n.data = inputs(net.data, split)
-    else:
-        n.data, n.label = inputs(net.data, split)
+    """The NetParameter of one split of the data, or of 'deploy'."""
+    n, data = NetSpec(), net.data
+    data.tops(n, split, 512 if net.trunk.unpool else 500)
+    image = next(iter(data.images))
+    trunks = {name: name for name in data.images} if data.late else {"": image}  # what names end in -> what is read
+    if len(data.images) > len(trunks):
+        image = trunks[""] = "data"
+        n.data = L.Concat(*(n[name] for name in data.images))
+    built: dict[str, dict[str, Any]] = {}
 
-    bottom = n.data
-    for i, block in enumerate(trunk.blocks, 1):
-        for j, num_output in enumerate(block, 1):
-            n[f"conv{i}_{j}"], n[f"relu{i}_{j}"] = conv_relu(
-                bottom, num_output, pad=trunk.pad if (i, j) == (1, 1) else 1, mult=i > trunk.frozen,
-                filler=trunk.first_filler if trunk.first_filler and (i, j) == (1, 1) else trunk.filler)
-            bottom = n[f"relu{i}_{j}"]
-        bottom = n[f"pool{i}"] = L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=2, stride=2)
-    for i, num_output, kernel in ((6, trunk.fc[0], trunk.kernel), (7, trunk.fc[1], 1)):
-        n[f"fc{i}"], n[f"relu{i}"] = conv_relu(bottom, num_output, kernel_size=kernel, pad=0, mult=trunk.fc_mult,
-                                               filler=trunk.fc_filler or trunk.filler)
-        bottom = n[f"relu{i}"]
-        if trunk.dropout and split != "deploy":  # in TEST it is the identity; the published deploy net has none
-            bottom = n[f"drop{i}"] = L.Dropout(bottom, dropout_ratio=trunk.dropout, in_place=True)
+    def scored(source: str, head: Head) -> Any:
+        """The scores of a source, averaged over the trunks."""
+        stem = "score_fr" if source == "fc7" else f"score_{source}"
+        for trunk, bottom in trunks.items():
+            if trunk not in built:
+                built[trunk] = net.trunk.build(n, n[bottom], trunk, net.sources[0], split != "deploy")
+            at = built[trunk][source]
+            if source in net.scales:
+                at = n[f"scale_{source}"] = L.Scale(at, filler=dict(type="constant", value=net.scales[source]),
+                                                    param=[dict(lr_mult=0)])
+            n[stem + trunk + head.suffix] = score(at, head.classes)
+        if data.late:
+            fused = stem.removesuffix("_fr") + "_fused"
+            n[fused] = L.Eltwise(*(n[stem + trunk] for trunk in trunks), operation=P.Eltwise.SUM,
+                                 coeff=[1 / len(trunks)] * len(trunks))
+            return fused
+        return stem + head.suffix
 
-    # Figure 3: each skip doubles the resolution and adds the scores of a finer layer
-    at, stride = score(bottom, classes), 32
-    n.score_fr = at
-    for i, skip in enumerate(SKIPS[net.stride]):
-        stride //= 2
-        up = "upscore2" if i == 0 else f"upscore_{SKIPS[net.stride][i - 1]}"
-        n[up] = upsample(at, classes, 2)
-        n[f"score_{skip}"] = score(n[skip], classes)
-        n[f"score_{skip}c"] = crop(n[f"score_{skip}"], n[up])
-        at = n[f"fuse_{skip}"] = L.Eltwise(n[up], n[f"score_{skip}c"], operation=P.Eltwise.SUM)
-    last = "upscore" if net.stride == 32 else f"upscore{net.stride}"
-    n[last] = upsample(at, classes, stride)
-    n.score = crop(n[last], n.data)
-    if split != "deploy":
-        n.loss = L.SoftmaxWithLoss(n.score, n.label,
-                                   loss_param=dict(normalize=net.normalize, ignore_label=net.data.void))
+    # Figure 3: each skip multiplies the resolution and adds the scores of a finer layer
+    for head in data.heads:
+        at, before = scored(net.sources[0], head), net.sources[0]
+        stride = 1 if net.trunk.unpool else 16 if net.trunk.atrous else SOURCES[before]
+        for skip in net.sources[1:]:
+            factor, stride = stride // SOURCES[skip], SOURCES[skip]
+            up = (f"upscore{factor}" if before == net.sources[0] else f"upscore_{before}") + head.suffix
+            n[up] = upsample(n[at], head.classes, factor, float(net.learned))
+            finer = scored(skip, head)
+            n[finer + "c"] = crop(n[finer], n[up])
+            at = f"fuse_{skip}{head.suffix}"
+            n[at] = L.Eltwise(n[up], n[finer + "c"], operation=P.Eltwise.SUM)
+            before = skip
+        if stride > 1:
+            last = ("upscore" if stride == 32 else f"upscore{stride}") + head.suffix
+            n[last] = upsample(n[at], head.classes, stride, odd=net.trunk.odd)
+            n["score" + head.suffix] = net.trunk.cropped(n[last], n[image])
+        else:
+            n["score" + head.suffix] = L.Crop(n[at], n[image], axis=2, offset=[0])
+        if split != "deploy":
+            n[head.loss] = loss(n, net, head, split)
     return n.to_proto()
 
 
-VOC = Data("voc", "data/voc/VOC2012", 21, train_options=dict(seed=1337))
-CAMVID = Data("camvid", "data/camvid/images", 11, {split: split for split in ("train", "val", "test")}, void=11,
-              train_options=dict(seed=1337, mirror=True))
-HALF = replace(CAMVID, options=dict(resize=0.5), train_options=dict(seed=1337, mirror=True, batch_size=5))
-SHAPES = Data("shapes", "data/shapes/images", 5, train_options=dict(seed=1337, batch_size=10))
+def loss(n: NetSpec, net: FCN, head: Head, split: str) -> Any:
+    """The loss of a head; what the studies change in it holds in training alone."""
+    label, void = n[head.label], dict(ignore_label=net.data.void)
+    if split == net.data.train and net.keep < 1:
+        label = n.sampled = L.Python(label, module="netspec.sampling", layer="LossSampling",
+                                     param_str=str(dict(keep=net.keep, cell=32, void=net.data.void)))
+    if split == net.data.train and net.balance:
+        return L.InfogainLoss(n["score" + head.suffix], label, infogain_loss_param=dict(source=net.balance), loss_param=void)
+    return L.SoftmaxWithLoss(n["score" + head.suffix], label, loss_param=dict(normalize=net.normalize, **void))
 
+
+STAGES = {32: ("fc7",), 16: ("fc7", "pool4"), 8: ("fc7", "pool4", "pool3")}
+ATONCE = {"pool4": 0.01, "pool3": 0.0001}  # the release's scales: later blobs are larger
+
+VGG16 = Trunk(((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3), (4096, 4096))
 # pad 49 covers images from 33 pixels on with a kernel of 5, as the paper's 100 does any image with a kernel of 7
 SMALL = Trunk(((16,), (32,), (64, 64), (96, 96), (128, 128)), (128, 128), kernel=5, pad=49, dropout=0,
-              filler=dict(type="msra"), first_filler=dict(type="gaussian", std=0.005))
+              filler=MSRA, first_filler=dict(type="gaussian", std=0.005))
 # the VGG16 at hand lacks fc6 and fc7: narrower ones start from a filler, at ten times the rate
-NARROW = replace(VGG16, fc=(1024, 1024), fc_filler=dict(type="msra"), fc_mult=10)
+NARROW = replace(VGG16, fc=(1024, 1024), fc_filler=MSRA, fc_mult=10)
 QUICK = replace(NARROW, fc=(256, 256), kernel=5, pad=49, frozen=3)
 
-FAMILIES = {"shapes": (SMALL, SHAPES), "voc": (VGG16, VOC), "camvid": (NARROW, CAMVID), "camvid-half": (QUICK, HALF)}
-NETS = {f"{family}-fcn{stride}s": FCN(trunk, data, stride) for family, (trunk, data) in FAMILIES.items() for stride in SKIPS}
+
+def reader(dataset: str, root: str, *splits: str, classes: int, train: Any = None, **options: Any) -> Data:
+    """A data set with one label, whose splits are files of the same names; train: options of the first split."""
+    return Data((Head(classes),), {split: dict(split=split, **(train or {}) if split == splits[0] else {}) for split in splits},
+                options=dict(dataset=dataset, root=root), **options)
+
+
+SEED = dict(seed=1337)
+VOC = Data((Head(21),), {"train": dict(dataset="sbd", root="data/sbd/dataset", split="train", **SEED),
+                         "val": dict(dataset="voc", root="data/voc/VOC2011", split="seg11valid")})
+CONTEXT = reader("pascalcontext", "data/pascalcontext", "train", "val", classes=60, train=SEED)
+SIFT = replace(reader("siftflow", "data/siftflow", "trainval", "test", classes=33, train=SEED),
+               heads=(Head(33, "sem", "_sem"), Head(3, "geo", "_geo", "loss_geo")))
+CAMVID = reader("camvid", "data/camvid/images", "train", "val", "test", classes=11, void=11, train=dict(SEED, mirror=True))
+HALF = reader("camvid", "data/camvid/images", "train", "val", "test", classes=11, void=11,
+              train=dict(SEED, mirror=True, batch_size=5))
+HALF = replace(HALF, options=dict(HALF.options, resize=0.5))
+SHAPES = reader("shapes", "data/shapes/images", "train", "val", classes=5, train=dict(SEED, batch_size=10))
+
+
+def nyud(*tops: str, **images: int) -> Data:
+    """NYUDv2 with some of its images: the reader's tops, and the net's with their channels."""
+    data = reader("nyud", "data/nyud", "trainval", "test", classes=40, train=SEED, images=images)
+    return replace(data, options=dict(data.options, tops=[*tops, "label"]))
+
+
+LATE = replace(nyud("color", "hha", color=3, hha=3), late=True)
+FAMILIES = {"shapes": (SMALL, SHAPES), "voc": (VGG16, VOC), "camvid": (NARROW, CAMVID), "camvid-half": (QUICK, HALF),
+            "siftflow": (VGG16, SIFT), "pascalcontext": (VGG16, CONTEXT)}
+PUBLISHED = {"voc", "siftflow", "pascalcontext"}  # families whose nets the release has, with a loss that is summed
+
+
+def family(name: str) -> dict[str, FCN]:
+    """The nets of a family: its stages, and the variants of the papers' studies."""
+    trunk, data = FAMILIES[name]
+    base = FCN(trunk, data, STAGES[32])
+    nets = {f"fcn{stride}s": replace(base, sources=sources, normalize=name not in PUBLISHED)
+            for stride, sources in STAGES.items()}
+    nets["fcn8s-atonce"] = replace(nets["fcn8s"], scales=ATONCE)
+    nets["fcn32s-fixed"] = replace(base, trunk=replace(trunk, frozen=7))
+    nets |= {f"fcn-{source}": replace(base, sources=(source,)) for source in ("pool5", "pool4", "pool3")}
+    nets |= {f"fcn{stride}s-learned": replace(base, sources=STAGES[stride], learned=True) for stride in (16, 8)}
+    nets |= {f"fcn32s-sampled{percent}": replace(base, keep=percent / 100) for percent in (50, 25)}
+    nets["fcn32s-balanced"] = replace(base, balance=f"weights/{name}-balance.binaryproto")
+    nets["fcn-atrous"] = replace(base, trunk=replace(trunk, atrous=True, pad=trunk.pad + 16))
+    nets["fcn-unpool"] = replace(base, trunk=replace(trunk, unpool=True))
+    return {f"{name}-{variant}": net for variant, net in nets.items()}
+
+
+ALL = {name: net for each in FAMILIES for name, net in family(each).items()} | {
+    "voc-fcn-alexnet": FCN(AlexNet((), (4096, 4096)), VOC, ("fc7",)),
+    "voc-fcn-googlenet": FCN(GoogLeNet((), (0, 0)), VOC, ("fc7",)),
+    "nyud-fcn32s-color": FCN(VGG16, nyud("color", data=3), STAGES[32], normalize=False),
+    "nyud-fcn32s-color-d": FCN(replace(VGG16, first="conv1_1_bgrd"), nyud("color", "depth", color=3, depth=1), STAGES[32],
+                               normalize=False),
+    "nyud-fcn32s-hha": FCN(VGG16, nyud("hha", data=3), STAGES[32], normalize=False),
+    "nyud-fcn32s-color-hha": FCN(VGG16, LATE, STAGES[32], normalize=False),
+    "nyud-fcn16s-color-hha": FCN(VGG16, LATE, STAGES[16], normalize=False),
+}
+# the nets that are kept as files: all stages, and on VOC and NYUDv2 all that the papers tell of
+NETS = {name: net for name, net in ALL.items()
+        if name.startswith(("voc-", "nyud-")) and not name.endswith(("-learned", "-unpool")) or name.endswith(("-fcn32s", "-fcn16s", "-fcn8s"))}
+
+
+def generate(name: str, split: str = "train") -> Any:
+    """The NetParameter of a net: of a split of its data, of 'deploy', or of 'paper', the training net whose loss is a
+    mean and whose upsamplings between stages learn."""
+    known = f"models/fcn.py: there is no net '{name}'"
+    if name not in ALL:
+        raise Error(f"{known}{closest(name, ALL)} (there are {', '.join(ALL)})")
+    net, data = ALL[name], ALL[name].data
+    if split == "train":
+        split = data.train
+    if split not in (*data.splits, "deploy", "paper"):
+        raise Error(f"net '{name}' has no split '{split}' (there are {', '.join(data.splits)}, deploy, paper)")
+    if split == "paper":
+        net, split = replace(net, normalize=True, learned=True), data.train
+    made = fcn(net, split)
+    made.name = name
+    return made
 
 
 def write(name: str, folder: Path = HERE) -> None:
-    """Write NAME/SPLIT.prototxt for each split of the data, and NAME/deploy.prototxt."""
-    for split in (*NETS[name].data.splits, "deploy"):
-        net = fcn(NETS[name], split)
-        net.name = name
-        prototext.write(folder / name / f"{split}.prototxt", net,
+    """Write NAME/SPLIT.prototxt for each split of the data, deploy.prototxt, and for the release's nets paper.prototxt."""
+    net = ALL[name]
+    for split in (*net.data.splits, "deploy", *([] if net.normalize else ["paper"])):
+        prototext.write(folder / name / f"{split}.prototxt", generate(name, split),
                         header=f"Written by models/fcn.py; change that, not this. Split: {split}.")
 
 
 if __name__ == "__main__":
-    unknown = [name for name in sys.argv[1:] if name not in NETS]
-    if unknown:
-        sys.exit(f"models/fcn.py: no net '{unknown[0]}'; there are {', '.join(NETS)}")
-    for name in sys.argv[1:] or NETS:
-        write(name)
+    try:
+        for name in sys.argv[1:] or NETS:
+            write(name)
+    except Error as e:
+        sys.exit(str(e))

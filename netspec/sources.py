@@ -1,7 +1,6 @@
 """What produces data: layers without bottoms, which load the batch of any position."""
 
-import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -59,24 +58,6 @@ class Source(Operation):
 
     def infer(self, *shapes: Shape) -> list[Shape]:
         return self.shapes()
-
-    def options(self, known: Mapping[str, tuple[str, Callable[[Any], bool]]]) -> dict[str, Any]:
-        """param_str of a Python layer, a dict literal. `known`: key -> (what it takes, its check)."""
-        text = self.layer.python_param.param_str
-        try:
-            given = ast.literal_eval(text.strip() or "{}")
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            given = None
-        if not isinstance(given, dict):
-            raise self.error(f"param_str must be a dict, as str(dict(split='train')) gives; found {text!r}")
-        for key, value in given.items():
-            if key not in known:
-                hint = closest(str(key), known)
-                raise self.error(f"param_str has no key '{key}'{hint} (keys: {', '.join(known)})")
-            words, check = known[key]
-            if not check(value):
-                raise self.error(f"param_str: '{key}' takes {words}, found {value!r}")
-        return given
 
     def __reduce__(self) -> tuple:
         # messages of the private descriptor pool cannot be pickled, so a spawned worker makes its own source

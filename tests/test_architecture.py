@@ -24,7 +24,7 @@ LEVELS = (
     "ops.rcnn",
     "ops",
     "feed",
-    "sources",
+    "sources sampling",
     "datasets",
     "transforms",
     "imagesources",
@@ -38,7 +38,7 @@ LEVELS = (
     "debuginfo",
     "solver",
     "preflight report",  # 9
-    "train predict convert",
+    "train predict convert describe",
     "scoring",
     "infer demo timing pycaffe",  # 10
     "parity catalogue",

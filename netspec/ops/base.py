@@ -1,6 +1,7 @@
 """What an operation is: one class that holds all there is to know of a Caffe layer type, and the registry."""
 
-from collections.abc import Iterator, Sequence
+import ast
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -104,6 +105,20 @@ class Operation:
         """The tops (one tensor, or one each) from the bottoms; differentiable by autograd."""
         raise NotImplementedError
 
+    def window(self, *shapes: Shape) -> Shape | None:
+        """How many cells of a bottom one cell of the top is computed from, along each axis from 2 on.
+
+        None: the top's cells have no places among the bottom's. A map that changes the scale puts a cell between two.
+        """
+        m, axes = self.coord_map(self.layer), shapes[0][2:]
+        if m is None and self.infer(*shapes)[0][2:] != axes:
+            return None
+        return (1 if m is None or m.scale == 1 else 2,) * len(axes)
+
+    def macs(self, *shapes: Shape) -> int:
+        """Multiplications with an addition in one forward pass; only convolutions and products count."""
+        return 0
+
     @classmethod
     def resolve(cls, layer: Any, where: str = "") -> "type[Operation]":
         """The class that runs this layer: itself, unless the layer's settings name another (Python)."""
@@ -113,6 +128,24 @@ class Operation:
     def coord_map(cls, layer: Any) -> CoordMap | None:
         """The coordinate map of a layer with these settings; None where there is none (coord_map.py)."""
         return None
+
+    def options(self, known: Mapping[str, tuple[str, Callable[[Any], bool]]]) -> dict[str, Any]:
+        """param_str of a Python layer, a dict literal. `known`: key -> (what it takes, its check)."""
+        text = self.layer.python_param.param_str
+        try:
+            given = ast.literal_eval(text.strip() or "{}")
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            given = None
+        if not isinstance(given, dict):
+            raise self.error(f"param_str must be a dict, as str(dict(split='train')) gives; found {text!r}")
+        for key, value in given.items():
+            if key not in known:
+                hint = closest(str(key), known)
+                raise self.error(f"param_str has no key '{key}'{hint} (keys: {', '.join(known)})")
+            words, check = known[key]
+            if not check(value):
+                raise self.error(f"param_str: '{key}' takes {words}, found {value!r}")
+        return given
 
     def error(self, message: str) -> Error:
         return Error(f"{self.context.where}layer '{self.layer.name}' ({self.layer.type}): {message}")
