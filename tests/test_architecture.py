@@ -31,11 +31,12 @@ LEVELS = (
     "database windows",
     "coord_map",  # 4
     "graph",
-    "batches jobs analysis backprop",  # 5
+    "batches jobs analysis backprop figure3",  # 5
     "compiler",  # 6
     "importers",  # 7
     "surgery resume layerwise display",  # 8
-    "debuginfo",
+    "debuginfo export onnxops",
+    "onnxfile",
     "solver",
     "preflight report",  # 9
     "train predict convert describe",
@@ -44,7 +45,7 @@ LEVELS = (
     "parity catalogue",
     "cli",
 )
-OPTIONAL = {"h5py", "lmdb", "leveldb", "matplotlib", "sklearn", "safetensors", "torchvision", "cv2", "skimage", "onnx", "pydot",
+OPTIONAL = {"h5py", "lmdb", "leveldb", "matplotlib", "sklearn", "safetensors", "torchvision", "cv2", "skimage", "onnx", "onnxruntime", "pydot",
             "grpc_tools", "tensorflow", "keras"}
 LEVEL = {name: number for number, row in enumerate(LEVELS) for name in row.split()}
 
