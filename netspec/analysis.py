@@ -1,4 +1,4 @@
-"""What follows from a graph alone: the arithmetic behind crop offsets."""
+"""What follows from a graph alone: the arithmetic behind crop offsets, and what part of the data each blob sees."""
 
 import argparse
 from collections.abc import Sequence
@@ -12,6 +12,8 @@ from .coord_map import CoordMap, Step, Values, compose, listed, meeting, offsets
 from .errors import Error
 from .files import find
 from .proto import caffe_pb2
+
+ONE_LABEL = ("Data", "ImageData")  # readers whose second top is a class for each image
 
 
 class Explained(NamedTuple):
@@ -86,15 +88,88 @@ def run(args: argparse.Namespace) -> int:
     return int(any(each.agrees is False for each in found))
 
 
-def without_data(path: str | Path, phase: int = caffe_pb2.TEST, size: tuple[int, int] = (500, 500)) -> graphs.Graph:
-    """The graph of a net file whose data sets need not be there: data layers give `size` images, 3 channels."""
+def without_data(path: str | Path, phase: int = caffe_pb2.TEST, size: tuple[int, int] | None = None) -> graphs.Graph:
+    """The graph of a net file whose data sets need not be there.
+
+    Data layers give images of `size` (None: their crop_size, else 500x500) with 3 channels, and labels; Input layers
+    keep their shapes, but for the size where one is given.
+    """
     net = prototext.read_net(path)
     state = caffe_pb2.NetState(phase=phase, stage=net.state.stage)
+    read = {bottom for layer in net.layer if layer.type == "Convolution" for bottom in layer.bottom}
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in net.layer:
-        if not layer.bottom and layer.type != "Input" and graphs.included(layer, state):
-            for i, top in enumerate(layer.top):
-                shapes[top] = (1, 1 if i else 3, *size)
+        if layer.bottom or layer.type == "Parameter" or not graphs.included(layer, state):
+            continue
+        crop = layer.transform_param.crop_size or 500
+        high, across = size or (crop, crop)
+        for i, top in enumerate(layer.top):
+            if layer.type != "Input":
+                label = (1,) if layer.type in ONE_LABEL else (1, 1, high, across)
+                shapes[top] = (1, 3, high, across) if i == 0 or top in read else label
+            elif size and len(layer.input_param.shape) in (1, len(layer.top)):
+                own = tuple(layer.input_param.shape[i % len(layer.input_param.shape)].dim)
+                shapes[top] = (*own[:2], *size) if len(own) == 4 else own
     return graphs.build(net, phase, shapes=shapes, path=Path(path))
 
 
+class Field(NamedTuple):
+    """What the cells of a blob see of the data along one axis, in the data's pixels.
+
+    Cell i sees `extent` pixels from first + i * stride on; a negative `first` is padding. Behind a deconvolution, whose
+    cells differ, extent is that of the ones that see most, laid around the middle that the coordinate map gives.
+    """
+
+    stride: Fraction
+    first: Fraction
+    extent: Fraction
+
+
+def fields(graph: graphs.Graph) -> dict[graphs.Value, tuple[Field, ...]]:
+    """Value -> its receptive field along each axis of the data; values that have no place on the data are not in it.
+
+    Size and place follow from the operations' windows and coordinate maps. Where layers meet, the field reaches as
+    far as the widest. A layer without spatial axes in its top, as InnerProduct, keeps those of what it sees.
+    """
+    pixel = Field(Fraction(1), Fraction(0), Fraction(1))
+    known = {top: (pixel,) * (len(graph.shapes[top]) - 2) for node in graph.sources for top in node.tops
+             if len(graph.shapes[top]) > 2}
+    for node in graph.nodes:
+        seen = [bottom for i, bottom in enumerate(node.bottoms) if i not in node.op.undifferentiable]
+        shapes = [graph.shapes[bottom] for bottom in node.bottoms]
+        window = node.op.window(*shapes) if seen and seen[0] in known else None
+        if window is None or any(bottom not in known or len(known[bottom]) != len(known[seen[0]]) for bottom in seen):
+            continue
+        joined = [_hull([known[bottom][i] for bottom in seen]) for i in range(len(known[seen[0]]))]
+        cells = [*window, *(1,) * (len(joined) - len(window))]
+        steps = zip(joined, cells, *placed(node, len(joined)), strict=True)
+        found = tuple(_through(*step) for step in steps)
+        known.update({top: found for top in node.tops if len(graph.shapes[top]) > 1})
+    return known
+
+
+def _hull(parts: Sequence[Field]) -> Field:
+    first = min(f.first for f in parts)
+    return Field(max(f.stride for f in parts), first, max(f.first + f.extent for f in parts) - first)
+
+
+def _through(f: Field, cells: int, scale: Fraction | None, shift: Fraction) -> Field:
+    """The field behind an operation with a window of `cells`; scale None: its first window begins at the first cell."""
+    extent = f.extent + (cells - 1) * f.stride
+    if scale is None:
+        return Field(f.stride, f.first, extent)
+    centre = f.first + (f.extent - 1) / 2 - f.stride * shift / scale
+    return Field(f.stride / scale, centre - (extent - 1) / 2, extent)
+
+
+def placed(node: graphs.Node, dims: int) -> tuple[list[Fraction | None], list[Fraction]]:
+    """Scale and shift of a layer's coordinate map along each of the axes from 2 on; scales None where it has no map."""
+    own = node.op.coord_map(node.op.layer)
+    if own is None:
+        return [None] * dims, [Fraction(0)] * dims
+    first = 0 if own.axis is None else (own.axis + 1) % (dims + 2) - 2  # of the axes behind N x C, the first that moves
+    ((scales, shifts),) = wide(own)
+    at = [0 if len(scales) == 1 and i >= first else i - first for i in range(dims)]
+    moved = [0 <= j < len(scales) for j in at]
+    return ([scales[j] if ok else Fraction(1) for j, ok in zip(at, moved, strict=True)],
+            [shifts[j] if ok else Fraction(0) for j, ok in zip(at, moved, strict=True)])

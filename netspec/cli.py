@@ -17,6 +17,7 @@ COMMANDS = {  # name -> (module that holds add_arguments and run, help)
     "convert": ("convert", "convert weights and old nets"),
     "time": ("timing", "measure the parts of a job on this machine"),
     "explain-crop": ("analysis", "the arithmetic behind crop offsets"),
+    "describe": ("describe", "what each layer costs and sees of the data"),
     "parity": ("parity", "compare a net with what another program computed"),
     "layers": ("catalogue", "list the layer types"),
 }

@@ -41,6 +41,9 @@ class Window(Operation):
             raise self.error(f"kernel {list(self.kernel)} does not fit bottom {list(shape)} with pad {list(self.pad)}")
         return (*shape[: self.channel_axis], outputs, *sizes)
 
+    def window(self, *shapes: Shape) -> Shape:
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+
     @classmethod
     def coord_map(cls, layer: Any) -> CoordMap:
         return strided(layer.convolution_param)
@@ -100,6 +103,9 @@ class Convolution(Window):
     def infer(self, *shapes: Shape) -> list[Shape]:
         return [self.placed(shape, self.layer.convolution_param.num_output) for shape in shapes]
 
+    def macs(self, *shapes: Shape) -> int:
+        return sum(map(math.prod, self.infer(*shapes))) * math.prod(self.params[0].shape[1:])
+
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> list[Tensor]:
         weight, bias = params[0], params[1] if len(params) > 1 else None
         tops = []
@@ -127,6 +133,12 @@ class Deconvolution(Convolution):
 
     def size(self, n: int, i: int) -> int:
         return self.stride[i] * (n - 1) + self.dilation[i] * (self.kernel[i] - 1) + 1 - 2 * self.pad[i]
+
+    def window(self, *shapes: Shape) -> Shape:
+        return tuple(-(-k // s) for k, s in zip(super().window(*shapes), self.stride, strict=True))
+
+    def macs(self, *shapes: Shape) -> int:
+        return sum(map(math.prod, shapes)) * math.prod(self.params[0].shape[1:])
 
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         group = self.layer.convolution_param.group

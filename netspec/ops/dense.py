@@ -39,6 +39,12 @@ class InnerProduct(Operation):
                              f"{math.prod(shape[axis:])}; its weights fix the input's size (a Convolution's do not)")
         return [(*shape[:axis], p.num_output)]
 
+    def window(self, shape: Shape) -> Shape | None:
+        return shape[2:] if self.layer.inner_product_param.axis == 1 else None
+
+    def macs(self, shape: Shape) -> int:
+        return math.prod(self.infer(shape)[0]) * self.size
+
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         p, x = self.layer.inner_product_param, bottoms[0]
         x = x.flatten(self.axis(p.axis, x.ndim))

@@ -105,9 +105,12 @@ class Pooling(Operation):
         reached = windows.detach().cumsum(-1) >= torch.rand_like(total) * total.detach()
         return windows.gather(-1, reached.to(torch.uint8).argmax(-1, keepdim=True)).squeeze(-1)
 
+    def window(self, shape: Shape) -> Shape:
+        return shape[2:] if self.layer.pooling_param.global_pooling else self.kernel
+
     @classmethod
-    def coord_map(cls, layer: Any) -> CoordMap:
-        return strided(layer.pooling_param)
+    def coord_map(cls, layer: Any) -> CoordMap | None:
+        return None if layer.pooling_param.global_pooling else strided(layer.pooling_param)
 
 
 class SPP(Operation):

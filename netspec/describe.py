@@ -1,0 +1,194 @@
+"""The `describe` command: what each layer of a net costs and what part of the data it sees, and Table 1's static rows."""
+
+import argparse
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .analysis import fields, placed, without_data
+from .errors import Error
+from .files import find
+from .graph import Graph, Node, Value
+from .ops import Shape
+from .proto import caffe_pb2
+from .report import table
+
+BYTES = 4  # of a float32
+
+
+class Row(NamedTuple):
+    """One layer: sizes in numbers and bytes for the batch as it stands, places in pixels along rows and columns."""
+
+    layer: str
+    type: str
+    top: str
+    shape: Shape
+    parameters: int
+    macs: int
+    memory: int  # bytes of tops that are blobs of their own
+    field: tuple[float, ...] | None
+    stride: tuple[float, ...] | None
+    offset: tuple[float, ...] | None
+
+
+def rows(graph: Graph) -> list[Row]:
+    """Every layer of a graph, in order. A shared parameter counts where it stands first."""
+    known, counted, found = fields(graph), set(), []
+    for node in graph.layers:
+        own = [slot for slot in node.params if slot.key not in counted]
+        counted.update(slot.key for slot in own)
+        shapes = [graph.shapes[top] for top in node.tops]
+        seen = known.get(node.tops[0]) if node.tops else None
+        places = (tuple(map(_number, column)) for column in zip(*seen, strict=True)) if seen else [None] * 3
+        stride, first, extent = places
+        found.append(Row(node.name, node.type, node.tops[0].blob if node.tops else "", shapes[0] if shapes else (),
+                         sum(math.prod(slot.shape) for slot in own),
+                         _macs(graph, node), sum(_bytes(graph, top) for top in node.tops), extent, stride, first))
+    return found
+
+
+def _macs(graph: Graph, node: Node) -> int:
+    return node.op.macs(*(graph.shapes[bottom] for bottom in node.bottoms)) if node.bottoms else 0
+
+
+def _bytes(graph: Graph, value: Value) -> int:
+    return 0 if value.version else BYTES * math.prod(graph.shapes[value])
+
+
+def _number(x: Fraction) -> float:
+    return int(x) if x.denominator == 1 else float(x)
+
+
+def totals(graph: Graph) -> dict[str, int]:
+    """parameters; macs; forward: the most bytes of blobs that are held at once, each until its last reader is done;
+    training: the bytes of all blobs and their gradients, as Caffe holds them."""
+    found = rows(graph)
+    return dict(parameters=sum(math.prod(slot.shape) for slot in graph.params), macs=sum(r.macs for r in found),
+                forward=_peak(graph), training=2 * sum(r.memory for r in found))
+
+
+def _peak(graph: Graph) -> int:
+    last = {value.blob: i for i, node in enumerate(graph.layers) for value in (*node.bottoms, *node.tops)}
+    held: dict[str, int] = {}
+    peak = 0
+    for i, node in enumerate(graph.layers):
+        held.update({top.blob: _bytes(graph, top) for top in node.tops if not top.version})
+        peak = max(peak, sum(held.values()))
+        held = {blob: size for blob, size in held.items() if last[blob] > i or blob in graph.outputs}
+    return peak
+
+
+def table1(graph: Graph) -> dict[str, int | float | None]:
+    """The lower rows of the paper's Table 1, from a net alone (all but the last two are counts).
+
+    convolution layers: the most that lie on one way from the data, with the score layer, without upsampling ones;
+    fully connected layers are convolutions too. parameters: of all but upsampling layers. maximum stride: of the
+    coarsest blobs, and receptive field: the largest of theirs, in pixels (None: no layer has a place on the data).
+    """
+    depth: dict[Value, int] = {}
+    upsampling = set()
+    for node in graph.layers:
+        counts = _macs(graph, node) > 0
+        if counts and any((scale or 1) > 1 for scale in placed(node, 1)[0]):
+            upsampling.add(node.name)
+            counts = False
+        depth.update(dict.fromkeys(node.tops, max((depth[b] for b in node.bottoms), default=0) + counts))
+    seen = [max(axes, key=lambda f: (f.stride, f.extent)) for axes in fields(graph).values()]
+    widest = max(((f.stride, f.extent) for f in seen), default=(None, None))
+    return {"convolution layers": max(depth.values(), default=0),
+            "parameters": sum(math.prod(slot.shape) for slot in graph.params if slot.layer not in upsampling),
+            "receptive field": widest[1] and _number(widest[1]), "maximum stride": widest[0] and _number(widest[0])}
+
+
+def _pixels(values: Sequence[float] | None) -> str | None:
+    """One number where all axes agree, else one each."""
+    if values is None:
+        return None
+    return "x".join(f"{v:g}" for v in (values[:1] if len(set(values)) == 1 else values))
+
+
+def text(graph: Graph, found: Sequence[Row]) -> str:
+    """The table for people; "all" stands for a field of a whole layer that covers the data, "-" for no place on them."""
+    size = next((graph.shapes[node.tops[0]][2:] for node in graph.sources if len(graph.shapes[node.tops[0]]) > 2), ())
+
+    def field(row: Row) -> str | None:
+        whole = row.field and len(row.field) == len(size) and all(
+            first <= 0 and first + extent >= n for n, first, extent in zip(size, row.offset, row.field, strict=True))
+        return "all" if whole and len(row.shape) == 2 else _pixels(row.field)
+
+    lines = [[r.layer, r.type, " x ".join(map(str, r.shape)), r.parameters or None, f"{r.macs / 1e6:.1f}" if r.macs else None,
+              f"{r.memory / 2**20:.2f}" if r.memory else None, field(r), _pixels(r.stride), _pixels(r.offset)] for r in found]
+    return table(lines, ["layer", "type", "top", "parameters", "M MACs", "MiB", "field", "stride", "offset"])
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = ("field: how many pixels of the data a cell of the layer's top sees; stride: how far off the next cell's "
+                     "lie; offset: where the first cell's begin, negative in the padding. MACs: of convolutions and products.")
+    parser.add_argument("nets", nargs="+", metavar="NET.prototxt", help="its data need not be there")
+    parser.add_argument("--size", type=size, metavar="HxW",
+                        help="of the data (default: an Input's own or the crop_size, else 500x500)")
+    parser.add_argument("--phase", choices=("TEST", "TRAIN"), default="TEST", help="default TEST")
+    parser.add_argument("--layer", metavar="NAME", help="only this layer")
+    parser.add_argument("--table1", action="store_true", help="the lower rows of the paper's Table 1, one column a net")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--csv", action="store_true", help="exact numbers, one line a layer")
+    kinds.add_argument("--json", action="store_true", help="the same with the totals")
+
+
+def size(given: str) -> tuple[int, int]:
+    """HxW as two numbers above 0; ValueError, which argparse words, for anything else."""
+    high, across = map(int, given.lower().split("x"))
+    if min(high, across) < 1:
+        raise ValueError(given)
+    return high, across
+
+
+def run(args: argparse.Namespace) -> int:
+    """The `describe` command."""
+    graphs = [without_data(find(net, what="net"), caffe_pb2.Phase.Value(args.phase), args.size) for net in args.nets]
+    if args.table1:
+        names = [graph.name or Path(net).resolve().parent.name for graph, net in zip(graphs, args.nets, strict=True)]
+        names = names if len(set(names)) == len(names) else args.nets
+        print(_columns(dict(zip(names, map(table1, graphs), strict=True)), args))
+        return 0
+    if len(graphs) > 1:
+        raise Error(f"describes one net at a time, {len(graphs)} given; several go with --table1")
+    (graph,) = graphs
+    found = [row for row in rows(graph) if args.layer in (None, row.layer)]
+    if not found:
+        graph.node(args.layer)  # which says what is nearest
+    total = totals(graph)
+    if args.csv:
+        lines = ([*row[:3], "x".join(map(str, row.shape)), *row[4:7], *map(_pixels, row[7:])] for row in found)
+        print(_csv([Row._fields, *lines]))
+    elif args.json:
+        print(json.dumps(dict(net=graph.name, layers=[row._asdict() for row in found], totals=total), indent=1))
+    else:
+        print(text(graph, found))
+        if not args.layer:
+            print(f"\n{total['parameters']:,} parameters ({total['parameters'] * BYTES / 2**20:.1f} MiB), "
+                  f"{total['macs'] / 1e9:.2f} G MACs, blobs {total['forward'] / 2**20:.1f} MiB at most in a forward pass, "
+                  f"{total['training'] / 2**20:.1f} MiB with all gradients for training")
+    return 0
+
+
+def _columns(nets: Mapping[str, dict[str, Any]], args: argparse.Namespace) -> str:
+    names = list(next(iter(nets.values())))
+    if args.json:
+        return json.dumps(nets, indent=1)
+    lines = [[name, *(column[name] for column in nets.values())] for name in names]
+    if args.csv:
+        return _csv([["", *nets], *lines])
+    shown = [[name, *(f"{v / 1e6:.0f}M" if name == "parameters" else v for v in values)] for name, *values in lines]
+    return table(shown, ["", *nets])
+
+
+def _csv(lines: Sequence[Sequence[Any]]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(lines)
+    return out.getvalue().rstrip("\n")
