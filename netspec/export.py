@@ -1,0 +1,177 @@
+"""Nets on their way out of Caffe: without data and losses, and held against what another program makes of them."""
+
+import argparse
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from . import prototext, surgery, weights
+from .compiler import Net
+from .errors import Error
+from .files import find
+from .graph import Graph, build, included
+from .ops import Shape, lookup
+from .proto import caffe_pb2
+
+AXES = ("N", "H", "W")
+TOLERANCE = 1e-4  # of the largest number of an output: float32's rounding through a hundred layers, and no more
+LEFT = ("Accuracy", "Silence", "HDF5Output")  # left off besides losses
+Size = tuple[int, int, int]  # N, H, W
+
+
+def deployed(path: str | os.PathLike, size: tuple[int, int] | None = None) -> Graph:
+    """The net of a file as it is deployed: phase TEST, Inputs in place of data layers, no losses, no labels.
+
+    size: height and width of the images that data layers give (default: their crop_size, or 500 x 500).
+    """
+    path = find(path, what="net")
+    net = prototext.read_net(path)
+    state = caffe_pb2.NetState(phase=caffe_pb2.TEST, stage=net.state.stage)
+    kept = [layer for layer in net.layer if included(layer, state)]
+    labels: set[str] = set()  # what data layers give beside images, and what is made of that alone
+    shapes: dict[str, Shape] = {}
+    body = []
+    for layer in kept:
+        source = not layer.bottom and layer.type not in ("Input", "Parameter")
+        cls = None if source else lookup(layer)
+        if source:
+            crop = layer.transform_param.crop_size
+            shapes.update((top, (1, 1 if i else 3, *(size or (crop or 500,) * 2))) for i, top in enumerate(layer.top))
+            labels.update(layer.top[1:])
+        elif layer.bottom and labels.issuperset(layer.bottom):
+            labels.update(layer.top)
+        elif not cls.loss and cls.type not in LEFT:
+            body.append(layer)
+    read = {blob for layer in body for blob in layer.bottom}
+    made = {top for layer in body for top in layer.top}
+    new = caffe_pb2.NetParameter(name=net.name)
+    for top, shape in shapes.items():
+        if top in read:
+            layer = new.layer.add(name=top, type="Input", top=[top])
+            layer.input_param.shape.add(dim=shape)
+    for layer in body:
+        if layer.type != "Input" or any(top in read for top in layer.top):
+            new.layer.add().CopyFrom(layer)
+    if not made - {top for layer in body if layer.type == "Input" for top in layer.top}:
+        raise Error(f"{path}: nothing is left without data layers and losses")
+    given = {}
+    if size:
+        given = {top: (*shape.dim[:2], *size) for layer in new.layer if layer.type == "Input"
+                 for top, shape in zip(layer.top, layer.input_param.shape, strict=False) if len(shape.dim) == 4}
+    return build(new, path=path, shapes=given)
+
+
+def filled(graph: Graph, path: str | os.PathLike | None, seed: int = 0) -> Net:
+    """The net with a file's weights; without one, with numbers drawn by its fillers, and where those say 0 by msra's."""
+    torch.manual_seed(seed)
+    net = Net(graph).eval()
+    if path:
+        report = weights.load(find(path, what="weights"), net.layers_with_params())
+        if report.missing:
+            print(f"{path} lacks {', '.join(report.missing)}: left at their fillers")
+        return net
+    surgery.interp(net, surgery.unfilled_upsampling(net))
+    with torch.no_grad():
+        for node in graph.nodes:
+            params = [net.parameter(slot) for slot in node.params]
+            if node.type == "BatchNorm":
+                params[0].normal_(), params[1].uniform_(0.5, 2), params[2].fill_(1)
+            for param in params:
+                if not param.any():
+                    param.normal_(0, (2 / (param[0].numel() or 1)) ** 0.5 if param.ndim > 1 else 0.1)
+    print(f"no weights given: drawn by the net's fillers (msra's where they say 0), seed {seed}")
+    return net
+
+
+def shapes_for(graph: Graph, size: Size) -> dict[str, Shape]:
+    """The shape of each input of a graph for N, H and W: image inputs are those as large as the first with 4 axes."""
+    own = {blob: graph.shape(blob) for blob in graph.inputs}
+    first = next((shape for shape in own.values() if len(shape) == 4), None)
+    batch = next(iter(own.values()))[:1]
+    return {blob: (*((size[0],) if shape[:1] == batch else shape[:1]), *shape[1:2], *size[1:]) if first and len(shape) == 4
+            and shape[2:] == first[2:] else (*((size[0],) if shape[:1] == batch else shape[:1]), *shape[1:])
+            for blob, shape in own.items()}
+
+
+def own_size(graph: Graph) -> Size:
+    """N, H and W of the graph as it is written."""
+    shapes = [graph.shape(blob) for blob in graph.inputs]
+    first = next((shape for shape in shapes if len(shape) == 4), (1, 1, 1, 1))
+    return (shapes[0][0] if shapes and shapes[0] else 1, *first[2:])
+
+
+def refusal(graph: Graph, size: Size) -> str | None:
+    """Why inputs of this size do not go through; None if they do."""
+    try:
+        graph.infer(shapes_for(graph, size))
+    except Error as problem:
+        return str(problem)
+    return None
+
+
+def free_axes(graph: Graph) -> dict[str, str | None]:
+    """Of N, H and W: why it can have only the net's own size, or None where it is free."""
+    n, h, w = own_size(graph)
+    return dict(zip(AXES, (refusal(graph, size) for size in ((n + 1, h, w), (n, h + 64, w), (n, h, w + 64))), strict=True))
+
+
+def sizes_to_check(graph: Graph, asked: Sequence[tuple[int, int]], count: int = 3) -> list[Size]:
+    """The sizes asked for, else the net's own and others that it takes; the smallest as a batch of 2 where that goes."""
+    n, h, w = own_size(graph)
+    tried = asked or [(h, w), (h * 3 // 4 | 1, w * 7 // 8), (h // 2 + 3 | 1, w * 2 // 3 | 1), (h + 5, w + 8), (2 * h + 1, w + 3)]
+    found = []
+    for size in tried:
+        reason = refusal(graph, (n, *size))
+        if reason and asked:
+            raise Error(f"size {size[0]}x{size[1]}: {reason}")
+        if not reason and (n, *size) not in found and (asked or len(found) < count):
+            found.append((n, *size))
+    least = min(found, key=lambda size: size[1] * size[2])
+    if not refusal(graph, (n + 1, *least[1:])):
+        found[found.index(least)] = (n + 1, *least[1:])
+    return found
+
+
+def agrees(net: Net, other: Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]], sizes: Iterable[Size]) -> bool:
+    """Whether another program's outputs are the net's, per output and size; prints a table. Inputs are random images."""
+    rng = np.random.default_rng(0)
+    print(f"{'output':20}  {'N x H x W':14}  {'shape':20}  {'largest':>10}  {'difference':>10}")
+    good = True
+    exact = {top.blob for node in net.graph.nodes if node.type in ("ArgMax", "Threshold") for top in node.tops}
+    for size in sizes:
+        feed = {blob: rng.normal(0, 60, shape).astype(np.float32) for blob, shape in shapes_for(net.graph, size).items()}
+        with torch.no_grad():
+            ours = net({blob: torch.from_numpy(x) for blob, x in feed.items()})
+        theirs = other(feed)
+        for blob in net.graph.outputs:
+            a, b = ours[blob].numpy(), theirs[blob]
+            same = a.shape == b.shape
+            largest = float(np.abs(a).max(initial=0))
+            apart = float(np.abs(a - b).max(initial=0)) if same else np.inf
+            fits = apart <= TOLERANCE * max(largest, 1e-30) or same and blob in exact and np.mean(a != b) < 1e-3
+            good &= bool(fits)
+            print(f"{blob:20}  {'x'.join(map(str, size)):14}  {'x'.join(map(str, b.shape)):20}  {largest:10.4g}  {apart:10.2g}"
+                  f"{'' if fits else '  DIFFERS'}")
+    return good
+
+
+def opened(args: argparse.Namespace, suffix: str) -> tuple[Net, Path, list[Size]]:
+    """The net of a command's NET, [WEIGHTS] OUT and --sizes, the file to write, and the sizes to check."""
+    *given, out = args.files
+    if len(given) > 1 or Path(out).suffix != suffix:  # no weights file is overwritten by a slip
+        raise Error(f"expected NET [WEIGHTS] OUT{suffix}, found {' '.join([args.net, *args.files])}")
+    asked = []
+    for text in args.sizes:
+        h, _, w = text.partition("x")
+        if not (h.isdecimal() and w.isdecimal() and int(h) and int(w)):
+            raise Error(f"'{text}' is no size; write HEIGHTxWIDTH, such as 500x375")
+        asked.append((int(h), int(w)))
+    graph = deployed(args.net, asked[0] if asked else None)
+    net = filled(graph, given[0] if given else None)
+    fixed = {axis: reason for axis, reason in free_axes(graph).items() if reason}
+    for reason in dict.fromkeys(fixed.values()):
+        print(f"{' and '.join(axis for axis in fixed if fixed[axis] == reason)} fixed: {reason}")
+    return net, Path(out), sizes_to_check(graph, asked)

@@ -1,0 +1,349 @@
+"""Graphs as ONNX: one function a layer type, each Caffe's arithmetic in ONNX's operators."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .compiler import Net
+from .graph import Node, Value
+from .ops import Operation
+from .ops.pool import AVE, MAX, STOCHASTIC
+from .proto import caffe_pb2
+
+END = 2**63 - 1
+Names = list[str]
+
+
+class Builder:
+    """The ONNX nodes of a graph under construction. Values are names; `node` gives the name of what it makes."""
+
+    def __init__(self, net: Net) -> None:
+        self.net, self.graph = net, net.graph
+        self.nodes: list[dict[str, Any]] = []
+        self.initializers: dict[str, np.ndarray] = {}
+        self.names: dict[Value, str] = {Value(blob): blob for blob in self.graph.inputs}
+        last = {value.blob: value for value in self.graph.shapes}  # versions grow
+        for node in self.graph.nodes:
+            for top in node.tops:
+                final = last[top.blob] == top and top.blob not in self.graph.inputs
+                self.names[top] = top.blob if final else f"{top.blob}/{node.name}"
+        for node in self.graph.nodes:
+            self.add(node)
+
+    def add(self, node: Node) -> None:
+        """The nodes of one layer; what they make gets its tops' names, and who makes the first the layer's."""
+        if node.type not in EMIT:
+            raise node.op.error("has no form in ONNX here; leave it out of the net, or run the net with netspec")
+        self.layer, self.start = node, len(self.nodes)
+        bottoms = [self.names[bottom] for bottom in node.bottoms]
+        made = EMIT[node.type](self, node.op, *bottoms)
+        made = [made] if isinstance(made, str) else made
+        for i, (top, name) in enumerate(zip(node.tops, made, strict=True)):
+            mine = [n for n in self.nodes[self.start :] if name in n["outputs"]]
+            if not mine:
+                name = self.node("Identity", name)
+                mine = self.nodes[-1:]
+            for n in self.nodes[self.start :]:
+                for side in ("inputs", "outputs"):
+                    n[side] = [self.names[top] if x == name else x for x in n[side]]
+            if i == 0:
+                mine[0]["name"] = node.name
+
+    def node(self, op: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
+        number = len(self.nodes) - self.start
+        names = [f"{self.layer.name}/{op}_{number}" + (f"_{i}" if i else "") for i in range(outputs)]
+        self.nodes.append({"op_type": op, "inputs": list(inputs), "outputs": names, "name": names[0], **attributes})
+        return names[0] if outputs == 1 else names.copy()
+
+    def const(self, values: Any, dtype: Any = np.float32) -> str:
+        array = np.asarray(values, dtype)
+        name = f"{self.layer.name}/const_{len(self.nodes) - self.start}_{len(self.initializers)}"
+        self.initializers[name] = array
+        return name
+
+    def ints(self, *values: int) -> str:
+        return self.const(values, np.int64)
+
+    def array(self, i: int) -> np.ndarray:
+        """The numbers of the layer's parameter `i`, float32."""
+        return self.net.parameter(self.layer.params[i]).detach().reshape(self.layer.op.params[i].shape).numpy()
+
+    def param(self, i: int, shape: Sequence[int] | None = None) -> str:
+        """Parameter `i` under its key in the state dict; shared ones are there once."""
+        array = self.array(i) if shape is None else self.array(i).reshape(shape)
+        key = self.layer.params[i].key
+        if key in self.initializers and self.initializers[key].shape != array.shape:
+            key = f"{key}/{'x'.join(map(str, array.shape))}"
+        self.initializers[key] = array
+        return key
+
+    def params(self, start: int = 0) -> Names:
+        return [self.param(i) for i in range(start, len(self.layer.params))]
+
+    def scaled(self, x: str, factor: float, shift: float = 0.0) -> str:
+        x = x if factor == 1 else self.node("Mul", x, self.const(factor))
+        return x if shift == 0 else self.node("Add", x, self.const(shift))
+
+    def cut(self, x: str, start: int, end: int, axis: int, step: int = 1) -> str:
+        return self.node("Slice", x, *(self.ints(i) for i in (start, end, axis, step)))
+
+    def reshaped(self, x: str, dims: int, first: int, last: int, new: Sequence[int]) -> str:
+        """Axes first..last-1 of x, which has `dims`, replaced by `new` (0: as x has it there, -1: what is left)."""
+        if last == dims:
+            return self.node("Reshape", x, self.ints(*[0] * first, *new))
+        parts = [self.node("Shape", x, start=0, end=first)] if first else []
+        parts += [self.ints(*new), self.node("Shape", x, start=last)]
+        return self.node("Reshape", x, self.node("Concat", *parts, axis=0))
+
+    def dims(self, i: int = 0) -> int:
+        """The axes of the layer's bottom `i`."""
+        return len(self.graph.shapes[self.layer.bottoms[i]])
+
+
+def _convolution(b: Builder, op: Operation, *xs: str) -> Names:
+    if op.channel_axis != 1:
+        raise op.error("has an ONNX form for axis 1 only")
+    kind = "ConvTranspose" if op.type == "Deconvolution" else "Conv"
+    return [b.node(kind, x, *b.params(), kernel_shape=op.kernel, strides=op.stride, pads=op.pad * 2, dilations=op.dilation,
+                   group=op.layer.convolution_param.group) for x in xs]
+
+
+def _pooling(b: Builder, op: Operation, x: str) -> str | Names:
+    p, tops = op.layer.pooling_param, len(op.layer.top)
+    if p.global_pooling and tops == 1 and p.pool != STOCHASTIC:
+        return b.node("GlobalMaxPool" if p.pool == MAX else "GlobalAveragePool", x)
+    if p.global_pooling:
+        raise op.error("has an ONNX form as global MAX or AVE pooling with one top only")
+    window = dict(kernel_shape=op.kernel, strides=op.stride, ceil_mode=int(op.ceil))
+    if p.pool == STOCHASTIC:  # in TEST: the sum of squares over the sum
+        square, plain = (b.node("AveragePool", y, **window) for y in (b.node("Mul", x, x), x))
+        zero = b.const(0)
+        return b.node("Where", b.node("Greater", plain, zero), b.node("Div", square, plain), zero)
+    if p.pool == AVE:
+        if any(op.pad):  # a step of its own: the divisor counts what is padded, but not what hangs over
+            x_padded = b.node("Pad", x, b.ints(0, 0, *op.pad, 0, 0, *op.pad))
+        made = [b.node("AveragePool", x_padded if any(op.pad) else x, **window)]
+    else:
+        made = b.node("MaxPool", x, outputs=tops, pads=op.pad * 2, **window)
+        made = made if tops > 1 else [made]
+    if any(s > k - pad > 0 for s, k, pad in zip(op.stride, op.kernel, op.pad, strict=True) if pad):
+        # the last window may start behind the image: there are (n + pad - 1) // stride + 1 that do not
+        size = b.node("Add", b.node("Shape", x, start=2), b.ints(*(pad - 1 for pad in op.pad)))
+        ends = b.node("Add", b.node("Div", size, b.ints(*op.stride)), b.ints(1, 1))
+        made = [b.node("Slice", y, b.ints(0, 0), ends, b.ints(2, 3)) for y in made]
+    if tops > 1:  # ONNX counts positions over the whole batch, Caffe in each channel
+        area = b.node("ReduceProd", b.node("Shape", x, start=2), keepdims=1)
+        made[1] = b.node("Cast", b.node("Mod", made[1], area), to=1)
+    return made
+
+
+def _inner_product(b: Builder, op: Operation, x: str) -> str:
+    p = op.layer.inner_product_param
+    axis = op.axis(p.axis, b.dims())
+    if axis == 1:
+        return b.node("Gemm", b.node("Flatten", x, axis=1), *b.params(), transB=int(not p.transpose))
+    weight = b.param(0) if p.transpose else b.node("Transpose", b.param(0), perm=(1, 0))
+    y = b.node("MatMul", b.reshaped(x, b.dims(), axis, b.dims(), [-1]), weight)
+    return b.node("Add", y, b.param(1)) if p.bias_term else y
+
+
+def _applied(b: Builder, op: Operation, x: str, *factor: str) -> str:
+    """Scale and Bias: what is laid along the axes from `axis` on gets axes of 1 behind it."""
+    p = op.layer.scale_param if op.type == "Scale" else op.layer.bias_param
+    laid = len(b.graph.shapes[b.layer.bottoms[1]]) if factor else len(op.params[0].shape)
+    behind = b.dims() - op.axis(p.axis, b.dims()) - laid
+    terms = [b.node("Unsqueeze", f, b.ints(*range(laid, laid + behind))) if behind else f for f in factor]
+    terms += [b.param(i, (*param.shape, *(1,) * behind)) for i, param in enumerate(op.params)]
+    for kind, term in zip(("Mul", "Add") if op.type == "Scale" else ("Add",), terms, strict=False):
+        x = b.node(kind, x, term)
+    return x
+
+
+def _prelu(b: Builder, op: Operation, x: str) -> str:
+    return b.node("PRelu", x, b.param(0, (-1, *(1,) * (b.dims() - 2))))
+
+
+def _relu(b: Builder, op: Operation, x: str) -> str:
+    slope = op.layer.relu_param.negative_slope
+    return b.node("LeakyRelu", x, alpha=slope) if slope else b.node("Relu", x)
+
+
+def _power(b: Builder, op: Operation, x: str) -> str:
+    p = op.layer.power_param
+    if p.power * p.scale == 0:  # the bottom does not count, whatever it holds
+        return b.node("Expand", b.const(float(np.float32(p.shift) ** np.float32(p.power))), b.node("Shape", x))
+    y = b.scaled(x, p.scale, p.shift)
+    return y if p.power == 1 else b.node("Pow", y, b.const(p.power))
+
+
+def _eltwise(b: Builder, op: Operation, *xs: str) -> str:
+    p, kinds = op.layer.eltwise_param, caffe_pb2.EltwiseParameter
+    if p.operation == kinds.PROD:
+        y = xs[0]
+        for x in xs[1:]:
+            y = b.node("Mul", y, x)
+        return y
+    terms = [b.scaled(x, c) for x, c in zip(xs, p.coeff or [1] * len(xs), strict=True)]
+    return b.node("Sum" if p.operation == kinds.SUM else "Max", *terms)
+
+
+def _lrn(b: Builder, op: Operation, x: str) -> str:
+    p = op.layer.lrn_param
+    if p.norm_region == caffe_pb2.LRNParameter.ACROSS_CHANNELS:
+        return b.node("LRN", x, size=p.local_size, alpha=p.alpha, beta=p.beta, bias=p.k)
+    mean = b.node("AveragePool", b.node("Mul", x, x), kernel_shape=(p.local_size,) * 2, pads=(p.local_size // 2,) * 4,
+                  count_include_pad=1)
+    return b.node("Mul", x, b.node("Pow", b.scaled(mean, p.alpha, 1), b.const(-p.beta)))
+
+
+def _centred(b: Builder, x: str, axes: Sequence[int]) -> tuple[str, str]:
+    """x minus its mean over the axes, and its variance."""
+    along = b.ints(*axes)
+    x = b.node("Sub", x, b.node("ReduceMean", x, along))
+    return x, b.node("ReduceMean", b.node("Mul", x, x), along)
+
+
+def _mvn(b: Builder, op: Operation, x: str) -> str:
+    p, dims = op.layer.mvn_param, max(4, b.dims())
+    if b.dims() < 4:
+        x = b.node("Unsqueeze", x, b.ints(*range(b.dims(), 4)))
+    x, variance = _centred(b, x, range(1 if p.across_channels else 2, dims))
+    return b.node("Div", x, b.scaled(b.node("Sqrt", variance), 1, p.eps)) if p.normalize_variance else x
+
+
+def _batch_norm(b: Builder, op: Operation, x: str) -> str:
+    p, c = op.layer.batch_norm_param, op.channels
+    if b.dims() < 2:
+        raise op.error("has an ONNX form for bottoms of 2 axes or more only")
+    if not op.stored:
+        x, variance = _centred(b, x, [i for i in range(b.dims()) if i != 1])
+        return b.node("Div", x, b.node("Sqrt", b.scaled(variance, 1, p.eps)))
+    mean, variance, weight = (b.array(i) for i in range(3))
+    part = np.float32(1 / weight[0] if weight[0] else 0)
+    return b.node("BatchNormalization", x, b.const(np.ones(c)), b.const(np.zeros(c)), b.const(mean * part),
+                  b.const(variance * part), epsilon=p.eps)
+
+
+def _bn(b: Builder, op: Operation, x: str) -> str:
+    if not op.stored:
+        raise op.error("has an ONNX form only where it uses the statistics it keeps")
+    slope, bias, *kept = (b.array(i).ravel() for i in range(len(op.params)))
+    mean, variance = kept or (np.zeros_like(slope), np.ones_like(slope))
+    return b.node("BatchNormalization", x, *map(b.const, (slope, bias, mean, variance)),
+                  epsilon=op.layer.bn_param.eps if kept else 0.0)
+
+
+def _normalize(b: Builder, op: Operation, x: str) -> str:
+    p = op.layer.norm_param
+    axes = b.ints(*(range(1, b.dims()) if p.across_spatial else (1,)))
+    root = b.node("Sqrt", b.scaled(b.node("ReduceSumSquare", x, axes), 1, p.eps))
+    return b.node("Mul", b.node("Div", x, root), b.param(0, (-1, *(1,) * (b.dims() - 2))))
+
+
+def _crop(b: Builder, op: Operation, x: str, size: str) -> str:
+    starts = b.ints(*op.offsets)
+    ends = b.node("Add", b.node("Shape", size, start=op.first), starts)
+    return b.node("Slice", x, starts, ends, b.ints(*range(op.first, b.dims())))
+
+
+def _slice(b: Builder, op: Operation, x: str) -> Names:
+    axis, _ = op.parts(b.graph.shapes[b.layer.bottoms[0]])
+    points, count = list(op.layer.slice_param.slice_point), len(op.layer.top)
+    if not points:
+        made = b.node("Split", x, axis=axis, num_outputs=count, outputs=count)
+        return made if count > 1 else [made]
+    return [b.cut(x, start, end, axis) for start, end in zip([0, *points], [*points, END], strict=True)]
+
+
+def _reshape(b: Builder, op: Operation, x: str) -> str:
+    p, dims = op.layer.reshape_param, b.dims()
+    first = p.axis if p.axis >= 0 else dims + p.axis + 1
+    return b.reshaped(x, dims, first, dims if p.num_axes == -1 else first + p.num_axes, p.shape.dim)
+
+
+def _flatten(b: Builder, op: Operation, x: str) -> str:
+    p, dims = op.layer.flatten_param, b.dims()
+    first, last = op.axis(p.axis, dims), op.axis(p.end_axis, dims) + 1
+    return b.reshaped(x, dims, first, last, [-1 if first < last else 1])
+
+
+def _reduction(b: Builder, op: Operation, x: str) -> str:
+    p = op.layer.reduction_param
+    kind = {"SUM": "ReduceSum", "ASUM": "ReduceL1", "SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean"}
+    axes = range(op.axis(p.axis, b.dims()), b.dims())
+    name = caffe_pb2.ReductionParameter.ReductionOp.Name(p.operation)
+    return b.scaled(b.node(kind[name], x, b.ints(*axes), keepdims=0), p.coeff)
+
+
+def _argmax(b: Builder, op: Operation, x: str) -> str:
+    p, dims = op.layer.argmax_param, b.dims()
+    axis = op.axis(p.axis, dims) if p.HasField("axis") else 2
+    flat = x if p.HasField("axis") else b.node("Reshape", x, b.ints(0, 1, -1))
+    # TopK takes the first of equals, Caffe the last: so from behind
+    values, index = b.node("TopK", b.cut(flat, -1, -END, axis, -1), b.ints(p.top_k), axis=axis, outputs=2)
+    last = b.node("Sub", b.node("Shape", flat, start=axis, end=axis + 1), b.ints(1))
+    index = b.node("Cast", b.node("Sub", last, index), to=1)
+    if p.HasField("axis"):
+        return values if p.out_max_val else index
+    y = b.node("Concat", index, values, axis=1) if p.out_max_val else index
+    return b.node("Unsqueeze", y, b.ints(*range(3, dims))) if dims > 3 else y
+
+
+def _interp(b: Builder, op: Operation, x: str) -> str:
+    p = op.layer.interp_param
+    if p.pad_beg or p.pad_end:
+        x = b.node("Slice", x, b.ints(*[-p.pad_beg] * 2), b.ints(*[p.pad_end or END] * 2), b.ints(2, 3))
+    size = b.ints(*op.fixed) if op.fixed else b.node("Shape", x, start=2)
+    if not op.fixed:
+        for kind, number in (("Sub", 1), ("Div", p.shrink_factor), ("Mul", p.zoom_factor), ("Add", 1)):
+            size = b.node(kind, size, b.ints(number))
+    size = b.node("Concat", b.node("Shape", x, start=0, end=2), size, axis=0)
+    return b.node("Resize", x, "", "", size, mode="linear", coordinate_transformation_mode="align_corners")
+
+
+def _upsample(b: Builder, op: Operation, x: str, mask: str) -> str:
+    items = b.node("Shape", x, start=0, end=2)
+    size = b.ints(*op.fixed) if op.fixed else b.node(
+        "Sub", b.node("Mul", b.node("Shape", x, start=2), b.ints(*op.scale)), b.ints(*op.less))
+    area = b.node("ReduceProd", size, keepdims=1)
+    zeros = b.node("Expand", b.const(0), b.node("Concat", items, area, axis=0))
+    values, index = (b.node("Reshape", y, b.ints(0, 0, -1)) for y in (x, mask))
+    y = b.node("ScatterElements", zeros, b.node("Cast", index, to=7), values, axis=2)
+    return b.node("Reshape", y, b.node("Concat", items, size, axis=0))
+
+
+def _embed(b: Builder, op: Operation, x: str) -> str:
+    y = b.node("Gather", b.param(0), b.node("Cast", x, to=7))
+    return b.node("Add", y, b.param(1)) if len(op.params) > 1 else y
+
+
+def _plain(kind: str, attributes: Callable[[Any], dict[str, Any]] = lambda op: {}) -> Callable[..., str]:
+    """A layer that is one ONNX operator."""
+    return lambda b, op, *xs: b.node(kind, *xs, **attributes(op))
+
+
+EMIT: dict[str, Callable[..., str | Names]] = {
+    "Convolution": _convolution, "Deconvolution": _convolution, "Pooling": _pooling, "InnerProduct": _inner_product,
+    "Scale": _applied, "Bias": _applied, "ReLU": _relu, "PReLU": _prelu, "Power": _power, "Eltwise": _eltwise, "LRN": _lrn,
+    "MVN": _mvn, "BatchNorm": _batch_norm, "BN": _bn, "Normalize": _normalize, "Crop": _crop, "Slice": _slice,
+    "Reshape": _reshape, "Flatten": _flatten, "Reduction": _reduction, "ArgMax": _argmax, "Interp": _interp,
+    "Upsample": _upsample, "Embed": _embed,
+    "Sigmoid": _plain("Sigmoid"), "TanH": _plain("Tanh"), "AbsVal": _plain("Abs"), "BNLL": _plain("Softplus"),
+    "Dropout": _plain("Identity"), "ELU": _plain("Elu", lambda op: {"alpha": op.layer.elu_param.alpha}),
+    "Softmax": _plain("Softmax", lambda op: {"axis": op.layer.softmax_param.axis}),
+    "Concat": _plain("Concat", lambda op: {"axis": op.along}), "Permute": _plain("Transpose", lambda op: {"perm": op.order}),
+    "Swish": lambda b, op, x: b.node("Mul", x, b.node("Sigmoid", b.scaled(x, op.layer.swish_param.beta))),
+    "Clip": lambda b, op, x: b.node("Clip", x, b.const(op.layer.clip_param.min), b.const(op.layer.clip_param.max)),
+    "Threshold": lambda b, op, x: b.node("Cast", b.node("Greater", x, b.const(op.layer.threshold_param.threshold)), to=1),
+    "Exp": lambda b, op, x: b.scaled(b.node("Exp", b.scaled(x, op.inner)), op.outer),
+    "Log": lambda b, op, x: b.scaled(
+        b.node("Log", b.scaled(x, op.layer.log_param.scale, op.layer.log_param.shift)), op.outer),
+    "Tile": lambda b, op, x: b.node("Tile", x, b.ints(*(
+        op.layer.tile_param.tiles if i == op.axis(op.layer.tile_param.axis, b.dims()) else 1 for i in range(b.dims())))),
+    "Split": lambda b, op, x: [x] * len(op.layer.top),
+    "Parameter": lambda b, op: b.param(0),
+    "BatchReindex": lambda b, op, x, index: b.node("Gather", x, b.node("Cast", index, to=7)),
+    "Filter": lambda b, op, *xs: [b.node("Compress", x, b.node("Cast", b.node("Reshape", xs[-1], b.ints(-1)), to=9), axis=0)
+                                  for x in xs[:-1]],
+}

@@ -1,0 +1,148 @@
+"""ONNX files: onnxruntime computes from them what the nets do, for every layer type that has a form, at several sizes."""
+
+import numpy as np
+import pytest
+import torch
+
+from netspec import export, graph, prototext
+from netspec.cli import main
+from netspec.errors import Error
+from netspec.proto.caffe_pb2 import NetParameter
+
+onnx = pytest.importorskip("onnx")
+ort = pytest.importorskip("onnxruntime")
+from netspec import onnxfile, onnxops  # noqa: E402 - after the check
+
+DATA = 'name: "n" layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 20 dim: 26 } } }\n'
+FILL = 'weight_filler { type: "gaussian" std: 0.3 } bias_filler { type: "gaussian" std: 0.3 }'
+SIZES = ((1, 20, 26), (2, 27, 31), (1, 33, 24))
+
+
+def layer(kind, settings="", bottom="data", top="y", name=None):
+    bottoms = " ".join(f'bottom: "{b}"' for b in bottom.split())
+    tops = " ".join(f'top: "{t}"' for t in top.split())
+    return f'layer {{ name: "{name or top.split()[0]}" type: "{kind}" {bottoms} {tops} {settings} }}\n'
+
+
+def conv(settings="", bottom="data", top="c", kind="Convolution"):
+    return layer(kind, f"convolution_param {{ {settings} {FILL} }}", bottom, top)
+
+
+POOLED = conv("num_output: 3 kernel_size: 3 stride: 2") + layer("Pooling", "pooling_param { kernel_size: 2 stride: 2 }", "c", "p")
+MASKED = layer("Pooling", "pooling_param { kernel_size: 2 stride: 2 }", top="p mask")
+
+CASES = {
+    "conv": conv("num_output: 4 kernel_h: 3 kernel_w: 5 pad_h: 2 pad_w: 1 stride: 2", top="y"),
+    "conv group dilated": conv("num_output: 6 kernel_size: 3 dilation: 2 group: 3 pad: 1 bias_term: false", top="y"),
+    "conv twice": layer("Convolution", f"convolution_param {{ num_output: 2 kernel_size: 1 {FILL} }}", "data data", "y z"),
+    "deconv": conv("num_output: 4 kernel_size: 4 stride: 2 pad: 1", top="y", kind="Deconvolution"),
+    "deconv bilinear": layer("Deconvolution", 'convolution_param { num_output: 3 group: 3 kernel_size: 4 stride: 2 '
+                             'bias_term: false weight_filler { type: "bilinear" } }'),
+    "deconv dilated": conv("num_output: 4 kernel_size: 3 dilation: 2 stride: 3", top="y", kind="Deconvolution"),
+    **{f"pool {how} {k}/{s}/{p} {mode}": layer("Pooling", f"pooling_param {{ pool: {how} kernel_size: {k} stride: {s} pad: {p} "
+                                               f"round_mode: {mode} }}")
+       for how in ("MAX", "AVE") for mode in ("CEIL", "FLOOR")
+       for k, s, p in ((2, 2, 0), (3, 2, 0), (3, 2, 1), (2, 2, 1), (3, 3, 2), (5, 3, 4), (7, 4, 2))},
+    "pool mask": layer("Pooling", "pooling_param { kernel_size: 3 stride: 2 pad: 1 }", top="y mask"),
+    "pool global": layer("Pooling", "pooling_param { global_pooling: true }")
+    + layer("Pooling", "pooling_param { pool: AVE global_pooling: true }", top="z"),
+    "pool stochastic": layer("ReLU", bottom="data", top="r")
+    + layer("Pooling", "pooling_param { pool: STOCHASTIC kernel_size: 3 stride: 2 }", "r"),
+    "fc": POOLED + layer("Pooling", "pooling_param { pool: AVE global_pooling: true }", "p", "g")
+    + layer("InnerProduct", f"inner_product_param {{ num_output: 5 {FILL} }}", "g", "f")
+    + layer("InnerProduct", "inner_product_param { num_output: 4 transpose: true bias_term: false "
+            'weight_filler { type: "xavier" } }', "f"),
+    "fc of three axes": layer("Flatten", "flatten_param { axis: 2 }", top="f") + layer("Permute", "permute_param { order: 0 "
+                              "order: 2 order: 1 }", "f", "q")
+    + layer("InnerProduct", f"inner_product_param {{ axis: 2 num_output: 4 {FILL} }}", "q"),
+    "crop": POOLED + conv("num_output: 2 kernel_size: 8 stride: 4", "p", "u", "Deconvolution")
+    + layer("Crop", "crop_param { axis: 2 offset: 1 offset: 2 }", "u c"),
+    "crop channels": conv("num_output: 9 kernel_size: 1") + conv("num_output: 4 kernel_size: 3", top="d")
+    + layer("Crop", "crop_param { axis: 1 offset: 5 offset: 1 offset: 2 }", "c d"),
+    "lrn": layer("LRN", "lrn_param { local_size: 3 alpha: 0.5 beta: 0.7 k: 2 }"),
+    "lrn within": layer("LRN", "lrn_param { local_size: 3 alpha: 0.01 beta: 0.7 norm_region: WITHIN_CHANNEL }"),
+    "eltwise sum": layer("Eltwise", "eltwise_param { coeff: 2 coeff: -0.5 coeff: 1 }", "data data data"),
+    "eltwise max": layer("AbsVal", top="a") + layer("Eltwise", "eltwise_param { operation: MAX }", "data a"),
+    "eltwise prod": layer("AbsVal", top="a") + layer("Eltwise", "eltwise_param { operation: PROD }", "data a a"),
+    "scale": layer("Scale", 'scale_param { bias_term: true filler { type: "gaussian" std: 1 } '
+                   'bias_filler { type: "gaussian" std: 1 } }'),
+    "scale all": layer("Scale", 'scale_param { num_axes: 0 filler { type: "constant" value: 3 } }'),
+    "scale by a blob": layer("Reduction", "reduction_param { axis: 2 operation: MEAN }", top="f")
+    + layer("Scale", "scale_param { axis: 0 }", "data f", "z") + layer("Bias", "bias_param { axis: 0 }", "z f"),
+    "bias": layer("Bias", 'bias_param { filler { type: "gaussian" std: 1 } }'),
+    "batch norm": layer("BatchNorm", "batch_norm_param { eps: 0.01 }"),
+    "batch norm of the batch": layer("BatchNorm", "batch_norm_param { use_global_stats: false }"),
+    "bn": layer("BN", 'bn_param { slope_filler { type: "gaussian" std: 1 } bias_filler { type: "gaussian" std: 1 } frozen: true }'),
+    "bn of segnet": layer("BN", 'bn_param { scale_filler { type: "gaussian" std: 1 } bn_mode: INFERENCE }'),
+    "normalize": layer("Normalize", "norm_param { across_spatial: false channel_shared: false }")
+    + layer("Normalize", "norm_param { across_spatial: true channel_shared: true }", top="z"),
+    "mvn": layer("MVN") + layer("MVN", "mvn_param { across_channels: true normalize_variance: false }", top="z"),
+    "prelu": layer("PReLU") + layer("PReLU", "prelu_param { channel_shared: true }", top="z"),
+    "relu": layer("ReLU") + layer("ReLU", "relu_param { negative_slope: 0.2 }", top="z"),
+    "neurons": "".join(layer(kind, settings, top=kind) for kind, settings in (
+        ("Sigmoid", ""), ("TanH", ""), ("AbsVal", ""), ("BNLL", ""), ("ELU", "elu_param { alpha: 0.7 }"),
+        ("Swish", "swish_param { beta: 0.3 }"), ("Clip", "clip_param { min: -1 max: 2 }"),
+        ("Threshold", "threshold_param { threshold: 0.4 }"), ("Dropout", ""),
+        ("Exp", "exp_param { base: 2 scale: 0.01 shift: 1 }"))),
+    "power": layer("Power", "power_param { power: 2 scale: 0.1 shift: 1 }") + layer("Power", "power_param { scale: 0 shift: 3 }",
+                                                                                 top="z"),
+    "log": layer("AbsVal", top="a") + layer("Log", "log_param { base: 10 scale: 2 shift: 1 }", "a"),
+    "softmax": conv("num_output: 5 kernel_size: 1") + layer("Softmax", bottom="c"),
+    "concat": layer("AbsVal", top="a") + layer("Concat", bottom="data a") + layer("Concat", "concat_param { axis: 2 }",
+                                                                                "data a", "z"),
+    "slice": conv("num_output: 6 kernel_size: 1") + layer("Slice", "slice_param { slice_point: 1 slice_point: 4 }", "c", "x y z")
+    + layer("Slice", bottom="c", top="u v"),
+    "flatten": layer("Flatten") + layer("Flatten", "flatten_param { axis: 1 end_axis: 2 }", top="z")
+    + layer("Flatten", "flatten_param { axis: 2 end_axis: 1 }", top="w"),
+    "reshape": layer("Reshape", "reshape_param { shape { dim: 0 dim: 0 dim: -1 } }")
+    + layer("Reshape", "reshape_param { axis: 1 num_axes: 1 shape { dim: 1 dim: 3 } }", top="z")
+    + layer("Reshape", "reshape_param { axis: -2 num_axes: 0 shape { dim: 1 } }", top="w"),
+    "argmax": layer("ArgMax", "argmax_param { axis: 1 }") + layer("ArgMax", "argmax_param { top_k: 3 out_max_val: true }", top="z")
+    + layer("ArgMax", "argmax_param { axis: 2 top_k: 2 out_max_val: true }", top="w"),
+    "reduction": "".join(layer("Reduction", f"reduction_param {{ operation: {how} axis: {axis} coeff: 0.1 }}", top=how)
+                         for how, axis in (("SUM", 2), ("ASUM", 1), ("SUMSQ", 3), ("MEAN", 0))),
+    "tile": layer("Tile", "tile_param { axis: 1 tiles: 3 }") + layer("Permute", "permute_param { order: 0 order: 3 order: 1 }",
+                                                                     top="z"),
+    "split": layer("Split", top="y z"),
+    "interp": layer("Interp", "interp_param { zoom_factor: 3 pad_beg: -1 }")
+    + layer("Interp", "interp_param { shrink_factor: 2 pad_end: -2 }", top="z")
+    + layer("Interp", "interp_param { height: 30 width: 7 }", top="w"),
+    "upsample": MASKED + layer("Upsample", "upsample_param { scale: 2 }", "p mask"),
+    "upsample to a size": MASKED + layer("Upsample", "upsample_param { upsample_h: 34 upsample_w: 32 }", "p mask"),
+    "in place": layer("Dropout", bottom="data", top="data", name="drop") + conv("num_output: 4 kernel_size: 3")
+    + layer("ReLU", bottom="c", top="c", name="relu") + layer("Scale", bottom="c", top="c", name="scale"),
+    "shared": conv('num_output: 3 kernel_size: 3', "data", "c").replace("convolution_param", 'param { name: "w" } convolution_param')
+    + conv("num_output: 3 kernel_size: 3", "c", "y").replace("convolution_param", 'param { name: "w" } convolution_param'),
+    "parameter": layer("Parameter", "parameter_param { shape { dim: 3 } }", "", "w") + layer("Bias", bottom="data w"),
+    "embed": layer("ArgMax", "argmax_param { axis: 1 }", top="a")
+    + layer("Embed", f"embed_param {{ num_output: 4 input_dim: 3 {FILL} }}", "a"),
+    "filter": layer("Reduction", "reduction_param { axis: 1 }", top="r") + layer("Threshold", bottom="r", top="t")
+    + layer("Filter", bottom="data t") + layer("BatchReindex", bottom="data t", top="z"),
+}
+
+
+def built(text):
+    return export.filled(graph.build(prototext.parse(DATA + text, NetParameter)), None)
+
+
+def session(net):
+    return ort.InferenceSession(onnxfile.model(net).SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_onnxruntime_computes_the_same(name):
+    net = built(CASES[name])
+    other = session(net)
+    assert [x.name for x in other.get_outputs()] == list(net.graph.outputs)
+    rng = np.random.default_rng(1)
+    for size in SIZES:
+        x = rng.normal(0, 2, (size[0], 3, *size[1:])).astype(np.float32)
+        with torch.no_grad():
+            ours = net({"data": torch.from_numpy(x)})
+        for blob, theirs in zip(net.graph.outputs, other.run(None, {"data": x}), strict=True):
+            np.testing.assert_allclose(theirs, ours[blob].numpy(), rtol=2e-5, atol=2e-5, err_msg=f"{blob} {size}")
+
+
+def test_every_type_with_a_form_is_in_a_case():
+    shown = {layer.type for text in CASES.values() for layer in prototext.parse(text, NetParameter).layer}
+    assert shown == set(onnxops.EMIT)
