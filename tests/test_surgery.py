@@ -1,0 +1,65 @@
+"""Weights under other names, and widened: `convert transplant`."""
+
+import numpy as np
+import pytest
+
+from netspec import NetSpec, prototext, surgery, weights
+from netspec import layers as L
+from netspec.cli import main
+
+
+def two_trunks(path, classes=4):
+    n = NetSpec()
+    n.rgb = L.Input(shape=dict(dim=[1, 3, 8, 8]))
+    n.rgbd = L.Input(shape=dict(dim=[1, 4, 8, 8]))
+    for name, bottom in (("color", n.rgb), ("depth", n.rgbd)):
+        n["conv" + name] = L.Convolution(bottom, num_output=5, kernel_size=3)
+        n["score" + name] = L.Convolution(n["conv" + name], num_output=classes, kernel_size=1)
+    prototext.write(path, n.to_proto())
+
+
+@pytest.fixture
+def trained(tmp_path):
+    rng = np.random.RandomState(0)
+    made = {"conv": [rng.rand(5, 3, 3, 3), rng.rand(5)], "score": [rng.rand(4, 5, 1, 1), rng.rand(4)]}
+    made = {k: [b.astype(np.float32) for b in v] for k, v in made.items()}
+    weights.write_weights(tmp_path / "a.caffemodel", "a", {k: ("Convolution", v) for k, v in made.items()})
+    two_trunks(tmp_path / "net.prototxt")
+    return made
+
+
+def test_two_files_fill_the_two_trunks_of_a_net(tmp_path, trained, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["convert", "transplant", "net.prototxt", "out.caffemodel", "a.caffemodel:color", "a.caffemodel:depth"]) == 0
+    read = weights.read_weights("out.caffemodel")
+    for layer in ("conv", "score"):
+        np.testing.assert_array_equal(read[layer + "color"][0], trained[layer][0])
+        np.testing.assert_array_equal(read[layer + "depth"][1], trained[layer][1])
+    deep = read["convdepth"][0]
+    np.testing.assert_array_equal(deep[:, :3], trained["conv"][0])
+    np.testing.assert_allclose(deep[:, 3], trained["conv"][0].mean(1), rtol=1e-6)
+    assert "without weights: none" in capsys.readouterr().out
+
+
+def test_a_score_layer_of_more_classes_begins_with_the_old_ones(tmp_path, trained, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    two_trunks("more.prototxt", classes=6)
+    assert main(["convert", "transplant", "more.prototxt", "out.caffemodel", "a.caffemodel:score=scorecolor"]) == 0
+    read = weights.read_weights("out.caffemodel")
+    assert list(read) == ["scorecolor"]
+    np.testing.assert_array_equal(read["scorecolor"][0][:4], trained["score"][0])
+    assert not read["scorecolor"][0][4:].any() and not read["scorecolor"][1][4:].any()
+
+
+@pytest.mark.parametrize("given, words", [
+    ("a.caffemodel:colour", "no layer of net"), ("a.caffemodel:score=scorecolour", "'scorecolour' is not in the net"),
+    ("a.caffemodel:scores=scorecolor", "'scores' is not in the weights"), ("b.caffemodel:color", "b.caffemodel")])
+def test_what_does_not_fit_is_refused(tmp_path, trained, monkeypatch, capsys, given, words):
+    monkeypatch.chdir(tmp_path)
+    assert main(["convert", "transplant", "net.prototxt", "out.caffemodel", given]) == 2
+    assert words in capsys.readouterr().err and not (tmp_path / "out.caffemodel").exists()
+
+
+def test_blobs_of_another_kind_stay_as_they_are():
+    blob = np.ones((2, 3, 3, 3), np.float32)
+    assert surgery.grown(blob, (2, 3, 5, 5)) is blob and surgery.grown(blob, (1, 3, 3, 3)) is blob
