@@ -8,18 +8,24 @@ from .proto.caffe_pb2 import TEST, TRAIN
 from .spec import NetSpec, layers, params, to_proto
 
 __version__ = "0.1.0"
-_MODULES = ("coord_map", "io", "proto")
-_PYCAFFE = ("AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "Layer", "NesterovSolver", "Net", "RMSPropSolver", "SGDSolver",
-            "get_solver", "layer_type_list", "set_device", "set_mode_cpu", "set_mode_gpu", "set_random_seed")
-__all__ = ["Error", "NetSpec", "TEST", "TRAIN", "layers", "params", "to_proto", *_MODULES, *_PYCAFFE]
+_MODULES = ("classifier", "coord_map", "detector", "draw", "io", "proto", "pycaffe")
+_PLACES = {  # of pycaffe's names; their modules need torch, and are imported when one of the names is used
+    "pycaffe": "AdaDeltaSolver AdaGradSolver AdamSolver Layer NesterovSolver Net RMSPropSolver SGDSolver get_solver "
+               "layer_type_list",
+    "session": "NCCL Timer has_nccl init_log log set_device set_logging_disabled set_mode_cpu set_mode_gpu set_multiprocess "
+               "set_random_seed set_solver_count set_solver_rank solver_count solver_rank",
+    "classifier": "Classifier",
+    "detector": "Detector",
+}
+_PLACE = {name: module for module, names in _PLACES.items() for name in names.split()}
+__all__ = ["Error", "NetSpec", "TEST", "TRAIN", "layers", "params", "to_proto", *_MODULES, *_PLACE]
 
 
 def __getattr__(name: str) -> Any:
-    """pycaffe's part needs torch, which is imported only when that part is."""
     if name in _MODULES:
         return importlib.import_module(f".{name}", __name__)
-    if name in _PYCAFFE:
-        return getattr(importlib.import_module(".pycaffe", __name__), name)
+    if name in _PLACE:
+        return getattr(importlib.import_module(f".{_PLACE[name]}", __name__), name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 

@@ -1,7 +1,8 @@
 """A compiled net run layer by layer, as Caffe runs one: data and diff of every blob can be read and written in between."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -45,6 +46,7 @@ class Layerwise:
         """feed: the tops of a source for the next pass, or None where they are to stay as they are."""
         self.net, self.feed = net, feed
         self.watch: Watch | None = None
+        self.hooks: dict[str, list[Callable[[int], Any]]] = defaultdict(list)  # called with the number of a layer
         self.nodes = net.graph.layers
         self.plan = backprop.layers(net.graph)
         self.weights = {top: w for node in self.nodes for top, w in zip(node.tops, node.loss_weights, strict=True) if w}
@@ -96,10 +98,12 @@ class Layerwise:
         names = self._names(start, end)
         for layer in self.plan:
             if layer.maker in names:
+                self._call("before_forward", layer)
                 if layer.node:
                     self._forward(layer, layer.node)
                 if self.watch:
                     self.watch.forward(self, layer)
+                self._call("after_forward", layer)
 
     def backward(self, start: int | None = None, end: int = 0) -> None:
         """Run the layers from number `start` (None: the last) down to number `end` backward, from their tops' diffs."""
@@ -108,6 +112,8 @@ class Layerwise:
             if value in self._read and self._makers[value] in names:  # its diff is that of its readers, too
                 self._add(value, torch.full(self.blobs[value.blob].shape, weight, device=self.net.device), done)
         for layer in reversed(self.plan):
+            if layer.maker in names:
+                self._call("before_backward", layer)
             if layer.maker in names and layer.backward:
                 grads: Sequence[Tensor | None] = ()
                 if layer.node and not layer.node.source:
@@ -117,6 +123,8 @@ class Layerwise:
                             self._add(value, grad, done)
                 if self.watch:
                     self.watch.backward(self, layer, grads)
+            if layer.maker in names:
+                self._call("after_backward", layer)
         if self.watch and len(names) == len(self.nodes):
             self.watch.through(self)
 
@@ -129,6 +137,11 @@ class Layerwise:
             self.feed = feed
         wanted = dict.fromkeys((*self.net.graph.outputs, *self.net.losses))
         return {name: self.blobs[name].data_memory.tensor(self.net.device) for name in wanted}
+
+    def _call(self, when: str, layer: backprop.Layer) -> None:
+        if layer.node and self.hooks.get(when):
+            for hook in self.hooks[when]:
+                hook(self.index(layer.name))
 
     def _names(self, first: int, last: int | None) -> set[str]:
         return {node.name for node in self.nodes[first : None if last is None else last + 1]}

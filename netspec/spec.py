@@ -39,6 +39,10 @@ class _Absent(Error, AttributeError, KeyError):
     __str__ = Error.__str__
 
 
+class _Mistyped(Error, TypeError):
+    """An input that is no Top, for which pycaffe raises TypeError."""
+
+
 class Top:
     """One output of a layer: top `n` of the Function `fn`."""
 
@@ -67,7 +71,7 @@ class Function:
         self._place = _caller()
         for i, top in enumerate(inputs):
             if not isinstance(top, Top):
-                raise self._error(f"input {i} must be a Top (what a layer returns), not {_describe(top)}")
+                raise _Mistyped(str(self._error(f"input {i} must be a Top (what a layer returns), not {_describe(top)}")))
         if not isinstance(self.ntop, int) or self.ntop < 0:
             raise self._error(f"ntop must be a number of tops, not {self.ntop!r}")
         if self.in_place and self.ntop > len(inputs):

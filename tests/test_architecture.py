@@ -16,7 +16,7 @@ LEVELS = (
     "errors",
     "files log proto",  # 0
     "metrics updates device blobs io",
-    "upgrade fillers hdf5file wirefile spec",  # 1
+    "upgrade fillers hdf5file wirefile spec session",  # 1
     "prototext weights __init__",
     "ops.base",  # 2
     "ops.conv ops.neuron ops.loss ops.output ops.python ops.recurrent ops.shape",  # 3
@@ -25,6 +25,8 @@ LEVELS = (
     "ops",
     "feed",
     "sources sampling",
+    "pixels layouts",
+    "tree",
     "datasets",
     "transforms",
     "imagesources",
@@ -36,13 +38,13 @@ LEVELS = (
     "importers",  # 7
     "surgery resume layerwise display",  # 8
     "debuginfo export onnxops",
-    "onnxfile",
-    "solver",
-    "preflight report",  # 9
+    "onnxfile pynet",
+    "solver classifier",
+    "preflight report detector",  # 9
     "train predict convert describe",
     "scoring",
     "infer demo timing pycaffe",  # 10
-    "parity catalogue",
+    "parity catalogue run",
     "cli",
 )
 OPTIONAL = {"h5py", "lmdb", "leveldb", "matplotlib", "sklearn", "safetensors", "torchvision", "cv2", "skimage", "onnx", "onnxruntime", "pydot",

@@ -14,7 +14,7 @@ from golden_case import close
 from training import BODY, write_job
 
 import netspec as caffe
-from netspec import pycaffe, weights
+from netspec import session, weights
 
 GOLDEN = Path(__file__).parent / "golden"
 LAYERS = sorted(path.stem for path in (GOLDEN / "layers").glob("*.prototxt"))
@@ -30,7 +30,7 @@ def calm(monkeypatch):
     yield
     torch.set_num_threads(before)
     caffe.set_mode_cpu()
-    pycaffe._Mode.seeded = False
+    session._Mode.seeded, session._Mode.minimum = False, None
 
 
 @pytest.fixture(params=["cpu", "gpu"])
