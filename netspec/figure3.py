@@ -4,11 +4,12 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import Any
 
 from .coord_map import Apart, Values, compose, inverse, listed, meeting, offsets, ways, wide
 from .errors import Error
-from .graph import Graph, Node, Value
+from .graph import Graph, Node, Value, included
 from .ops import REGISTRY
 from .proto import caffe_pb2
 
@@ -18,8 +19,6 @@ ROWS = {  # stride of the sum and factor of the last upsampling -> source: upsam
     16: {"conv7": (2,), "pool4": ()},
     8: {"conv7": (2, 2), "pool4": (2,), "pool3": ()},
 }
-UNPOOLINGS = {"Upsample": lambda p: p.upsample_param.scale, "Unpooling": lambda p: p.unpooling_param.stride}
-FLAT = ("Softmax", "ArgMax", "AutoCrop")  # lie on their bottom (AutoCrop: but for its offset), without a map that says so
 
 
 @dataclass(frozen=True)
@@ -39,10 +38,10 @@ class Fit:
     why: str = ""
 
     def __str__(self) -> str:
-        done = "lies as it is on" if self.offset is None else "is cut to"
+        way = "lies uncut on" if self.offset is None else "is cut to"
         at = "" if self.offset is None else f" from {listed(self.offset)}"
         said = "aligned" if self.aligned else self.why or f"the coordinate maps say {listed(self.wanted)}"
-        return f"'{self.blob}' {done} '{self.reference}'{at}: {said}"
+        return f"'{self.blob}' {way} '{self.reference}'{at}: {said}"
 
 
 @dataclass(frozen=True)
@@ -53,17 +52,14 @@ class Stream:
     role: str  # the figure's name for its place in the trunk, "conv7", "pool4", ...; "" if it has none
     image: str  # the blob with the image that it sees
     stride: Number  # pixels of the image between two cells of the source
+    scales: tuple[str, ...]  # the Scale layers between the source and the sum
     score: str | None  # the convolution that makes scores of it
     kernel: int  # of the score; 1 in the figure
     classes: int
     weight: float  # in the sum: the product of the coeff on the way
     steps: tuple[Number, ...]
+    factor: Number  # of all steps
     fits: tuple[Fit, ...]  # the Crops on the way, from the source on
-
-    @property
-    def factor(self) -> Number:
-        """Of all upsampling before the sum."""
-        return math.prod(self.steps)
 
 
 @dataclass(frozen=True)
@@ -74,14 +70,10 @@ class Prediction:
     streams: tuple[Stream, ...]
     stride: Number  # of the sum: pixels of the image between two of its cells
     steps: tuple[Number, ...]
+    factor: Number  # of all steps
     sums: tuple[Fit, ...]  # how summands lie on the first one of their sum
     fits: tuple[Fit, ...]  # the Crops on the way to the image; without any, how the prediction lies on it
     covers: bool  # whether the last of `fits` is with an image, or a label beside it
-
-    @property
-    def factor(self) -> Number:
-        """Of all upsampling behind the sum."""
-        return math.prod(self.steps)
 
 
 class _Grid(Values):
@@ -109,14 +101,9 @@ class _Grid(Values):
 
     def factor(self, node: Node) -> Number | None:
         """How many times finer than its first bottom a top is; None for a layer that does more than spread it."""
-        layer = node.op.layer
-        if layer.type in UNPOOLINGS:
-            return UNPOOLINGS[layer.type](layer)
-        if layer.type in FLAT:
-            return 1
-        if not node.bottoms or layer.type in ("Eltwise", "Convolution", "Pooling", "Im2col") or layer.type not in REGISTRY:
+        if not node.bottoms or node.type in ("Eltwise", "Convolution", "Pooling", "Im2col") or node.type not in REGISTRY:
             return None
-        own = REGISTRY[layer.type].coord_map(layer)
+        own = REGISTRY[node.type].coord_map(node.op.layer)
         return None if own is None else _one(wide(own)[0][0])
 
     def traces(self, value: Value, way: tuple[Node, ...] = (), weight: float = 1) -> Iterator[tuple]:
@@ -124,25 +111,25 @@ class _Grid(Values):
         node = self.makers[value]
         scored, factor = any(at.type == "Convolution" for at in way), self.factor(node)
         if not scored and summing(node):
-            coeffs = node.op.layer.eltwise_param.coeff or [1] * len(node.bottoms)
-            for bottom, coeff in zip(node.bottoms, coeffs, strict=True):
+            for i, bottom in enumerate(node.bottoms):
+                coeff = dict(enumerate(node.op.layer.eltwise_param.coeff)).get(i, 1)
                 yield from self.traces(bottom, (*way, node), weight * coeff)
         elif factor == 1 or not scored and (factor or node.type == "Convolution"):
             yield from self.traces(node.bottoms[0], (*way, node), weight)
         else:
             yield value, way, weight
 
-    def steps(self, nodes: Iterable[Node]) -> tuple[Number, ...]:
-        return tuple(f for node in nodes if (f := self.factor(node)) not in (None, 1))
-
-    def crops(self, nodes: Iterable[Node]) -> tuple[Fit, ...]:
-        return tuple(self.fit(node, *node.bottoms) for node in nodes if "Crop" in node.type)
+    def passed(self, nodes: Iterable[Node]) -> dict[str, Any]:
+        """What the layers of a way do to the grid."""
+        steps = tuple(factor for node in nodes if (factor := self.factor(node)) not in (None, 1))
+        return dict(steps=steps, factor=math.prod(steps),
+                    fits=tuple(self.fit(node, *node.bottoms) for node in nodes if node.type == "Crop"))
 
     def fit(self, node: Node, blob: Value, reference: Value) -> Fit:
         """How `blob` lies on `reference`; with the offset, if the layer is a Crop of the two."""
         p, given = node.op.layer.crop_param, None
-        if node.bottoms == (blob, reference) and "Crop" in node.type:
-            given = tuple(p.offset) if len(p.offset) > 1 else tuple(p.offset or [0]) * (4 - p.axis % 4)
+        if node.bottoms == (blob, reference) and node.type == "Crop":
+            given = tuple(p.offset) or (0,)
         facts = (node.name, blob.blob, reference.blob)
         try:
             try:
@@ -151,7 +138,7 @@ class _Grid(Values):
                 m = compose(self.seen(reference).total, inverse(self.seen(blob).total))
         except Error as e:
             return Fit(*facts, given, None, None, str(e))
-        if given is not None:  # of the offsets, the first that the map speaks of, as in explain-crop
+        if given is not None and len(given) > 1:  # the first that the map speaks of, as in explain-crop
             given = _short(given[max((1 if m.axis is None else m.axis) + 1 - p.axis % 4, 0) :])
         scale, shift = wide(m)[0]
         wanted = _short([_one([-b]) for b in shift]) if set(scale) == {1} else None
@@ -185,9 +172,13 @@ def streams(graph: Graph) -> list[Prediction]:
     Raises Error if there is none, or where a stride is not known because no coordinate maps lead to an image.
     """
     grid = _Grid(graph.layers)
-    heads = [node.bottoms[0] for node in graph.layers if any(node.loss_weights) and node.bottoms]
     last = {value.blob: value for value in grid.makers}
-    found = {head: list(grid.traces(head)) for head in heads or [last[blob] for blob in graph.outputs]}
+    heads = [node.bottoms[0] for node in graph.layers if any(node.loss_weights) and node.bottoms]
+    heads = heads or [last[blob] for blob in graph.outputs]
+    for i, head in enumerate(heads):
+        while (maker := grid.makers[head]).type in ("Softmax", "ArgMax"):
+            head = heads[i] = maker.bottoms[0]
+    found = {head: list(grid.traces(head)) for head in heads}
     scores = {at for ends in found.values() for _, way, _ in ends for at in way if at.type == "Convolution"}
     if not scores:
         raise Error(f"net '{graph.name}' has no map of scores made by a convolution, so there is nothing of Figure 3 in it")
@@ -201,25 +192,23 @@ def summing(node: Node) -> bool:
 def _prediction(grid: _Grid, head: Value, ends: list[tuple], scores: set[Node]) -> Prediction:
     way = ends[0][1]
     begun = next((i for i, at in enumerate(way) if summing(at) or at in scores), len(way))
-    final = way[:begun][::-1]
-    while grid.makers[head].type in ("Softmax", "ArgMax"):
-        head = grid.makers[head].bottoms[0]
-    reference = next((at.bottoms[1] for at in reversed(final) if "Crop" in at.type), grid.seen(head).blob)
-    found = [_stream(grid, source, each[begun:][::-1], weight, scores) for source, each, weight in ends]
-    found.sort(key=lambda stream: -stream.stride)
+    final = grid.passed(way[:begun][::-1])
+    reference = next((at.bottoms[1] for at in way[:begun] if at.type == "Crop"), grid.seen(head).blob)
+    final["fits"] = final["fits"] or (grid.fit(grid.makers[head], head, reference),)
+    found = sorted((_stream(grid, source, each[begun:][::-1], weight, scores) for source, each, weight in ends),
+                   key=lambda stream: -stream.stride)
     nearest = min(found, key=lambda stream: len(stream.steps))
     sums = dict.fromkeys(at for _, each, _ in ends for at in each if summing(at))
-    return Prediction(head.blob, tuple(found), _one([Fraction(nearest.stride) / nearest.factor]), grid.steps(final),
-                      tuple(grid.fit(at, other, at.bottoms[0]) for at in sums for other in at.bottoms[1:]),
-                      grid.crops(final) or (grid.fit(grid.makers[head], head, reference),), grid.image(reference))
+    return Prediction(head.blob, tuple(found), _one([Fraction(nearest.stride) / nearest.factor]), covers=grid.image(reference),
+                      sums=tuple(grid.fit(at, other, at.bottoms[0]) for at in sums for other in at.bottoms[1:]), **final)
 
 
 def _stream(grid: _Grid, source: Value, way: Sequence[Node], weight: float, scores: set[Node]) -> Stream:
     score = next((at for at in way if at in scores), None)
     p = score.op.layer.convolution_param if score else caffe_pb2.ConvolutionParameter()
     return Stream(source.blob, grid.role(source, scores), grid.seen(source).blob.blob, grid.stride(source),
-                  score and score.name, max([0, *p.kernel_size, p.kernel_h, p.kernel_w]), p.num_output, weight,
-                  grid.steps(way), grid.crops(way))
+                  tuple(at.name for at in way if at.type == "Scale"), score and score.name,
+                  max([0, *p.kernel_size, p.kernel_h, p.kernel_w]), p.num_output, weight, **grid.passed(way))
 
 
 def _short(values: Sequence[Number]) -> tuple[Number, ...]:
@@ -233,3 +222,58 @@ def _one(values: Iterable[Number]) -> Number:
         raise Error(f"rows and columns are scaled by {listed(found)}; Figure 3 has one factor for both")
     x = found.pop()
     return int(x) if x == int(x) else x
+
+
+def outline(net: Any, phase: int) -> Graph:
+    """A graph without shapes and parameters, of a NetParameter whose sizes need not fit; enough for `streams`."""
+    state, now, nodes = caffe_pb2.NetState(phase=phase, stage=net.state.stage), {}, []
+    for layer in (layer for layer in net.layer if included(layer, state)):
+        bottoms = tuple(now[blob] for blob in layer.bottom)
+        now |= {top: Value(top, now[top].version + 1 if top in now else 0) for top in layer.top}
+        loss = layer.type in REGISTRY and REGISTRY[layer.type].loss
+        nodes.append(Node(SimpleNamespace(layer=layer), bottoms, tuple(now[top] for top in layer.top), (),
+                          tuple(layer.loss_weight or [float(loss)]), ()))
+    read = {value for node in nodes for value in node.bottoms}
+    return Graph(net.name, phase, tuple(nodes), (), tuple(sorted(blob for blob in now if now[blob] not in read)), {})
+
+
+def check(p: Prediction, row: Number | None = None) -> list[str]:
+    """Sentences on how a prediction differs from the figure's row (32, 16, 8; None: by its stride); none if it is that."""
+    row = row or (p.stride if p.stride in ROWS else p.factor)
+    if row not in ROWS:
+        return [f"the sum has stride {p.stride} and is upsampled x{p.factor}; the figure has nets of 32, 16 and 8"]
+    figure = ROWS[row]
+    told = [f"{role} {times(steps)} is missing" for role, steps in figure.items() if all(s.role != role for s in p.streams)]
+    for i, s in enumerate(p.streams):
+        stride, steps = _one([Fraction(s.stride) / s.factor]), figure.get(s.role, s.steps)
+        scored = f"by '{s.score}', a convolution of kernel_size {s.kernel}" if s.score else "by no convolution"
+        told += [f"'{s.source}' (stride {s.stride}) {said}" for wrong, said in (
+            (not s.role, "has no place in the figure: no pooling that halves the grid, and not the end of the trunk"),
+            (s.role and s.role not in figure, f"stands where {s.role} is; FCN-{row}s sums {' + '.join(figure)}"),
+            (s.steps != steps, f"is upsampled {times(s.steps)} before the sum; FCN-{row}s has {s.role} {times(steps)}"),
+            (any((s.role, s.image) == (o.role, o.image) for o in p.streams[:i]), "is one more stream from that place"),
+            (s.kernel != 1, f"is scored {scored}; the figure scores by 1x1 convolutions"),
+            (stride != p.stride, f"has stride {stride} where it is summed, the sum has {p.stride}")) if wrong]
+    crops = [fit for s in p.streams for fit in s.fits]
+    fits = crops if any(not fit.aligned for fit in crops) else p.sums  # what is cut wrongly is summed wrongly
+    return told + [said for wrong, said in (
+        (len({s.classes for s in p.streams}) > 1, f"the streams have {listed(s.classes for s in p.streams)} classes"),
+        (p.factor != row, f"the last upsampling is x{p.factor}; FCN-{row}s has x{row}"),
+        (not p.covers, f"'{p.blob}' is cut to '{p.fits[-1].reference}', which is not the image"),
+        *((not fit.aligned, str(fit)) for fit in dict.fromkeys((*fits, *p.fits)))) if wrong]
+
+
+def times(steps: Sequence[Number]) -> str:
+    """'x4 (2 x 2)'."""
+    return f"x{math.prod(steps)}" + (f" ({' x '.join(map(str, steps))})" if len(steps) > 1 else "")
+
+
+def described(p: Prediction) -> list[str]:
+    """A prediction in lines."""
+    lines = [f"'{p.blob}' is the sum of"]
+    for s in p.streams:
+        weight = "" if s.weight == 1 else f"{s.weight:g} times "
+        scaled = "".join(f", scaled by '{name}'" for name in s.scales)
+        lines.append(f"  {s.role or '?':<6} {times(s.steps):<11} {weight}'{s.source}', stride {s.stride}{scaled}; "
+                     + "; ".join([f"'{s.score}' makes {s.classes} classes" if s.score else "not scored", *map(str, s.fits)]))
+    return [*lines, f"  with stride {p.stride}, then {times(p.steps)}; {'; '.join(map(str, p.fits))}"]
