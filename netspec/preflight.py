@@ -4,6 +4,7 @@ import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,11 @@ from .compiler import Net
 from .datasets import check_labels
 from .errors import Error
 from .graph import Graph, Node, Value
+from .ops.loss import MODES
 from .solver import Solver
+
+# base_lr / (1 - momentum), of the gradient of a mean over pixels: the papers' recipes lie between 1e-7 and 1e-2
+LEAST_RATE, MOST_RATE = 5e-8, 1.0
 
 
 def check(solver: Solver, interpolated: Sequence[str] = ()) -> None:
@@ -21,6 +26,8 @@ def check(solver: Solver, interpolated: Sequence[str] = ()) -> None:
     """
     solver.log("netspec", summary(solver.net, solver.loaded, interpolated, solver.skipped))
     check_alive(solver.net)
+    for text in rate_doubts(solver.net.graph, solver.param):
+        solver.log("netspec", text, "W")
     check_prefix(solver)
     for net in (solver.net, *solver.test_nets):
         check_first_batch(net, solver.positions(net), skip=solver.skips.most > 0)
@@ -122,6 +129,33 @@ def check_prefix(solver: Solver) -> None:
 def losses_of(graph: Graph) -> list[Node]:
     """The SoftmaxWithLoss layers of a net."""
     return [n for n in graph.nodes if n.type == "SoftmaxWithLoss"]
+
+
+def rate_doubts(graph: Graph, param: Any) -> list[str]:
+    """A sentence for each loss over pixels that cannot be trained at the solver's rate: a mean at a rate that was
+    chosen for a sum, or a sum at one for a mean. The paper has 1e-4 and a mean, the release 1e-10 and a sum."""
+    if param.type not in ("SGD", "Nesterov"):
+        return []
+    found = []
+    for node in losses_of(graph):
+        scores = graph.shapes[node.bottoms[0]]
+        pixels = math.prod(scores) // (scores[0] * scores[node.op.channel])
+        summed = node.op.mode in (MODES.BATCH_SIZE, MODES.NONE)
+        once = param.base_lr / max(1 - param.momentum, 1e-9)  # what a step comes to, over the iterations that momentum keeps it
+        times, rate = once * pixels, f"base_lr {param.base_lr:g} and momentum {param.momentum:g}"
+        if pixels == 1:
+            continue
+        if not summed and 0 < once < LEAST_RATE:
+            found.append(
+                f"layer '{node.name}' is a mean over pixels, and {rate} make a step of {once:.1g} times its gradient: "
+                f"it would learn nothing. Such rates are for a sum (normalize: false), here of {pixels:,} pixels, which makes it {times:.1g}; "
+                "for a mean take a rate like 1e-4")
+        if summed and times > MOST_RATE:
+            found.append(
+                f"layer '{node.name}' is a sum over {pixels:,} pixels, and {rate} make a step of {once:.1g} x {pixels:,} = "
+                f"{times:.1g} times the mean's gradient: it would diverge. Such rates are for a mean (normalize: true); "
+                "for a sum take a rate like 1e-10")
+    return found
 
 
 def check_first_batch(net: Net, positions: Sequence[int], skip: bool = False) -> None:

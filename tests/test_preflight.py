@@ -11,9 +11,10 @@ from PIL import Image
 from test_graph import DATA, LABEL, TRAIN, conv, net, relu
 from training import BODY, HDF5, VOC, changed, write_hdf5, write_job
 
-from netspec import cli, graph, preflight
+from netspec import cli, graph, preflight, prototext
 from netspec.compiler import Net
 from netspec.errors import Error
+from netspec.proto import caffe_pb2
 from netspec.solver import get_solver
 
 G = 'weight_filler { type: "gaussian" std: 0.1 }'
@@ -207,7 +208,9 @@ def test_a_run_that_learns_nothing_is_warned_of(job, capsys):
     write_job(job, changed("base_lr: 1e-9 max_iter: 101 snapshot: 0"), body=BODY.replace("std: 0.02", "std: 1e-6"))
     assert cli.main(["solve", "solver.prototxt", "--quiet"]) == 0
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and err.startswith("W") and "after 100 iterations the loss is still 1.386" in err
+    doubt, plateau = err.splitlines()
+    assert doubt.startswith("W") and "it would learn nothing" in doubt
+    assert plateau.startswith("W") and "after 100 iterations the loss is still 1.386" in plateau
 
 
 def test_check_says_all_of_it(job):
@@ -240,3 +243,31 @@ def test_a_solver_remembers_what_a_weights_file_held_in_vain(job):
     assert two.skipped == ["conv"] and "other" not in two.loaded
     one.close()
     two.close()
+
+
+# rates
+
+def doubts(rate, momentum, normalize, size=375):
+    loss = (f'layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "data" bottom: "label" top: "loss" '
+            f'loss_param {{ normalize: {str(normalize).lower()} }} }}\n')
+    shapes = {"data": (1, 21, size, 500), "label": (1, 1, size, 500)}
+    param = prototext.parse(f"base_lr: {rate} momentum: {momentum}", caffe_pb2.SolverParameter)
+    param.type = "SGD"
+    return preflight.rate_doubts(graph.build(net(LABEL + loss), TRAIN, shapes=shapes), param)
+
+
+@pytest.mark.parametrize("rate, momentum, normalize", [
+    (1e-4, 0.9, True), (1e-3, 0.9, True), (1e-8, 0.9, True), (3e-3, 0.9, True),  # the paper's, and the demo's
+    (1e-10, 0.99, False), (1e-12, 0.99, False), (1e-14, 0.99, False)])  # the release's
+def test_the_rates_of_paper_and_release_are_taken_without_a_word(rate, momentum, normalize):
+    assert doubts(rate, momentum, normalize) == [] == doubts(rate, momentum, normalize, size=61)
+
+
+def test_a_rate_for_a_sum_with_a_mean_is_doubted_with_the_arithmetic():
+    (text,) = doubts(1e-10, 0.99, True)
+    assert "mean over pixels" in text and "1e-08" in text and "187,500 pixels, which makes it 0.002" in text
+
+
+def test_a_rate_for_a_mean_with_a_sum_is_doubted_with_the_arithmetic():
+    (text,) = doubts(1e-4, 0.9, False)
+    assert "0.001 x 187,500 = 2e+02" in text and "diverge" in text
