@@ -1,261 +1,188 @@
-"""Segmentation data sets as they lie on disk: one reader, driven by the table `LAYOUTS`."""
+"""The source of segmentation data: one reader for all data sets, driven by the table in layouts.py."""
 
 import random
-import struct
-import zlib
 from array import array
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from . import files
 from .errors import Error, closest
+from .layouts import FOLDER, LAYOUTS, Facts, Images, Labels, facts, facts_of, folder, layout, read_file  # noqa: F401
 from .ops.base import Shape
+from .ops.python import ALIASES
+from .pixels import DAMAGE, check_labels, open_image, read_image, read_label, resized, size  # noqa: F401
 from .sources import Batch, Source
+from .tree import Tree
 
-
-@dataclass(frozen=True)
-class Layout:
-    """Where a data set keeps its files, below its root, and its facts."""
-
-    root: str  # the usual place, from the project's folder
-    images: str  # patterns, with {split} and {name}
-    labels: str
-    lists: str
-    mean: tuple[float, float, float]  # of the training images, BGR
-    void: int  # the label of pixels that belong to no class
-    facts: str  # the folder in data/ with README.md and classes.txt
-
-
-_VOC = dict(
-    images="JPEGImages/{name}.jpg",
-    labels="SegmentationClass/{name}.png",
-    lists="ImageSets/Segmentation/{split}.txt",
-    void=255,
-)
-
-LAYOUTS = {
-    # mean: the papers', of ILSVRC's images
-    "voc": Layout("data/voc/VOC2012", mean=(104.00699, 116.66877, 122.67892), facts="voc", **_VOC),
-    # means below: over all pixels of the train list (shapes: as prepare.py makes it without options)
-    "shapes": Layout("data/shapes/images", mean=(117.842, 117.764, 117.324), facts="shapes", **_VOC),
-    "camvid": Layout(
-        "data/camvid/images",
-        images="{split}/{name}.png",
-        labels="{split}annot/{name}.png",
-        lists="{split}.txt",
-        mean=(110.331, 108.409, 105.033),
-        void=11,
-        facts="camvid",
-    ),
+# the FCN release's data layers: (module, class) -> the data set, and what their param_str calls the options
+RELEASE = {
+    ("voc_layers", "VOCSegDataLayer"): ("voc", {"voc_dir": "root"}),
+    ("voc_layers", "SBDDSegDataLayer"): ("sbd", {"sbdd_dir": "root"}),
+    ("nyud_layers", "NYUDSegDataLayer"): ("nyud", {"nyud_dir": "root"}),
+    ("siftflow_layers", "SIFTFlowSegDataLayer"): ("siftflow", {"siftflow_dir": "root"}),
+    ("pascalcontext_layers", "PASCALContextSegDataLayer"): ("pascalcontext", {"context_dir": "root", "voc_dir": "voc"}),
 }
 
 
-class Facts(NamedTuple):
-    """What is known of a data set."""
-
-    names: tuple[str, ...]  # of the classes, in index order
-    palette: np.ndarray  # their colours, uint8 (classes, 3)
-    mean: tuple[float, float, float]  # BGR
-    void: int
-
-
-def facts(dataset: str) -> Facts:
-    """The facts of a data set; names and colours come from data/NAME/classes.txt ("name r g b" a line)."""
-    layout = _layout(dataset)
-    path = _facts_folder(layout) / "classes.txt"
-    names, colours = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        name, *colour = line.rsplit(maxsplit=3)
-        if len(colour) != 3 or not all(c.isdecimal() and int(c) < 256 for c in colour):
-            raise Error(f"{path}:{number}: expected a name and three numbers from 0 to 255, found '{line}'")
-        names.append(name)
-        colours.append([int(c) for c in colour])
-    return Facts(tuple(names), np.array(colours, np.uint8), layout.mean, layout.void)
-
-
-def _layout(dataset: str) -> Layout:
-    if dataset not in LAYOUTS:
-        hint = closest(dataset, LAYOUTS)
-        raise Error(f"data set '{dataset}' is not known{hint} (known: {', '.join(LAYOUTS)})")
-    return LAYOUTS[dataset]
-
-
-def _facts_folder(layout: Layout) -> Path:
-    here = Path(__file__).resolve().parent
-    places = [folder / "data" / layout.facts for folder in (here, here.parent)]  # installed; in the project
-    for place in places:
-        if (place / "classes.txt").is_file():
-            return place
-    raise Error(f"the facts of data set '{layout.facts}' are not there (tried {places[0]}, {places[1]})")
-
-
-_NATURAL = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"}
-
-
-# what Pillow raises for damaged files, by format and place of the damage
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error,
-           Image.DecompressionBombError)
-
-
-def open_image(path: Path) -> Image.Image:
-    """An image file, its header read; Error naming it if it is none."""
-    try:
-        return Image.open(path)
-    except FileNotFoundError:
-        raise Error(f"image {path} is not there") from None
-    except UnidentifiedImageError:
-        raise Error(f"{path} is no image of a kind that Pillow reads, or it is damaged") from None
-    except DAMAGE as error:
-        raise Error(f"image {path} cannot be read: {error}") from None
-
-
-def read_image(path: Path, resize: float = 1.0) -> np.ndarray:
-    """Pixels as stored (EXIF's turn is not applied), uint8 RGB (H, W, 3), resized by `resize`.
-
-    Grey, palette, CMYK and transparent images are converted (transparency is dropped). Raises Error naming a
-    file that cannot be read, or that has more than 8 bits a channel, which a conversion would clip.
-    """
-    image = open_image(path)
-    if image.mode not in _NATURAL:
-        raise Error(f"image {path} has pixels of kind {image.mode}, expected 8 bits a channel")
-    try:
-        image = image.convert("RGB") if image.mode != "RGB" else image
-        if resize != 1:
-            image = image.resize(resized(image.size, resize), Image.Resampling.BILINEAR)
-        return np.asarray(image)
-    except DAMAGE as error:
-        raise Error(f"image {path} cannot be read: {error}") from None
-
-
-def read_label(path: Path, resize: float = 1.0) -> np.ndarray:
-    """The class indices (H, W), integers, of a grey or palette image; resized by `resize`, to the nearest.
-
-    Raises Error naming a file that cannot be read, or that holds colours.
-    """
-    image = open_image(path)
-    if len(image.getbands()) != 1 or image.mode == "F":
-        raise Error(
-            f"label {path} is in colours ({''.join(image.getbands())}); expected one channel of class "
-            "indices, as a palette or grey PNG has: convert its colours to indices"
-        )
-    try:
-        if resize != 1:
-            image = image.resize(resized(image.size, resize), Image.Resampling.NEAREST)
-        return np.asarray(image)
-    except DAMAGE as error:
-        raise Error(f"label {path} cannot be read: {error}") from None
-
-
-def resized(size: tuple[int, int], resize: float) -> tuple[int, int]:
-    return max(1, round(size[0] * resize)), max(1, round(size[1] * resize))
-
-
-def check_labels(label: np.ndarray, classes: int, void: int | None = 255) -> str | None:
-    """A sentence that counts the values of a label array that are no class; None if there are none.
-
-    Classes are 0 .. classes - 1, and void (None: nothing is void).
-    """
-    values, counts = np.unique(np.asarray(label), return_counts=True)
-    bad = ~((values >= 0) & (values < classes) & (values == np.floor(values)))
-    if void is not None:
-        bad &= values != void
-    if not bad.any():
-        return None
-    worst = sorted(zip(-counts[bad], values[bad], strict=True))
-    listed = ", ".join(f"{value:g} ({-count} times)" for count, value in worst[:5])
-    ignored = f" and are not {void} (ignored)" if void is not None else ""
-    more = ", ..." if len(worst) > 5 else ""
-    return (f"{counts[bad].sum()} of {counts.sum()} label values are not whole numbers from 0 to "
-            f"{classes - 1}{ignored}: {listed}{more}")
+def overlap(a: "SegmentationData", b: "SegmentationData") -> list[str]:
+    """The names that two sources have in common, sorted: a training set and a validation set must have none."""
+    return sorted(set(a.names) & set(b.names))
 
 
 def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _numbers(values: Any, count: int) -> bool:
-    return len(values) == count and all(map(_number, values))
-
-
-def _whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _whole(least: int) -> tuple[str, Any]:
+    return f"a whole number from {least}", lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= least
 
 
 class SegmentationData(Source):
-    """Images and their labels. Tops: data (N, 3, H, W) BGR less the mean, label (N, 1, H, W), both float32.
+    """Images and their labels, float32: data (N, C, H, W) less the mean, labels (N, 1, H, W), as `tops` names them.
 
     Random order draws images as the reference's data layers do: with replacement, random.seed(seed), then one
-    randint an image. Otherwise images come in the order of the list, which starts again at its end. Images of
-    one batch must be equal in size; batches may differ.
+    randint an image. Otherwise images come in the order of the list, which starts again at its end. Each image is
+    resized, mirrored, moved by the jitter, cropped, in this order, and at last padded at its right and bottom to the
+    largest of its batch. Where there is no image the data are 0, which is the mean, and the labels void.
     """
 
-    tops = 2
     OPTIONS = {
-        "dataset": (f"one of {', '.join(LAYOUTS)}", lambda v: isinstance(v, str)),
+        "dataset": (f"one of {', '.join(LAYOUTS)}, 'folder' or a data set file", lambda v: isinstance(v, str)),
         "split": ("the name of a list, such as 'train'", lambda v: isinstance(v, str)),
         "root": ("a folder", lambda v: isinstance(v, str)),
-        "mean": ("three numbers, BGR", lambda v: isinstance(v, tuple | list) and _numbers(v, 3)),
-        "seed": ("a whole number from 0", lambda v: _whole(v, 0)),
+        "sbd": ("the folder of SBD, for splits that are derived from it", lambda v: isinstance(v, str)),
+        "voc": ("the folder of the VOC year that has the images", lambda v: isinstance(v, str)),
+        "list": ("a file with names", lambda v: isinstance(v, str)),
+        "tops": ("a list of names", lambda v: isinstance(v, tuple | list) and all(isinstance(n, str) for n in v)),
+        "seed": _whole(0),
+        "order": ("'python2' or 'python3', whose randint draws", lambda v: v in ("python2", "python3")),
         "randomize": ("True or False", lambda v: isinstance(v, bool)),
-        "batch_size": ("a whole number from 1", lambda v: _whole(v, 1)),
+        "batch_size": _whole(1),
         "resize": ("a number above 0, at most 8", lambda v: _number(v) and 0 < v <= 8),
         "mirror": ("True or False", lambda v: isinstance(v, bool)),
-    }
+        "jitter": _whole(0),
+        "crop": ("[height, width]", lambda v: isinstance(v, tuple | list) and len(v) == 2 and all(map(_whole(1)[1], v))),
+    } | FOLDER
 
     def setup(self) -> None:
-        given = self.options(self.OPTIONS)
+        given = self._given()
         for key in ("dataset", "split"):
             if key not in given:
                 raise self.error(f"param_str needs '{key}': {self.OPTIONS[key][0]}")
         self.dataset, self.split = given["dataset"], given["split"]
-        try:
-            self.layout = _layout(self.dataset)
-        except Error as error:
-            raise self.error(f"param_str: {error}") from None
         self.seed = given.get("seed", 1337)  # the seed of all the reference's nets
         self.randomize = given.get("randomize", "train" in self.split)
+        self.python2 = given.get("order") == "python2"
         self.batch_size = given.get("batch_size", 1)
         self.resize = given.get("resize", 1.0)
-        self.mirror = given.get("mirror", False)
-        self.mean = np.array(given.get("mean", self.layout.mean), np.float32)
-        self.root = self._root(given.get("root", self.layout.root))
-        self.names = self._names()
+        self.mirror, self.jitter, self.crop = given.get("mirror", False), given.get("jitter", 0), given.get("crop")
+        try:
+            self.tree = self._tree(given)
+            self.entries = self.tree.entries(self.split, given.get("list"))
+        except Error as error:
+            raise self.error(str(error)) from None
+        self.layout, self.root = self.tree.layout, self.tree.root
+        self.names = [name for _, _, name in self.entries]
+        self.tops_read = tuple(given.get("tops", self.layout.default))
+        self._check_tops(given)
         self._draws = array("L")
+
+    def _given(self) -> dict[str, Any]:
+        """param_str; that of the release's layers in this one's words."""
+        named = self.layer.python_param
+        dataset, words = RELEASE.get((named.module, named.layer), ("", {}))
+        given = self.options(self.OPTIONS | {word: self.OPTIONS["root"] for word in words})
+        if not dataset:
+            return given
+        given = {words.get(key, key): value for key, value in given.items()}
+        if "voc" in given:
+            given["voc"] += "/VOC2010"
+        random = given.get("randomize", True) and "train" in given.get("split", "")
+        return {"dataset": dataset, "order": "python2"} | given | {"randomize": random}
+
+    def _tree(self, given: Mapping[str, Any]) -> Tree:
+        own = {key: given[key] for key in FOLDER if key in given}
+        base, root = self.context.base, given.get("root")
+        if Path(self.dataset).suffix == ".txt":
+            path = files.find(self.dataset, base, "data set file")
+            self.dataset, root = str(path), root or str(path.parent)
+            found = folder(read_file(path) | own, self.dataset)
+        elif self.dataset == "folder":
+            found = folder(own, "param_str")
+        else:
+            found = layout(self.dataset)
+            if own.keys() - {"mean"}:
+                raise Error(f"param_str: '{min(own.keys() - {'mean'})}' is for dataset 'folder', not for '{self.dataset}'")
+        where = "" if not found.facts else f"; data/{found.facts}/README.md says how to get it"
+        try:
+            root = files.find(root or found.root, base, f"the folder of data set '{self.dataset}',")
+        except Error as error:
+            raise Error(f"{error}{where}") from None
+        beside = {key: given[key] for key in found.beside if key in given}
+        return Tree(self.dataset, found, root, beside, base)
+
+    def _check_tops(self, given: Mapping[str, Any]) -> None:
+        for name in self.tops_read:
+            if name not in self.layout.tops:
+                raise self.error(f"param_str: data set '{self.dataset}' has no top '{name}'{closest(name, self.layout.tops)} "
+                                 f"(it has: {', '.join(self.layout.tops)})")
+        kinds = self.kinds = [self.layout.tops[name] for name in self.tops_read]
+        if len(kinds) != len(self.layer.top):
+            raise self.error(f"has {len(self.layer.top)} tops and reads {len(kinds)}: {', '.join(self.tops_read)}; 'tops' in "
+                             "param_str chooses")
+        images = [i for i, kind in enumerate(kinds) if isinstance(kind, Images)]
+        if not images:
+            raise self.error("param_str: 'tops' must have one of images")
+        self.means = [np.array(getattr(kind, "mean", ()), np.float32) for kind in kinds]
+        self._image = images[0]
+        if "mean" in given:
+            self.means[images[0]] = mean = np.array(given["mean"], np.float32)
+            if len(mean) != (channels := len(kinds[images[0]].mean)):
+                raise self.error(f"param_str: 'mean' takes {channels} numbers, BGR, found {given['mean']!r}")
 
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def mean(self) -> np.ndarray:
+        """What is subtracted from the first top with images, float32, channel by channel as fed."""
+        return self.means[self._image]
+
     @cached_property
     def facts(self) -> Facts:
         """Class names, colours, mean and void label of the data set."""
-        return facts(self.dataset)
+        labels = [name for name, kind in zip(self.tops_read, self.kinds, strict=True) if isinstance(kind, Labels)]
+        return facts_of(self.layout, *labels[:1])
 
     def shapes(self) -> list[Shape]:
-        path = self.paths(self.index(0))[0]
-        width, height = resized(open_image(path).size, self.resize)
-        return [(self.batch_size, 3, height, width), (self.batch_size, 1, height, width)]
+        sizes = []
+        for item in self.items(0) if not self.crop else ():
+            tree, split, name = self.entries[self.index(item)]
+            image = open_image(tree.files(self.tops_read[self._image], split, name)[0])
+            sizes.append(resized(image.size, self.resize)[::-1])
+        height, width = self.crop or np.max(sizes, 0).tolist()
+        return [(self.batch_size, len(mean) or 1, height, width) for mean in self.means]
 
     def index(self, item: int) -> int:
         """The place in the list of image number `item` of the run."""
+        count = len(self.names)
         if not self.randomize:
-            return item % len(self.names)
+            return item % count
         if item >= len(self._draws):
             if not self._draws:
                 self._random = random.Random(self.seed)
             while item >= len(self._draws):
-                self._draws.append(self._random.randint(0, len(self.names) - 1))
+                self._draws.append(int(self._random.random() * count) if self.python2 else self._random.randint(0, count - 1))
         return self._draws[item]
 
-    def paths(self, index: int) -> tuple[Path, Path]:
-        """The image file and the label file of a place in the list."""
-        patterns = (self.layout.images, self.layout.labels)
-        name = self.names[index]
-        return tuple(files.inside(self.root, p.format(split=self.split, name=name)) for p in patterns)
+    def paths(self, index: int) -> tuple[Path, ...]:
+        """The files of a place in the list, in the order of the tops: the image's, then the label's."""
+        tree, split, name = self.entries[index]
+        return tuple(path for top in self.tops_read for path in tree.files(top, split, name))
 
     def image_names(self, position: int) -> list[str]:
         """The names of a batch's images, as the list has them: stems for files about them."""
@@ -266,56 +193,57 @@ class SegmentationData(Source):
         return self.image_names(position)[0]
 
     def describe(self, position: int) -> str:
-        pairs = [self.paths(self.index(item)) for item in self.items(position)]
-        return ", ".join(f"{image} (label {label})" for image, label in pairs)
+        files = [list(map(str, self.paths(self.index(item)))) for item in self.items(position)]
+        return ", ".join(f"{first} (label {', '.join(others)})" for first, *others in files)
+
+    def read(self, index: int) -> list[np.ndarray]:
+        """The tops of a place in the list, resized and no more: labels (H, W), pixels (H, W, C) as stored (RGB)."""
+        tree, split, name = self.entries[index]
+        found = [tree.read(top, split, name, self.resize) for top in self.tops_read]
+        for top, pixels in zip(self.tops_read, found, strict=True):
+            if pixels.shape[:2] != found[0].shape[:2]:
+                paths = [tree.files(t, split, name)[0] for t in (self.tops_read[0], top)]
+                what = "label" if pixels.ndim == 2 else f"'{top}'"
+                raise Error(f"image {paths[0]} is {size(found[0])} and its {what} {paths[1]} is {size(pixels)}; they must be "
+                            "equal in size")
+        return found
 
     def load(self, position: int) -> Batch:
-        data = label = None
-        for i, item in enumerate(self.items(position)):
-            image_path, label_path = self.paths(self.index(item))
-            image, truth = read_image(image_path, self.resize), read_label(label_path, self.resize)
-            if image.shape[:2] != truth.shape:
-                raise Error(f"image {image_path} is {_size(image)} and its label {label_path} is "
-                            f"{_size(truth)}; they must be equal in size")
-            if self.mirror and self.generator(item).random() < 0.5:
-                image, truth = image[:, ::-1], truth[:, ::-1]
-            if data is None:
-                data = np.empty((self.batch_size, 3, *truth.shape), np.float32)
-                label = np.empty((self.batch_size, 1, *truth.shape), np.float32)
-                first = image_path
-            elif data.shape[2:] != truth.shape:
-                raise self.error(f"image {image_path} is {_size(image)} and {first} of the same batch is "
-                                 f"{_size(data[0, 0])}; images of different size need batch_size 1")
-            for c in range(3):
-                np.subtract(image[:, :, 2 - c], self.mean[c], out=data[i, c])
-            label[i, 0] = truth
-        return data, label
+        items = [(item, self.read(self.index(item))) for item in self.items(position)]
+        height, width = self.crop or np.max([tops[0].shape[:2] for _, tops in items], 0).tolist()
+        batch = tuple(np.empty((len(items), len(mean) or 1, height, width), np.float32) for mean in self.means)
+        for n, (item, tops) in enumerate(items):
+            flip, rows, columns = self._place(item, tops[0].shape[:2], (height, width))
+            full = rows[0] == slice(0, height) and columns[0] == slice(0, width)
+            for kind, mean, pixels, out in zip(self.kinds, self.means, tops, batch, strict=True):
+                void = getattr(kind, "void", 0)
+                if not full:
+                    if void is None:
+                        raise self.error("images of different size, jitter and a large crop leave pixels without a label, and "
+                                         f"data set '{self.dataset}' has no void")
+                    out[n] = void
+                pixels = (pixels[:, ::-1] if flip else pixels)[rows[1], columns[1]]
+                if isinstance(kind, Labels):
+                    out[n, 0, rows[0], columns[0]] = pixels
+                    continue
+                for c, channel in enumerate(kind.order or range(len(mean))):
+                    np.subtract(pixels[:, :, channel], mean[c], out=out[n, c, rows[0], columns[0]])
+        return batch
 
-    def _root(self, root: str) -> Path:
-        try:
-            return files.find(root, self.context.base, f"the folder of data set '{self.dataset}',")
-        except Error as error:
-            raise self.error(f"{error}; data/{self.layout.facts}/README.md says how to get it") from None
-
-    def _names(self) -> list[str]:
-        path = files.inside(self.root, self.layout.lists.format(split=self.split))
-        if not path.is_file():
-            lists = sorted(p.stem for p in path.parent.glob("*.txt"))
-            has = f" (there are: {', '.join(lists)})" if lists else ""
-            hint = closest(self.split, lists)
-            raise self.error(f"split '{self.split}' has no list {path}{hint}{has}")
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        names = [self._name(line) for line in lines if line.strip()]
-        if not names:
-            raise self.error(f"the list {path} is empty")
-        return names
-
-    def _name(self, line: str) -> str:
-        """The name of an image from a line of the list, which may give the image's path and more after it."""
-        word = line.split()[0]
-        suffix = Path(self.layout.images).suffix
-        return word.rpartition("/")[2].removesuffix(suffix) if word.endswith(suffix) else word
+    def _place(self, item: int, have: Shape, want: Shape) -> tuple[bool, Any, Any]:
+        """Whether an image is mirrored, and by axis the (target, source) slices of what is seen of it."""
+        if not (self.mirror or self.jitter or self.crop):
+            return False, *((slice(0, n), slice(0, n)) for n in have)
+        # all are drawn whatever is asked for, so that one option does not change what another does
+        flip, *chances = self.generator(item).random(5)
+        slices = []
+        for have_n, want_n, move, cut in zip(have, want, chances[:2], chances[2:], strict=True):
+            start = int(move * (2 * self.jitter + 1)) - self.jitter
+            start -= int(cut * (max(have_n - want_n, 0) + 1)) if self.crop else 0
+            first, last = max(start, 0), max(min(want_n, start + have_n), 0)
+            last = max(first, last)
+            slices.append((slice(first, last), slice(first - start, last - start)))
+        return self.mirror and flip < 0.5, *slices
 
 
-def _size(pixels: np.ndarray) -> str:
-    return f"{pixels.shape[1]}x{pixels.shape[0]}"
+ALIASES.update(dict.fromkeys(RELEASE, SegmentationData))

@@ -58,8 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="gets NAME_labels.png and NAME_overlay.png")
     parser.add_argument(
         "--dataset",
-        choices=list(datasets.LAYOUTS),
-        help="its names, colours and mean (default: what the data layer says, or the number of classes suggests)",
+        metavar="NAME",
+        help=f"{', '.join(datasets.LAYOUTS)} or a data set file: its names, colours and mean (default: what the data layer "
+        "says, or the number of classes suggests)",
     )
     parser.add_argument("--mean", type=_three, metavar="B,G,R", help="to subtract from images (0 to 255)")
     parser.add_argument("--score-blob", default="score", metavar="BLOB", help="the scores (default score)")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import datasets, graph, surgery, weights
+from . import datasets, graph, layouts, surgery, weights
 from .compiler import Net
 from .device import choose
 from .errors import Error, closest
@@ -80,32 +80,23 @@ def channels(made: Graph, blob: str) -> int:
     return shape[1]
 
 
-def looks(dataset: str | None, classes: int) -> Looks:
-    """Names and colours of a data set; numbers and VOC's colours where there is none, or it has more classes."""
+def looks(dataset: str | datasets.Facts | None, classes: int) -> Looks:
+    """Names and colours of a data set, or of facts; numbers and VOC's colours where there is none, or it has more classes."""
     names: list[str] = []
-    palette = voc_colours(max(classes, 1))
+    palette = layouts.voc_colours(max(classes, 1))
     if dataset is not None:
-        facts = datasets.facts(dataset)
+        facts = datasets.facts(dataset) if isinstance(dataset, str) else dataset
         if len(facts.names) <= classes:  # with fewer, it is a set of one's own in that layout
             names = list(facts.names)
             palette[: len(names)] = facts.palette
     return Looks([*names, *(f"class {i}" for i in range(len(names), classes))], palette)
 
 
-def voc_colours(count: int) -> np.ndarray:
-    """VOC's colour map, uint8 (count, 3): bits 0, 3, 6 of the number are red from the highest bit on, and so on."""
-    numbers = np.arange(count)
-    palette = np.zeros((count, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            palette[:, channel] |= ((numbers >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
-    return palette
-
-
 def guess(classes: int) -> str | None:
-    """The one known data set with so many classes."""
-    fits = [name for name in datasets.LAYOUTS if len(datasets.facts(name).names) == classes]
-    return fits[0] if len(fits) == 1 else None
+    """The one known data set with so many classes (of those with the same classes the first), if it is of photographs."""
+    fits = {layout.facts: name for name, layout in reversed(datasets.LAYOUTS.items())
+            if len(datasets.facts(name).names) == classes and len(layout.first(datasets.Images).mean) == 3}
+    return next(iter(fits.values())) if len(fits) == 1 else None
 
 
 def image_net(net: Any, blob: str, path: Path) -> tuple[Any, str, int, Pixels]:
@@ -151,7 +142,12 @@ def _pixels(data: Any, path: Path) -> Pixels:
     elif data.transform_param.mean_value:
         given = {"mean": tuple(data.transform_param.mean_value)}
     dataset = given.get("dataset")
-    known = dataset if dataset in datasets.LAYOUTS else None
+    if isinstance(dataset, str) and dataset.endswith(".txt"):
+        try:
+            dataset = str(find(dataset, path.resolve().parent))
+        except Error:
+            dataset = None
+    known = dataset if dataset in datasets.LAYOUTS or str(dataset).endswith(".txt") else None
     mean, resize = given.get("mean", datasets.facts(known).mean if known else None), given.get("resize", 1.0)
     for key, numbers in (("mean", () if mean is None else mean), ("resize", (resize,))):
         if not isinstance(numbers, tuple | list) or not all(isinstance(n, int | float) for n in numbers):

@@ -76,7 +76,7 @@ def score(
     source = _source(net.graph, label_blob)
     total, batch = len(source), source.batch_size
     void = _void(net.graph, source)
-    looks = predict.looks(getattr(source, "dataset", None), classes)
+    looks = predict.looks(getattr(source, "facts", None), classes)
     histogram = np.zeros((classes, classes), np.int64)
     loss, done, stray = 0.0, 0, 0
     feeds = [Feed(node.op, 0, workers) for node in net.graph.sources]

@@ -36,8 +36,8 @@ LEVELS = (
     "batches jobs analysis backprop figure3",  # 5
     "compiler",  # 6
     "importers",  # 7
-    "surgery resume layerwise display",  # 8
-    "debuginfo export onnxops",
+    "surgery resume layerwise display convolutional",  # 8
+    "debuginfo export onnxops stitch",
     "onnxfile pynet",
     "solver classifier",
     "preflight report detector",  # 9

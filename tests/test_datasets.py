@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from netspec import datasets
-from netspec.datasets import LAYOUTS, SegmentationData, check_labels, facts, read_image, read_label
+from netspec import layouts
+from netspec.datasets import LAYOUTS, Images, Labels, SegmentationData, check_labels, facts, read_image, read_label
 from netspec.errors import Error
 from netspec.ops.base import Context
 from netspec.proto import caffe_pb2
@@ -81,10 +81,18 @@ def test_batches(tmp_path):
     assert data.name(1) == "2007_000003"
 
 
-def test_a_batch_of_different_sizes_is_refused(tmp_path):
-    data = source(dataset="voc", root=str(voc(tmp_path)), split="train", randomize=False, batch_size=2)
-    with pytest.raises(Error, match=r"2007_000001.jpg is 13x17 and .*2007_000000.jpg of the same batch is 20x12"):
-        data.load(0)
+def test_a_batch_of_different_sizes_is_padded_with_the_mean_and_void(tmp_path):
+    data = source(dataset="voc", root=str(voc(tmp_path)), split="train", randomize=False, batch_size=4)
+    image, label = data.load(0)
+    assert image.shape == (4, 3, 17, 20) and label.shape == (4, 1, 17, 20)
+    assert data.shapes() == [image.shape, label.shape]
+    for i, (width, height) in enumerate(SIZES[:4]):
+        want = expected(tmp_path, i)
+        assert np.array_equal(image[i, :, :height, :width], want[0][0])
+        assert np.array_equal(label[i, :, :height, :width], want[1][0])
+        outside = np.ones((17, 20), bool)
+        outside[:height, :width] = False
+        assert (image[i, :, outside] == 0).all() and (label[i, :, outside] == 255).all()
 
 
 def test_scale(tmp_path):
@@ -281,7 +289,7 @@ def test_the_root_is_found_from_the_nets_folder(tmp_path):
     (dict(split="train"), "needs 'dataset'"),
     (dict(dataset="voc", split="train", voc_dir="x"), "no key 'voc_dir'"),
     (dict(dataset="voc", split="train", means=(1, 2, 3)), "no key 'means'; did you mean 'mean'"),
-    (dict(dataset="voc", split="train", mean=(1, 2)), "'mean' takes three numbers"),
+    (dict(dataset="voc", split="train", mean=(1, 2)), "'mean' takes 3 numbers, BGR"),
     (dict(dataset="voc", split="train", batch_size=0), "'batch_size' takes a whole number from 1, found 0"),
     (dict(dataset="voc", split="train", resize=0), "'resize' takes"),
     (dict(dataset="voc", split="train", seed=-1), "'seed' takes"),
@@ -318,18 +326,21 @@ def voc_colour(index):
 def test_facts_of_the_data_sets():
     assert facts("voc").palette.tolist() == [voc_colour(i) for i in range(21)]
     assert facts("voc").names[::5] == ("background", "bottle", "cow", "person", "tvmonitor")
-    assert [len(facts(name).names) for name in ("voc", "shapes", "camvid")] == [21, 5, 11]
+    assert {name: len(facts(name).names) for name in LAYOUTS} == {
+        "voc": 21, "sbd": 21, "shapes": 5, "camvid": 11, "nyud": 40, "siftflow": 33, "pascalcontext": 60, "38cloud": 2}
     for name, layout in LAYOUTS.items():
-        found = facts(name)
-        assert len(set(map(tuple, found.palette.tolist()))) == len(found.names) == len(set(found.names))
-        assert found.void not in range(len(found.names)) and found.mean == layout.mean
+        for top, kind in layout.tops.items():
+            if isinstance(kind, Labels):
+                found = facts(name, top)
+                assert len(set(map(tuple, found.palette.tolist()))) == len(found.names) == len(set(found.names))
+                assert found.void not in range(len(found.names)) and found.mean == layout.first(Images).mean
     with pytest.raises(Error, match="did you mean 'camvid'"):
         facts("camvld")
 
 
 def test_a_broken_class_list_is_named(tmp_path, monkeypatch):
     (tmp_path / "classes.txt").write_text("shower curtain 1 2 3\nsofa 1 2 300\n")
-    monkeypatch.setattr(datasets, "_facts_folder", lambda layout: tmp_path)
+    monkeypatch.setattr(layouts, "facts_folder", lambda layout: tmp_path)
     with pytest.raises(Error, match="classes.txt:2: expected a name and three numbers"):
         facts("voc")
     (tmp_path / "classes.txt").write_text("shower curtain 1 2 3\n")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from netspec import NetSpec, cli, graph, infer, predict, prototext, scoring, sources
+from netspec import NetSpec, cli, graph, infer, layouts, predict, prototext, scoring, sources
 from netspec import layers as L
 from netspec import params as P
 from netspec.compiler import Net
@@ -347,7 +347,7 @@ def test_guesses_and_colours():
     assert [predict.guess(n) for n in (21, 11, 5, 7)] == ["voc", "camvid", "shapes", None]
     names, palette = predict.looks("voc", 21)
     assert names[15] == "person" and palette[15].tolist() == [192, 128, 128]
-    np.testing.assert_array_equal(predict.voc_colours(21), palette)
+    np.testing.assert_array_equal(layouts.voc_colours(21), palette)
     names, palette = predict.looks("shapes", 6)
     assert names[4:] == ["star", "class 5"] and palette[5].tolist() == [128, 0, 128]
     assert predict.looks(None, 2).names == ["class 0", "class 1"]

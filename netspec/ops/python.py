@@ -14,6 +14,9 @@ from ..blobs import Blob, Memory
 from ..errors import Error, closest
 from .base import Operation, Param, Shape
 
+# (module, class) -> the Operation that stands for it, whether or not there is such a module
+ALIASES: dict[tuple[str, str], type[Operation]] = {}
+
 
 class BlobVec(list):
     """The parameter blobs of a Layer."""
@@ -137,6 +140,8 @@ def _fill(array: np.ndarray, tensor: Tensor) -> None:
 def _named(layer: Any, where: str) -> type:
     """The class that python_param names."""
     start, p = f"{where}layer '{layer.name}' (Python): ", layer.python_param
+    if (p.module, p.layer) in ALIASES:
+        return ALIASES[p.module, p.layer]
     try:
         module = _module(p.module)
     except ImportError as e:

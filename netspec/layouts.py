@@ -1,0 +1,296 @@
+"""How segmentation data sets lie on disk, and their facts: the table `LAYOUTS`, and data set files of one's own."""
+
+import ast
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .errors import Error, closest
+
+# File patterns have {split} and {name}, and start below the data set's root, or with "voc:" below the folder of that
+# name in `beside`. ".*" at the end stands for the suffix of any image.
+
+
+@dataclass(frozen=True)
+class Images:
+    """A top with pixels: (value * scale, or its logarithm, less the mean), channel by channel."""
+
+    files: tuple[str, ...]  # one 8-bit image in colour; or one-channel images of any depth, one a channel
+    mean: tuple[float, ...]  # of the channels as they are fed
+    order: tuple[int, ...] = (2, 1, 0)  # the file's channels as they are fed: BGR; (): the files are the channels
+    scale: float = 1.0
+    log: bool = False  # 0, no measurement, becomes the mean
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A top with class indices."""
+
+    files: tuple[str, ...]  # the first that is there is read
+    void: int | None = 255  # the label of pixels that belong to no class
+    classes: "str | Classes" = "classes.txt"  # or the name of such a file in the folder of facts
+    key: str = ""  # of a .mat: VARIABLE or VARIABLE.FIELD
+    values: Mapping[int, int] | str = field(default_factory=dict)  # in the file -> fed; or what `raw_values` reads
+    colours: bool = False  # the files hold the classes' colours
+
+
+class Derived(NamedTuple):
+    """A split made of others, each (data set, split). A name counts once, from the first that has it."""
+
+    of: tuple[tuple[str, str], ...]
+    without: tuple[tuple[str, str], ...] = ()
+    count: int | None = None  # its number of images, where that is always the same
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a data set keeps its files, below its root, and its facts."""
+
+    root: str  # the usual place, from the project's folder
+    lists: str  # the pattern of the lists of names; "" and no list: all images that there are
+    tops: Mapping[str, Images | Labels]
+    facts: str  # the folder in data/ with README.md, classes.txt, and lists where the data set has none
+    default: tuple[str, ...] = ("data", "label")  # tops, unless told
+    beside: Mapping[str, str] = field(default_factory=dict)  # data sets that it needs too -> their usual places
+    derived: Mapping[str, Derived] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)  # the images of its splits, when it is complete
+
+    def first(self, kind: type) -> Any:
+        """Its first top of a kind, Images or Labels."""
+        return next(top for top in self.tops.values() if isinstance(top, kind))
+
+
+ILSVRC = (104.00699, 116.66877, 122.67892)  # the mean of the images that the classifiers saw
+
+
+def _voc(mean: tuple[float, ...]) -> dict[str, Images | Labels]:
+    return {"data": Images(("JPEGImages/{name}.jpg",), mean), "label": Labels(("SegmentationClass/{name}.png",))}
+
+
+def _from_one(classes: int) -> dict[int, int]:
+    """Files that count classes from 1 and have 0 or -1 for void."""
+    return {-1: 255, 0: 255} | {i + 1: i for i in range(classes)}
+
+
+def _sift(folder: str, suffix: str) -> tuple[str, ...]:
+    return (f"{folder}/spatial_envelope_256x256_static_8outdoorcategories/{{name}}.{suffix}",)
+
+
+# "{split:.5}" is the split's first five letters: the test folder is 38-Cloud_test/test_red, the other 38-Cloud_training/train_red
+_BAND = "38-Cloud_{split}/{split:.5}_%s/%s_{name}.TIF"
+_BGR = tuple(_BAND % (band, band) for band in ("blue", "green", "red"))
+
+LAYOUTS = {
+    "voc": Layout(
+        "data/voc/VOC2012", "ImageSets/Segmentation/{split}.txt", _voc(ILSVRC), "voc",
+        beside={"sbd": "data/sbd/dataset"},
+        derived={
+            "seg11valid": Derived((("voc", "val"),), (("sbd", "train"),), 736),  # of VOC 2011
+            "seg12valid": Derived((("voc", "val"),), (("sbd", "train"), ("sbd", "val")), 346),  # of VOC 2012
+            "train+sbd": Derived((("voc", "train"), ("sbd", "train"))),
+            "trainaug": Derived((("voc", "train"), ("sbd", "train"), ("sbd", "val")), (("voc", "val"),)),
+        },
+    ),
+    "sbd": Layout(
+        "data/sbd/dataset", "{split}.txt",
+        {"data": Images(("img/{name}.jpg",), ILSVRC),
+         "label": Labels(("cls/{name}.png", "cls/{name}.mat"), key="GTcls.Segmentation")},
+        "voc", counts={"train": 8498, "val": 2857},
+    ),
+    # mean: over all pixels of the train list, as prepare.py makes it without options
+    "shapes": Layout("data/shapes/images", "ImageSets/Segmentation/{split}.txt", _voc((117.842, 117.764, 117.324)), "shapes"),
+    # mean: over all pixels of the train list
+    "camvid": Layout(
+        "data/camvid/images", "{split}.txt",
+        {"data": Images(("{split}/{name}.png",), (110.331, 108.409, 105.033)),
+         "label": Labels(("{split}annot/{name}.png",), void=11)},
+        "camvid", counts={"train": 367, "val": 101, "test": 233},
+    ),
+    # means from here on: the papers'
+    "nyud": Layout(
+        "data/nyud", "{split}.txt",
+        {"color": Images(("data/images/img_{name}.png",), (116.190, 97.203, 92.318)),
+         "depth": Images(("data/depth/img_{name}.png",), (7.844,), order=(), log=True),
+         "hha": Images(("data/hha/img_{name}.png",), (132.431, 94.076, 118.477), order=(0, 1, 2)),
+         "label": Labels(("segmentation/img_{name}.mat",), key="segmentation", values=_from_one(40))},
+        "nyud", default=("color", "label"),
+        derived={"trainval": Derived((("nyud", "train"), ("nyud", "val")))},
+        counts={"train": 381, "val": 414, "trainval": 795, "test": 654},
+    ),
+    "siftflow": Layout(
+        "data/siftflow", "{split}.txt",
+        {"data": Images(_sift("Images", "jpg"), (114.578, 115.294, 108.353)),
+         "sem": Labels(_sift("SemanticLabels", "mat"), key="S", values=_from_one(33)),
+         "geo": Labels(_sift("GeoLabels", "mat"), key="S", values=_from_one(3), classes="classes-geo.txt")},
+        "siftflow", default=("data", "sem", "geo"), counts={"trainval": 2486, "test": 200},
+    ),
+    "pascalcontext": Layout(
+        "data/pascalcontext", "voc:ImageSets/Main/{split}.txt",
+        {"data": Images(("voc:JPEGImages/{name}.jpg",), (104.007, 116.669, 122.679)),
+         "label": Labels(("trainval/{name}.mat",), key="LabelMap", values="classes-459.txt")},
+        "pascalcontext", beside={"voc": "data/voc/VOC2010"}, counts={"train": 4998, "val": 5105},
+    ),
+    # no mean is published; the scale brings 16 bits to 0..255
+    "38cloud": Layout(
+        "data/38cloud", "38-Cloud_{split}/{split}_patches_38-Cloud.csv",
+        {"data": Images((*_BGR, _BAND % ("nir", "nir")), (0.0,) * 4, order=(), scale=1 / 257),
+         "color": Images(_BGR, (0.0,) * 3, order=(), scale=1 / 257),
+         "label": Labels((_BAND % ("gt", "gt"),), void=None, values={255: 1})},
+        "38cloud", counts={"training": 8400, "test": 9201},
+    ),
+}
+
+# classes of PASCAL-Context's 59 whose names among its 459 are others
+CONTEXT_NAMES = {"diningtable": "table", "bedcloth": "bedclothes", "clothes": "cloth"}
+
+
+class Classes(NamedTuple):
+    names: tuple[str, ...]  # in index order
+    palette: np.ndarray  # uint8 (classes, 3), RGB
+    void: Sequence[int] | None = None  # the colour of void, where labels are in colours
+
+
+class Facts(NamedTuple):
+    """What is known of a data set."""
+
+    names: tuple[str, ...]  # of the classes, in index order
+    palette: np.ndarray  # their colours, uint8 (classes, 3)
+    mean: tuple[float, ...]  # of the first top with pixels, as it is fed: BGR
+    void: int | None
+
+
+def facts(dataset: str, top: str | None = None) -> Facts:
+    """The facts of a data set, by its name or the path of its data set file; of one of its label tops, the first.
+
+    Names and colours come from data/NAME/classes.txt ("name r g b" a line).
+    """
+    return facts_of(layout(dataset), top)
+
+
+def facts_of(found: Layout, top: str | None = None) -> Facts:
+    """`facts` of a layout."""
+    label = found.tops[top] if top else found.first(Labels)
+    known = classes(found, label)
+    return Facts(known.names, known.palette, found.first(Images).mean, label.void)
+
+
+def layout(dataset: str) -> Layout:
+    """The layout of a data set, by its name or the path of its data set file; Error if it is not known."""
+    if dataset in LAYOUTS:
+        return LAYOUTS[dataset]
+    if Path(dataset).suffix == ".txt":
+        return folder(read_file(Path(dataset)), dataset)
+    hint = closest(dataset, (*LAYOUTS, "folder"))
+    raise Error(f"data set '{dataset}' is not known{hint} (known: {', '.join(LAYOUTS)}, 'folder' for images of your own)")
+
+
+def classes(found: Layout, label: Labels) -> Classes:
+    """Names and colours of the classes of a label top."""
+    if isinstance(label.classes, Classes):
+        return label.classes
+    path = facts_folder(found) / label.classes
+    return parse_classes(path.read_text(encoding="utf-8").splitlines(), str(path))
+
+
+def parse_classes(lines: Sequence[str], where: str) -> Classes:
+    """Classes from lines "name r g b", or "name", which gets VOC's colour. The line "void r g b" is none of them."""
+    colours: dict[str, Sequence[int]] = {}
+    default = voc_colours(len(lines)).tolist()
+    for number, line in enumerate(lines, 1):
+        name, *digits = line.rsplit(maxsplit=3) if line[-1:].isdecimal() else (line.strip(), *default[len(colours)])
+        if len(digits) != 3 or not all(str(d).isdecimal() and int(d) < 256 for d in digits) or name in colours:
+            raise Error(f"{where}:{number}: expected a name and three numbers from 0 to 255, found '{line}'"
+                        f"{' a second time' * (name in colours)}")
+        colours[name] = [int(d) for d in digits]
+    void = colours.pop("void", None)
+    return Classes(tuple(colours), np.array([*colours.values()], np.uint8).reshape(-1, 3), void)
+
+
+def voc_colours(count: int) -> np.ndarray:
+    """VOC's colour map, uint8 (count, 3): bits 0, 3, 6 of the number are red from the highest bit on, and so on."""
+    numbers = np.arange(count)
+    palette = np.zeros((count, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            palette[:, channel] |= ((numbers >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
+    return palette
+
+
+@cache
+def raw_values(dataset: str, file: str) -> dict[int, int]:
+    """What the numbers of PASCAL-Context's files mean: `file` names 1, 2, ...; those of no class are background, 0."""
+    found = LAYOUTS[dataset]
+    names = facts(dataset).names
+    known = {CONTEXT_NAMES.get(name, name): i for i, name in enumerate(names)}
+    raw = (facts_folder(found) / file).read_text(encoding="utf-8").splitlines()
+    return {number: known.get(name.replace(" ", ""), 0) for number, name in enumerate(raw, 1)}
+
+
+def facts_folder(found: Layout) -> Path:
+    here = Path(__file__).resolve().parent
+    places = [folder / "data" / found.facts for folder in (here, here.parent)]  # installed; in the project
+    for place in places:
+        if (place / "classes.txt").is_file():
+            return place
+    raise Error(f"the facts of data set '{found.facts}' are not there (tried {places[0]}, {places[1]})")
+
+
+# a patch of 38-Cloud and its place in the scene's grid, both from 1
+PATCH = re.compile(r"patch_(?P<number>\d+)_(?P<row>\d+)_by_(?P<column>\d+)_(?P<scene>\w+)")
+
+# Data sets of one's own: the options that describe one, in param_str or in a data set file
+FOLDER: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "images": ("a folder, or a pattern with {name}", lambda v: isinstance(v, str)),
+    "labels": ("a folder, or a pattern with {name}", lambda v: isinstance(v, str)),
+    "classes": ("a list of lines 'name' or 'name r g b'", lambda v: isinstance(v, list) and all(isinstance(n, str) for n in v)),
+    "void": ("a whole number, or None", lambda v: v is None or type(v) is int),
+    "values": ("a dict of whole numbers, such as {255: 1}",
+               lambda v: isinstance(v, dict) and all(type(n) is int for pair in v.items() for n in pair)),
+    "mean": ("a number for each channel: BGR", lambda v: isinstance(v, tuple | list) and all(type(n) in (int, float) for n in v)),
+    "colours": ("True or False", lambda v: isinstance(v, bool)),
+    "key": ("the name of a variable in .mat files", lambda v: isinstance(v, str)),
+}
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """A data set file as options FOLDER: lines "key: value", and a line for each class, "name" or "name r g b"."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Error(f"data set file {path} cannot be read: {error}") from None
+    given: dict[str, Any] = {}
+    for number, line in enumerate(lines, 1):
+        key, colon, text = (part.strip() for part in line.partition("#")[0].partition(":"))
+        if not colon:
+            given.setdefault("classes", []).extend([key] if key else [])
+            continue
+        if key not in FOLDER:
+            raise Error(f"{path}:{number}: there is no key '{key}'{closest(key, FOLDER)} (keys: {', '.join(FOLDER)})")
+        try:
+            given[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            given[key] = text
+        if not FOLDER[key][1](given[key]):
+            raise Error(f"{path}:{number}: '{key}' takes {FOLDER[key][0]}, found '{text}'")
+    return given
+
+
+def folder(given: Mapping[str, Any], where: str) -> Layout:
+    """The layout of a folder of one's own from options FOLDER; `where` names it in errors."""
+    files = {key: given.get(key, key) for key in ("images", "labels")}
+    for key, pattern in files.items():
+        if re.search("[{}]", re.sub(r"\{(name|split)\}", "", pattern)):
+            raise Error(f"{where}: '{key}' is '{pattern}'; in braces it takes {{name}} and {{split}} alone")
+        if "{name}" not in pattern:
+            files[key] = pattern.rstrip("/") + "/{name}.*"
+    named = parse_classes(given.get("classes", []), where)
+    if not named.names:
+        raise Error(f"{where}: names no class; give a line 'name' or 'name r g b' for each, in the order of their numbers")
+    label = Labels((files["labels"],), given.get("void", 255), named, given.get("key", ""), given.get("values", {}),
+                   given.get("colours", False))
+    return Layout("", "{split}.txt", {"data": Images((files["images"],), tuple(given.get("mean", ILSVRC))), "label": label}, "")

@@ -1,0 +1,135 @@
+"""Segmentation data sets on disk: the images of a split, their files, and what is read from them."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from . import files
+from .errors import Error, closest
+from .layouts import LAYOUTS, Derived, Images, Labels, Layout, classes, facts_folder, raw_values
+from .pixels import read_bands, read_image, read_label
+
+
+class Tree:
+    """A data set on disk: what its layout's patterns stand for.
+
+    beside: the folders of other data sets that it needs, which are opened when they are; base: where relative
+    paths start (files.find).
+    """
+
+    def __init__(self, dataset: str, layout: Layout, root: Path, beside: Mapping[str, str], base: Path | None) -> None:
+        self.dataset, self.layout, self.root, self.beside, self.base = dataset, layout, root, beside, base
+        self.pairs: dict[str, tuple[Path, Path]] = {}  # name -> image and label, where a list gives both
+        self._found: dict[Path, dict[str, Path]] = {}  # folder -> stem -> image
+
+    def of(self, dataset: str) -> "Tree":
+        """The tree of another data set beside this one."""
+        return self if dataset == self.dataset else Tree(dataset, LAYOUTS[dataset], self._root(dataset), {}, self.base)
+
+    def _root(self, name: str) -> Path:
+        if not name:
+            return self.root
+        path = self.beside.get(name, self.layout.beside[name])
+        return files.find(path, self.base, f"the folder of data set '{name}' (param_str's '{name}'),")
+
+    def path(self, pattern: str, split: str, name: str = "") -> Path:
+        """The file that a pattern names; Error if it leaves the root's folder."""
+        where, _, pattern = pattern.rpartition(":")
+        path = files.inside(self._root(where), pattern.format(split=split, name=name))
+        if path.suffix != ".*":
+            return path
+        if path.parent not in self._found:
+            known = Image.registered_extensions().keys() | {".mat", ".npy"}
+            entries = sorted(os.listdir(path.parent)) if path.parent.is_dir() else ()
+            self._found[path.parent] = {e.rpartition(".")[0]: path.parent / e for e in entries if Path(e).suffix.lower() in known}
+        return self._found[path.parent].get(path.stem, path)
+
+    def files(self, top: str, split: str, name: str) -> list[Path]:
+        """The files that a top of an image is read from."""
+        kind = self.layout.tops[top]
+        if name in self.pairs:
+            return [self.pairs[name][isinstance(kind, Labels)]]
+        paths = [self.path(pattern, split, name) for pattern in kind.files]
+        return paths if isinstance(kind, Images) else [next((p for p in paths if p.exists()), paths[-1])]
+
+    def read(self, top: str, split: str, name: str, resize: float) -> np.ndarray:
+        """One top of an image: a label (H, W), classes as they are fed, or pixels (H, W, C) in the channels' stored order."""
+        kind, paths = self.layout.tops[top], self.files(top, split, name)
+        if isinstance(kind, Images):
+            if kind.order:
+                return read_image(paths[0], resize)
+            pixels = read_bands(paths, resize) * np.float32(kind.scale)
+            return np.log(pixels, out=np.full_like(pixels, kind.mean), where=pixels > 0) if kind.log else pixels
+        values, legend = kind.values, None
+        if isinstance(values, str):
+            values = raw_values(self.dataset, values)
+        if kind.colours:
+            known = classes(self.layout, kind)
+            legend = known.palette if known.void is None else np.vstack([known.palette, [known.void]])
+            values = {len(known.names): kind.void} if kind.void is not None else {}
+        return read_label(paths[0], resize, key=kind.key, legend=legend, values=values)
+
+    def entries(self, split: str, given: str | None = None) -> list[tuple["Tree", str, str]]:
+        """The images of a split: (tree, split, name) each. given: the list to read, if it is not the usual one."""
+        path = files.find(given, self.root, "the list") if given else self.path(self.layout.lists, split)
+        if not given and not path.is_file() and self.layout.facts and (facts_folder(self.layout) / f"{split}.txt").is_file():
+            path = facts_folder(self.layout) / f"{split}.txt"
+        derived = self.layout.derived.get(split)
+        if path.is_file():
+            found = [(self, split, name) for name in self._listed(path, split)]
+            if derived and derived.without and not given:
+                self._apart(split, found, derived)
+        elif derived:
+            taken = {name for part in derived.without for _, _, name in self.of(part[0]).entries(part[1])}
+            parts = [entry for part in derived.of for entry in self.of(part[0]).entries(part[1])]
+            found = list({name: (tree, part, name) for tree, part, name in reversed(parts) if name not in taken}.values())[::-1]
+            if derived.count not in (None, len(found)):
+                words = [" and ".join(f"{d} {s}" for d, s in parts) for parts in (derived.of, derived.without)]
+                raise Error(f"split '{split}' has {len(found)} images, expected {derived.count}: it is derived as {words[0]} "
+                            f"without {words[1]}; is {self.root} the right year, and are the lists complete?")
+        else:
+            found = [(self, split, name) for name in self._all(split, path)]
+        if not found:
+            raise Error(f"the list {path} is empty")
+        return found
+
+    def _apart(self, split: str, found: list, derived: Derived) -> None:
+        """Error if a list that is to have nothing of another split has; if that one is here to see."""
+        for dataset, other in derived.without:
+            try:
+                both = sorted({e[2] for e in found} & {e[2] for e in self.of(dataset).entries(other)})
+            except Error:
+                continue
+            if both:
+                raise Error(f"split '{split}' shares {len(both)} images with {dataset} {other}, of which it is to have none: "
+                            f"{', '.join(both[:3])}; remove its list, and it is derived")
+
+    def _all(self, split: str, path: Path) -> list[str]:
+        """The images that there are, for data sets without a list."""
+        pattern = self.layout.first(Images).files[0]
+        if not pattern.endswith(".*") or not (split == "all" or "{split}" in pattern):
+            lists = sorted(p.stem for p in path.parent.glob(f"*{path.suffix}"))
+            raise Error(f"split '{split}' has no list {path}{closest(split, lists)} (there are: {', '.join(lists) or 'none'})")
+        self.path(pattern, split, "-")
+        return sorted(stem for known in self._found.values() for stem in known)
+
+    def _listed(self, path: Path, split: str) -> list[str]:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[path.suffix == ".csv":]
+        return [self._name(line, split) for line in lines if line.strip()]
+
+    def _name(self, line: str, split: str) -> str:
+        """The name of an image from a line of a list, which may give the image's path, and the label's after it."""
+        words = line.split(",") if "," in line else line.split("\t") if "\t" in line else line.split()
+        pattern = self.layout.first(Images).files[0]
+        if not pattern.endswith(".*"):
+            suffix = Path(pattern).suffix
+            return words[0].rpartition("/")[2].removesuffix(suffix) if words[0].endswith(suffix) else words[0]
+        suffix = Path(words[0]).suffix
+        stem = words[0].removesuffix(suffix) if suffix.lower() in Image.registered_extensions() else words[0]
+        if len(words) > 1:
+            self.pairs[stem] = files.inside(self.root, words[0].strip()), files.inside(self.root, words[1].strip())
+            return stem
+        return stem.removeprefix(pattern.format(split=split, name="").removesuffix(".*"))
