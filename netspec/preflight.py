@@ -148,8 +148,8 @@ def rate_doubts(graph: Graph, param: Any) -> list[str]:
         if not summed and 0 < once < LEAST_RATE:
             found.append(
                 f"layer '{node.name}' is a mean over pixels, and {rate} make a step of {once:.1g} times its gradient: "
-                f"it would learn nothing. Such rates are for a sum (normalize: false), here of {pixels:,} pixels, which makes it {times:.1g}; "
-                "for a mean take a rate like 1e-4")
+                f"it would learn nothing. Such rates are for a sum (normalize: false), here of {pixels:,} pixels, "
+                f"which makes it {times:.1g}; for a mean take a rate like 1e-4")
         if summed and times > MOST_RATE:
             found.append(
                 f"layer '{node.name}' is a sum over {pixels:,} pixels, and {rate} make a step of {once:.1g} x {pixels:,} = "
