@@ -1,18 +1,24 @@
-"""The `convert` command: other frameworks' weights, and nets and solvers of older Caffes."""
+"""The `convert` command: other frameworks' weights, nets and solvers of older Caffes, classifiers to convolutional nets."""
 
 import argparse
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from google.protobuf.message import DecodeError
 
-from . import importers, prototext
+from . import analysis, convolutional, graph, importers, onnxfile, prototext, report, surgery
+from . import weights as weightfiles
+from .compiler import Net
 from .errors import Error
 from .files import find, writing
 from .proto.caffe_pb2 import NetParameter, SolverParameter
 from .upgrade import upgrade_net, upgrade_solver
 from .weights import read_weights
 from .wirefile import WireFile, head, is_text
+
+ROUNDING = 1e-6  # of a blob's largest value: float32's rounding, which the two nets, run in float64, stay far below
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,16 +33,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "torchvision for torch)",
     )
     weights.set_defaults(convert=_weights)
+    onnx = kinds.add_parser("onnx", help="a net as an ONNX file, held against onnxruntime")
+    onnx.add_argument("net", metavar="NET.prototxt", help="any net; data layers become inputs, losses are left off")
+    onnx.add_argument("files", nargs="+", metavar="[WEIGHTS] OUT.onnx", help="without weights: random ones")
+    onnx.add_argument("--sizes", nargs="+", default=[], metavar="HxW", help="image sizes to check (default: 3)")
+    onnx.set_defaults(convert=onnxfile.convert)
+    transplant = kinds.add_parser("transplant", help="weights of several files into one, under the names of a net")
+    surgery.add_arguments(transplant)
+    transplant.set_defaults(convert=surgery.run)
     upgrade = kinds.add_parser("upgrade", help="a net, a solver or weights of an older Caffe to today's form")
     upgrade.add_argument("old", metavar="OLD", help="net or solver .prototxt, or .caffemodel")
     upgrade.add_argument("new", metavar="NEW", help="the file to write")
     upgrade.set_defaults(convert=_upgrade)
+    fcn = kinds.add_parser("fcn", help="a classifier to a fully convolutional net, with the proof that it computes the same")
+    fcn.add_argument("old", metavar="CLASSIFIER", help="a prototxt; its data need not be there")
+    fcn.add_argument("weights", metavar="WEIGHTS", nargs="?", help="the classifier's; without, random numbers do for the proof")
+    fcn.add_argument("--out", metavar="NET", help="the prototxt to write (default CLASSIFIER-fcn.prototxt, beside it)")
+    fcn.add_argument("--out-weights", metavar="FILE", help="the weights to write (default: beside NET, named as it)")
+    fcn.set_defaults(convert=_fcn)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert; 0, for what cannot be done raises Error."""
-    args.convert(args)
-    return 0
+    """Convert; 1 if a convolutional net does not compute what its classifier does. What cannot be done raises Error."""
+    return args.convert(args) or 0
 
 
 def _weights(args: argparse.Namespace) -> None:
@@ -72,3 +91,49 @@ def _upgrade_text(path: Path, new: str) -> str:
     upgrade_solver(solver, str(path))
     prototext.write(new, solver)
     return f"solver -> {new}"
+
+
+def _fcn(args: argparse.Namespace) -> int:
+    path = find(args.old, what="net")
+    if args.out_weights and not args.weights:
+        raise Error("--out-weights needs WEIGHTS to convert")
+    old = Net(analysis.without_data(path))
+    converted = convolutional.convolutionalise(old.graph)
+    new = Net(graph.build(converted.net))
+    if args.weights:
+        left = weightfiles.load(find(args.weights, what="weights"), old.layers_with_params()).missing
+        if left:
+            raise Error(f"{args.weights}: has no weights for layer {', '.join(left)} of {path}")
+    else:
+        convolutional.randomise(old)
+    convolutional.transplant(old.double(), new)
+    blobs = [*(new.graph.node(name).tops[0].blob for name in converted.layers), *new.graph.outputs]
+    rows = compare(old, new, list(dict.fromkeys(blobs)))
+    equal = all(apart <= ROUNDING * most for _, apart, most in rows)
+    size = "x".join(map(str, old.graph.shape(new.graph.inputs[0])[2:]))
+    print(f"made convolutional: {', '.join(converted.layers)}; left out: {', '.join(converted.dropped) or 'nothing'}\n"
+          f"2 random images of {size}, {'weights of ' + args.weights if args.weights else 'random weights'}, float64:\n")
+    print(report.table([[blob, f"{apart:.2g}", f"{most:.4g}"] for blob, apart, most in rows],
+                       ["blob", "largest difference", "largest value"]))
+    if not equal:
+        print(f"not equal: a difference is above {ROUNDING:g} of the largest value, so nothing is written")
+        return 1
+    out = Path(args.out or path.with_name(f"{path.stem}-fcn.prototxt"))
+    prototext.write(out, converted.net, header=f"{args.old} made convolutional by 'netspec convert fcn'.")
+    print(f"equal within {ROUNDING:g} of the largest value -> {out}")
+    if args.weights:
+        weightfiles.save(args.out_weights or out.with_suffix(".caffemodel"), new.float())
+        print(f"-> {args.out_weights or out.with_suffix('.caffemodel')}")
+    return 0
+
+
+def compare(old: Net, new: Net, blobs: Sequence[str], seed: int = 0) -> list[tuple[str, float, float]]:
+    """Both nets, in float64, on two random images of the classifier's size: (blob, largest difference, largest value)."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = {blob: torch.zeros(2, *old.graph.shape(blob)[1:], dtype=torch.float64) for blob in old.graph.inputs}
+    for blob in new.graph.inputs:
+        inputs[blob].normal_(0, 50, generator=generator)
+    with torch.no_grad():
+        ours, theirs = (net({blob: inputs[blob] for blob in net.graph.inputs}, want=blobs) for net in (new, old))
+    return [(blob, float((ours[blob].reshape(theirs[blob].shape) - theirs[blob]).abs().max()),
+             float(theirs[blob].abs().max())) for blob in blobs]

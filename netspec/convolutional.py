@@ -1,0 +1,110 @@
+"""Classifiers made fully convolutional: each fully connected layer becomes a convolution as large as the map it reads."""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+
+from .compiler import Net
+from .errors import Error
+from .graph import Graph, Node, Value
+from .ops import Shape
+from .proto import caffe_pb2
+
+# Layers that do at each position of a map what they do to a vector; CHANNELWISE: if axis 1 holds all of the vector
+ELEMENTWISE = frozenset("AbsVal BNLL Clip Dropout ELU Eltwise Exp Log Power ReLU Sigmoid Split Swish TanH Threshold".split())
+CHANNELWISE = frozenset("BN BatchNorm Bias Concat PReLU Scale Slice Softmax".split())
+
+
+class Converted(NamedTuple):
+    """A net made convolutional, the layers that were fully connected, and those that went."""
+
+    net: Any
+    layers: list[str]
+    dropped: list[str]
+
+
+def convolutionalise(graph: Graph) -> Converted:
+    """The convolutional form of a classifier's graph, for any image not smaller than the classifier's.
+
+    Layers keep their names, as in the FCN release, so that weights fit by name. Flatten and Reshape in front of a fully
+    connected layer go, and so do labels, losses and accuracies. A global pooling gets its map's size as a kernel.
+    Raises Error for a layer without a convolutional form, and for a net without fully connected layers.
+    """
+    net, layers, dropped = caffe_pb2.NetParameter(name=graph.name), [], []
+    maps: dict[Value, tuple[str, Shape]] = {}  # value -> the new net's blob for it, and C x H x W of that
+    for node in graph.layers:
+        if node.source:
+            images = {top: graph.shapes[top][1:] for top in node.tops if len(graph.shapes[top]) == 4}
+            maps |= {top: (top.blob, place) for top, place in images.items()}
+            net.layer.add(name=node.name, type="Input", top=[top.blob for top in images], input_param=dict(
+                shape=[dict(dim=[1, *place]) for place in images.values()]))
+            continue
+        known = bool(node.bottoms) and all(b in maps for b in node.bottoms)
+        before, after = ([graph.shapes[v] for v in values] for values in (node.bottoms, node.tops))
+        flat = known and node.type in ("Flatten", "Reshape") and after[0][:2] == (before[0][0], math.prod(before[0][1:]))
+        if flat:
+            maps[node.tops[0]] = maps[node.bottoms[0]]
+        if flat or not known or node.op.loss or node.type in ("Accuracy", "Silence"):
+            dropped.append(node.name)
+            continue
+        layer = net.layer.add()
+        layer.CopyFrom(node.op.layer)
+        for field in ("include", "exclude"):
+            layer.ClearField(field)
+        layer.bottom[:] = [maps[b][0] for b in node.bottoms]
+        place = maps[node.bottoms[0]][1]
+        if node.type == "InnerProduct":
+            _convolution(node, layer, place)
+            layers.append(node.name)
+        elif any(len(shape) != 4 for shape in before + after):
+            if not pointwise(layer) or (node.type not in ELEMENTWISE and tuple(place[1:]) != (1, 1)):
+                raise node.op.error("works on a vector, and has no counterpart on a map; layers that have: "
+                                    f"{', '.join(sorted(ELEMENTWISE))}, and along axis 1 {', '.join(sorted(CHANNELWISE))}")
+        elif layer.pooling_param.global_pooling:
+            layer.pooling_param.CopyFrom(caffe_pb2.PoolingParameter(pool=layer.pooling_param.pool, kernel_h=place[1],
+                                                                    kernel_w=place[2]))
+        for top, shape in zip(node.tops, after, strict=True):
+            maps[top] = top.blob, shape[1:] if len(shape) == 4 else place if node.type in ELEMENTWISE else (shape[1], 1, 1)
+    if not layers:
+        raise Error(f"net '{graph.name}' has no InnerProduct layer above an image (N x C x H x W), so nothing to make convolutional")
+    return Converted(net, layers, dropped)
+
+
+def _convolution(node: Node, layer: Any, place: Shape) -> None:
+    p = layer.inner_product_param
+    if p.axis != 1:
+        raise node.op.error(f"has axis {p.axis}; only what takes all of an item (axis: 1) becomes a convolution")
+    kept = {field.name: value for field, value in p.ListFields() if field.name not in ("axis", "transpose")}
+    kernel = place[1:2] if place[1] == place[2] else place[1:]
+    layer.convolution_param.CopyFrom(caffe_pb2.ConvolutionParameter(kernel_size=kernel, **kept))
+    layer.type = "Convolution"
+    layer.ClearField("inner_product_param")
+
+
+def pointwise(layer: Any) -> bool:
+    """Whether a layer computes each position of its tops from the same position of its bottoms alone."""
+    axes = {getattr(p, "axis", 1) for field, p in layer.ListFields() if field.name.endswith("_param")}
+    across = layer.type == "LRN" and layer.lrn_param.norm_region == layer.lrn_param.ACROSS_CHANNELS
+    return layer.type in ELEMENTWISE or across or (layer.type in CHANNELWISE and axes <= {1})
+
+
+def transplant(old: Net, new: Net) -> None:
+    """Let the convolutional net use the classifier's parameters, as views: no number is copied."""
+    theirs = old.layers_with_params()
+    for name, params in new.layers_with_params().items():
+        transpose = old.graph.node(name).op.layer.inner_product_param.transpose
+        for mine, given in zip(params, theirs[name], strict=True):
+            mine.data = (given.detach().t() if transpose and given.ndim == 2 else given.detach()).reshape(mine.shape)
+
+
+def randomise(net: Net, seed: int = 0) -> None:
+    """Random parameters that keep values in range through any depth: weights as 'msra' has them, the rest in 0.5..1.5."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in net.parameters():
+            if p.ndim > 1:
+                p.normal_(0, math.sqrt(2 * len(p) / p.numel()), generator=generator)
+            else:
+                p.uniform_(0.5, 1.5, generator=generator)
+
