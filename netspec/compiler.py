@@ -126,6 +126,8 @@ class Net(nn.Module):
 
     def _check(self, inputs: Mapping[str, Tensor]) -> None:
         """Refuse sizes that do not fit before any arithmetic; every set of sizes is looked at once."""
+        if torch.compiler.is_compiling():  # torch.compile and torch.export: sizes are symbols there
+            return
         shapes: dict[str, Shape] = {blob: tuple(inputs[blob].shape) for blob in self.graph.inputs if blob in inputs}
         key = tuple(shapes.items())
         if key not in self._fits:

@@ -217,6 +217,7 @@ class Eltwise(Neuron):
             raise self.error(f"has {len(p.coeff)} coeff for {len(shapes)} bottoms")
         if len(p.coeff) and p.operation == caffe_pb2.EltwiseParameter.PROD:
             raise self.error("coeff goes with SUM only")
+        self.coeff = list(p.coeff) or [1.0] * len(shapes)
 
     def infer(self, *shapes: Shape) -> list[Shape]:
         for name, shape in zip(self.layer.bottom, shapes, strict=True):
@@ -228,9 +229,9 @@ class Eltwise(Neuron):
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         p = self.layer.eltwise_param
         if p.operation == caffe_pb2.EltwiseParameter.SUM:
-            y = bottoms[0] * p.coeff[0] if p.coeff else bottoms[0]
-            for i, x in enumerate(bottoms[1:], 1):
-                y = torch.add(y, x, alpha=p.coeff[i] if p.coeff else 1)
+            y = bottoms[0] * self.coeff[0] if self.coeff[0] != 1 else bottoms[0]
+            for x, coeff in zip(bottoms[1:], self.coeff[1:], strict=True):
+                y = torch.add(y, x, alpha=coeff)
             return y
         if p.operation == caffe_pb2.EltwiseParameter.PROD:
             return functools.reduce(torch.mul, bottoms)

@@ -50,6 +50,7 @@ class Pooling(Operation):
         if not all(self.stride):
             raise self.error("stride must be above 0")
         self.ceil = p.round_mode == caffe_pb2.PoolingParameter.CEIL
+        self.indexed = len(self.layer.top) > 1  # kept, since torch.compile cannot take the length of a message's field
 
     def infer(self, shape: Shape) -> list[Shape]:
         sizes = []
@@ -86,7 +87,7 @@ class Pooling(Operation):
     def pool(self, x: Tensor, kernel: Sequence[int], pad: Sequence[int]) -> Tensor | tuple[Tensor, Tensor]:
         if self.layer.pooling_param.pool == AVE:
             return F.avg_pool2d(x, kernel, self.stride, pad, ceil_mode=self.ceil)
-        if len(self.layer.top) == 1:
+        if not self.indexed:
             return F.max_pool2d(x, kernel, self.stride, pad, ceil_mode=self.ceil)
         y, index = F.max_pool2d(x, kernel, self.stride, pad, ceil_mode=self.ceil, return_indices=True)
         return y, index.to(raised(x).dtype)
