@@ -17,7 +17,10 @@ COMMANDS = {  # name -> (module that holds add_arguments and run, help)
     "convert": ("convert", "convert weights and old nets"),
     "time": ("timing", "measure the parts of a job on this machine"),
     "explain-crop": ("analysis", "the arithmetic behind crop offsets"),
+    "draw": ("draw", "a picture of a net, or of its place in Figure 3"),
     "describe": ("describe", "what each layer costs and sees of the data"),
+    "data": ("getdata", "get a data set, or check one"),
+    "diff-net": ("netdiff", "compare two nets, or a net with Figure 3"),
     "parity": ("parity", "compare a net with what another program computed"),
     "layers": ("catalogue", "list the layer types"),
 }

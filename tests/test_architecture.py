@@ -14,9 +14,9 @@ PACKAGE = PROJECT / "netspec"
 # The numbers mark where each level of the design begins.
 LEVELS = (
     "errors",
-    "files log proto",  # 0
-    "metrics updates device blobs io",
-    "upgrade fillers hdf5file wirefile spec session",  # 1
+    "files log proto fetching",  # 0
+    "metrics updates device blobs published io",
+    "upgrade fillers drawing hdf5file wirefile spec session",  # 1
     "prototext weights __init__",
     "ops.base",  # 2
     "ops.conv ops.neuron ops.loss ops.output ops.python ops.recurrent ops.shape",  # 3
@@ -41,10 +41,12 @@ LEVELS = (
     "onnxfile pynet",
     "solver classifier",
     "preflight report detector",  # 9
-    "train predict convert describe",
+    "train predict convert describe datacheck",
     "scoring",
     "infer demo timing pycaffe",  # 10
     "parity catalogue run",
+    "draw getdata",
+    "netdiff",
     "cli",
 )
 OPTIONAL = {"h5py", "lmdb", "leveldb", "matplotlib", "sklearn", "safetensors", "torchvision", "cv2", "skimage", "onnx", "onnxruntime", "pydot",
