@@ -5,8 +5,13 @@ recipe that the published nets were trained with. The solvers of the other famil
     solvers/recipes.py
 """
 
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from netspec.published import PAPER, RELEASED, Scores  # noqa: E402 - the path comes first
 
 HERE = Path(__file__).resolve().parent
 
@@ -16,42 +21,35 @@ class Place(NamedTuple):
 
     needs: str
     test_iter: int
-    split: tuple[str, str]  # of the nets
+    train: str  # the splits of the nets
+    test: str
     iterations: int  # of the release
     snapshot: int | None
 
 
 PLACES = {
-    "voc": Place("SBD in data/sbd/dataset and VOC2011 in data/voc/VOC2011 (data/voc/README.md)", 736, ("train", "val"), 100000, 4000),
-    "nyud": Place("NYUDv2 in data/nyud (data/nyud/README.md)", 654, ("trainval", "test"), 300000, 2000),
-    "siftflow": Place("SIFT Flow in data/siftflow (data/siftflow/README.md)", 200, ("trainval", "test"), 300000, None),
-    "pascalcontext": Place("VOC2010 and PASCAL-Context in data/pascalcontext (data/pascalcontext/README.md)", 5105, ("train", "val"), 300000, 4000),
+    "voc": Place("SBD in data/sbd/dataset and VOC2011 in data/voc/VOC2011 (data/voc/README.md)",
+                 736, "train", "val", 100000, 4000),
+    "nyud": Place("NYUDv2 in data/nyud (data/nyud/README.md)", 654, "trainval", "test", 300000, 2000),
+    "siftflow": Place("SIFT Flow in data/siftflow (data/siftflow/README.md)", 200, "trainval", "test", 300000, None),
+    "pascalcontext": Place(
+        "VOC2010 in data/voc/VOC2010 and PASCAL-Context in data/pascalcontext (data/pascalcontext/README.md)",
+        5105, "train", "val", 300000, 4000),
 }
 VGG = "weights/vgg16.caffemodel"
+TRANSPLANT = "netspec convert transplant models/{net}/trainval.prototxt {file} \\\n      "
 FROM = {  # a weights file that is no stage -> how to get it
-    VGG: "the ILSVRC VGG16, fully connected or convolutional, as\n{} (netspec convert weights makes it from a Keras or torchvision file)",
-    "weights/alexnet.caffemodel": "the ILSVRC AlexNet with pooling before normalising (CaffeNet), as\n{} (Caffe's own file serves as it is)",
-    "weights/googlenet.caffemodel": "the ILSVRC GoogLeNet, as\n{} (Caffe's own file serves as it is)",
-    "weights/vgg16-bgrd.caffemodel": "the ILSVRC VGG16 with a fourth input, as\n{}:\n"
-    "  netspec convert transplant models/nyud-fcn32s-color-d/trainval.prototxt {} weights/vgg16.caffemodel:conv1_1=conv1_1_bgrd",
-    "weights/nyud-color-hha.caffemodel": "the nets of both kinds of image, as\n{}:\n"
-    "  netspec convert transplant models/nyud-fcn32s-color-hha/trainval.prototxt {} \\\n"
-    "      snapshot/{}nyud-fcn32s-color_iter_{}.caffemodel:color snapshot/{}nyud-fcn32s-hha_iter_{}.caffemodel:hha",
+    VGG: "the ILSVRC VGG16, fully connected or convolutional, as\n{file} (netspec convert weights makes it from a Keras or "
+    "torchvision file)",
+    "weights/alexnet.caffemodel": "the ILSVRC AlexNet with pooling before normalising (CaffeNet), as\n{file} "
+    "(Caffe's own file serves)",
+    "weights/googlenet.caffemodel": "the ILSVRC GoogLeNet, as\n{file} (Caffe's own file serves)",
+    "weights/vgg16-bgrd.caffemodel": "the ILSVRC VGG16 with a fourth input, as {file}:\n  " + TRANSPLANT
+    + VGG + ":conv1_1=conv1_1_bgrd " + VGG,
+    "weights/nyud-color-hha.caffemodel": "the nets of both kinds of image, as {file}:\n  " + TRANSPLANT
+    + "snapshot/{folder}nyud-fcn32s-color_iter_{last}.caffemodel:color "
+    "snapshot/{folder}nyud-fcn32s-hha_iter_{last}.caffemodel:hha",
 }
-CVPR = {  # pixel acc. / mean acc. / mean IU / f.w. IU of the papers' nets
-    "voc-fcn32s": "89.1 / 73.3 / 59.4 / 81.4", "voc-fcn16s": "90.0 / 75.7 / 62.4 / 83.0", "voc-fcn8s": "90.3 / 75.9 / 62.7 / 83.2",
-    "voc-fcn32s-fixed": "83.0 / 59.7 / 45.4 / 72.0", "nyud-fcn32s-color": "60.0 / 42.2 / 29.2 / 43.9",
-    "nyud-fcn32s-color-d": "61.5 / 42.4 / 30.5 / 45.5", "nyud-fcn32s-hha": "57.1 / 35.2 / 24.2 / 40.4",
-    "nyud-fcn32s-color-hha": "64.3 / 44.9 / 32.8 / 48.0", "nyud-fcn16s-color-hha": "65.4 / 46.1 / 34.0 / 49.5",
-    "siftflow-fcn16s": "85.2 / 51.7 / 39.5 / 76.1",
-}
-MEAN_IU = {"voc-fcn-alexnet": 39.8, "voc-fcn-googlenet": 42.5, "pascalcontext-fcn32s": 31.8, "pascalcontext-fcn16s": 34.8,
-           "pascalcontext-fcn8s": 35.1}  # where the paper gives no more
-RELEASED = {
-    "voc-fcn32s": "90.5 / 76.5 / 63.6 / 83.5", "voc-fcn16s": "91.0 / 78.1 / 65.0 / 84.3", "voc-fcn8s": "91.2 / 77.6 / 65.5 / 84.5",
-    "voc-fcn8s-atonce": "91.1 / 78.5 / 65.4 / 84.4",
-}
-STEPS = {32: 10000, 16: 10000, 8: 10000}  # of 20 images
 HEAVY_RATES = {32: 1e-10, 16: 1e-12, 8: 1e-14}
 
 
@@ -85,45 +83,54 @@ def heavy(name: str) -> dict[str, Any]:
     alexnet = name == "voc-fcn-alexnet"
     rate = 1e-4 if alexnet else 1e-12 if name in ("nyud-fcn32s-color-hha", "siftflow-fcn8s") else HEAVY_RATES[stage(name)]
     iterations = 300000 if name == "voc-fcn8s-atonce" else place.iterations
-    return dict(base_lr=rate, lr_policy="fixed", momentum=0.9 if alexnet else 0.99, weight_decay=0.0005, iter_size=20 if alexnet else 1,
-                max_iter=iterations, display=20, average_loss=20, **({"snapshot": place.snapshot} if place.snapshot else {}))
+    return dict(base_lr=rate, lr_policy="fixed", momentum=0.9 if alexnet else 0.99, weight_decay=0.0005,
+                iter_size=20 if alexnet else 1, max_iter=iterations, display=20, average_loss=20,
+                **({"snapshot": place.snapshot} if place.snapshot else {}))
 
 
-def text(name: str, released: bool, train_net: str) -> str:
+def expected(name: str, released: bool) -> str:
+    """What the header says of the scores."""
+    scores: Scores | None = (RELEASED if released else PAPER).get(name)
+    if not scores:
+        return "Scores to expect: none were published, nor a mean IU."
+    whose = "others who scored the released weights" if released else "the paper"
+    if scores[0] is None:
+        return f"Scores to expect, from {whose}: mean IU {scores[2]}."
+    return f"Scores to expect, from {whose}: pixel acc. / mean acc. / mean IU / f.w. IU {' / '.join(map(str, scores))}."
+
+
+def text(name: str, released: bool) -> str:
     """A solver with its header."""
-    family = name.partition("-")[0]
-    place = PLACES[family]
-    fields = heavy(name) if released else paper(name)
-    folder = "heavy/" if released else ""
+    place = PLACES[name.partition("-")[0]]
+    recipe, folder = (heavy, "heavy/") if released else (paper, "")
+    fields = recipe(name)
+    train = "paper" if not released and (HERE.parent / "models" / name / "paper.prototxt").exists() else place.train
     if stage(name) == 32:
-        weights = start(name)
-        last = (heavy if released else paper)("nyud-fcn32s-color")["max_iter"]
-        needs = FROM[weights].format(weights, weights, folder, last, folder, last)
-        run = [name]
+        weights, run = start(name), [name]
+        needs = FROM[weights].format(file=weights, net=name, folder=folder, last=recipe("nyud-fcn32s-color")["max_iter"])
     else:
         earlier = before(name)
-        weights = f"snapshot/{folder}{earlier}_iter_{(heavy if released else paper)(earlier)['max_iter']}.caffemodel"
-        needs = f"the weights of {earlier}"
-        run = [earlier, name] if stage(name) == 16 else [before(earlier), earlier, name]
-    images = fields["iter_size"] * fields["max_iter"]
-    scores = (RELEASED if released else CVPR).get(name)
-    expected = f"pixel acc. / mean acc. / mean IU / f.w. IU: {scores}" if scores else \
-        f"mean IU: {MEAN_IU[name]}" if name in MEAN_IU and not released else "mean IU: not published"
-    how = "the release's recipe" if released else "the paper's recipe"
-    lines = [f"{name}, {how}: momentum {fields['momentum']}, {fields['iter_size']} image{'s' * (fields['iter_size'] > 1)} a step, "
-             f"rate {fields['base_lr']:.0e}, {'the loss as published' if released else 'the loss a mean over pixels'}.".replace("e-0", "e-"),
-             "", "  tools/solve.py " + " ".join(f"solvers/{folder}{each}.prototxt" for each in run), "",
-             *f"Needs {place.needs} and {needs}.".split("\n"),
-             f"Time: {images:,} images, a GPU's work, not run here; 2 CPU cores need seconds for each image.",
-             f"Scores to expect, from {'others who scored the released weights' if released and scores else 'the paper'}, {expected}."]
-    body = [f'train_net: "models/{name}/{train_net}.prototxt"', f'test_net: "models/{name}/{place.split[1]}.prototxt"',
+        weights = f"snapshot/{folder}{earlier}_iter_{recipe(earlier)['max_iter']}.caffemodel"
+        needs, run = f"the weights of {earlier}", [earlier, name]
+        if stage(name) == 8:
+            run.insert(0, before(earlier))
+    size = fields["iter_size"]
+    rate = f"{fields['base_lr']:.0e}".replace("e-0", "e-")
+    header = [
+        f"{name}, the {'release' if released else 'paper'}'s recipe: momentum {fields['momentum']}, {size} "
+        f"image{'s' * (size > 1)} a step, rate {rate}, {'the loss as published' if released else 'the loss a mean over pixels'}.",
+        "", "  tools/solve.py " + " ".join(f"solvers/{folder}{each}.prototxt" for each in run), "",
+        *f"Needs {place.needs} and\n{needs}".split("\n"),
+        f"Time: {size * fields['max_iter']:,} images, a GPU's work, not run here; 2 CPU cores need seconds for each image.",
+        expected(name, released)]
+    body = [f'train_net: "models/{name}/{train}.prototxt"', f'test_net: "models/{name}/{place.test}.prototxt"',
             f"test_iter: {place.test_iter}",
-            "test_interval: 999999999  # the test net is made here, and scored by tools/score.py", "test_initialization: false",
-            f'weights: "{weights}"']
+            "test_interval: 999999999  # the test net is made here, and scored by tools/score.py",
+            "test_initialization: false", f'weights: "{weights}"']
     for key, value in fields.items():
         body.append(f'{key}: "{value}"' if isinstance(value, str) else f"{key}: {value:g}".replace("e-0", "e-"))
     body += [f'snapshot_prefix: "snapshot/{folder}{name}"', "solver_mode: GPU"]
-    return "\n".join([*(f"# {line}".rstrip() for line in lines), *body]) + "\n"
+    return "\n".join([*(f"# {line}".rstrip() for line in header), *body]) + "\n"
 
 
 def names(released: bool) -> list[str]:
@@ -133,15 +140,8 @@ def names(released: bool) -> list[str]:
     return [n for n in found if not released or not any(word in n for word in unpublished)]
 
 
-def write() -> None:
-    (HERE / "heavy").mkdir(exist_ok=True)
-    for released in (False, True):
-        for name in names(released):
-            split = PLACES[name.partition("-")[0]].split[0]
-            own = (HERE.parent / "models" / name / "paper.prototxt").exists() and not released
-            path = HERE / ("heavy" if released else "") / f"{name}.prototxt"
-            path.write_text(text(name, released, "paper" if own else split), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    write()
+    for released, folder in ((False, HERE), (True, HERE / "heavy")):
+        folder.mkdir(exist_ok=True)
+        for name in names(released):
+            (folder / f"{name}.prototxt").write_text(text(name, released), encoding="utf-8")
