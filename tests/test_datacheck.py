@@ -1,0 +1,177 @@
+"""The check of a data set: each fault planted in a small tree is found and named, and nothing else is."""
+
+import argparse
+import os
+import re
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from netspec import datacheck, tree
+from netspec.errors import Error
+from netspec.layouts import facts
+
+CLASSES, VOID = 11, 11
+
+
+def draw(rng, size=(12, 10), values=range(CLASSES + 1)):
+    """An image around CamVid's mean, and a label with all classes."""
+    image = rng.normal(107, 10, (*size, 3)).clip(0, 255).astype(np.uint8)
+    label = np.resize(np.array([*values], np.uint8), size)
+    return image, label
+
+
+@pytest.fixture
+def camvid(tmp_path):
+    """A sound tree in CamVid's layout: camvid/train with t0 .. t5, camvid/val with v0 .. v3; its root."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "camvid"
+    for split, count in (("train", 6), ("val", 4)):
+        for folder in (split, f"{split}annot"):
+            (root / folder).mkdir(parents=True)
+        names = [f"{split[0]}{i}" for i in range(count)]
+        for name in names:
+            put(root, split, name, *draw(rng))
+        (root / f"{split}.txt").write_text("\n".join(names) + "\n")
+    return root
+
+
+def put(root, split, name, image=None, label=None):
+    for folder, pixels in ((split, image), (f"{split}annot", label)):
+        if pixels is not None:
+            Image.fromarray(pixels).save(root / folder / f"{name}.png")
+
+
+def check(*args):
+    parser = argparse.ArgumentParser()
+    datacheck.add_arguments(parser)
+    return datacheck.run(parser.parse_args(["--jobs", "2", *map(str, args)]))
+
+
+def net(path, **options):
+    param = str(dict(dataset="camvid", **options)).replace('"', "'")
+    path.write_text(f'layer {{ name: "data" type: "Python" top: "data" top: "label" python_param {{ '
+                    f'module: "netspec.datasets" layer: "SegmentationData" param_str: "{param}" }} }}\n')
+    return path
+
+
+def test_a_sound_data_set(camvid, capsys):
+    assert check(camvid) == 0
+    said = capsys.readouterr().out
+    assert "0 errors, on which training would break; 0 warnings" in said and "error:" not in said
+    rows = {line.split()[0]: line.split() for line in said.splitlines() if line}
+    assert rows["train"][1:4] == ["6", "6", "10x12"] and rows["val"][1:4] == ["4", "4", "10x12"]
+    assert rows["Road"][1:] == ["8.333", "6", "8.333", "4", "1.0000"]  # the 12 values come in turn
+    assert rows["(void)"][1:] == ["8.333", "6", "8.333", "4", "-"]
+
+
+def test_weights_are_the_median_frequency_by_the_frequency():
+    """Worked by hand: class 0 has 30 of 100 + 100 pixels, class 1 60 of 100, class 2 none, class 3 20 of 100 + 100."""
+    pixels, total = np.array([[10, 60, 0, 10], [20, 0, 0, 10]]), np.array([100, 100])
+    found = datacheck.weights(pixels, total)
+    np.testing.assert_allclose(found[[0, 1, 3]], 0.15 / np.array([0.15, 0.6, 0.1]))
+    assert np.isnan(found[2])
+    assert np.isnan(datacheck.weights(np.zeros((2, 4)), total)).all()
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def stray(root):
+    label = draw(np.random.default_rng(1))[1]
+    label[0, :3] = 200
+    put(root, "train", "t2", label=label)
+
+
+FAULTS = {  # name -> (what to do to the tree, what is said, whether training would break)
+    "image gone": (lambda r: (r / "train/t1.png").unlink(), r"files that are not there: 1\n  \S*train/t1.png$", 1),
+    "label gone": (lambda r: (r / "valannot/v1.png").unlink(), r"files that are not there: 1\n  \S*valannot/v1.png$", 1),
+    "image cut off": (lambda r: cut(r / "train/t1.png"), r"files that cannot be read: 1\n  image \S*train/t1.png cannot", 1),
+    "label cut off": (lambda r: cut(r / "trainannot/t1.png"), r"files that cannot be read: 1\n  \S* ?\S*trainannot/t1.png", 1),
+    "no image": (lambda r: (r / "train/t1.png").write_text("x"), r"files that cannot be read: 1\n  \S*t1.png is no image", 1),
+    "colours": (lambda r: put(r, "train", "t2", label=draw(np.random.default_rng(1))[0]),
+                r"labels in colours where class indices are expected: 1\n  label \S*trainannot/t2.png", 1),
+    "stray": (stray, r"labels outside the classes: 1\n  \S*trainannot/t2.png: 3 of 120 label values .* 200 \(3 times\)$", 1),
+    "sizes": (lambda r: put(r, "train", "t2", draw(np.random.default_rng(1), (12, 13))[0]),
+              r"images and labels that differ in size: 1\n  \S*train/t2.png is 13x12, \S*trainannot/t2.png is 10x12$", 1),
+    "void": (lambda r: put(r, "train", "t2", label=np.full((12, 10), VOID, np.uint8)),
+             r"labels that are void all over: 1\n  \S*trainannot/t2.png$", 0),
+    "blank": (lambda r: put(r, "train", "t2", np.full((12, 10, 3), 107, np.uint8)),
+              r"images of one colour all over: 1\n  \S*train/t2.png$", 0),
+    "shared": (lambda r: (r / "val/v1.png").write_bytes((r / "train/t3.png").read_bytes()),
+               r"images in two splits, equal in every pixel: 1\n  train t3 = val v1$", 0),
+    "twice": (lambda r: (r / "train/t1.png").write_bytes((r / "train/t3.png").read_bytes()),
+              r"images more than once in a split, equal in every pixel: 1\n  train: t1, t3$", 0),
+    "names": (lambda r: [put(r, "val", "t3", *draw(np.random.default_rng(1))), (r / "val.txt").write_text("v0\nv1\nt3\n")],
+              r"names in two splits, for different images: 1\n  train, val: t3$", 0),
+    "absent": (lambda r: [put(r, "val", f"v{i}", label=draw(np.random.default_rng(1), values=[*range(9), 10, 11])[1])
+                          for i in range(4)], r"classes that never occur: 1\n  val: Pedestrian$", 0),
+    "mean": (lambda r: [put(r, "train", f"t{i}", draw(np.random.default_rng(i))[0] // 2) for i in range(6)],
+             r"a mean far from the one that is subtracted: 1\n  train: 5\d.*, used: 110.3", 0),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_are_found(camvid, capsys, tmp_path, fault):
+    plant, words, breaks = FAULTS[fault]
+    plant(camvid)
+    assert check(camvid, "--sheet", tmp_path / "sheet.png") == breaks
+    said = capsys.readouterr().out
+    assert re.search(("error: " if breaks else "warning: ") + words, said, re.MULTILINE), said
+    assert f"{breaks} errors, on which training would break; {1 - breaks} warnings" in said
+    marked = (np.asarray(Image.open(tmp_path / "sheet.png")) == datacheck.MARK).all(2).sum()
+    alone = fault in ("shared", "twice", "names", "absent", "mean")  # of no one image
+    assert (marked > 1000) is not alone
+
+
+def test_many_findings_are_cut_off_unless_all_are_wanted(camvid, capsys):
+    (camvid / "train.txt").write_text("\n".join(f"no{i}" for i in range(30)) + "\nt0\n")
+    assert check(camvid) == 1
+    said = capsys.readouterr().out
+    assert "files that are not there: 60\n" in said and said.count("/no") == 10 and "... and 50 more (--all lists them)" in said
+    assert check(camvid, "--all") == 1
+    assert capsys.readouterr().out.count("/no") == 60
+
+
+def test_nets_and_solvers(camvid, capsys, tmp_path):
+    (tmp_path / "solver.prototxt").write_text('train_net: "train.prototxt" test_net: "val.prototxt" test_net: "val.prototxt"\n'
+                                              "test_iter: 4 test_iter: 4 test_interval: 10 base_lr: 1")
+    net(tmp_path / "train.prototxt", root="camvid", split="train", mean=(107, 107, 108))
+    with open(net(tmp_path / "val.prototxt", root="camvid", split="val"), "a") as file:
+        file.write('layer { name: "more" type: "ImageData" top: "x" top: "y" image_data_param { source: "l" batch_size: 1 } }')
+    assert check(tmp_path / "train.prototxt") == 0
+    said = capsys.readouterr().out
+    assert "val" not in said and "107.0 107.0 108.0" in said
+    assert check(tmp_path / "solver.prototxt") == 0
+    said = capsys.readouterr().out
+    assert len(re.findall(r"^(?:train|val) +\d", said, re.MULTILINE)) == 2  # a net that comes twice is checked once
+    assert "layer 'more' (ImageData) is not checked" in said
+    (tmp_path / "none.prototxt").write_text('layer { name: "x" type: "Input" top: "x" }')
+    with pytest.raises(Error, match="no layer of SegmentationData"):
+        check(tmp_path / "none.prototxt")
+    with pytest.raises(Error, match="name its data set by --dataset .*camvid"):
+        check(tmp_path)
+    with pytest.raises(Error, match="'nowhere' is not there"):
+        check("nowhere")
+    with pytest.raises(Error, match="--jobs"):
+        check(camvid, "--jobs", "0")
+
+
+@pytest.mark.skipif(datacheck.feed.START != "fork", reason="the planted death must reach the processes")
+def test_a_process_that_dies_is_one_sentence(camvid, monkeypatch):
+    monkeypatch.setattr(tree, "read_image", lambda *args: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(Error, match=r"a process that reads died, at \S*train/t0.png or soon after"):
+        check(camvid)
+
+
+def test_the_sheet_shows_what_the_labels_say(camvid, tmp_path):
+    put(camvid, "train", "t0", np.zeros((12, 10, 3), np.uint8), np.full((12, 10), 3, np.uint8))
+    check(camvid, "--sheet", tmp_path / "sheet.png")
+    road = 0.7 * facts("camvid").palette[3]
+    pixels = np.asarray(Image.open(tmp_path / "sheet.png")).astype(float)
+    assert (np.abs(pixels - road).max(2) <= 1).sum() > 5000
+    assert not list(Path(tmp_path).glob(".sheet*"))
