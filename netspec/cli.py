@@ -20,7 +20,7 @@ COMMANDS = {  # name -> (module that holds add_arguments and run, help)
     "draw": ("draw", "a picture of a net, or of its place in Figure 3"),
     "describe": ("describe", "what each layer costs and sees of the data"),
     "data": ("getdata", "get a data set, or check one"),
-    "diff-net": ("netdiff", "compare two nets, or a net with Figure 3"),
+    "diff-net": ("netdiff", "compare two nets, or a net with figure 3"),
     "parity": ("parity", "compare a net with what another program computed"),
     "layers": ("catalogue", "list the layer types"),
 }

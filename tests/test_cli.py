@@ -123,8 +123,8 @@ def test_tools_open_from_any_folder(tmp_path, tool):
     assert "tool(" in tool.read_text() and os.access(tool, os.X_OK)
     clean = {k: v for k, v in environment().items() if k != "PYTHONPATH"}
     done = subprocess.run([sys.executable, tool, "--help"], cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0 and done.stdout.startswith(f"usage: netspec {tool.stem}"), done.stderr
-    assert tool.stem in cli.COMMANDS
+    assert done.returncode == 0 and done.stdout.startswith(f"usage: netspec {tool.stem.replace('_', '-')}"), done.stderr
+    assert tool.stem.replace("_", "-") in cli.COMMANDS
 
 
 def test_a_reader_that_goes_away_is_no_error():
