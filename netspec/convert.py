@@ -98,8 +98,8 @@ def _fcn(args: argparse.Namespace) -> int:
     if args.out_weights and not args.weights:
         raise Error("--out-weights needs WEIGHTS to convert")
     old = Net(analysis.without_data(path))
-    converted = convolutional.convolutionalise(old.graph)
-    new = Net(graph.build(converted.net))
+    form, layers, dropped = convolutional.convolutionalise(old.graph)
+    new = Net(graph.build(form))
     if args.weights:
         left = weightfiles.load(find(args.weights, what="weights"), old.layers_with_params()).missing
         if left:
@@ -107,11 +107,11 @@ def _fcn(args: argparse.Namespace) -> int:
     else:
         convolutional.randomise(old)
     convolutional.transplant(old.double(), new)
-    blobs = [*(new.graph.node(name).tops[0].blob for name in converted.layers), *new.graph.outputs]
+    blobs = [*(new.graph.node(name).tops[0].blob for name in layers), *new.graph.outputs]
     rows = compare(old, new, list(dict.fromkeys(blobs)))
     equal = all(apart <= ROUNDING * most for _, apart, most in rows)
     size = "x".join(map(str, old.graph.shape(new.graph.inputs[0])[2:]))
-    print(f"made convolutional: {', '.join(converted.layers)}; left out: {', '.join(converted.dropped) or 'nothing'}\n"
+    print(f"made convolutional: {', '.join(layers)}; left out: {', '.join(dropped) or 'nothing'}\n"
           f"2 random images of {size}, {'weights of ' + args.weights if args.weights else 'random weights'}, float64:\n")
     print(report.table([[blob, f"{apart:.2g}", f"{most:.4g}"] for blob, apart, most in rows],
                        ["blob", "largest difference", "largest value"]))
@@ -119,7 +119,7 @@ def _fcn(args: argparse.Namespace) -> int:
         print(f"not equal: a difference is above {ROUNDING:g} of the largest value, so nothing is written")
         return 1
     out = Path(args.out or path.with_name(f"{path.stem}-fcn.prototxt"))
-    prototext.write(out, converted.net, header=f"{args.old} made convolutional by 'netspec convert fcn'.")
+    prototext.write(out, form, header=f"{args.old} made convolutional by 'netspec convert fcn'.")
     print(f"equal within {ROUNDING:g} of the largest value -> {out}")
     if args.weights:
         weightfiles.save(args.out_weights or out.with_suffix(".caffemodel"), new.float())

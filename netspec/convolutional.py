@@ -1,7 +1,7 @@
 """Classifiers made fully convolutional: each fully connected layer becomes a convolution as large as the map it reads."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -16,20 +16,13 @@ ELEMENTWISE = frozenset("AbsVal BNLL Clip Dropout ELU Eltwise Exp Log Power ReLU
 CHANNELWISE = frozenset("BN BatchNorm Bias Concat PReLU Scale Slice Softmax".split())
 
 
-class Converted(NamedTuple):
-    """A net made convolutional, the layers that were fully connected, and those that went."""
-
-    net: Any
-    layers: list[str]
-    dropped: list[str]
-
-
-def convolutionalise(graph: Graph) -> Converted:
+def convolutionalise(graph: Graph) -> tuple[Any, list[str], list[str]]:
     """The convolutional form of a classifier's graph, for any image not smaller than the classifier's.
 
-    Layers keep their names, as in the FCN release, so that weights fit by name. Flatten and Reshape in front of a fully
-    connected layer go, and so do labels, losses and accuracies. A global pooling gets its map's size as a kernel.
-    Raises Error for a layer without a convolutional form, and for a net without fully connected layers.
+    Returns its NetParameter, the names of the layers that were fully connected, and of those that were left out.
+    Layers keep their names, as in the FCN release, so that weights fit by name. Flatten and Reshape of maps go, and so do
+    labels, losses and accuracies. A global pooling gets its map's size as a kernel. Raises Error for a layer without a
+    convolutional form, and for a net without fully connected layers.
     """
     net, layers, dropped = caffe_pb2.NetParameter(name=graph.name), [], []
     maps: dict[Value, tuple[str, Shape]] = {}  # value -> the new net's blob for it, and C x H x W of that
@@ -50,8 +43,6 @@ def convolutionalise(graph: Graph) -> Converted:
             continue
         layer = net.layer.add()
         layer.CopyFrom(node.op.layer)
-        for field in ("include", "exclude"):
-            layer.ClearField(field)
         layer.bottom[:] = [maps[b][0] for b in node.bottoms]
         place = maps[node.bottoms[0]][1]
         if node.type == "InnerProduct":
@@ -62,13 +53,13 @@ def convolutionalise(graph: Graph) -> Converted:
                 raise node.op.error("works on a vector, and has no counterpart on a map; layers that have: "
                                     f"{', '.join(sorted(ELEMENTWISE))}, and along axis 1 {', '.join(sorted(CHANNELWISE))}")
         elif layer.pooling_param.global_pooling:
-            layer.pooling_param.CopyFrom(caffe_pb2.PoolingParameter(pool=layer.pooling_param.pool, kernel_h=place[1],
-                                                                    kernel_w=place[2]))
+            pool = layer.pooling_param.pool
+            layer.pooling_param.CopyFrom(caffe_pb2.PoolingParameter(pool=pool, kernel_h=place[1], kernel_w=place[2]))
         for top, shape in zip(node.tops, after, strict=True):
             maps[top] = top.blob, shape[1:] if len(shape) == 4 else place if node.type in ELEMENTWISE else (shape[1], 1, 1)
     if not layers:
-        raise Error(f"net '{graph.name}' has no InnerProduct layer above an image (N x C x H x W), so nothing to make convolutional")
-    return Converted(net, layers, dropped)
+        raise Error(f"net '{graph.name}' has no InnerProduct layer above an image (N x C x H x W)")
+    return net, layers, dropped
 
 
 def _convolution(node: Node, layer: Any, place: Shape) -> None:
@@ -89,6 +80,17 @@ def pointwise(layer: Any) -> bool:
     return layer.type in ELEMENTWISE or across or (layer.type in CHANNELWISE and axes <= {1})
 
 
+def unpadded(net: Any) -> Any:
+    """The NetParameter without padding and without poolings that hang over an edge: all windows lie within the image."""
+    new = caffe_pb2.NetParameter.FromString(net.SerializeToString())
+    for layer in (x for x in new.layer if x.type in ("Convolution", "Pooling")):
+        for field in ("pad", "pad_h", "pad_w"):
+            (layer.pooling_param if layer.type == "Pooling" else layer.convolution_param).ClearField(field)
+        if layer.type == "Pooling":
+            layer.pooling_param.round_mode = caffe_pb2.PoolingParameter.FLOOR
+    return new
+
+
 def transplant(old: Net, new: Net) -> None:
     """Let the convolutional net use the classifier's parameters, as views: no number is copied."""
     theirs = old.layers_with_params()
@@ -103,8 +105,5 @@ def randomise(net: Net, seed: int = 0) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in net.parameters():
-            if p.ndim > 1:
-                p.normal_(0, math.sqrt(2 * len(p) / p.numel()), generator=generator)
-            else:
-                p.uniform_(0.5, 1.5, generator=generator)
-
+            gain = math.sqrt(2 * len(p) / p.numel()) if p.ndim > 1 else 0
+            p.normal_(0, gain, generator=generator) if gain else p.uniform_(0.5, 1.5, generator=generator)

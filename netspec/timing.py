@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from . import analysis, log, prototext, report, surgery, weights
+from . import analysis, convolutional, graph, log, prototext, report, surgery, weights
 from .compiler import Net
 from .errors import Error
 from .feed import Feed, cores
@@ -31,6 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     load.add_argument("weights", metavar="WEIGHTS", help="a file to read; made from the net's fillers if it is not there")
     load.add_argument("--runs", type=int, default=5, metavar="N", help="after 1 to warm up (default 5)")
     load.set_defaults(measure=time_load)
+    dense = kinds.add_parser("dense", help="a classifier's convolutional form against the classifier on each crop")
+    dense.add_argument("net", metavar="NET", nargs="?", default="models/alexnet/deploy.prototxt",
+                       help="a classifier of one path (default %(default)s)")
+    dense.add_argument("--size", type=int, default=500, metavar="PIXELS", help="side of the image (default 500)")
+    dense.add_argument("--repeats", type=int, default=5, dest="runs", metavar="N", help="after 1 to warm up (default 5)")
+    dense.set_defaults(measure=time_dense)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -88,6 +94,66 @@ def time_load(args: argparse.Namespace) -> None:
     rows = [[path.name, f"{size / 1e6:.0f}", *(f"{t:.3f}" for t in (statistics.median(spent), min(spent), max(spent))),
              f"{(_peak() - before) / size:.2f}"]]
     print(report.table(rows, ["file", "MB", "median s", "least", "most", "extra memory / size"]))
+
+
+def time_dense(args: argparse.Namespace) -> None:
+    """Section 3.1: seconds for all scores of an image in one pass, and for the classifier on as many crops of it.
+
+    Where their inputs agree, both compute the same: without padding inside the net a score depends on its window of the
+    image alone, and such windows are then the classifier's input. With padding, a crop has zeros where the image goes on.
+    """
+    classifier = Net(analysis.without_data(find(args.net, what="net")))
+    form, layers, _ = convolutional.convolutionalise(classifier.graph)
+    net = Net(graph.build(form))
+    convolutional.randomise(classifier)
+    convolutional.transplant(classifier, net)
+    data, score = net.graph.inputs[0], net.graph.node(layers[-1]).tops[0].blob
+    channels, side = net.graph.shape(data)[1:3]
+    image = torch.randn(1, channels, args.size, args.size, generator=torch.Generator().manual_seed(0)) * 50
+    try:
+        plain = Net(graph.build(convolutional.unpadded(form), shapes={data: tuple(image.shape)}), share=net)
+    except Error as problem:
+        raise Error(f"{problem}; without padding a net needs larger images, and paths of the same size") from None
+    window, stride = _window(plain.graph, score, tuple(image.shape))
+    small = graph.build(convolutional.unpadded(classifier.graph.proto), shapes={data: (1, channels, window, window)})
+
+    with torch.no_grad():
+        high, wide = net({data: image}, [score])[score].shape[2:]
+        over = max(0, (high - 1) * stride + side - args.size)  # the last crops hang over the edge, as poolings do
+        crops = _crops(torch.nn.functional.pad(image, (0, over, 0, over)), side, stride)
+        passes = {"dense, one pass": lambda: net({data: image}, [score]),
+                  f"{len(crops)} crops, one batch": lambda: classifier({data: crops}, [score])}
+        rounds = [[_timed(call, 1)[0] for call in passes.values()] for _ in range(args.runs + 1)][1:]  # in turn
+        whole = plain({data: image}, [score])[score][0].flatten(1).t()
+        each = Net(small, share=classifier)({data: _crops(image, window, stride)}, [score])[score]
+    print(f"random image of {args.size}x{args.size} and weights, seed 0: {high}x{wide} scores at stride {stride}, or crops of "
+          f"{side}x{side}")
+    rows = [[name, *(f"{f(spent):.3f}" for f in (statistics.median, min, max))]
+            for name, spent in zip(passes, zip(*rounds, strict=True), strict=True)]
+    print(report.table(rows, ["", "median s", "least", "most"]))
+    ratios = [crops / dense for dense, crops in rounds]
+    print(f"the crops cost {statistics.median(ratios):.1f} times as much (least {min(ratios):.1f}, most {max(ratios):.1f})")
+    print(f"without padding inside the net, {len(whole)} scores and the classifier on their windows of {window}x{window} differ "
+          f"by {float((whole - each).abs().max()):.2g} at most; the largest score is {float(each.abs().max()):.4g}")
+
+
+def _crops(image: torch.Tensor, side: int, stride: int) -> torch.Tensor:
+    """Every side x side crop of a 1 x C x H x W image at this stride, row by row, as a batch."""
+    return image[0].unfold(1, side, stride).unfold(2, side, stride).permute(1, 2, 0, 3, 4).flatten(0, 1).contiguous()
+
+
+def _window(net: graph.Graph, blob: str, shape: tuple[int, ...]) -> tuple[int, int]:
+    """The side of the image that gives one cell of a blob, and how much more gives two; Error if `shape` is too small."""
+    found: dict[int, int] = {}
+    for side in range(1, shape[-1] + 1):
+        try:
+            shapes = net.infer({net.inputs[0]: (*shape[:2], side, side)})
+        except Error:  # too small for some layer
+            continue
+        found.setdefault(next(s[2] for value, s in shapes.items() if value.blob == blob), side)
+    if not {1, 2} <= set(found):
+        raise Error(f"net '{net.name}': two windows do not fit an image of {shape[2]}x{shape[3]}; give a larger --size")
+    return found[1], found[2] - found[1]
 
 
 def _peak() -> int:
