@@ -28,7 +28,7 @@ from .proto import caffe_pb2
 KINDS = {  # what a finding is -> (its heading, whether training breaks on it)
     "missing": ("files that are not there", True),
     "unreadable": ("files that cannot be read", True),
-    "colours": ("labels in colours where class indices are expected", True),
+    "colours": ("labels whose colours are no classes", True),
     "sizes": ("images and labels that differ in size", True),
     "stray": ("labels outside the classes", True),
     "void": ("labels that are void all over", False),
@@ -63,8 +63,8 @@ class Item(NamedTuple):
 class Part:
     """A split that was checked. `items` is parallel to the source's names, `labels` has the facts of each top of labels."""
 
-    def __init__(self, source: SegmentationData) -> None:
-        self.source, self.title = source, source.split
+    def __init__(self, source: SegmentationData, title: str) -> None:
+        self.source, self.title = source, title
         self.items: list[Item] = []
         self.labels = {top: facts_of(source.layout, top) for top, kind in zip(source.tops_read, source.kinds, strict=True)
                        if isinstance(kind, Labels)}
@@ -148,7 +148,9 @@ def _begin(given: Sequence[SegmentationData]) -> None:
 
 def look(given: Sequence[SegmentationData], processes: int, said: log.Log) -> list[Part]:
     """Open everything once, in parallel; Error if a process dies over it."""
-    parts = [Part(source) for source in given]
+    splits = [source.split for source in given]
+    parts = [Part(source, name if splits.count(name) == 1 else f"{name} {number}")
+             for number, (source, name) in enumerate(zip(given, splits, strict=True), 1)]
     places = [(number, index) for number, source in enumerate(given) for index in range(len(source))]
     pool = ProcessPoolExecutor(processes, get_context(feed.START), _begin, (tuple(given),))
     done = 0
@@ -178,7 +180,7 @@ def _tops(source: SegmentationData, index: int, findings: list[Finding]) -> dict
             if not gone:
                 tops[top] = paths[0], tree.read(top, split, name, 1.0)
         except (Error, OSError) as error:
-            coloured = isinstance(kind, Labels) and " is in colours " in str(error)
+            coloured = isinstance(kind, Labels) and " colours " in str(error)
             findings.append(("colours" if coloured else "unreadable", str(error)))
     return tops
 
@@ -208,10 +210,11 @@ def _look(place: tuple[int, int]) -> Item:
 def across(parts: Sequence[Part]) -> list[Finding]:
     """What no single image shows: doubles, absent classes, a mean that is not the training images'."""
     findings: list[Finding] = []
-    held: list[dict[Any, list[str]]] = [defaultdict(list) for _ in parts]
+    held: list[dict[bytes, list[str]]] = [defaultdict(list) for _ in parts]
     for part, names in zip(parts, held, strict=True):
         for name, item in zip(part.source.names, part.items, strict=True):
-            names[item.digest or name].append(name)
+            names[item.digest].append(name)
+        names.pop(b"", None)  # of those that cannot be read
         findings += [("twice", f"{part.title}: {', '.join(same)}") for same in names.values() if len(same) > 1]
         findings += [("absent", f"{part.title}: {name}") for top, facts in part.labels.items()
                      for name, count in zip(facts.names, part.pixels(top)[0].sum(0), strict=False) if not count]
@@ -260,16 +263,16 @@ def listed(findings: Iterable[Finding], most: int | None) -> str:
 
 def contact_sheet(parts: Sequence[Part]) -> Image.Image:
     """Images beside their labels, those with findings before others; what is wrong has a frame, its pixels are MARK."""
-    wide = max(1, 4 // len(parts))
     columns, seen = [], {report.VOID}
     for part in parts:
+        wide = max(1, min(4 // len(parts), -(-len(part.items) // ROWS)))
         count = min(ROWS * wide, len(part.items))
         wrong = [i for i, item in enumerate(part.items) if item.findings]
         spread = np.linspace(0, len(part.items) - 1, count).astype(int).tolist()
         cells = [_cell(part, index, seen) for index in sorted(list(dict.fromkeys(wrong[:count] + spread))[:count])]
         cells += [Image.new("RGB", (1, 1), report.PAPER)] * (ROWS * wide - count)
-        columns += [(part.title if i == 0 else "", cells[i * ROWS : (i + 1) * ROWS]) for i in range(wide)]
-    facts = next(iter(parts[0].labels.values()))
+        columns += [(part.title, cells[i * ROWS : (i + 1) * ROWS]) for i in range(wide)]
+    facts = next(iter(parts[0].labels.values()), parts[0].source.facts)
     legend = report.keys(np.array(sorted(seen)), facts.palette, facts.names)
     return report.sheet(columns, legend=[*legend, report.Key("not a class", MARK)])
 
@@ -277,9 +280,10 @@ def contact_sheet(parts: Sequence[Part]) -> Image.Image:
 def _cell(part: Part, index: int, seen: set[int]) -> Image.Image:
     """An image, and it under its first labels' colours, above its name and first finding; adds to the classes seen."""
     item, tops = part.items[index], _tops(part.source, index, [])
-    top, facts = next(iter(part.labels.items()))
+    top, facts = next(iter(part.labels.items()), ("", part.source.facts))
     halves = [_picture(pixels, part.source.layout.tops[name]) for name, (_, pixels) in tops.items() if name not in part.labels]
-    halves = (halves[:1] or [Image.new("RGB", (CELL, CELL // 2), report.RULE)]) * 2
+    halves = halves[:1] or [Image.new("RGB", (CELL, CELL // 2), report.RULE)]
+    halves.insert(1, Image.new("RGB", halves[0].size, report.RULE))
     label = tops[top][1] if top in tops else None
     if label is not None and label.shape == halves[0].size[::-1]:
         classes = np.isin(label, range(len(facts.names)))

@@ -94,7 +94,7 @@ FAULTS = {  # name -> (what to do to the tree, what is said, whether training wo
     "label cut off": (lambda r: cut(r / "trainannot/t1.png"), r"files that cannot be read: 1\n  \S* ?\S*trainannot/t1.png", 1),
     "no image": (lambda r: (r / "train/t1.png").write_text("x"), r"files that cannot be read: 1\n  \S*t1.png is no image", 1),
     "colours": (lambda r: put(r, "train", "t2", label=draw(np.random.default_rng(1))[0]),
-                r"labels in colours where class indices are expected: 1\n  label \S*trainannot/t2.png", 1),
+                r"labels whose colours are no classes: 1\n  label \S*trainannot/t2.png", 1),
     "stray": (stray, r"labels outside the classes: 1\n  \S*trainannot/t2.png: 3 of 120 label values .* 200 \(3 times\)$", 1),
     "sizes": (lambda r: put(r, "train", "t2", draw(np.random.default_rng(1), (12, 13))[0]),
               r"images and labels that differ in size: 1\n  \S*train/t2.png is 13x12, \S*trainannot/t2.png is 10x12$", 1),
@@ -137,6 +137,29 @@ def test_many_findings_are_cut_off_unless_all_are_wanted(camvid, capsys):
     assert capsys.readouterr().out.count("/no") == 60
 
 
+def test_a_data_set_file_of_colours_and_an_image_that_two_splits_lack(tmp_path, capsys):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    pixels = np.zeros((4, 5, 3), np.uint8)
+    pixels[:2] = 0, 0, 255
+    for name in "ab":
+        Image.fromarray(draw(np.random.default_rng(ord(name)), (4, 5))[0]).save(tmp_path / f"images/{name}.png")
+        Image.fromarray(pixels).save(tmp_path / f"labels/{name}.png")
+    (tmp_path / "own.txt").write_text("land 0 0 0\nsea 0 0 255\ncolours: True\n")
+    assert check(tmp_path / "own.txt", "--sheet", tmp_path / "sheet.png") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^all +2 +2 +5x4", said, re.MULTILINE) and re.search(r"^sea +50.000 +2 +1.0000$", said, re.MULTILINE)
+    pixels[0, 0] = 9, 9, 9
+    Image.fromarray(pixels).save(tmp_path / "labels/b.png")
+    for split, names in (("train", "a gone"), ("val", "b gone")):
+        (tmp_path / f"{split}.txt").write_text("\n".join(names.split()))
+    assert check(tmp_path / "own.txt") == 1
+    said = capsys.readouterr().out
+    assert "error: labels whose colours are no classes: 1\n" in said and "are no class: 9 9 9 (1 times)" in said
+    assert "error: files that are not there: 4\n" in said and "equal in every pixel" not in said
+    assert "warning: names in two splits, for different images: 1\n  train, val: gone\n" in said
+
+
 def test_nets_and_solvers(camvid, capsys, tmp_path):
     (tmp_path / "solver.prototxt").write_text('train_net: "train.prototxt" test_net: "val.prototxt" test_net: "val.prototxt"\n'
                                               "test_iter: 4 test_iter: 4 test_interval: 10 base_lr: 1")
@@ -150,6 +173,11 @@ def test_nets_and_solvers(camvid, capsys, tmp_path):
     said = capsys.readouterr().out
     assert len(re.findall(r"^(?:train|val) +\d", said, re.MULTILINE)) == 2  # a net that comes twice is checked once
     assert "layer 'more' (ImageData) is not checked" in said
+    net(tmp_path / "other.prototxt", root="camvid", split="train", list="val.txt")
+    (tmp_path / "solver.prototxt").write_text('train_net: "train.prototxt" test_net: "other.prototxt" test_iter: 4 '
+                                              "test_interval: 10 base_lr: 1")
+    assert check(tmp_path / "solver.prototxt") == 1  # val's names are not in train's folder
+    assert {"train 1", "train 2"} <= set(re.findall(r"^train \d", capsys.readouterr().out, re.MULTILINE))
     (tmp_path / "none.prototxt").write_text('layer { name: "x" type: "Input" top: "x" }')
     with pytest.raises(Error, match="no layer of SegmentationData"):
         check(tmp_path / "none.prototxt")
