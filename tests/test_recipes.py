@@ -63,7 +63,7 @@ def random_weights(path, net, seed=0):
     """Weights of the size that keeps the sizes of activations, for all but the scores, which start at zero."""
     made = Net(without_data(net))
     generator = torch.Generator().manual_seed(seed)
-    for slot, parameter in made.parameters_by_slot():
+    for parameter in made.parameters():
         if parameter.ndim == 4:
             parameter.data.normal_(0, (2 / parameter[0].numel()) ** 0.5, generator=generator)
     kept = {k: v for k, v in weights.layers_of(made).items() if not k.startswith(("score", "up", "scale"))}
