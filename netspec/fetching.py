@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import stat
-import struct
 import sys
 import tarfile
 import time
@@ -25,8 +24,8 @@ from typing import IO
 from .errors import Error
 
 BLOCK, TRIES = 1 << 20, 5  # bytes; requests in a row without one byte more
-# what Python's readers raise for damaged archives
-DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, struct.error, ValueError)
+DAMAGE = (OSError, EOFError, RuntimeError, IndexError, ValueError, zlib.error, lzma.LZMAError,
+          tarfile.TarError, zipfile.BadZipFile)  # what Python's readers raise for damaged archives
 
 
 @contextmanager
@@ -227,5 +226,5 @@ def unpack(archive: Path, folder: Path, top: str = "") -> int:
                 if file.tell() != size:
                     raise EOFError(f"'{name}' ends early")
     except DAMAGE as error:
-        raise Error(f"{archive} is damaged, or of a kind that is not read: {error}") from None
+        raise Error(f"{archive} cannot be unpacked: {str(error) or type(error).__name__}") from None
     return len(files)
