@@ -11,7 +11,7 @@ import numpy as np
 
 from . import files
 from .errors import Error, closest
-from .layouts import FOLDER, LAYOUTS, Facts, Images, Labels, facts, facts_of, folder, layout, read_file  # noqa: F401
+from .layouts import FLAG, FOLDER, LAYOUTS, TEXT, Facts, Images, Labels, facts, facts_of, folder, layout, read_file  # noqa: F401
 from .ops.base import Shape
 from .ops.python import ALIASES
 from .pixels import DAMAGE, check_labels, open_image, read_image, read_label, resized, size  # noqa: F401
@@ -33,12 +33,8 @@ def overlap(a: "SegmentationData", b: "SegmentationData") -> list[str]:
     return sorted(set(a.names) & set(b.names))
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _whole(least: int) -> tuple[str, Any]:
-    return f"a whole number from {least}", lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= least
+    return f"a whole number from {least}", lambda v: type(v) is int and v >= least
 
 
 class SegmentationData(Source):
@@ -51,19 +47,19 @@ class SegmentationData(Source):
     """
 
     OPTIONS = {
-        "dataset": (f"one of {', '.join(LAYOUTS)}, 'folder' or a data set file", lambda v: isinstance(v, str)),
-        "split": ("the name of a list, such as 'train'", lambda v: isinstance(v, str)),
-        "root": ("a folder", lambda v: isinstance(v, str)),
-        "sbd": ("the folder of SBD, for splits that are derived from it", lambda v: isinstance(v, str)),
-        "voc": ("the folder of the VOC year that has the images", lambda v: isinstance(v, str)),
-        "list": ("a file with names", lambda v: isinstance(v, str)),
+        "dataset": (f"one of {', '.join(LAYOUTS)}, 'folder' or a data set file", TEXT[1]),
+        "split": ("the name of a list, such as 'train'", TEXT[1]),
+        "root": ("a folder", TEXT[1]),
+        "sbd": ("the folder of SBD, for splits that are derived from it", TEXT[1]),
+        "voc": ("the folder of the VOC year that has the images", TEXT[1]),
+        "list": ("a file with names", TEXT[1]),
         "tops": ("a list of names", lambda v: isinstance(v, tuple | list) and all(isinstance(n, str) for n in v)),
         "seed": _whole(0),
         "order": ("'python2' or 'python3', whose randint draws", lambda v: v in ("python2", "python3")),
-        "randomize": ("True or False", lambda v: isinstance(v, bool)),
+        "randomize": FLAG,
         "batch_size": _whole(1),
-        "resize": ("a number above 0, at most 8", lambda v: _number(v) and 0 < v <= 8),
-        "mirror": ("True or False", lambda v: isinstance(v, bool)),
+        "resize": ("a number above 0, at most 8", lambda v: type(v) in (int, float) and 0 < v <= 8),
+        "mirror": FLAG,
         "jitter": _whole(0),
         "crop": ("[height, width]", lambda v: isinstance(v, tuple | list) and len(v) == 2 and all(map(_whole(1)[1], v))),
     } | FOLDER
@@ -117,7 +113,7 @@ class SegmentationData(Source):
             found = layout(self.dataset)
             if own.keys() - {"mean"}:
                 raise Error(f"param_str: '{min(own.keys() - {'mean'})}' is for dataset 'folder', not for '{self.dataset}'")
-        where = "" if not found.facts else f"; data/{found.facts}/README.md says how to get it"
+        where = f"; data/{self.dataset}/README.md says how to get it" if found.facts else ""
         try:
             root = files.find(root or found.root, base, f"the folder of data set '{self.dataset}',")
         except Error as error:
@@ -130,19 +126,16 @@ class SegmentationData(Source):
             if name not in self.layout.tops:
                 raise self.error(f"param_str: data set '{self.dataset}' has no top '{name}'{closest(name, self.layout.tops)} "
                                  f"(it has: {', '.join(self.layout.tops)})")
-        kinds = self.kinds = [self.layout.tops[name] for name in self.tops_read]
-        if len(kinds) != len(self.layer.top):
-            raise self.error(f"has {len(self.layer.top)} tops and reads {len(kinds)}: {', '.join(self.tops_read)}; 'tops' in "
-                             "param_str chooses")
-        images = [i for i, kind in enumerate(kinds) if isinstance(kind, Images)]
-        if not images:
-            raise self.error("param_str: 'tops' must have one of images")
-        self.means = [np.array(getattr(kind, "mean", ()), np.float32) for kind in kinds]
-        self._image = images[0]
-        if "mean" in given:
-            self.means[images[0]] = mean = np.array(given["mean"], np.float32)
-            if len(mean) != (channels := len(kinds[images[0]].mean)):
-                raise self.error(f"param_str: 'mean' takes {channels} numbers, BGR, found {given['mean']!r}")
+        self.kinds = [self.layout.tops[name] for name in self.tops_read]
+        if len(self.kinds) != len(self.layer.top):
+            raise self.error(f"reads {len(self.kinds)} tops, {', '.join(self.tops_read)}, and has {len(self.layer.top)}; "
+                             "'tops' in param_str chooses")
+        self.means = [np.array(getattr(kind, "mean", ()), np.float32) for kind in self.kinds]
+        self._image = next((i for i, kind in enumerate(self.kinds) if isinstance(kind, Images)), 0)
+        mean = given.get("mean", self.mean)
+        if len(mean) != len(self.mean):
+            raise self.error(f"param_str: 'mean' takes {len(self.mean)} numbers, BGR, found {mean!r}")
+        self.means[self._image] = np.array(mean, np.float32)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -159,13 +152,7 @@ class SegmentationData(Source):
         return facts_of(self.layout, *labels[:1])
 
     def shapes(self) -> list[Shape]:
-        sizes = []
-        for item in self.items(0) if not self.crop else ():
-            tree, split, name = self.entries[self.index(item)]
-            image = open_image(tree.files(self.tops_read[self._image], split, name)[0])
-            sizes.append(resized(image.size, self.resize)[::-1])
-        height, width = self.crop or np.max(sizes, 0).tolist()
-        return [(self.batch_size, len(mean) or 1, height, width) for mean in self.means]
+        return [blob.shape for blob in self.load(0)]
 
     def index(self, item: int) -> int:
         """The place in the list of image number `item` of the run."""

@@ -37,6 +37,7 @@ class Labels:
     key: str = ""  # of a .mat: VARIABLE or VARIABLE.FIELD
     values: Mapping[int, int] | str = field(default_factory=dict)  # in the file -> fed; or what `raw_values` reads
     colours: bool = False  # the files hold the classes' colours
+    nearest: bool = False  # the files were stored with loss: what is no class's value or colour is the nearest's
 
 
 class Derived(NamedTuple):
@@ -58,7 +59,6 @@ class Layout:
     default: tuple[str, ...] = ("data", "label")  # tops, unless told
     beside: Mapping[str, str] = field(default_factory=dict)  # data sets that it needs too -> their usual places
     derived: Mapping[str, Derived] = field(default_factory=dict)
-    counts: Mapping[str, int] = field(default_factory=dict)  # the images of its splits, when it is complete
 
     def first(self, kind: type) -> Any:
         """Its first top of a kind, Images or Labels."""
@@ -100,7 +100,7 @@ LAYOUTS = {
         "data/sbd/dataset", "{split}.txt",
         {"data": Images(("img/{name}.jpg",), ILSVRC),
          "label": Labels(("cls/{name}.png", "cls/{name}.mat"), key="GTcls.Segmentation")},
-        "voc", counts={"train": 8498, "val": 2857},
+        "voc",
     ),
     # mean: over all pixels of the train list, as prepare.py makes it without options
     "shapes": Layout("data/shapes/images", "ImageSets/Segmentation/{split}.txt", _voc((117.842, 117.764, 117.324)), "shapes"),
@@ -109,7 +109,7 @@ LAYOUTS = {
         "data/camvid/images", "{split}.txt",
         {"data": Images(("{split}/{name}.png",), (110.331, 108.409, 105.033)),
          "label": Labels(("{split}annot/{name}.png",), void=11)},
-        "camvid", counts={"train": 367, "val": 101, "test": 233},
+        "camvid",
     ),
     # means from here on: the papers'
     "nyud": Layout(
@@ -120,20 +120,19 @@ LAYOUTS = {
          "label": Labels(("segmentation/img_{name}.mat",), key="segmentation", values=_from_one(40))},
         "nyud", default=("color", "label"),
         derived={"trainval": Derived((("nyud", "train"), ("nyud", "val")))},
-        counts={"train": 381, "val": 414, "trainval": 795, "test": 654},
     ),
     "siftflow": Layout(
         "data/siftflow", "{split}.txt",
         {"data": Images(_sift("Images", "jpg"), (114.578, 115.294, 108.353)),
          "sem": Labels(_sift("SemanticLabels", "mat"), key="S", values=_from_one(33)),
          "geo": Labels(_sift("GeoLabels", "mat"), key="S", values=_from_one(3), classes="classes-geo.txt")},
-        "siftflow", default=("data", "sem", "geo"), counts={"trainval": 2486, "test": 200},
+        "siftflow", default=("data", "sem", "geo"),
     ),
     "pascalcontext": Layout(
         "data/pascalcontext", "voc:ImageSets/Main/{split}.txt",
         {"data": Images(("voc:JPEGImages/{name}.jpg",), (104.007, 116.669, 122.679)),
          "label": Labels(("trainval/{name}.mat",), key="LabelMap", values="classes-459.txt")},
-        "pascalcontext", beside={"voc": "data/voc/VOC2010"}, counts={"train": 4998, "val": 5105},
+        "pascalcontext", beside={"voc": "data/voc/VOC2010"},
     ),
     # no mean is published; the scale brings 16 bits to 0..255
     "38cloud": Layout(
@@ -141,7 +140,7 @@ LAYOUTS = {
         {"data": Images((*_BGR, _BAND % ("nir", "nir")), (0.0,) * 4, order=(), scale=1 / 257),
          "color": Images(_BGR, (0.0,) * 3, order=(), scale=1 / 257),
          "label": Labels((_BAND % ("gt", "gt"),), void=None, values={255: 1})},
-        "38cloud", counts={"training": 8400, "test": 9201},
+        "38cloud",
     ),
 }
 
@@ -243,17 +242,21 @@ def facts_folder(found: Layout) -> Path:
 # a patch of 38-Cloud and its place in the scene's grid, both from 1
 PATCH = re.compile(r"patch_(?P<number>\d+)_(?P<row>\d+)_by_(?P<column>\d+)_(?P<scene>\w+)")
 
-# Data sets of one's own: the options that describe one, in param_str or in a data set file
+# Options: what they take, in words and as a check
+TEXT = ("words", lambda v: isinstance(v, str))
+FLAG = ("True or False", lambda v: isinstance(v, bool))
+# those that describe a data set of one's own, in param_str or in a data set file
 FOLDER: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "images": ("a folder, or a pattern with {name}", lambda v: isinstance(v, str)),
-    "labels": ("a folder, or a pattern with {name}", lambda v: isinstance(v, str)),
+    "images": ("a folder, or a pattern with {name}", TEXT[1]),
+    "labels": ("a folder, or a pattern with {name}", TEXT[1]),
     "classes": ("a list of lines 'name' or 'name r g b'", lambda v: isinstance(v, list) and all(isinstance(n, str) for n in v)),
     "void": ("a whole number, or None", lambda v: v is None or type(v) is int),
     "values": ("a dict of whole numbers, such as {255: 1}",
                lambda v: isinstance(v, dict) and all(type(n) is int for pair in v.items() for n in pair)),
     "mean": ("a number for each channel: BGR", lambda v: isinstance(v, tuple | list) and all(type(n) in (int, float) for n in v)),
-    "colours": ("True or False", lambda v: isinstance(v, bool)),
-    "key": ("the name of a variable in .mat files", lambda v: isinstance(v, str)),
+    "colours": FLAG,
+    "nearest": FLAG,
+    "key": ("the name of a variable in .mat files", TEXT[1]),
 }
 
 
@@ -292,5 +295,5 @@ def folder(given: Mapping[str, Any], where: str) -> Layout:
     if not named.names:
         raise Error(f"{where}: names no class; give a line 'name' or 'name r g b' for each, in the order of their numbers")
     label = Labels((files["labels"],), given.get("void", 255), named, given.get("key", ""), given.get("values", {}),
-                   given.get("colours", False))
+                   given.get("colours", False), given.get("nearest", False))
     return Layout("", "{split}.txt", {"data": Images((files["images"],), tuple(given.get("mean", ILSVRC))), "label": label}, "")

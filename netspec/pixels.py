@@ -15,7 +15,6 @@ _NATURAL = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMY
 # what Pillow raises for damaged files, by format and place of the damage
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error,
            Image.DecompressionBombError)
-_ARRAY_DAMAGE = (*DAMAGE, TypeError, KeyError, NotImplementedError, MemoryError, OverflowError)  # SciPy's and NumPy's
 
 
 def open_image(path: Path) -> Image.Image:
@@ -72,39 +71,47 @@ def read_bands(paths: Sequence[Path], resize: float = 1.0) -> np.ndarray:
 
 
 def read_label(path: Path, resize: float = 1.0, *, key: str = "", legend: np.ndarray | None = None,
-               values: Mapping[int, int] | None = None) -> np.ndarray:
+               values: Mapping[int, int] | None = None, nearest: bool = False) -> np.ndarray:
     """The class indices (H, W), integers, of a label file; resized by `resize`, to the nearest.
 
     The file is a grey or palette image, a .npy, or a .mat, of which `key` names the variable (and 'VARIABLE.FIELD'
     a field of it; without key there must be one matrix alone). legend: uint8 (classes, 3), the colours of an RGB
     label, whose rows are the classes. values: what a number in the file means, where that is not the class itself.
+    nearest: other colours, and other numbers where there are values, count as the nearest (labels stored as JPEG).
     Raises Error naming a file that cannot be read, that holds colours where there is no legend, or other colours.
     """
-    read = {".mat": _read_mat, ".npy": _read_npy}.get(path.suffix.lower())
-    label = read(path, key) if read else _read_label_image(path, legend)
+    arrays = path.suffix.lower() in (".mat", ".npy")
+    label = _read_array(path, key) if arrays else _read_label_image(path, legend, nearest)
     if label.ndim != 2 or label.dtype.kind not in "buif" or (label.dtype.kind == "f" and (label != np.rint(label)).any()):
         raise Error(f"label {path} holds {label.dtype} of shape {label.shape}, expected whole numbers (H, W)")
     if label.dtype.kind in "bf":
         label = label.astype(np.int32)
     if values:
-        label = renumbered(label, values)
+        label = renumbered(label, values, nearest and legend is None)
     if resize != 1:
         image = Image.fromarray(label if label.dtype == np.uint8 else label.astype(np.int32))
         label = np.asarray(image.resize(resized(image.size, resize), Image.Resampling.NEAREST))
     return label
 
 
-def renumbered(label: np.ndarray, values: Mapping[int, int]) -> np.ndarray:
-    """An array of whole numbers with `values` put in place of their keys; other numbers stay."""
-    found, places = np.unique(label, return_inverse=True)
-    return np.array([values.get(int(v), int(v)) for v in found], np.int32)[places].reshape(label.shape)
+def renumbered(label: np.ndarray, values: Mapping[int, int], nearest: bool = False) -> np.ndarray:
+    """An array of whole numbers with `values` put in place of their keys; other numbers stay, or count as the nearest key."""
+    if nearest:
+        keys, span = np.array(sorted(values)), np.arange(int(label.min()), int(label.max()) + 1)
+        label = keys[np.abs(span[:, None] - keys).argmin(1)][label.astype(np.int64) - span[0]]
+    low, high = min(values), max(values)
+    table = np.arange(low, high + 1, dtype=np.int32)
+    table[np.array([*values]) - low] = [*values.values()]
+    out, inside = label.astype(np.int32), (label >= low) & (label <= high)
+    out[inside] = table[out[inside] - low]
+    return out
 
 
-def _read_label_image(path: Path, legend: np.ndarray | None) -> np.ndarray:
+def _read_label_image(path: Path, legend: np.ndarray | None, nearest: bool) -> np.ndarray:
     image = open_image(path)
     try:
         if legend is not None and len(image.getbands()) != 1:
-            return _indices(path, np.asarray(image.convert("RGB")), legend)
+            return _indices(path, np.asarray(image.convert("RGB")), legend, nearest)
         if len(image.getbands()) == 1 and image.mode != "F":
             return np.asarray(image)
     except DAMAGE as error:
@@ -115,50 +122,44 @@ def _read_label_image(path: Path, legend: np.ndarray | None) -> np.ndarray:
     )
 
 
-def _indices(path: Path, pixels: np.ndarray, legend: np.ndarray) -> np.ndarray:
-    """The row of `legend` that each pixel's colour is."""
-    flat = (pixels.astype(np.int32) * (65536, 256, 1)).sum(-1)
-    known = {int(code): i for i, code in enumerate((legend.astype(np.int32) * (65536, 256, 1)).sum(-1))}
-    found, places, counts = np.unique(flat, return_inverse=True, return_counts=True)
-    strange = [(int(n), int(code)) for code, n in zip(found, counts, strict=True) if int(code) not in known]
-    if strange:
-        listed = ", ".join(f"{c >> 16} {c >> 8 & 255} {c & 255} ({n} times)" for n, c in sorted(strange, reverse=True)[:5])
-        raise Error(f"label {path} has {sum(n for n, _ in strange)} pixels of colours that are no class: {listed}"
-                    f"{', ...' if len(strange) > 5 else ''}; is it stored with loss (JPEG), or a class missing?")
-    return np.array([known[int(code)] for code in found], np.int32)[places].reshape(flat.shape)
+def _indices(path: Path, pixels: np.ndarray, legend: np.ndarray, nearest: bool) -> np.ndarray:
+    """The row of `legend` that each pixel's colour is, or is nearest to."""
+    codes, places, counts = np.unique((pixels.astype(np.int32) << (16, 8, 0)).sum(-1), return_inverse=True, return_counts=True)
+    colours = codes[:, None] >> (16, 8, 0) & 255
+    apart = np.square(colours[:, None] - legend.astype(np.int32)).sum(-1)
+    strange = np.flatnonzero(apart.min(1))
+    if len(strange) and not nearest:
+        most = strange[np.argsort(-counts[strange], kind="stable")][:5]
+        listed = ", ".join(f"{' '.join(map(str, colours[i]))} ({counts[i]} times)" for i in most)
+        raise Error(f"label {path} has {counts[strange].sum()} pixels of colours that are no class: {listed}"
+                    f"{', ...' if len(strange) > 5 else ''}; is one missing, or the file stored with loss (option 'nearest')?")
+    return apart.argmin(1).astype(np.int32)[places].reshape(pixels.shape[:2])
 
 
-def _read_npy(path: Path, key: str) -> np.ndarray:
-    try:
-        return np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise Error(f"label {path} is not there") from None
-    except _ARRAY_DAMAGE as error:
-        raise Error(f"label {path} cannot be read: {error}") from None
-
-
-def _read_mat(path: Path, key: str) -> np.ndarray:
+def _read_array(path: Path, key: str) -> np.ndarray:
     from scipy.io import loadmat
 
+    if not path.is_file():
+        raise Error(f"label {path} is not there")
     try:
+        if path.suffix.lower() == ".npy":
+            return np.load(path, allow_pickle=False)
         found = {k: v for k, v in loadmat(path).items() if not k.startswith("__")}
-    except FileNotFoundError:
-        raise Error(f"label {path} is not there") from None
-    except NotImplementedError:
-        raise Error(f"label {path} is of MATLAB's version 7.3; save it with -v7") from None
-    except _ARRAY_DAMAGE as error:
-        raise Error(f"label {path} cannot be read: {error}") from None
+    except Exception as error:  # NumPy and SciPy raise nearly anything on a damaged file
+        raise Error(f"label {path} cannot be read: {' '.join(str(error).split())}") from None
     first, _, field = key.partition(".")
     first = first or next(iter(found), "")
     if first not in found or (not key and len(found) > 1):
-        raise Error(f"label {path} has no variable '{key or first}' alone{closest(first, found)} "
+        which = "more than the" if first in found else "no"
+        raise Error(f"label {path} has {which} variable '{first}'{closest(first, found) if key else ''} "
                     f"(it has: {', '.join(found) or 'none'}; the option 'key' names one)")
     value = found[first]
-    if field:
-        if field not in (value.dtype.names or ()) or not value.size:
-            raise Error(f"label {path}: variable '{first}' has no field '{field}' (it has: {', '.join(value.dtype.names or ())})")
-        value = value[field].flat[0]  # MATLAB's structures are arrays, here of one
-    return np.asarray(value)
+    if not field:
+        return np.asarray(value)
+    names = getattr(value, "dtype", np.dtype(int)).names or ()
+    if field not in names or not value.size:
+        raise Error(f"label {path}: variable '{first}' has no field '{field}' (it has: {', '.join(names)})")
+    return np.asarray(value[field].flat[0])  # MATLAB's structures are arrays, here of one
 
 
 def resized(size: tuple[int, int], resize: float) -> tuple[int, int]:

@@ -1,7 +1,9 @@
 """Segmentation data sets on disk: the images of a split, their files, and what is read from them."""
 
+import glob
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -37,14 +39,14 @@ class Tree:
 
     def path(self, pattern: str, split: str, name: str = "") -> Path:
         """The file that a pattern names; Error if it leaves the root's folder."""
-        where, _, pattern = pattern.rpartition(":")
-        path = files.inside(self._root(where), pattern.format(split=split, name=name))
+        where, _, rest = pattern.partition(":")
+        where, rest = (where, rest) if where in self.layout.beside else ("", pattern)
+        path = files.inside(self._root(where), rest.format(split=split, name=name))
         if path.suffix != ".*":
             return path
         if path.parent not in self._found:
-            known = Image.registered_extensions().keys() | {".mat", ".npy"}
             entries = sorted(os.listdir(path.parent)) if path.parent.is_dir() else ()
-            self._found[path.parent] = {e.rpartition(".")[0]: path.parent / e for e in entries if Path(e).suffix.lower() in known}
+            self._found[path.parent] = {_stem(e): path.parent / e for e in entries if Path(e).suffix.lower() in _suffixes()}
         return self._found[path.parent].get(path.stem, path)
 
     def files(self, top: str, split: str, name: str) -> list[Path]:
@@ -70,51 +72,48 @@ class Tree:
             known = classes(self.layout, kind)
             legend = known.palette if known.void is None else np.vstack([known.palette, [known.void]])
             values = {len(known.names): kind.void} if kind.void is not None else {}
-        return read_label(paths[0], resize, key=kind.key, legend=legend, values=values)
+        return read_label(paths[0], resize, key=kind.key, legend=legend, values=values, nearest=kind.nearest)
 
     def entries(self, split: str, given: str | None = None) -> list[tuple["Tree", str, str]]:
         """The images of a split: (tree, split, name) each. given: the list to read, if it is not the usual one."""
         path = files.find(given, self.root, "the list") if given else self.path(self.layout.lists, split)
-        if not given and not path.is_file() and self.layout.facts and (facts_folder(self.layout) / f"{split}.txt").is_file():
+        if not path.is_file() and self.layout.facts and (facts_folder(self.layout) / f"{split}.txt").is_file():
             path = facts_folder(self.layout) / f"{split}.txt"
-        derived = self.layout.derived.get(split)
+        derived = self.layout.derived.get(split, Derived(()))
         if path.is_file():
             found = [(self, split, name) for name in self._listed(path, split)]
-            if derived and derived.without and not given:
-                self._apart(split, found, derived)
-        elif derived:
-            taken = {name for part in derived.without for _, _, name in self.of(part[0]).entries(part[1])}
+            try:
+                both = {name for _, _, name in found} & self._names(derived.without) if not given else ()
+            except Error:  # what it is to have nothing of is not here
+                both = ()
+            if both:
+                raise Error(f"the list {path} shares {len(both)} images with {_words(derived.without)}, of which it is to have "
+                            f"none: {', '.join(sorted(both)[:3])}; remove the list, and the split is derived")
+        elif derived.of:
+            taken = self._names(derived.without)
             parts = [entry for part in derived.of for entry in self.of(part[0]).entries(part[1])]
-            found = list({name: (tree, part, name) for tree, part, name in reversed(parts) if name not in taken}.values())[::-1]
+            found = list({entry[2]: entry for entry in reversed(parts) if entry[2] not in taken}.values())[::-1]
             if derived.count not in (None, len(found)):
-                words = [" and ".join(f"{d} {s}" for d, s in parts) for parts in (derived.of, derived.without)]
-                raise Error(f"split '{split}' has {len(found)} images, expected {derived.count}: it is derived as {words[0]} "
-                            f"without {words[1]}; is {self.root} the right year, and are the lists complete?")
+                raise Error(f"split '{split}' has {len(found)} images, expected {derived.count}: it is {_words(derived.of)} "
+                            f"without {_words(derived.without)}; is {self.root} the right year, and are the lists complete?")
         else:
             found = [(self, split, name) for name in self._all(split, path)]
         if not found:
             raise Error(f"the list {path} is empty")
         return found
 
-    def _apart(self, split: str, found: list, derived: Derived) -> None:
-        """Error if a list that is to have nothing of another split has; if that one is here to see."""
-        for dataset, other in derived.without:
-            try:
-                both = sorted({e[2] for e in found} & {e[2] for e in self.of(dataset).entries(other)})
-            except Error:
-                continue
-            if both:
-                raise Error(f"split '{split}' shares {len(both)} images with {dataset} {other}, of which it is to have none: "
-                            f"{', '.join(both[:3])}; remove its list, and it is derived")
+    def _names(self, parts: Iterable[tuple[str, str]]) -> set[str]:
+        return {name for dataset, split in parts for _, _, name in self.of(dataset).entries(split)}
 
     def _all(self, split: str, path: Path) -> list[str]:
-        """The images that there are, for data sets without a list."""
+        """The images that there are, for folders of one's own without a list."""
         pattern = self.layout.first(Images).files[0]
-        if not pattern.endswith(".*") or not (split == "all" or "{split}" in pattern):
+        if self.layout.facts or not (split == "all" or "{split}" in pattern):
             lists = sorted(p.stem for p in path.parent.glob(f"*{path.suffix}"))
             raise Error(f"split '{split}' has no list {path}{closest(split, lists)} (there are: {', '.join(lists) or 'none'})")
-        self.path(pattern, split, "-")
-        return sorted(stem for known in self._found.values() for stem in known)
+        before, _, after = pattern.format(split=split, name="\0").partition("\0")
+        found = sorted(p.relative_to(self.root) for p in self.root.glob(glob.escape(before) + "*" + after))
+        return [self._bare(path.as_posix(), pattern, split) for path in found if path.suffix.lower() in _suffixes()]
 
     def _listed(self, path: Path, split: str) -> list[str]:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[path.suffix == ".csv":]
@@ -124,12 +123,31 @@ class Tree:
         """The name of an image from a line of a list, which may give the image's path, and the label's after it."""
         words = line.split(",") if "," in line else line.split("\t") if "\t" in line else line.split()
         pattern = self.layout.first(Images).files[0]
-        if not pattern.endswith(".*"):
+        if self.layout.facts:
             suffix = Path(pattern).suffix
             return words[0].rpartition("/")[2].removesuffix(suffix) if words[0].endswith(suffix) else words[0]
-        suffix = Path(words[0]).suffix
-        stem = words[0].removesuffix(suffix) if suffix.lower() in Image.registered_extensions() else words[0]
-        if len(words) > 1:
-            self.pairs[stem] = files.inside(self.root, words[0].strip()), files.inside(self.root, words[1].strip())
-            return stem
-        return stem.removeprefix(pattern.format(split=split, name="").removesuffix(".*"))
+        whole = self._bare(line.strip(), pattern, split)
+        if len(words) == 1 or self.path(pattern, split, whole).is_file():  # names may have spaces
+            return whole
+        name = _stem(words[0])
+        self.pairs[name] = files.inside(self.root, words[0].strip()), files.inside(self.root, words[1].strip())
+        return name
+
+    def _bare(self, name: str, pattern: str, split: str) -> str:
+        """The name in what may be the path of an image."""
+        before, _, after = pattern.format(split=split, name="\0").partition("\0")
+        return _stem(name.removeprefix(before)) if after == ".*" else name.removeprefix(before).removesuffix(after)
+
+
+def _stem(name: str) -> str:
+    suffix = Path(name).suffix
+    return name.removesuffix(suffix) if suffix.lower() in _suffixes() else name
+
+
+@cache
+def _suffixes() -> frozenset[str]:
+    return frozenset(Image.registered_extensions()) | {".mat", ".npy"}
+
+
+def _words(parts: Iterable[tuple[str, str]]) -> str:
+    return " and ".join(f"{dataset} {split}" for dataset, split in parts)
