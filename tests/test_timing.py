@@ -4,9 +4,12 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 
 from netspec import NetSpec, cli, prototext
 from netspec import layers as L
+
+ROOT = Path(__file__).parent.parent
 
 
 def small(path: Path, **data) -> None:
@@ -44,6 +47,44 @@ def test_data_gives_rates_and_the_share_of_waiting(tmp_path, capsys, monkeypatch
     assert [line.split()[0] for line in lines[-3:]] == ["data", "training", "a"]
     assert 0 <= float(lines[-1].split()[5]) <= 100
     assert not list(Path().glob("*.solverstate"))
+
+
+def classifier(path: Path) -> None:
+    n = NetSpec()
+    n.data = L.Input(shape=dict(dim=[1, 3, 21, 21]))
+    n.conv = L.Convolution(n.data, num_output=4, kernel_size=3, stride=2)
+    n.pool = L.Pooling(L.Convolution(n.conv, num_output=4, kernel_size=3, pad=1), kernel_size=2, stride=2)
+    n.fc = L.InnerProduct(n.pool, num_output=4)
+    prototext.write(path, n.to_proto())
+
+
+def test_dense_scores_equal_the_classifier_on_their_windows(tmp_path, capsys):
+    classifier(tmp_path / "net.prototxt")
+    assert cli.main(["time", "dense", str(tmp_path / "net.prototxt"), "--size", "45", "--repeats", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "7x7 scores at stride 4, or crops of 21x21" in lines[1] and lines[5].startswith("49 crops")
+    # the window: 5 of pool, 10 before it, 12 before the padded convolution, 25 pixels
+    words = lines[-1].split()
+    assert "36 scores" in lines[-1] and "25x25" in lines[-1]
+    assert 0 <= float(words[words.index("by") + 1]) < 1e-4 * float(words[-1])
+
+
+@pytest.mark.slow
+def test_dense_alexnet_equals_its_windows(capsys):
+    assert cli.main(["time", "dense", str(ROOT / "models/alexnet/deploy.prototxt"), "--repeats", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    words = lines[-1].split()
+    assert "10x10 scores at stride 32" in lines[1] and "25 scores" in lines[-1] and "355x355" in lines[-1]
+    assert float(words[words.index("by") + 1]) < 1e-5 * float(words[-1])
+    assert float(lines[-2].split()[3]) > 1
+
+
+def test_dense_refuses_images_of_one_window_and_nets_of_several_paths(tmp_path, capsys):
+    classifier(tmp_path / "net.prototxt")
+    assert cli.main(["time", "dense", str(tmp_path / "net.prototxt"), "--size", "26"]) == 2
+    assert "larger --size" in capsys.readouterr().err
+    assert cli.main(["time", "dense", str(ROOT / "models/googlenet/deploy.prototxt")]) == 2
+    assert "inception_3a/output" in capsys.readouterr().err
 
 
 def test_no_measurements_are_refused(tmp_path, capsys):
