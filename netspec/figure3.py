@@ -239,21 +239,23 @@ def outline(net: Any, phase: int) -> Graph:
 
 def check(p: Prediction, row: Number | None = None) -> list[str]:
     """Sentences on how a prediction differs from the figure's row (32, 16, 8; None: by its stride); none if it is that."""
-    row = row or (p.stride if p.stride in ROWS else p.factor)
+    strides = [_one([Fraction(s.stride) / s.factor]) for s in p.streams]
+    own = (p.stride, p.factor) if len(set(strides)) == 1 else (p.factor, p.stride)
+    row = row or next((number for number in own if number in ROWS), None)
     if row not in ROWS:
         return [f"the sum has stride {p.stride} and is upsampled x{p.factor}; the figure has nets of 32, 16 and 8"]
     figure = ROWS[row]
     told = [f"{role} {times(steps)} is missing" for role, steps in figure.items() if all(s.role != role for s in p.streams)]
     for i, s in enumerate(p.streams):
-        stride, steps = _one([Fraction(s.stride) / s.factor]), figure.get(s.role, s.steps)
+        steps = figure.get(s.role, s.steps)
         scored = f"by '{s.score}', a convolution of kernel_size {s.kernel}" if s.score else "by no convolution"
         told += [f"'{s.source}' (stride {s.stride}) {said}" for wrong, said in (
             (not s.role, "has no place in the figure: no pooling that halves the grid, and not the end of the trunk"),
-            (s.role and s.role not in figure, f"stands where {s.role} is; FCN-{row}s sums {' + '.join(figure)}"),
+            (s.role and s.role not in figure, f"is the figure's {s.role}; FCN-{row}s sums {' + '.join(figure)}"),
             (s.steps != steps, f"is upsampled {times(s.steps)} before the sum; FCN-{row}s has {s.role} {times(steps)}"),
             (any((s.role, s.image) == (o.role, o.image) for o in p.streams[:i]), "is one more stream from that place"),
             (s.kernel != 1, f"is scored {scored}; the figure scores by 1x1 convolutions"),
-            (stride != p.stride, f"has stride {stride} where it is summed, the sum has {p.stride}")) if wrong]
+            (strides[i] != p.stride, f"has stride {strides[i]} where it is summed, the sum has {p.stride}")) if wrong]
     crops = [fit for s in p.streams for fit in s.fits]
     fits = crops if any(not fit.aligned for fit in crops) else p.sums  # what is cut wrongly is summed wrongly
     return told + [said for wrong, said in (

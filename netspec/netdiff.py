@@ -34,6 +34,8 @@ def load(given: str) -> Any:
     argument (default: train). Raises Error for what is missing or fails.
     """
     path, _, call = given.rpartition(":")
+    if given.endswith(".py"):
+        raise Error(f"{given} is a program; to compare a net that it makes, write FILE.py:NAME or FILE.py:NAME/SPLIT")
     if not path.endswith(".py"):
         return prototext.read_net(find(given, what="net"))
     name, _, split = call.partition("/")
@@ -67,7 +69,10 @@ def without_sets(given: str, net: Any, phase: int, size: tuple[int, int] | None 
 
 
 def settings(message: Any, skip: Iterable[str] = ()) -> dict[str, str]:
-    """Field -> value as text, of all fields that differ from the schema's defaults, however they are spelled."""
+    """Field -> value as text, of all fields that differ from the schema's defaults, however they are spelled.
+
+    A field for which the schema states no default (a rule's phase, loss_param's normalize) is another when it is left out.
+    """
     found: dict[str, str] = {}
     for field, value in message.ListFields():
         if field.name in skip:
@@ -77,7 +82,7 @@ def settings(message: Any, skip: Iterable[str] = ()) -> dict[str, str]:
             for i, item in enumerate(value if many else [value]):
                 name = f"{field.name}[{i}]" if many else field.name
                 found |= {f"{name}.{key}": text for key, text in settings(item).items()}
-        elif many or value != field.default_value:
+        elif many or not field.has_default_value or value != field.default_value:
             found[field.name] = " ".join(_text(field, v) for v in (value if many else [value]))
     for name, default in WINDOW.items():
         pair = [found.pop(f"{name.removesuffix('_size')}_{axis}", None) for axis in "hw"]
@@ -95,7 +100,8 @@ def _text(field: Any, value: Any) -> str:
         return field.enum_type.values_by_number[value].name
     if isinstance(value, str):
         return f'"{value}"'
-    return str(np.float32(value)).removesuffix(".0") if field.cpp_type == field.CPPTYPE_FLOAT else str(value).lower()
+    # of a float32 the fewest digits that give it
+    return f"{float(str(np.float32(value))):.9g}" if field.cpp_type == field.CPPTYPE_FLOAT else str(value).lower()
 
 
 class Layer:
