@@ -17,7 +17,7 @@ COMMANDS = {  # name -> (module that holds add_arguments and run, help)
     "convert": ("convert", "convert weights and old nets"),
     "time": ("timing", "measure the parts of a job on this machine"),
     "explain-crop": ("analysis", "the arithmetic behind crop offsets"),
-    "draw": ("draw", "a picture of a net, or of its place in Figure 3"),
+    "draw": ("draw", "draw the layers of a net, or its streams"),
     "describe": ("describe", "what each layer costs and sees of the data"),
     "data": ("getdata", "get a data set, or check one"),
     "diff-net": ("netdiff", "compare two nets, or a net with figure 3"),

@@ -38,14 +38,15 @@ LEVELS = (
     "importers",  # 7
     "surgery resume layerwise display convolutional",  # 8
     "debuginfo export onnxops stitch",
-    "onnxfile pynet",
+    "onnxfile totorch pynet",
     "solver classifier",
     "preflight report detector",  # 9
     "train predict convert describe datacheck",
     "scoring",
     "infer demo timing pycaffe",  # 10
     "parity catalogue run",
-    "draw getdata",
+    "drawlayers getdata",
+    "draw",
     "netdiff",
     "cli",
 )

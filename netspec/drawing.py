@@ -1,0 +1,135 @@
+"""Pictures as lists of shapes, written as SVG text by hand or painted by Pillow as PNG and PDF."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+from xml.sax.saxutils import escape
+
+from .errors import Error
+from .files import writing
+
+INK, GREY, PAPER = "#282828", "#8a8a8a", "#ffffff"
+KINDS = {".svg": "SVG", ".png": "PNG", ".pdf": "PDF"}
+FONT = "Helvetica, Arial, 'Liberation Sans', sans-serif"
+WIDTHS = {"iljtfrI.,:;'|!()[]/- ": 0.34, "mwMW%@": 0.9, "ABCDEFGHJKLNOPQRSTUVXYZ_+=": 0.7}  # of a letter, in sizes; else 0.57
+MOST_PIXELS = 24_000_000  # of a painting before it is made smaller
+
+Point = tuple[float, float]
+
+
+class Rect(NamedTuple):
+    """A box; title is what a browser shows for it."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    fill: str
+    stroke: str = INK
+    title: str = ""
+
+    def svg(self) -> str:
+        title = f"<title>{escape(self.title)}</title>" if self.title else ""
+        return (f'<rect x="{self.x:g}" y="{self.y:g}" width="{self.width:g}" height="{self.height:g}" fill="{self.fill}" '
+                f'stroke="{self.stroke}">{title}</rect>')
+
+    def paint(self, canvas, scale: float) -> None:
+        corners = [self.x * scale, self.y * scale, (self.x + self.width) * scale, (self.y + self.height) * scale]
+        canvas.rectangle(corners, self.fill, self.stroke, max(1, round(scale)))
+
+
+class Line(NamedTuple):
+    """A line through points, maybe with an arrow at its end."""
+
+    points: Sequence[Point]
+    stroke: str = INK
+    width: float = 1
+    arrow: bool = False
+
+    def head(self) -> list[Point]:
+        """The corners of the arrow."""
+        (x0, y0), (x1, y1) = self.points[-2:]
+        length = max(((x1 - x0) ** 2 + (y1 - y0) ** 2) ** 0.5, 1e-9)
+        dx, dy = 6 * (x1 - x0) / length, 6 * (y1 - y0) / length
+        return [(x1, y1), (x1 - dx - dy / 2, y1 - dy + dx / 2), (x1 - dx + dy / 2, y1 - dy - dx / 2)]
+
+    def svg(self) -> str:
+        points = " ".join(f"{x:g},{y:g}" for x, y in self.points)
+        head = " ".join(f"{x:.1f},{y:.1f}" for x, y in self.head()) if self.arrow else ""
+        return (f'<polyline points="{points}" fill="none" stroke="{self.stroke}" stroke-width="{self.width:g}"/>'
+                + (f'<polygon points="{head}" fill="{self.stroke}"/>' if head else ""))
+
+    def paint(self, canvas, scale: float) -> None:
+        points = [(x * scale, y * scale) for x, y in self.points]
+        canvas.line(points, self.stroke, max(1, round(self.width * scale)), joint="curve")
+        if self.arrow:
+            canvas.polygon([(x * scale, y * scale) for x, y in self.head()], self.stroke)
+
+
+class Text(NamedTuple):
+    """One line of letters, its middle at the height y; anchor: start, middle or end; halo: paper around the letters."""
+
+    x: float
+    y: float
+    text: str
+    size: float = 11
+    anchor: str = "start"
+    fill: str = INK
+    halo: bool = False
+
+    def svg(self) -> str:
+        halo = f' stroke="{PAPER}" stroke-width="3" paint-order="stroke"' if self.halo else ""
+        return (f'<text x="{self.x:g}" y="{self.y + 0.35 * self.size:g}" font-size="{self.size:g}" fill="{self.fill}" '
+                f'text-anchor="{self.anchor}"{halo}>{escape(self.text)}</text>')
+
+    def paint(self, canvas, scale: float) -> None:
+        from PIL import ImageFont
+
+        where = {"start": "lm", "middle": "mm", "end": "rm"}[self.anchor]
+        canvas.text((self.x * scale, self.y * scale), self.text, self.fill, ImageFont.load_default(self.size * scale), where,
+                    stroke_width=round(1.5 * scale) if self.halo else 0, stroke_fill=PAPER)
+
+
+@dataclass
+class Picture:
+    """Shapes on a page of width x height points, later ones on top."""
+
+    width: float
+    height: float
+    shapes: list[Rect | Line | Text] = field(default_factory=list)
+
+    def svg(self) -> str:
+        """The whole file."""
+        size = f'width="{self.width:g}" height="{self.height:g}" viewBox="0 0 {self.width:g} {self.height:g}"'
+        return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="{FONT}">',
+                          f'<rect width="100%" height="100%" fill="{PAPER}"/>', *(shape.svg() for shape in self.shapes),
+                          "</svg>", ""])
+
+    def image(self, scale: float = 2):
+        """A Pillow image of `scale` pixels a point, painted larger and made smaller, so that lines are smooth."""
+        from PIL import Image, ImageDraw
+
+        fine = max(1.0, min(3.0, (MOST_PIXELS / (self.width * self.height)) ** 0.5 / scale))
+        canvas = Image.new("RGB", (round(self.width * scale * fine), round(self.height * scale * fine)), PAPER)
+        draw = ImageDraw.Draw(canvas)
+        for shape in self.shapes:
+            shape.paint(draw, scale * fine)
+        return canvas.resize((round(self.width * scale), round(self.height * scale)), Image.Resampling.LANCZOS)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write an SVG, PNG or PDF file, as its name ends; Error for any other end."""
+        kind = KINDS.get(Path(path).suffix.lower())
+        if kind is None:
+            raise Error(f"'{path}' ends in none of {', '.join(KINDS)}, the kinds of picture that can be written")
+        with writing(path, "w" if kind == "SVG" else "wb") as file:
+            if kind == "SVG":
+                file.write(self.svg())
+            else:
+                self.image().save(file, kind, **({"resolution": 144} if kind == "PDF" else {}))
+
+
+def measure(text: str, size: float) -> float:
+    """About how wide a text is: rather too wide, since the letters are those of whoever shows it."""
+    return size * sum(next((w for letters, w in WIDTHS.items() if letter in letters), 0.57) for letter in text)
