@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from google.protobuf.message import DecodeError
 
-from . import analysis, convolutional, graph, importers, onnxfile, prototext, report, surgery
+from . import analysis, convolutional, export, graph, importers, onnxfile, prototext, report, surgery, totorch
 from . import weights as weightfiles
 from .compiler import Net
 from .errors import Error
@@ -34,10 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     weights.set_defaults(convert=_weights)
     onnx = kinds.add_parser("onnx", help="a net as an ONNX file, held against onnxruntime")
-    onnx.add_argument("net", metavar="NET.prototxt", help="any net; data layers become inputs, losses are left off")
-    onnx.add_argument("files", nargs="+", metavar="[WEIGHTS] OUT.onnx", help="without weights: random ones")
-    onnx.add_argument("--sizes", nargs="+", default=[], metavar="HxW", help="image sizes to check (default: 3)")
+    export.add_arguments(onnx, ".onnx")
     onnx.set_defaults(convert=onnxfile.convert)
+    torch_ = kinds.add_parser("torch", help="a net as a Python file that needs torch alone, and its weights")
+    export.add_arguments(torch_, ".py")
+    torch_.set_defaults(convert=totorch.convert)
     transplant = kinds.add_parser("transplant", help="weights of several files into one, under the names of a net")
     surgery.add_arguments(transplant)
     transplant.set_defaults(convert=surgery.run)
@@ -54,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert; 1 if a convolutional net does not compute what its classifier does. What cannot be done raises Error."""
+    """Convert; 1 if what was made does not compute what it was made from does. What cannot be done raises Error."""
     return args.convert(args) or 0
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from . import prototext, surgery, weights
 from .compiler import Net
 from .errors import Error
 from .files import find
-from .graph import Graph, build, included
+from .graph import Graph, Value, build, included
 from .ops import Shape, lookup
 from .proto import caffe_pb2
 
@@ -20,6 +20,7 @@ AXES = ("N", "H", "W")
 TOLERANCE = 1e-4  # of the largest number of an output: float32's rounding through a hundred layers, and no more
 LEFT = ("Accuracy", "Silence", "HDF5Output")  # left off besides losses
 Size = tuple[int, int, int]  # N, H, W
+Arrays = Mapping[str, np.ndarray]  # blob -> what it holds
 
 
 def deployed(path: str | os.PathLike, size: tuple[int, int] | None = None) -> Graph:
@@ -57,11 +58,7 @@ def deployed(path: str | os.PathLike, size: tuple[int, int] | None = None) -> Gr
             new.layer.add().CopyFrom(layer)
     if not made - {top for layer in body if layer.type == "Input" for top in layer.top}:
         raise Error(f"{path}: nothing is left without data layers and losses")
-    given = {}
-    if size:
-        given = {top: (*shape.dim[:2], *size) for layer in new.layer if layer.type == "Input"
-                 for top, shape in zip(layer.top, layer.input_param.shape, strict=False) if len(shape.dim) == 4}
-    return build(new, path=path, shapes=given)
+    return build(new, path=path)
 
 
 def filled(graph: Graph, path: str | os.PathLike | None, seed: int = 0) -> Net:
@@ -88,74 +85,79 @@ def filled(graph: Graph, path: str | os.PathLike | None, seed: int = 0) -> Net:
 
 def shapes_for(graph: Graph, size: Size) -> dict[str, Shape]:
     """The shape of each input of a graph for N, H and W: image inputs are those as large as the first with 4 axes."""
-    own = {blob: graph.shape(blob) for blob in graph.inputs}
-    first = next((shape for shape in own.values() if len(shape) == 4), None)
-    batch = next(iter(own.values()))[:1]
-    return {blob: (*((size[0],) if shape[:1] == batch else shape[:1]), *shape[1:2], *size[1:]) if first and len(shape) == 4
-            and shape[2:] == first[2:] else (*((size[0],) if shape[:1] == batch else shape[:1]), *shape[1:])
-            for blob, shape in own.items()}
+    n, *image = own_size(graph)
+    own = {blob: graph.shapes[Value(blob)] for blob in graph.inputs}
+    return {blob: (size[0] if shape[:1] == (n,) else shape[0], shape[1], *size[1:]) if [*shape[2:]] == image else
+            (size[0], *shape[1:]) if shape[:1] == (n,) else shape for blob, shape in own.items()}
 
 
 def own_size(graph: Graph) -> Size:
     """N, H and W of the graph as it is written."""
-    shapes = [graph.shape(blob) for blob in graph.inputs]
+    shapes = [graph.shapes[Value(blob)] for blob in graph.inputs]
     first = next((shape for shape in shapes if len(shape) == 4), (1, 1, 1, 1))
     return (shapes[0][0] if shapes and shapes[0] else 1, *first[2:])
 
 
-def refusal(graph: Graph, size: Size) -> str | None:
-    """Why inputs of this size do not go through; None if they do."""
-    try:
-        graph.infer(shapes_for(graph, size))
-    except Error as problem:
-        return str(problem)
-    return None
-
-
-def free_axes(graph: Graph) -> dict[str, str | None]:
-    """Of N, H and W: why it can have only the net's own size, or None where it is free."""
+def fixed_axes(graph: Graph) -> dict[str, str]:
+    """Those of N, H and W that can have only the net's own size, each with the sentence that says why."""
     n, h, w = own_size(graph)
-    return dict(zip(AXES, (refusal(graph, size) for size in ((n + 1, h, w), (n, h + 64, w), (n, h, w + 64))), strict=True))
-
-
-def sizes_to_check(graph: Graph, asked: Sequence[tuple[int, int]], count: int = 3) -> list[Size]:
-    """The sizes asked for, else the net's own and others that it takes; the smallest as a batch of 2 where that goes."""
-    n, h, w = own_size(graph)
-    tried = asked or [(h, w), (h * 3 // 4 | 1, w * 7 // 8), (h // 2 + 3 | 1, w * 2 // 3 | 1), (h + 5, w + 8), (2 * h + 1, w + 3)]
-    found = []
-    for size in tried:
-        reason = refusal(graph, (n, *size))
-        if reason and asked:
-            raise Error(f"size {size[0]}x{size[1]}: {reason}")
-        if not reason and (n, *size) not in found and (asked or len(found) < count):
-            found.append((n, *size))
-    least = min(found, key=lambda size: size[1] * size[2])
-    if not refusal(graph, (n + 1, *least[1:])):
-        found[found.index(least)] = (n + 1, *least[1:])
+    found = {}
+    for axis, size in zip(AXES, ((n + 1, h, w), (n, h + 64, w), (n, h, w + 64)), strict=True):
+        try:
+            graph.infer(shapes_for(graph, size))
+        except Error as problem:
+            found[axis] = str(problem)
     return found
 
 
-def agrees(net: Net, other: Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]], sizes: Iterable[Size]) -> bool:
-    """Whether another program's outputs are the net's, per output and size; prints a table. Inputs are random images."""
+def sizes_to_check(graph: Graph, asked: Sequence[tuple[int, int]], count: int = 3) -> list[Size]:
+    """The sizes asked for, else the net's own and others that it takes; the smallest as a batch of 2."""
+    fixed, (n, h, w) = fixed_axes(graph), own_size(graph)
+    tried = asked or [(h, w), (h * 3 // 4 | 1, w * 7 // 8), (h // 2 + 3 | 1, w * 2 // 3 | 1), (h + 5, w + 8), (2 * h + 1, w + 3)]
+    found: list[Size] = []
+    for size in tried:
+        try:
+            for axis, new, own in zip(AXES[1:], size, (h, w), strict=True):
+                if axis in fixed and new != own:
+                    raise Error(fixed[axis])
+            graph.infer(shapes_for(graph, (n, *size)))
+        except Error as problem:
+            if asked:
+                raise Error(f"size {size[0]}x{size[1]}: {problem}") from None
+            continue
+        if asked or len(found) < count:
+            found.append((n if "N" in fixed else 1, *size))
+    least = min(found, key=lambda size: size[1] * size[2])
+    return [size if size != least or "N" in fixed else (2, *size[1:]) for size in found]
+
+
+def agrees(net: Net, other: Callable[[list[Arrays]], Sequence[Arrays]], sizes: Sequence[Size]) -> bool:
+    """Whether another program's outputs are the net's, for random images of each size; prints a table."""
     rng = np.random.default_rng(0)
+    feeds = [{blob: rng.normal(0, 60, shape).astype(np.float32) for blob, shape in shapes_for(net.graph, size).items()}
+             for size in sizes]
     print(f"{'output':20}  {'N x H x W':14}  {'shape':20}  {'largest':>10}  {'difference':>10}")
     good = True
-    exact = {top.blob for node in net.graph.nodes if node.type in ("ArgMax", "Threshold") for top in node.tops}
-    for size in sizes:
-        feed = {blob: rng.normal(0, 60, shape).astype(np.float32) for blob, shape in shapes_for(net.graph, size).items()}
+    picks = {top.blob for node in net.graph.nodes if node.type in ("ArgMax", "Threshold") for top in node.tops}
+    for size, feed, theirs in zip(sizes, feeds, other(feeds), strict=True):
         with torch.no_grad():
             ours = net({blob: torch.from_numpy(x) for blob, x in feed.items()})
-        theirs = other(feed)
         for blob in net.graph.outputs:
             a, b = ours[blob].numpy(), theirs[blob]
-            same = a.shape == b.shape
-            largest = float(np.abs(a).max(initial=0))
-            apart = float(np.abs(a - b).max(initial=0)) if same else np.inf
-            fits = apart <= TOLERANCE * max(largest, 1e-30) or same and blob in exact and np.mean(a != b) < 1e-3
+            largest, apart = float(np.abs(a).max(initial=0)), np.inf
+            if a.shape == b.shape:
+                apart = float(np.abs(a - b).max(initial=0))
+            fits = apart <= TOLERANCE * largest or np.isfinite(apart) and blob in picks and np.mean(a != b) < 1e-3
             good &= bool(fits)
             print(f"{blob:20}  {'x'.join(map(str, size)):14}  {'x'.join(map(str, b.shape)):20}  {largest:10.4g}  {apart:10.2g}"
                   f"{'' if fits else '  DIFFERS'}")
     return good
+
+
+def add_arguments(parser: argparse.ArgumentParser, suffix: str) -> None:
+    parser.add_argument("net", metavar="NET.prototxt", help="any net: data layers become inputs, losses are left off")
+    parser.add_argument("files", nargs="+", metavar=f"[WEIGHTS] OUT{suffix}", help="without weights: random ones")
+    parser.add_argument("--sizes", nargs="+", default=[], metavar="HxW", help="image sizes to check (default: 3 that fit)")
 
 
 def opened(args: argparse.Namespace, suffix: str) -> tuple[Net, Path, list[Size]]:
@@ -171,7 +173,8 @@ def opened(args: argparse.Namespace, suffix: str) -> tuple[Net, Path, list[Size]
         asked.append((int(h), int(w)))
     graph = deployed(args.net, asked[0] if asked else None)
     net = filled(graph, given[0] if given else None)
-    fixed = {axis: reason for axis, reason in free_axes(graph).items() if reason}
-    for reason in dict.fromkeys(fixed.values()):
-        print(f"{' and '.join(axis for axis in fixed if fixed[axis] == reason)} fixed: {reason}")
+    fixed = fixed_axes(graph)
+    if fixed:
+        print(f"{', '.join(fixed)} as in the net, since {next(iter(fixed.values()))}; `netspec convert fcn` makes a classifier "
+              "take any size")
     return net, Path(out), sizes_to_check(graph, asked)

@@ -1,10 +1,8 @@
 """The `convert onnx` command: a net as an ONNX file, written only if onnxruntime computes what the net does."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from . import export
 from .compiler import Net
@@ -29,7 +27,7 @@ def model(net: Net) -> Any:
     graph, built = net.graph, Builder(net)
     if sum(array.nbytes for array in built.initializers.values()) > LIMIT:
         raise Error(f"net '{graph.name}': more than 2 GiB of parameters do not fit one ONNX file")
-    free = [axis for axis, reason in export.free_axes(graph).items() if reason is None]
+    free = set(export.AXES) - set(export.fixed_axes(graph))
     own = export.own_size(graph)
     probes = [own, *(tuple(n + 64 * k * (axis in free) for k, n, axis in zip(steps, own, export.AXES, strict=True))
                      for steps in ((1, 2, 3), (2, 1, 5)))]
@@ -56,8 +54,8 @@ def model(net: Net) -> Any:
     return made
 
 
-def convert(args: argparse.Namespace) -> bool:
-    """Write a net as ONNX if onnxruntime makes of it what the net does, which a table shows; whether it does."""
+def convert(args: argparse.Namespace) -> int:
+    """Write a net as ONNX if onnxruntime makes of it what the net does, which a table shows; else 1."""
     try:
         import onnxruntime
     except ImportError:
@@ -68,13 +66,11 @@ def convert(args: argparse.Namespace) -> bool:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
-    def other(feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return dict(zip(net.graph.outputs, session.run(list(net.graph.outputs), feed), strict=True))
-
-    if not export.agrees(net, other, sizes):
+    names = list(net.graph.outputs)
+    if not export.agrees(net, lambda feeds: [dict(zip(names, session.run(names, x), strict=True)) for x in feeds], sizes):
         print(f"onnxruntime {onnxruntime.__version__} does not agree: {out} is not written")
-        return False
+        return 1
     with writing(out) as file:
         file.write(data)
     print(f"agrees with onnxruntime {onnxruntime.__version__}; {len(data) / 1e6:.1f} MB, opset {OPSET} -> {out}")
-    return True
+    return 0

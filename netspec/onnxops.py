@@ -50,11 +50,15 @@ class Builder:
             if i == 0:
                 mine[0]["name"] = node.name
 
-    def node(self, op: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
-        number = len(self.nodes) - self.start
-        names = [f"{self.layer.name}/{op}_{number}" + (f"_{i}" if i else "") for i in range(outputs)]
-        self.nodes.append({"op_type": op, "inputs": list(inputs), "outputs": names, "name": names[0], **attributes})
-        return names[0] if outputs == 1 else names.copy()
+    def node(self, op: str, *inputs: str, **attributes: Any) -> str:
+        return self.many(op, *inputs, outputs=1, **attributes)[0]
+
+    def many(self, op: str, *inputs: str, outputs: int, **attributes: Any) -> Names:
+        """An operator with so many outputs."""
+        name = f"{self.layer.name}/{op}_{len(self.nodes) - self.start}"
+        names = [name + (f"_{i}" if i else "") for i in range(outputs)]
+        self.nodes.append({"op_type": op, "inputs": list(inputs), "outputs": names, "name": name, **attributes})
+        return names.copy()
 
     def const(self, values: Any, dtype: Any = np.float32) -> str:
         array = np.asarray(values, dtype)
@@ -78,8 +82,8 @@ class Builder:
         self.initializers[key] = array
         return key
 
-    def params(self, start: int = 0) -> Names:
-        return [self.param(i) for i in range(start, len(self.layer.params))]
+    def params(self) -> Names:
+        return [self.param(i) for i in range(len(self.layer.params))]
 
     def scaled(self, x: str, factor: float, shift: float = 0.0) -> str:
         x = x if factor == 1 else self.node("Mul", x, self.const(factor))
@@ -111,22 +115,16 @@ def _convolution(b: Builder, op: Operation, *xs: str) -> Names:
 
 def _pooling(b: Builder, op: Operation, x: str) -> str | Names:
     p, tops = op.layer.pooling_param, len(op.layer.top)
-    if p.global_pooling and tops == 1 and p.pool != STOCHASTIC:
-        return b.node("GlobalMaxPool" if p.pool == MAX else "GlobalAveragePool", x)
+    if p.pool == STOCHASTIC or p.global_pooling and tops > 1:
+        raise op.error("has no form in ONNX here as STOCHASTIC or with a mask of all the bottom")
     if p.global_pooling:
-        raise op.error("has an ONNX form as global MAX or AVE pooling with one top only")
+        return b.node("GlobalMaxPool" if p.pool == MAX else "GlobalAveragePool", x)
     window = dict(kernel_shape=op.kernel, strides=op.stride, ceil_mode=int(op.ceil))
-    if p.pool == STOCHASTIC:  # in TEST: the sum of squares over the sum
-        square, plain = (b.node("AveragePool", y, **window) for y in (b.node("Mul", x, x), x))
-        zero = b.const(0)
-        return b.node("Where", b.node("Greater", plain, zero), b.node("Div", square, plain), zero)
-    if p.pool == AVE:
-        if any(op.pad):  # a step of its own: the divisor counts what is padded, but not what hangs over
-            x_padded = b.node("Pad", x, b.ints(0, 0, *op.pad, 0, 0, *op.pad))
-        made = [b.node("AveragePool", x_padded if any(op.pad) else x, **window)]
+    if p.pool == AVE:  # padding is a step of its own: the divisor counts what is padded, but not what hangs over
+        padded = b.node("Pad", x, b.ints(0, 0, *op.pad, 0, 0, *op.pad)) if any(op.pad) else x
+        made = [b.node("AveragePool", padded, **window)]
     else:
-        made = b.node("MaxPool", x, outputs=tops, pads=op.pad * 2, **window)
-        made = made if tops > 1 else [made]
+        made = b.many("MaxPool", x, outputs=tops, pads=op.pad * 2, **window)
     if any(s > k - pad > 0 for s, k, pad in zip(op.stride, op.kernel, op.pad, strict=True) if pad):
         # the last window may start behind the image: there are (n + pad - 1) // stride + 1 that do not
         size = b.node("Add", b.node("Shape", x, start=2), b.ints(*(pad - 1 for pad in op.pad)))
@@ -251,8 +249,7 @@ def _slice(b: Builder, op: Operation, x: str) -> Names:
     axis, _ = op.parts(b.graph.shapes[b.layer.bottoms[0]])
     points, count = list(op.layer.slice_param.slice_point), len(op.layer.top)
     if not points:
-        made = b.node("Split", x, axis=axis, num_outputs=count, outputs=count)
-        return made if count > 1 else [made]
+        return b.many("Split", x, axis=axis, num_outputs=count, outputs=count)
     return [b.cut(x, start, end, axis) for start, end in zip([0, *points], [*points, END], strict=True)]
 
 
@@ -281,7 +278,7 @@ def _argmax(b: Builder, op: Operation, x: str) -> str:
     axis = op.axis(p.axis, dims) if p.HasField("axis") else 2
     flat = x if p.HasField("axis") else b.node("Reshape", x, b.ints(0, 1, -1))
     # TopK takes the first of equals, Caffe the last: so from behind
-    values, index = b.node("TopK", b.cut(flat, -1, -END, axis, -1), b.ints(p.top_k), axis=axis, outputs=2)
+    values, index = b.many("TopK", b.cut(flat, -1, -END, axis, -1), b.ints(p.top_k), axis=axis, outputs=2)
     last = b.node("Sub", b.node("Shape", flat, start=axis, end=axis + 1), b.ints(1))
     index = b.node("Cast", b.node("Sub", last, index), to=1)
     if p.HasField("axis"):
@@ -313,11 +310,6 @@ def _upsample(b: Builder, op: Operation, x: str, mask: str) -> str:
     return b.node("Reshape", y, b.node("Concat", items, size, axis=0))
 
 
-def _embed(b: Builder, op: Operation, x: str) -> str:
-    y = b.node("Gather", b.param(0), b.node("Cast", x, to=7))
-    return b.node("Add", y, b.param(1)) if len(op.params) > 1 else y
-
-
 def _plain(kind: str, attributes: Callable[[Any], dict[str, Any]] = lambda op: {}) -> Callable[..., str]:
     """A layer that is one ONNX operator."""
     return lambda b, op, *xs: b.node(kind, *xs, **attributes(op))
@@ -328,7 +320,7 @@ EMIT: dict[str, Callable[..., str | Names]] = {
     "Scale": _applied, "Bias": _applied, "ReLU": _relu, "PReLU": _prelu, "Power": _power, "Eltwise": _eltwise, "LRN": _lrn,
     "MVN": _mvn, "BatchNorm": _batch_norm, "BN": _bn, "Normalize": _normalize, "Crop": _crop, "Slice": _slice,
     "Reshape": _reshape, "Flatten": _flatten, "Reduction": _reduction, "ArgMax": _argmax, "Interp": _interp,
-    "Upsample": _upsample, "Embed": _embed,
+    "Upsample": _upsample,
     "Sigmoid": _plain("Sigmoid"), "TanH": _plain("Tanh"), "AbsVal": _plain("Abs"), "BNLL": _plain("Softplus"),
     "Dropout": _plain("Identity"), "ELU": _plain("Elu", lambda op: {"alpha": op.layer.elu_param.alpha}),
     "Softmax": _plain("Softmax", lambda op: {"axis": op.layer.softmax_param.axis}),
@@ -343,7 +335,4 @@ EMIT: dict[str, Callable[..., str | Names]] = {
         op.layer.tile_param.tiles if i == op.axis(op.layer.tile_param.axis, b.dims()) else 1 for i in range(b.dims())))),
     "Split": lambda b, op, x: [x] * len(op.layer.top),
     "Parameter": lambda b, op: b.param(0),
-    "BatchReindex": lambda b, op, x, index: b.node("Gather", x, b.node("Cast", index, to=7)),
-    "Filter": lambda b, op, *xs: [b.node("Compress", x, b.node("Cast", b.node("Reshape", xs[-1], b.ints(-1)), to=9), axis=0)
-                                  for x in xs[:-1]],
 }

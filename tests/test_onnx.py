@@ -1,12 +1,13 @@
 """ONNX files: onnxruntime computes from them what the nets do, for every layer type that has a form, at several sizes."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 
-from netspec import export, graph, prototext
+from netspec import export, graph, prototext, weights
 from netspec.cli import main
-from netspec.errors import Error
 from netspec.proto.caffe_pb2 import NetParameter
 
 onnx = pytest.importorskip("onnx")
@@ -15,6 +16,7 @@ from netspec import onnxfile, onnxops  # noqa: E402 - after the check
 
 DATA = 'name: "n" layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 20 dim: 26 } } }\n'
 FILL = 'weight_filler { type: "gaussian" std: 0.3 } bias_filler { type: "gaussian" std: 0.3 }'
+FC = f"inner_product_param {{ num_output: 2 {FILL} }}"
 SIZES = ((1, 20, 26), (2, 27, 31), (1, 33, 24))
 
 
@@ -46,8 +48,6 @@ CASES = {
     "pool mask": layer("Pooling", "pooling_param { kernel_size: 3 stride: 2 pad: 1 }", top="y mask"),
     "pool global": layer("Pooling", "pooling_param { global_pooling: true }")
     + layer("Pooling", "pooling_param { pool: AVE global_pooling: true }", top="z"),
-    "pool stochastic": layer("ReLU", bottom="data", top="r")
-    + layer("Pooling", "pooling_param { pool: STOCHASTIC kernel_size: 3 stride: 2 }", "r"),
     "fc": POOLED + layer("Pooling", "pooling_param { pool: AVE global_pooling: true }", "p", "g")
     + layer("InnerProduct", f"inner_product_param {{ num_output: 5 {FILL} }}", "g", "f")
     + layer("InnerProduct", "inner_product_param { num_output: 4 transpose: true bias_term: false "
@@ -72,7 +72,8 @@ CASES = {
     "bias": layer("Bias", 'bias_param { filler { type: "gaussian" std: 1 } }'),
     "batch norm": layer("BatchNorm", "batch_norm_param { eps: 0.01 }"),
     "batch norm of the batch": layer("BatchNorm", "batch_norm_param { use_global_stats: false }"),
-    "bn": layer("BN", 'bn_param { slope_filler { type: "gaussian" std: 1 } bias_filler { type: "gaussian" std: 1 } frozen: true }'),
+    "bn": layer("BN", 'bn_param { frozen: true  slope_filler { type: "gaussian" std: 1 } '
+                'bias_filler { type: "gaussian" std: 1 } }'),
     "bn of segnet": layer("BN", 'bn_param { scale_filler { type: "gaussian" std: 1 } bn_mode: INFERENCE }'),
     "normalize": layer("Normalize", "norm_param { across_spatial: false channel_shared: false }")
     + layer("Normalize", "norm_param { across_spatial: true channel_shared: true }", top="z"),
@@ -97,7 +98,8 @@ CASES = {
     "reshape": layer("Reshape", "reshape_param { shape { dim: 0 dim: 0 dim: -1 } }")
     + layer("Reshape", "reshape_param { axis: 1 num_axes: 1 shape { dim: 1 dim: 3 } }", top="z")
     + layer("Reshape", "reshape_param { axis: -2 num_axes: 0 shape { dim: 1 } }", top="w"),
-    "argmax": layer("ArgMax", "argmax_param { axis: 1 }") + layer("ArgMax", "argmax_param { top_k: 3 out_max_val: true }", top="z")
+    "argmax": layer("ArgMax", "argmax_param { axis: 1 }")
+    + layer("ArgMax", "argmax_param { top_k: 3 out_max_val: true }", top="z")
     + layer("ArgMax", "argmax_param { axis: 2 top_k: 2 out_max_val: true }", top="w"),
     "reduction": "".join(layer("Reduction", f"reduction_param {{ operation: {how} axis: {axis} coeff: 0.1 }}", top=how)
                          for how, axis in (("SUM", 2), ("ASUM", 1), ("SUMSQ", 3), ("MEAN", 0))),
@@ -111,13 +113,9 @@ CASES = {
     "upsample to a size": MASKED + layer("Upsample", "upsample_param { upsample_h: 34 upsample_w: 32 }", "p mask"),
     "in place": layer("Dropout", bottom="data", top="data", name="drop") + conv("num_output: 4 kernel_size: 3")
     + layer("ReLU", bottom="c", top="c", name="relu") + layer("Scale", bottom="c", top="c", name="scale"),
-    "shared": conv('num_output: 3 kernel_size: 3', "data", "c").replace("convolution_param", 'param { name: "w" } convolution_param')
-    + conv("num_output: 3 kernel_size: 3", "c", "y").replace("convolution_param", 'param { name: "w" } convolution_param'),
+    "shared": (conv("num_output: 3 kernel_size: 3", "data", "c") + conv("num_output: 3 kernel_size: 3", "c", "y")).replace(
+        "convolution_param", 'param { name: "w" } convolution_param'),
     "parameter": layer("Parameter", "parameter_param { shape { dim: 3 } }", "", "w") + layer("Bias", bottom="data w"),
-    "embed": layer("ArgMax", "argmax_param { axis: 1 }", top="a")
-    + layer("Embed", f"embed_param {{ num_output: 4 input_dim: 3 {FILL} }}", "a"),
-    "filter": layer("Reduction", "reduction_param { axis: 1 }", top="r") + layer("Threshold", bottom="r", top="t")
-    + layer("Filter", bottom="data t") + layer("BatchReindex", bottom="data t", top="z"),
 }
 
 
@@ -146,3 +144,72 @@ def test_onnxruntime_computes_the_same(name):
 def test_every_type_with_a_form_is_in_a_case():
     shown = {layer.type for text in CASES.values() for layer in prototext.parse(text, NetParameter).layer}
     assert shown == set(onnxops.EMIT)
+
+
+def test_names_axes_and_weights_are_kept():
+    net = built(CASES["crop"])
+    made = onnxfile.model(net)
+    assert {node.name for node in made.graph.node} >= {node.name for node in net.graph.nodes}
+    assert {name: array.shape for name, array in ((t.name, onnx.numpy_helper.to_array(t)) for t in made.graph.initializer)
+            if "." in name} == {key: tuple(value.shape) for key, value in net.state_dict().items()}
+    dims = {x.name: [d.dim_param or d.dim_value for d in x.type.tensor_type.shape.dim]
+            for x in (*made.graph.input, *made.graph.output)}
+    assert dims == {"data": ["N", 3, "H", "W"], "y": ["N", 2, "y_2", "y_3"]}
+
+
+def write_net(folder, text):
+    (folder / "net.prototxt").write_text(DATA + text)
+    return str(folder / "net.prototxt")
+
+
+def test_the_command_checks_what_it_writes(tmp_path, capsys, monkeypatch):
+    path, out = write_net(tmp_path, CASES["crop"]), tmp_path / "new" / "net.onnx"
+    assert main(["convert", "onnx", path, str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[2:5]] == [["y", "1x20x26"], ["y", "1x15x22"], ["y", "2x13x17"]]
+    onnx.checker.check_model(onnx.load(out))
+    out.unlink()
+    monkeypatch.setitem(onnxops.EMIT, "ReLU", lambda b, op, x: b.node("Abs", x))
+    assert main(["convert", "onnx", write_net(tmp_path, CASES["relu"]), str(out), "--sizes", "8x9"]) == 1
+    assert "DIFFERS" in capsys.readouterr().out and not out.exists()
+
+
+def test_weights_come_from_a_file(tmp_path):
+    net = built(CASES["crop"])
+    weights.save(tmp_path / "w.caffemodel", net)
+    out = tmp_path / "net.onnx"
+    assert main(["convert", "onnx", write_net(tmp_path, CASES["crop"]), str(tmp_path / "w.caffemodel"), str(out)]) == 0
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(out).graph.initializer}
+    np.testing.assert_array_equal(stored["u.weight"], net.state_dict()["u.weight"])
+
+
+@pytest.mark.parametrize("text, arguments, words", [
+    (layer("SPP", "spp_param { pyramid_height: 2 }"), ["o.onnx"], "'y' .SPP.: has no form in ONNX"),
+    (CASES["relu"], ["o.onnx", "--sizes", "8"], "'8' is no size"),
+    (CASES["relu"], ["w.caffemodel"], r"expected NET \[WEIGHTS\] OUT.onnx"),
+    (POOLED + layer("InnerProduct", FC, "p"), ["o.onnx", "--sizes", "20x30"], "20x30: .*'y'"),
+    (layer("SoftmaxWithLoss", "", "data data"), ["o.onnx"], "nothing is left"),
+])
+def test_what_cannot_be_written_is_said(tmp_path, capsys, monkeypatch, text, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    assert main(["convert", "onnx", write_net(tmp_path, text), *arguments]) == 2
+    assert re.search(words, capsys.readouterr().err) and not (tmp_path / "o.onnx").exists()
+
+
+def test_a_net_with_one_size_says_so(tmp_path, capsys):
+    path = write_net(tmp_path, POOLED + layer("InnerProduct", FC, "p"))
+    assert main(["convert", "onnx", path, str(tmp_path / "o.onnx")]) == 0
+    said = capsys.readouterr().out
+    assert "H, W as in the net" in said and "convert fcn" in said and "2x20x26" in said
+
+
+def test_a_training_net_is_deployed(tmp_path):
+    text = ('''name: "t"
+        layer { name: "d" type: "Python" top: "data" top: "label" python_param { module: "absent" layer: "Absent" } }
+        layer { name: "only" type: "Power" bottom: "data" top: "p" include { phase: TRAIN } }
+        layer { name: "halved" type: "Power" bottom: "label" top: "half" power_param { scale: 0.5 } }'''
+            + conv("num_output: 4 kernel_size: 3") + layer("Accuracy", bottom="c label")
+            + layer("SoftmaxWithLoss", "", "c half", "l"))
+    (tmp_path / "t.prototxt").write_text(text)
+    made = export.deployed(tmp_path / "t.prototxt", (12, 14))
+    assert made.inputs == ("data",) and made.outputs == ("c",) and made.shape("data") == (1, 3, 12, 14)
