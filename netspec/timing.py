@@ -43,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print; medians, with the least and most."""
     if getattr(args, "iterations", 1) < 1 or getattr(args, "runs", 1) < 1:
         raise Error("the number of measurements must be at least 1")
+    if getattr(args, "size", 1) < 1:
+        raise Error(f"--size must be at least 1, found {args.size}")
     print(f"{cores()} CPU cores, {torch.get_num_threads()} threads, torch {torch.__version__}")
     args.measure(args)
     return 0

@@ -83,6 +83,8 @@ def test_dense_refuses_images_of_one_window_and_nets_of_several_paths(tmp_path, 
     classifier(tmp_path / "net.prototxt")
     assert cli.main(["time", "dense", str(tmp_path / "net.prototxt"), "--size", "26"]) == 2
     assert "larger --size" in capsys.readouterr().err
+    assert cli.main(["time", "dense", str(tmp_path / "net.prototxt"), "--size", "-1"]) == 2
+    assert "--size must be at least 1" in capsys.readouterr().err
     assert cli.main(["time", "dense", str(ROOT / "models/googlenet/deploy.prototxt")]) == 2
     assert "inception_3a/output" in capsys.readouterr().err
 
