@@ -88,13 +88,14 @@ def run(args: argparse.Namespace) -> int:
     return int(any(each.agrees is False for each in found))
 
 
-def without_data(path: str | Path, phase: int = caffe_pb2.TEST, size: tuple[int, int] | None = None) -> graphs.Graph:
-    """The graph of a net file whose data sets need not be there.
+def without_data(net: str | Path | Any, phase: int = caffe_pb2.TEST, size: tuple[int, int] | None = None) -> graphs.Graph:
+    """The graph of a net, a file or a NetParameter, whose data sets need not be there.
 
     Data layers give images of `size` (None: their crop_size, else 500x500) with 3 channels, and labels; Input layers
     keep their shapes, but for the size where one is given.
     """
-    net = prototext.read_net(path)
+    path = Path(net) if isinstance(net, str | Path) else None
+    net = prototext.read_net(path) if path else net
     state = caffe_pb2.NetState(phase=phase, stage=net.state.stage)
     read = {bottom for layer in net.layer if layer.type == "Convolution" for bottom in layer.bottom}
     shapes: dict[str, tuple[int, ...]] = {}
@@ -110,7 +111,7 @@ def without_data(path: str | Path, phase: int = caffe_pb2.TEST, size: tuple[int,
             elif size and len(layer.input_param.shape) in (1, len(layer.top)):
                 own = tuple(layer.input_param.shape[i % len(layer.input_param.shape)].dim)
                 shapes[top] = (*own[:2], *size) if len(own) == 4 else own
-    return graphs.build(net, phase, shapes=shapes, path=Path(path))
+    return graphs.build(net, phase, shapes=shapes, path=path)
 
 
 class Field(NamedTuple):

@@ -7,7 +7,7 @@ from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
-from .coord_map import Apart, Values, compose, inverse, listed, meeting, offsets, ways, wide
+from .coord_map import Values, listed, meeting, offsets, ways, wide
 from .errors import Error
 from .graph import Graph, Node, Value, included
 from .ops import REGISTRY
@@ -19,6 +19,7 @@ ROWS = {  # stride of the sum and factor of the last upsampling -> source: upsam
     16: {"conv7": (2,), "pool4": ()},
     8: {"conv7": (2, 2), "pool4": (2,), "pool3": ()},
 }
+ORIGIN = Value("")
 
 
 @dataclass(frozen=True)
@@ -77,27 +78,28 @@ class Prediction:
 
 
 class _Grid(Values):
-    """The walk of the coordinate maps, also through joined channels, which move nothing in space."""
+    """The walk of the coordinate maps, also through joined channels, which move nothing in space, and on from all data to
+    one ORIGIN: images and labels are taken to lie on each other."""
+
+    def causes(self, value: Value) -> Sequence[Value]:
+        return () if value == ORIGIN else self.makers[value].bottoms or (ORIGIN,)
 
     def layer(self, value: Value) -> Any:
         layer = super().layer(value)
-        joins = layer.type == "Concat" and layer.concat_param.axis == 1
-        return caffe_pb2.LayerParameter(name=layer.name, type="Split") if joins else layer
+        still = not self.makers[value].bottoms or layer.type == "Concat" and layer.concat_param.axis == 1
+        return caffe_pb2.LayerParameter(name=layer.name, type="Split") if still else layer
 
     def image(self, value: Value) -> bool:
         """Whether a blob holds data, or data joined."""
         maker = self.makers[value]
         return not maker.bottoms or maker.type == "Concat" and all(map(self.image, maker.bottoms))
 
-    def seen(self, value: Value) -> Any:
-        """The step of the coordinate maps that reaches a blob's image; Error if none does."""
+    def seen(self, value: Value) -> tuple[Value, Number]:
+        """The data that a blob is computed from, and its stride on them."""
         for step in ways(value, self):
-            if self.image(step.blob):
-                return step
+            if step.blob == ORIGIN:
+                return step.before, _one(1 / scale for scale in wide(step.total)[0][0])
         raise Error(f"no coordinate maps lead from '{value.blob}' to an image, so its stride is not known")
-
-    def stride(self, value: Value) -> Number:
-        return _one(1 / scale for scale in wide(self.seen(value).total)[0][0])
 
     def factor(self, node: Node) -> Number | None:
         """How many times finer than its first bottom a top is; None for a layer that does more than spread it."""
@@ -132,10 +134,7 @@ class _Grid(Values):
             given = tuple(p.offset) or (0,)
         facts = (node.name, blob.blob, reference.blob)
         try:
-            try:
-                m = meeting(blob, reference, self)[2]
-            except Apart:  # of two trunks: their images are taken to lie on each other
-                m = compose(self.seen(reference).total, inverse(self.seen(blob).total))
+            m = meeting(blob, reference, self)[2]
         except Error as e:
             return Fit(*facts, given, None, None, str(e))
         if given is not None and len(given) > 1:  # the first that the map speaks of, as in explain-crop
@@ -150,7 +149,7 @@ class _Grid(Values):
 
     def role(self, value: Value, scores: set[Node]) -> str:
         """The figure's name: poolN where the grid is halved for the Nth time, conv7 with nothing but scores behind it."""
-        stride = self.stride(value)
+        stride = self.seen(value)[1]
         halving = [step.before for step in ways(value, self) if step.layer is not None and step.layer.type == "Pooling"
                    and wide(step.total)[0][0] == wide(step.own)[0][0] != (1,) * len(wide(step.own)[0][0])]
         if value not in halving and self.deepest(value, scores):
@@ -193,7 +192,7 @@ def _prediction(grid: _Grid, head: Value, ends: list[tuple], scores: set[Node]) 
     way = ends[0][1]
     begun = next((i for i, at in enumerate(way) if summing(at) or at in scores), len(way))
     final = grid.passed(way[:begun][::-1])
-    reference = next((at.bottoms[1] for at in way[:begun] if at.type == "Crop"), grid.seen(head).blob)
+    reference = next((at.bottoms[1] for at in way[:begun] if at.type == "Crop"), grid.seen(head)[0])
     final["fits"] = final["fits"] or (grid.fit(grid.makers[head], head, reference),)
     found = sorted((_stream(grid, source, each[begun:][::-1], weight, scores) for source, each, weight in ends),
                    key=lambda stream: -stream.stride)
@@ -206,7 +205,8 @@ def _prediction(grid: _Grid, head: Value, ends: list[tuple], scores: set[Node]) 
 def _stream(grid: _Grid, source: Value, way: Sequence[Node], weight: float, scores: set[Node]) -> Stream:
     score = next((at for at in way if at in scores), None)
     p = score.op.layer.convolution_param if score else caffe_pb2.ConvolutionParameter()
-    return Stream(source.blob, grid.role(source, scores), grid.seen(source).blob.blob, grid.stride(source),
+    image, stride = grid.seen(source)
+    return Stream(source.blob, grid.role(source, scores), image.blob, stride,
                   tuple(at.name for at in way if at.type == "Scale"), score and score.name,
                   max([0, *p.kernel_size, p.kernel_h, p.kernel_w]), p.num_output, weight, **grid.passed(way))
 

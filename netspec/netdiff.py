@@ -6,8 +6,8 @@ import importlib.util
 import inspect
 import os
 import sys
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableSequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from . import figure3, graph, prototext
 from .analysis import without_data
-from .describe import size
+from .describe import size as pixels
 from .errors import Error, closest
 from .files import find
 from .ops import REGISTRY
@@ -45,11 +45,10 @@ def load(given: str) -> Any:
         stand_in()
     try:
         spec.loader.exec_module(module)
-        function = getattr(module, "generate", None) or getattr(module, name, None)
+        function = partial(module.generate, name) if hasattr(module, "generate") else getattr(module, name, None)
         if function is None:
             raise Error(f"{path} has neither a function 'generate' nor '{name}'{closest(name, vars(module))}")
-        takes = len(inspect.signature(function).parameters)
-        made = function(*([name] if hasattr(module, "generate") else []), *[split or "train"] * bool(takes))
+        made = function(split or "train") if inspect.signature(function).parameters else function()
         net = prototext.parse(str(made.to_proto() if hasattr(made, "to_proto") else made), caffe_pb2.NetParameter, given)
     except Error:
         raise
@@ -59,15 +58,6 @@ def load(given: str) -> Any:
     return net
 
 
-def without_sets(given: str, net: Any, phase: int, size: tuple[int, int] | None = None) -> graph.Graph:
-    """The graph of what `load` read; data sets need not be there (analysis.without_data)."""
-    if Path(given).is_file():
-        return without_data(given, phase, size)
-    with tempfile.TemporaryDirectory() as folder:
-        prototext.write(Path(folder, "net.prototxt"), net)
-        return without_data(Path(folder, "net.prototxt"), phase, size)
-
-
 def settings(message: Any, skip: Iterable[str] = ()) -> dict[str, str]:
     """Field -> value as text, of all fields that differ from the schema's defaults, however they are spelled.
 
@@ -75,23 +65,18 @@ def settings(message: Any, skip: Iterable[str] = ()) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for field, value in message.ListFields():
-        if field.name in skip:
-            continue
-        many = not hasattr(value, "ListFields") and hasattr(value, "__len__") and not isinstance(value, str | bytes)
-        if field.message_type:
+        many = isinstance(value, MutableSequence)
+        if field.message_type and field.name not in skip:
             for i, item in enumerate(value if many else [value]):
-                name = f"{field.name}[{i}]" if many else field.name
-                found |= {f"{name}.{key}": text for key, text in settings(item).items()}
-        elif many or not field.has_default_value or value != field.default_value:
+                found |= {f"{field.name}{f'[{i}]' * many}.{key}": text for key, text in settings(item).items()}
+        elif field.name not in skip and (many or not field.has_default_value or value != field.default_value):
             found[field.name] = " ".join(_text(field, v) for v in (value if many else [value]))
     for name, default in WINDOW.items():
         pair = [found.pop(f"{name.removesuffix('_size')}_{axis}", None) for axis in "hw"]
-        if any(pair):
-            found[name] = " ".join(text or default or "0" for text in pair)
-        if len(values := set(found.get(name, "").split())) == 1 and name in message.DESCRIPTOR.fields_by_name:
-            found[name] = values.pop()
-            if found[name] == default:
-                del found[name]
+        values = [text or default for text in pair] if any(pair) else found.pop(name, default).split()
+        values = values[:1] if len(set(values)) == 1 else values  # one number holds for all axes
+        if values not in ([], [default]):
+            found[name] = " ".join(values)
     return found
 
 
@@ -114,7 +99,7 @@ class Layer:
             del self.settings["loss_weight"]  # Caffe's own
         try:
             options = ast.literal_eval(message.python_param.param_str)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError):
             options = None
         if isinstance(options, dict):
             del self.settings["python_param.param_str"]
@@ -148,24 +133,24 @@ def match(a: list[Layer], b: list[Layer]) -> dict[Layer, Layer]:
     """The layers of two nets that are the same: by name; else by type, settings and what they read or who reads them;
     else by type and both."""
     found: dict[Layer, Layer] = {}
-    free = list(b)
 
-    def pair(one: Layer, other: Layer) -> None:
-        found[one] = other
-        free.remove(other)
+    def alike(one: Layer, other: Layer) -> bool:
+        return one.type == other.type and one.settings == other.settings
 
-    for one in a:
-        for other in [other for other in free if other.name == one.name][:1]:
-            pair(one, other)
-    for alike, behind, ahead in ((True, True, False), (True, False, True), (False, True, True)):
-        for one in a if behind else a[::-1]:
-            for other in free if behind else free[::-1]:
-                if one not in found and one.type == other.type and (not alike or one.settings == other.settings) \
-                        and (not behind or [found.get(maker) for maker in one.makers] == other.makers) \
-                        and (not ahead or not one.readers and not other.readers
-                             or any(found.get(reader) in other.readers for reader in one.readers if reader in found)):
-                    pair(one, other)
-                    break
+    def behind(one: Layer, other: Layer) -> bool:
+        return [found.get(maker) for maker in one.makers] == other.makers
+
+    def ahead(one: Layer, other: Layer) -> bool:
+        return not one.readers and not other.readers or any(found.get(reader) in other.readers for reader in one.readers)
+
+    for same, step in ((lambda one, other: one.name == other.name, 1),
+                       (lambda one, other: alike(one, other) and behind(one, other), 1),
+                       (lambda one, other: alike(one, other) and ahead(one, other), -1),
+                       (lambda one, other: one.type == other.type and behind(one, other) and ahead(one, other), 1)):
+        for one in a[::step]:
+            free = [] if one in found else [other for other in b[::step] if other not in found.values()]
+            for other in [other for other in free if same(one, other)][:1]:
+                found[one] = other
     return found
 
 
@@ -176,6 +161,13 @@ def renamed(found: Mapping[Layer, Layer]) -> dict[str, str]:
     return {mine: theirs for mine, theirs in once if mine != theirs}
 
 
+def changes(title: str, old: Mapping[str, str], new: Mapping[str, str], shown: Mapping[str, str] | None = None) -> list[str]:
+    """The lines of one block: what is not the same in both; shown: how to say the old ones. None if all is."""
+    lines = [f"{sign}  {key}: {side[key]}" for key in dict.fromkeys((*old, *new)) if old.get(key) != new.get(key)
+             for sign, side in (("-", shown or old), ("+", new)) if key in side]
+    return [title, *lines] if lines else []
+
+
 def difference(a: list[Layer], b: list[Layer]) -> tuple[list[str], str]:
     """The lines of the difference, none if the nets are equal, and a sentence that counts.
 
@@ -184,48 +176,35 @@ def difference(a: list[Layer], b: list[Layer]) -> tuple[list[str], str]:
     """
     found = match(a, b)
     back, blobs = {other: one for one, other in found.items()}, renamed(found)
-    order: list[tuple[tuple[int, int], Layer | None, Layer | None]] = [((i, 0), one, found.get(one)) for i, one in enumerate(a)]
+    order = [(i, one, found.get(one)) for i, one in enumerate(a)]
     at, moved = -1, False
     for other in b:
         if other not in back:
-            order.append(((at, 1), None, other))  # behind the layer that it follows
+            order.append((at, None, other))  # behind the layer that it follows
         else:
             at, moved = a.index(back[other]), moved or a.index(back[other]) < at
     lines: list[str] = []
     count = dict.fromkeys(("equal", "changed", "renamed", "removed", "added"), 0)
+    own, others = ({layer: layer.name for layer in side} for side in (found, back))
     for _, one, other in sorted(order, key=lambda each: each[0]):
-        shown = one.fields({}, {each: each.name for each in found}) if one else {}
-        ours = one.fields(blobs, {each: found[each].name for each in found}) if one else {}
-        theirs = other.fields({}, {each: each.name for each in back}) if other else {}
-        fields = [key for key in dict.fromkeys((*ours, *theirs)) if ours.get(key) != theirs.get(key)]
-        same = "equal" if one and other and one.name == other.name else "renamed"
-        what = "added" if one is None else "removed" if other is None else "changed" if fields else same
+        names = list(dict.fromkeys(layer.name for layer in (one, other) if layer))
+        title = f"@@ {' -> '.join(names)} ({(one or other).type}) @@ "
+        block = changes(title, one.fields(blobs, {each: found[each].name for each in found}) if one else {},
+                        other.fields({}, others) if other else {}, one and one.fields({}, own))
+        what = "added" if not one else "removed" if not other else "changed" if block else "renamed" if names[1:] else "equal"
         count[what] += 1
-        if what != "equal":
-            names = dict.fromkeys(layer.name for layer in (one, other) if layer)
-            lines.append(f"@@ {' -> '.join(names)} ({(one or other).type}) @@ {what}")
-        for key in fields:
-            lines += [f"{sign}  {key}: {side[key]}" for sign, side in (("-", shown), ("+", theirs)) if key in side]
+        lines += [title + what, *block[1:]] if what != "equal" else []
     lines += [f"@@ blob {mine} -> {theirs} @@ renamed" for mine, theirs in blobs.items()
               if not any(one.name == mine and found[one].name == theirs for one in found)]
     counted = ", ".join(f"{n} {what}" for what, n in count.items() if n)
     return lines, f"{counted} layers{' (in another order, which does not matter)' if moved else ''}"
 
 
-def shapes(a: graph.Graph, b: graph.Graph, pairs: Iterable[tuple[str, str]]) -> list[str]:
-    """The lines of difference between the shapes of blobs that both nets have; pairs: their names."""
-    lines = []
-    for mine, theirs in pairs:
-        ours, other = (" x ".join(map(str, net.shape(blob))) for net, blob in ((a, mine), (b, theirs)))
-        lines += [] if ours == other else [f"-  {mine}: {ours}", f"+  {theirs}: {other}"]
-    return lines
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("nets", metavar="NET", nargs="+", help="prototxt, or FILE.py:NAME[/SPLIT]: two to compare")
     parser.add_argument("--figure3", nargs="?", const="own", choices=["own", "32s", "16s", "8s"], metavar="ROW",
                         help="hold nets against a row of Figure 3: 32s, 16s or 8s (default: own, by the net's stride)")
-    parser.add_argument("--shapes", action="append", type=size, default=[], metavar="HxW", help="compare blobs at this size too")
+    parser.add_argument("--shapes", action="append", type=pixels, default=[], metavar="HxW", help="compare blobs too")
     parser.add_argument("--phase", choices=["TRAIN", "TEST"], help="only what this phase keeps (shapes, --figure3: TEST)")
     parser.add_argument("--body", action="store_true", help="leave sources of data out")
 
@@ -235,47 +214,45 @@ def run(args: argparse.Namespace) -> int:
     if args.figure3 is None and len(args.nets) != 2:
         raise Error(f"two nets are compared, {len(args.nets)} given; --figure3 takes one")
     nets = [load(given) for given in args.nets]
-    phase = args.phase and caffe_pb2.Phase.Value(args.phase)
+    files = [net if ".py:" in given else find(given) for given, net in zip(args.nets, nets, strict=True)]
+    phase = caffe_pb2.Phase.Value(args.phase) if args.phase else None
     known = caffe_pb2.TEST if phase is None else phase
     if args.figure3 is not None:
-        return max([_held(*each, known, args.figure3) for each in zip(args.nets, nets, strict=True)])
-    a, b = (layers(net, phase, args.body) for net in nets)
-    lines, counted = difference(a, b)
-    own = [settings(net, ("name", "layer")) for net in nets]
-    wide = [f"{sign}  {key}: {side[key]}" for key in dict.fromkeys((*own[0], *own[1])) if own[0].get(key) != own[1].get(key)
-            for sign, side in zip("-+", own, strict=True) if key in side]
-    lines = [*(["@@ net @@ changed"] if wide else []), *wide, *lines]
-    for at in args.shapes:
-        graphs = [without_sets(given, net, known, at) for given, net in zip(args.nets, nets, strict=True)]
-        pairs = {pair: None for one, other in match(*(layers(net, known, args.body) for net in nets)).items()
-                 for pair in zip(one.tops, other.tops, strict=False)}
-        if wrong := shapes(*graphs, pairs):
-            lines += [f"@@ shapes at {at[0]}x{at[1]} @@", *wrong]
-    if lines:
-        _print([f"--- {args.nets[0]}", f"+++ {args.nets[1]}", *lines])
+        return max([held(*each, known, args.figure3) for each in zip(args.nets, nets, files, strict=True)])
+    whole = [settings(net, ("name", "layer")) for net in nets]
+    lines = changes("@@ net @@ changed", whole[0], whole[1])
+    found, counted = difference(*(layers(net, phase, args.body) for net in nets))
+    lines += found
+    for size in args.shapes:
+        graphs = [without_data(net, known, size) for net in files]
+        pairs = match(*(layers(net, known, args.body) for net in nets)).items()
+        blobs = dict.fromkeys(pair for one, other in pairs for pair in zip(one.tops, other.tops, strict=False))
+        shapes = [{pair[0]: " x ".join(map(str, graphs[i].shape(pair[i]))) for pair in blobs} for i in (0, 1)]
+        lines += changes(f"@@ shapes at {size[0]}x{size[1]} @@", *shapes)
+    show([f"--- {args.nets[0]}", f"+++ {args.nets[1]}", *lines] if lines else [])
     print(counted)
     return int(bool(lines))
 
 
-def _held(given: str, net: Any, phase: int, row: str) -> int:
+def held(given: str, net: Any, file: Any, phase: int, row: str) -> int:
     """Print a net's predictions and how they differ from the figure; 1 if one does."""
-    print(given)
     built: list[str] = []
     try:
-        made = without_sets(given, net, phase)
+        graph = without_data(file, phase)
     except Error as e:
-        built.append(f"the net cannot be built: {e}")
-        made = figure3.outline(net, phase)
-    differs = bool(built)
-    for p in figure3.streams(made):
-        told = figure3.check(p, None if row == "own" else int(row[:-1])) + built
-        _print([*figure3.described(p), *([f"-  {each}" for each in told] or [f"equals the figure's FCN-{p.stride}s"])])
-        differs |= bool(told)
-    return int(differs)
+        built = [f"the net cannot be built: {e}"]
+        graph = figure3.outline(net, phase)
+    show([given])
+    for p in figure3.streams(graph):
+        told = figure3.check(p, None if row == "own" else int(row[:-1]))
+        show([*figure3.described(p), *([f"-  {each}" for each in told] or [f"equals the figure's FCN-{p.stride}s"])])
+        built += told
+    show([f"-  {each}" for each in built[:1] if each.startswith("the net")])
+    return int(bool(built))
 
 
-def _print(lines: list[str]) -> None:
-    """In colour on a terminal, unless NO_COLOR is set."""
-    plain = not sys.stdout.isatty() or os.environ.get("NO_COLOR")
+def show(lines: list[str]) -> None:
+    """Print lines, in colour on a terminal unless NO_COLOR is set."""
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     for line in lines:
-        print(line if plain or line[0] not in COLOURS else f"\x1b[{COLOURS[line[0]]}m{line}\x1b[0m")
+        print(f"\x1b[{COLOURS[line[0]]}m{line}\x1b[0m" if colour and line[0] in COLOURS else line)

@@ -129,7 +129,8 @@ def product(each):
 FAULTS = {
     "wrong skip": ("voc-fcn16s", None, sets("score_pool4", bottom("pool3")), [
         "pool4 x1 is missing", "'pool3' (stride 8) is the figure's pool3; FCN-16s sums conv7 + pool4",
-        "'upscore16' is cut to 'data' from 27", "'score_pool4' is cut to 'upscore2' from 5", "'fc7' (stride 32) has stride 16 where"]),
+        "'upscore16' is cut to 'data' from 27", "'score_pool4' is cut to 'upscore2' from 5",
+        "'fc7' (stride 32) has stride 16 where"]),
     "inside a block": ("voc-fcn16s", 16, sets("score_pool4", bottom("conv4_2")), [
         "pool4 x1 is missing", "'conv4_2' (stride 8) has no place in the figure", "'fc7' (stride 32) has stride 16 where it is "
         "summed, the sum has 8", "'score_pool4' is cut to 'upscore2' from 5", "'upscore16' is cut to 'data' from 27"]),
@@ -152,7 +153,8 @@ FAULTS = {
     "half a pixel": ("voc-fcn32s", None, sets("upscore", lambda each: each.convolution_param.kernel_size.__setitem__(0, 63)), [
         "'upscore' is cut to 'data' from 19: 'upscore' cannot be cropped to 'data': it lies 37/2 away"]),
     "not the image": ("voc-fcn32s", None, sets("score", bottom("conv1_1", 1)), [
-        "'score' is cut to 'conv1_1', which is not the image", "'upscore' is cut to 'conv1_1' from 19: 'upscore' cannot be cropped"]),
+        "'score' is cut to 'conv1_1', which is not the image",
+        "'upscore' is cut to 'conv1_1' from 19: 'upscore' cannot be cropped"]),
     "no crop": ("voc-fcn16s", None, uncut, [
         "'score_pool4' lies uncut on 'upscore2': the coordinate maps say 5", "'upscore16' is cut to 'data' from 27"]),
     "unequal classes": ("voc-fcn16s", None, sets("score_pool4", lambda each: setattr(each.convolution_param, "num_output", 20)), [
@@ -184,7 +186,8 @@ def test_every_misaligned_crop_is_told(name, by):
             each.crop_param.offset[0] = right + by
             (p,) = figure3.streams(figure3.outline(made, TEST))
             told = figure3.check(p)
-            assert told[0] == (f"'{each.bottom[0]}' is cut to '{each.bottom[1]}' from {right + by}: the coordinate maps say {right}")
+            cut = f"'{each.bottom[0]}' is cut to '{each.bottom[1]}'"
+            assert told[0] == f"{cut} from {right + by}: the coordinate maps say {right}"
             each.crop_param.offset[0] = right
 
 
@@ -287,7 +290,8 @@ def test_fractions_of_a_pixel():
 def test_strided_convolutions_make_places_too():
     halves = "stride: 2"
     text = IMAGE + "".join(conv(f"c{i}", f"c{i - 1}" if i else "data", more=halves) for i in range(5)) + conv("d", "c3")
-    p = only(net(text + conv("a", "c4") + deconv("up", "a", 2) + conv("b", "d") + eltwise("sum", "up", "b") + deconv("all", "sum", 16)))
+    text += conv("a", "c4") + deconv("up", "a", 2) + conv("b", "d") + eltwise("sum", "up", "b")
+    p = only(net(text + deconv("all", "sum", 16)))
     assert [(s.source, s.role) for s in p.streams] == [("c4", "conv7"), ("d", "conv7")]
 
 
