@@ -29,8 +29,12 @@ RELEASE = {
 
 
 def overlap(a: "SegmentationData", b: "SegmentationData") -> list[str]:
-    """The names that two sources have in common, sorted: a training set and a validation set must have none."""
-    return sorted(set(a.names) & set(b.names))
+    """The images that two sources have in common, sorted: a training set and a validation set must have none.
+
+    Known data sets have a name for each photograph; images of one's own are the same where their files are.
+    """
+    marks = [{e[2] if e[0].layout.facts else str(s.paths(i)[0].resolve()) for i, e in enumerate(s.entries)} for s in (a, b)]
+    return sorted(set.intersection(*marks))
 
 
 def _whole(least: int) -> tuple[str, Any]:
@@ -97,8 +101,8 @@ class SegmentationData(Source):
         given = {words.get(key, key): value for key, value in given.items()}
         if "voc" in given:
             given["voc"] += "/VOC2010"
-        random = given.get("randomize", True) and "train" in given.get("split", "")
-        return {"dataset": dataset, "order": "python2"} | given | {"randomize": random}
+        drawn = given.get("randomize", True) and "train" in given.get("split", "")
+        return {"dataset": dataset, "order": "python2"} | given | {"randomize": drawn}
 
     def _tree(self, given: Mapping[str, Any]) -> Tree:
         own = {key: given[key] for key in FOLDER if key in given}
@@ -185,8 +189,13 @@ class SegmentationData(Source):
         return self.image_names(position)[0]
 
     def describe(self, position: int) -> str:
-        files = [list(map(str, self.paths(self.index(item)))) for item in self.items(position)]
-        return ", ".join(f"{first} (label {', '.join(others)})" for first, *others in files)
+        return ", ".join(map(self._describe, map(self.index, self.items(position))))
+
+    def _describe(self, index: int) -> str:
+        tree, split, name = self.entries[index]
+        labels = [str(tree.files(top, split, name)[0]) for top, kind in zip(self.tops_read, self.kinds, strict=True)
+                  if isinstance(kind, Labels)]
+        return f"{self.paths(index)[0]} (label {', '.join(labels)})"
 
     def read(self, index: int) -> list[np.ndarray]:
         """The tops of a place in the list, resized and no more: labels (H, W), pixels (H, W, C) as stored (RGB)."""

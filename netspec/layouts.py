@@ -53,7 +53,7 @@ class Layout:
     """Where a data set keeps its files, below its root, and its facts."""
 
     root: str  # the usual place, from the project's folder
-    lists: str  # the pattern of the lists of names; "" and no list: all images that there are
+    lists: str  # the pattern of the lists of names
     tops: Mapping[str, Images | Labels]
     facts: str  # the folder in data/ with README.md, classes.txt, and lists where the data set has none
     default: tuple[str, ...] = ("data", "label")  # tops, unless told
@@ -201,6 +201,8 @@ def parse_classes(lines: Sequence[str], where: str) -> Classes:
     colours: dict[str, Sequence[int]] = {}
     default = voc_colours(len(lines)).tolist()
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         name, *digits = line.rsplit(maxsplit=3) if line[-1:].isdecimal() else (line.strip(), *default[len(colours)])
         if len(digits) != 3 or not all(str(d).isdecimal() and int(d) < 256 for d in digits) or name in colours:
             raise Error(f"{where}:{number}: expected a name and three numbers from 0 to 255, found '{line}'"
@@ -269,8 +271,8 @@ def read_file(path: Path) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for number, line in enumerate(lines, 1):
         key, colon, text = (part.strip() for part in line.partition("#")[0].partition(":"))
+        given.setdefault("classes", []).append("" if colon else key)  # in their lines' places, for errors
         if not colon:
-            given.setdefault("classes", []).extend([key] if key else [])
             continue
         if key not in FOLDER:
             raise Error(f"{path}:{number}: there is no key '{key}'{closest(key, FOLDER)} (keys: {', '.join(FOLDER)})")

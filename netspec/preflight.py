@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .compiler import Net
-from .datasets import check_labels
+from .datasets import SegmentationData, check_labels, overlap
 from .errors import Error
 from .graph import Graph, Node, Value
 from .ops.loss import MODES
@@ -29,6 +29,8 @@ def check(solver: Solver, interpolated: Sequence[str] = ()) -> None:
     for text in rate_doubts(solver.net.graph, solver.param):
         solver.log("netspec", text, "W")
     check_prefix(solver)
+    for test in solver.test_nets:
+        check_apart(solver.net.graph, test.graph)
     for net in (solver.net, *solver.test_nets):
         check_first_batch(net, solver.positions(net), skip=solver.skips.most > 0)
     solver.callbacks.append(watch_plateau(solver.net, lambda text: solver.log("netspec", text, "W")))
@@ -124,6 +126,16 @@ def check_prefix(solver: Solver) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as e:
         raise solver.error(f"snapshots cannot be written to {folder} ({e.strerror}); change snapshot_prefix") from None
+
+
+def check_apart(train: Graph, test: Graph) -> None:
+    """Raise Error where a TEST net's images are in part those trained on; all of them may be, to watch the training."""
+    seen, held = ([n.op for n in graph.sources if isinstance(n.op, SegmentationData)] for graph in (train, test))
+    for a, b in ((a, b) for a in seen for b in held):
+        both = overlap(a, b)
+        if both and len(both) < len(set(b.names)):
+            raise b.error(f"{len(both)} of the {len(b)} images of '{b.split}' are in '{a.split}', which is trained on, such as "
+                          f"{both[0]}; scores on them mean little: take a list that has none of them")
 
 
 def losses_of(graph: Graph) -> list[Node]:

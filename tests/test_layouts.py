@@ -157,6 +157,7 @@ def test_nyud(tmp_path):
     shapes = [(1, 3, 6, 8), (1, 1, 6, 8), (1, 3, 6, 8), (1, 1, 6, 8)]
     found = data.load(0)
     assert data.shapes() == shapes == [top.shape for top in found]
+    assert data.describe(0) == f"{tmp_path}/data/images/img_5001.png (label {tmp_path}/segmentation/img_5001.mat)"
     assert np.array_equal(found[0], bgr(image, (116.190, 97.203, 92.318)))
     np.testing.assert_allclose(found[1][0, 0, 1:], np.log(depth[1:].astype(np.float64)) - 7.844, atol=1e-5)
     assert found[1][0, 0, 0, 0] == 0  # nothing was measured there
@@ -334,6 +335,9 @@ def test_patterns(tmp_path):
     data = source(dataset="folder", root=str(tmp_path), split="val", images="img/{split}", labels="gt/{split}_{name}_mask.png",
                   classes=["a", "b"])
     assert data.paths(0) == (tmp_path / "img/val/1.jpg", tmp_path / "gt/val_1_mask.png") and data.load(0)
+    train = source(dataset="folder", root=str(tmp_path), split="train", images="img/{split}", labels="gt/{split}_{name}_mask.png",
+                   classes=["a", "b"])
+    assert train.names == data.names and overlap(train, data) == [] and len(overlap(train, train)) == 1
     one = dict(dataset="folder", root=str(tmp_path), images="img/val/{name}.jpg", labels="gt/val_{name}_mask.png", classes=["a"])
     assert source(split="all", **one).paths(0) == data.paths(0)
     for listed in ("1", "1.jpg", "img/val/1.jpg"):
@@ -437,6 +441,7 @@ def test_real_photographs_of_the_sky_with_labels_in_jpeg(tmp_path):
     ("a\nvalues: {1: 'b'}", "set.txt:2: 'values' takes a dict of whole numbers"),
     ("images: {split.__class__}/x\na", "in braces it takes {name} and {split} alone"),
     ("images: x", "names no class"),
+    ("mean: 1, 2, 3\na 1 2 3\n\na 3 4 5", "set.txt:4: expected a name and three numbers"),
     ("a 1 2 3\na 3 4 5", "found 'a 3 4 5' a second time"),
     ("a 1 2", "expected a name and three numbers from 0 to 255, found 'a 1 2'"),
 ])

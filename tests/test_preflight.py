@@ -152,6 +152,22 @@ def test_the_test_nets_labels_are_looked_at_too(job, capsys):
 
 # snapshots
 
+def test_a_test_net_on_some_of_the_training_images_is_refused(tmp_path):
+    for name in "abc":
+        for folder in ("images", "labels"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.new("RGB" if folder == "images" else "L", (8, 8)).save(tmp_path / folder / f"{name}.png")
+    lists = {"train": "a\nb\n", "val": "b\nc\n", "apart": "c\n"}
+    for split, listed in lists.items():
+        (tmp_path / f"{split}.txt").write_text(listed)
+    graphs = {split: graph.build(prototext.parse(VOC.replace("dict_here", str(dict(
+        dataset="folder", root=str(tmp_path), split=split, classes=["one"]))), caffe_pb2.NetParameter)) for split in lists}
+    with pytest.raises(Error, match="1 of the 2 images of 'val' are in 'train', which is trained on, such as .*b.png"):
+        preflight.check_apart(graphs["train"], graphs["val"])
+    for split in ("train", "apart"):
+        preflight.check_apart(graphs["train"], graphs[split])
+
+
 def test_a_prefix_that_cannot_be_written_to_is_refused(job, capsys):
     Path("file").write_text("")
     write_job(job, changed('snapshot_prefix: "file/snap"'))
