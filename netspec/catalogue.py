@@ -14,12 +14,8 @@ from .errors import closest
 from .files import find
 from .ops import REGISTRY, Operation
 from .proto import caffe_pb2
+from .prototext import CAFFE
 
-CAFFE = frozenset("""AbsVal Accuracy ArgMax BNLL BatchNorm BatchReindex Bias Clip Concat ContrastiveLoss Convolution Crop Data
-    Deconvolution Dropout DummyData ELU Eltwise Embed EuclideanLoss Exp Filter Flatten HDF5Data HDF5Output HingeLoss Im2col
-    ImageData InfogainLoss InnerProduct Input LRN LSTM LSTMUnit Log MVN MemoryData MultinomialLogisticLoss PReLU Parameter
-    Pooling Power Python RNN ReLU Reduction Reshape SPP Scale Sigmoid SigmoidCrossEntropyLoss Silence Slice Softmax
-    SoftmaxWithLoss Split Swish TanH Threshold Tile WindowData""".split())  # BVLC Caffe 1.0
 BY_NUMBER = {"Filter": "all but the last", "LSTM": "x, static", "RNN": "x, static"}  # depends on the bottoms given
 FAMILIES = {"sources": "data", "imagesources": "data", "database": "data", "windows": "data", "norm": "normalisation",
             "conv": "convolution", "pool": "pooling", "dense": "parameters", "neuron": "elementwise", "reduce": "reduction",

@@ -12,6 +12,11 @@ from .errors import Error, closest
 from .proto import caffe_pb2
 from .upgrade import upgrade_net, upgrade_solver
 
+CAFFE = frozenset("""AbsVal Accuracy ArgMax BNLL BatchNorm BatchReindex Bias Clip Concat ContrastiveLoss Convolution Crop Data
+    Deconvolution Dropout DummyData ELU Eltwise Embed EuclideanLoss Exp Filter Flatten HDF5Data HDF5Output HingeLoss Im2col
+    ImageData InfogainLoss InnerProduct Input LRN LSTM LSTMUnit Log MVN MemoryData MultinomialLogisticLoss PReLU Parameter
+    Pooling Power Python RNN ReLU Reduction Reshape SPP Scale Sigmoid SigmoidCrossEntropyLoss Silence Slice Softmax
+    SoftmaxWithLoss Split Swish TanH Threshold Tile WindowData""".split())  # the types of BVLC Caffe
 LIMIT = 64 << 20  # bytes; the largest published nets have less than 2 MB of text
 
 _STRANGERS = (
@@ -82,10 +87,31 @@ def to_text(message: Message) -> str:
 
 
 def write(path: str | os.PathLike, message: Message, header: str = "") -> None:
-    """Writes the message as text, whole or not at all, after the lines of `header` as comments."""
-    comment = "".join(f"# {line}".rstrip() + "\n" for line in header.splitlines())
+    """Writes the message as text, whole or not at all, after the lines of `header` as comments.
+
+    A net that BVLC Caffe would refuse gets one line more, which says what in it is of a fork.
+    """
+    lines = header.splitlines()
+    foreign = dict.fromkeys(what for layer in getattr(message, "layer", ()) for what in _foreign(layer))
+    if foreign:
+        lines.append(f"BVLC Caffe refuses this net; of its forks are: {', '.join(foreign)}.")
+    comment = "".join(f"# {line}".rstrip() + "\n" for line in lines)
     with files.writing(path, "w") as file:
         file.write(comment + to_text(message))
+
+
+def _foreign(layer: Message) -> Iterator[str]:
+    """What in a layer is of a fork: its type, or fields, which in caffe.proto have numbers from 1000 on."""
+    if layer.type not in CAFFE:
+        yield layer.type
+        return
+    messages = [layer]
+    for message in messages:
+        for field, value in message.ListFields():
+            if field.number >= 1000:
+                yield f"{field.name} of {layer.type}"
+            elif field.message_type:
+                messages += [value] if isinstance(value, Message) else value
 
 
 def layer_lines(path: str | os.PathLike) -> dict[str, int]:

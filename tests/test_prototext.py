@@ -216,3 +216,18 @@ def test_mutated_text_gives_a_message_or_an_error(tmp_path):
             refused += 1
             assert str(error).startswith("n.prototxt:")
     assert 500 < refused < 1500
+
+
+@pytest.mark.parametrize("layer, said", [
+    ('type: "Interp" interp_param { zoom_factor: 2 }', "Interp."),
+    ('type: "SoftmaxWithLoss" loss_param { weight_by_label_freqs: true class_weighting: 1 }',
+     "weight_by_label_freqs of SoftmaxWithLoss, class_weighting of SoftmaxWithLoss."),
+    ('type: "Python" python_param { module: "m" layer: "L" }', None),
+])
+def test_a_written_net_says_what_caffe_would_refuse(tmp_path, layer, said):
+    net = prototext.parse(f'layer {{ name: "x" {layer} }} layer {{ name: "y" {layer} }}', caffe_pb2.NetParameter)
+    prototext.write(tmp_path / "net.prototxt", net, header="First.")
+    lines = (tmp_path / "net.prototxt").read_text().splitlines()
+    assert lines[0] == "# First." and lines[1] == (
+        f"# BVLC Caffe refuses this net; of its forks are: {said}" if said else "layer {")
+    assert prototext.read_net(tmp_path / "net.prototxt") == net
