@@ -17,7 +17,7 @@ LEVELS = (
     "files log proto fetching",  # 0
     "metrics updates device blobs published io",
     "upgrade fillers drawing hdf5file wirefile spec session",  # 1
-    "prototext weights __init__",
+    "prototext weights __init__ plot",
     "ops.base",  # 2
     "ops.conv ops.neuron ops.loss ops.output ops.python ops.recurrent ops.shape",  # 3
     "ops.pool ops.dense ops.norm ops.reduce ops.losses ops.resample",
