@@ -161,6 +161,9 @@ class SegmentationData(Source):
                 return [blob.shape for blob in self.load(position)]
             except (Error, OSError):
                 continue
+        first = self.paths(self.index(0))[0]
+        if self.layout.facts and not first.exists():
+            raise self.error(f"image {first} is not there; data/{self.dataset}/README.md says how to get the data set")
         return [blob.shape for blob in self.load(0)]
 
     def index(self, item: int) -> int:

@@ -217,7 +217,10 @@ def test_the_projects_lists_serve_where_a_tree_has_none(tmp_path):
     tops = ("color", "label")
     assert len(source(tops, dataset="nyud", root=str(tmp_path), split="trainval")) == 795
     assert source(tops, dataset="nyud", root=str(tmp_path), split="test").names[0] == "5133"
-    assert len(source(("data", "sem", "geo"), dataset="siftflow", root=str(tmp_path), split="trainval")) == 2486
+    data = source(("data", "sem", "geo"), dataset="siftflow", root=str(tmp_path), split="trainval")
+    assert len(data) == 2486
+    with pytest.raises(Error, match=r"layer 'data'.*image .*\.jpg is not there; data/siftflow/README.md says how to get"):
+        data.shapes()
 
 
 # 38-Cloud
