@@ -1,9 +1,10 @@
-"""The measures of semantic segmentation of the FCN papers, from one confusion histogram."""
+"""The measures of semantic segmentation of the FCN papers, and of one class alone, from confusion histograms."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
 from .errors import Error
 
@@ -14,6 +15,14 @@ MEASURES: Mapping[str, str] = {
     "fw_iu": "f.w. IU",
 }
 """The four measures: attribute of `Scores` -> column title of the papers' tables."""
+BINARY: Mapping[str, str] = {
+    "jaccard": "Jaccard",
+    "precision": "precision",
+    "recall": "recall",
+    "specificity": "specificity",
+    "overall_accuracy": "overall acc.",
+}
+"""The measures of one class against the others: attribute of `Binary` -> column title."""
 
 
 def confusion(
@@ -38,6 +47,42 @@ def confusion(
     rows *= classes
     rows += columns
     return np.bincount(rows, minlength=classes**2).reshape(classes, classes).astype(np.int64, copy=False)
+
+
+def boundary_distance(labels: np.ndarray) -> np.ndarray:
+    """How many pixels each pixel of labels (H, W) is from another label: float64 (H, W), 1 beside a boundary.
+
+    Euclidean: 1 + the distance to the nearest pixel with a neighbour (of four) of another label; inf without any.
+    """
+    labels = np.asarray(labels)
+    beside = np.zeros(labels.shape, bool)
+    for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        differs = labels[one] != labels[other]
+        beside[one] |= differs
+        beside[other] |= differs
+    return ndimage.distance_transform_edt(~beside) + 1 if beside.any() else np.full(labels.shape, np.inf)
+
+
+def trimap(
+    truth: np.ndarray, prediction: np.ndarray, classes: int, widths: Sequence[int], ignore: int | None = 255
+) -> np.ndarray:
+    """The `confusion` of the pixels within each width of a boundary: int64 (len(widths), classes, classes).
+
+    truth, prediction: (H, W), of one image. The band of width w is the pixels at most w from another label of the
+    truth, on either side (Kohli, Ladicky, Torr 2009; Kraehenbuehl, Koltun 2011). `ignore` is a label too: VOC has it
+    between objects. Rows and columns at the bottom and right that hold nothing else are the padding of a batch, no
+    boundary. Raises Error as `confusion` does.
+    """
+    truth, prediction = np.asarray(truth), np.asarray(prediction)
+    whole = confusion(truth, prediction, classes, ignore)
+    rows, columns = np.nonzero(truth != ignore)
+    if not len(rows):
+        return np.zeros((len(widths), *whole.shape), np.int64)
+    inner = np.s_[: rows.max() + 1, : columns.max() + 1]
+    truth, prediction = truth[inner], prediction[inner]
+    distance = boundary_distance(truth)
+    bands = [distance <= width for width in widths]
+    return np.stack([confusion(truth[band], prediction[band], classes, ignore) for band in bands])
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +132,35 @@ class Scores:
             "class_iu": [_plain(x) for x in self.class_iu],
             "absent": self.absent,
         }
+
+
+@dataclass(frozen=True)
+class Binary:
+    """One class, the positive, against all others, as fractions of 1; NaN where nothing is there to measure.
+
+    With tp pixels rightly positive, fp wrongly so, tn rightly negative, fn wrongly so: jaccard tp / (tp + fp + fn),
+    precision tp / (tp + fp), recall tp / (tp + fn), specificity tn / (tn + fp), overall_accuracy (tp + tn) / all.
+    """
+
+    jaccard: float
+    precision: float
+    recall: float
+    specificity: float
+    overall_accuracy: float
+
+    @classmethod
+    def from_histogram(cls, histogram: np.ndarray, positive: int = 1) -> "Binary":
+        """Of a (classes, classes) histogram, rows truth."""
+        histogram = np.asarray(histogram)
+        tp, total = histogram[positive, positive], histogram.sum()
+        fn, fp = histogram[positive].sum() - tp, histogram[:, positive].sum() - tp
+        tn = total - tp - fn - fp
+        parts, wholes = [tp, tp, tp, tn, tp + tn], [tp + fp + fn, tp + fp, tp + fn, tn + fp, total]
+        return cls(*_ratio(np.array(parts), np.array(wholes)).tolist())
+
+    def as_dict(self) -> dict[str, float | None]:
+        """Plain numbers for JSON, which has no NaN: None there."""
+        return {name: _plain(getattr(self, name)) for name in BINARY}
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
