@@ -21,6 +21,8 @@ lint: $(STAMP)
 
 models: $(STAMP)
 	$(BIN)/python models/fcn.py
+	$(BIN)/python models/classifiers.py
+	$(BIN)/python solvers/recipes.py
 
 proto: $(STAMP)
 	$(BIN)/python -m grpc_tools.protoc --proto_path=netspec/proto --descriptor_set_out=netspec/proto/caffe.desc caffe.proto
