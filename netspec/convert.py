@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from google.protobuf.message import DecodeError
 
-from . import analysis, convolutional, export, graph, importers, onnxfile, prototext, report, surgery, totorch
+from . import analysis, convolutional, export, graph, importers, onnxfile, prototext, report, surgery, totorch, trunks
 from . import weights as weightfiles
 from .compiler import Net
 from .errors import Error
@@ -39,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     torch_ = kinds.add_parser("torch", help="a net as a Python file that needs torch alone, and its weights")
     export.add_arguments(torch_, ".py")
     torch_.set_defaults(convert=totorch.convert)
+    trunk = kinds.add_parser("trunk", help="a classifier of torchvision or Keras as Caffe's net and weights")
+    trunks.add_arguments(trunk)
+    trunk.set_defaults(convert=trunks.run)
     transplant = kinds.add_parser("transplant", help="weights of several files into one, under the names of a net")
     surgery.add_arguments(transplant)
     transplant.set_defaults(convert=surgery.run)

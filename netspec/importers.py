@@ -213,14 +213,19 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 def _torch(path: Path, rows: Sequence[Row]) -> dict[str, Found]:
     """The layers in a torch file or a .safetensors."""
-    state = _safetensors(path) or _state_dict(path)
-    state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
+    state = tensors(path)
     found = {}
     for row in rows:
         weight, bias = state.get(f"{row.torch}.weight"), state.get(f"{row.torch}.bias")
         if weight is not None and bias is not None:
             found[row.caffe] = Found(row.torch, weight.float().numpy(), bias.float().numpy())
     return _usable(path, found, rows)
+
+
+def tensors(path: Path) -> dict[str, torch.Tensor]:
+    """What a state dict in a torch file or a .safetensors holds; Error for anything else."""
+    state = _safetensors(path) or _state_dict(path)
+    return {key.removeprefix("module."): tensor for key, tensor in state.items()}
 
 
 def _state_dict(path: Path) -> dict[str, torch.Tensor]:

@@ -33,16 +33,17 @@ LEVELS = (
     "database windows",
     "coord_map",  # 4
     "graph",
-    "batches jobs analysis backprop figure3",  # 5
+    "batches jobs analysis backprop figure3 provenance",  # 5
     "compiler",  # 6
     "importers",  # 7
     "surgery resume layerwise display convolutional",  # 8
     "debuginfo export onnxops stitch",
-    "onnxfile totorch pynet",
+    "onnxfile totorch trunks pynet",
     "solver classifier",
-    "preflight report detector",  # 9
+    "preflight report detector curves",  # 9
     "train predict convert describe datacheck",
     "scoring",
+    "experiment",
     "infer demo timing pycaffe",  # 10
     "parity catalogue run",
     "drawlayers getdata",
