@@ -1,10 +1,15 @@
 """The `draw` command: a picture of a net's layers, or of nets in the manner of the paper's Figure 3."""
 
 import argparse
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from os.path import commonprefix
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any
 
 from .analysis import fields, without_data
 from .describe import size
@@ -13,7 +18,10 @@ from .drawlayers import draw_layers
 from .errors import Error
 from .figure3 import Number, Stream, streams
 from .files import find
-from .graph import Graph
+from .graph import Graph, Node, Value, included
+from .ops import REGISTRY, Operation
+from .proto import caffe_pb2
+from .upgrade import upgrade_net
 
 SIDE, GAP, DEEP = 84.0, 26.0, 62.0  # of a grid, beside it, and below it for its label and the arrows
 IMAGE, POOLED, SCORED, PREDICTED = "#eeeeee", "#cfe0f1", "#f5e6a6", "#b5dcc2"
@@ -151,6 +159,33 @@ def _bars(part: Part) -> Iterator[Rect | Text]:
     for i in range(len(part.names)):
         yield Rect(part.x - 4 * len(part.names) + 8 * i + 2, part.y, 4, SIDE, "#7f9fc4", title=part.names[i])
     yield Text(part.x, part.y + SIDE + 11, part.label, 10, "middle")
+
+
+def draw_net_to_file(caffe_net: Any, filename: str | Path, rankdir: str = "LR", phase: int | None = None,
+                     display_lrm: bool = False) -> None:
+    """pycaffe's: a picture (.svg, .png, .pdf) of the layers of a NetParameter, or of those in a phase, as they are written.
+
+    Nothing of the net has to fit or be there, so there are no shapes. Layers go from top to bottom whatever `rankdir`
+    says, and learning rates are not shown. Raises Error for other kinds of file.
+    """
+    net, made, nodes = type(caffe_net).FromString(caffe_net.SerializeToString()), {}, []
+    upgrade_net(net, net.name)
+    for layer in net.layer:
+        if phase is None or included(layer, caffe_pb2.NetState(phase=phase)):
+            op = object.__new__(REGISTRY.get(layer.type, Operation))  # its type and its message; setting it up needs shapes
+            op.layer = layer
+            bottoms = tuple(made[blob] for blob in layer.bottom if blob in made)
+            made |= {blob: Value(blob, made[blob].version + 1 if blob in made else 0) for blob in layer.top}
+            nodes.append(Node(op, bottoms, tuple(made[blob] for blob in layer.top), (), (), ()))
+    draw_layers(SimpleNamespace(name=net.name, layers=nodes, shapes=defaultdict(tuple))).save(filename)
+
+
+def draw_net(caffe_net: Any, rankdir: str = "LR", ext: str = "png", phase: int | None = None, display_lrm: bool = False) -> bytes:
+    """pycaffe's: the content of the file that draw_net_to_file writes."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"net.{ext}"
+        draw_net_to_file(caffe_net, path, rankdir, phase, display_lrm)
+        return path.read_bytes()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

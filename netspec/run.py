@@ -49,10 +49,12 @@ def stand_in(replace: bool = False) -> None:
     """
     if any(isinstance(finder, _StandIn) for finder in sys.meta_path):
         return
-    found = sys.modules["caffe"] if "caffe" in sys.modules else importlib.util.find_spec("caffe")
+    found = importlib.util.find_spec("caffe")
+    if found and found.submodule_search_locations:  # a source tree of Caffe that was never built is no caffe to keep
+        found = importlib.machinery.PathFinder.find_spec("_caffe", list(found.submodule_search_locations))
     if found and not replace:
-        place = getattr(found, "origin", None) or getattr(found, "__file__", None) or "a folder on sys.path"
-        raise Error(f"a caffe is installed here ({place}); 'python SCRIPT' runs scripts with it, --replace takes netspec instead")
+        raise Error(f"a caffe is installed here ({found.origin}); 'python SCRIPT' runs scripts with it, --replace takes "
+                    "netspec instead")
     for name in [name for name in sys.modules if name.partition(".")[0] == "caffe"]:
         del sys.modules[name]
     sys.meta_path.insert(0, _StandIn())
