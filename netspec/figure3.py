@@ -225,7 +225,10 @@ def _one(values: Iterable[Number]) -> Number:
 
 
 def outline(net: Any, phase: int) -> Graph:
-    """A graph without shapes and parameters, of a NetParameter whose sizes need not fit; enough for `streams`."""
+    """A graph without shapes and parameters, of a NetParameter whose sizes need not fit; enough for `streams`.
+
+    Raises KeyError for a bottom that no layer makes.
+    """
     state, now, nodes = caffe_pb2.NetState(phase=phase, stage=net.state.stage), {}, []
     for layer in (layer for layer in net.layer if included(layer, state)):
         bottoms = tuple(now[blob] for blob in layer.bottom)

@@ -235,20 +235,23 @@ def run(args: argparse.Namespace) -> int:
 
 
 def held(given: str, net: Any, file: Any, phase: int, row: str) -> int:
-    """Print a net's predictions and how they differ from the figure; 1 if one does."""
-    built: list[str] = []
+    """Print a net's predictions and how they differ from the figure; 1 if one does, or if the net cannot be built."""
+    broken: list[str] = []
     try:
         graph = without_data(file, phase)
     except Error as e:
-        built = [f"the net cannot be built: {e}"]
-        graph = figure3.outline(net, phase)
+        broken = [f"the net cannot be built: {e}"]
+        try:
+            found = figure3.streams(figure3.outline(net, phase))
+        except (Error, KeyError):  # more is wrong with it than sizes
+            raise e from None
+    else:
+        found = figure3.streams(graph)
+    told = [[*figure3.check(p, None if row == "own" else int(row[:-1])), *broken] for p in found]
     show([given])
-    for p in figure3.streams(graph):
-        told = figure3.check(p, None if row == "own" else int(row[:-1]))
-        show([*figure3.described(p), *([f"-  {each}" for each in told] or [f"equals the figure's FCN-{p.stride}s"])])
-        built += told
-    show([f"-  {each}" for each in built[:1] if each.startswith("the net")])
-    return int(bool(built))
+    for p, wrong in zip(found, told, strict=True):
+        show([*figure3.described(p), *([f"-  {each}" for each in wrong] or [f"equals the figure's FCN-{p.stride}s"])])
+    return int(any(told))
 
 
 def show(lines: list[str]) -> None:

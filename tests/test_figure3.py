@@ -203,6 +203,10 @@ def test_a_net_that_cannot_be_built_is_judged_all_the_same(capsys, tmp_path):
     status, out, _ = held(capsys, tmp_path / "net.prototxt")
     assert status == 1
     assert "-  the streams have 21, 20 classes" in out and "-  the net cannot be built: " in out
+    for old, new in (('bottom: "pool4"', 'bottom: "pool44"'), ('type: "Crop"', 'type: "AutoCrop"')):
+        (tmp_path / "net.prototxt").write_text(prototext.to_text(made).replace(old, new))
+        status, out, err = held(capsys, tmp_path / "net.prototxt")  # what is wrong is then all there is to say
+        assert (status, out) == (2, "") and "net.prototxt:" in err
 
 
 # other trunks, heads and sums
