@@ -16,12 +16,15 @@ class Log:
 
     def __init__(self, stream: TextIO | None = None, quiet: bool = False) -> None:
         self.stream, self.quiet = stream or sys.stderr, quiet
+        self.copies: list[Log] = []  # which are told every line too
 
     def __call__(self, where: str, text: str, level: str = "I") -> None:
         """level: I (said unless quiet), W or E."""
-        if level != "I" or not self.quiet:
-            for line in text.splitlines() or [""]:
+        for line in text.splitlines() or [""]:
+            if level != "I" or not self.quiet:
                 self.say(where, line, level)
+            for copy in self.copies:
+                copy.say(where, line, level)
 
     def say(self, where: str, line: str, level: str) -> None:
         self.put(f"{level}{datetime.now():%m%d %H:%M:%S.%f} {os.getpid():5d} {where}] {line}\n")

@@ -94,7 +94,8 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    half = abs(low) / 2 or 0.5
+    return (low, high) if high > low else (low - half, high + half)
 
 
 def _colours(names: Sequence[str] | Mapping[str, object]) -> list[str]:

@@ -2,14 +2,14 @@
 
 import argparse
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from . import device, jobs, log, preflight, prototext, surgery
+from . import curves, device, jobs, log, preflight, prototext, surgery
 from .errors import Error, Interrupted
 from .files import find
 from .solver import Solver
@@ -30,6 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--skip-bad", type=int, default=0, metavar="N", help="go on past at most N images that cannot be "
                         "read; a batch with one is left out, the next takes its place")
     parser.add_argument("--strict", action="store_true", help="refuse weights that lack a layer or hold another")
+    parser.add_argument("--log", metavar="FILE", help="add Caffe's log lines to this file too, and draw their curves, "
+                        "FILE.png, at the end")
+    parser.add_argument("--tensorboard", metavar="DIR", help="write loss, rate and test outputs there, a folder a net, as "
+                        "they come")
     parser.add_argument("--quiet", action="store_true", help="only warnings and errors")
 
 
@@ -50,24 +54,26 @@ def run(args: argparse.Namespace) -> int:
     carried = [args.weights] if args.weights else None
     said = log.make(args.quiet)
     try:
-        for number, (path, param) in enumerate(stages[first:], first):
-            state = args.snapshot if number == first else None
-            solver = run_stage(path, param, carried, state, args.device or device.asked(param), args.precision, said,
-                               args.strict, args.skip_bad)
-            if number < len(stages) - 1:
-                carried = [solver.final_weights()]
-        said("caffe.cpp:250", "Optimization Done.")
+        with curves.following(said, args.log, args.tensorboard):
+            for number, (path, param) in enumerate(stages[first:], first):
+                state = args.snapshot if number == first else None
+                solver = run_stage(path, param, carried, state, args.device or device.asked(param), args.precision, said,
+                                   args.strict, args.skip_bad)
+                if number < len(stages) - 1:
+                    carried = [solver.final_weights()]
+            said("caffe.cpp:250", "Optimization Done.")
     finally:
         said.close()
     return 0
 
 
 def run_stage(path: Path, param: Any, carried: list[str] | None, state: str | None, device: str, precision: str,
-              said: log.Log, strict: bool = False, skip_bad: int = 0) -> Solver:
+              said: log.Log, strict: bool = False, skip_bad: int = 0,
+              watch: Callable[[Solver, float], None] | None = None) -> Solver:
     """One solver from pre-flight to the end; its data are closed. Raises Interrupted after a stop with a snapshot.
 
     carried: weights to start from, not those the solver names. state: a .solverstate to go on from. skip_bad: how many
-    images that cannot be read to go past (see Skips).
+    images that cannot be read to go past (see Skips). watch: called after each iteration with solver and loss.
     """
     if device == "cpu":
         said("caffe.cpp:197", "Use CPU.")
@@ -75,6 +81,7 @@ def run_stage(path: Path, param: Any, carried: list[str] | None, state: str | No
         param.weights[:] = carried or ()
     solver = Solver(param, path=path, device=device, precision=precision, strict=strict, log=said)
     solver.skips.most = skip_bad
+    solver.callbacks += [watch] if watch else []
     if solver.device.type == "cuda":
         said("caffe.cpp:204", f"Using GPUs {solver.device.index or 0}")
         said("caffe.cpp:209", f"GPU {solver.device.index or 0}: {torch.cuda.get_device_name(solver.device)}")
