@@ -44,8 +44,8 @@ LEVELS = (
     "train predict convert describe datacheck",
     "scoring",
     "experiment",
-    "infer demo timing pycaffe",  # 10
-    "parity catalogue run",
+    "infer demo timing pycaffe tables",  # 10
+    "parity catalogue run verify",
     "drawlayers getdata",
     "draw",
     "netdiff",
