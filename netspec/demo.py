@@ -1,19 +1,17 @@
 """The `demo` command: train stages from solver files, score each, and show them side by side."""
 
 import argparse
-import hashlib
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from . import __version__, datasets, graph, log, predict, prototext, report, scoring, train
+from . import __version__, datasets, experiment, graph, prototext, report, scoring
 from .errors import Error
-from .files import find, writing
+from .files import find
 from .metrics import Scores
 from .proto import caffe_pb2
 
@@ -69,38 +67,16 @@ def run_stages(solvers: Sequence[Path], seed: int, out: Path, args: argparse.Nam
         param = prototext.read_solver(path)
         val = find(Path(param.train_net or param.net).with_name("val.prototxt"), path.resolve().parent, "net")
         param.random_seed, param.snapshot_prefix = seed, str(out / path.stem)
-        weights, record = Path(f"{out / path.stem}_iter_{param.max_iter}.caffemodel"), out / f"{path.stem}.json"
-        mark = fingerprint(param, args.precision, val.parent, [stage.weights for stage in stages])
-        if weights.exists() and kept(record) == mark:
+        before = stages[-1].weights if stages else None
+        mark = experiment.digest(f"{__version__} {args.precision}", prototext.to_text(param),
+                                 *sorted(val.parent.glob("*.prototxt")), *[before] * bool(before))
+        weights, kept = experiment.trained(path, param, before, args, mark)
+        if kept:
             print(f"{path.stem}: kept from an earlier run; remove {out} to train again")
-        else:
-            said = log.make(args.quiet)
-            carried = [str(stages[-1].weights)] if stages else None
-            try:
-                train.run_stage(path, param, carried, None, args.device or "cpu", args.precision, said)
-            finally:
-                said.close()
-        net, _ = predict.load(graph.load(val, caffe_pb2.TEST), weights, args.device or "cpu", args.precision)
-        result = scoring.score(net, save=out / path.stem)
-        with writing(record, "w") as file:
-            json.dump({"fingerprint": mark, **result.as_dict()}, file, indent=2)
-        stages.append(Stage(path.stem, val, weights, out / path.stem, result.scores))
+        made, predictions = graph.load(val, caffe_pb2.TEST), out / path.stem
+        found = experiment.scored(out / f"{path.stem}.json", made, weights, args, save=predictions)
+        stages.append(Stage(path.stem, val, weights, predictions, Scores.from_histogram(np.array(found["histogram"]))))
     return stages
-
-
-def fingerprint(param: Any, precision: str, nets: Path, before: Sequence[Path]) -> str:
-    """What the result of a stage depends on: program, precision, solver, nets, and the weights it starts from."""
-    parts = [f"{__version__} {precision}".encode(), prototext.to_text(param).encode(),
-             *(p.read_bytes() for p in sorted(nets.glob("*.prototxt")))]
-    return hashlib.sha256(b"\0".join([*parts, *(p.read_bytes() for p in before[-1:])])).hexdigest()
-
-
-def kept(record: Path) -> str | None:
-    """The fingerprint of an earlier run's record; None if there is none."""
-    try:
-        return json.loads(record.read_text())["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def over_seeds(runs: Sequence[Sequence[Stage]]) -> str:

@@ -4,6 +4,8 @@ Long, Shelhamer, Darrell, CVPR 2015 (arXiv:1411.4038), Tables 1 to 5. Scores are
 mean IU and frequency weighted IU, in percent; None where none is given.
 """
 
+from typing import NamedTuple
+
 Scores = tuple[float | None, float | None, float | None, float | None]
 
 
@@ -34,4 +36,56 @@ RELEASED: dict[str, Scores] = {  # the same split, scored by others
     "voc-fcn8s": (91.2, 77.6, 65.5, 84.5),
     "voc-fcn8s-atonce": (91.1, 78.5, 65.4, 84.4),
     "voc-fcn-alexnet": _mean_iu(48.0),
+}
+RELEASED_FILES = {  # the release's weights, from RELEASED_FROM, which no longer answers at all times
+    "voc-fcn32s": "fcn32s-heavy-pascal", "voc-fcn16s": "fcn16s-heavy-pascal", "voc-fcn8s": "fcn8s-heavy-pascal",
+    "voc-fcn8s-atonce": "fcn8s-atonce-pascal", "voc-fcn-alexnet": "fcn-alexnet-pascal",
+    "nyud-fcn32s-color": "nyud-fcn32s-color-heavy", "nyud-fcn32s-hha": "nyud-fcn32s-hha-heavy",
+    "nyud-fcn32s-color-hha": "nyud-fcn32s-color-hha-heavy",
+    **{net: f"{net}-heavy" for net in (f"{family}-fcn{s}s" for family in ("siftflow", "pascalcontext") for s in (32, 16, 8))},
+}
+RELEASED_FROM = "http://dl.caffe.berkeleyvision.org/"
+
+
+class Table1(NamedTuple):
+    """A column of Table 1; milliseconds: forward, 500x500, on a K40c."""
+
+    mean_iu: float
+    milliseconds: float
+    convolution_layers: int
+    parameters: int
+    receptive_field: int
+    maximum_stride: int
+
+
+TABLE1 = {
+    "voc-fcn-alexnet": Table1(39.8, 50, 8, 57_000_000, 355, 32),
+    "voc-fcn32s": Table1(56.0, 210, 16, 134_000_000, 404, 32),
+    "voc-fcn-googlenet": Table1(42.5, 59, 22, 6_000_000, 907, 32),
+}
+TABLE3 = {  # mean IU on the test servers of VOC 2011 and 2012, and milliseconds of inference
+    "R-CNN": (47.9, None, None),
+    "SDS": (52.6, 51.6, 50_000),
+    "voc-fcn8s": (62.7, 62.2, 175),
+}
+GEOMETRIC = {"siftflow-fcn16s": (94.3,)}  # accuracy of Table 5's other task
+OTHERS: dict[str, dict[str, tuple[float | None, ...]]] = {  # data set -> other methods, as the papers' tables cite them
+    "nyud": {"Gupta et al. 2014": (60.3, None, 28.6, 47.0)},
+    "siftflow": {  # with geometric accuracy
+        "Liu et al. 2011": (76.7, None, None, None, None),
+        "Tighe et al. 2012": (None, None, None, None, 90.8),
+        "Tighe et al. 2013, SVM": (75.6, 41.1, None, None, None),
+        "Tighe et al. 2013, SVM + MRF": (78.6, 39.2, None, None, None),
+        "Farabet et al. 2013, natural": (72.3, 50.8, None, None, None),
+        "Farabet et al. 2013, balanced": (78.5, 29.6, None, None, None),
+        "Pinheiro et al. 2014": (77.7, 29.8, None, None, None),
+    },
+    "camvid": {  # 233 test images at 480x360, 11 classes, as Jegou et al. 2017 (arXiv:1611.09326) list them
+        "FCN-8s, all layers from ILSVRC": (88.0, None, 57.0, None),
+        "SegNet, ILSVRC encoder": (None, None, 46.4, None),
+    },
+}
+REMARKS = {  # table -> what its figures need said
+    1: "The paper's times are a K40c's, of images of 500x500; its 907 counts the final 7x7 pooling, which the net leaves out.",
+    3: "Only the servers can score their test images; here inference is timed on an image of 500x500.",
 }
