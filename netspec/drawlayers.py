@@ -51,8 +51,8 @@ def wording(node: Node) -> str:
 def _label(graph: Graph, box: Box, value: Value) -> str:
     """A blob's shape without the batch axis, with its name where the layer has several."""
     shape = graph.shapes[value]
-    name = f"{value.blob}: " if len(box.nodes[-1].tops) > 1 else ""
-    return name + " x ".join(map(str, shape[1:] if len(shape) > 1 else shape))
+    name = value.blob if len(box.nodes[-1].tops) > 1 else ""
+    return ": ".join(filter(None, (name, " x ".join(map(str, shape[1:] if len(shape) > 1 else shape)))))
 
 
 def draw_layers(graph: Graph) -> Picture:
