@@ -1,5 +1,6 @@
 """What people look at: tables of scores, label images in class colours, overlays, sheets side by side."""
 
+import csv
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from . import drawing
 from .errors import Error
 from .files import writing
 from .metrics import MEASURES, Scores
@@ -77,6 +79,32 @@ def per_class(scores: Scores, names: Sequence[str] | None = None, *, markdown: b
         absent = ", ".join(names[i] for i in scores.absent)
         text += f"\n\nnot counted, being in neither truth nor prediction: {absent}"
     return text
+
+
+def save_confusion(path: str | os.PathLike, histogram: np.ndarray, names: Sequence[str]) -> None:
+    """Write a confusion matrix, rows truth: as .csv in pixels; as .png, .svg or .pdf in percent of each true class."""
+    names = class_names(len(histogram), names)
+    if str(path).lower().endswith(".csv"):
+        with writing(path, "w") as file:
+            rows = [[name, *row] for name, row in zip(names, histogram.tolist(), strict=True)]
+            csv.writer(file, lineterminator="\n").writerows([["truth \\ prediction", *names], *rows])
+        return
+    shares = np.asarray(histogram) / np.maximum(np.sum(histogram, 1, keepdims=True), 1)
+    cell, left = 28, 24 + max(drawing.measure(f"{name} 00", 11) for name in names)
+    page = drawing.Picture(max(270, left + cell * len(names) + 12), 44 + cell * len(names) + 12)
+    page.shapes.append(drawing.Text(12, 14, "rows truth, columns prediction, in % of the row", 11, fill=drawing.GREY))
+    for i, (name, row) in enumerate(zip(names, shares, strict=True)):
+        y, x = 44 + cell * i, left + cell * i
+        page.shapes += [drawing.Text(left - 6, y + cell / 2, f"{name} {i}", 11, "end"),
+                        drawing.Text(x + cell / 2, 34, str(i), 11, "middle")]
+        for j, share in enumerate(row):
+            shade = "#" + "".join(f"{round(255 + share * (full - 255)):02x}" for full in (8, 69, 148))
+            said = f"{names[j]} for {name}: {percent(share)} %"
+            page.shapes.append(drawing.Rect(left + cell * j, y, cell, cell, shade, "#dddddd", said))
+            if share >= 0.005:
+                ink = drawing.PAPER if share > 0.5 else drawing.INK
+                page.shapes.append(drawing.Text(left + cell * (j + 0.5), y + cell / 2, f"{100 * share:.0f}", 10, "middle", ink))
+    page.save(path)
 
 
 def class_names(classes: int, names: Sequence[str] | None) -> list[str]:
@@ -162,34 +190,38 @@ def overlay(
 
 
 def sheet(
-    columns: Sequence[tuple[str, Sequence[Picture]]], *, legend: Sequence[Key] = (), smallest: int = 200
+    columns: Sequence[tuple], *, legend: Sequence[Key] = (), smallest: int = 200
 ) -> Image.Image:
     """Pictures side by side: one column for each (title, images), one row for each image of the columns.
 
+    A column may be (title, images, texts): the texts stand below its images, cut at the left if they are too wide.
     Pictures narrower than `smallest` pixels are all enlarged by one whole factor, pixels kept square.
     `legend` goes below. Raises Error if the columns have different numbers of images.
     """
-    if not columns or len({len(images) for _, images in columns}) > 1 or not columns[0][1]:
-        found = ", ".join(f"'{title}': {len(images)}" for title, images in columns) or "no columns"
+    if not columns or len({len(images) for _, images, *_ in columns}) > 1 or not columns[0][1]:
+        found = ", ".join(f"'{title}': {len(images)}" for title, images, *_ in columns) or "no columns"
         raise Error(f"a sheet needs columns of equally many images ({found})")
-    grid = [[_picture(image) for image in images] for _, images in columns]
+    grid = [[_picture(image) for image in images] for _, images, *_ in columns]
     factor = _factor((max(i.width for c in grid for i in c), 0), smallest)
     grid = [[_enlarge(image, factor) for image in column] for column in grid]
     widths = [max(image.width for image in column) for column in grid]
     heights = [max(column[row].height for column in grid) for row in range(len(grid[0]))]
     font = _font(max(16, round(sum(widths) / len(widths) / 20)))
     gap = int(font.size) // 2
+    below = int(font.size) if any(rest for _, _, *rest in columns) else 0
     head = int(font.size) + gap
-    size = (sum(widths) + gap * (len(widths) + 1), head + sum(heights) + gap * (len(heights) + 1))
+    size = (sum(widths) + gap * (len(widths) + 1), head + sum(heights) + (gap + below) * len(heights) + gap)
     page = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(page)
     x = gap
-    for (title, _), column, width in zip(columns, grid, widths, strict=True):
+    for (title, _, *texts), column, width in zip(columns, grid, widths, strict=True):
         draw.text((x + width / 2, gap + font.size / 2), title, INK, font, anchor="mm")
         y = head + gap
-        for image, height in zip(column, heights, strict=True):
+        for image, height, text in zip(column, heights, texts[0] if texts else [""] * len(heights), strict=True):
             page.paste(image, (x + (width - image.width) // 2, y + (height - image.height) // 2))
-            y += height + gap
+            y += height + below + gap
+            short = next(text[n:] for n in range(len(text) + 1) if font.getlength(text[n:]) <= width)
+            draw.text((x + width / 2, y - (gap + below) / 2), short, INK, font, anchor="mm")
         x += width + gap
     if not legend:
         return page

@@ -6,20 +6,22 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
-from . import files, graph, log, predict, report
+from . import drawing, files, graph, log, metrics, predict, report
 from .compiler import Net
+from .datasets import SegmentationData
 from .device import PRECISIONS
 from .errors import Error, closest
 from .graph import Graph
-from .metrics import Scores, confusion
+from .metrics import BINARY, Binary, Scores, confusion
 from .proto import caffe_pb2
 from .sources import Feed, Source
 
@@ -31,7 +33,8 @@ class Result:
     """What scoring found.
 
     loss: the mean objective of a batch (NaN without loss layer). histogram: int64 (classes, classes), rows
-    truth. stray: pixels whose label is neither a class nor void. seconds: loading included.
+    truth. stray: pixels whose label is neither a class nor void. seconds: loading included. worst: each image's own
+    mean IU and its name, the least first. bands: width -> scores of the pixels so near a boundary. binary: of one class.
     """
 
     scores: Scores
@@ -41,6 +44,9 @@ class Result:
     seconds: float
     histogram: np.ndarray
     stray: int
+    worst: list[tuple[float, str]]
+    bands: dict[int, Scores]
+    binary: Binary | None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
@@ -54,6 +60,8 @@ class Result:
             "images": self.images,
             "seconds": round(self.seconds, 3),
             "stray_labels": self.stray,
+            "trimap": {width: scores.as_dict() for width, scores in self.bands.items()},
+            "binary": self.binary and self.binary.as_dict(),
         }
 
 
@@ -65,11 +73,16 @@ def score(
     save: str | os.PathLike | None = None,
     progress: Progress | None = None,
     workers: int | None = None,
+    trimap: Sequence[int] = (),
+    positive: int | None = None,
+    threshold: float | None = None,
 ) -> Result:
     """Run a TEST net once over the images of its data layer and compare the best classes with the labels.
 
     save: a folder for the predictions, NAME.png with class indices and the data set's colours. workers: see
-    Feed. Raises Error for a net without these blobs, or whose data do not come as one pass over a list.
+    Feed. trimap: widths of bands around boundaries to score alone (`metrics.trimap`). positive: a class to hold against
+    all others, predicted where it is the best, or, with a threshold, where its probability is above it. Raises Error
+    for a net without these blobs, or whose data do not come as one pass over a list.
     """
     begun = time.monotonic()
     classes = predict.channels(net.graph, score_blob)
@@ -77,7 +90,8 @@ def score(
     total, batch = len(source), source.batch_size
     void = _void(net.graph, source)
     looks = predict.looks(getattr(source, "facts", None), classes)
-    histogram = np.zeros((classes, classes), np.int64)
+    histogram, pairs = np.zeros((classes, classes), np.int64), np.zeros((2, 2), np.int64)
+    bands, worst = np.zeros((len(trimap), classes, classes), np.int64), []
     loss, done, stray = 0.0, 0, 0
     feeds = [Feed(node.op, 0, workers) for node in net.graph.sources]
     try:
@@ -93,12 +107,20 @@ def score(
                 best = predict.labels(blobs[score_blob])
                 count = min(batch, total - done)  # the list begins again within the last batch
                 truth = _truth(truth, best.shape, source, position)
-                histogram += confusion(truth[:count], best[:count], classes, void)
+                found = best == positive if threshold is None else _probability(net, blobs, score_blob, positive) > threshold
+                for name, t, b, f in list(zip(_names(source, position), truth, best, found, strict=True))[:count]:
+                    own = confusion(t, b, classes, void)
+                    histogram += own
+                    worst.append((Scores.from_histogram(own).mean_iu, name))
+                    if trimap:
+                        bands += metrics.trimap(t, b, classes, trimap, void)
+                    if positive is not None:
+                        counted = (t != void) & (t >= 0) & (t < classes)
+                        pairs += confusion(t[counted] == positive, f[counted], 2)
+                    if save is not None:
+                        report.save_labels(files.inside(Path(save), f"{name}.png"), b, looks.palette)
                 stray += _stray(truth[:count], classes, void)
                 loss += net.loss(blobs).item() * count
-                if save is not None:
-                    for name, image in zip(_names(source, position), best[:count], strict=False):
-                        report.save_labels(files.inside(Path(save), f"{name}.png"), image, looks.palette)
                 done += count
                 if progress:
                     progress(done, total, histogram)
@@ -113,6 +135,9 @@ def score(
         time.monotonic() - begun,
         histogram,
         stray,
+        sorted(one for one in worst if not math.isnan(one[0])),
+        {width: Scores.from_histogram(band) for width, band in zip(trimap, bands, strict=True)},
+        None if positive is None else Binary.from_histogram(pairs),
     )
 
 
@@ -123,9 +148,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="fractions of 1 instead of tables in percent")
     parser.add_argument("--score-blob", default="score", metavar="BLOB", help="the scores (default score)")
     parser.add_argument("--label-blob", default="label", metavar="BLOB", help="the truth (default label)")
+    parser.add_argument("--trimap", metavar="W,W,...", type=widths, default=[], help="score the pixels within so many "
+                        "pixels of a boundary between labels alone too, such as 1,2,4,8,16,32")
+    parser.add_argument("--binary", metavar="CLASS", help="hold this class, a name or number, against all others too")
+    parser.add_argument("--threshold", type=float, metavar="P", help="the --binary class is where its probability is above P "
+                        "(38-Cloud: 0.047), not where it is the best")
+    parser.add_argument("--confusion", metavar="FILE", help="write the confusion matrix: .csv (pixels), .png, .svg or .pdf")
+    parser.add_argument("--sheet", metavar="FILE.png", help="with --save: picture of the images of least mean IU")
+    parser.add_argument("--worst", type=int, default=8, metavar="N", help="images in --sheet (default 8)")
+    parser.add_argument("--beside", nargs="+", default=[], metavar="DIR", help="other nets' --save, also shown in --sheet")
     add_device_arguments(parser)
     parser.add_argument("--strict", action="store_true", help="refuse weights that lack a layer or hold another")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def widths(text: str) -> list[int]:
+    found = [int(word) for word in text.split(",")]
+    if min(found) < 1:
+        raise ValueError
+    return found
 
 
 def add_device_arguments(parser: argparse.ArgumentParser) -> None:
@@ -138,7 +179,7 @@ def run(args: argparse.Namespace) -> int:
     path = files.find(args.net, what="net")
     made = graph.load(path, caffe_pb2.TEST)
     predict.channels(made, args.score_blob)  # wrong names are found before half a gigabyte is read
-    _source(made, args.label_blob)
+    source, positive = _asked(args, made)
     net, remarks = predict.load(made, args.weights, args.device, args.precision, args.strict)
     for remark in remarks:
         print(f"note: {remark}", file=sys.stderr)
@@ -150,26 +191,83 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         result = score(
-            net, score_blob=args.score_blob, label_blob=args.label_blob, save=args.save, progress=progress
+            net, score_blob=args.score_blob, label_blob=args.label_blob, save=args.save, progress=progress,
+            trimap=args.trimap, positive=positive, threshold=args.threshold,
         )
     finally:
         said.close()
+    name = made.name or path.stem
+    if args.confusion:
+        report.save_confusion(args.confusion, result.histogram, result.looks.names)
+    if args.sheet:
+        report.save(args.sheet, sheet(source, result, {name: args.save, **{Path(d).name: d for d in args.beside}}, args.worst))
     if args.json:
         facts = {"net": str(path), "weights": args.weights, **result.as_dict()}
         print(json.dumps(facts, indent=2, allow_nan=False))
         return 0
-    name = made.name or path.stem
     rate = f"{result.images / max(result.seconds, 1e-9):.1f} images/s"
     print(f"{name}: {result.images} images in {result.seconds:.1f} s ({rate}, {net.device})", end="")
     print(f", loss {result.loss:.6g}\n" if net.losses else "\n")
     print(report.measures([(name, result.scores)]), end="\n\n")
     print(report.per_class(result.scores, result.looks.names))
+    if result.bands:
+        print("\n" + report.measures([(f"within {w} px of a boundary", scores) for w, scores in result.bands.items()]))
+    if result.binary:
+        cells = [report.percent(getattr(result.binary, measure)) for measure in BINARY]
+        print("\n" + report.table([[result.looks.names[positive], *cells]], ["", *BINARY.values()]))
     if result.stray:
         most = len(result.histogram) - 1
         print(f"\nnot counted: {result.stray} pixels with labels that are neither 0 to {most} nor void")
-    if args.save:
-        print(f"\npredictions: {args.save}")
+    for what, where in (("predictions", args.save), ("confusion", args.confusion), ("sheet", args.sheet)):
+        print(f"\n{what}: {where}" if where else "", end="\n" if where else "")
     return 0
+
+
+def _asked(args: argparse.Namespace, made: Graph) -> tuple[Source, int | None]:
+    """The labels' source and the --binary class; Error, before any work, for options that cannot be met."""
+    source, classes = _source(made, args.label_blob), predict.channels(made, args.score_blob)
+    names = predict.looks(getattr(source, "facts", None), classes).names
+    named = {**{str(i): i for i in range(classes)}, **{name: i for i, name in enumerate(names)}}
+    if args.binary is not None and args.binary not in named:
+        raise Error(f"--binary: '{args.binary}' is no class{closest(args.binary, names)} (classes: {', '.join(names)})")
+    if args.threshold is not None and (args.binary is None or not 0 <= args.threshold < 1):
+        raise Error(f"--threshold {args.threshold:g}: goes with --binary CLASS, and is from 0 to below 1")
+    if args.sheet and not (args.save and isinstance(source, SegmentationData) and args.worst > 0):
+        raise Error("--sheet needs --save DIR, --worst above 0, and a net whose data layer is SegmentationData")
+    for option, path, ends in (("--sheet", args.sheet, [".png"]), ("--confusion", args.confusion, [".csv", *drawing.KINDS])):
+        if path and Path(path).suffix.lower() not in ends:
+            raise Error(f"{option}: '{path}' must end in {' or '.join(ends)}")
+    return source, named.get(args.binary)
+
+
+def sheet(source: SegmentationData, result: Result, nets: dict[str, str | os.PathLike], most: int) -> Image.Image:
+    """Image, truth and predictions of at most `most` images, the worst first, with the mean IU of each prediction.
+
+    nets: title -> the folder where predictions were saved. Raises Error if a folder lacks one.
+    """
+    looks, names = result.looks, [name for _, name in result.worst[:most]]
+    read = [source.read(source.names.index(name)) for name in names]
+    truths = [next(top for top in tops if top.ndim == 2) for tops in read]
+    truths = [np.where(truth == source.facts.void, report.VOID, truth) for truth in truths]
+    columns = [("image", [_photograph(next(top for top in tops if top.ndim == 3)) for tops in read], names),
+               ("truth", [report.colour(truth, looks.palette) for truth in truths], [""] * len(names))]
+    present = set(np.unique(np.concatenate([truth.ravel() for truth in truths])))
+    for title, folder in nets.items():
+        found = [np.asarray(Image.open(files.find(Path(folder) / f"{name}.png", what="prediction"))) for name in names]
+        own = [Scores.from_histogram(confusion(t, p, len(looks.names))) for t, p in zip(truths, found, strict=True)]
+        texts = [f"mean IU {report.percent(scores.mean_iu)}" for scores in own]
+        columns.append((title, [report.colour(p, looks.palette) for p in found], texts))
+        present |= set(np.unique(np.concatenate([p.ravel() for p in found])))
+    return report.sheet(columns, legend=report.keys(np.array(sorted(present)), looks.palette, looks.names))
+
+
+def _photograph(pixels: np.ndarray) -> np.ndarray:
+    """Pixels as stored as a picture; bands and depths are stretched from their least to their most."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    low, high = float(pixels.min()), float(pixels.max())
+    grey = ((pixels - low) * (255 / max(high - low, 1e-9))).astype(np.uint8)
+    return grey[:, :, 2::-1] if grey.shape[2] > 2 else grey[:, :, 0]
 
 
 def _source(made: Graph, label_blob: str) -> Source:
@@ -199,6 +297,12 @@ def _void(made: Graph, source: Source) -> int:
     params = [node.op.layer.loss_param for node in made.nodes]
     told = [p.ignore_label for p in params if p.HasField("ignore_label")]
     return told[0] if told else getattr(getattr(source, "layout", None), "void", report.VOID)
+
+
+def _probability(net: Net, blobs: dict[str, torch.Tensor], blob: str, positive: int) -> np.ndarray:
+    """That of a class, (N, H, W): what a Softmax layer gives, or the softmax of scores."""
+    ready = any(node.type == "Softmax" for node in net.graph.nodes for top in node.tops if top.blob == blob)
+    return (blobs[blob] if ready else blobs[blob].softmax(1))[:, positive].cpu().numpy()
 
 
 def _stray(truth: np.ndarray, classes: int, void: int) -> int:

@@ -1,5 +1,8 @@
 """report.py: the text of tables, and pixels of the pictures."""
 
+import csv
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -129,3 +132,30 @@ def test_sheet():
         report.sheet([("a", small), ("b", small[:1])])
     with pytest.raises(Error, match="no columns"):
         report.sheet([])
+
+
+def test_texts_stand_below_the_pictures_of_a_sheet():
+    images = [Image.new("RGB", (220, 50), (9, 9, 200))] * 2
+    plain = report.sheet([("xx", images)])
+    told = report.sheet([("xx", images, ["x" * 300, ""])])
+    assert told.width == plain.width and told.height == plain.height + 2 * 16
+    ink = (np.array(told) < 120).all(-1).any(1)  # rows with letters: the title, and one text
+    assert np.flatnonzero(np.diff(ink.astype(int)) == 1).size == 2
+
+
+def test_confusion_matrix_as_text_and_picture(tmp_path):
+    histogram = np.array([[3, 1, 0], [0, 0, 0], [5, 0, 123456789012]])
+    names = ["a,b", '<"x">', "sky"]
+    report.save_confusion(tmp_path / "c.csv", histogram, names)
+    with open(tmp_path / "c.csv", newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head[1:] == names == [row[0] for row in rows]
+    assert [[int(cell) for cell in row[1:]] for row in rows] == histogram.tolist()
+    report.save_confusion(tmp_path / "c.svg", histogram, names)
+    ElementTree.parse(tmp_path / "c.svg")
+    assert ">75<" in (tmp_path / "c.svg").read_text()
+    report.save_confusion(tmp_path / "c.png", histogram, None)
+    full = (np.array(Image.open(tmp_path / "c.png").convert("RGB")) == (8, 69, 148)).all(-1).sum()
+    assert 0.5 * 56**2 < full < 56**2  # one cell is 100 %
+    with pytest.raises(Error, match="2 class names are given for 3"):
+        report.save_confusion(tmp_path / "d.csv", histogram, names[:2])

@@ -1,7 +1,9 @@
 """score and infer on a small net and a small data set in VOC's layout, both made here."""
 
+import csv
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from netspec import layers as L
 from netspec import params as P
 from netspec.compiler import Net
 from netspec.errors import Error
-from netspec.metrics import confusion
+from netspec.metrics import Binary, Scores, confusion, trimap
 from netspec.proto import caffe_pb2
 from netspec.weights import write_weights
 
@@ -395,3 +397,93 @@ def test_an_image_too_small_for_a_net_is_named_with_its_size(place, capsys):
 def test_a_set_of_other_classes_is_not_given_the_layouts_names():
     assert predict.looks("voc", 5).names == [f"class {i}" for i in range(5)]
     assert predict.looks("shapes", 5).names[0] == "background"
+
+
+# beyond the four measures
+
+def test_bands_and_one_class_equal_what_the_saved_predictions_give(place):
+    made = net_spec(dict(dataset="shapes", root="images", split="val"))
+    result = scoring.score(predict.load(graph.build(made), "random.caffemodel", "cpu")[0], workers=0, save="p", trimap=[1, 3],
+                           positive=1)
+    pairs = [(read(f"images/SegmentationClass/{name}.png"), read(f"p/{name}.png")) for name in SIZES]
+    expected = sum(trimap(t, p, CLASSES, [1, 3]) for t, p in pairs)
+    assert [scores.as_dict() for scores in result.bands.values()] == [Scores.from_histogram(h).as_dict() for h in expected]
+    assert list(result.bands) == [1, 3] and result.binary == Binary.from_histogram(result.histogram, 1)
+    own = {name: Scores.from_histogram(confusion(t, p, CLASSES)).mean_iu for name, (t, p) in zip(SIZES, pairs, strict=True)}
+    assert result.worst == sorted((iu, name) for name, iu in own.items())
+    plain = json.loads(json.dumps(result.as_dict(), allow_nan=False))
+    assert plain["trimap"]["3"]["mean_iu"] == result.bands[3].mean_iu and plain["binary"]["recall"] == result.binary.recall
+
+
+def test_padding_of_a_batch_is_no_boundary(place):
+    nets = [net_spec(dict(dataset="shapes", root="images", split="val", batch_size=n)) for n in (1, 3)]
+    one, two = (scoring.score(predict.load(graph.build(n), "random.caffemodel", "cpu")[0], workers=0, trimap=[2]) for n in nets)
+    assert one.bands[2].as_dict()["class_accuracy"] == pytest.approx(two.bands[2].as_dict()["class_accuracy"], nan_ok=True)
+    assert (one.images, two.images) == (3, 3)
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+def test_a_threshold_on_the_probability(place, softmax):
+    made = net_spec(dict(dataset="shapes", root="images", split="val"))
+    del made.layer[-1]
+    if softmax:
+        made.layer.add(name="prob", type="Softmax", bottom=["score"], top=["prob"])
+    net = predict.load(graph.build(made), "random.caffemodel", "cpu")[0]
+    blob = "prob" if softmax else "score"
+    result = scoring.score(net, score_blob=blob, workers=0, positive=1, threshold=0.3)
+    pairs = np.zeros((2, 2), np.int64)
+    for position in range(3):
+        data, label = net.graph.sources[0].op.load(position)
+        with torch.no_grad():
+            scores = net({"data": torch.from_numpy(data), "label": torch.from_numpy(label)}, ["score"])["score"][0].numpy()
+        odds = np.exp(scores - scores.max(0))
+        truth, found = label[0, 0], odds[1] / odds.sum(0) > 0.3
+        pairs += confusion(np.where(truth == 255, 255, truth == 1), found, 2)
+    assert result.binary == Binary.from_histogram(pairs)
+    assert result.binary != scoring.score(net, score_blob=blob, workers=0, positive=1).binary
+
+
+def test_score_command_writes_matrix_and_sheet(place, capsys):
+    status, out, err = command(capsys, "score", "val.prototxt", "random.caffemodel", "--device", "cpu", "--quiet", "--save", "p",
+                               "--trimap", "1,4", "--binary", "sun", "--threshold", "0.2", "--confusion", "c.csv",
+                               "--sheet", "s.png", "--worst", "2", "--beside", "p")
+    assert status == 0 and not err
+    assert "within 4 px of a boundary" in out and re.search(r"\nsun +(\d+\.\d *){5}\n", out)
+    with open("c.csv", newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == ["truth \\ prediction", "background", "sun", "wheel", "fork", "star"]
+    histogram = np.array([row[1:] for row in rows], int)
+    _, out, _ = command(capsys, "score", "val.prototxt", "random.caffemodel", "--device", "cpu", "--json")
+    assert json.loads(out)["classes"][1]["accuracy"] == histogram[1, 1] / histogram[1].sum()
+    few = Image.open("s.png")
+    command(capsys, "score", "val.prototxt", "random.caffemodel", "--save", "q", "--sheet", "t.png", "--confusion", "c.png")
+    three = Image.open("t.png")
+    assert three.height > few.height and (few.mode, three.mode) == ("RGB", "RGB")
+    assert (np.array(Image.open("c.png").convert("RGB"))[..., 2] > 250).any()
+
+
+def test_extra_options_that_cannot_be_met(place, capsys):
+    for options, message in [(("--binary", "wheels"), "'wheels' is no class; did you mean 'wheel'?"),
+                             (("--threshold", "0.5"), "goes with --binary"), (("--binary", "1", "--threshold", "1.5"), "below 1"),
+                             (("--sheet", "s.png"), "needs --save"), (("--save", "p", "--sheet", "s.jpg"), "must end in .png"),
+                             (("--save", "p", "--sheet", "s.png", "--worst", "0"), "above 0"),
+                             (("--confusion", "c.txt"), "must end in .csv or .svg")]:
+        status, out, err = command(capsys, "score", "val.prototxt", "random.caffemodel", *options)
+        assert status == 2 and message in err and not out, (options, err)
+    for widths in ("0", "1,x", ""):
+        with pytest.raises(SystemExit):
+            command(capsys, "score", "val.prototxt", "random.caffemodel", "--trimap", widths)
+    assert not list(place.glob("[cps].*")) and not (place / "p").exists()
+
+
+def test_a_folder_beside_that_lacks_a_prediction(place, capsys):
+    (place / "empty").mkdir()
+    status, _, err = command(capsys, "score", "val.prototxt", "random.caffemodel", "--quiet", "--save", "p", "--sheet", "s.png",
+                             "--beside", "empty")
+    assert status == 2 and "prediction 'empty/" in err and not (place / "s.png").exists()
+
+
+def test_bands_of_any_depth_are_shown():
+    grey = scoring._photograph(np.linspace(100, 5000, 24, dtype=np.float32).reshape(2, 3, 4))
+    assert grey.dtype == np.uint8 and grey.shape == (2, 3, 3) and (grey.min(), grey.max()) == (0, 243)
+    assert scoring._photograph(np.full((2, 3, 1), 7, np.int32)).tolist() == [[0] * 3] * 2
