@@ -207,3 +207,16 @@ def test_in_a_notebook(monkeypatch):
 
     import netspec
     assert caffe is netspec
+
+
+def test_the_page_works(tmp_path):
+    """The blocks of docs/pycaffe.md up to its tables are one script."""
+    page = (PROJECT / "docs" / "pycaffe.md").read_text().partition("\n## Nets")[0]
+    blocks = [block.partition("```")[0] for block in page.split("```python\n")[1:]]
+    (tmp_path / "page.py").write_text("\n".join(blocks))
+    done = python(tmp_path, "page.py")
+    assert len(blocks) == 3 and done.returncode == 0, done.stderr
+    probabilities, best, trained, end = done.stdout.splitlines()
+    assert probabilities.count(".") == 4 and best in ("[0]", "[1]", "[2]", "[3]") and float(trained.split()[0]) > 0
+    assert end.startswith("60 ") and float(end.split()[1]) >= 0.6  # of five images in four classes
+    assert {"train.svg", "run"} <= {path.name for path in tmp_path.iterdir()}
