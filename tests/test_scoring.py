@@ -416,6 +416,8 @@ def test_bands_and_one_class_equal_what_the_saved_predictions_give(place):
 
 
 def test_padding_of_a_batch_is_no_boundary(place):
+    for name, (width, height) in SIZES.items():
+        Image.fromarray(np.arange(width, dtype=np.uint8)[None].repeat(height, 0) // 20).save(f"images/SegmentationClass/{name}.png")
     nets = [net_spec(dict(dataset="shapes", root="images", split="val", batch_size=n)) for n in (1, 3)]
     one, two = (scoring.score(predict.load(graph.build(n), "random.caffemodel", "cpu")[0], workers=0, trimap=[2]) for n in nets)
     assert one.bands[2].as_dict()["class_accuracy"] == pytest.approx(two.bands[2].as_dict()["class_accuracy"], nan_ok=True)
