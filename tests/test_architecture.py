@@ -49,6 +49,7 @@ LEVELS = (
     "drawlayers getdata",
     "draw",
     "netdiff",
+    "studies",
     "cli",
 )
 OPTIONAL = {"h5py", "lmdb", "leveldb", "matplotlib", "sklearn", "safetensors", "torchvision", "cv2", "skimage", "onnx", "onnxruntime", "pydot",

@@ -1,0 +1,330 @@
+"""The `studies` command: each of the papers' studies on any data set of models/fcn.py, as a table and a figure."""
+
+import argparse
+import ast
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from . import __version__, analysis, datacheck, experiment, feed, graph, io, log, netdiff, prototext, report, scoring, weights
+from .compiler import Net
+from .datasets import SegmentationData
+from .errors import Error
+from .experiment import Record, Trace
+from .files import find, writing
+from .plot import beside, plot, points
+from .proto import caffe_pb2
+from .provenance import PROJECT, origin
+from .stitch import shift_and_stitch
+
+QUICK = 60  # iterations
+SMOOTH = 20  # a plotted loss is a mean over this part of a run
+OTHER = 100  # added to a run's seed: another seed
+
+
+class Run(NamedTuple):
+    """A net to train: a variant of the family, what it goes on from, and how it differs from the family's solver."""
+
+    net: str
+    after: str = ""  # the run whose weights it starts from
+    stages: int = 1  # the budget of so many stages (32s, 16s, 8s) together
+    more: int = 1  # times the images a step
+    images: int = 0  # a step, one a pass, at the same number of images in all; 0: as the solver says
+    momentum: float = 0  # 0: the solver's
+    rate: float = 1  # times the solver's
+    seed: int = 0  # added to the study's
+    fresh: bool = False  # without the score layers of `after`, or from the weights that the family's solver names
+    stitch: int = 0  # not trained: the net of `after`, shifted and stitched to a grid so many times as fine
+
+
+RUNS = {
+    "fcn32s": Run("fcn32s"), "fcn16s": Run("fcn16s", "fcn32s"), "fcn8s": Run("fcn8s", "fcn16s"),
+    "fcn16s-learned": Run("fcn16s-learned", "fcn32s"), "fcn8s-learned": Run("fcn8s-learned", "fcn16s-learned"),
+    "atonce": Run("fcn8s-atonce", stages=3),
+    "pool5": Run("fcn-pool5"), "pool4": Run("fcn-pool4", stages=2), "pool3": Run("fcn-pool3", stages=3),
+    "sampled50": Run("fcn32s-sampled50", more=2), "sampled25": Run("fcn32s-sampled25", more=4),
+    "balanced": Run("fcn32s-balanced"), "unpool": Run("fcn-unpool"),
+    "stitch2": Run("fcn32s", "fcn32s", stitch=2), "stitch4": Run("fcn32s", "fcn32s", stitch=4),
+    "trunk": Run("fcn32s", seed=OTHER), "all": Run("fcn32s", "trunk", fresh=True),
+    "classifier": Run("fcn32s-fixed", "trunk", fresh=True), "random": Run("fcn32s-fixed"),
+    "m90": Run("fcn32s", images=20, momentum=0.9), "m99": Run("fcn32s", images=1, momentum=0.99, rate=1 / 200),
+}
+
+
+class Study(NamedTuple):
+    """What a paper reports, the runs that show it by label, and pairs of labels: the mean IU of the first is above the
+    second's, or with "like" about the same."""
+
+    says: str
+    runs: Mapping[str, str]
+    claims: Sequence[tuple[str, str, str]]
+    axes: Sequence[str] = ("iterations",)
+
+
+STUDIES = {
+    "sampling": Study(
+        "Section 3.4, Figure 5: where each cell of the final layer counts with probability p in the loss, and a step has 1/p "
+        "times the images, training converges as fast by iterations and slower by the clock.",
+        {"p = 1": "fcn32s", "p = 0.5": "sampled50", "p = 0.25": "sampled25"},
+        [("p = 0.5", "like", "p = 1"), ("p = 0.25", "like", "p = 1")], ("iterations", "seconds")),
+    "balancing": Study(
+        "Section 4.3: balancing the classes by weights in the loss is not needed. The weights here are by median frequency.",
+        {"plain": "fcn32s", "balanced": "balanced"}, [("balanced", "like", "plain")]),
+    "upsampling": Study(
+        "Section 4.3: the upsampling between stages starts bilinear and learns; the released nets keep it fixed.",
+        {"16s fixed": "fcn16s", "16s learned": "fcn16s-learned", "8s fixed": "fcn8s", "8s learned": "fcn8s-learned"},
+        [("16s learned", "like", "16s fixed"), ("8s learned", "like", "8s fixed")]),
+    "skips": Study(
+        "Section 4.2, Table 2: each skip raises the scores. The single streams are predictions from one layer alone, without "
+        "skips; pool5 has the budget of the 32s, pool4 that of 32s and 16s together, pool3 that of all three stages.",
+        {"32s": "fcn32s", "16s": "fcn16s", "8s": "fcn8s", "pool5 alone": "pool5", "pool4 alone": "pool4", "pool3 alone": "pool3"},
+        [("16s", "above", "32s"), ("8s", "above", "16s"), ("16s", "above", "pool4 alone"), ("8s", "above", "pool3 alone")]),
+    "stitching": Study(
+        "Section 3.2: shift-and-stitch gives finer output without training; the paper found skips to do more for their cost. "
+        "Here a trained 32s is stitched to the strides 16 and 8, then upsampled bilinearly.",
+        {"32s": "fcn32s", "32s stitched to 16": "stitch2", "32s stitched to 8": "stitch4", "16s": "fcn16s", "8s": "fcn8s"},
+        [("32s stitched to 16", "above", "32s"), ("16s", "above", "32s stitched to 16"), ("8s", "above", "32s stitched to 8")]),
+    "unpooling": Study(
+        "Upsampling by un-pooling (the recorded places of the maxima) with a convolution a step, against a deconvolution.",
+        {"32s, deconvolution": "fcn32s", "un-pooling": "unpool"}, [("un-pooling", "like", "32s, deconvolution")]),
+    "finetuning": Study(
+        "Section 4.3, Table 2: fine-tuning all layers, against the score layer alone over a fixed trunk.",
+        {"all layers": "all", "score layer only": "classifier", "score layer, random trunk": "random"},
+        [("all layers", "above", "score layer only"), ("score layer only", "above", "score layer, random trunk")]),
+    "stages": Study(
+        "Training in stages against all at once, with scaled skips and the same number of iterations: about the same.",
+        {"8s in stages": "fcn8s", "8s at once": "atonce"}, [("8s at once", "like", "8s in stages")]),
+    "momentum": Study(
+        "Momentum 0.9 with 20 images a step against 0.99 with one (at 1/200 of the rate, which moves as far an image), over the "
+        "same number of images: about the same.", {"0.9, 20 images": "m90", "0.99, 1 image": "m99"},
+        [("0.99, 1 image", "like", "0.9, 20 images")], ("images",)),
+}
+
+
+class Stitched:
+    """A net whose scores are stitched from the shifts of the image and laid on it bilinearly, for scoring.score.
+
+    net: the net with its data; deploy: a net of the image alone with the same weights. factor: how much finer.
+    """
+
+    losses: Mapping[str, float] = {}
+
+    def __init__(self, net: Net, deploy: Net, factor: int, blob: str = "score_fr") -> None:
+        self.graph, self.device, self.deploy, self.factor, self.blob = net.graph, net.device, deploy, factor, blob
+        known = analysis.fields(deploy.graph)
+        self.fields = known[max((v for v in known if v.blob == blob), key=lambda v: v.version)]
+
+    def __call__(self, inputs: Mapping[str, Tensor], want: Sequence[str]) -> dict[str, Tensor]:
+        image = inputs[self.deploy.graph.inputs[0]]
+        cells = shift_and_stitch(self.deploy, image, self.blob, self.factor, int(self.fields[0].stride) // self.factor)
+        at = []  # of each pixel along each axis, on the map of cells from -1 to 1
+        for field, pixels, count in zip(self.fields, image.shape[2:], cells.shape[2:], strict=True):
+            middle = float(field.first + (field.extent - 1) / 2)
+            cell = (torch.arange(pixels, device=image.device) - middle) / (float(field.stride) / self.factor)
+            at.append(2 * cell / max(count - 1, 1) - 1)
+        grid = torch.stack(torch.meshgrid(*at, indexing="ij")[::-1], -1).expand(len(image), -1, -1, -1)
+        return {want[0]: grid_sample(cells, grid, padding_mode="border", align_corners=True)}
+
+    def loss(self, blobs: Mapping[str, Tensor]) -> Tensor:
+        return torch.zeros(())
+
+
+class Place:
+    """Where the runs of one family, budget and seed lie, and how they are made."""
+
+    def __init__(self, family: str, budget: int | None, seed: int, args: argparse.Namespace) -> None:
+        self.family, self.seed, self.args = family, seed, args
+        self.folder = args.out / f"{family}-{budget or 'whole'}" / f"seed{seed}"
+        self.first = self.solver("fcn32s").max_iter
+        self.scale = budget / self.first if budget else 1.0
+
+    def solver(self, stage: str) -> Any:
+        return prototext.read_solver(find(f"solvers/{self.family}-{stage}.prototxt", PROJECT, "solver"))
+
+    def net(self, variant: str, split: str) -> Any:
+        """A NetParameter of the family; its last split of images for "test"."""
+        name = f"{PROJECT / 'models/fcn.py'}:{self.family}-{variant}"
+        if split != "test":
+            return netdiff.load(f"{name}/{split}")
+        try:
+            return netdiff.load(f"{name}/test")
+        except Error:
+            return netdiff.load(f"{name}/val")
+
+    @cached_property
+    def balance(self) -> Path:
+        """A matrix for InfogainLoss with the training labels' median-frequency weights; 1 for classes that never occur."""
+        path = self.folder.parent / "balance.binaryproto"
+        if not path.exists():
+            made = graph.build(self.net("fcn32s", "train"), caffe_pb2.TRAIN, base=PROJECT)
+            source = next(node.op for node in made.sources if isinstance(node.op, SegmentationData))
+            (part,) = datacheck.look([source], feed.cores(), log.make(True))
+            pixels, total = part.pixels(next(iter(part.labels)))
+            matrix = np.diag(np.nan_to_num(datacheck.weights(pixels[:, :-1], total), nan=1.0))
+            with writing(path) as file:
+                file.write(io.array_to_blobproto(matrix[None, None].astype(np.float32)).SerializeToString())
+        return path
+
+    def start(self, name: str) -> tuple[Path | None, str]:
+        """The weights file that a run starts from (None: what its solver names), and words for it."""
+        run = RUNS[name]
+        given = list(self.solver("fcn32s").weights)
+        if not run.after or run.fresh and given:
+            return None, f"from {', '.join(given)}" if given else "from random weights"
+        file = self.trained(run.after)
+        if not run.fresh:
+            return file, f"from {run.after}"
+        kept = {layer: ("", blobs) for layer, blobs in weights.read_weights(file).items() if "score" not in layer}
+        fresh = self.folder / f"{run.after}-trunk.caffemodel"
+        weights.write_weights(fresh, run.after, kept)
+        return fresh, f"from a 32s of seed {self.seed + RUNS[run.after].seed} without its score layer, trained on the same images"
+
+    def trained(self, name: str) -> Path:
+        """The weights of a run, trained as far as they are not there, after those that it starts from."""
+        run, (param, _) = RUNS[name], self.recipe(name)
+        net = param.train_net_param
+        for layer in net.layer:
+            if layer.type == "InfogainLoss":
+                layer.infogain_loss_param.source = str(self.balance.resolve())
+            if run.images and layer.type == "Python" and not layer.bottom:
+                layer.python_param.param_str = str({**ast.literal_eval(layer.python_param.param_str), "batch_size": 1})
+        before, _ = self.start(name)
+        mark = experiment.digest(__version__, self.args.precision, prototext.to_text(param), *[before] * bool(before))
+        path = find(f"solvers/{self.family}-fcn32s.prototxt", PROJECT, "solver")
+        return experiment.trained(path, param, before, self.args, mark, Trace(self.folder / f"{name}.loss.csv"))[0]
+
+    def recipe(self, name: str) -> tuple[Any, int]:
+        """The SolverParameter of a run, its net inside, and the images a step."""
+        run = RUNS[name]
+        stages = [self.solver(f"fcn{stride}s") for stride in (32, 16, 8)[: max(run.stages, 1)]]
+        staged = run.after and not run.fresh and run.net.startswith(("fcn16s", "fcn8s"))
+        param = self.solver(run.net.partition("-")[0] if staged else "fcn32s")
+        net = self.net(run.net, "train")
+        options = next((ast.literal_eval(x.python_param.param_str) for x in net.layer if x.type == "Python" and not x.bottom), {})
+        usual, size = options.get("batch_size", 1) * param.iter_size, param.iter_size * run.more
+        total = (param.max_iter if staged else sum(stage.max_iter for stage in stages)) * self.scale
+        param.iter_size, images = (run.images, run.images) if run.images else (size, usual * run.more)
+        param.max_iter = max(1, round(total * (usual / images if run.images else 1)))
+        param.base_lr *= run.rate
+        param.momentum = run.momentum or param.momentum
+        param.random_seed, param.snapshot = self.seed + run.seed, max(1, param.max_iter // 2)
+        param.snapshot_prefix = str(self.folder / name)
+        for field in ("train_net", "net", "test_net", "test_iter", "test_interval"):
+            param.ClearField(field)
+        param.train_net_param.CopyFrom(net)
+        return param, images
+
+    def scored(self, name: str) -> Record:
+        """The scores of a run, trained if it is not."""
+        run = RUNS[name]
+        made = graph.build(self.net(run.net, "test"), caffe_pb2.TEST, base=PROJECT)
+        file = self.trained(run.after if run.stitch else name)
+
+        def wrap(net: Net) -> Any:
+            if not run.stitch:
+                return net
+            deploy = Net(analysis.without_data(self.net(run.net, "deploy")), share=net).to(net.device)
+            return Stitched(net, deploy, run.stitch)
+
+        return experiment.scored(self.folder / f"{name}.json", made, file, self.args, wrap=wrap, what=f"stitched {run.stitch}")
+
+    def curve(self, name: str) -> list[dict[str, float]]:
+        """The smoothed loss of a run behind that of the runs it goes on with: iterations, images, seconds, loss."""
+        run = RUNS[name]
+        before = self.curve(run.after) if run.after and not run.fresh else []
+        if run.stitch:
+            return []
+        images, begin = self.recipe(name)[1], before[-1] if before else {"iterations": 0, "images": 0, "seconds": 0}
+        rows = np.array(Trace.read(self.folder / f"{name}.loss.csv")).reshape(-1, 3)
+        window = max(1, len(rows) // SMOOTH)
+        smooth = np.convolve(rows[:, 1], np.ones(window) / window, "valid") if len(rows) else []
+        found = [{"iterations": i + begin["iterations"], "images": i * images + begin["images"], "seconds": s + begin["seconds"],
+                  "loss": loss} for (i, _, s), loss in zip(rows[window - 1 :], smooth, strict=True)]
+        return before + found[:: max(1, len(found) // 200)]
+
+
+def verdict(claim: tuple[str, str, str], mean_iu: Mapping[str, Sequence[float]]) -> str:
+    """What the runs say of a claim: the difference of the mean IU, in points, and whether the seeds agree on its sign."""
+    first, relation, second = claim
+    apart = [100 * (a - b) for a, b in zip(mean_iu[first], mean_iu[second], strict=True)]
+    text = f"{first} less {second}: {np.mean(apart):+.1f}"
+    if len(apart) == 1:
+        return f"{text} (one seed, which cannot tell this from chance)"
+    text += f" ({min(apart):+.1f} to {max(apart):+.1f} over {len(apart)} seeds): "
+    if min(apart) <= 0 <= max(apart):
+        return text + ("no difference that the seeds agree on" + ", as the paper" * (relation == "like"))
+    if relation == "like":
+        return text + "all seeds differ the same way, where the paper saw no great difference"
+    return text + ("as the paper" if apart[0] > 0 else "the opposite of the paper")
+
+
+def shown(name: str, places: Sequence[Place], picture: Path) -> str:
+    """Run a study for each seed, draw its figure, and describe it in Markdown."""
+    study, first = STUDIES[name], places[0]
+    pretrained = bool(first.solver("fcn32s").weights)  # then there is no random trunk
+    runs = {label: run for label, run in study.runs.items() if not (pretrained and run == "random")}
+    found = {label: [place.scored(run) for place in places] for label, run in runs.items()}
+    mean_iu = {label: [record["mean_iu"] or 0.0 for record in records] for label, records in found.items()}
+    curves = {label: first.curve(run) for label, run in runs.items()}
+    lines = []
+    for label, run in runs.items():
+        end = curves[label][-1] if curves[label] else {}
+        pixel = np.mean([record["pixel_accuracy"] for record in found[label]])
+        lines.append([label, *map(report.percent, (np.mean(mean_iu[label]), min(mean_iu[label]), max(mean_iu[label]), pixel)),
+                      *(f"{end[key]:.0f}" if end else None for key in ("iterations", "images", "seconds")), first.start(run)[1]])
+    drawn = {label: points for label, points in curves.items() if points}
+    parts = [plot({label: [(point[axis], point["loss"]) for point in points] for label, points in drawn.items()}, axis, "loss",
+                  title=f"training loss, seed {first.seed}", width=400) for axis in study.axes]
+    marks = {label: [100 * v for v in values] for label, values in mean_iu.items()}
+    parts.append(points(marks, "mean IU, %", title="mean IU, a mark a seed", width=400))
+    report.save(picture, beside(parts).image(1.5).quantize(64))
+    head = ["", "mean IU", "least", "most", "pixel acc.", "iterations", "images", "seconds", "starts"]
+    claims = [verdict(claim, mean_iu) for claim in study.claims if {claim[0], claim[2]} <= set(runs)]
+    return "\n\n".join([f"## {name}", study.says, f"![{name}]({picture.parent.name}/{picture.name})",
+                        report.table(lines, head, markdown=True), "\n".join(f"- {claim}" for claim in claims)])
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", choices=(*STUDIES, "all"), metavar="NAME", help=f"{', '.join(STUDIES)}, or all")
+    parser.add_argument("--family", default="shapes", help="a data set of models/fcn.py with solvers (default shapes)")
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--budget", type=int, metavar="N", help="iterations of the 32s; other runs in proportion (default: the "
+                        "solvers' own)")
+    budget.add_argument("--quick", action="store_const", const=QUICK, dest="budget", help=f"--budget {QUICK}: minutes on shapes")
+    parser.add_argument("--seeds", type=lambda text: [int(n) for n in text.split(",")], default=[1], metavar="1,2,3",
+                        help="random_seed of the runs (default 1)")
+    parser.add_argument("--out", type=Path, default=Path("studies"), metavar="DIR", help="for the runs, which an interrupted "
+                        "command goes on with (default studies)")
+    parser.add_argument("--page", type=Path, metavar="FILE.md", help="what is printed, with its pictures in a folder of the "
+                        "same name beside it (default OUT/FAMILY.md)")
+    scoring.add_device_arguments(parser)
+    parser.add_argument("--quiet", action="store_true", help="only warnings and errors beside the results")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the studies, print and write the page."""
+    if args.budget is not None and args.budget < 1:
+        raise Error(f"--budget must be at least 1, found {args.budget}")
+    page = args.page or args.out / f"{args.family}.md"
+    places = [Place(args.family, args.budget, seed, args) for seed in args.seeds]
+    budget = f"{args.budget or places[0].first} iterations of the 32s and the others in the solvers' proportion"
+    said = origin()
+    parts = [f"# The papers' studies on {args.family}",
+             f"Budget: {budget}; random_seed {', '.join(map(str, args.seeds))} (fillers and draws; the images' order is one). "
+             "Seconds are of the processor on a CPU, over all threads, of the clock on a GPU; losses and seconds are the first "
+             "seed's. One budget and one data set: what a study shows here, it shows here.",
+             f"    {said['command']}", f"{said['device']}; {said['date']}; {said['netspec']}"]
+    print("\n\n".join(parts))
+    for name in STUDIES if args.study == "all" else [args.study]:
+        parts.append(shown(name, places, page.with_suffix("") / f"{name}.png"))
+        print(f"\n{parts[-1]}", flush=True)
+        with writing(page, "w") as file:
+            file.write("\n\n".join(parts) + "\n")
+    print(f"\npage: {page}")
+    return 0
