@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakSet
+from weakref import WeakSet, finalize
 
 import numpy as np
 import torch
@@ -58,6 +58,9 @@ class Feed:
         )
         with _children_unwatched():
             self._batches: Iterator | None = iter(loader)
+        # a Feed that is forgotten in a cycle: its queues end before it can ask its workers to, which are deaf to SIGTERM
+        self._end = finalize(self, _kill, os.getpid(), list(getattr(self._batches, "_workers", ())))
+        self._end.atexit = False
         _open.add(self)
         atexit.unregister(_close_all)
         atexit.register(_close_all)  # last, so that it runs before multiprocessing waits for the workers
@@ -88,11 +91,8 @@ class Feed:
 
     def close(self) -> None:
         """End the workers; the feed gives nothing more."""
-        workers = getattr(self._batches, "_workers", ())
         self._batches = None  # which asks them to end, and waits
-        for worker in workers:
-            if worker.is_alive():
-                worker.kill()
+        self._end()
         _open.discard(self)
 
     def _dead(self) -> str:
@@ -114,6 +114,12 @@ _open: WeakSet[Feed] = WeakSet()
 def _close_all() -> None:
     for feed in list(_open):
         feed.close()
+
+
+def _kill(owner: int, workers: list[Any]) -> None:
+    for worker in workers if os.getpid() == owner else ():  # a worker, too, has its parent's Feeds
+        if worker.is_alive():
+            worker.kill()
 
 
 class _Failure(NamedTuple):

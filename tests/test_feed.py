@@ -13,7 +13,7 @@ import torch
 from google.protobuf import text_format
 from test_imagesources import LMDB, WINDOWS, database, raw, window_file
 from test_sources import hdf5 as hdf5_source
-from test_sources import numbers
+from test_sources import numbers, program
 from test_sources import write as write_rows
 from training import VOC, changed, make_solver, params_of, same, solve, start, write_hdf5, write_job, write_voc
 
@@ -230,3 +230,20 @@ def test_a_fault_in_the_middle_of_a_run_is_one_sentence(tmp_path, fault):
             "label": "SegmentationClass/im2.png is not there", "rows": f"{tmp_path}/other.h5 cannot be read"}[fault] in last
 
 
+
+
+def test_a_feed_forgotten_in_a_cycle_does_not_keep_the_program_from_ending():
+    """As a traceback that is kept may hold it: what collects it ends its queues before they are used."""
+    begin = time.monotonic()
+    assert program("""
+import gc
+from test_sources import numbers
+from netspec.sources import Feed
+feed = Feed(numbers(), 0, 2)
+next(feed)
+feed.itself = feed
+del feed
+gc.collect()
+print("collected")
+""") == (0, "collected\n", "")
+    assert time.monotonic() - begin < 30
