@@ -33,8 +33,8 @@ class Result:
     """What scoring found.
 
     loss: the mean objective of a batch (NaN without loss layer). histogram: int64 (classes, classes), rows
-    truth. stray: pixels whose label is neither a class nor void. seconds: loading included. worst: each image's own
-    mean IU and its name, the least first. bands: width -> scores of the pixels so near a boundary. binary: of one class.
+    truth. stray: pixels whose label is neither a class nor void. seconds: loading included. bands: width -> scores of
+    the pixels so near a boundary. binary: of the positive class.
     """
 
     scores: Scores
@@ -44,7 +44,6 @@ class Result:
     seconds: float
     histogram: np.ndarray
     stray: int
-    worst: list[tuple[float, str]]
     bands: dict[int, Scores]
     binary: Binary | None
 
@@ -91,7 +90,7 @@ def score(
     void = _void(net.graph, source)
     looks = predict.looks(getattr(source, "facts", None), classes)
     histogram, pairs = np.zeros((classes, classes), np.int64), np.zeros((2, 2), np.int64)
-    bands, worst = np.zeros((len(trimap), classes, classes), np.int64), []
+    bands = np.zeros((len(trimap), classes, classes), np.int64)
     loss, done, stray = 0.0, 0, 0
     feeds = [Feed(node.op, 0, workers) for node in net.graph.sources]
     try:
@@ -109,9 +108,7 @@ def score(
                 truth = _truth(truth, best.shape, source, position)
                 found = best == positive if threshold is None else _probability(net, blobs, score_blob, positive) > threshold
                 for name, t, b, f in list(zip(_names(source, position), truth, best, found, strict=True))[:count]:
-                    own = confusion(t, b, classes, void)
-                    histogram += own
-                    worst.append((Scores.from_histogram(own).mean_iu, name))
+                    histogram += confusion(t, b, classes, void)
                     if trimap:
                         bands += metrics.trimap(t, b, classes, trimap, void)
                     if positive is not None:
@@ -135,7 +132,6 @@ def score(
         time.monotonic() - begun,
         histogram,
         stray,
-        sorted(one for one in worst if not math.isnan(one[0])),
         {width: Scores.from_histogram(band) for width, band in zip(trimap, bands, strict=True)},
         None if positive is None else Binary.from_histogram(pairs),
     )
@@ -200,7 +196,8 @@ def run(args: argparse.Namespace) -> int:
     if args.confusion:
         report.save_confusion(args.confusion, result.histogram, result.looks.names)
     if args.sheet:
-        report.save(args.sheet, sheet(source, result, {name: args.save, **{Path(d).name: d for d in args.beside}}, args.worst))
+        nets = {name: args.save, **{Path(folder).name: folder for folder in args.beside}}
+        report.save(args.sheet, sheet(source, result.looks, nets, args.worst))
     if args.json:
         facts = {"net": str(path), "weights": args.weights, **result.as_dict()}
         print(json.dumps(facts, indent=2, allow_nan=False))
@@ -240,25 +237,33 @@ def _asked(args: argparse.Namespace, made: Graph) -> tuple[Source, int | None]:
     return source, named.get(args.binary)
 
 
-def sheet(source: SegmentationData, result: Result, nets: dict[str, str | os.PathLike], most: int) -> Image.Image:
-    """Image, truth and predictions of at most `most` images, the worst first, with the mean IU of each prediction.
+def sheet(source: SegmentationData, looks: predict.Looks, nets: dict[str, str | os.PathLike], most: int) -> Image.Image:
+    """Image, truth and predictions, with the mean IU of each: at most `most` images, those worst by the first net first.
 
     nets: title -> the folder where predictions were saved. Raises Error if a folder lacks one.
     """
-    looks, names = result.looks, [name for _, name in result.worst[:most]]
-    read = [source.read(source.names.index(name)) for name in names]
-    truths = [next(top for top in tops if top.ndim == 2) for tops in read]
-    truths = [np.where(truth == source.facts.void, report.VOID, truth) for truth in truths]
-    columns = [("image", [_photograph(next(top for top in tops if top.ndim == 3)) for tops in read], names),
-               ("truth", [report.colour(truth, looks.palette) for truth in truths], [""] * len(names))]
-    present = set(np.unique(np.concatenate([truth.ravel() for truth in truths])))
-    for title, folder in nets.items():
-        found = [np.asarray(Image.open(files.find(Path(folder) / f"{name}.png", what="prediction"))) for name in names]
-        own = [Scores.from_histogram(confusion(t, p, len(looks.names))) for t, p in zip(truths, found, strict=True)]
-        texts = [f"mean IU {report.percent(scores.mean_iu)}" for scores in own]
-        columns.append((title, [report.colour(p, looks.palette) for p in found], texts))
-        present |= set(np.unique(np.concatenate([p.ravel() for p in found])))
-    return report.sheet(columns, legend=report.keys(np.array(sorted(present)), looks.palette, looks.names))
+    def labels(folder: str | os.PathLike, index: int) -> np.ndarray:
+        return np.asarray(Image.open(files.find(Path(folder) / f"{source.names[index]}.png", what="prediction")))
+
+    def truth(index: int) -> np.ndarray:
+        label = next(top for top in source.read(index) if top.ndim == 2)
+        return np.where(label == source.facts.void, report.VOID, label)
+
+    def mean_iu(folder: str | os.PathLike, index: int) -> float:
+        return Scores.from_histogram(confusion(truth(index), labels(folder, index), len(looks.names))).mean_iu
+
+    first = next(iter(nets.values()))
+    worst = [index for iu, index in sorted((mean_iu(first, i), i) for i in range(len(source))) if not math.isnan(iu)][:most]
+    if not worst:
+        raise Error(f"no image of '{source.dataset}' {source.split} has a labelled pixel")
+    shown = {"truth": [truth(i) for i in worst]} | {title: [labels(folder, i) for i in worst] for title, folder in nets.items()}
+    below = {title: [f"mean IU {report.percent(mean_iu(folder, i))}" for i in worst] for title, folder in nets.items()}
+    photographs = [_photograph(next(top for top in source.read(i) if top.ndim == 3)) for i in worst]
+    columns = [("image", photographs, [source.names[i] for i in worst])]
+    for title, each in shown.items():
+        columns.append((title, [report.colour(one, looks.palette) for one in each], below.get(title, [""] * len(worst))))
+    present = np.concatenate([one.ravel() for each in shown.values() for one in each])
+    return report.sheet(columns, legend=report.keys(present, looks.palette, looks.names))
 
 
 def _photograph(pixels: np.ndarray) -> np.ndarray:

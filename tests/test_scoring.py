@@ -409,15 +409,14 @@ def test_bands_and_one_class_equal_what_the_saved_predictions_give(place):
     expected = sum(trimap(t, p, CLASSES, [1, 3]) for t, p in pairs)
     assert [scores.as_dict() for scores in result.bands.values()] == [Scores.from_histogram(h).as_dict() for h in expected]
     assert list(result.bands) == [1, 3] and result.binary == Binary.from_histogram(result.histogram, 1)
-    own = {name: Scores.from_histogram(confusion(t, p, CLASSES)).mean_iu for name, (t, p) in zip(SIZES, pairs, strict=True)}
-    assert result.worst == sorted((iu, name) for name, iu in own.items())
     plain = json.loads(json.dumps(result.as_dict(), allow_nan=False))
     assert plain["trimap"]["3"]["mean_iu"] == result.bands[3].mean_iu and plain["binary"]["recall"] == result.binary.recall
 
 
 def test_padding_of_a_batch_is_no_boundary(place):
     for name, (width, height) in SIZES.items():
-        Image.fromarray(np.arange(width, dtype=np.uint8)[None].repeat(height, 0) // 20).save(f"images/SegmentationClass/{name}.png")
+        stripes = np.arange(width, dtype=np.uint8)[None].repeat(height, 0) // 20
+        Image.fromarray(stripes).save(f"images/SegmentationClass/{name}.png")
     nets = [net_spec(dict(dataset="shapes", root="images", split="val", batch_size=n)) for n in (1, 3)]
     one, two = (scoring.score(predict.load(graph.build(n), "random.caffemodel", "cpu")[0], workers=0, trimap=[2]) for n in nets)
     assert one.bands[2].as_dict()["class_accuracy"] == pytest.approx(two.bands[2].as_dict()["class_accuracy"], nan_ok=True)
@@ -483,6 +482,22 @@ def test_a_folder_beside_that_lacks_a_prediction(place, capsys):
     status, _, err = command(capsys, "score", "val.prototxt", "random.caffemodel", "--quiet", "--save", "p", "--sheet", "s.png",
                              "--beside", "empty")
     assert status == 2 and "prediction 'empty/" in err and not (place / "s.png").exists()
+
+
+def test_the_worst_images_come_first(place, monkeypatch):
+    net = net_of("val.prototxt")
+    result = scoring.score(net, workers=0, save="p")
+    pairs = {name: (read(f"images/SegmentationClass/{name}.png"), read(f"p/{name}.png")) for name in SIZES}
+    own = {name: Scores.from_histogram(confusion(*pair, CLASSES)).mean_iu for name, pair in pairs.items()}
+    seen = []
+    monkeypatch.setattr(scoring.report, "sheet", lambda columns, legend: seen.extend([columns, legend]))
+    scoring.sheet(net.graph.sources[0].op, result.looks, {"net": "p"}, 2)
+    worst = sorted(own, key=own.get)[:2]
+    (_, images, names), (_, truths, _), (title, predictions, texts) = seen[0]
+    assert names == worst and title == "net" and texts == [f"mean IU {100 * own[name]:.1f}" for name in worst]
+    assert [p.size for p in (*truths, *predictions)] == [SIZES[name] for name in worst] * 2
+    assert [(i.shape[1], i.shape[0]) for i in images] == [SIZES[name] for name in worst]
+    assert "void" in [key.name for key in seen[1]]
 
 
 def test_bands_of_any_depth_are_shown():
