@@ -22,9 +22,11 @@ COMMANDS = {  # name -> (module that holds add_arguments and run, help)
     "explain-crop": ("analysis", "the arithmetic behind crop offsets"),
     "draw": ("draw", "draw the layers of a net, or its streams"),
     "curves": ("curves", "draw the training curves of a log"),
+    "report": ("htmlreport", "what runs left behind, on one HTML page"),
     "describe": ("describe", "what each layer costs and sees of the data"),
     "data": ("getdata", "get a data set, or check one"),
     "diff-net": ("netdiff", "compare two nets, or a net with figure 3"),
+    "doctor": ("doctor", "find out what is wrong with a net, weights, a script or this installation"),
     "parity": ("parity", "compare a net with what another program computed"),
     "layers": ("catalogue", "list the layer types"),
 }

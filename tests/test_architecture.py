@@ -44,9 +44,11 @@ LEVELS = (
     "train predict convert describe datacheck",
     "scoring",
     "experiment",
-    "infer demo timing pycaffe tables",  # 10
+    "infer demo timing pycaffe htmlreport tables",  # 10
     "parity catalogue run verify",
-    "drawlayers getdata",
+    "drawlayers getdata diagnosis",
+    "scriptcheck weightcheck",
+    "doctor",
     "draw",
     "netdiff",
     "studies",

@@ -1,0 +1,218 @@
+"""The `doctor` command: what stands in the way of this installation, a net, a solver, weights or a script, and what to do."""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from . import __version__, analysis, describe, graph, infer, jobs, preflight, prototext, report, updates
+from . import run as runs
+from .compiler import Net
+from .datacheck import SOLVER
+from .device import choose
+from .diagnosis import NOTE, OK, PROBLEM, Finding, Flow, draw, examine
+from .errors import Error, closest
+from .feed import cores
+from .fetching import amount
+from .files import find
+from .graph import Graph
+from .layouts import ILSVRC
+from .ops import REGISTRY
+from .proto.caffe_pb2 import TEST, TRAIN, NetState
+from .scriptcheck import script
+from .weightcheck import classifier, fill, weights_file
+from .wirefile import head, is_text
+
+EXTRAS = {"h5py": "hdf5", "lmdb": "lmdb", "safetensors": "safetensors", "onnx": "onnx", "onnxruntime": "onnx"}
+
+
+def environment() -> list[Finding]:
+    """Versions, optional libraries, devices, and what `import caffe` gives."""
+    version = importlib.metadata.version
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "protobuf", "pillow", "scipy"))
+    found = [Finding(OK, "netspec", f"{__version__} in {Path(__file__).parent}; Python {platform.python_version()}, {libraries}")]
+    for name, extra in EXTRAS.items():
+        here = importlib.util.find_spec(name)
+        found.append(Finding(OK, name, version(name)) if here else
+                     Finding(NOTE, name, "not installed", f"where it is needed: pip install netspec[{extra}]"))
+    cpu = torch.device("cpu")
+    found.append(Finding(OK, "cpu", f"{cores()} cores, {torch.get_num_threads()} threads, {amount(room(cpu))}"))
+    found += [Finding(OK, f"cuda:{i}", f"{torch.cuda.get_device_name(i)}, {amount(room(torch.device('cuda', i)))}")
+              for i in range(torch.cuda.device_count())]
+    if not torch.cuda.is_available():
+        found.append(Finding(NOTE, "cuda", "no GPU that this torch can use: nets run on the CPU",
+                             "" if torch.version.cuda else "if there is one, install a torch that is built for CUDA"))
+    caffe, finders = importlib.util.find_spec("caffe"), sys.meta_path[:]
+    try:
+        runs.stand_in()
+        instead = "takes netspec for it"
+    except Error as e:
+        instead = f"says: {e}"
+    finally:
+        sys.meta_path[:] = finders
+    place = (caffe.origin or ", ".join(caffe.submodule_search_locations or ())) if caffe else "no module: none is installed"
+    return [*found, Finding(OK, "import caffe", f"gives {place}; 'python -m netspec.run SCRIPT' {instead}")]
+
+
+def room(device: torch.device) -> int:
+    """The bytes of memory that a device has in all."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def types(layers: Sequence[Any], where: str) -> list[Finding]:
+    """The layers whose types are not known, and those that only a fork of Caffe knows."""
+    found = [Finding(PROBLEM, x.name, f"type '{x.type}' is not known{closest(x.type, REGISTRY)}",
+                     f"mend it in {where} ('netspec layers' lists all), or give it as a layer in Python")
+             for x in layers if x.type not in REGISTRY]
+    forks = Counter(x.type for x in layers if x.type in REGISTRY and x.type not in prototext.CAFFE)
+    return found + [Finding(NOTE, where, f"{kind} ({n}) is of a fork: BVLC Caffe refuses this net") for kind, n in forks.items()]
+
+
+def picture(name: str) -> torch.Tensor:
+    """An image file as `infer` feeds it, less ILSVRC's mean; or an array (C, H, W) or (N, C, H, W) in .npy, as it is."""
+    path = find(name, what="image")
+    if path.suffix != ".npy":
+        return infer.blob(infer.picture(path), ILSVRC)
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, OSError) as e:
+        raise Error(f"{path}: cannot be read as an array ({e})") from None
+    if array.ndim not in (3, 4) or array.shape[-1] == 3 != array.shape[-3]:
+        raise Error(f"{path}: has shape {list(array.shape)}, expected (N x) C x H x W: .transpose(2, 0, 1) of H x W x C")
+    return torch.from_numpy(array.reshape(-1, *array.shape[-3:]).astype(np.float32))
+
+
+def build(job: jobs.Job, base: Path, size: tuple[int, int] | None, level: str) -> tuple[Graph | None, bool, list[Finding]]:
+    """The graph of a net; whether its own data feed it (no: size is given, or they cannot be read, which is of `level`)."""
+    path = find(job.net, base, "net") if isinstance(job.net, str) else None
+    net, where = (prototext.read_net(path), str(path)) if path else (job.net, job.field)
+    net.state.MergeFrom(job.state)
+    found = types([x for x in net.layer if graph.included(x, NetState(phase=job.phase, stage=net.state.stage))], where)
+    if any(f.level == PROBLEM for f in found):
+        return None, False, found
+    made = None
+    if not size:
+        try:
+            made = jobs.build(job, base)
+        except (Error, OSError) as e:
+            found.append(Finding(level, where, f"its data cannot be read: {e}; random images and labels take their place",
+                                 "get the data ('netspec data'), or mend the path"))
+    real = made is not None
+    try:
+        made = made or analysis.without_data(net if job.state.stage or not path else path, job.phase, size)
+    except Error as e:
+        return None, False, [*found[:-1], Finding(PROBLEM, where, str(e), "mend the layer that is named")]
+    said = f"{len(made.nodes)} layers in {'TRAIN' if job.phase == TRAIN else 'TEST'}" + (
+        "" if any(any(n.loss_weights) for n in made.nodes) else "; no loss, so no gradients to look at")
+    return made, real, [*found, Finding(OK, where, said)]
+
+
+def nets(work: Sequence[jobs.Job], base: Path, param: Any, args: argparse.Namespace) -> tuple[list[Finding], list[Flow]]:
+    """The nets of `work`, the first of them with its weights and on a batch. param: SolverParameter, None without."""
+    image = picture(args.image) if args.image else None
+    size = args.size if image is None else tuple(image.shape[2:])
+    built = [build(job, base, size, PROBLEM if param else NOTE) for job in work]
+    found = [each for *_, more in built for each in more]
+    made = [(one, real) for one, real, _ in built if one]
+    if len(made) < len(built):
+        return found, []
+    first = made[0][0]
+    net, read = Net(first, generator=torch.Generator().manual_seed(0)), {}
+    names = ",".join([args.weights] if args.weights else param.weights if param else []).split(",")
+    for name in filter(None, names):
+        try:
+            more, blobs = weights_file(find(name, base, "weights"))
+        except Error as e:
+            more, blobs = [Finding(PROBLEM, "weights", str(e), "get them, train the stage before, or give --weights")], {}
+        found += more
+        read |= blobs
+    more, complete = fill(net, read, ", ".join(names))
+    found += more if read else []
+    flow: list[Flow] = []
+    try:
+        batch = draw(first, {blob: image for blob in first.inputs[:1] if image is not None})
+        trunk = classifier({name: blobs[0].shape for name, blobs in net.layers_with_params().items()})
+        more, flow = examine(net.to(choose(args.device)), batch, complete, trunk)
+        found += more
+        for one, real in made:
+            if one is not first:
+                preflight.check_apart(first, one)
+            if real:
+                preflight.check_first_batch(Net(one, share=net), [0] * len(one.sources))
+    except (Error, OSError) as e:
+        found.append(Finding(PROBLEM, "data", str(e), "mend the data ('netspec data check' looks at all of them)"))
+    found += _solver(param, first) if param else []
+    return [*found, memory(first, net.device, updates.RULES[param.type][1] if param else 1)], flow
+
+
+def _solver(param: Any, made: Graph) -> list[Finding]:
+    """The rate and the snapshots of a solver."""
+    folder = Path(param.snapshot_prefix).absolute().parent
+    folder = next(place for place in (folder, *folder.parents) if place.exists())
+    found = [Finding(PROBLEM, "base_lr", text, "change base_lr, or normalize in the layer") for text in
+             preflight.rate_doubts(made, param)]
+    if not os.access(folder, os.W_OK):
+        return [*found, Finding(PROBLEM, "snapshot_prefix", f"snapshots cannot be written to {folder}", "change it")]
+    return [*found, Finding(OK, "snapshot_prefix", f"{param.snapshot_prefix} can be written")]
+
+
+def memory(made: Graph, device: torch.device, kinds: int) -> Finding:
+    """The bytes that a graph takes, by describe.totals; kinds: blobs of history a parameter."""
+    total, has = describe.totals(made), room(device)
+    own = describe.BYTES * total["parameters"]
+    running, training = own + total["forward"], (2 + kinds) * own + total["training"]
+    size = " x ".join(map(str, made.shape(made.inputs[0]))) if made.inputs else "the data's size"
+    return Finding(OK if training < has else NOTE if running < has else PROBLEM, f"memory at {size}",
+                   f"{amount(running)} to run it, {amount(training)} to train it (parameters, gradients, history, all blobs and "
+                   f"theirs); {device} has {amount(has)}", "" if training < has else "take smaller images or batches")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("subject", nargs="?", metavar="NET|SOLVER|WEIGHTS|SCRIPT",
+                        help="what to look at (default: this installation)")
+    parser.add_argument("--weights", metavar="FILE[,FILE]", help="of the net (default: what the solver says)")
+    parser.add_argument("--size", type=describe.size, metavar="HxW", help="look with random images of this size")
+    parser.add_argument("--image", metavar="FILE", help="look with this picture, or with an array in .npy as a script feeds it")
+    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """The `doctor` command; 1 if there is a problem."""
+    path, flow = find(args.subject) if args.subject else None, []
+    torch.manual_seed(0)
+    if path is None:
+        found = environment()
+    elif path.suffix == ".py":
+        found = script(path)
+    elif not is_text(head(path)):
+        found, _ = weights_file(path)
+    elif SOLVER.search(prototext.read_text(path)):
+        param = prototext.read_solver(path)
+        updates.check(param)
+        train, tests = jobs.jobs(param, str(path))
+        found, flow = nets([train, *tests], path.resolve().parent, param, args)
+    else:
+        layers = [x for x in prototext.read_net(path).layer if graph.included(x, NetState(phase=TRAIN))]
+        learns = any(any(x.loss_weight) or x.type in REGISTRY and REGISTRY[x.type].loss for x in layers)
+        job = jobs.Job(TRAIN if learns else TEST, "net", str(path), NetState())
+        found, flow = nets([job], path.resolve().parent, None, args)
+    if flow:
+        rows = [[f.layer, f.type, f"{f.weight:.3g}", f.gradient if f.gradient is None else f"{f.gradient:.3g}",
+                 f"{f.gradient / f.weight:.2g}" if f.gradient and f.weight else None, f.verdict] for f in flow]
+        print(report.table(rows, ["layer", "type", "|weight|", "|gradient|", "by weight", ""]), end="\n\n")
+    for f in found:
+        print(f"{f.level:8}{f.where}: {f.what}" + (f"\n{'':8}-> {f.do}" if f.do else ""))
+    count = Counter(f.level for f in found)
+    print(f"\n{count[PROBLEM]} problem{'s' * (count[PROBLEM] != 1)}, {count[NOTE]} note{'s' * (count[NOTE] != 1)}")
+    return int(count[PROBLEM] > 0)
