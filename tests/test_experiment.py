@@ -1,0 +1,113 @@
+"""Work that outlives its command: training goes on where it was left, records hold until what they are of changes."""
+
+import argparse
+import ast
+import sys
+
+import numpy as np
+import pytest
+
+from netspec import NetSpec, experiment, prototext, provenance, weights
+from netspec import layers as L
+from netspec.solver import Solver
+
+sys.path.insert(0, str(provenance.PROJECT / "data" / "shapes"))
+
+import prepare  # noqa: E402 - the path comes first
+
+ARGS = argparse.Namespace(device="cpu", precision="fp32", quiet=True)
+
+
+def net(split="train", root="images"):
+    n = NetSpec()
+    n.data, n.label = L.Python(module="netspec.datasets", layer="SegmentationData", ntop=2, param_str=str(
+        dict(dataset="shapes", root=root, split=split)))
+    n.score = L.Convolution(n.data, num_output=5, kernel_size=1)
+    n.loss = L.SoftmaxWithLoss(n.score, n.label, loss_param=dict(normalize=True, ignore_label=255))
+    return n.to_proto()
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert not prepare.main(["--root", "images", "--train", "3", "--val", "2", "--size", "48x40"])
+    prototext.write("train.prototxt", net())
+    return tmp_path
+
+
+def solver(iterations, rate="1e-5"):
+    (path := provenance.Path("a.prototxt")).write_text(
+        f'train_net: "train.prototxt" base_lr: {rate} lr_policy: "fixed" momentum: 0.9 max_iter: {iterations} snapshot: 2 '
+        'snapshot_prefix: "out/a" solver_mode: CPU random_seed: 1')
+    return path, prototext.read_solver(path)
+
+
+def test_training_goes_on_and_equals_a_run_without_interruption(place):
+    file, kept = experiment.trained(*solver(4), None, ARGS)
+    assert not kept and file.name == "a_iter_4.caffemodel"
+    whole = weights.read_weights(file)["score"]
+    for left in place.glob("out/*_4.*"):
+        left.unlink()
+    seen = []
+    file, kept = experiment.trained(*solver(4), None, ARGS, watch=lambda s, loss: seen.append(s.iter))
+    assert seen == [3, 4] and not kept
+    assert all(np.array_equal(a, b) for a, b in zip(whole, weights.read_weights(file)["score"], strict=True))
+    assert experiment.trained(*solver(4), None, ARGS)[1]
+
+
+def test_snapshots_of_another_mark_are_not_gone_on_with(place):
+    experiment.trained(*solver(2), None, ARGS, "one")
+    seen = []
+    experiment.trained(*solver(4), None, ARGS, "one", lambda s, loss: seen.append(s.iter))
+    assert seen == [3, 4]
+    assert not experiment.trained(*solver(4), None, ARGS, "two", lambda s, loss: seen.append(s.iter))[1]
+    assert seen == [3, 4, 1, 2, 3, 4]
+
+
+def test_a_trace_goes_on_behind_the_iteration_that_a_run_goes_on_from(place):
+    path, param = solver(6)
+    trace = experiment.Trace(place / "loss.csv")
+    running = Solver(param, path=path)
+    for at, loss in ((1, 3.0), (2, 2.0), (3, 9.0)):
+        running.iter = at
+        trace(running, loss)
+    again = experiment.Trace(place / "loss.csv")
+    for at, loss in ((3, 1.5), (4, 1.0)):  # from the snapshot at 2 on
+        running.iter = at
+        again(running, loss)
+    rows = experiment.Trace.read(place / "loss.csv")
+    assert [row[:2] for row in rows] == [(1, 3.0), (2, 2.0), (3, 1.5), (4, 1.0)]
+    assert [row[2] for row in rows] == sorted(row[2] for row in rows)
+
+
+def test_a_record_is_measured_once_and_anew_under_another_mark(tmp_path):
+    calls = []
+
+    def measure():
+        calls.append(1)
+        return {"value": len(calls)}
+
+    path = tmp_path / "deep" / "r.json"
+    assert [experiment.recorded(path, mark, measure, "cpu")["value"] for mark in ("a", "a", "b", "b")] == [1, 1, 2, 2]
+    known = experiment.read(path)
+    assert set(known["origin"]) >= {"command", "date", "device", "netspec"} and known["mark"] == "b"
+    assert experiment.recorded(path, "b", measure, "cpu", beside=tmp_path / "gone")["value"] == 3
+    path.write_text("{ not json")
+    assert experiment.read(path) == {} and experiment.recorded(path, "b", measure, "cpu")["value"] == 4
+
+
+def test_data_below_another_root():
+    voc = net("seg11valid", "data/voc/VOC2011")
+    for layer in voc.layer[:1]:
+        layer.python_param.param_str = layer.python_param.param_str.replace("'shapes'", "'voc'")
+    moved = experiment.relocated(voc, provenance.Path("/there"))
+    param = ast.literal_eval(moved.layer[0].python_param.param_str)
+    assert (param["root"], param["sbd"]) == ("/there/voc/VOC2011", "/there/sbd/dataset")
+    own = experiment.relocated(net(root="/mine"), provenance.Path("/there"))
+    assert ast.literal_eval(own.layer[0].python_param.param_str)["root"] == "/mine"
+
+
+def test_digests_tell_parts_apart(tmp_path):
+    (tmp_path / "f").write_text("ab")
+    assert experiment.digest("a", "b") != experiment.digest("ab", "")
+    assert experiment.digest("ab") == experiment.digest(tmp_path / "f") == experiment.digest(b"ab")

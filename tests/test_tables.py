@@ -1,0 +1,176 @@
+"""The papers' tables with what is measured here, and the check of the released nets; on tiny nets and images."""
+
+import csv
+import io
+import json
+import shutil
+import sys
+
+import pytest
+
+from netspec import NetSpec, cli, files, graph, prototext, provenance, published, tables, weights
+from netspec import layers as L
+from netspec.compiler import Net
+
+sys.path.insert(0, str(provenance.PROJECT / "data" / "shapes"))
+
+import prepare  # noqa: E402 - the path comes first
+
+
+def net(split):
+    n = NetSpec()
+    if split == "deploy":
+        n.data = L.Input(shape=[dict(dim=[1, 3, 40, 48])])
+    else:
+        n.data, n.label = L.Python(module="netspec.datasets", layer="SegmentationData", ntop=2, param_str=str(
+            dict(dataset="shapes", root="data/shapes/images", split=split)))
+    n.score = L.Convolution(n.data, num_output=5, kernel_size=1)
+    if split != "deploy":
+        n.loss = L.SoftmaxWithLoss(n.score, n.label, loss_param=dict(normalize=True, ignore_label=255))
+    return n.to_proto()
+
+
+def make(family, strides=(32, 16)):
+    for stride in strides:
+        name = f"{family}-fcn{stride}s"
+        for split in ("train", "val", "deploy"):
+            prototext.write(f"models/{name}/{split}.prototxt", net(split))
+        start = f'weights: "snapshot/{family}-fcn{2 * stride}s_iter_2.caffemodel"' * (stride < 32)
+        (tables.Path("solvers")).mkdir(exist_ok=True)
+        tables.Path(f"solvers/{name}.prototxt").write_text(
+            f'train_net: "models/{name}/train.prototxt" base_lr: 1e-5 lr_policy: "fixed" max_iter: 2 solver_mode: CPU {start} '
+            f'snapshot_prefix: "snapshot/{name}" random_seed: 3')
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert not prepare.main(["--root", "data/shapes/images", "--train", "3", "--val", "2", "--size", "48x40"])
+    make("tiny")
+    return tmp_path
+
+
+def shown(capsys, *words):
+    status = cli.main(["tables", *words])
+    return status, capsys.readouterr()
+
+
+def lines(text, whose):
+    return [row for row in csv.DictReader(io.StringIO(text)) if row["whose"] == whose]
+
+
+def test_what_is_not_measured_is_empty_and_the_papers_figures_are_the_papers(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    status, out = shown(capsys, "2", "--format", "csv")
+    assert status == 0
+    for row in lines(out.out, "here"):
+        assert {row[m] for m in tables.SCORES} == {""} and row["origin"] == ""
+    for row in lines(out.out, "paper"):
+        assert tuple(float(row[m]) for m in tables.SCORES) == published.PAPER[row["net"]]
+    status, out = shown(capsys, "all", "--format", "json")
+    every = json.loads(out.out)
+    assert [t["table"][:7] for t in every] == [f"Table {n}" for n in range(1, 6)]
+    assert not any(row["origin"] for t in every for row in t["rows"])
+    fact = {row["net"]: row["cells"] for row in every[0]["rows"] if row["whose"] == "here"}
+    assert fact["voc-fcn32s"]["receptive_field"] == 404 and fact["voc-fcn-alexnet"]["convolution_layers"] == 8
+    assert fact["voc-fcn32s"]["mean_iu"] is None and fact["voc-fcn32s"]["milliseconds"] is None
+
+
+def test_run_measures_once_in_stages_and_again_where_weights_change(place, capsys):
+    command = ("2", "--family", "tiny", "--run", "--quiet", "--format", "csv")
+    status, first = shown(capsys, *command)
+    measured = lines(first.out, "here")
+    assert status == 0 and [row["net"] for row in measured] == ["tiny-fcn32s", "tiny-fcn16s"]
+    assert all(0 <= float(row["mean_iu"]) <= 100 and "tiny" not in row["mean_iu"] for row in measured)
+    assert all(provenance.device_name("cpu") in row["origin"] for row in measured)
+    assert shown(capsys, *command)[1].out == first.out  # dates and all: nothing was measured again
+    assert shown(capsys, *command[:3], "--format", "csv")[1].out == first.out
+    shutil.copy("snapshot/tiny-fcn16s_iter_2.caffemodel", "snapshot/tiny-fcn32s_iter_2.caffemodel")
+    before = json.loads(tables.Path("results/tiny-fcn32s.scores.json").read_text())["mark"]
+    shown(capsys, *command)
+    assert json.loads(tables.Path("results/tiny-fcn32s.scores.json").read_text())["mark"] != before
+
+
+def test_run_says_what_cannot_be_measured_and_goes_on(place, capsys):
+    tables.Path("solvers/tiny-fcn32s.prototxt").write_text("base_lr: what")
+    status, out = shown(capsys, "1", "--family", "tiny", "--run", "--quiet", "--format", "json")
+    assert status == 1 and "tiny-fcn32s: no scores measured: " in out.err and "solvers/tiny-fcn32s.prototxt:1:10" in out.err
+    cells = {row["net"]: row["cells"] for row in json.loads(out.out)[0]["rows"]}
+    assert cells["tiny-fcn32s"]["mean_iu"] is None and cells["tiny-fcn32s"]["milliseconds"] > 0
+    assert cells["tiny-fcn32s"]["maximum_stride"] == 1
+
+
+def test_differences_signs_and_layouts(place, capsys):
+    def write(name, facts):
+        with files.writing(f"results/{name}.json", "w") as file:
+            json.dump({**facts, "origin": {"command": "c", "device": "d", "date": "t", "netspec": "n"}}, file)
+
+    scores = dict(pixel_accuracy=0.9, mean_accuracy=0.74, mean_iu=0.600, fw_iu=None)
+    write("voc-fcn32s.scores", scores)
+    write("voc-fcn32s.released", scores | {"mean_iu": 0.637})
+    write("siftflow-fcn16s.scores", scores | {"heads": {"geo": 0.94}})
+    text = shown(capsys, "2")[1].out
+    apart = [line.split() for line in text.splitlines() if "  less " in line]
+    assert apart == [["voc-fcn32s", "less", "paper", "+0.9", "+0.7", "+0.6", "-"],
+                     ["voc-fcn32s", "less", "others", "-0.5", "-2.5", "+0.1", "-"]]
+    assert "voc-fcn32s, scores: c; d; t; n" in text
+    sift = shown(capsys, "5", "--format", "json")[1].out
+    cells = {row["whose"].strip(): row["cells"] for row in json.loads(sift)[0]["rows"]}
+    assert cells["here"]["geometric"] == pytest.approx(94) and cells["less paper"]["geometric"] == pytest.approx(-0.3)
+    latex = shown(capsys, "2", "--format", "latex")[1].out.splitlines()
+    assert {line.count("&") for line in latex if line.endswith(r"\\")} == {5} and latex[-1] == r"\end{tabular}"
+    assert "| voc-fcn32s" in shown(capsys, "2", "--format", "markdown")[1].out
+
+
+def test_neighbours_of_camvid_are_beside_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = shown(capsys, "2", "--family", "camvid-half", "--format", "csv")[1].out
+    assert {row["net"]: row["mean_iu"] for row in lines(text, "cited")} == {
+        "FCN-8s, all layers from ILSVRC": "57.0", "SegNet, ILSVRC encoder": "46.4"}
+
+
+def test_bad_words_are_refused(place, capsys):
+    status, out = shown(capsys, "2", "--family", "shaps")
+    assert status == 2 and "did you mean 'shapes'" in out.err
+    status, out = shown(capsys, "4", "--family", "tiny")
+    assert status == 2 and "tables 1 and 2" in out.err
+
+
+# verify released
+
+
+@pytest.fixture
+def released(place):
+    """Tiny nets in the place of the released ones, their weights and data elsewhere."""
+    make("voc", (32, 16, 8))
+    shutil.move("data", "elsewhere")
+    for name in ("voc-fcn32s", "voc-fcn16s", "voc-fcn8s"):
+        weights.save(f"given/{published.RELEASED_FILES[name]}.caffemodel", Net(graph.load(f"models/{name}/deploy.prototxt")))
+    return ["verify", "released", "--weights", "given", "--data", "elsewhere", "--quiet"]
+
+
+def test_verify_says_no_to_other_scores_and_yes_to_the_published(released, capsys, monkeypatch):
+    assert cli.main(released) == 1
+    out = capsys.readouterr().out
+    assert out.count("NO") == 3 and "63.6" in out and "65.5" in out
+    found = 100 * json.loads(tables.Path("results/voc-fcn8s.released.json").read_text())["mean_iu"]
+    for name in ("voc-fcn32s", "voc-fcn16s", "voc-fcn8s"):
+        monkeypatch.setitem(published.RELEASED, name, (0, 0, round(found + 0.04, 2), 0))
+    assert cli.main(released) == 0
+    assert capsys.readouterr().out.count("yes") == 3
+    assert cli.main([*released, "--tolerance", "0.01"]) == 1
+    assert cli.main(["tables", "2"]) == 0  # which shows them
+    assert capsys.readouterr().out.count("released net, scored here") == 3
+
+
+def test_verify_names_all_that_is_missing_and_where_it_comes_from(released, capsys):
+    tables.Path("given/fcn16s-heavy-pascal.caffemodel").unlink()
+    tables.Path("given/fcn8s-heavy-pascal.caffemodel").unlink()
+    assert cli.main(released) == 2
+    err = capsys.readouterr().err
+    assert "fcn16s-heavy-pascal.caffemodel, fcn8s-heavy-pascal.caffemodel" in err and published.RELEASED_FROM in err
+    shutil.copy("given/fcn32s-heavy-pascal.caffemodel", "given/fcn16s-heavy-pascal.caffemodel")
+    shutil.copy("given/fcn32s-heavy-pascal.caffemodel", "given/fcn8s-heavy-pascal.caffemodel")
+    assert cli.main([*released[:4], "--data", "nowhere", "--quiet"]) == 2
+    err = capsys.readouterr().err
+    assert "nowhere/shapes/images" in err and "docs/voc.md" in err
