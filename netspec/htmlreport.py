@@ -1,0 +1,176 @@
+"""The `report` command: what runs left behind, on one HTML page that needs nothing beside it."""
+
+import argparse
+import base64
+import html
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import curves, experiment, graph, jobs, predict, prototext, provenance, report, scoring
+from .datasets import SegmentationData
+from .errors import Error
+from .files import find, writing
+from .metrics import BINARY, MEASURES
+from .proto import caffe_pb2
+
+PICTURES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".svg": "svg+xml"}
+KINDS = {".json": "Scores", ".log": "Curves", **dict.fromkeys(PICTURES, "Pictures"), ".prototxt": "Solvers and nets",
+         ".caffemodel": "Weights", ".h5": "Weights"}
+STYLE = """
+:root { color-scheme: light dark; --line: #8885; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
+h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
+table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
+th, td { padding: .2rem .8rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
+th.number, td.number { text-align: right; font-variant-numeric: tabular-nums; }
+figure { margin: 1rem 0; }
+img { max-width: 100%; background: #fff; }
+pre { overflow-x: auto; font-size: .85rem; padding: .8rem; border: 1px solid var(--line); }
+summary { cursor: pointer; }
+"""
+
+
+class Html(str):
+    """Text that is HTML already; all other text is escaped where `tag` takes it in."""
+
+
+def tag(name: str, /, *inside: str, **attributes: str) -> Html:
+    """<name attributes>inside</name>; a final _ in an attribute's name is left out."""
+    given = "".join(f' {key.rstrip("_")}="{html.escape(value)}"' for key, value in attributes.items())
+    body = "".join(part if isinstance(part, Html) else html.escape(part) for part in inside)
+    return Html(f"<{name}{given}>" + ("" if name in ("img", "meta") else f"{body}</{name}>"))
+
+
+def table(rows: Sequence[Sequence[str]], headers: Sequence[str] = ()) -> Html:
+    """Rows of texts, below headers if there are any; the first cell names its row, numbers stand to the right."""
+    kinds = ["number" if all(re.fullmatch(r"-|[\d.e+-]+", cell) for cell in column) else "text"
+             for column in zip(*rows, strict=True)]
+    lines = [tag("tr", tag("th", row[0], scope="row"), *map(lambda cell, kind: tag("td", cell, class_=kind), row[1:], kinds[1:]))
+             for row in rows]
+    head = [tag("th", header, scope="col", class_=kind) for header, kind in zip(headers, kinds, strict=False)]
+    return tag("table", *([tag("thead", tag("tr", *head))] if head else []), tag("tbody", *lines))
+
+
+def folded(title: str, text: str) -> Html:
+    return tag("details", tag("summary", title), tag("pre", text))
+
+
+def image(title: str, content: bytes, kind: str) -> Html:
+    """A picture that is part of the page, with its title below."""
+    data = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return tag("figure", tag("img", src=data, alt=title), tag("figcaption", title))
+
+
+def scores(records: Mapping[str, Any]) -> list[Html]:
+    """Tables of what `score --json`, `demo` and others recorded: the measures, IU by class, bands, one class, origins."""
+    def cells(found: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
+        return ["-" if found.get(key) is None else f"{100 * found[key]:.1f}" for key in keys]
+
+    rows = [[name, *cells(r, MEASURES), f"{r.get('images', '-')}", f"{r['loss']:.4g}" if r.get("loss") is not None else "-"]
+            for name, r in records.items()]
+    made = [tag("p", "In percent, but for images and loss."), table(rows, ["net", *MEASURES.values(), "images", "loss"])]
+    ious = {name: {c["name"]: c for c in r.get("classes", [])} for name, r in records.items()}
+    classes = list(dict.fromkeys(label for found in ious.values() for label in found))
+    by_class = [[label, *(cells(found.get(label, {}), ["iu"])[0] for found in ious.values())] for label in classes]
+    made += [tag("h3", "IU of each class, in percent"), table(by_class, ["class", *ious])]
+    bands = [[f"{name}, within {width} px", *cells(found, MEASURES)] for name, r in records.items()
+             for width, found in r.get("trimap", {}).items()]
+    made += [tag("h3", "Near boundaries"), table(bands, ["net", *MEASURES.values()])] if bands else []
+    binary = [[name, *cells(r["binary"], BINARY)] for name, r in records.items() if r.get("binary")]
+    made += [tag("h3", "One class against the others"), table(binary, ["net", *BINARY.values()])] if binary else []
+    origins = {name: r["origin"] for name, r in records.items() if r.get("origin")}
+    facts = list(dict.fromkeys(key for origin in origins.values() for key in origin))
+    made += [tag("h3", "Where they come from"), table([[fact, *(o.get(fact, "") for o in origins.values())] for fact in facts],
+                                                      ["", *origins])] if origins else []
+    return made
+
+
+def log(path: Path) -> list[Html]:
+    """The curves of a log, and what netspec said in it of nets, origin and trouble."""
+    said = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
+            if re.match(r"[WE]\d", line) or " netspec] " in line]
+    return [image(path.name, curves.picture(curves.read(path)).svg().encode(), "svg+xml"),
+            *([folded(f"{path.name}: what was said", "\n".join(said))] if said else [])]
+
+
+def gather(name: str) -> list[Path]:
+    """The files of a folder (not of folders in it), the oldest first; a solver, its nets and what lies under its
+    snapshot_prefix; or a file."""
+    path = find(name, what="solver, folder or file")
+    if path.is_dir():
+        return sorted((file for file in path.iterdir() if file.suffix.lower() in KINDS), key=lambda file: file.stat().st_mtime)
+    if path.suffix != ".prototxt" or not re.search(r"^\s*(base_lr|max_iter)\s*:", prototext.read_text(path), re.M):
+        return [path]
+    param = prototext.read_solver(path)
+    train, tests = jobs.jobs(param, name)
+    nets = dict.fromkeys(job.net for job in (train, *tests) if isinstance(job.net, str))
+    prefix = Path(param.snapshot_prefix)
+    made = (file for file in prefix.parent.glob("*") if file.name.startswith((f"{prefix.name}.", f"{prefix.name}_")))
+    return [path, *(find(net, path.resolve().parent, "net") for net in nets),
+            *sorted(file for file in made if file.suffix.lower() in KINDS)]
+
+
+def score(name: str, args: argparse.Namespace) -> None:
+    """Score the newest snapshot of a solver on the val.prototxt beside its net, unless that is recorded: the record,
+    predictions, and a picture of the worst images, under the solver's snapshot_prefix."""
+    path = find(name, what="solver")
+    param = prototext.read_solver(path)
+    prefix = param.snapshot_prefix
+    weights = {int(found[1]): file for file in Path(prefix).parent.glob("*")
+               if (found := re.fullmatch(rf"{re.escape(Path(prefix).name)}_iter_(\d+)\.caffemodel(\.h5)?", file.name))}
+    if not weights:
+        raise Error(f"{path}: there is no {prefix}_iter_N.caffemodel to score; train it first")
+    val = find(Path(param.train_net or param.net).with_name("val.prototxt"), path.resolve().parent, "net")
+    made, folder = graph.load(val, caffe_pb2.TEST), Path(f"{prefix}_predictions")
+    experiment.scored(Path(f"{prefix}.json"), made, weights[max(weights)], args, save=folder)
+    source = made.sources[0].op
+    if isinstance(source, SegmentationData):
+        looks = predict.looks(source.facts, predict.channels(made, "score"))
+        report.save(f"{prefix}_worst.png", scoring.sheet(source, looks, {made.name or path.stem: folder}, 6))
+
+
+def page(title: str, paths: Sequence[Path]) -> str:
+    """The whole page about files of the kinds in KINDS, a section each kind."""
+    kinds = {kind: [path for path in paths if KINDS.get(path.suffix.lower()) == kind] for kind in dict.fromkeys(KINDS.values())}
+    records = {path.stem: record for path in kinds["Scores"] if "mean_iu" in (record := experiment.read(path))}
+    pictures = [path for path in kinds["Pictures"] if path.with_suffix("") not in kinds["Curves"]]  # drawn anew from their logs
+    sections = {
+        "Scores": scores(records) if records else [],
+        "Curves": [part for path in kinds["Curves"] for part in log(path)],
+        "Pictures": [image(path.name, path.read_bytes(), PICTURES[path.suffix.lower()]) for path in pictures],
+        "Solvers and nets": [folded(str(path), prototext.read_text(path)) for path in kinds["Solvers and nets"]],
+        "Weights": [table([[str(path), f"{path.stat().st_size / 1e6:.1f}"] for path in kinds["Weights"]], ["file", "MB"])
+                    ] if kinds["Weights"] else [],
+        "This page": [table(list(provenance.origin().items()))],
+    }
+    body = [tag("h1", title), *(tag("section", tag("h2", name), *parts) for name, parts in sections.items() if parts)]
+    policy = tag("meta", **{"http-equiv": "Content-Security-Policy", "content": "default-src 'none'; img-src data:; "
+                            "style-src 'unsafe-inline'"})
+    head = [tag("meta", charset="utf-8"), policy, tag("meta", name="viewport", content="width=device-width"), tag("title", title),
+            tag("style", Html(STYLE))]
+    return "<!DOCTYPE html>\n" + tag("html", tag("head", *head), tag("body", tag("main", *body)), lang="en") + "\n"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", nargs="+", metavar="SOLVER|FOLDER|FILE", help="a solver stands for its nets and all that lies "
+                        "under its snapshot_prefix, a folder for its files: records of scores (.json), logs, pictures, "
+                        ".prototxt, weights")
+    parser.add_argument("--out", default="report.html", metavar="FILE", help="the page (default report.html)")
+    parser.add_argument("--title", default="A run of netspec")
+    parser.add_argument("--score", action="store_true", help="first score the newest weights of each SOLVER on the val.prototxt "
+                        "beside its net")
+    scoring.add_device_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    for name in args.what if args.score else ():
+        score(name, args)
+    paths = list(dict.fromkeys(path for name in args.what for path in gather(name)))
+    if not any(path.suffix.lower() in KINDS for path in paths):
+        raise Error(f"{', '.join(args.what)}: nothing to report (looked for {', '.join(KINDS)})")
+    with writing(args.out, "w") as file:
+        file.write(page(args.title, paths))
+    print(f"report: {args.out} ({Path(args.out).stat().st_size / 1e6:.1f} MB, of {len(paths)} files)")
+    return 0
