@@ -60,14 +60,14 @@ def convert(args: argparse.Namespace) -> int:
         import onnxruntime
     except ImportError:
         raise Error("checking ONNX needs the package onnxruntime: pip install netspec[onnx]") from None
-    net, out, sizes = export.opened(args, ".onnx")
+    net, out, sizes, spread = export.opened(args, ".onnx")
     data = model(net).SerializeToString()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
     names = list(net.graph.outputs)
-    if not export.agrees(net, lambda feeds: [dict(zip(names, session.run(names, x), strict=True)) for x in feeds], sizes):
+    if not export.agrees(net, lambda feeds: [dict(zip(names, session.run(names, x), strict=True)) for x in feeds], sizes, spread):
         print(f"onnxruntime {onnxruntime.__version__} does not agree: {out} is not written")
         return 1
     with writing(out) as file:

@@ -317,7 +317,7 @@ def convert(args: argparse.Namespace) -> int:
         from safetensors.torch import load_file, save_file
     except ImportError:
         raise Error("writing .safetensors needs the package safetensors: pip install netspec[safetensors]") from None
-    net, out, sizes = export.opened(args, ".py")
+    net, out, sizes, spread = export.opened(args, ".py")
     writer = Writer(net)
     text = writer.text(Path(args.net).name)
     ast.parse(text)
@@ -337,7 +337,7 @@ def convert(args: argparse.Namespace) -> int:
             found = load_file(made)
             return [{blob: found[f"{i} {blob}"].numpy() for blob in net.graph.outputs} for i in range(len(feeds))]
 
-        if not export.agrees(net, other, sizes):
+        if not export.agrees(net, other, sizes, spread):
             print(f"the file does not agree with the net: {out} is not written")
             return 1
         for path in (new.with_suffix(".safetensors"), new):
