@@ -17,6 +17,7 @@ CAFFE = frozenset("""AbsVal Accuracy ArgMax BNLL BatchNorm BatchReindex Bias Cli
     ImageData InfogainLoss InnerProduct Input LRN LSTM LSTMUnit Log MVN MemoryData MultinomialLogisticLoss PReLU Parameter
     Pooling Power Python RNN ReLU Reduction Reshape SPP Scale Sigmoid SigmoidCrossEntropyLoss Silence Slice Softmax
     SoftmaxWithLoss Split Swish TanH Threshold Tile WindowData""".split())  # the types of BVLC Caffe
+LATER = ("Clip", "Swish", "round_mode")  # types and fields of BVLC Caffe that its release 1.0 lacks
 LIMIT = 64 << 20  # bytes; the largest published nets have less than 2 MB of text
 
 _STRANGERS = (
@@ -89,27 +90,30 @@ def to_text(message: Message) -> str:
 def write(path: str | os.PathLike, message: Message, header: str = "") -> None:
     """Writes the message as text, whole or not at all, after the lines of `header` as comments.
 
-    A net that BVLC Caffe would refuse gets one line more, which says what in it is of a fork.
+    A net that BVLC Caffe 1.0 would refuse gets one line more, which says what in it is of a fork, or later.
     """
     lines = header.splitlines()
     foreign = dict.fromkeys(what for layer in getattr(message, "layer", ()) for what in _foreign(layer))
     if foreign:
-        lines.append(f"BVLC Caffe refuses this net; of its forks are: {', '.join(foreign)}.")
+        lines.append(f"Caffe 1.0 refuses this net, for it has {', '.join(foreign)}.")
     comment = "".join(f"# {line}".rstrip() + "\n" for line in lines)
     with files.writing(path, "w") as file:
         file.write(comment + to_text(message))
 
 
 def _foreign(layer: Message) -> Iterator[str]:
-    """What in a layer is of a fork: its type, or fields, which in caffe.proto have numbers from 1000 on."""
+    """What Caffe 1.0 lacks in a layer: its type, or fields, of which those of forks have numbers from 1000 on."""
     if layer.type not in CAFFE:
-        yield layer.type
+        yield f"{layer.type} (of a fork)"
         return
+    if layer.type in LATER:
+        yield f"{layer.type} (of Caffe's master)"
     messages = [layer]
     for message in messages:
         for field, value in message.ListFields():
-            if field.number >= 1000:
-                yield f"{field.name} of {layer.type}"
+            if field.number >= 1000 or field.name in LATER:
+                whose = "a fork" if field.number >= 1000 else "Caffe's master"
+                yield f"{field.name} of {layer.type} (of {whose})"
             elif field.message_type:
                 messages += [value] if isinstance(value, Message) else value
 

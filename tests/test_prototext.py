@@ -219,9 +219,11 @@ def test_mutated_text_gives_a_message_or_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("layer, said", [
-    ('type: "Interp" interp_param { zoom_factor: 2 }', "Interp."),
+    ('type: "Interp" interp_param { zoom_factor: 2 }', "Interp (of a fork)"),
     ('type: "SoftmaxWithLoss" loss_param { weight_by_label_freqs: true class_weighting: 1 }',
-     "weight_by_label_freqs of SoftmaxWithLoss, class_weighting of SoftmaxWithLoss."),
+     "weight_by_label_freqs of SoftmaxWithLoss (of a fork), class_weighting of SoftmaxWithLoss (of a fork)"),
+    ('type: "Pooling" pooling_param { round_mode: FLOOR }', "round_mode of Pooling (of Caffe's master)"),
+    ('type: "Swish"', "Swish (of Caffe's master)"),
     ('type: "Python" python_param { module: "m" layer: "L" }', None),
 ])
 def test_a_written_net_says_what_caffe_would_refuse(tmp_path, layer, said):
@@ -229,5 +231,5 @@ def test_a_written_net_says_what_caffe_would_refuse(tmp_path, layer, said):
     prototext.write(tmp_path / "net.prototxt", net, header="First.")
     lines = (tmp_path / "net.prototxt").read_text().splitlines()
     assert lines[0] == "# First." and lines[1] == (
-        f"# BVLC Caffe refuses this net; of its forks are: {said}" if said else "layer {")
+        f"# Caffe 1.0 refuses this net, for it has {said}." if said else "layer {")
     assert prototext.read_net(tmp_path / "net.prototxt") == net
