@@ -103,11 +103,15 @@ def fill(net):
 """
 
 
-def test_a_release_of_scripts_runs_unchanged(scripts):
-    """In the style of the FCN release: net.py writes the nets, solve.py trains, with a data layer and surgery beside them."""
-    scripts("own_layers.py", LAYERS)
+@pytest.mark.parametrize("module, name", [("own_layers", "Squares"), ("voc_layers", "VOCSegDataLayer")])
+def test_a_release_of_scripts_runs_unchanged(scripts, module, name):
+    """In the style of the FCN release: net.py writes the nets, solve.py trains, with a data layer and surgery beside them.
+
+    A layer of the release's name that lies beside the script is the script's own.
+    """
+    scripts(f"{module}.py", LAYERS.replace("Squares", name))
     scripts("surgery.py", SURGERY)
-    scripts("net.py", NET)
+    scripts("net.py", NET.replace("own_layers", module).replace("Squares", name))
     folder = scripts("solve.py", SOLVE) / "scripts"
     assert python(folder, "net.py").returncode == 0
     done = python(folder, "solve.py", "0")

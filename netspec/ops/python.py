@@ -14,7 +14,7 @@ from ..blobs import Blob, Memory
 from ..errors import Error, closest
 from .base import Operation, Param, Shape
 
-# (module, class) -> the Operation that stands for it, whether or not there is such a module
+# (module, class) -> the Operation that stands for it, but for scripts that import caffe and have that module beside them
 ALIASES: dict[tuple[str, str], type[Operation]] = {}
 
 
@@ -140,11 +140,14 @@ def _fill(array: np.ndarray, tensor: Tensor) -> None:
 def _named(layer: Any, where: str) -> type:
     """The class that python_param names."""
     start, p = f"{where}layer '{layer.name}' (Python): ", layer.python_param
-    if (p.module, p.layer) in ALIASES:
-        return ALIASES[p.module, p.layer]
+    alias = ALIASES.get((p.module, p.layer))
+    if alias and "caffe" not in sys.modules:
+        return alias
     try:
         module = _module(p.module)
     except ImportError as e:
+        if alias:
+            return alias
         raise Error(f"{start}module '{p.module}' cannot be imported ({e}); looked in {', '.join(sys.path[:3])}, ... "
                     "and the current folder") from None
     found = getattr(module, p.layer, None)
