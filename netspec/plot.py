@@ -11,18 +11,13 @@ SMALL = 10  # points, of the letters
 
 
 def plot(series: Mapping[str, Sequence[Point]], xlabel: str, ylabel: str, *, title: str = "", width: float = 420,
-         height: float = 280, log: bool = False) -> Picture:
-    """A line for each name -> points (x, y), above a legend; points that are not finite are left out.
-
-    log: the y axis in powers of ten, without what is not above 0.
-    """
-    lines = {name: [(x, math.log10(y) if log else y) for x, y in points if math.isfinite(x) and math.isfinite(y)
-                    and (y > 0 or not log)] for name, points in series.items()}
+         height: float = 280) -> Picture:
+    """A line for each name -> points (x, y), above a legend; points that are not finite are left out."""
+    lines = {name: [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)] for name, points in series.items()}
     every = [point for points in lines.values() for point in points] or [(0.0, 0.0), (1.0, 1.0)]
     (x0, x1), (y0, y1) = (_span([p[axis] for p in every]) for axis in (0, 1))
-    xticks, yticks = ticks(x0, x1), [float(y) for y in range(math.ceil(y0), math.floor(y1) + 1)] if log else ticks(y0, y1)
-    yticks = yticks if len(yticks) > 1 else ticks(y0, y1)
-    words = [f"{10 ** y:.3g}" if log else f"{y:g}" for y in yticks]
+    xticks, yticks = ticks(x0, x1), ticks(y0, y1)
+    words = [f"{y:g}" for y in yticks]
     left, top = 14 + max(measure(word, SMALL) for word in words), 26
     right, bottom = width - 12, height - 38
     page = Picture(width, height, [Text(left, 13, title, 12), Text(right, 13, ylabel, SMALL, "end", GREY)])

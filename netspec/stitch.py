@@ -1,9 +1,13 @@
 """Dense prediction without upsampling (section 3.2): shift-and-stitch, and the rarefied net that computes the same at once."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn.functional import grid_sample
 
+from .analysis import fields
 from .compiler import Net
 from .convolutional import pointwise
 from .errors import Error, closest
@@ -39,6 +43,34 @@ def shift_and_stitch(net: Net, image: Tensor, blob: str, factor: int, step: int 
         place = out[..., y::factor, x::factor]
         place.copy_(part[..., : place.shape[2], : place.shape[3]])
     return out
+
+
+class Stitched:
+    """A net whose scores are stitched from the shifts of the image and laid on it bilinearly, for scoring.score.
+
+    net: the net with its data; deploy: a net of the image alone with the same weights. factor: how much finer.
+    """
+
+    losses: Mapping[str, float] = {}
+
+    def __init__(self, net: Net, deploy: Net, factor: int, blob: str = "score_fr") -> None:
+        self.graph, self.device, self.deploy, self.factor, self.blob = net.graph, net.device, deploy, factor, blob
+        known = fields(deploy.graph)
+        self.fields = known[max((v for v in known if v.blob == blob), key=lambda v: v.version)]
+
+    def __call__(self, inputs: Mapping[str, Tensor], want: Sequence[str]) -> dict[str, Tensor]:
+        image = inputs[self.deploy.graph.inputs[0]]
+        cells = shift_and_stitch(self.deploy, image, self.blob, self.factor, int(self.fields[0].stride) // self.factor)
+        at = []  # of each pixel along each axis, on the map of cells from -1 to 1
+        for field, pixels, count in zip(self.fields, image.shape[2:], cells.shape[2:], strict=True):
+            middle = float(field.first + (field.extent - 1) / 2)
+            cell = (torch.arange(pixels, device=image.device) - middle) / (float(field.stride) / self.factor)
+            at.append(2 * cell / max(count - 1, 1) - 1)
+        grid = torch.stack(torch.meshgrid(*at, indexing="ij")[::-1], -1).expand(len(image), -1, -1, -1)
+        return {want[0]: grid_sample(cells, grid, padding_mode="border", align_corners=True)}
+
+    def loss(self, blobs: Mapping[str, Tensor]) -> Tensor:
+        return torch.zeros(())
 
 
 def rarefy(net: Any, layer: str) -> Any:

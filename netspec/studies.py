@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn.functional import grid_sample
 
 from . import __version__, analysis, datacheck, experiment, feed, graph, io, log, netdiff, prototext, report, scoring, weights
 from .compiler import Net
@@ -21,7 +18,7 @@ from .files import find, writing
 from .plot import beside, plot, points
 from .proto import caffe_pb2
 from .provenance import PROJECT, origin
-from .stitch import shift_and_stitch
+from .stitch import Stitched
 
 QUICK = 60  # iterations
 SMOOTH = 20  # a plotted loss is a mean over this part of a run
@@ -107,34 +104,6 @@ STUDIES = {
 }
 
 
-class Stitched:
-    """A net whose scores are stitched from the shifts of the image and laid on it bilinearly, for scoring.score.
-
-    net: the net with its data; deploy: a net of the image alone with the same weights. factor: how much finer.
-    """
-
-    losses: Mapping[str, float] = {}
-
-    def __init__(self, net: Net, deploy: Net, factor: int, blob: str = "score_fr") -> None:
-        self.graph, self.device, self.deploy, self.factor, self.blob = net.graph, net.device, deploy, factor, blob
-        known = analysis.fields(deploy.graph)
-        self.fields = known[max((v for v in known if v.blob == blob), key=lambda v: v.version)]
-
-    def __call__(self, inputs: Mapping[str, Tensor], want: Sequence[str]) -> dict[str, Tensor]:
-        image = inputs[self.deploy.graph.inputs[0]]
-        cells = shift_and_stitch(self.deploy, image, self.blob, self.factor, int(self.fields[0].stride) // self.factor)
-        at = []  # of each pixel along each axis, on the map of cells from -1 to 1
-        for field, pixels, count in zip(self.fields, image.shape[2:], cells.shape[2:], strict=True):
-            middle = float(field.first + (field.extent - 1) / 2)
-            cell = (torch.arange(pixels, device=image.device) - middle) / (float(field.stride) / self.factor)
-            at.append(2 * cell / max(count - 1, 1) - 1)
-        grid = torch.stack(torch.meshgrid(*at, indexing="ij")[::-1], -1).expand(len(image), -1, -1, -1)
-        return {want[0]: grid_sample(cells, grid, padding_mode="border", align_corners=True)}
-
-    def loss(self, blobs: Mapping[str, Tensor]) -> Tensor:
-        return torch.zeros(())
-
-
 class Place:
     """Where the runs of one family, budget and seed lie, and how they are made."""
 
@@ -173,44 +142,36 @@ class Place:
 
     def start(self, name: str) -> tuple[Path | None, str]:
         """The weights file that a run starts from (None: what its solver names), and words for it."""
-        run = RUNS[name]
-        given = list(self.solver("fcn32s").weights)
+        run, given = RUNS[name], list(self.solver("fcn32s").weights)
         if not run.after or run.fresh and given:
-            return None, f"from {', '.join(given)}" if given else "from random weights"
+            return None, f"from {', '.join(given) or 'random weights'}"
         file = self.trained(run.after)
         if not run.fresh:
             return file, f"from {run.after}"
         kept = {layer: ("", blobs) for layer, blobs in weights.read_weights(file).items() if "score" not in layer}
-        fresh = self.folder / f"{run.after}-trunk.caffemodel"
-        weights.write_weights(fresh, run.after, kept)
+        weights.write_weights(fresh := self.folder / f"{run.after}-trunk.caffemodel", run.after, kept)
         return fresh, f"from a 32s of seed {self.seed + RUNS[run.after].seed} without its score layer, trained on the same images"
-
-    def trained(self, name: str) -> Path:
-        """The weights of a run, trained as far as they are not there, after those that it starts from."""
-        run, (param, _) = RUNS[name], self.recipe(name)
-        net = param.train_net_param
-        for layer in net.layer:
-            if layer.type == "InfogainLoss":
-                layer.infogain_loss_param.source = str(self.balance.resolve())
-            if run.images and layer.type == "Python" and not layer.bottom:
-                layer.python_param.param_str = str({**ast.literal_eval(layer.python_param.param_str), "batch_size": 1})
-        before, _ = self.start(name)
-        mark = experiment.digest(__version__, self.args.precision, prototext.to_text(param), *[before] * bool(before))
-        path = find(f"solvers/{self.family}-fcn32s.prototxt", PROJECT, "solver")
-        return experiment.trained(path, param, before, self.args, mark, Trace(self.folder / f"{name}.loss.csv"))[0]
 
     def recipe(self, name: str) -> tuple[Any, int]:
         """The SolverParameter of a run, its net inside, and the images a step."""
         run = RUNS[name]
-        stages = [self.solver(f"fcn{stride}s") for stride in (32, 16, 8)[: max(run.stages, 1)]]
-        staged = run.after and not run.fresh and run.net.startswith(("fcn16s", "fcn8s"))
+        staged = run.after and not run.fresh and not run.stitch
         param = self.solver(run.net.partition("-")[0] if staged else "fcn32s")
-        net = self.net(run.net, "train")
-        options = next((ast.literal_eval(x.python_param.param_str) for x in net.layer if x.type == "Python" and not x.bottom), {})
-        usual, size = options.get("batch_size", 1) * param.iter_size, param.iter_size * run.more
-        total = (param.max_iter if staged else sum(stage.max_iter for stage in stages)) * self.scale
-        param.iter_size, images = (run.images, run.images) if run.images else (size, usual * run.more)
-        param.max_iter = max(1, round(total * (usual / images if run.images else 1)))
+        iterations = param.max_iter if staged else sum(self.solver(f"fcn{s}s").max_iter for s in (32, 16, 8)[: run.stages])
+        net, batch = self.net(run.net, "train"), 1
+        for layer in net.layer:
+            if layer.type == "Python" and not layer.bottom:
+                options = ast.literal_eval(layer.python_param.param_str)
+                batch = options.get("batch_size", 1)
+                layer.python_param.param_str = str({**options, "batch_size": 1} if run.images else options)
+            if layer.type == "SoftmaxWithLoss":  # the published nets' is a sum; the solvers' rates are for a mean
+                layer.loss_param.normalize = True
+            if layer.type == "InfogainLoss":
+                layer.infogain_loss_param.source = str(self.balance.resolve())
+        usual = batch * param.iter_size
+        images = run.images or usual * run.more
+        param.iter_size = run.images or param.iter_size * run.more
+        param.max_iter = max(1, round(iterations * self.scale * (usual / images if run.images else 1)))
         param.base_lr *= run.rate
         param.momentum = run.momentum or param.momentum
         param.random_seed, param.snapshot = self.seed + run.seed, max(1, param.max_iter // 2)
@@ -219,6 +180,13 @@ class Place:
             param.ClearField(field)
         param.train_net_param.CopyFrom(net)
         return param, images
+
+    def trained(self, name: str) -> Path:
+        """The weights of a run, trained as far as they are not there, after those that it starts from."""
+        (param, _), (before, _) = self.recipe(name), self.start(name)
+        mark = experiment.digest(__version__, self.args.precision, prototext.to_text(param), *[before] * bool(before))
+        path = find(f"solvers/{self.family}-fcn32s.prototxt", PROJECT, "solver")
+        return experiment.trained(path, param, before, self.args, mark, Trace(self.folder / f"{name}.loss.csv"))[0]
 
     def scored(self, name: str) -> Record:
         """The scores of a run, trained if it is not."""
@@ -246,7 +214,7 @@ class Place:
         smooth = np.convolve(rows[:, 1], np.ones(window) / window, "valid") if len(rows) else []
         found = [{"iterations": i + begin["iterations"], "images": i * images + begin["images"], "seconds": s + begin["seconds"],
                   "loss": loss} for (i, _, s), loss in zip(rows[window - 1 :], smooth, strict=True)]
-        return before + found[:: max(1, len(found) // 200)]
+        return before + found[: -1 : max(1, len(found) // 200)] + found[-1:]
 
 
 def verdict(claim: tuple[str, str, str], mean_iu: Mapping[str, Sequence[float]]) -> str:
