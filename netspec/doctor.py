@@ -140,18 +140,20 @@ def nets(work: Sequence[jobs.Job], base: Path, param: Any, args: argparse.Namesp
     more, complete = fill(net, read, ", ".join(names))
     found += more if read else []
     flow: list[Flow] = []
-    try:
-        batch = draw(first, {blob: image for blob in first.inputs[:1] if image is not None})
-        trunk = classifier({name: blobs[0].shape for name, blobs in net.layers_with_params().items()})
-        more, flow = examine(net.to(choose(args.device)), batch, complete, trunk)
-        found += more
-        for one, real in made:
-            if one is not first:
-                preflight.check_apart(first, one)
+    trunk = classifier({name: blobs[0].shape for name, blobs in net.layers_with_params().items()})
+    for one, real in made:
+        try:
             if real:
                 preflight.check_first_batch(Net(one, share=net), [0] * len(one.sources))
-    except (Error, OSError) as e:
-        found.append(Finding(PROBLEM, "data", str(e), "mend the data ('netspec data check' looks at all of them)"))
+            if one is not first:
+                preflight.check_apart(first, one)
+                continue
+            batch = draw(first, {blob: image for blob in first.inputs[:1] if image is not None})
+        except (Error, OSError) as e:
+            found.append(Finding(PROBLEM, "data", str(e), "mend the data ('netspec data check' looks at all of them)"))
+        else:
+            more, flow = examine(net.to(choose(args.device)), batch, complete, trunk)
+            found += more
     found += _solver(param, first) if param else []
     return [*found, memory(first, net.device, updates.RULES[param.type][1] if param else 1)], flow
 
@@ -162,7 +164,7 @@ def _solver(param: Any, made: Graph) -> list[Finding]:
     folder = next(place for place in (folder, *folder.parents) if place.exists())
     found = [Finding(PROBLEM, "base_lr", text, "change base_lr, or normalize in the layer") for text in
              preflight.rate_doubts(made, param)]
-    if not os.access(folder, os.W_OK):
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
         return [*found, Finding(PROBLEM, "snapshot_prefix", f"snapshots cannot be written to {folder}", "change it")]
     return [*found, Finding(OK, "snapshot_prefix", f"{param.snapshot_prefix} can be written")]
 

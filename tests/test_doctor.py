@@ -1,0 +1,359 @@
+"""Planted faults, each told apart by `netspec doctor`, and nothing found where nothing is wrong."""
+
+import configparser
+import re
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from training import HDF5, PROJECT, VOC, write_voc
+
+from netspec import analysis, cli, doctor, graph, surgery, weightcheck, weights
+from netspec.compiler import Net
+from netspec.diagnosis import MENDS
+from netspec.layouts import ILSVRC
+from netspec.proto import caffe_pb2
+from netspec.scriptcheck import lacking
+
+MEAN = np.array(ILSVRC, np.float32).reshape(3, 1, 1)
+STD = 255 * np.array((0.225, 0.224, 0.229)).reshape(3, 1, 1)  # BGR
+FEED = {  # what a script can do to BGR in 0..255
+    "in 0..1": lambda bgr: bgr / 255,
+    "in 0..1 and RGB": lambda bgr: bgr[:, ::-1] / 255,
+    "normalised as torchvision does": lambda bgr: ((bgr - MEAN) / STD)[:, ::-1],
+    "without their mean subtracted": lambda bgr: bgr,
+    "RGB": lambda bgr: (bgr - MEAN)[:, ::-1],
+    "RGB, less a mean in BGR": lambda bgr: bgr[:, ::-1] - MEAN,
+    "BGR, less a mean in RGB": lambda bgr: bgr - MEAN[::-1],
+}
+BODY = """
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 3 kernel_size: 1
+  weight_filler { type: "xavier" } } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer { name: "score" type: "Convolution" bottom: "conv" top: "score" convolution_param { num_output: 3 kernel_size: 1
+  weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "score" bottom: "label" top: "loss" loss_param { ignore_label: 255 } }
+"""
+DATA = HDF5.replace("batch_size: 2", "batch_size: 4").replace("shuffle: true", "")
+SOLVER = 'net: "net.prototxt" base_lr: 1e-4 momentum: 0.9 lr_policy: "fixed" max_iter: 3 snapshot_prefix: "run/snap"\n'
+
+
+def bright(feed=lambda bgr: bgr - MEAN, label=None):
+    """data.h5: images of random colours, each pixel's class the channel that is brightest."""
+    bgr = np.random.default_rng(0).integers(0, 256, (4, 3, 8, 9)).astype(np.float32)
+    with h5py.File("data.h5", "w") as file:
+        file["data"] = feed(bgr).astype(np.float32)
+        file["label"] = np.full((4, 1, 8, 9), label, np.float32) if label else bgr.argmax(1)[:, None].astype(np.float32)
+    Path("data.txt").write_text("data.h5\n")
+
+
+def layers(**changed):
+    """The weights of a net that tells the brightest channel, some of them changed."""
+    eye = np.eye(3, dtype=np.float32)[..., None, None]
+    own = {"conv": [eye, np.full(3, 150, np.float32)], "score": [eye / 3, (MEAN.ravel() - 150) / 3]}
+    return {name: ("Convolution", blobs) for name, blobs in (own | changed).items() if blobs}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, one_thread):
+    """A healthy net with data and weights."""
+    monkeypatch.chdir(tmp_path)
+    bright()
+    write()
+    weights.write_weights("w.caffemodel", "n", layers())
+
+
+def write(body=BODY, data=DATA, name="net.prototxt"):
+    Path(name).write_text(f'name: "n"\n{data}{body}')
+
+
+def problems(capsys, *args):
+    """The lines of the problems; the exit status is held against them."""
+    status = cli.main(["doctor", *map(str, args)])
+    said = capsys.readouterr()
+    assert said.err == ""
+    blocks = re.split(r"\n(?=ok |note |problem |\d+ problem)", "\n" + said.out)
+    found = [block[8:] for block in blocks if block.startswith("problem ")]
+    assert status == bool(found) and f"\n{len(found)} problem" in said.out
+    assert all("\n        -> " in block for block in found), "each says what to do"
+    problems.out = said.out
+    return found
+
+
+def alone(found, *words):
+    """One problem, with these words."""
+    assert len(found) == 1, found
+    assert not [word for word in words if word not in found[0]], found[0]
+
+
+WEIGHTS = ("net.prototxt", "--weights", "w.caffemodel")
+
+
+def test_nothing_is_wrong_with_a_healthy_net(folder, capsys):
+    assert problems(capsys, *WEIGHTS) == []
+    assert "gradients: reach 2 of 2 layers" in problems.out and "3 of 3 classes are chosen; loss 0.0" in problems.out
+    assert "copied: conv, score (2)" in problems.out and "V2, 2 layers, 24 numbers, float32" in problems.out
+    assert re.search(r"conv +Convolution +1\.73 +[\d.e-]+ +[\d.e-]+\n", problems.out), "the flow of gradients as a table"
+    assert problems(capsys, "net.prototxt") == []  # yet to be trained
+    Path("solver.prototxt").write_text(SOLVER + 'weights: "w.caffemodel"')
+    assert problems(capsys, "solver.prototxt") == []
+
+
+@pytest.mark.parametrize("kind", FEED)
+def test_images_unlike_those_that_the_weights_were_trained_on(folder, capsys, kind):
+    assert FEED.keys() == MENDS.keys()
+    bright(FEED[kind])
+    found = [f for f in problems(capsys, *WEIGHTS) if not f.startswith("'score'")]  # all one class: what follows from it
+    alone(found, "'data', read by 'conv'", f"Taken for images {kind}, which is then mended", MENDS[kind][1])
+
+
+@pytest.mark.parametrize("feed, words", [
+    ("in 0..1", ["0 to 1, mean 0.5", "in 0..1; AlexNet or CaffeNet was trained on BGR in 0..255 less the mean", "-> multiply by 255"]),
+    ("without their mean subtracted", ["without their mean subtracted; AlexNet", "-> subtract the mean, B,G,R = 104,117,123"]),
+])
+def test_without_labels_the_numbers_of_images_tell_where_the_trunk_is_known(folder, capsys, feed, words):
+    text = (PROJECT / "models/alexnet/deploy.prototxt").read_text().partition('name: "relu2"')[0]
+    Path("deploy.prototxt").write_text(text.rpartition("layer {")[0].replace("227", "40"))
+    np.save("x.npy", FEED[feed](np.random.default_rng(0).integers(0, 256, (1, 3, 40, 40)).astype(np.float32)))
+    net = Net(graph.load("deploy.prototxt"))
+    for p in net.parameters():
+        torch.nn.init.normal_(p)
+    weights.save("alex.caffemodel", net)
+    alone(problems(capsys, "deploy.prototxt", "--weights", "alex.caffemodel", "--image", "x.npy"), *words)
+    np.save("x.npy", np.zeros((40, 50, 3)))
+    assert cli.main(["doctor", "deploy.prototxt", "--image", "x.npy"]) == 2
+    assert "[40, 50, 3], expected (N x) C x H x W" in capsys.readouterr().err
+
+
+def test_a_mean_in_the_wrong_order_is_seen_in_the_layer(folder, capsys):
+    write_voc(Path("."))
+    options = dict(dataset="voc", root="images", split="train", mean=tuple(ILSVRC[::-1]))
+    wide = BODY.replace('"conv"', '"conv3_3"').replace("3 kernel_size: 1", "256 kernel_size: 3 pad: 1", 1)
+    wide = wide.replace('bottom: "data"', 'bottom: "wide"').replace("num_output: 3", "num_output: 4")
+    first = """layer { name: "wide" type: "Convolution" bottom: "data" top: "wide" convolution_param { num_output: 256 kernel_size: 1
+      weight_filler { type: "msra" } } }"""
+    write(first + wide, VOC.replace("dict_here", str(options).replace('"', "'")))
+    alone(problems(capsys, "net.prototxt"), "BGR, less a mean in RGB; VGG16 was trained", "-> turn the mean round")
+
+
+FREEZE = "param { lr_mult: 0 } param { lr_mult: 0 } convolution_param"
+ASIDE = """name: "aside" type: "InnerProduct" bottom: "conv" top: "aside" inner_product_param { num_output: 2
+  weight_filler { type: "xavier" } } }
+layer { name: "loss\""""
+ONES = np.ones((3, 3, 1, 1))
+FAULTS = {  # name -> changes of the body, changes of the weights, words of the one problem
+    "a misspelt type": ({'"ReLU"': '"Relu"'}, {}, ["relu: type 'Relu' is not known; did you mean 'ReLU'?", "-> mend it"]),
+    "a bottom not there": ({'bottom: "score"': 'bottom: "scor"'}, {}, ["bottom 'scor' is no top", "did you mean 'score'"]),
+    "a near name": ({}, {"score": None, "scores": layers()["score"][1]},
+                    ["score: not in the weights; did you mean 'scores'?", "-> rename"]),
+    "another shape": ({}, {"score": [np.ones((5, 3, 1, 1)), np.ones(5)]}, ["layer 'score': blob 0 has shape [5, 3, 1, 1]"]),
+    "frozen": ({"convolution_param": FREEZE}, {}, ["n: all frozen", "-> give layers that are to learn param { lr_mult: 1 }"]),
+    "dead": ({}, {"conv": [ONES, np.full(3, -1e4)]}, ["relu: a dead ReLU", "-> look at the layer before"]),
+    "at ln C": ({}, {"score": [ONES * [[[[1e-9]]]] * np.arange(3).reshape(3, 1, 1, 1), np.zeros(3)]},
+                ["'score': all 3 classes get much the same score; loss 1.099, ln(3) is 1.099"]),
+    "not finite": ({}, {"score": [ONES * np.nan, np.zeros(3)]}, ["NaN or Inf in score", "-> take an earlier snapshot"]),
+    "made NaN": ({'name: "relu" type: "ReLU" bottom: "conv" top: "conv"': 'name: "log" type: "Log" bottom: "conv" top: "log"',
+                  'bottom: "conv" top: "score"': 'bottom: "log" top: "score"'}, {"conv": [-ONES, np.zeros(3)]},
+                 ["log: makes NaN or Inf in 'log' of finite weights"]),
+    "unreachable": ({'name: "loss"': ASIDE}, {}, ["aside: no gradient comes", "-> follow"]),
+    "no gradient": ({'top: "loss"': 'top: "loss" loss_weight: 1e-45'}, {}, ["conv, score (2): the gradient is zero"]),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_are_told_apart(folder, capsys, fault):
+    body, changed, words = FAULTS[fault]
+    text = BODY
+    for old, new in body.items():
+        assert old in text
+        text = text.replace(old, new)
+    write(text)
+    weights.write_weights("w.caffemodel", "n", layers(**changed))
+    found = problems(capsys, *WEIGHTS)
+    if fault == "not finite":  # in the file, and so in the net
+        assert found.pop().startswith("score: weights that are not finite")
+    if fault == "dead":  # what follows from it
+        found = [f for f in found if not f.startswith("'score'")]
+    alone(found, *words)
+
+
+def test_zero_weights(folder, capsys):
+    zero = [np.zeros((3, 3, 1, 1)), np.zeros(3)]
+    weights.write_weights("w.caffemodel", "n", layers(conv=zero, score=zero))
+    found = problems(capsys, *WEIGHTS)
+    assert found[0].startswith("conv, score (2): weights all zero, and so is what they read") and "--weights" in found[0]
+    assert found[1].startswith("'score': all 3 classes get much the same score") and len(found) == 2
+    weights.write_weights("w.caffemodel", "n", layers(score=zero))
+    given = 'layer { name: "d" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }'
+    write(BODY.rpartition("layer")[0], given, "deploy.prototxt")
+    found = problems(capsys, "deploy.prototxt", "--weights", "w.caffemodel")
+    assert found[0].startswith("score: weights all zero: what comes out does not depend on the image")
+
+
+def test_a_net_yet_to_be_trained_may_be_zero_where_it_learns(folder, capsys):
+    write(BODY[::-1].replace('weight_filler { type: "xavier" }'[::-1], "", 1)[::-1])
+    assert problems(capsys, "net.prototxt") == []
+    assert "score: weights all zero: learns from the first step" in problems.out
+    assert "conv: the gradient is zero, because of score" in problems.out
+
+
+def test_labels(folder, capsys):
+    bright(label=255)
+    assert any(f.startswith("loss: no label of the batch counts") for f in problems(capsys, "net.prototxt"))
+    bright(label=7)
+    alone(problems(capsys, "net.prototxt"), "7")
+
+
+def test_data_that_are_not_there_are_replaced(folder, capsys):
+    Path("data.txt").unlink()
+    assert problems(capsys, *WEIGHTS) == []
+    assert "random images and labels take their place" in problems.out and "gradients: reach" in problems.out
+    Path("solver.prototxt").write_text(SOLVER + 'weights: "w.caffemodel"')
+    alone(problems(capsys, "solver.prototxt"), "data.txt", "random images", "-> get the data")
+
+
+def test_memory_is_that_of_the_size_asked_for(folder, capsys, monkeypatch):
+    assert problems(capsys, "net.prototxt", "--size", "100x200") == []
+    one = 4 * 100 * 200  # data 3, label 1, conv 3, score 3, loss; all with gradients; 24 parameters with theirs and history
+    assert "memory at 1 x 3 x 100 x 200: " in problems.out
+    assert f"{doctor.amount(3 * 4 * 24 + 2 * (10 * one + 4))} to train it" in problems.out
+    monkeypatch.setattr(doctor, "room", lambda device: 10**5)
+    alone(problems(capsys, "net.prototxt", "--size", "100x200"), "memory at 1 x 3 x 100 x 200", "-> take smaller images")
+
+
+def test_the_solver_is_looked_at(folder, capsys):
+    Path("run").write_text("a file, no folder")
+    Path("solver.prototxt").write_text(SOLVER.replace("1e-4", "1e-12") + 'weights: "snap/other.caffemodel"')
+    found = problems(capsys, "solver.prototxt")
+    assert [f.partition(":")[0] for f in found] == ["weights", "base_lr", "snapshot_prefix"]
+    assert "it would learn nothing" in found[1]
+    Path("solver.prototxt").write_text(SOLVER.replace("max_iter", "max_itre"))
+    assert cli.main(["doctor", "solver.prototxt"]) == 2 and "max_iter" in capsys.readouterr().err
+
+
+def test_weights_alone(folder, capsys):
+    assert problems(capsys, "w.caffemodel") == []
+    bad = layers(conv=[np.full((3, 3, 1, 1), np.inf), np.zeros(3)], score=[np.zeros((3, 3, 1, 1)), np.zeros(3)])
+    weights.write_weights("bad.caffemodel.h5", "n", bad, hdf5=True)
+    alone(problems(capsys, "bad.caffemodel.h5"), "NaN or Inf in conv")
+    assert "HDF5, 2 layers" in problems.out and "weights all zero in score" in problems.out
+    Path("cut.caffemodel").write_bytes(Path("w.caffemodel").read_bytes()[:60])
+    assert cli.main(["doctor", "cut.caffemodel"]) == 2
+
+
+def test_generations_of_weights(tmp_path):
+    blob = caffe_pb2.BlobProto(num=1, channels=1, height=1, width=2, data=[1, 2])
+    for name, net in {
+        "V0": caffe_pb2.NetParameter(layers=[dict(layer=dict(name="a", type="conv", blobs=[blob]))]),
+        "V1": caffe_pb2.NetParameter(layers=[dict(name="a", blobs=[blob])]),
+        "V2": caffe_pb2.NetParameter(layer=[dict(name="a", blobs=[blob])]),
+    }.items():
+        (tmp_path / name).write_bytes(net.SerializeToString())
+        assert f"{name}, 1 layers, 2 numbers" in weightcheck.weights_file(tmp_path / name)[0][0].what
+
+
+@pytest.mark.parametrize("name, known", [
+    ("vgg16", "VGG16"), ("vgg19", "VGG19"), ("googlenet", "GoogLeNet"), ("resnet50", "ResNet-50"), ("resnet101", "ResNet-101"),
+    ("alexnet", "AlexNet or CaffeNet"), ("voc-fcn32s", "VGG16"), ("shapes-fcn32s", None)])
+def test_classifiers_are_known_by_their_layers(name, known):
+    made = analysis.without_data(PROJECT / f"models/{name}/deploy.prototxt")
+    assert weightcheck.classifier({slot.layer: slot.shape for slot in reversed(made.params)}) == known
+
+
+def test_layers_of_forks_are_noted(folder, capsys):
+    write(BODY.replace('"ReLU" bottom: "conv" top: "conv"', '"Normalize" bottom: "conv" top: "n"').replace(
+        'bottom: "conv" top: "score"', 'bottom: "n" top: "score"'))
+    assert problems(capsys, "net.prototxt") == []
+    assert "Normalize (1) is of a fork: BVLC Caffe refuses this net" in problems.out
+
+
+def test_upsampling_without_weights_is_made_bilinear_as_solve_does(tmp_path):
+    up = """layer { name: "d" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 dim: 4 dim: 4 } } }
+        layer { name: "up" type: "Deconvolution" bottom: "x" top: "up"
+          convolution_param { num_output: 2 kernel_size: 4 stride: 2 bias_term: false } }"""
+    (tmp_path / "up.prototxt").write_text(up)
+    net = Net(graph.load(tmp_path / "up.prototxt"))
+    found, complete = weightcheck.fill(net, {}, "w")
+    assert complete and [f.what for f in found] == ["made bilinear upsampling: up"]
+    assert np.array_equal(net.layers_with_params()["up"][0][0, 0].detach(), surgery.bilinear_kernel(4))
+
+
+# scripts
+
+SCRIPT = """import numpy as np
+import caffe
+from caffe import layers as L, params as P
+from caffe.proto import caffe_pb2
+import caffe.io
+from caffe.coord_map import crop
+n = caffe.NetSpec()
+n.conv = L.Convolution(n.data)
+n.pool = L.Pooling(n.conv, pool=P.Pooling.MAX)
+net = caffe.Net('a', caffe.TEST)
+net.anything.at.all
+caffe.io.Transformer({}).set_raw_scale('data', 255)
+caffe_pb2.NetParameter()
+"""
+
+
+@pytest.mark.parametrize("line, words", [
+    ("", None),
+    ("caffe.set_mode_gup()", [":14: caffe.set_mode_gup is not in netspec; did you mean 'set_mode_gpu'?"]),
+    ("n.a = L.Convolutoin()", [":14: caffe.layers.Convolutoin", "did you mean 'Convolution'?"]),
+    ("P.Pooling.MAXX", ["caffe.params.Pooling.MAXX is not"]),
+    ("import caffe.legacy", [":14: caffe.legacy is not"]),
+    ("from caffe.nowhere import x", ["caffe.nowhere"]),
+    ("caffe.proto.caffe_pb2.Netparameter", ["did you mean 'NetParameter'?"]),
+    ("caffe.nothing.below(1)", ["caffe.nothing is not"]),
+    ("print 'done'", [":14: this is Python 2 (print 'done')", "2to3"]),
+    ("for i in xrange(3): pass", [":14: this is Python 2 (name 'xrange'"]),
+    ("{}.iteritems()", ["this is Python 2 (attribute 'iteritems'"]),
+    ("import cPickle", ["this is Python 2 (No module named 'cPickle')"]),
+    ("try:\n  import cPickle as pickle\nexcept ImportError:\n  import pickle", None),
+    ("xrange = range\nxrange(3)", None),
+    ("from caffe import *\nimport caffe.net_spec, caffe._caffe", None),
+    ("x = (", [":14: is no Python"]),
+])
+def test_scripts(tmp_path, capsys, line, words):
+    (tmp_path / "script.py").write_text(SCRIPT + line)
+    found = problems(capsys, tmp_path / "script.py")
+    alone(found, *words) if words else (found == [] or pytest.fail(str(found)))
+
+
+def test_scripts_that_feed_what_load_image_gives(tmp_path, capsys):
+    path = tmp_path / "script.py"
+    path.write_text("import caffe, surgery_of_mine\nimage = caffe.io.load_image('cat.jpg')\n")
+    assert problems(capsys, path) == []
+    assert "RGB in 0..1" in problems.out and "module 'surgery_of_mine' is not here" in problems.out
+    (tmp_path / "surgery_of_mine.py").write_text("raise SystemExit('never run')")
+    assert problems(capsys, path) == [] and "surgery_of_mine" not in problems.out
+
+
+@pytest.mark.parametrize("module", ["net.py", "solve.py"])
+def test_what_the_release_uses_of_caffe_is_here(module):
+    uses = {"net.py": ["layers", "params", "layers.Deconvolution", "params.Pooling.MAX", "coord_map.crop", "NetSpec"],
+            "solve.py": ["set_device", "set_mode_gpu", "SGDSolver", "Net", "TEST", "Layer"]}[module]
+    assert [lacking(name.split(".")) for name in uses] == [None] * len(uses)
+
+
+# the installation
+
+def test_the_installation(capsys, monkeypatch, tmp_path):
+    assert problems(capsys) == []
+    assert "import caffe: gives no module" in problems.out and "takes netspec for it" in problems.out
+    assert re.search(r"ok +netspec: .*torch 2.*numpy.*protobuf", problems.out)
+    (tmp_path / "caffe").mkdir()
+    for name in ("__init__.py", "_caffe.py"):
+        (tmp_path / "caffe" / name).write_text("raise SystemExit('never imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = doctor.environment()[-1].what
+    assert str(tmp_path / "caffe" / "__init__.py") in found and "a caffe is installed here" in found
+
+
+def test_the_extras_are_those_of_the_package():
+    setup = configparser.ConfigParser()
+    setup.read(PROJECT / "setup.cfg")
+    for name, extra in doctor.EXTRAS.items():
+        assert name in re.split(r"\W+", setup["options.extras_require"][extra])
