@@ -82,7 +82,7 @@ def read(path: str | os.PathLike) -> list[Run]:
 def picture(runs: Sequence[Run]) -> Picture:
     """A column of plots for each run: losses, other outputs where there are any, rate; over iterations.
 
-    Losses and rates that differ more than 30 times are in powers of ten.
+    Losses and rates that differ more than 30 times are shown by their logarithm.
     """
     columns = []
     for run in runs:
@@ -90,9 +90,12 @@ def picture(runs: Sequence[Run]) -> Picture:
         for panel in PANELS:  # reversed: the smoothed loss comes last, on top
             series = {label: points for (p, label), points in sorted(run.series.items(), reverse=True) if p == panel}
             values = [v for points in series.values() for _, v in points if math.isfinite(v)]
-            log = panel != PANELS[1] and bool(values) and 0 < 30 * min(values) < max(values)
+            wide = panel != PANELS[1] and values and 0 < 30 * min(values) < max(values)
+            if wide:
+                series = {label: [(i, math.log10(v)) for i, v in points if math.isfinite(v)] for label, points in series.items()}
             if series:
-                plots.append(plot.plot(series, "iteration", panel, title="" if plots else run.name, log=log))
+                title = "" if plots else run.name
+                plots.append(plot.plot(series, "iteration", f"log10 of the {panel}" if wide else panel, title=title))
         columns.append(reduce(plot.above, plots))
     return plot.beside(columns)
 

@@ -19,16 +19,14 @@ PICTURES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".s
 KINDS = {".json": "Scores", ".log": "Curves", **dict.fromkeys(PICTURES, "Pictures"), ".prototxt": "Solvers and nets",
          ".caffemodel": "Weights", ".h5": "Weights"}
 STYLE = """
-:root { color-scheme: light dark; --line: #8885; }
+:root { color-scheme: light dark; --line: 1px solid #8885; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
-h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
+h2 { margin-top: 2.5rem; border-bottom: var(--line); }
 table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
-th, td { padding: .2rem .8rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
+th, td { padding: .2rem .8rem; border-bottom: var(--line); text-align: left; vertical-align: top; }
 th.number, td.number { text-align: right; font-variant-numeric: tabular-nums; }
-figure { margin: 1rem 0; }
-img { max-width: 100%; background: #fff; }
-pre { overflow-x: auto; font-size: .85rem; padding: .8rem; border: 1px solid var(--line); }
-summary { cursor: pointer; }
+figure { margin: 1rem 0; } img { max-width: 100%; background: #fff; } summary { cursor: pointer; }
+pre { overflow-x: auto; font-size: .85rem; padding: .8rem; border: var(--line); }
 """
 
 
@@ -95,16 +93,15 @@ def log(path: Path) -> list[Html]:
             *([folded(f"{path.name}: what was said", "\n".join(said))] if said else [])]
 
 
-def gather(name: str) -> list[Path]:
+def gather(path: Path) -> list[Path]:
     """The files of a folder (not of folders in it), the oldest first; a solver, its nets and what lies under its
     snapshot_prefix; or a file."""
-    path = find(name, what="solver, folder or file")
     if path.is_dir():
         return sorted((file for file in path.iterdir() if file.suffix.lower() in KINDS), key=lambda file: file.stat().st_mtime)
-    if path.suffix != ".prototxt" or not re.search(r"^\s*(base_lr|max_iter)\s*:", prototext.read_text(path), re.M):
+    param = solver(path)
+    if param is None:
         return [path]
-    param = prototext.read_solver(path)
-    train, tests = jobs.jobs(param, name)
+    train, tests = jobs.jobs(param, str(path))
     nets = dict.fromkeys(job.net for job in (train, *tests) if isinstance(job.net, str))
     prefix = Path(param.snapshot_prefix)
     made = (file for file in prefix.parent.glob("*") if file.name.startswith((f"{prefix.name}.", f"{prefix.name}_")))
@@ -112,30 +109,40 @@ def gather(name: str) -> list[Path]:
             *sorted(file for file in made if file.suffix.lower() in KINDS)]
 
 
-def score(name: str, args: argparse.Namespace) -> None:
-    """Score the newest snapshot of a solver on the val.prototxt beside its net, unless that is recorded: the record,
-    predictions, and a picture of the worst images, under the solver's snapshot_prefix."""
-    path = find(name, what="solver")
-    param = prototext.read_solver(path)
-    prefix = param.snapshot_prefix
-    weights = {int(found[1]): file for file in Path(prefix).parent.glob("*")
-               if (found := re.fullmatch(rf"{re.escape(Path(prefix).name)}_iter_(\d+)\.caffemodel(\.h5)?", file.name))}
-    if not weights:
-        raise Error(f"{path}: there is no {prefix}_iter_N.caffemodel to score; train it first")
-    val = find(Path(param.train_net or param.net).with_name("val.prototxt"), path.resolve().parent, "net")
-    made, folder = graph.load(val, caffe_pb2.TEST), Path(f"{prefix}_predictions")
-    experiment.scored(Path(f"{prefix}.json"), made, weights[max(weights)], args, save=folder)
-    source = made.sources[0].op
-    if isinstance(source, SegmentationData):
+def solver(path: Path) -> Any | None:
+    """The SolverParameter in a file; None for a folder, and for a file that is no solver."""
+    told = prototext.read_text(path) if path.suffix == ".prototxt" and path.is_file() else ""
+    return prototext.read_solver(path) if re.search(r"^\s*(base_lr|max_iter)\s*:", told, re.M) else None
+
+
+def score(solvers: Mapping[Path, Any], args: argparse.Namespace) -> None:
+    """Score the newest snapshot of each solver on the val.prototxt beside its net, unless that is recorded. Record and
+    predictions lie under its snapshot_prefix; with those of the last net, one sheet of nets with the same images."""
+    groups: dict[Any, list[tuple[str, graph.Graph, SegmentationData]]] = {}
+    for path, param in solvers.items():
+        prefix = param.snapshot_prefix
+        weights = {int(found[1]): file for file in Path(prefix).parent.glob("*")
+                   if (found := re.fullmatch(rf"{re.escape(Path(prefix).name)}_iter_(\d+)\.caffemodel(\.h5)?", file.name))}
+        if not weights:
+            raise Error(f"{path}: there is no {prefix}_iter_N.caffemodel to score; train it first")
+        made = graph.load(find(Path(param.train_net or param.net).with_name("val.prototxt"), path.parent, "net"), caffe_pb2.TEST)
+        experiment.scored(Path(f"{prefix}.json"), made, weights[max(weights)], args, save=Path(f"{prefix}_predictions"))
+        source = made.sources[0].op
+        if isinstance(source, SegmentationData):
+            groups.setdefault((source.root, *source.names), []).append((prefix, made, source))
+    for found in groups.values():
+        prefix, made, source = found[-1]
         looks = predict.looks(source.facts, predict.channels(made, "score"))
-        report.save(f"{prefix}_worst.png", scoring.sheet(source, looks, {made.name or path.stem: folder}, 6))
+        nets = {Path(each).name: f"{each}_predictions" for each, _, _ in found}
+        report.save(f"{prefix}_worst.png", scoring.sheet(source, looks, nets, 8))
 
 
 def page(title: str, paths: Sequence[Path]) -> str:
     """The whole page about files of the kinds in KINDS, a section each kind."""
     kinds = {kind: [path for path in paths if KINDS.get(path.suffix.lower()) == kind] for kind in dict.fromkeys(KINDS.values())}
     records = {path.stem: record for path in kinds["Scores"] if "mean_iu" in (record := experiment.read(path))}
-    pictures = [path for path in kinds["Pictures"] if path.with_suffix("") not in kinds["Curves"]]  # drawn anew from their logs
+    drawn = {f"{path.resolve()}.png" for path in kinds["Curves"]}  # anew, from their logs
+    pictures = [path for path in kinds["Pictures"] if str(path.resolve()) not in drawn]
     sections = {
         "Scores": scores(records) if records else [],
         "Curves": [part for path in kinds["Curves"] for part in log(path)],
@@ -165,11 +172,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    for name in args.what if args.score else ():
-        score(name, args)
-    paths = list(dict.fromkeys(path for name in args.what for path in gather(name)))
+    given = [find(name, what="solver, folder or file") for name in args.what]
+    if args.score:
+        score({path: param for path in given if (param := solver(path)) is not None}, args)
+    paths = list({file.resolve(): file for path in given for file in gather(path)}.values())
     if not any(path.suffix.lower() in KINDS for path in paths):
-        raise Error(f"{', '.join(args.what)}: nothing to report (looked for {', '.join(KINDS)})")
+        raise Error(f"{', '.join(args.what)}: nothing to report, no file that ends in {', '.join(KINDS)}")
     with writing(args.out, "w") as file:
         file.write(page(args.title, paths))
     print(f"report: {args.out} ({Path(args.out).stat().st_size / 1e6:.1f} MB, of {len(paths)} files)")

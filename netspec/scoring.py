@@ -23,6 +23,7 @@ from .errors import Error, closest
 from .graph import Graph
 from .metrics import BINARY, Binary, Scores, confusion
 from .proto import caffe_pb2
+from .provenance import origin
 from .sources import Feed, Source
 
 Progress = Callable[[int, int, np.ndarray], None]  # images done, images in all, histogram so far
@@ -196,10 +197,10 @@ def run(args: argparse.Namespace) -> int:
     if args.confusion:
         report.save_confusion(args.confusion, result.histogram, result.looks.names)
     if args.sheet:
-        nets = {name: args.save, **{Path(folder).name: folder for folder in args.beside}}
+        nets = {**{Path(folder).name: folder for folder in args.beside}, name: args.save}
         report.save(args.sheet, sheet(source, result.looks, nets, args.worst))
     if args.json:
-        facts = {"net": str(path), "weights": args.weights, **result.as_dict()}
+        facts = {"net": str(path), "weights": args.weights, **result.as_dict(), "origin": origin(net.device)}
         print(json.dumps(facts, indent=2, allow_nan=False))
         return 0
     rate = f"{result.images / max(result.seconds, 1e-9):.1f} images/s"
@@ -238,7 +239,7 @@ def _asked(args: argparse.Namespace, made: Graph) -> tuple[Source, int | None]:
 
 
 def sheet(source: SegmentationData, looks: predict.Looks, nets: dict[str, str | os.PathLike], most: int) -> Image.Image:
-    """Image, truth and predictions, with the mean IU of each: at most `most` images, those worst by the first net first.
+    """Image, truth and predictions, with the mean IU of each: at most `most` images, the worst by the last net first.
 
     nets: title -> the folder where predictions were saved. Raises Error if a folder lacks one.
     """
@@ -252,8 +253,8 @@ def sheet(source: SegmentationData, looks: predict.Looks, nets: dict[str, str | 
     def mean_iu(folder: str | os.PathLike, index: int) -> float:
         return Scores.from_histogram(confusion(truth(index), labels(folder, index), len(looks.names))).mean_iu
 
-    first = next(iter(nets.values()))
-    worst = [index for iu, index in sorted((mean_iu(first, i), i) for i in range(len(source))) if not math.isnan(iu)][:most]
+    last = [*nets.values()][-1]
+    worst = [index for iu, index in sorted((mean_iu(last, i), i) for i in range(len(source))) if not math.isnan(iu)][:most]
     if not worst:
         raise Error(f"no image of '{source.dataset}' {source.split} has a labelled pixel")
     shown = {"truth": [truth(i) for i in worst]} | {title: [labels(folder, i) for i in worst] for title, folder in nets.items()}

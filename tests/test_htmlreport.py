@@ -98,7 +98,8 @@ def test_a_trained_and_scored_solver(tmp_path, capsys, monkeypatch):
     write_job(tmp_path, changed("max_iter: 6 display: 2 snapshot: 3"), data=VOC)
     write_job(tmp_path, changed("max_iter: 6 display: 2 snapshot: 3"), data=data, net="val.prototxt")
     assert cli.main(["solve", "solver.prototxt", "--log", "run/snap.log", "--quiet"]) == 0
-    status, out, err = command(capsys, "report", "solver.prototxt", "--score", "--device", "cpu", "--out", "r.html")
+    status, out, err = command(capsys, "report", "solver.prototxt", "run/snap.log", "net.prototxt", "--score", "--device", "cpu",
+                               "--out", "r.html")
     assert status == 0, err
     page = Page((tmp_path / "r.html").read_text())
     assert [image["alt"] for image in page.of("img")] == ["snap.log", "snap_worst.png"]  # snap.log.png shows the same
@@ -134,7 +135,7 @@ def test_a_solver_takes_its_own_files_only(tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     for name in "snap.json snap_iter_3.caffemodel snapper.json snap-2.json snap_worst.png snap_iter_3.solverstate".split():
         (tmp_path / "run" / name).touch()
-    assert [file.name for file in htmlreport.gather(str(path))] == [
+    assert [file.name for file in htmlreport.gather(path)] == [
         "solver.prototxt", "net.prototxt", "snap.json", "snap_iter_3.caffemodel", "snap_worst.png"]
-    assert htmlreport.gather("net.prototxt") == [tmp_path / "net.prototxt"]
+    assert htmlreport.gather(tmp_path / "net.prototxt") == [tmp_path / "net.prototxt"]
     assert experiment.read(tmp_path / "run/snap.json") == {}
