@@ -55,7 +55,7 @@ LEVELS = (
     "cli",
 )
 OPTIONAL = {"h5py", "lmdb", "leveldb", "matplotlib", "sklearn", "safetensors", "torchvision", "cv2", "skimage", "onnx", "onnxruntime", "pydot",
-            "grpc_tools", "tensorflow", "keras"}
+            "grpc_tools", "tensorboard", "tensorflow", "keras"}
 LEVEL = {name: number for number, row in enumerate(LEVELS) for name in row.split()}
 
 
