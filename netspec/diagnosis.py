@@ -21,6 +21,7 @@ from .preflight import losses_of, stuck_layers
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 FALLS, MAY = 0.8, 0.95  # a change of the images that brings the loss down to this share was, or may have been, made in training
 ENOUGH = 4  # images to measure that on
+GREY = 8  # numbers that lie closer together are no grey levels of 0..255
 FAR = 40.0  # grey levels between blue and red: natural images have 19 more red, which the mean takes away
 APART = 1e5  # how far a layer's gradient by its weights may be from the median layer's
 MEAN, STD = (torch.tensor(v).reshape(3, 1, 1) for v in (ILSVRC, (57.375, 57.12, 58.395)))  # BGR; STD: torchvision's
@@ -85,17 +86,17 @@ def draw(graph: Graph, given: Mapping[str, Tensor] | None = None) -> Batch:
     blobs, random = dict(given or {}), torch.Generator().manual_seed(0)
     real = set(blobs)
     classes = {n.bottoms[1].blob: graph.shapes[n.bottoms[0]][1] for n in graph.nodes
-               if len(n.bottoms) > 1 and 1 in n.op.undifferentiable and len(graph.shapes[n.bottoms[0]]) > 1}
+               if (n.op.loss or n.type == "Accuracy") and 1 in n.op.undifferentiable}
     for node in graph.sources:
         loaded = () if node.op.fed else node.op.load(0)
         for top, array in zip(node.tops, loaded or [None] * len(node.tops), strict=True):
             if array is not None:
                 blobs[top.blob] = torch.from_numpy(np.array(array, np.float32))
                 real.add(top.blob)
-            elif top.blob in classes:
-                blobs[top.blob] = torch.randint(classes[top.blob], graph.shapes[top], generator=random).float()
             elif top.blob not in blobs:
-                blobs[top.blob] = torch.rand(graph.shapes[top], generator=random) * 255 - 117
+                shape, count = graph.shapes[top], classes.get(top.blob)
+                blobs[top.blob] = (torch.randint(count, shape, generator=random).float() if count else
+                                   torch.rand(shape, generator=random) * 255 - 117)
     return Batch(blobs, frozenset(real))
 
 
@@ -115,9 +116,9 @@ def examine(net: Net, batch: Batch, complete: bool, trunk: str | None = None) ->
         blobs = net(inputs, list(dict.fromkeys(value.blob for value in net.graph.shapes)))
     except Error as e:
         return [*found, Finding(PROBLEM, "first batch", str(e), "mend the data, or the layer that is named")], []
-    if bad := [top.blob for n in net.graph.layers for top in n.tops if not blobs[top.blob].isfinite().all()]:
-        makers = [n.name for n in net.graph.layers if bad[0] in [top.blob for top in n.tops]]
-        return [*found, Finding(PROBLEM, listed(makers), f"makes NaN or Inf in '{bad[0]}' of finite weights",
+    if bad := [v.blob for v in net.graph.shapes if not blobs[v.blob].isfinite().all()]:
+        makers = listed(n.name for n in net.graph.layers if bad[0] in [top.blob for top in n.tops])
+        return [*found, Finding(PROBLEM, makers, f"makes NaN or Inf in '{bad[0]}' of finite weights",
                                 "look at the settings and at the data: a Log or Power at 0, numbers far too great")], []
     dead = [n.name for n in net.graph.nodes if n.type == "ReLU" and not n.op.layer.relu_param.negative_slope
             and not blobs[n.tops[0].blob].any()]
@@ -131,7 +132,7 @@ def examine(net: Net, batch: Batch, complete: bool, trunk: str | None = None) ->
     net.loss(blobs).backward()
     flow = _flow(params)
     for verdict, (level, what, do) in VERDICTS.items():
-        names = [row.layer for row in flow if row.verdict == verdict]
+        names = [row.layer for row in flow if row.verdict == verdict and row.layer not in zeros]
         if names and verdict == "zero" and (zeros or dead):
             level, what, do = NOTE, f"{what}, because of {listed(zeros or dead)}", ""
         elif verdict in ("vanishes", "explodes") and PROBLEM in [f.level for f in found]:
@@ -142,6 +143,7 @@ def examine(net: Net, batch: Batch, complete: bool, trunk: str | None = None) ->
 
 
 def _zeros(zeros: Sequence[str], stuck: Sequence[str], learns: bool) -> list[Finding]:
+    """About layers whose weights are all zero; stuck: those of them that will stay so."""
     rest = [name for name in zeros if name not in stuck]
     found = [Finding(PROBLEM, listed(stuck), "weights all zero, and so is what they read or what comes back: they never learn, "
                      "every class gets the same score", "load weights (--weights; weights: in the solver), or give the layers a "
@@ -177,12 +179,12 @@ def _images(net: Net, batch: Batch, inputs: Mapping[str, Tensor], blobs: Mapping
                 return cross_entropy(judge, net({**some, blob: images}, [b.blob for b in judge.bottoms[:2]]))
 
         now, tried = loss(some[blob]), {kind: loss(mend(some[blob], MEAN.to(x)))
-                                        for kind, (mend, _) in MENDS.items() if (kind in SMALL) == small(x)}
+                                        for kind, (mend, _) in MENDS.items() if (kind in SMALL) == (x.max() - x.min() < GREY)}
         best = min(tried, key=tried.__getitem__)
         if tried[best] < MAY * now:
             level, what = (PROBLEM, "not") if tried[best] < FALLS * now else (NOTE, "perhaps not")
-            return [Finding(level, where, f"{said}: {what} what the weights were trained on. Taken for images {best}, which is then "
-                            f"mended, the loss falls from {now:.3g} to {tried[best]:.3g}", MENDS[best][1])]
+            return [Finding(level, where, f"{said}: {what} what the weights were trained on. Taken for images {best}, which is "
+                            f"then mended, the loss falls from {now:.3g} to {tried[best]:.3g}", MENDS[best][1])]
         level = NOTE  # whatever they look like, the net knows them
     kind, sure = _suspicion(x, next(n for n in net.graph.sources if blob in [top.blob for top in n.tops]))
     if not kind:
@@ -191,15 +193,10 @@ def _images(net: Net, batch: Batch, inputs: Mapping[str, Tensor], blobs: Mapping
         f"{trunk} was" if trunk else "published weights were") + " trained on BGR in 0..255 less the mean", MENDS[kind][1])]
 
 
-def small(x: Tensor) -> bool:
-    """Whether numbers cannot be grey levels of 0..255."""
-    return float(x.max() - x.min()) < 8
-
-
 def _suspicion(x: Tensor, source: Node) -> tuple[str, bool]:
     """Which of MENDS images speak for by their numbers and their layer's mean, and whether that is sure."""
-    said = np.ravel(getattr(source.op, "mean", list(source.op.layer.transform_param.mean_value)))
-    if small(x):
+    said = np.ravel(getattr(source.op, "mean", list(source.op.layer.transform_param.mean_value)))  # of SegmentationData, others
+    if x.max() - x.min() < GREY:
         return "in 0..1" if x.min() >= 0 else "normalised as torchvision does", True
     if x.min() >= 0:
         return "without their mean subtracted", True

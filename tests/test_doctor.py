@@ -12,7 +12,7 @@ from training import HDF5, PROJECT, VOC, write_voc
 
 from netspec import analysis, cli, doctor, graph, surgery, weightcheck, weights
 from netspec.compiler import Net
-from netspec.diagnosis import MENDS
+from netspec.diagnosis import MENDS, draw
 from netspec.layouts import ILSVRC
 from netspec.proto import caffe_pb2
 from netspec.scriptcheck import lacking
@@ -110,7 +110,7 @@ def test_images_unlike_those_that_the_weights_were_trained_on(folder, capsys, ki
 
 
 @pytest.mark.parametrize("feed, words", [
-    ("in 0..1", ["0 to 1, mean 0.5", "in 0..1; AlexNet or CaffeNet was trained on BGR in 0..255 less the mean", "-> multiply by 255"]),
+    ("in 0..1", ["0 to 1, mean 0.5", "in 0..1; AlexNet or CaffeNet was trained on BGR in 0..255 less the mean", "-> multiply"]),
     ("without their mean subtracted", ["without their mean subtracted; AlexNet", "-> subtract the mean, B,G,R = 104,117,123"]),
 ])
 def test_without_labels_the_numbers_of_images_tell_where_the_trunk_is_known(folder, capsys, feed, words):
@@ -129,11 +129,11 @@ def test_without_labels_the_numbers_of_images_tell_where_the_trunk_is_known(fold
 
 def test_a_mean_in_the_wrong_order_is_seen_in_the_layer(folder, capsys):
     write_voc(Path("."))
-    options = dict(dataset="voc", root="images", split="train", mean=tuple(ILSVRC[::-1]))
+    options = dict(dataset="voc", root="images", split="train", mean=ILSVRC[::-1])
     wide = BODY.replace('"conv"', '"conv3_3"').replace("3 kernel_size: 1", "256 kernel_size: 3 pad: 1", 1)
-    wide = wide.replace('bottom: "data"', 'bottom: "wide"').replace("num_output: 3", "num_output: 4")
-    first = """layer { name: "wide" type: "Convolution" bottom: "data" top: "wide" convolution_param { num_output: 256 kernel_size: 1
-      weight_filler { type: "msra" } } }"""
+    wide = wide.replace('"data"', '"wide"').replace("num_output: 3", "num_output: 4")
+    first = """layer { name: "wide" type: "Convolution" bottom: "data" top: "wide" convolution_param { num_output: 256
+      kernel_size: 1 weight_filler { type: "msra" } } }"""
     write(first + wide, VOC.replace("dict_here", str(options).replace('"', "'")))
     alone(problems(capsys, "net.prototxt"), "BGR, less a mean in RGB; VGG16 was trained", "-> turn the mean round")
 
@@ -197,6 +197,15 @@ def test_a_net_yet_to_be_trained_may_be_zero_where_it_learns(folder, capsys):
     assert problems(capsys, "net.prototxt") == []
     assert "score: weights all zero: learns from the first step" in problems.out
     assert "conv: the gradient is zero, because of score" in problems.out
+
+
+def test_random_images_and_labels_are_what_they_stand_for():
+    made = analysis.without_data(PROJECT / "models/siftflow-fcn32s/trainval.prototxt", caffe_pb2.TRAIN, (20, 30))
+    batch = draw(made)
+    assert batch.blobs["data"].min() < -100 and batch.blobs["data"].max() > 100 and not batch.real  # though a Crop reads it, too
+    assert {name: int(batch.blobs[name].max()) for name in ("sem", "geo")} == {"sem": 32, "geo": 2}
+    given = torch.zeros(1, 3, 20, 30)
+    assert draw(made, {"data": given}).blobs["data"] is given
 
 
 def test_labels(folder, capsys):
