@@ -77,7 +77,7 @@ def fill(net: Net, read: Mapping[str, Sequence[Any]], where: str) -> tuple[list[
                                (OK, "made bilinear upsampling", bilinear), (NOTE, "in the file only", done.ignored)):
         found += [Finding(level, where, f"{what}: {listed(names)}")] * bool(names)
     for name in [name for name in lacking if name not in read]:
-        near = closest(name, done.ignored)
+        near = closest(name, [other for other in done.ignored if done.shapes[other] == done.shapes[name]])
         level = PROBLEM if near or not net.losses else NOTE
         found.append(Finding(level, name, f"not in the weights{near or ': left at its filler'}",
                              "rename the layer: weights go by layer names" if near else

@@ -179,6 +179,12 @@ def test_faults_are_told_apart(folder, capsys, fault):
     alone(found, *words)
 
 
+def test_a_near_name_of_another_shape_is_a_layer_to_be_learned_anew(folder, capsys):
+    weights.write_weights("w.caffemodel", "n", layers(score=None, score_21=[np.ones((21, 3, 1, 1)), np.ones(21)]))
+    assert problems(capsys, *WEIGHTS) == []
+    assert "score: not in the weights: left at its filler" in problems.out and "in the file only: score_21" in problems.out
+
+
 def test_zero_weights(folder, capsys):
     zero = [np.zeros((3, 3, 1, 1)), np.zeros(3)]
     weights.write_weights("w.caffemodel", "n", layers(conv=zero, score=zero))
