@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from netspec import NetSpec, prototext  # noqa: E402 - the path comes first
 from netspec import layers as L  # noqa: E402
 from netspec import params as P  # noqa: E402
+from netspec.errors import Error, closest  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 RATES = [dict(lr_mult=1, decay_mult=1), dict(lr_mult=2, decay_mult=0)]  # of weights and biases
@@ -183,8 +184,13 @@ NETS = {  # name -> (body, images and side of the published input)
 }
 
 
-def classifier(name: str) -> Any:
-    """The NetParameter of a published deploy net: 'data' (BGR, mean subtracted) to 'prob', 1000 classes of ILSVRC."""
+def generate(name: str) -> Any:
+    """The NetParameter of a published deploy net: 'data' (BGR, mean subtracted) to 'prob', 1000 classes of ILSVRC.
+
+    Raises Error for a name that NETS does not have.
+    """
+    if name not in NETS:
+        raise Error(f"models/classifiers.py: there is no net '{name}'{closest(name, NETS)} (there are {', '.join(NETS)})")
     body, images, side = NETS[name]
     n = NetSpec()
     n.data = L.Input(shape=dict(dim=[images, 3, side, side]))
@@ -196,13 +202,13 @@ def classifier(name: str) -> Any:
 
 def write(name: str, folder: Path = HERE) -> None:
     """Write NAME/deploy.prototxt."""
-    prototext.write(folder / name / "deploy.prototxt", classifier(name),
+    prototext.write(folder / name / "deploy.prototxt", generate(name),
                     header="Written by models/classifiers.py; change that, not this.")
 
 
 if __name__ == "__main__":
-    unknown = [name for name in sys.argv[1:] if name not in NETS]
-    if unknown:
-        sys.exit(f"models/classifiers.py: no net '{unknown[0]}'; there are {', '.join(NETS)}")
-    for name in sys.argv[1:] or NETS:
-        write(name)
+    try:
+        for name in sys.argv[1:] or NETS:
+            write(name)
+    except Error as e:
+        sys.exit(str(e))

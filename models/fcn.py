@@ -333,16 +333,22 @@ ALL = {name: net for each in FAMILIES for name, net in family(each).items()} | {
 }
 # the nets that are kept as files: all stages, and on VOC and NYUDv2 all that the papers tell of
 NETS = {name: net for name, net in ALL.items()
-        if name.startswith(("voc-", "nyud-")) and not name.endswith(("-learned", "-unpool")) or name.endswith(("-fcn32s", "-fcn16s", "-fcn8s"))}
+        if name.endswith(("-fcn32s", "-fcn16s", "-fcn8s"))
+        or name.startswith(("voc-", "nyud-")) and not name.endswith(("-learned", "-unpool"))}
+
+
+def named(name: str) -> FCN:
+    """One of ALL; Error for any other name."""
+    if name not in ALL:
+        raise Error(f"models/fcn.py: there is no net '{name}'{closest(name, ALL)} (there are {', '.join(ALL)})")
+    return ALL[name]
 
 
 def generate(name: str, split: str = "train") -> Any:
     """The NetParameter of a net: of a split of its data, of 'deploy', or of 'paper', the training net whose loss is a
-    mean and whose upsamplings between stages learn."""
-    known = f"models/fcn.py: there is no net '{name}'"
-    if name not in ALL:
-        raise Error(f"{known}{closest(name, ALL)} (there are {', '.join(ALL)})")
-    net, data = ALL[name], ALL[name].data
+    mean and whose upsamplings between stages learn. Raises Error for a name or split that is not there."""
+    net = named(name)
+    data = net.data
     if split == "train":
         split = data.train
     if split not in (*data.splits, "deploy", "paper"):
@@ -356,7 +362,7 @@ def generate(name: str, split: str = "train") -> Any:
 
 def write(name: str, folder: Path = HERE) -> None:
     """Write NAME/SPLIT.prototxt for each split of the data, deploy.prototxt, and for the release's nets paper.prototxt."""
-    net = ALL[name]
+    net = named(name)
     for split in (*net.data.splits, "deploy", *([] if net.normalize else ["paper"])):
         prototext.write(folder / name / f"{split}.prototxt", generate(name, split),
                         header=f"Written by models/fcn.py; change that, not this. Split: {split}.")

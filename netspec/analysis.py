@@ -92,15 +92,18 @@ def without_data(net: str | Path | Any, phase: int = caffe_pb2.TEST, size: tuple
     """The graph of a net, a file or a NetParameter, whose data sets need not be there.
 
     Data layers give images of `size` (None: their crop_size, else 500x500) with 3 channels, and labels; Input layers
-    keep their shapes, but for the size where one is given.
+    keep their shapes, but for the size where one is given. Raises Error as `graph.build` does, and for a net without layers.
     """
     path = Path(net) if isinstance(net, str | Path) else None
     net = prototext.read_net(path) if path else net
     state = caffe_pb2.NetState(phase=phase, stage=net.state.stage)
+    layers = [layer for layer in net.layer if graphs.included(layer, state)]
+    if not layers:
+        raise Error(f"{path or 'the net'} has no layers in phase {caffe_pb2.Phase.Name(phase)}")
     read = {bottom for layer in net.layer if layer.type == "Convolution" for bottom in layer.bottom}
     shapes: dict[str, tuple[int, ...]] = {}
-    for layer in net.layer:
-        if layer.bottom or layer.type == "Parameter" or not graphs.included(layer, state):
+    for layer in layers:
+        if layer.bottom or layer.type == "Parameter":
             continue
         crop = layer.transform_param.crop_size or 500
         high, across = size or (crop, crop)

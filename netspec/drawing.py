@@ -14,6 +14,7 @@ INK, GREY, PAPER = "#282828", "#8a8a8a", "#ffffff"
 KINDS = {".svg": "SVG", ".png": "PNG", ".pdf": "PDF"}
 FONT = "Helvetica, Arial, 'Liberation Sans', sans-serif"
 WIDTHS = {"iljtfrI.,:;'|!()[]/- ": 0.34, "mwMW%@": 0.9, "ABCDEFGHJKLNOPQRSTUVXYZ_+=": 0.7}  # of a letter, in sizes; else 0.57
+BARRED = dict.fromkeys({*range(32)} - {9, 10, 13}, "\ufffd")  # characters that XML has no way to write
 MOST_PIXELS = 24_000_000  # of a painting before it is made smaller
 
 Point = tuple[float, float]
@@ -105,7 +106,7 @@ class Picture:
         size = f'width="{self.width:g}" height="{self.height:g}" viewBox="0 0 {self.width:g} {self.height:g}"'
         return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="{FONT}">',
                           f'<rect width="100%" height="100%" fill="{PAPER}"/>', *(shape.svg() for shape in self.shapes),
-                          "</svg>", ""])
+                          "</svg>", ""]).translate(BARRED)
 
     def image(self, scale: float = 2):
         """A Pillow image of `scale` pixels a point, painted larger and made smaller, so that lines are smooth."""

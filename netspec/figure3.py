@@ -181,7 +181,8 @@ def streams(graph: Graph) -> list[Prediction]:
     scores = {at for ends in found.values() for _, way, _ in ends for at in way if at.type == "Convolution"}
     if not scores:
         raise Error(f"net '{graph.name}' has no map of scores made by a convolution, so there is nothing of Figure 3 in it")
-    return [_prediction(grid, head, ends, scores) for head, ends in found.items() if scores & set(ends[0][1])]
+    return [_prediction(grid, head, ends, scores) for head, ends in found.items()
+            if any(scores & set(way) for _, way, _ in ends)]
 
 
 def summing(node: Node) -> bool:
@@ -263,6 +264,8 @@ def check(p: Prediction, row: Number | None = None) -> list[str]:
     fits = crops if any(not fit.aligned for fit in crops) else p.sums  # what is cut wrongly is summed wrongly
     return told + [said for wrong, said in (
         (len({s.classes for s in p.streams}) > 1, f"the streams have {listed(s.classes for s in p.streams)} classes"),
+        (len({s.weight for s in p.streams}) > 1, f"the streams are summed {listed(f'{s.weight:g}' for s in p.streams)} times; "
+         "in the figure they weigh the same"),
         (p.factor != row, f"the last upsampling is x{p.factor}; FCN-{row}s has x{row}"),
         (not p.covers, f"'{p.blob}' is cut to '{p.fits[-1].reference}', which is not the image"),
         *((not fit.aligned, str(fit)) for fit in dict.fromkeys((*fits, *p.fits)))) if wrong]

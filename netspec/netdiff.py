@@ -48,7 +48,10 @@ def load(given: str) -> Any:
         function = partial(module.generate, name) if hasattr(module, "generate") else getattr(module, name, None)
         if function is None:
             raise Error(f"{path} has neither a function 'generate' nor '{name}'{closest(name, vars(module))}")
-        made = function(split or "train") if inspect.signature(function).parameters else function()
+        takes = inspect.signature(function).parameters
+        if split and not takes:
+            raise Error(f"{given}: {name} makes one net, without splits; leave /{split} out")
+        made = function(split or "train") if takes else function()
         net = prototext.parse(str(made.to_proto() if hasattr(made, "to_proto") else made), caffe_pb2.NetParameter, given)
     except Error:
         raise
@@ -118,8 +121,8 @@ class Layer:
             after = [partners[layer] for layer in by[1:] if layer in partners][-1:]
             return blobs.get(blob, blob) + "".join(f" (after {name})" for name in after)
 
-        return {"type": f'"{self.type}"', "bottom": ", ".join(read(*bottom) for bottom in self.bottoms),
-                "top": ", ".join(blobs.get(top, top) for top in self.tops), **self.settings}
+        ends = dict(bottom=[read(*bottom) for bottom in self.bottoms], top=[blobs.get(top, top) for top in self.tops])
+        return {"type": f'"{self.type}"', **{end: ", ".join(names) for end, names in ends.items() if names}, **self.settings}
 
 
 def layers(net: Any, phase: int | None = None, body: bool = False) -> list[Layer]:
@@ -197,7 +200,7 @@ def difference(a: list[Layer], b: list[Layer]) -> tuple[list[str], str]:
     lines += [f"@@ blob {mine} -> {theirs} @@ renamed" for mine, theirs in blobs.items()
               if not any(one.name == mine and found[one].name == theirs for one in found)]
     counted = ", ".join(f"{n} {what}" for what, n in count.items() if n)
-    return lines, f"{counted} layers{' (in another order, which does not matter)' if moved else ''}"
+    return lines, f"{counted or 'no'} layers{' (in another order, which does not matter)' if moved else ''}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

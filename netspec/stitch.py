@@ -85,7 +85,7 @@ def rarefy(net: Any, layer: str) -> Any:
     if found is None:
         raise Error(f"net '{net.name}' has no layer '{layer}'{closest(layer, [x.name for x in new.layer])}")
     if found.type not in ("Convolution", "Pooling"):
-        raise Error(f"layer '{layer}' is a {found.type}; a Convolution or Pooling has a stride")
+        raise Error(f"layer '{layer}' is of type {found.type}; a Convolution or Pooling has a stride")
     own = found.convolution_param if found.type == "Convolution" else found.pooling_param
     _, stride, _, _ = geometry(own, 2)
     if stride == (1, 1):

@@ -47,9 +47,9 @@ def grown(blob: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     That is how colour weights come to read depth, and the scores of k classes to begin those of more. A blob of
     another kind is returned as it is.
     """
-    if len(shape) != blob.ndim or tuple(shape[2:]) != blob.shape[2:] or any(b > s for b, s in zip(blob.shape, shape, strict=True)):
+    if len(shape) != blob.ndim or tuple(shape[2:]) != blob.shape[2:] or (np.array(blob.shape) > shape).any():
         return blob
-    if blob.ndim > 1 and shape[1] > blob.shape[1]:
+    if blob.ndim > 1:
         extra = np.repeat(blob.mean(1, keepdims=True), shape[1] - blob.shape[1], axis=1)
         blob = np.concatenate([blob, extra.astype(blob.dtype)], 1)
     return np.concatenate([blob, np.zeros((shape[0] - blob.shape[0], *blob.shape[1:]), blob.dtype)])

@@ -50,6 +50,8 @@ FROM = {  # a weights file that is no stage -> how to get it
     + "snapshot/{folder}nyud-fcn32s-color_iter_{last}.caffemodel:color "
     "snapshot/{folder}nyud-fcn32s-hha_iter_{last}.caffemodel:hha",
 }
+BALANCE = ("weights/voc-balance.binaryproto, a blob of 1 x 1 x 21 x 21 with the weights of the classes on its diagonal: those\n"
+           "that 'netspec data check models/voc-fcn32s/train.prototxt' prints, written with netspec.io.array_to_blobproto")
 HEAVY_RATES = {32: 1e-10, 16: 1e-12, 8: 1e-14}
 
 
@@ -71,9 +73,13 @@ def start(name: str) -> str:
 
 
 def paper(name: str) -> dict[str, Any]:
-    """The papers' recipe: momentum 0.9, 20 images a step, a mean loss, fixed rates, skips 100 times lower a stage."""
+    """The papers' recipe: momentum 0.9, 20 images a step, a mean loss, fixed rates, skips 100 times lower a stage.
+
+    A step of a loss that counts a part p of the cells has 1/p times the images.
+    """
     rate = {"voc-fcn-alexnet": 1e-3, "voc-fcn-googlenet": 5e-5}.get(name, 1e-4 * 0.01 ** (5 - stage(name).bit_length() + 1))
-    return dict(base_lr=rate, lr_policy="fixed", momentum=0.9, weight_decay=0.0005, iter_size=20, max_iter=10000, display=20,
+    images = 20 * {"sampled50": 2, "sampled25": 4}.get(name.rpartition("-")[2], 1)
+    return dict(base_lr=rate, lr_policy="fixed", momentum=0.9, weight_decay=0.0005, iter_size=images, max_iter=10000, display=20,
                 average_loss=20, snapshot=1000, random_seed=1)
 
 
@@ -114,6 +120,8 @@ def text(name: str, released: bool) -> str:
         needs, run = f"the weights of {earlier}", [earlier, name]
         if stage(name) == 8:
             run.insert(0, before(earlier))
+    if name.endswith("balanced"):
+        needs += f", and\n{BALANCE}"
     size = fields["iter_size"]
     rate = f"{fields['base_lr']:.0e}".replace("e-0", "e-")
     header = [

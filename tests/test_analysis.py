@@ -108,6 +108,9 @@ def test_questions_that_have_no_answer(capsys, tmp_path):
     prototext.write(tmp_path / "net.prototxt", net(DATA + conv("c", "data")))
     status, _, err = explain(capsys, tmp_path / "net.prototxt")
     assert status == 2 and "net.prototxt: the net has no Crop layer" in err
+    (tmp_path / "empty.prototxt").write_text("")
+    status, _, err = explain(capsys, tmp_path / "empty.prototxt")
+    assert status == 2 and "empty.prototxt has no layers in phase TEST" in err
     status, _, err = explain(capsys, tmp_path / "nowhere.prototxt")
     assert status == 2 and "nowhere.prototxt' is not there" in err
     with pytest.raises(Error, match="is a Convolution, not a Crop"):

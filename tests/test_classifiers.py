@@ -44,7 +44,7 @@ def test_committed_nets_are_what_the_generator_writes(name, tmp_path):
 @pytest.mark.parametrize("name", classifiers.NETS)
 def test_equal_to_the_published_net(name):
     layers, numbers, last, side, digest = PUBLISHED[name]
-    net = classifiers.classifier(name)
+    net = classifiers.generate(name)
     built = graph.build(net)
     assert len(net.layer) == layers
     assert sum(math.prod(slot.shape) for slot in built.params) == numbers
@@ -54,7 +54,7 @@ def test_equal_to_the_published_net(name):
 
 
 def test_vgg16_is_vgg19_less_three_convolutions():
-    small, large = (classifiers.classifier(name) for name in ("vgg16", "vgg19"))
+    small, large = (classifiers.generate(name) for name in ("vgg16", "vgg19"))
     more = {f"{kind}{block}_4" for kind in ("conv", "relu") for block in (3, 4, 5)}
     assert [x.name for x in small.layer] == [x.name for x in large.layer if x.name not in more]
 

@@ -184,6 +184,12 @@ def test_files_of_each_kind(capsys, tmp_path):
     assert "3 x 64 x 80" in (tmp_path / "net.svg").read_text()
 
 
+def test_any_name_makes_well_formed_svg():
+    picture = Picture(9, 9, [Text(1, 1, "a<b & 'c' \x01 \u00e9"), Rect(1, 1, 2, 2, GREY, title='"]]>\n\x1b')])
+    root = ElementTree.fromstring(picture.svg())
+    assert root.find("{*}text").text == "a<b & 'c' \ufffd \u00e9" and root.find(".//{*}title").text == '"]]>\n\ufffd'
+
+
 def test_svg_needs_no_pillow():
     picture = Picture(30, 20, [Rect(1, 1, 8, 8, "#ffffff", title="a & b"), Line([(0, 0), (3, 4)], arrow=True),
                                Text(5, 5, "<x>", halo=True)])

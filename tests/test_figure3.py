@@ -126,6 +126,10 @@ def product(each):
     each.eltwise_param.operation = caffe_pb2.EltwiseParameter.PROD
 
 
+def difference(each):
+    each.eltwise_param.coeff.extend([1, -1])
+
+
 FAULTS = {
     "wrong skip": ("voc-fcn16s", None, sets("score_pool4", bottom("pool3")), [
         "pool4 x1 is missing", "'pool3' (stride 8) is the figure's pool3; FCN-16s sums conv7 + pool4",
@@ -159,6 +163,11 @@ FAULTS = {
         "'score_pool4' lies uncut on 'upscore2': the coordinate maps say 5", "'upscore16' is cut to 'data' from 27"]),
     "unequal classes": ("voc-fcn16s", None, sets("score_pool4", lambda each: setattr(each.convolution_param, "num_output", 20)), [
         "the streams have 21, 20 classes"]),
+    "a product": ("voc-fcn8s", None, sets("fuse_pool4", product), [
+        "conv7 x4 (2 x 2) is missing", "pool4 x2 is missing", "'fuse_pool4' (stride 16) has no place in the figure",
+        "'fuse_pool4' (stride 16) is scored by no convolution", "the streams have 0, 21 classes"]),
+    "a difference": ("voc-fcn16s", None, sets("fuse_pool4", difference), [
+        "the streams are summed 1, -1 times; in the figure they weigh the same"]),
     "3x3 score": ("voc-fcn16s", None, padded, [
         "'pool4' (stride 16) is scored by 'score_pool4', a convolution of kernel_size 3; the figure scores by 1x1"]),
 }
@@ -282,7 +291,8 @@ def test_a_sum_of_three_without_crops():
     assert [(fit.blob, fit.offset, fit.aligned) for fit in (*p.sums, *p.fits)] == [
         ("b", None, True), ("c", None, True), ("all", None, True)]
     assert figure3.check(p) == ["'more' (stride 16) has no place in the figure: no pooling that halves the grid, and not "
-                                "the end of the trunk"]
+                                "the end of the trunk",
+                                "the streams are summed 1, 2, -1 times; in the figure they weigh the same"]
 
 
 def test_fractions_of_a_pixel():

@@ -152,6 +152,8 @@ def test_googlenet_has_22_convolutions_one_behind_another_and_one_loss():
 def test_unknown_nets_and_splits_are_named():
     with pytest.raises(Error, match="no net 'voc-fcn64s'.*voc-fcn"):
         fcn.generate("voc-fcn64s")
+    with pytest.raises(Error, match="no net 'voc-fcn64s'"):
+        fcn.write("voc-fcn64s")
     with pytest.raises(Error, match="no split 'test'.*train, val, deploy, paper"):
         fcn.generate("voc-fcn8s", "test")
 
@@ -172,6 +174,8 @@ def test_each_solver_names_nets_that_are_there_and_says_what_to_expect(name):
     assert any(f"solvers/{name}.prototxt" in line and "tools/solve.py" in line for line in head)
     assert any("Needs" in line for line in head) and any("Time" in line for line in head)
     assert any("cores" in line for line in head) and any("mean IU" in line for line in head)
+    matrices = [x.infogain_loss_param.source for x in prototext.read_net(ROOT / p.train_net).layer if x.type == "InfogainLoss"]
+    assert all(any(matrix in line for line in head) for matrix in matrices)
     for weights in p.weights:  # a file of the stage before, or one that the header says how to get
         stage = weights.removeprefix("snapshot/").rpartition("_iter_")
         if weights.startswith("snapshot/"):
@@ -210,6 +214,12 @@ def test_recipes_mirror_the_paper(family):
 def test_rates_of_the_other_trunks():
     rates = [prototext.read_solver(ROOT / "solvers" / f"voc-fcn-{name}.prototxt").base_lr for name in ("alexnet", "googlenet")]
     assert rates == pytest.approx([1e-3, 5e-5])
+
+
+def test_where_fewer_cells_count_a_step_has_more_images():
+    steps = [prototext.read_solver(ROOT / "solvers" / f"voc-fcn32s{name}.prototxt").iter_size
+             for name in ("", "-sampled50", "-sampled25")]
+    assert steps == [20, 40, 80]
 
 
 OTHER = ("alexnet", "googlenet")  # as their authors had them

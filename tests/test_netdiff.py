@@ -258,7 +258,10 @@ def test_generators(capsys, tmp_path):
     assert command(capsys, f"{script}:fcn", tmp_path / "net.prototxt")[:2] == (0, ["2 equal layers"])
     assert command(capsys, f"{script}:fcn/val", tmp_path / "net.prototxt")[0] == 1
     assert command(capsys, f"{script}:bare", tmp_path / "data.prototxt")[0] == 0
-    for call, said in (("fnc", "neither a function 'generate' nor 'fnc'; did you mean 'fcn'?"), ("wrong", "ZeroDivisionError")):
+    alexnet = MODELS / "alexnet" / "deploy.prototxt"
+    assert command(capsys, f"{MODELS / 'classifiers.py'}:alexnet", alexnet)[0] == 0
+    for call, said in (("fnc", "neither a function 'generate' nor 'fnc'; did you mean 'fcn'?"), ("wrong", "ZeroDivisionError"),
+                       ("bare/val", "bare makes one net, without splits; leave /val out")):
         status, _, err = command(capsys, f"{script}:{call}", NET)
         assert status == 2 and said in err
     (tmp_path / "old.py").write_text("print 'a net'\n")
@@ -273,10 +276,19 @@ def test_generators(capsys, tmp_path):
     ([f"{FCN}:voc-fcn16s/trian", NET], "has no split 'trian'"),
     ([MODELS / "nowhere.py:fcn", NET], "generator"),
     ([FCN, NET], "FILE.py:NAME"),
+    ([f"{MODELS / 'classifiers.py'}:alexnett", NET], "did you mean 'alexnet'?"),
 ])
 def test_bad_input(capsys, args, said):
     status, out, err = command(capsys, *args)
     assert (status, out) == (2, []) and said in err
+
+
+def test_a_net_without_layers(capsys, tmp_path):
+    (tmp_path / "empty.prototxt").write_text("")
+    (tmp_path / "data.prototxt").write_text(DATA)
+    assert command(capsys, tmp_path / "empty.prototxt", tmp_path / "empty.prototxt")[:2] == (0, ["no layers"])
+    status, lines, _ = command(capsys, tmp_path / "empty.prototxt", tmp_path / "data.prototxt")
+    assert status == 1 and "+  top: data" in lines and not any("bottom" in line for line in lines)
 
 
 def test_load_gives_what_a_file_gives():

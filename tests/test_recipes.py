@@ -79,11 +79,12 @@ def test_three_iterations(tmp_path, monkeypatch, capsys, released, name):
     (tmp_path / "data").mkdir()
     globals()[name.partition("-")[0]](tmp_path / "data")
     solver = prototext.read_solver(ROOT / "solvers" / ("heavy" if released else "") / f"{name}.prototxt")
-    random_weights(tmp_path / solver.weights[0], ROOT / solver.train_net)
     if name.endswith("balanced"):
         blob = BlobProto(data=np.eye(21).ravel().tolist())
         blob.shape.dim.extend([1, 1, 21, 21])
+        (tmp_path / "weights").mkdir()
         (tmp_path / "weights/voc-balance.binaryproto").write_bytes(blob.SerializeToString())
+    random_weights(tmp_path / solver.weights[0], ROOT / solver.train_net)
     solver.iter_size, solver.max_iter, solver.snapshot, solver.display, solver.snapshot_after_train = 1, 3, 0, 1, False
     prototext.write(tmp_path / "solver.prototxt", solver)
     assert cli.main(["solve", "solver.prototxt"]) == 0
