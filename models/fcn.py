@@ -273,29 +273,28 @@ NARROW = replace(VGG16, fc=(1024, 1024), fc_filler=MSRA, fc_mult=10)
 QUICK = replace(NARROW, fc=(256, 256), kernel=5, pad=49, frozen=3)
 
 
-def reader(dataset: str, root: str, *splits: str, classes: int, train: Any = None, **options: Any) -> Data:
-    """A data set with one label, whose splits are files of the same names; train: options of the first split."""
-    return Data((Head(classes),), {split: dict(split=split, **(train or {}) if split == splits[0] else {}) for split in splits},
-                options=dict(dataset=dataset, root=root), **options)
+def reader(dataset: str, root: str, *splits: str, heads: tuple[Head, ...], train: Any, options: Any = (), **fields: Any) -> Data:
+    """A data set whose splits are files of the same names; train: the reader's options for the first, options: for all."""
+    return Data(heads, {split: dict(split=split, **train if split == splits[0] else {}) for split in splits},
+                options=dict(dataset=dataset, root=root, **dict(options)), **fields)
 
 
 SEED = dict(seed=1337)
 VOC = Data((Head(21),), {"train": dict(dataset="sbd", root="data/sbd/dataset", split="train", **SEED),
                          "val": dict(dataset="voc", root="data/voc/VOC2011", split="seg11valid")})
-CONTEXT = reader("pascalcontext", "data/pascalcontext", "train", "val", classes=60, train=SEED)
-SIFT = replace(reader("siftflow", "data/siftflow", "trainval", "test", classes=33, train=SEED),
-               heads=(Head(33, "sem", "_sem"), Head(3, "geo", "_geo", "loss_geo")))
-CAMVID = reader("camvid", "data/camvid/images", "train", "val", "test", classes=11, void=11, train=dict(SEED, mirror=True))
-HALF = reader("camvid", "data/camvid/images", "train", "val", "test", classes=11, void=11,
+CONTEXT = reader("pascalcontext", "data/pascalcontext", "train", "val", heads=(Head(60),), train=SEED)
+SIFT = reader("siftflow", "data/siftflow", "trainval", "test", train=SEED,
+              heads=(Head(33, "sem", "_sem"), Head(3, "geo", "_geo", "loss_geo")))
+CAMVID = reader("camvid", "data/camvid/images", "train", "val", "test", heads=(Head(11),), void=11, train=dict(SEED, mirror=True))
+HALF = reader("camvid", "data/camvid/images", "train", "val", "test", heads=(Head(11),), void=11, options=dict(resize=0.5),
               train=dict(SEED, mirror=True, batch_size=5))
-HALF = replace(HALF, options=dict(HALF.options, resize=0.5))
-SHAPES = reader("shapes", "data/shapes/images", "train", "val", classes=5, train=dict(SEED, batch_size=10))
+SHAPES = reader("shapes", "data/shapes/images", "train", "val", heads=(Head(5),), train=dict(SEED, batch_size=10))
 
 
 def nyud(*tops: str, **images: int) -> Data:
     """NYUDv2 with some of its images: the reader's tops, and the net's with their channels."""
-    data = reader("nyud", "data/nyud", "trainval", "test", classes=40, train=SEED, images=images)
-    return replace(data, options=dict(data.options, tops=[*tops, "label"]))
+    return reader("nyud", "data/nyud", "trainval", "test", heads=(Head(40),), train=SEED, images=images,
+                  options=dict(tops=[*tops, "label"]))
 
 
 LATE = replace(nyud("color", "hha", color=3, hha=3), late=True)

@@ -1,14 +1,12 @@
 """The `draw` command: a picture of a net's layers, or of nets in the manner of the paper's Figure 3."""
 
 import argparse
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from os.path import commonprefix
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
 from typing import Any
 
 from .analysis import fields, without_data
@@ -16,11 +14,9 @@ from .describe import size
 from .drawing import GREY, PAPER, Line, Picture, Rect, Text, measure
 from .drawlayers import draw_layers
 from .errors import Error
-from .figure3 import Number, Stream, streams
+from .figure3 import Number, Stream, outline, streams
 from .files import find
-from .graph import Graph, Node, Value, included
-from .ops import REGISTRY, Operation
-from .proto import caffe_pb2
+from .graph import Graph
 from .upgrade import upgrade_net
 
 SIDE, GAP, DEEP = 84.0, 26.0, 62.0  # of a grid, beside it, and below it for its label and the arrows
@@ -168,16 +164,9 @@ def draw_net_to_file(caffe_net: Any, filename: str | Path, rankdir: str = "LR", 
     Nothing of the net has to fit or be there, so there are no shapes. Layers go from top to bottom whatever `rankdir`
     says, and learning rates are not shown. Raises Error for other kinds of file.
     """
-    net, made, nodes = type(caffe_net).FromString(caffe_net.SerializeToString()), {}, []
+    net = type(caffe_net).FromString(caffe_net.SerializeToString())
     upgrade_net(net, net.name)
-    for layer in net.layer:
-        if phase is None or included(layer, caffe_pb2.NetState(phase=phase)):
-            op = object.__new__(REGISTRY.get(layer.type, Operation))  # its type and its message; setting it up needs shapes
-            op.layer = layer
-            bottoms = tuple(made[blob] for blob in layer.bottom if blob in made)
-            made |= {blob: Value(blob, made[blob].version + 1 if blob in made else 0) for blob in layer.top}
-            nodes.append(Node(op, bottoms, tuple(made[blob] for blob in layer.top), (), (), ()))
-    draw_layers(SimpleNamespace(name=net.name, layers=nodes, shapes=defaultdict(tuple))).save(filename)
+    draw_layers(outline(net, phase, lenient=True)).save(filename)
 
 
 def draw_net(caffe_net: Any, rankdir: str = "LR", ext: str = "png", phase: int | None = None, display_lrm: bool = False) -> bytes:

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from .catalogue import FAMILIES
 from .drawing import GREY, INK, Line, Picture, Point, Rect, Text, measure
+from .errors import Error
 from .graph import Graph, Node, Value
 
 COLOURS = {"data": "#d9d9d9", "convolution": "#aecbe8", "pooling": "#f6c7a4", "resampling": "#b5dcc2", "normalisation": "#e3d3ea",
@@ -58,8 +59,10 @@ def _label(graph: Graph, box: Box, value: Value) -> str:
 def draw_layers(graph: Graph) -> Picture:
     """Layers as boxes coloured by family, those in place inside the box of their bottom's; shapes of blobs on the edges.
 
-    A grey edge carries no gradient: labels, sizes.
+    A grey edge carries no gradient: labels, sizes. Raises Error for a graph without layers.
     """
+    if not graph.layers:
+        raise Error(f"net '{graph.name}' has no layers to draw")
     boxes: list[Box] = []
     made: dict[Value, Box] = {}
     readers: dict[Value, int] = {}

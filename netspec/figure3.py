@@ -1,16 +1,16 @@
 """Any net as the streams of Figure 3 (Long et al. 2015): what is summed, on which grid, and whether it aligns."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from types import SimpleNamespace
 from typing import Any
 
 from .coord_map import Values, listed, meeting, offsets, ways, wide
 from .errors import Error
 from .graph import Graph, Node, Value, included
-from .ops import REGISTRY
+from .ops import REGISTRY, Operation
 from .proto import caffe_pb2
 
 Number = int | Fraction
@@ -225,20 +225,22 @@ def _one(values: Iterable[Number]) -> Number:
     return int(x) if x == int(x) else x
 
 
-def outline(net: Any, phase: int) -> Graph:
-    """A graph without shapes and parameters, of a NetParameter whose sizes need not fit; enough for `streams`.
+def outline(net: Any, phase: int | None, lenient: bool = False) -> Graph:
+    """A graph without sizes (shapes are empty) and parameters, of a NetParameter that need not fit; enough to draw it and
+    for `streams`. phase None: all layers, whatever their rules.
 
-    Raises KeyError for a bottom that no layer makes.
+    Raises KeyError for a bottom that no layer makes; lenient: leaves it out.
     """
     state, now, nodes = caffe_pb2.NetState(phase=phase, stage=net.state.stage), {}, []
-    for layer in (layer for layer in net.layer if included(layer, state)):
-        bottoms = tuple(now[blob] for blob in layer.bottom)
-        now |= {top: Value(top, now[top].version + 1 if top in now else 0) for top in layer.top}
-        loss = layer.type in REGISTRY and REGISTRY[layer.type].loss
-        nodes.append(Node(SimpleNamespace(layer=layer), bottoms, tuple(now[top] for top in layer.top), (),
-                          tuple(layer.loss_weight or [float(loss)]), ()))
-    read = {value for node in nodes for value in node.bottoms}
-    return Graph(net.name, phase, tuple(nodes), (), tuple(sorted(blob for blob in now if now[blob] not in read)), {})
+    for layer in (layer for layer in net.layer if phase is None or included(layer, state)):
+        op = object.__new__(REGISTRY.get(layer.type, Operation))  # setting it up needs shapes
+        op.layer = layer
+        bottoms = tuple(now[blob] for blob in layer.bottom if blob in now or not lenient)
+        tops = tuple(Value(top, now[top].version + 1 if top in now else 0) for top in layer.top)
+        now |= zip(layer.top, tops, strict=True)
+        nodes.append(Node(op, bottoms, tops, (), tuple(layer.loss_weight or [float(op.loss)]), ()))
+    read, shapes = {value for node in nodes for value in node.bottoms}, defaultdict(tuple)
+    return Graph(net.name, phase, tuple(nodes), (), tuple(sorted(blob for blob in now if now[blob] not in read)), shapes)
 
 
 def check(p: Prediction, row: Number | None = None) -> list[str]:

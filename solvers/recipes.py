@@ -52,7 +52,7 @@ FROM = {  # a weights file that is no stage -> how to get it
 }
 BALANCE = ("weights/voc-balance.binaryproto, a blob of 1 x 1 x 21 x 21 with the weights of the classes on its diagonal: those\n"
            "that 'netspec data check models/voc-fcn32s/train.prototxt' prints, written with netspec.io.array_to_blobproto")
-HEAVY_RATES = {32: 1e-10, 16: 1e-12, 8: 1e-14}
+RATES, HEAVY_RATES = {32: 1e-4, 16: 1e-6, 8: 1e-8}, {32: 1e-10, 16: 1e-12, 8: 1e-14}
 
 
 def stage(name: str) -> int:
@@ -77,7 +77,7 @@ def paper(name: str) -> dict[str, Any]:
 
     A step of a loss that counts a part p of the cells has 1/p times the images.
     """
-    rate = {"voc-fcn-alexnet": 1e-3, "voc-fcn-googlenet": 5e-5}.get(name, 1e-4 * 0.01 ** (5 - stage(name).bit_length() + 1))
+    rate = {"voc-fcn-alexnet": 1e-3, "voc-fcn-googlenet": 5e-5}.get(name, RATES[stage(name)])
     images = 20 * {"sampled50": 2, "sampled25": 4}.get(name.rpartition("-")[2], 1)
     return dict(base_lr=rate, lr_policy="fixed", momentum=0.9, weight_decay=0.0005, iter_size=images, max_iter=10000, display=20,
                 average_loss=20, snapshot=1000, random_seed=1)

@@ -206,5 +206,7 @@ def test_questions_that_have_no_answer(capsys, tmp_path):
     assert "the layers of one net, 2 given" in drew(capsys, path, path, "--out", tmp_path / "net.svg")[1]
     prototext.write(tmp_path / "net.prototxt", net(DATA + relu("r", "data", "r")))
     assert "nothing of Figure 3" in drew(capsys, tmp_path / "net.prototxt", "--style", "figure3", "--out", tmp_path / "n.svg")[1]
+    with pytest.raises(Error, match="has no layers to draw"):
+        draw.draw_net_to_file(net(""), tmp_path / "net.svg")
     with pytest.raises(Error, match="ends in none"):
         Picture(1, 1).save(tmp_path / "net")
