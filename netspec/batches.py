@@ -41,11 +41,11 @@ class Batches:
     """One Feed for each source of a graph, opened when the first batch is asked for.
 
     given: what fills the tops of a source that waits for its caller (Input); without it such a source is an Error.
-    skips: what to go past; without it a batch that cannot be loaded is an Error.
+    skips: what to go past; without it a batch that cannot be loaded is an Error. workers: see Feed.
     """
 
-    def __init__(self, graph: Graph, device: torch.device, skips: Skips | None = None) -> None:
-        self.sources, self.device, self.skips = graph.sources, device, skips
+    def __init__(self, graph: Graph, device: torch.device, skips: Skips | None = None, workers: int | None = None) -> None:
+        self.sources, self.device, self.skips, self.workers = graph.sources, device, skips, workers
         self.given: Callable[[Node], Sequence[Tensor]] | None = None
         self._feeds: list[Feed | None] = []
         self._positions = [0] * len(graph.sources)
@@ -58,7 +58,7 @@ class Batches:
     def next(self) -> dict[str, Tensor]:
         """The net's next input blobs, on its device."""
         if not self._feeds:
-            self._feeds = [None if node.op.fed and self.given else Feed(node.op, at)
+            self._feeds = [None if node.op.fed and self.given else Feed(node.op, at, self.workers)
                            for node, at in zip(self.sources, self._positions, strict=True)]
         for running in itertools.count(1):
             try:

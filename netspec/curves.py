@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import reduce
 from pathlib import Path
 
 from . import plot
@@ -96,7 +95,7 @@ def picture(runs: Sequence[Run]) -> Picture:
             if series:
                 title = "" if plots else run.name
                 plots.append(plot.plot(series, "iteration", f"log10 of the {panel}" if wide else panel, title=title))
-        columns.append(reduce(plot.above, plots))
+        columns.append(plot.above(plots))
     return plot.beside(columns)
 
 

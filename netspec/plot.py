@@ -1,13 +1,16 @@
 """Plots out of drawing's shapes: lines over two axes, and points by name; several stand side by side."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import cycle
 
 from .drawing import GREY, Line, Picture, Point, Rect, Text, measure
 
 COLOURS = ("#1b6ca8", "#d1495b", "#3a8d5d", "#e08e1b", "#7b4fa3", "#0aa3a3", "#8a5a44", "#5b6770")
 GRID = "#e4e4e4"
 SMALL = 10  # points, of the letters
+TOP = 26  # where the axes begin
 
 
 def plot(series: Mapping[str, Sequence[Point]], xlabel: str, ylabel: str, *, title: str = "", width: float = 420,
@@ -15,68 +18,51 @@ def plot(series: Mapping[str, Sequence[Point]], xlabel: str, ylabel: str, *, tit
     """A line for each name -> points (x, y), above a legend; points that are not finite are left out."""
     lines = {name: [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)] for name, points in series.items()}
     every = [point for points in lines.values() for point in points] or [(0.0, 0.0), (1.0, 1.0)]
-    (x0, x1), (y0, y1) = (_span([p[axis] for p in every]) for axis in (0, 1))
-    xticks, yticks = ticks(x0, x1), ticks(y0, y1)
-    words = [f"{y:g}" for y in yticks]
-    left, top = 14 + max(measure(word, SMALL) for word in words), 26
-    right, bottom = width - 12, height - 38
-    page = Picture(width, height, [Text(left, 13, title, 12), Text(right, 13, ylabel, SMALL, "end", GREY)])
+    xspan, (y0, y1) = (_span(numbers) for numbers in zip(*every, strict=True))
+    marks = {f"{y:g}": y for y in ticks(y0, y1)}
+    page, right = Picture(width, height), width - 12
+    at, left, bottom = _axes(page, max(measure(word, SMALL) for word in marks), right, xspan, xlabel, title)
 
-    def at(x: float, y: float) -> Point:
-        return left + (x - x0) / (x1 - x0) * (right - left), bottom - (y - y0) / (y1 - y0) * (bottom - top)
+    def up(y: float) -> float:
+        return bottom - (y - y0) / (y1 - y0) * (bottom - TOP)
 
-    for y, word in zip(yticks, words, strict=True):
-        page.shapes += [Line([at(x0, y), at(x1, y)], GRID), Text(left - 5, at(x0, y)[1], word, SMALL, "end")]
-    for x in xticks:
-        page.shapes += [Line([at(x, y0), at(x, y1)], GRID), Text(at(x, y0)[0], bottom + 10, f"{x:g}", SMALL, "middle")]
-    page.shapes.append(Line([(left, top), (left, bottom), (right, bottom)], GREY))
-    page.shapes += [Line([at(*point) for point in points], colour, 1.6)
-                    for points, colour in zip(lines.values(), _colours(lines), strict=True) if len(points) > 1]
-    page.shapes.append(Text((left + right) / 2, bottom + 27, xlabel, 11, "middle"))
-    return above(page, _legend(lines, width))
+    page.shapes[:0] = [Line([(left, up(y)), (right, up(y))], GRID) for y in marks.values()]  # under the axes
+    page.shapes += [Text(left - 5, up(y), word, SMALL, "end") for word, y in marks.items()]
+    page.shapes.append(Text(right, 13, ylabel, SMALL, "end", GREY))
+    page.shapes += [Line([(at(x), up(y)) for x, y in points], colour, 1.6)
+                    for points, colour in zip(lines.values(), cycle(COLOURS), strict=False) if len(points) > 1]
+    return above([page, _legend(lines, width)])
 
 
 def points(values: Mapping[str, Sequence[float]], xlabel: str, *, title: str = "", width: float = 420) -> Picture:
     """A row for each name, with a mark at each of its values and a bar at their mean."""
     every = [v for row in values.values() for v in row if math.isfinite(v)] or [0.0, 1.0]
-    x0, x1 = _span([*every, min(every) - 0.05 * (spread := max(every) - min(every)), max(every) + 0.05 * spread])
-    left, right = 14 + max((measure(name, SMALL + 1) for name in values), default=0), width - 40
-    top, step = 26, 22
-    bottom = top + step * len(values) + 4
-    page = Picture(width, bottom + 38)
-
-    def at(x: float) -> float:
-        return left + (x - x0) / (x1 - x0) * (right - left)
-
-    for x in ticks(x0, x1):
-        page.shapes += [Line([(at(x), top), (at(x), bottom)], GRID), Text(at(x), bottom + 10, f"{x:g}", SMALL, "middle")]
-    page.shapes += [Line([(left, top), (left, bottom), (right, bottom)], GREY), Text(left, 13, title, 12),
-                    Text((left + right) / 2, bottom + 27, xlabel, 11, "middle")]
-    for i, ((name, row), colour) in enumerate(zip(values.items(), _colours(values), strict=True)):
-        y, found = top + step * (i + 0.5) + 2, [v for v in row if math.isfinite(v)]
+    margin, step, right = 0.05 * (max(every) - min(every)), 22, width - 40
+    page = Picture(width, TOP + step * len(values) + 42)
+    at, left, _ = _axes(page, max((measure(name, SMALL + 1) for name in values), default=0), right,
+                        _span([min(every) - margin, max(every) + margin]), xlabel, title)
+    for i, ((name, row), colour) in enumerate(zip(values.items(), cycle(COLOURS), strict=False)):
+        y, found = TOP + step * (i + 0.5) + 2, [v for v in row if math.isfinite(v)]
         page.shapes.append(Text(left - 6, y, name, SMALL + 1, "end"))
         if found:
             mean = sum(found) / len(found)
-            page.shapes.append(Rect(at(mean) - 1.5, y - 9, 3, 18, colour, colour))
-            page.shapes += [Rect(at(v) - 3, y - 3, 6, 6, colour, colour) for v in found]
-            page.shapes.append(Text(right + 6, y, f"{mean:.1f}", SMALL))
+            page.shapes += [Rect(at(mean) - 1.5, y - 9, 3, 18, colour, colour),
+                            *(Rect(at(v) - 3, y - 3, 6, 6, colour, colour) for v in found),
+                            Text(right + 6, y, f"{mean:.1f}", SMALL)]
     return page
 
 
-def beside(pictures: Sequence[Picture]) -> Picture:
-    """Pictures on one page, from left to right."""
-    page, x = Picture(0, max(p.height for p in pictures)), 0.0
+def beside(pictures: Sequence[Picture], down: bool = False) -> Picture:
+    """Pictures on one page, from left to right, or down the page."""
+    page = Picture(0, 0)
     for picture in pictures:
-        page.shapes += [_moved(shape, x, 0) for shape in picture.shapes]
-        x += picture.width
-    page.width = x
+        x, y = (0, page.height) if down else (page.width, 0)
+        page.shapes += [_moved(shape, x, y) for shape in picture.shapes]
+        page.width, page.height = max(page.width, x + picture.width), max(page.height, y + picture.height)
     return page
 
 
-def above(upper: Picture, lower: Picture) -> Picture:
-    """Two pictures on one page, one above the other."""
-    return Picture(max(upper.width, lower.width), upper.height + lower.height,
-                   [*upper.shapes, *(_moved(shape, 0, upper.height) for shape in lower.shapes)])
+above = partial(beside, down=True)
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
@@ -93,13 +79,24 @@ def _span(values: Sequence[float]) -> tuple[float, float]:
     return (low, high) if high > low else (low - half, high + half)
 
 
-def _colours(names: Sequence[str] | Mapping[str, object]) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(len(names))]
+def _axes(page: Picture, wide: float, right: float, span: tuple[float, float], xlabel: str,
+          title: str) -> tuple[Callable[[float], float], float, float]:
+    """Draws axes beside words `wide`, and a grid upon `span`; where a number lies across, and the left and bottom ends."""
+    left, bottom, (x0, x1) = 14 + wide, page.height - 38, span
+
+    def at(x: float) -> float:
+        return left + (x - x0) / (x1 - x0) * (right - left)
+
+    for x in ticks(*span):
+        page.shapes += [Line([(at(x), TOP), (at(x), bottom)], GRID), Text(at(x), bottom + 10, f"{x:g}", SMALL, "middle")]
+    page.shapes += [Line([(left, TOP), (left, bottom), (right, bottom)], GREY), Text(left, 13, title, 12),
+                    Text((left + right) / 2, bottom + 27, xlabel, 11, "middle")]
+    return at, left, bottom
 
 
-def _legend(names: Mapping[str, object], width: float) -> Picture:
+def _legend(names: Iterable[str], width: float) -> Picture:
     page, x, y = Picture(width, 8), 12.0, 4.0
-    for name, colour in zip(names, _colours(names), strict=True):
+    for name, colour in zip(names, cycle(COLOURS), strict=False):
         wide = 30 + measure(name, SMALL)
         if x + wide > width and x > 12:
             x, y = 12.0, y + 15

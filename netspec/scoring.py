@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from PIL import Image
 
 from . import drawing, files, graph, log, metrics, predict, report
+from .batches import Batches
 from .compiler import Net
 from .datasets import SegmentationData
 from .device import PRECISIONS
@@ -24,7 +26,7 @@ from .graph import Graph
 from .metrics import BINARY, Binary, Scores, confusion
 from .proto import caffe_pb2
 from .provenance import origin
-from .sources import Feed, Source
+from .sources import Source
 
 Progress = Callable[[int, int, np.ndarray], None]  # images done, images in all, histogram so far
 
@@ -56,25 +58,16 @@ class Result:
             **plain,
             "absent": [self.looks.names[i] for i in self.scores.absent],
             "classes": [{"name": name, "iu": iu, "accuracy": accuracy} for name, iu, accuracy in each],
-            "loss": self.loss if math.isfinite(self.loss) else None,
-            "images": self.images,
-            "seconds": round(self.seconds, 3),
-            "stray_labels": self.stray,
+            "loss": self.loss if math.isfinite(self.loss) else None, "images": self.images,
+            "seconds": round(self.seconds, 3), "stray_labels": self.stray,
             "trimap": {width: scores.as_dict() for width, scores in self.bands.items()},
             "binary": self.binary and self.binary.as_dict(),
         }
 
 
 def score(
-    net: Net,
-    *,
-    score_blob: str = "score",
-    label_blob: str = "label",
-    save: str | os.PathLike | None = None,
-    progress: Progress | None = None,
-    workers: int | None = None,
-    trimap: Sequence[int] = (),
-    positive: int | None = None,
+    net: Net, *, score_blob: str = "score", label_blob: str = "label", save: str | os.PathLike | None = None,
+    progress: Progress | None = None, workers: int | None = None, trimap: Sequence[int] = (), positive: int | None = None,
     threshold: float | None = None,
 ) -> Result:
     """Run a TEST net once over the images of its data layer and compare the best classes with the labels.
@@ -87,55 +80,36 @@ def score(
     begun = time.monotonic()
     classes = predict.channels(net.graph, score_blob)
     source = _source(net.graph, label_blob)
-    total, batch = len(source), source.batch_size
-    void = _void(net.graph, source)
+    total, void = len(source), _void(net.graph, source)
     looks = predict.looks(getattr(source, "facts", None), classes)
     histogram, pairs = np.zeros((classes, classes), np.int64), np.zeros((2, 2), np.int64)
     bands = np.zeros((len(trimap), classes, classes), np.int64)
     loss, done, stray = 0.0, 0, 0
-    feeds = [Feed(node.op, 0, workers) for node in net.graph.sources]
-    try:
-        with torch.inference_mode():
-            for position in range(-(-total // batch)):
-                inputs = {
-                    top.blob: tensor
-                    for node, feed in zip(net.graph.sources, feeds, strict=True)
-                    for top, tensor in zip(node.tops, next(feed), strict=True)
-                }
-                truth = inputs[label_blob].numpy()
-                blobs = net({blob: tensor.to(net.device) for blob, tensor in inputs.items()}, [score_blob])
-                best = predict.labels(blobs[score_blob])
-                count = min(batch, total - done)  # the list begins again within the last batch
-                truth = _truth(truth, best.shape, source, position)
-                found = best == positive if threshold is None else _probability(net, blobs, score_blob, positive) > threshold
-                for name, t, b, f in list(zip(_names(source, position), truth, best, found, strict=True))[:count]:
-                    histogram += confusion(t, b, classes, void)
-                    if trimap:
-                        bands += metrics.trimap(t, b, classes, trimap, void)
-                    if positive is not None:
-                        counted = (t != void) & (t >= 0) & (t < classes)
-                        pairs += confusion(t[counted] == positive, f[counted], 2)
-                    if save is not None:
-                        report.save_labels(files.inside(Path(save), f"{name}.png"), b, looks.palette)
-                stray += _stray(truth[:count], classes, void)
-                loss += net.loss(blobs).item() * count
-                done += count
-                if progress:
-                    progress(done, total, histogram)
-    finally:
-        for feed in feeds:
-            feed.close()
-    return Result(
-        Scores.from_histogram(histogram),
-        looks,
-        loss / done if net.losses else math.nan,
-        done,
-        time.monotonic() - begun,
-        histogram,
-        stray,
-        {width: Scores.from_histogram(band) for width, band in zip(trimap, bands, strict=True)},
-        None if positive is None else Binary.from_histogram(pairs),
-    )
+    with closing(Batches(net.graph, net.device, workers=workers)) as batches, torch.inference_mode():
+        for position in range(-(-total // source.batch_size)):
+            inputs = batches.next()
+            blobs = net(inputs, [score_blob])
+            best = predict.labels(blobs[score_blob])
+            truth = _truth(inputs[label_blob].cpu().numpy(), best.shape, source, position)
+            found = best == positive if threshold is None else _probability(net, blobs, score_blob, positive) > threshold
+            count = min(source.batch_size, total - done)  # the list begins again within the last batch
+            for name, t, b, f in list(zip(_names(source, position), truth, best, found, strict=True))[:count]:
+                inside, called_void = (t >= 0) & (t < classes), t == void
+                stray += int(np.count_nonzero(~inside & ~called_void & (t != report.VOID)))
+                histogram += confusion(t, b, classes, void)
+                if trimap:
+                    bands += metrics.trimap(t, b, classes, trimap, void)
+                if positive is not None:
+                    pairs += confusion((t == positive)[inside & ~called_void], f[inside & ~called_void], 2)
+                if save is not None:
+                    report.save_labels(files.inside(Path(save), f"{name}.png"), b, looks.palette)
+            loss += net.loss(blobs).item() * count
+            done += count
+            if progress:
+                progress(done, total, histogram)
+    near = {width: Scores.from_histogram(band) for width, band in zip(trimap, bands, strict=True)}
+    return Result(Scores.from_histogram(histogram), looks, loss / done if net.losses else math.nan, done,
+                  time.monotonic() - begun, histogram, stray, near, None if positive is None else Binary.from_histogram(pairs))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -183,14 +157,11 @@ def run(args: argparse.Namespace) -> int:
     said = log.make(args.quiet)
 
     def progress(done: int, total: int, histogram: np.ndarray) -> None:
-        mean_iu = Scores.from_histogram(histogram).mean_iu
-        said.progress("score", done, total, f"mean IU {report.percent(mean_iu)}", 1)
+        said.progress("score", done, total, f"mean IU {report.percent(Scores.from_histogram(histogram).mean_iu)}", 1)
 
     try:
-        result = score(
-            net, score_blob=args.score_blob, label_blob=args.label_blob, save=args.save, progress=progress,
-            trimap=args.trimap, positive=positive, threshold=args.threshold,
-        )
+        result = score(net, score_blob=args.score_blob, label_blob=args.label_blob, save=args.save, progress=progress,
+                       trimap=args.trimap, positive=positive, threshold=args.threshold)
     finally:
         said.close()
     name = made.name or path.stem
@@ -281,20 +252,15 @@ def _source(made: Graph, label_blob: str) -> Source:
     nodes = {top.blob: node for node in made.sources for top in node.tops}
     where = f"{made.path}: " if made.path else ""
     if label_blob not in nodes:
-        raise Error(
-            f"{where}net '{made.name}' has no data layer that gives '{label_blob}' (they give: "
-            f"{', '.join(nodes) or 'nothing'}); scoring needs a val net (--label-blob names the truth), infer none"
-            f"{closest(label_blob, nodes)}"
-        )
-    node = nodes[label_blob]
-    source = node.op
+        raise Error(f"{where}net '{made.name}' has no data layer that gives '{label_blob}' (they give: "
+                    f"{', '.join(nodes) or 'nothing'}); scoring needs a val net (--label-blob names the truth), infer none"
+                    f"{closest(label_blob, nodes)}")
+    node, source = nodes[label_blob], nodes[label_blob].op
     if not hasattr(type(source), "__len__") or source.fed:
         raise Error(f"{where}layer '{node.name}' ({node.type}) has no list of images to score")
     if getattr(source, "randomize", False):
-        raise Error(
-            f"{where}layer '{node.name}' draws images at random, but scores are of each image once: "
-            "score a val net, or give param_str 'randomize': False"
-        )
+        raise Error(f"{where}layer '{node.name}' draws images at random, but scores are of each image once: "
+                    "score a val net, or give param_str 'randomize': False")
     return source
 
 
@@ -311,19 +277,12 @@ def _probability(net: Net, blobs: dict[str, torch.Tensor], blob: str, positive: 
     return (blobs[blob] if ready else blobs[blob].softmax(1))[:, positive].cpu().numpy()
 
 
-def _stray(truth: np.ndarray, classes: int, void: int) -> int:
-    outside = (truth < 0) | (truth >= classes)
-    return int(np.count_nonzero(outside & (truth != void) & (truth != report.VOID)))
-
-
 def _truth(truth: np.ndarray, shape: tuple[int, ...], source: Source, position: int) -> np.ndarray:
     """Labels (N, 1, H, W) or (N, H, W) as (N, H, W); Error if the scores are of another size."""
     flat = truth[:, 0] if truth.ndim == 4 else truth
     if flat.shape != shape:
-        raise Error(
-            f"{source.describe(position)}: labels are {list(truth.shape)} for {list(shape)} scored pixels; "
-            "scoring needs a score for each labelled pixel"
-        )
+        raise Error(f"{source.describe(position)}: labels are {list(truth.shape)} for {list(shape)} scored pixels; "
+                    "scoring needs a score for each labelled pixel")
     return flat
 
 
