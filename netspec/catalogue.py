@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import graph, prototext, spec  # noqa: F401 - graph: which registers the sources
+from . import graph, prototext, report, spec  # noqa: F401 - graph: which registers the sources
 from .errors import closest
 from .files import find
 from .ops import REGISTRY, Operation
@@ -47,29 +47,29 @@ def entries(results: Counter[str] | None = None) -> list[Entry]:
 
 
 def _entry(name: str, cls: type[Operation], results: int) -> Entry:
-    module = cls.__module__.rpartition(".")[2]
+    module, mapped = cls.__module__.rpartition(".")[2], cls.coord_map.__func__ is not Operation.coord_map.__func__
     what = " ".join(inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0].split())
     return Entry(name, FAMILIES.get(module, module), "Caffe" if name in CAFFE else "fork", _range(cls.bottoms), _range(cls.tops),
-                 " ".join(spec.own_fields(name)), _gradient(name, cls), "" if _unmapped(cls) else "yes", str(results or ""), what)
+                 " ".join(spec.own_fields(name)), _gradient(name, cls), "yes" if mapped else "", str(results or ""), what)
+
+
+def _ends(count: int | tuple[int, int | None]) -> tuple[int, int | None]:
+    """The least and the greatest number of bottoms or tops."""
+    return (count, count) if isinstance(count, int) else count
 
 
 def _range(count: int | tuple[int, int | None]) -> str:
-    low, high = (count, count) if isinstance(count, int) else count
+    low, high = _ends(count)
     return str(low) if low == high else f"{low}+" if high is None else f"{low}-{high}"
 
 
 def _gradient(name: str, cls: type[Operation]) -> str:
-    low, high = (cls.bottoms, cls.bottoms) if isinstance(cls.bottoms, int) else cls.bottoms
+    (low, high), never = _ends(cls.bottoms), sorted(cls.undifferentiable)
     if high == 0 or name == "Silence":
         return ""
-    never = sorted(cls.undifferentiable)
     if name in BY_NUMBER or not never:
         return BY_NUMBER.get(name, "all")
     return "none" if never == list(range(high or low)) else f"all but {' and '.join(map(str, never))}"
-
-
-def _unmapped(cls: type[Operation]) -> bool:
-    return cls.coord_map.__func__ is Operation.coord_map.__func__
 
 
 def count_results(folder: Path) -> Counter[str]:
@@ -96,23 +96,19 @@ def markdown(found: list[Entry]) -> str:
              "- map: whether the type has a coordinate map, so that crop offsets are derived through it;",
              "- nets: how many nets with it Caffe has run to check it against; types without have tests of their own."]
     for family in dict.fromkeys(entry.family for entry in found):
-        lines += ["", f"## {family[0].upper()}{family[1:]}", "",
+        lines += ["", f"## {family.capitalize()}", "",
                   "| type | bottoms | tops | settings | gradient | map | nets | what it computes |", "| --- " * 8 + "|"]
-        for e in found:
-            if e.family == family:
-                what = e.what.replace("|", "\\|").replace("*", "\\*")
-                name = e.type if e.origin == "Caffe" else f"{e.type} \\*"
-                lines.append(f"| {' | '.join([name, *e[3:-1], what])} |")
+        for e in (e for e in found if e.family == family):
+            what, mark = e.what.replace("|", "\\|").replace("*", "\\*"), "" if e.origin == "Caffe" else " \\*"
+            lines.append(f"| {' | '.join([e.type + mark, *e[3:-1], what])} |")
     return "\n".join(lines)
 
 
 def plain(found: list[Entry]) -> str:
     """One line a type, in columns."""
     head = Entry("type", "family", "origin", "bottoms", "tops", "settings", "gradient", "map", "nets", "what it computes")
-    shown = [head, *found]
-    wide = [max(len(entry[i]) for entry in shown) for i in range(len(head))]
-    used = [i for i in range(len(head) - 1) if any(entry[i] for entry in found)]
-    return "\n".join("  ".join([*(f"{entry[i]:{wide[i]}}" for i in used), entry.what]).rstrip() for entry in shown)
+    used = [i for i in range(len(head)) if any(entry[i] for entry in found)]
+    return report.table([[entry[i] for i in used] for entry in found], [head[i] for i in used])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

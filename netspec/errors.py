@@ -26,3 +26,10 @@ def closest(word: str, known: Iterable[str]) -> str:
     if not near:  # a wrong case is the commonest slip of all
         near = [k for k in known if k.lower() == word.lower()]
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def listed(names: Iterable[str], most: int = 6) -> str:
+    """Names, the middle of a long list left out, with their number."""
+    names = list(names)
+    shown = names if len(names) <= most else [*names[: most - 2], "...", names[-1]]
+    return ", ".join(shown) + (f" ({len(names)})" if len(names) > 1 else "")

@@ -3,21 +3,24 @@
 import argparse
 import os
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from . import compiler, graph, prototext, weights
-from .blobs import Blob
-from .errors import Error, closest
+from . import compiler, graph, prototext, report, weights
+from .errors import Error, closest, listed
 from .files import find
 from .proto import caffe_pb2
 from .pycaffe import Net
 
-KINDS = ("in", "param", "topdiff", "out", "l2", "param_after", "indiff", "paramdiff", "grad_l2", "grad_at")
+OF = {"in": ("blob", "data"), "param": ("parameter", "data"), "topdiff": ("blob", "diff"), "out": ("blob", "data"),
+      "l2": ("blob", "data"), "param_after": ("parameter", "data"), "indiff": ("blob", "diff"),
+      "paramdiff": ("parameter", "diff"), "grad_l2": ("parameter", "diff"), "grad_at": ("parameter", "diff")}
+KINDS = tuple(OF)
+BACKWARD = ("indiff", "paramdiff", "grad_l2", "grad_at")
 RTOL, ATOL = 1e-4, 1e-5
 
 
@@ -43,10 +46,7 @@ class Comparison:
         return next((row for row in self.rows if row.verdict != "ok"), None)
 
     def table(self) -> str:
-        head = Row("what", "layer", "difference", "")
-        wide = [max(len(row[i]) for row in (head, *self.rows)) for i in range(3)]
-        return "\n".join("  ".join([*(f"{cell:{w}}" for cell, w in zip(row, wide, strict=False)), row.verdict]).rstrip()
-                         for row in (head, *self.rows))
+        return report.table(self.rows, ["what", "layer", "difference", ""])
 
 
 def compare(path: str | os.PathLike, results: Mapping[str, np.ndarray], weights_path: str | os.PathLike | None = None,
@@ -70,23 +70,21 @@ def compare(path: str | os.PathLike, results: Mapping[str, np.ndarray], weights_
         else:
             parts[kind][name] = value
     net = _net(Path(path), phase, parts, weights_path)
-    check = _Check(net, rtol, atol)
+
+    def compared(*kinds: str) -> list[Row]:
+        return [_row(net, kind, name, theirs, rtol, atol) for kind in kinds for name, theirs in parts[kind].items()]
+
     net.forward()
-    rows = [*check.blobs("out", parts["out"]), *check.blobs("l2", parts["l2"]),
-            *check.params("param_after", parts["param_after"])]
     order = {name: i for i, name in enumerate(net.blobs)}
-    rows.sort(key=lambda row: order.get(row.key.partition(":")[2], len(order)))
-    backward = [kind for kind in ("indiff", "paramdiff", "grad_l2", "grad_at") if parts[kind]]
+    rows = sorted(compared("out", "l2", "param_after"), key=lambda row: order.get(row.key.partition(":")[2], len(order)))
     unfit = [name for name, diff in parts["topdiff"].items() if name not in net.blobs or net.blobs[name].shape != diff.shape]
-    rows += check.blobs("topdiff", {name: parts["topdiff"][name] for name in unfit})
-    if backward and not unfit:
+    rows += [_row(net, "topdiff", name, parts["topdiff"][name], rtol, atol) for name in unfit]
+    if any(parts[kind] for kind in BACKWARD) and not unfit:
         for name, diff in parts["topdiff"].items():
             net.blobs[name].diff[...] = diff
         net.backward()
-        back = [row for kind in backward for row in (
-            check.blobs(kind, parts[kind]) if kind == "indiff" else check.params(kind, parts[kind]))]
         place = {name: -i for i, name in enumerate(net.top_names)}
-        rows += sorted(back, key=lambda row: place.get(row.layer, 1))
+        rows += sorted(compared(*BACKWARD), key=lambda row: place.get(row.layer, 1))
     seen = {name for kind in ("in", "out", "l2") for name in parts[kind]}
     return Comparison(rows, [blob for blob in net.blobs if blob not in seen])
 
@@ -103,88 +101,63 @@ def _net(path: Path, phase: int, parts: Mapping[str, Mapping[str, np.ndarray]], 
         made = graph.build(text, **options)
     built = compiler.Net(made)
     if weights_path:
-        report = weights.load(weights_path, built.layers_with_params())
-        if report.ignored or report.missing:
-            print(f"{weights_path}:\n{report.table()}\n")
+        loaded = weights.load(weights_path, built.layers_with_params())
+        if loaded.ignored or loaded.missing:
+            print(f"{weights_path}:\n{loaded.table()}\n")
     net = Net.of(built)
-    check = _Check(net, 0, 0)
     for name, value in parts["in"].items():
         net.blobs[name].data[...] = value
+    own = {f"{layer}:{i}": blob for layer, blobs in net.params.items() for i, blob in enumerate(blobs)}
     for name, value in parts["param"].items():
-        check.given(name, check.param(name), value)
-        check.param(name).data[...] = value
-    absent = [f"{layer}:{i}" for layer, blobs in net.params.items() for i in range(len(blobs))
-              if f"{layer}:{i}" not in parts["param"]]
+        if name not in own:
+            raise Error(f"the results hold '{name}', which the net does not have{closest(name, own)}")
+        if own[name].shape != value.shape:
+            raise Error(f"'{name}' has shape {list(value.shape)} in the results and {list(own[name].shape)} in the net")
+        own[name].data[...] = value
+    absent = [name for name in own if name not in parts["param"]]
     if absent and not weights_path:
         raise Error(f"the results lack param:{absent[0]} and {len(absent) - 1} more parameters; give --weights, the file "
                     "that the other program had loaded")
     return net
 
 
-class _Check:
-    """Comparisons of one net's blobs with given ones."""
-
-    def __init__(self, net: Net, rtol: float, atol: float) -> None:
-        self.net, self.rtol, self.atol = net, rtol, atol
-        self.makers: dict[str, str] = {}
-        for layer, tops in net.top_names.items():
-            self.makers.update(dict.fromkeys(tops, layer))
-
-    def param(self, name: str) -> Blob | None:
-        """The parameter blob LAYER:I."""
+def _row(net: Net, kind: str, name: str, theirs: np.ndarray, rtol: float, atol: float) -> Row:
+    """What the results say under KIND:NAME against what the net has there."""
+    of, part = OF[kind]
+    if of == "blob":
+        layer = {top: layer for layer, tops in net.top_names.items() for top in tops}.get(name, "-")
+        blobs, index = [net.blobs[name]] if name in net.blobs else [], "0"
+    else:
         layer, _, index = name.rpartition(":")
-        blobs = self.net.params.get(layer, ())
-        return blobs[int(index)] if index.isdecimal() and int(index) < len(blobs) else None
+        blobs = net.params.get(layer, ())
+    key = f"{kind}:{name}"
+    if not index.isdecimal() or int(index) >= len(blobs):
+        return Row(key, layer, "the net has none", "MISSING")
+    ours = getattr(blobs[int(index)], part)
+    if kind in ("l2", "grad_l2"):
+        ours = np.linalg.norm(ours.astype(np.float64))
+    elif kind == "grad_at":
+        at, theirs = theirs
+        ours = ours.ravel()[at.astype(int)]
+    if np.shape(ours) != np.shape(theirs):
+        return Row(key, layer, f"{list(np.shape(ours))} here, {list(np.shape(theirs))} in the results", "SHAPE")
+    return Row(key, layer, *_difference(np.asarray(ours, np.float64), np.asarray(theirs, np.float64), rtol, atol))
 
-    def given(self, name: str, blob: Blob | None, value: np.ndarray) -> None:
-        """Error if the net has no such blob, or one of another shape."""
-        if blob is None:
-            raise Error(f"the results hold '{name}', which the net does not have{closest(name, self.net.blobs)}")
-        if blob.shape != value.shape:
-            raise Error(f"'{name}' has shape {list(value.shape)} in the results and {list(blob.shape)} in the net")
 
-    def blobs(self, kind: str, wanted: Mapping[str, np.ndarray]) -> Iterator[Row]:
-        for name, theirs in wanted.items():
-            blob = self.net.blobs.get(name)
-            ours = None if blob is None else blob.diff if kind == "indiff" else blob.data
-            yield self.row(f"{kind}:{name}", self.makers.get(name, "-"), ours, theirs)
-
-    def params(self, kind: str, wanted: Mapping[str, np.ndarray]) -> Iterator[Row]:
-        for name, theirs in wanted.items():
-            blob = self.param(name)
-            ours = None if blob is None else blob.data if kind == "param_after" else blob.diff
-            yield self.row(f"{kind}:{name}", name.rpartition(":")[0], ours, theirs)
-
-    def row(self, key: str, layer: str, ours: np.ndarray | None, theirs: np.ndarray) -> Row:
-        if ours is None:
-            return Row(key, layer, "the net has none", "MISSING")
-        kind = key.partition(":")[0]
-        if kind in ("l2", "grad_l2"):
-            ours = np.linalg.norm(ours.astype(np.float64))
-        elif kind == "grad_at":
-            at, theirs = theirs
-            ours = ours.ravel()[at.astype(int)]
-        if np.shape(ours) != np.shape(theirs):
-            return Row(key, layer, f"{list(np.shape(ours))} here, {list(np.shape(theirs))} in the results", "SHAPE")
-        return Row(key, layer, *self.difference(np.asarray(ours, np.float64), np.asarray(theirs, np.float64)))
-
-    def difference(self, ours: np.ndarray, theirs: np.ndarray) -> tuple[str, str]:
-        """How far apart, and ok or DIFFERS."""
-        if not ours.size:
-            return "nothing in it", "ok"
-        equal = (ours == theirs) | np.isnan(ours) & np.isnan(theirs)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            apart = np.where(equal, 0.0, np.abs(ours - theirs))
-            apart = np.where(np.isnan(apart), np.inf, apart)
-            ratio = np.where(equal, 0.0, np.nan_to_num(apart / np.abs(theirs), nan=np.inf))
-            scale = np.sqrt(np.mean(np.square(theirs, where=np.isfinite(theirs), out=np.zeros_like(theirs))))
-            excess = apart - (self.atol + self.rtol * np.maximum(np.abs(theirs), scale))
-            excess = np.where(equal, -np.inf, np.where(np.isnan(excess), np.inf, excess))
-        if excess.max() <= 0:
-            return f"max {apart.max():.2g}", "ok"
-        at = np.unravel_index(np.argmax(np.where(excess > 0, apart, -1)), ours.shape)
-        return (f"max {apart.max():.2g}, relative {ratio.max():.2g}, {np.mean(excess > 0):.0%} of it; at "
-                f"{[int(i) for i in at]} {ours[at]:.6g} here, {theirs[at]:.6g} in the results"), "DIFFERS"
+def _difference(ours: np.ndarray, theirs: np.ndarray, rtol: float, atol: float) -> tuple[str, str]:
+    """How far apart, and ok or DIFFERS."""
+    if not ours.size:
+        return "nothing in it", "ok"
+    equal, size = (ours == theirs) | np.isnan(ours) & np.isnan(theirs), np.nan_to_num(np.abs(theirs), posinf=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        apart = np.where(equal, 0, np.nan_to_num(np.abs(ours - theirs), nan=np.inf, posinf=np.inf))
+        relative = np.where(equal, 0, apart / size)
+    wrong = apart > atol + rtol * np.maximum(size, np.sqrt(np.mean(np.square(size))))
+    if not wrong.any():
+        return f"max {apart.max():.2g}", "ok"
+    at = np.unravel_index(np.argmax(np.where(wrong, apart, -1)), ours.shape)
+    return (f"max {apart.max():.2g}, relative {relative.max():.2g}, {np.mean(wrong):.0%} of it; at "
+            f"{[int(i) for i in at]} {ours[at]:.6g} here, {theirs[at]:.6g} in the results"), "DIFFERS"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -205,7 +178,7 @@ def run(args: argparse.Namespace) -> int:
         raise Error(f"{args.results}: holds nothing to compare ({', '.join(KINDS[3:])})")
     print(found.table())
     if found.unchecked:
-        print(f"not in the results: {_listed(found.unchecked)}")
+        print(f"not in the results: {listed(found.unchecked, 12)}")
     bad = [row for row in found.rows if row.verdict != "ok"]
     print(f"{len(found.rows) - len(bad)} of {len(found.rows)} agree" + (
         f"; the first that does not, in the order of the passes: {found.first.key}, layer '{found.first.layer}'" if bad else ""))
@@ -219,7 +192,3 @@ def read_results(path: Path) -> dict[str, np.ndarray]:
             return {key: file[key] for key in file.files}
     except (zipfile.BadZipFile, OSError, ValueError, EOFError) as e:
         raise Error(f"{path}: cannot be read as .npz ({e})") from None
-
-
-def _listed(names: Sequence[str], most: int = 12) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

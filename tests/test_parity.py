@@ -77,7 +77,7 @@ def test_every_layer_agrees_with_caffe(name, one_thread):
 def test_a_net_whose_data_layer_is_not_there(made, capsys):
     status, out, err = run(capsys, made)
     assert (status, err) == (0, "")
-    rows = [line.split()[0] for line in out.splitlines()[1:-1]]
+    rows = [line.split()[0] for line in out.splitlines()[2:-1]]
     assert rows == ["out:conv1", "out:pool1", "out:score", "out:loss", "paramdiff:score:0", "paramdiff:score:1",
                     "paramdiff:conv1:0", "paramdiff:conv1:1", "indiff:data"]
     assert out.splitlines()[-1] == "9 of 9 agree"
@@ -96,7 +96,7 @@ def test_weights_from_a_file_and_results_in_short(made, capsys):
     assert status == 2 and "the results lack param:conv1:0 and 3 more parameters; give --weights" in err
     status, out, _ = run(capsys, short, "--weights", "w.caffemodel")
     assert status == 0 and out.splitlines()[-1] == "10 of 10 agree"
-    assert "not in the results: conv1, loss\n" in out
+    assert "not in the results: conv1, loss (2)\n" in out
     short["grad_at:score:0"][1, 3] += 0.1
     short["l2:pool1"] *= 1.01
     status, out, _ = run(capsys, short, "--weights", "w.caffemodel")
@@ -123,7 +123,7 @@ def test_the_first_difference_is_where_the_mistake_is(made, capsys, old, new, fi
         Path("net.prototxt").write_text(text[: text.index('layer { name: "loss"')].replace(' top: "label"', ""))
     status, out, err = run(capsys, made)
     assert status == 1, err
-    found = next(line for line in out.splitlines()[1:] if not line.endswith("ok"))
+    found = next(line for line in out.splitlines()[2:] if not line.endswith("ok"))
     assert found.startswith(first) and found.endswith(verdict), out
     assert f"the first that does not, in the order of the passes: {first}" in out
 
@@ -134,7 +134,7 @@ def test_numbers_that_are_not(made, capsys):
     status, out, _ = run(capsys, made)
     lines = {line.split()[0]: line for line in out.splitlines()[1:]}
     assert status == 1 and "at [0, 1, 2, 3]" in lines["out:score"] and "nan in the results" in lines["out:score"]
-    assert lines["out:loss"].endswith("DIFFERS")
+    assert lines["out:loss"].endswith("DIFFERS") and "relative inf" in lines["out:loss"]
 
 
 def test_tolerance(made, capsys):
@@ -151,6 +151,7 @@ def test_tolerance(made, capsys):
     ({"in:dat": np.zeros(1)}, "has no blob 'dat' to give a shape to; did you mean 'data'"),
     ({"param:conv1:0": np.zeros((4, 3, 5, 5))}, r"'conv1:0' has shape \[4, 3, 5, 5\] in the results and \[4, 3, 3, 3\] in"),
     ({"param:conv9:0": np.zeros(1)}, "the results hold 'conv9:0', which the net does not have"),
+    ({"param:conv1:7": np.zeros(4)}, "does not have; did you mean 'conv1:"),
     ({"in:data": np.zeros((2, 5, 6, 8))}, "conv1"),
 ])
 def test_results_that_do_not_fit_are_refused(made, capsys, change, words):
