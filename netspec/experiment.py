@@ -139,7 +139,16 @@ def scored(path: Path, made: Graph, weights: Path, args: argparse.Namespace, *, 
         net, remarks = predict.load(made, weights, args.device, args.precision)
         for remark in remarks:
             print(f"note: {remark}", file=sys.stderr)
-        first, *rest = [scoring.score(wrap(net), score_blob=score, label_blob=label, save=save) for score, label in blobs]
+        said = log.make(args.quiet)
+
+        def progress(done: int, total: int, histogram: Any) -> None:
+            said.progress(f"score {made.name}", done, total, "", 1)
+
+        try:
+            first, *rest = [scoring.score(wrap(net), score_blob=score, label_blob=label, save=save, progress=progress)
+                            for score, label in blobs]
+        finally:
+            said.close()
         return {"net": made.name, **first.as_dict(), "histogram": first.histogram.tolist(), "weights": str(weights),
                 "heads": {label: other.as_dict()["pixel_accuracy"] for (_, label), other in zip(blobs[1:], rest, strict=True)}}
 
