@@ -1,7 +1,7 @@
 """What one batch shows of a net: the images it reads, dead layers, scores that tell no classes apart, gradients."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .compiler import Net
-from .errors import Error
+from .errors import Error, listed
 from .graph import Graph, Node
 from .layouts import ILSVRC
 from .ops.loss import ignored_label
@@ -83,8 +83,7 @@ def draw(graph: Graph, given: Mapping[str, Tensor] | None = None) -> Batch:
 
     Raises Error or OSError where data cannot be read.
     """
-    blobs, random = dict(given or {}), torch.Generator().manual_seed(0)
-    real = set(blobs)
+    blobs, real, random = dict(given or {}), set(given or ()), torch.Generator().manual_seed(0)
     classes = {n.bottoms[1].blob: graph.shapes[n.bottoms[0]][1] for n in graph.nodes
                if (n.op.loss or n.type == "Accuracy") and 1 in n.op.undifferentiable}
     for node in graph.sources:
@@ -109,8 +108,14 @@ def examine(net: Net, batch: Batch, complete: bool, trunk: str | None = None) ->
     params = {n: [net.parameter(slot) for slot in n.params] for n in net.graph.nodes if n.params}
     if bad := [n.name for n, ps in params.items() if not all(p.isfinite().all() for p in ps)]:
         return [Finding(PROBLEM, listed(bad), "weights that are not finite: NaN or Inf", "take an earlier snapshot")], []
-    zeros = [n.name for n, ps in params.items() if ps[0].ndim > 1 and not ps[0].any()]
-    found = _zeros(zeros, stuck_layers(net), bool(net.losses))
+    zeros, stuck = [n.name for n, ps in params.items() if ps[0].ndim > 1 and not ps[0].any()], stuck_layers(net)
+    rest = [name for name in zeros if name not in stuck]
+    found = [Finding(level, listed(names), f"weights all zero{what}", do) for names, level, what, do in (
+        (stuck, PROBLEM, ", and so is what they read or what comes back: they never learn, every class gets the same score",
+         "load weights (--weights; weights: in the solver), or give the layers a weight_filler"),
+        (rest if net.losses else [], NOTE, ": learns from the first step, what is below from the second", ""),
+        ([] if net.losses else rest, PROBLEM, ": what comes out does not depend on the image",
+         "load the weights of the trained net (--weights)")) if names]
     inputs = {blob: tensor.to(net.device) for blob, tensor in batch.blobs.items()}
     try:
         blobs = net(inputs, list(dict.fromkeys(value.blob for value in net.graph.shapes)))
@@ -140,20 +145,6 @@ def examine(net: Net, batch: Batch, complete: bool, trunk: str | None = None) ->
         found += [Finding(level, listed(names), what, do)] * bool(names)
     reached = sum(not row.verdict for row in flow)
     return found + [Finding(OK, "gradients", f"reach {reached} of {len(flow)} layers with weights")] * bool(reached), flow
-
-
-def _zeros(zeros: Sequence[str], stuck: Sequence[str], learns: bool) -> list[Finding]:
-    """About layers whose weights are all zero; stuck: those of them that will stay so."""
-    rest = [name for name in zeros if name not in stuck]
-    found = [Finding(PROBLEM, listed(stuck), "weights all zero, and so is what they read or what comes back: they never learn, "
-                     "every class gets the same score", "load weights (--weights; weights: in the solver), or give the layers a "
-                     "weight_filler")] if stuck else []
-    if rest and learns:
-        found.append(Finding(NOTE, listed(rest), "weights all zero: learns from the first step, what is below from the second"))
-    elif rest:
-        found.append(Finding(PROBLEM, listed(rest), "weights all zero: what comes out does not depend on the image",
-                             "load the weights of the trained net (--weights)"))
-    return found
 
 
 def _images(net: Net, batch: Batch, inputs: Mapping[str, Tensor], blobs: Mapping[str, Tensor], complete: bool,
@@ -250,10 +241,3 @@ def _flow(params: Mapping[Node, Sequence[Tensor]]) -> list[Flow]:
     middle = median(apart.values()) if apart else 1
     return [row._replace(verdict="explodes" if apart[row] > APART * middle else "vanishes" if apart[row] * APART < middle else "")
             if row in apart else row for row in rows]
-
-
-def listed(names: Iterable[str], most: int = 6) -> str:
-    """Names, the middle of a long list left out, with their number."""
-    names = list(names)
-    shown = names if len(names) <= most else [*names[: most - 2], "...", names[-1]]
-    return ", ".join(shown) + (f" ({len(names)})" if len(names) > 1 else "")

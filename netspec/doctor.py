@@ -37,15 +37,13 @@ EXTRAS = {"h5py": "hdf5", "lmdb": "lmdb", "safetensors": "safetensors", "onnx": 
 
 def environment() -> list[Finding]:
     """Versions, optional libraries, devices, and what `import caffe` gives."""
-    version = importlib.metadata.version
+    version, cpu = importlib.metadata.version, torch.device("cpu")
     libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "protobuf", "pillow", "scipy"))
-    found = [Finding(OK, "netspec", f"{__version__} in {Path(__file__).parent}; Python {platform.python_version()}, {libraries}")]
-    for name, extra in EXTRAS.items():
-        here = importlib.util.find_spec(name)
-        found.append(Finding(OK, name, version(name)) if here else
-                     Finding(NOTE, name, "not installed", f"where it is needed: pip install netspec[{extra}]"))
-    cpu = torch.device("cpu")
-    found.append(Finding(OK, "cpu", f"{cores()} cores, {torch.get_num_threads()} threads, {amount(room(cpu))}"))
+    found = [Finding(OK, "netspec", f"{__version__} in {Path(__file__).parent}; Python {platform.python_version()}, {libraries}"),
+             *(Finding(OK, name, version(name)) if importlib.util.find_spec(name) else
+               Finding(NOTE, name, "not installed", f"where it is needed: pip install netspec[{extra}]")
+               for name, extra in EXTRAS.items()),
+             Finding(OK, "cpu", f"{cores()} cores, {torch.get_num_threads()} threads, {amount(room(cpu))}")]
     found += [Finding(OK, f"cuda:{i}", f"{torch.cuda.get_device_name(i)}, {amount(room(torch.device('cuda', i)))}")
               for i in range(torch.cuda.device_count())]
     if not torch.cuda.is_available():
@@ -65,9 +63,8 @@ def environment() -> list[Finding]:
 
 def room(device: torch.device) -> int:
     """The bytes of memory that a device has in all."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return (torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else
+            os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
 def types(layers: Sequence[Any], where: str) -> list[Finding]:
@@ -162,11 +159,11 @@ def _solver(param: Any, made: Graph) -> list[Finding]:
     """The rate and the snapshots of a solver."""
     folder = Path(param.snapshot_prefix).absolute().parent
     folder = next(place for place in (folder, *folder.parents) if place.exists())
-    found = [Finding(PROBLEM, "base_lr", text, "change base_lr, or normalize in the layer") for text in
-             preflight.rate_doubts(made, param)]
-    if not (folder.is_dir() and os.access(folder, os.W_OK)):
-        return [*found, Finding(PROBLEM, "snapshot_prefix", f"snapshots cannot be written to {folder}", "change it")]
-    return [*found, Finding(OK, "snapshot_prefix", f"{param.snapshot_prefix} can be written")]
+    can = folder.is_dir() and os.access(folder, os.W_OK)
+    return [*(Finding(PROBLEM, "base_lr", text, "change base_lr, or normalize in the layer")
+              for text in preflight.rate_doubts(made, param)),
+            Finding(OK, "snapshot_prefix", f"{param.snapshot_prefix} can be written") if can else
+            Finding(PROBLEM, "snapshot_prefix", f"snapshots cannot be written to {folder}", "change it")]
 
 
 def memory(made: Graph, device: torch.device, kinds: int) -> Finding:

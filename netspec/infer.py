@@ -30,15 +30,12 @@ def picture(path: str | os.PathLike, resize: float = 1.0) -> Image.Image:
         if image.mode in SIXTEEN:
             values = np.asarray(image)
             if values.min() < 0 or values.max() > 65535:
-                found = f"{values.min()} to {values.max()}"
-                raise Error(f"image {path} has values from {found}, expected 8 or 16 bits")
+                raise Error(f"image {path} has values from {values.min()} to {values.max()}, expected 8 or 16 bits")
             image = Image.fromarray((values >> 8).astype(np.uint8))
         elif image.mode == "F":
             raise Error(f"image {path} has pixels of kind F (fractions), expected 8 or 16 bits a channel")
         image = image.convert("RGB")
-        if resize != 1:
-            image = image.resize(datasets.resized(image.size, resize), Image.Resampling.BILINEAR)
-        return image
+        return image.resize(datasets.resized(image.size, resize), Image.Resampling.BILINEAR) if resize != 1 else image
     except datasets.DAMAGE as error:
         raise Error(f"image {path} cannot be read: {error}") from None
 
@@ -56,12 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", nargs="+", metavar="IMAGE", help="image files of any size")
     parser.add_argument("--strict", action="store_true", help="refuse weights that lack a layer or hold another")
     parser.add_argument("--out", required=True, metavar="DIR", help="gets NAME_labels.png and NAME_overlay.png")
-    parser.add_argument(
-        "--dataset",
-        metavar="NAME",
-        help=f"{', '.join(datasets.LAYOUTS)} or a data set file: its names, colours and mean (default: what the data layer "
-        "says, or the number of classes suggests)",
-    )
+    parser.add_argument("--dataset", metavar="NAME", help=f"{', '.join(datasets.LAYOUTS)} or a data set file: its names, "
+                        "colours and mean (default: what the data layer says, or the number of classes suggests)")
     parser.add_argument("--mean", type=_three, metavar="B,G,R", help="to subtract from images (0 to 255)")
     parser.add_argument("--score-blob", default="score", metavar="BLOB", help="the scores (default score)")
     add_device_arguments(parser)
@@ -101,26 +94,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _settle(
-    args: argparse.Namespace, pixels: predict.Pixels, classes: int, channels: int
-) -> tuple[str | None, Sequence[float]]:
+def _settle(args: argparse.Namespace, pixels: predict.Pixels, classes: int,
+            channels: int) -> tuple[str | None, Sequence[float]]:
     """The data set for names and colours, and the mean: as told, as the data layer says, or guessed, saying so."""
     dataset = args.dataset or pixels.dataset
     guessed = None if dataset else predict.guess(classes)
     mean = args.mean or pixels.mean
     if mean is None:
         if not (dataset or guessed):
-            raise Error(
-                f"{args.net} does not say which mean to subtract, and its {classes} classes fit no known "
-                "data set: give --mean B,G,R or --dataset"
-            )
+            raise Error(f"{args.net} does not say which mean to subtract, and its {classes} classes fit no known "
+                        "data set: give --mean B,G,R or --dataset")
         mean = datasets.facts(dataset or guessed).mean
         if channels == 1:
             mean = (float(np.mean(mean)),)
     if guessed:
         mean_too = "" if args.mean or pixels.mean else f", mean {','.join(f'{m:g}' for m in mean)}"
-        said = f"assumed --dataset {guessed}, which has {classes} classes: its names, colours{mean_too}"
-        print(said, file=sys.stderr)
+        print(f"assumed --dataset {guessed}, which has {classes} classes: its names, colours{mean_too}", file=sys.stderr)
     if len(mean) not in (1, channels):
         raise Error(f"a mean of {len(mean)} numbers is given for images of {channels} channels")
     return dataset or guessed, mean
@@ -129,16 +118,12 @@ def _settle(
 def _outputs(images: Sequence[str], folder: Path) -> list[tuple[Path, Path]]:
     """Label and overlay files of each image; Error if they are another image's, or an image itself."""
     taken = {Path(image).resolve(): image for image in images}
-    pairs = []
-    for image in images:
-        stem = Path(image).stem
-        pair = folder / f"{stem}_labels.png", folder / f"{stem}_overlay.png"
+    pairs = [(folder / f"{Path(image).stem}_labels.png", folder / f"{Path(image).stem}_overlay.png") for image in images]
+    for image, pair in zip(images, pairs, strict=True):
         for out in pair:
-            if out.resolve() in taken:
-                over = taken[out.resolve()]
-                raise Error(f"{out} (of {image}) would be written over {over}; give it another --out")
-            taken[out.resolve()] = f"the result of {image}"
-        pairs.append(pair)
+            if (here := out.resolve()) in taken:
+                raise Error(f"{out} (of {image}) would be written over {taken[here]}; give it another --out")
+            taken[here] = f"the result of {image}"
     return pairs
 
 

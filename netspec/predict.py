@@ -3,6 +3,7 @@
 import ast
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from . import datasets, graph, layouts, surgery, weights
 from .compiler import Net
 from .device import choose
-from .errors import Error, closest
+from .errors import Error, closest, listed
 from .files import find
 from .graph import Graph
 from .proto import caffe_pb2
@@ -48,17 +49,13 @@ def load(
     target = net.layers_with_params()
     report = weights.load(find(path, what="weights"), target, strict=strict)
     if target and not (report.copied or report.reshaped):
-        raise Error(
-            f"{path}: has no layer of net '{made.name}' (the file: {_few(report.ignored)}; the net: "
-            f"{_few(report.missing)}); parameters are matched by layer name"
-        )
+        raise Error(f"{path}: has no layer of net '{made.name}' (the file: {listed(report.ignored) or 'nothing'}; the net: "
+                    f"{listed(report.missing)}); parameters are matched by layer name")
     bilinear = [name for name in surgery.unfilled_upsampling(net) if name in report.missing]
     surgery.interp(net, bilinear)
-    remarks = []
-    if left := [name for name in report.missing if name not in bilinear]:
-        remarks.append(f"{path} lacks {_few(left)}: left at their fillers")
-    if report.ignored:
-        remarks.append(f"{path} holds {_few(report.ignored)}, not in the net: ignored")
+    left = [name for name in report.missing if name not in bilinear]
+    remarks = [f"{path} lacks {listed(left)}: left at their fillers"] * bool(left)
+    remarks += [f"{path} holds {listed(report.ignored)}, not in the net: ignored"] * bool(report.ignored)
     net.precision = torch.bfloat16 if precision == "bf16" else None
     return net.to(place).eval(), remarks
 
@@ -82,14 +79,11 @@ def channels(made: Graph, blob: str) -> int:
 
 def looks(dataset: str | datasets.Facts | None, classes: int) -> Looks:
     """Names and colours of a data set, or of facts; numbers and VOC's colours where there is none, or it has more classes."""
-    names: list[str] = []
-    palette = layouts.voc_colours(max(classes, 1))
-    if dataset is not None:
-        facts = datasets.facts(dataset) if isinstance(dataset, str) else dataset
-        if len(facts.names) <= classes:  # with fewer, it is a set of one's own in that layout
-            names = list(facts.names)
-            palette[: len(names)] = facts.palette
-    return Looks([*names, *(f"class {i}" for i in range(len(names), classes))], palette)
+    names, palette = [f"class {i}" for i in range(classes)], layouts.voc_colours(max(classes, 1))
+    facts = datasets.facts(dataset) if isinstance(dataset, str) else dataset
+    if facts and len(facts.names) <= classes:  # with fewer, it is a set of one's own in that layout
+        names[: len(facts.names)], palette[: len(facts.names)] = facts.names, facts.palette
+    return Looks(names, palette)
 
 
 def guess(classes: int) -> str | None:
@@ -120,13 +114,10 @@ def image_net(net: Any, blob: str, path: Path) -> tuple[Any, str, int, Pixels]:
         found = ", ".join(f"'{top}'" for _, top in feeding) or "none"
         raise Error(f"{path}: '{blob}' is computed from the inputs {found}; infer feeds one image")
     ((data, top),) = feeding
-    pruned = caffe_pb2.NetParameter(name=net.name, layer=kept)
-    pixels = _pixels(data, path)
     shape = data.input_param.shape[0].dim if data.input_param.shape else ()
-    for layer in pruned.layer:
-        if layer.name == data.name:
-            layer.top[:] = [top]
-    return pruned, top, shape[1] if len(shape) == 4 else 3, pixels
+    pruned = caffe_pb2.NetParameter(name=net.name, layer=kept)
+    pruned.layer[next(i for i, layer in enumerate(kept) if layer is data)].top[:] = [top]
+    return pruned, top, shape[1] if len(shape) == 4 else 3, _pixels(data, path)
 
 
 def _pixels(data: Any, path: Path) -> Pixels:
@@ -141,13 +132,11 @@ def _pixels(data: Any, path: Path) -> Pixels:
             raise Error(f"{path}: layer '{data.name}': param_str must be a dict such as {{'dataset': 'voc'}}")
     elif data.transform_param.mean_value:
         given = {"mean": tuple(data.transform_param.mean_value)}
-    dataset = given.get("dataset")
-    if isinstance(dataset, str) and dataset.endswith(".txt"):
-        try:
-            dataset = str(find(dataset, path.resolve().parent))
-        except Error:
-            dataset = None
-    known = dataset if dataset in datasets.LAYOUTS or str(dataset).endswith(".txt") else None
+    dataset = str(given.get("dataset"))
+    known = dataset if dataset in datasets.LAYOUTS else None
+    if dataset.endswith(".txt"):
+        with suppress(Error):
+            known = str(find(dataset, path.resolve().parent))
     mean, resize = given.get("mean", datasets.facts(known).mean if known else None), given.get("resize", 1.0)
     for key, numbers in (("mean", () if mean is None else mean), ("resize", (resize,))):
         if not isinstance(numbers, tuple | list) or not all(isinstance(n, int | float) for n in numbers):
@@ -159,7 +148,3 @@ def _pixels(data: Any, path: Path) -> Pixels:
 
 def _no_blob(where: str, blob: str, blobs: Iterable[str]) -> Error:
     return Error(f"{where} has no blob '{blob}' (--score-blob names the one with the scores){closest(blob, blobs)}")
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "") or "nothing"

@@ -10,7 +10,7 @@ import numpy as np
 
 from .compiler import Net
 from .datasets import SegmentationData, check_labels, overlap
-from .errors import Error
+from .errors import Error, listed
 from .graph import Graph, Node, Value
 from .ops.loss import MODES
 from .solver import Solver
@@ -55,13 +55,8 @@ def summary(net: Net, loaded: Mapping[str, str], interpolated: Sequence[str] = (
                         ("bilinear upsampling", interpolated), ("left at their filler", filled),
                         ("frozen (lr_mult 0)", frozen)):
         if names:
-            lines.append(f"  {word}: {_listed(names)}")
+            lines.append(f"  {word}: {listed(names, 8)}")
     return "\n".join(lines)
-
-
-def _listed(names: Sequence[str], most: int = 8) -> str:
-    shown = names if len(names) <= most else [*names[: most - 2], "...", names[-1]]
-    return f"{', '.join(shown)} ({len(names)})"
 
 
 def check_alive(net: Net) -> None:
@@ -71,7 +66,7 @@ def check_alive(net: Net) -> None:
     """
     stuck = stuck_layers(net)
     if stuck:
-        raise Error(f"net '{net.graph.name}': the weights of {_listed(stuck)} are all zero, and so is what they read or what "
+        raise Error(f"net '{net.graph.name}': the weights of {listed(stuck, 8)} are all zero, and so is what they read or what "
                     "comes back to them: they would never learn; load weights (weights: in the solver, or --weights), or "
                     "give the layers a weight_filler")
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from . import surgery, weights
 from .compiler import Net
-from .diagnosis import NOTE, OK, PROBLEM, Finding, listed
-from .errors import Error, closest
+from .diagnosis import NOTE, OK, PROBLEM, Finding
+from .errors import Error, closest, listed
 from .proto.caffe_pb2 import NetParameter, V1LayerParameter
 from .wirefile import WireFile, is_hdf5
 
@@ -31,9 +31,8 @@ def weights_file(path: Path) -> tuple[list[Finding], dict[str, weights.Blobs]]:
     own = {name: [blob for blob in blobs if blob is not None] for name, blobs in read.items()}
     blobs = [blob for each in own.values() for blob in each]
     known = classifier({name: each[0].shape for name, each in own.items() if each})
-    kinds = " and ".join(sorted({str(blob.dtype) for blob in blobs}))
-    found = [Finding(OK, str(path), f"{_generation(path)}, {len(read)} layers, {sum(b.size for b in blobs):,} numbers, {kinds}"
-                     + (f"; the layers of {known}" if known else ""))]
+    found = [Finding(OK, str(path), f"{_generation(path)}, {len(read)} layers, {sum(b.size for b in blobs):,} numbers, "
+                     + " and ".join(sorted({str(b.dtype) for b in blobs})) + (f"; the layers of {known}" if known else ""))]
     for level, what, do, bad in (
             (PROBLEM, "NaN or Inf", "take an earlier snapshot: the run had diverged", lambda b: not np.isfinite(b).all()),
             (NOTE, "weights all zero", "right in a score layer yet to be trained; else its training never reached it",

@@ -504,3 +504,16 @@ def test_bands_of_any_depth_are_shown():
     grey = scoring._photograph(np.linspace(100, 5000, 24, dtype=np.float32).reshape(2, 3, 4))
     assert grey.dtype == np.uint8 and grey.shape == (2, 3, 3) and (grey.min(), grey.max()) == (0, 243)
     assert scoring._photograph(np.full((2, 3, 1), 7, np.int32)).tolist() == [[0] * 3] * 2
+
+
+@pytest.mark.parametrize("given, words", [({"dataset": ["voc"]}, None), ({"mean": "grey"}, "'mean' of param_str is 'grey'"),
+                                          ({"resize": 9}, "expected above 0 to 8")])
+def test_odd_settings_of_a_data_layer(given, words):
+    n = NetSpec()
+    n.data = L.Python(module="m", layer="Mine", param_str=str(given))
+    n.score = L.Convolution(n.data, num_output=2, kernel_size=1)
+    if words:
+        with pytest.raises(Error, match=words):
+            predict.image_net(n.to_proto(), "score", "x.prototxt")
+    else:  # a layer of one's own may mean anything by it
+        assert predict.image_net(n.to_proto(), "score", "x.prototxt")[3] == (None, 1.0, None)
