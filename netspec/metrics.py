@@ -8,26 +8,15 @@ from scipy import ndimage
 
 from .errors import Error
 
-MEASURES: Mapping[str, str] = {
-    "pixel_accuracy": "pixel acc.",
-    "mean_accuracy": "mean acc.",
-    "mean_iu": "mean IU",
-    "fw_iu": "f.w. IU",
-}
+MEASURES: Mapping[str, str] = {"pixel_accuracy": "pixel acc.", "mean_accuracy": "mean acc.", "mean_iu": "mean IU",
+                               "fw_iu": "f.w. IU"}
 """The four measures: attribute of `Scores` -> column title of the papers' tables."""
-BINARY: Mapping[str, str] = {
-    "jaccard": "Jaccard",
-    "precision": "precision",
-    "recall": "recall",
-    "specificity": "specificity",
-    "overall_accuracy": "overall acc.",
-}
+BINARY: Mapping[str, str] = {"jaccard": "Jaccard", "precision": "precision", "recall": "recall",
+                             "specificity": "specificity", "overall_accuracy": "overall acc."}
 """The measures of one class against the others: attribute of `Binary` -> column title."""
 
 
-def confusion(
-    truth: np.ndarray, prediction: np.ndarray, classes: int, ignore: int | None = 255
-) -> np.ndarray:
+def confusion(truth: np.ndarray, prediction: np.ndarray, classes: int, ignore: int | None = 255) -> np.ndarray:
     """Pixels of each true class (rows) predicted as each class (columns): int64, (classes, classes).
 
     truth, prediction: whole numbers in any dtype, of the same shape. A pixel whose truth is `ignore`, or
@@ -37,16 +26,12 @@ def confusion(
     truth, prediction = np.asarray(truth), np.asarray(prediction)
     if truth.shape != prediction.shape:
         raise Error(f"truth is {_size(truth)} and prediction {_size(prediction)}; they must be the same size")
-    counted = (truth >= 0) & (truth < classes)
-    if ignore is not None and 0 <= ignore < classes:
-        counted &= truth != ignore
+    counted = (truth >= 0) & (truth < classes) & (truth != ignore)
     rows, columns = truth[counted].astype(np.intp), prediction[counted].astype(np.intp)
     if columns.size and (columns.min() < 0 or columns.max() >= classes):
         wrong = columns.min() if columns.min() < 0 else columns.max()
         raise Error(f"a pixel is predicted as class {wrong}; classes are 0 to {classes - 1}")
-    rows *= classes
-    rows += columns
-    return np.bincount(rows, minlength=classes**2).reshape(classes, classes).astype(np.int64, copy=False)
+    return np.bincount(rows * classes + columns, minlength=classes**2).reshape(classes, classes).astype(np.int64, copy=False)
 
 
 def boundary_distance(labels: np.ndarray) -> np.ndarray:
@@ -63,9 +48,8 @@ def boundary_distance(labels: np.ndarray) -> np.ndarray:
     return ndimage.distance_transform_edt(~beside) + 1 if beside.any() else np.full(labels.shape, np.inf)
 
 
-def trimap(
-    truth: np.ndarray, prediction: np.ndarray, classes: int, widths: Sequence[int], ignore: int | None = 255
-) -> np.ndarray:
+def trimap(truth: np.ndarray, prediction: np.ndarray, classes: int, widths: Sequence[int],
+           ignore: int | None = 255) -> np.ndarray:
     """The `confusion` of the pixels within each width of a boundary: int64 (len(widths), classes, classes).
 
     truth, prediction: (H, W), of one image. The band of width w is the pixels at most w from another label of the
@@ -113,16 +97,8 @@ class Scores:
         truth = histogram.sum(1).astype(np.float64)
         union = truth + histogram.sum(0) - right
         accuracy, iu = _ratio(right, truth), _ratio(right, union)
-        total = truth.sum()
-        return cls(
-            pixel_accuracy=float(right.sum() / total) if total else float("nan"),
-            mean_accuracy=_mean(accuracy),
-            mean_iu=_mean(iu),
-            fw_iu=float((truth * np.nan_to_num(iu)).sum() / total) if total else float("nan"),
-            class_accuracy=accuracy,
-            class_iu=iu,
-            absent=[int(i) for i in np.flatnonzero(union == 0)],
-        )
+        pixels, weighted = _ratio(np.array([right.sum(), truth @ np.nan_to_num(iu)]), np.full(2, truth.sum())).tolist()
+        return cls(pixels, _mean(accuracy), _mean(iu), weighted, accuracy, iu, np.flatnonzero(union == 0).tolist())
 
     def as_dict(self) -> dict[str, float | list[float | None] | list[int] | None]:
         """Plain numbers for JSON, which has no NaN: None there."""

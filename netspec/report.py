@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from . import drawing
 from .errors import Error
@@ -161,9 +161,7 @@ def keys(labels: np.ndarray, palette: Palette, names: Sequence[str]) -> list[Key
     return [Key(known.get(i, f"class {i}"), tuple(full[i])) for i in np.unique(labels).tolist()]
 
 
-def overlay(
-    image: Picture, labels: np.ndarray, palette: Palette, names: Sequence[str], alpha: float = 0.55
-) -> Image.Image:
+def overlay(image: Picture, labels: np.ndarray, palette: Palette, names: Sequence[str], alpha: float = 0.55) -> Image.Image:
     """The image under its labels' colours, classes outlined, above a legend of the classes present.
 
     image: RGB; labels: (H, W) of the same size. alpha: share of the class colour, 0 to 1. Images smaller than
@@ -171,11 +169,8 @@ def overlay(
     """
     image, labels = _picture(image), _labels(labels)
     if image.size != labels.shape[::-1]:
-        found = f"{labels.shape[1]} x {labels.shape[0]}"
-        raise Error(f"the labels are {found} for an image of {image.width} x {image.height}")
-    factor = _factor(image.size, 300)
-    full = colours(palette)
-    present = keys(labels, palette, names)
+        raise Error(f"the labels are {labels.shape[1]} x {labels.shape[0]} for an image of {image.width} x {image.height}")
+    factor, full, present = max(1, -(-300 // max(image.size))), colours(palette), keys(labels, palette, names)
     labels = labels.repeat(factor, 0).repeat(factor, 1)
     # black (VOC's background) hides what is under it, so it gets half the weight
     weight = np.where(full.any(1), alpha, alpha / 2).astype(np.float32)[labels][..., None]
@@ -185,13 +180,10 @@ def overlay(
     edge[1:] |= labels[1:] != labels[:-1]
     pixels[edge] = (pixels[edge] + PAPER) / 2  # not plain white: thin things are all edge
     mixed = Image.fromarray((pixels + 0.5).astype(np.uint8))
-    font = _font(max(14, round(mixed.width / 45)))
-    return _stack([mixed, _legend(present, max(mixed.width, 240), font)])
+    return _stack([mixed, _legend(present, max(mixed.width, 240), max(14, round(mixed.width / 45)))])
 
 
-def sheet(
-    columns: Sequence[tuple], *, legend: Sequence[Key] = (), smallest: int = 200
-) -> Image.Image:
+def sheet(columns: Sequence[tuple], *, legend: Sequence[Key] = (), smallest: int = 200) -> Image.Image:
     """Pictures side by side: one column for each (title, images), one row for each image of the columns.
 
     A column may be (title, images, texts): the texts stand below its images, cut at the left if they are too wide.
@@ -202,36 +194,30 @@ def sheet(
         found = ", ".join(f"'{title}': {len(images)}" for title, images, *_ in columns) or "no columns"
         raise Error(f"a sheet needs columns of equally many images ({found})")
     grid = [[_picture(image) for image in images] for _, images, *_ in columns]
-    factor = _factor((max(i.width for c in grid for i in c), 0), smallest)
+    factor = max(1, -(-smallest // max(i.width for c in grid for i in c)))
     grid = [[_enlarge(image, factor) for image in column] for column in grid]
     widths = [max(image.width for image in column) for column in grid]
     heights = [max(column[row].height for column in grid) for row in range(len(grid[0]))]
-    font = _font(max(16, round(sum(widths) / len(widths) / 20)))
-    gap = int(font.size) // 2
-    below = int(font.size) if any(rest for _, _, *rest in columns) else 0
-    head = int(font.size) + gap
-    size = (sum(widths) + gap * (len(widths) + 1), head + sum(heights) + (gap + below) * len(heights) + gap)
-    page = Image.new("RGB", size, PAPER)
-    draw = ImageDraw.Draw(page)
-    x = gap
+    letters = max(16, round(sum(widths) / len(widths) / 20))
+    font, gap, below = ImageFont.load_default(letters), letters // 2, letters * any(rest for _, _, *rest in columns)
+    page = Image.new("RGB", (sum(widths) + gap * (len(widths) + 1),
+                             letters + 2 * gap + sum(heights) + (gap + below) * len(heights)), PAPER)
+    draw, x = ImageDraw.Draw(page), gap
     for (title, _, *texts), column, width in zip(columns, grid, widths, strict=True):
-        draw.text((x + width / 2, gap + font.size / 2), title, INK, font, anchor="mm")
-        y = head + gap
+        draw.text((x + width / 2, gap + letters / 2), title, INK, font, anchor="mm")
+        y = letters + 2 * gap
         for image, height, text in zip(column, heights, texts[0] if texts else [""] * len(heights), strict=True):
             page.paste(image, (x + (width - image.width) // 2, y + (height - image.height) // 2))
             y += height + below + gap
             short = next(text[n:] for n in range(len(text) + 1) if font.getlength(text[n:]) <= width)
             draw.text((x + width / 2, y - (gap + below) / 2), short, INK, font, anchor="mm")
         x += width + gap
-    if not legend:
-        return page
-    return _stack([page, _legend(legend, page.width, _font(max(14, round(font.size * 0.8))))])
+    return _stack([page, _legend(legend, page.width, max(14, round(letters * 0.8)))]) if legend else page
 
 
-def _legend(keys: Sequence[Key], width: int, font: ImageFont.FreeTypeFont) -> Image.Image:
-    """Swatches with names: on one line if `width` pixels hold it, otherwise in even columns."""
-    size = int(font.size)
-    pad, near = max(8, size // 2), max(4, size // 3)
+def _legend(keys: Sequence[Key], width: int, size: int) -> Image.Image:
+    """Swatches with names, `size` pixels high: on one line if `width` pixels hold it, otherwise in even columns."""
+    font, pad, near = ImageFont.load_default(size), max(8, size // 2), max(4, size // 3)
     steps = [size + near + int(font.getlength(key.name)) + 2 * pad for key in keys]
     across = len(keys)
     if sum(steps) > width:
@@ -256,18 +242,8 @@ def _stack(images: Sequence[Image.Image]) -> Image.Image:
     return page
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)
-
-
-def _factor(size: tuple[int, int], smallest: int) -> int:
-    return max(1, -(-smallest // max(size)))
-
-
 def _enlarge(image: Image.Image, factor: int) -> Image.Image:
-    if factor == 1:
-        return image
-    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    return ImageOps.scale(image, factor, Image.Resampling.NEAREST)
 
 
 def _picture(image: Picture) -> Image.Image:
@@ -278,9 +254,6 @@ def _labels(labels: np.ndarray) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.ndim != 2:
         raise Error(f"labels have {labels.ndim} axes; a label image has two, height and width")
-    if labels.dtype != np.uint8:
-        if labels.size and not (labels.min() >= 0 and labels.max() <= VOID):
-            found = f"{labels.min():g} to {labels.max():g}"
-            raise Error(f"labels are 0 to 255 in a label image, these are {found}")
-        labels = labels.astype(np.uint8)
-    return np.ascontiguousarray(labels)
+    if labels.size and not (labels.min() >= 0 and labels.max() <= VOID):
+        raise Error(f"labels are 0 to 255 in a label image, these are {labels.min():g} to {labels.max():g}")
+    return np.ascontiguousarray(labels, np.uint8)
