@@ -4,7 +4,8 @@ import argparse
 import base64
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,9 @@ def tag(name: str, /, *inside: str, **attributes: str) -> Html:
 
 def table(rows: Sequence[Sequence[str]], headers: Sequence[str] = ()) -> Html:
     """Rows of texts, below headers if there are any; the first cell names its row, numbers stand to the right."""
-    kinds = ["number" if all(re.fullmatch(r"-|[\d.e+-]+", cell) for cell in column) else "text"
-             for column in zip(*rows, strict=True)]
-    lines = [tag("tr", tag("th", row[0], scope="row"), *map(lambda cell, kind: tag("td", cell, class_=kind), row[1:], kinds[1:]))
-             for row in rows]
+    kinds = ["number" if all(map(report.numeric, column)) else "text" for column in zip(*rows, strict=True)]
+    lines = [tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell, class_=kind) for cell, kind in
+                                                         zip(row[1:], kinds[1:], strict=True))) for row in rows]
     head = [tag("th", header, scope="col", class_=kind) for header, kind in zip(headers, kinds, strict=False)]
     return tag("table", *([tag("thead", tag("tr", *head))] if head else []), tag("tbody", *lines))
 
@@ -63,26 +63,26 @@ def image(title: str, content: bytes, kind: str) -> Html:
 
 def scores(records: Mapping[str, Any]) -> list[Html]:
     """Tables of what `score --json`, `demo` and others recorded: the measures, IU by class, bands, one class, origins."""
-    def cells(found: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
+    def cells(found: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
         return ["-" if found.get(key) is None else f"{100 * found[key]:.1f}" for key in keys]
 
-    rows = [[name, *cells(r, MEASURES), f"{r.get('images', '-')}", f"{r['loss']:.4g}" if r.get("loss") is not None else "-"]
-            for name, r in records.items()]
-    made = [tag("p", "In percent, but for images and loss."), table(rows, ["net", *MEASURES.values(), "images", "loss"])]
-    ious = {name: {c["name"]: c for c in r.get("classes", [])} for name, r in records.items()}
-    classes = list(dict.fromkeys(label for found in ious.values() for label in found))
-    by_class = [[label, *(cells(found.get(label, {}), ["iu"])[0] for found in ious.values())] for label in classes]
-    made += [tag("h3", "IU of each class, in percent"), table(by_class, ["class", *ious])]
+    def turned(of: Mapping[str, Mapping[str, str]], absent: str) -> list[list[str]]:
+        """A row for each key of the inner mappings, a column for each outer one."""
+        return [[key, *(inner.get(key, absent) for inner in of.values())] for key in dict.fromkeys(chain(*of.values()))]
+
+    measured = [[name, *cells(r, MEASURES), f"{r.get('images', '-')}", "-" if r.get("loss") is None else f"{r['loss']:.4g}"]
+                for name, r in records.items()]
+    ious = {name: {c["name"]: cells(c, ["iu"])[0] for c in r.get("classes", [])} for name, r in records.items()}
     bands = [[f"{name}, within {width} px", *cells(found, MEASURES)] for name, r in records.items()
              for width, found in r.get("trimap", {}).items()]
-    made += [tag("h3", "Near boundaries"), table(bands, ["net", *MEASURES.values()])] if bands else []
     binary = [[name, *cells(r["binary"], BINARY)] for name, r in records.items() if r.get("binary")]
-    made += [tag("h3", "One class against the others"), table(binary, ["net", *BINARY.values()])] if binary else []
     origins = {name: r["origin"] for name, r in records.items() if r.get("origin")}
-    facts = list(dict.fromkeys(key for origin in origins.values() for key in origin))
-    made += [tag("h3", "Where they come from"), table([[fact, *(o.get(fact, "") for o in origins.values())] for fact in facts],
-                                                      ["", *origins])] if origins else []
-    return made
+    parts = (("In percent, but for images and loss", measured, ["net", *MEASURES.values(), "images", "loss"]),
+             ("IU of each class, in percent", turned(ious, "-"), ["class", *ious]),
+             ("Near boundaries", bands, ["net", *MEASURES.values()]),
+             ("One class against the others", binary, ["net", *BINARY.values()]),
+             ("Where they come from", turned(origins, ""), ["", *origins]))
+    return [part for title, rows, head in parts if rows for part in (tag("h3", title), table(rows, head))]
 
 
 def log(path: Path) -> list[Html]:
@@ -148,8 +148,8 @@ def page(title: str, paths: Sequence[Path]) -> str:
         "Curves": [part for path in kinds["Curves"] for part in log(path)],
         "Pictures": [image(path.name, path.read_bytes(), PICTURES[path.suffix.lower()]) for path in pictures],
         "Solvers and nets": [folded(str(path), prototext.read_text(path)) for path in kinds["Solvers and nets"]],
-        "Weights": [table([[str(path), f"{path.stat().st_size / 1e6:.1f}"] for path in kinds["Weights"]], ["file", "MB"])
-                    ] if kinds["Weights"] else [],
+        "Weights": [table([[str(path), f"{path.stat().st_size / 1e6:.1f}"] for path in kinds["Weights"]], ["file", "MB"])]
+        * bool(kinds["Weights"]),
         "This page": [table(list(provenance.origin().items()))],
     }
     body = [tag("h1", title), *(tag("section", tag("h2", name), *parts) for name, parts in sections.items() if parts)]
@@ -169,6 +169,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--score", action="store_true", help="first score the newest weights of each SOLVER on the val.prototxt "
                         "beside its net")
     scoring.add_device_arguments(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def run(args: argparse.Namespace) -> int:

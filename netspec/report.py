@@ -3,6 +3,7 @@
 import csv
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,7 +44,7 @@ def table(rows: Sequence[Sequence[Any]], headers: Sequence[str], *, markdown: bo
     columns = list(zip(headers, *cells, strict=True))
     least = 3 if markdown else 1  # Markdown's rule needs three dashes
     widths = [max(least, *map(len, column)) for column in columns]
-    right = [len(column) > 1 and all(map(_numeric, column[1:])) for column in columns]
+    right = [len(column) > 1 and all(map(numeric, column[1:])) for column in columns]
 
     def line(texts: Sequence[str]) -> str:
         padded = [t.rjust(w) if r else t.ljust(w) for t, w, r in zip(texts, widths, right, strict=True)]
@@ -116,12 +117,12 @@ def class_names(classes: int, names: Sequence[str] | None) -> list[str]:
     return list(names)
 
 
-def _numeric(cell: str) -> bool:
-    try:
+def numeric(cell: str) -> bool:
+    """Whether a cell holds a number, maybe in percent, or stands for one."""
+    with suppress(ValueError):
         float(cell.rstrip("%"))
-    except ValueError:
-        return cell == "-"
-    return True
+        return True
+    return cell == "-"
 
 
 # Pictures
