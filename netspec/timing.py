@@ -15,6 +15,7 @@ from .compiler import Net
 from .errors import Error
 from .feed import Feed, cores
 from .files import find
+from .provenance import PROJECT
 from .scoring import add_device_arguments
 from .solver import Solver
 
@@ -83,7 +84,7 @@ def time_data(args: argparse.Namespace) -> None:
 def time_load(args: argparse.Namespace) -> None:
     """Seconds to read a weights file into a net that exists, and the memory that takes beside the net's."""
     path = Path(args.weights)
-    net = Net(analysis.without_data(find(args.net, what="net")))
+    net = Net(analysis.without_data(find(args.net, PROJECT, "net")))
     if not path.exists():
         types = {node.name: node.type for node in net.graph.nodes}
         blobs = {name: (types[name], [p.detach() for p in params]) for name, params in net.layers_with_params().items()}
@@ -104,7 +105,7 @@ def time_dense(args: argparse.Namespace) -> None:
     Where their inputs agree, both compute the same: without padding inside the net a score depends on its window of the
     image alone, and such windows are then the classifier's input. With padding, a crop has zeros where the image goes on.
     """
-    classifier = Net(analysis.without_data(find(args.net, what="net")))
+    classifier = Net(analysis.without_data(find(args.net, PROJECT, "net")))
     form, layers, _ = convolutional.convolutionalise(classifier.graph)
     net = Net(graph.build(form))
     convolutional.randomise(classifier)
