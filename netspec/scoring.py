@@ -19,7 +19,7 @@ from PIL import Image
 from . import drawing, files, graph, log, metrics, predict, report
 from .batches import Batches
 from .compiler import Net
-from .datasets import SegmentationData
+from .datasets import SegmentationData, read_label
 from .device import PRECISIONS
 from .errors import Error, closest
 from .graph import Graph
@@ -215,7 +215,7 @@ def sheet(source: SegmentationData, looks: predict.Looks, nets: dict[str, str | 
     nets: title -> the folder where predictions were saved. Raises Error if a folder lacks one.
     """
     def labels(folder: str | os.PathLike, index: int) -> np.ndarray:
-        return np.asarray(Image.open(files.find(Path(folder) / f"{source.names[index]}.png", what="prediction")))
+        return read_label(files.find(Path(folder) / f"{source.names[index]}.png", what="prediction"))
 
     def truth(index: int) -> np.ndarray:
         label = next(top for top in source.read(index) if top.ndim == 2)

@@ -479,9 +479,13 @@ def test_extra_options_that_cannot_be_met(place, capsys):
 
 def test_a_folder_beside_that_lacks_a_prediction(place, capsys):
     (place / "empty").mkdir()
-    status, _, err = command(capsys, "score", "val.prototxt", "random.caffemodel", "--quiet", "--save", "p", "--sheet", "s.png",
-                             "--beside", "empty")
-    assert status == 2 and "prediction 'empty/" in err and not (place / "s.png").exists()
+    (place / "broken").mkdir()
+    for name in SIZES:
+        (place / f"broken/{name}.png").write_bytes(b"no picture")
+    for folder, words in (("empty", "prediction 'empty/"), ("broken", ".png is no image")):
+        status, _, err = command(capsys, "score", "val.prototxt", "random.caffemodel", "--quiet", "--save", "p",
+                                 "--sheet", "s.png", "--beside", folder)
+        assert status == 2 and words in err and len(err.splitlines()) == 1 and not (place / "s.png").exists()
 
 
 def test_the_worst_images_come_first(place, monkeypatch):
