@@ -54,8 +54,8 @@ LEVELS = (
     "studies",
     "cli",
 )
-OPTIONAL = {"h5py", "lmdb", "leveldb", "matplotlib", "sklearn", "safetensors", "torchvision", "cv2", "skimage", "onnx", "onnxruntime",
-            "pydot", "grpc_tools", "tensorboard", "tensorflow", "keras"}
+OPTIONAL = {"h5py", "lmdb", "leveldb", "matplotlib", "sklearn", "safetensors", "torchvision", "cv2", "skimage", "onnx",
+            "onnxruntime", "pydot", "grpc_tools", "tensorboard", "tensorflow", "keras"}
 LEVEL = {name: number for number, row in enumerate(LEVELS) for name in row.split()}
 
 
