@@ -98,21 +98,21 @@ def build(job: jobs.Job, base: Path, size: tuple[int, int] | None, level: str) -
     found = types([x for x in net.layer if graph.included(x, NetState(phase=job.phase, stage=net.state.stage))], where)
     if any(f.level == PROBLEM for f in found):
         return None, False, found
-    made = None
+    made, lost = None, []
     if not size:
         try:
             made = jobs.build(job, base)
         except (Error, OSError) as e:
-            found.append(Finding(level, where, f"its data cannot be read: {e}; random images and labels take their place",
-                                 "get the data ('netspec data'), or mend the path"))
+            lost = [Finding(level, where, f"its data cannot be read: {e}; random images and labels take their place",
+                            "get the data ('netspec data'), or mend the path")]
     real = made is not None
     try:
         made = made or analysis.without_data(net if job.state.stage or not path else path, job.phase, size)
     except Error as e:
-        return None, False, [*found[:-1], Finding(PROBLEM, where, str(e), "mend the layer that is named")]
+        return None, False, [*found, Finding(PROBLEM, where, str(e), "mend the layer that is named")]
     said = f"{len(made.nodes)} layers in {'TRAIN' if job.phase == TRAIN else 'TEST'}" + (
         "" if any(any(n.loss_weights) for n in made.nodes) else "; no loss, so no gradients to look at")
-    return made, real, [*found, Finding(OK, where, said)]
+    return made, real, [*found, *lost, Finding(OK, where, said)]
 
 
 def nets(work: Sequence[jobs.Job], base: Path, param: Any, args: argparse.Namespace) -> tuple[list[Finding], list[Flow]]:

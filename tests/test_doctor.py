@@ -372,3 +372,13 @@ def test_the_extras_are_those_of_the_package():
     setup.read(PROJECT / "setup.cfg")
     for name, extra in doctor.EXTRAS.items():
         assert name in re.split(r"\W+", setup["options.extras_require"][extra])
+
+
+def test_what_is_known_of_a_net_is_said_though_it_cannot_be_built(folder, capsys):
+    Path("net.prototxt").write_text(
+        'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 3, 8, 8] } } }'
+        'layer { name: "big" type: "Interp" bottom: "data" top: "big" interp_param { zoom_factor: 2 } }'
+        'layer { name: "sum" type: "Eltwise" bottom: "data" bottom: "big" top: "sum" }')
+    assert cli.main(["doctor", "net.prototxt", "--size", "8x8"]) == 1
+    out = capsys.readouterr().out
+    assert "Interp (1) is of a fork" in out and "'sum'" in out
