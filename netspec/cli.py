@@ -55,14 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return args.run(args)
     except Error as e:
-        return refuse(f"netspec {args.command}", str(e))
+        return refuse(f"netspec {args.command}", ": ".join([*getattr(e, "__notes__", ()), str(e)]))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as e:
         if e.filename is None:
             raise
-        return refuse(f"netspec {args.command}", f"{e.filename}: {e.strerror}")
+        return refuse(f"netspec {args.command}", f"{e.filename2 or e.filename}: {e.strerror}")
     except Interrupted as e:
         return e.status
     except KeyboardInterrupt:

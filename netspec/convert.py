@@ -86,6 +86,8 @@ def _upgrade(args: argparse.Namespace) -> None:
 
 def _upgrade_text(path: Path, new: str) -> str:
     text = prototext.read_text(path)
+    if not text.strip():
+        raise Error(f"{path}: is empty; expected a net, a solver or weights")
     if re.search(r"(?m)^\s*(layers?|input)\b", text):
         net = prototext.parse(text, NetParameter, str(path))
         upgrade_net(net, str(path))

@@ -143,7 +143,7 @@ def agrees(net: Net, other: Callable[[list[Arrays]], Sequence[Arrays]], sizes: S
         with torch.no_grad():
             ours = net({blob: torch.from_numpy(x) for blob, x in feed.items()})
         for blob in net.graph.outputs:
-            a, b = ours[blob].numpy(), theirs[blob]
+            a, b = ours[blob].detach().numpy(), theirs[blob]
             largest, apart = float(np.abs(a).max(initial=0)), np.inf
             if a.shape == b.shape:
                 apart = float(np.abs(a - b).max(initial=0))

@@ -232,10 +232,9 @@ def _state_dict(path: Path) -> dict[str, torch.Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as problem:  # whatever a damaged or foreign file makes of unpickling
-        reason = str(problem).strip().partition("\n")[0]
-        raise Error(
-            f"{path}: is neither Keras HDF5 nor a state dict that torch loads safely ({reason})"
-        ) from None
+        reason = str(problem).partition(". ")[0].partition("\n")[0] or type(problem).__name__  # torch's advice: load unsafely
+        raise Error(f"{path}: is neither Keras HDF5 nor a state dict that torch loads safely ({reason}); of a whole pickled "
+                    "model, save the state_dict()") from None
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]

@@ -1,7 +1,9 @@
 """A compiled net run layer by layer, as Caffe runs one: data and diff of every blob can be read and written in between."""
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -93,6 +95,7 @@ class Layerwise:
 
         Raises Error where sizes do not fit.
         """
+        _forkable()
         if start == 0:
             self._tapes.clear()
         names = self._names(start, end)
@@ -221,6 +224,12 @@ class Layerwise:
         memory = self.blobs[value.blob].diff_memory
         memory.put(memory.tensor(self.net.device) + grad if value in done else grad)
         done.add(value)
+
+
+@cache
+def _forkable() -> None:
+    """After a pass, a forked process has the bookkeeping of threads that it does not have: it waits for them for ever."""
+    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 def _apart(tensors: Sequence[Tensor], others: Sequence[Tensor]) -> list[Tensor]:

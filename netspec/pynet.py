@@ -129,6 +129,7 @@ class Net:
         return {blob: weights.get(blob, 0.0) for blob in self.blobs}
 
     # pycaffe's inner names, which scripts use all the same
+    _blob_loss_weights = property(lambda self: list(self.blob_loss_weights.values()))
     _blob_names = property(lambda self: list(self.blobs))
     _blobs = property(lambda self: list(self.blobs.values()))
     _inputs = property(lambda self: [self._blob_names.index(blob) for blob in self.inputs])
@@ -173,6 +174,12 @@ class Net:
         first, last = self._range(end, start)
         self._run.backward(last, first)
         return {blob: self.blobs[blob].diff for blob in wanted}
+
+    def _bottom_ids(self, layer: int) -> list[int]:
+        return [self._blob_names.index(value.blob) for value in self._run.nodes[layer].bottoms]
+
+    def _top_ids(self, layer: int) -> list[int]:
+        return [self._blob_names.index(value.blob) for value in self._run.nodes[layer].tops]
 
     def _forward(self, start: int, end: int) -> None:
         self._run.forward(start, end)
@@ -229,6 +236,8 @@ class Net:
                                    for at in cycle(range(0, count, size)))
         for top in node.tops:
             self._next.pop(top.blob, None)
+
+    _set_input_arrays = set_input_arrays
 
     def _hook(when: str) -> Callable[["Net", Callable[[int], Any]], None]:
         def add(self: "Net", call: Callable[[int], Any]) -> None:

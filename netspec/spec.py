@@ -40,7 +40,7 @@ class _Absent(Error, AttributeError, KeyError):
 
 
 class _Mistyped(Error, TypeError):
-    """An input that is no Top, for which pycaffe raises TypeError."""
+    """An input that is no Top: pycaffe's TypeError, word for word; file and line are its note, which tracebacks show too."""
 
 
 class Top:
@@ -71,7 +71,9 @@ class Function:
         self._place = _caller()
         for i, top in enumerate(inputs):
             if not isinstance(top, Top):
-                raise _Mistyped(str(self._error(f"input {i} must be a Top (what a layer returns), not {_describe(top)}")))
+                problem = _Mistyped(f"{type_name} input {i} is not a Top (type is {type(top)})")
+                problem.__notes__ = [self._place]
+                raise problem
         if not isinstance(self.ntop, int) or self.ntop < 0:
             raise self._error(f"ntop must be a number of tops, not {self.ntop!r}")
         if self.in_place and self.ntop > len(inputs):

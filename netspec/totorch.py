@@ -26,6 +26,7 @@ from .ops.pool import AVE, MAX
 from .proto import caffe_pb2
 
 WIDTH = 110
+HARD = "\N{NO-BREAK SPACE}"  # where no line may end
 SCALE = '''
 
 class Scale(nn.Module):
@@ -89,7 +90,7 @@ class Writer:
             return
         if self.lines and tops == bottoms == [self.lines[-1][0]] and len(re.findall(rf"\b{tops[0]}\b", made)) == 1:
             nested = re.sub(rf"(?<=\(){tops[0]}(?=[,)])", lambda _: self.lines[-1][1], made)  # in place: F.relu(self.conv(x))
-            if nested != made and len(nested) < WIDTH - 30:
+            if nested != made and len(nested) < WIDTH - 30 and len(f"{tops[0]} = {nested}") <= WIDTH - 8:
                 made = nested
                 self.lines.pop()
         self.lines.append((", ".join(tops), made))
@@ -98,7 +99,7 @@ class Writer:
         """`self.LAYER` for a layer with parameters."""
         if any(slot.layer != self.node.name for slot in self.node.params):
             raise self.node.op.error("shares parameters with another layer, which has no plain form in torch")
-        attribute = identifier(self.node.name, {*self.members, *dir(nn.Module)})
+        attribute = identifier(self.node.name, {*self.members, *dir(nn.Module())})
         given = [*map(written, args), *(f"{key}={written(value)}" for key, value in options.items())]
         self.members[attribute] = f"{kind}({', '.join(given)})"
         self.tensors.update((f"{attribute}.{name}", tensor.detach().contiguous()) for name, tensor in tensors.items())
@@ -112,14 +113,15 @@ class Writer:
 
     def text(self, origin: str) -> str:
         name = "".join(part[:1].upper() + part[1:] for part in re.split(r"\W+|_", self.graph.name or "net"))
-        name = identifier(name or "Net", {"Scale", "F", "nn"})
+        name = identifier(name or "Net", {"Scale", "F", "Path"})
         outputs = [self.locals[blob] for blob in self.graph.outputs]
-        body = [f"self.{attribute} = {code}" for attribute, code in self.members.items()]
-        lines = [f"{target} = {code}" for target, code in self.lines]
+        body = [(f"self.{attribute} = ", code) for attribute, code in self.members.items()]
+        lines = [(f"{target} = ", code) for target, code in self.lines]
         scale = SCALE if any(code.startswith("Scale(") for code in self.members.values()) else ""
         sizes = ", ".join(f"{local} {'x'.join(map(str, self.graph.shapes[blob, 0]))}"
                           for blob, local in zip(self.graph.inputs, self.inputs, strict=True))
-        return f'''"""{self.graph.name or 'A net'}, written by `netspec convert torch` from {origin}; needs torch, safetensors."""
+        title = re.sub(r'["\\\s]+', " ", f"{self.graph.name or 'A net'}, written by `netspec convert torch` from {origin}")
+        return f'''"""{title}; needs torch, safetensors."""
 
 from pathlib import Path
 
@@ -135,7 +137,7 @@ class {name}(nn.Module):
         super().__init__()
 {indented(body)}
     def forward({', '.join(['self', *self.inputs])}):
-{indented([*lines, f"return {', '.join(outputs)}"])}
+{indented([*lines, ("return ", ", ".join(outputs))])}
 
 def load(path=Path(__file__).with_suffix(".safetensors")):
     """The net with its weights, ready to predict."""
@@ -156,9 +158,19 @@ def identifier(name: str, taken: set[str]) -> str:
     return name
 
 
-def indented(lines: Sequence[str]) -> str:
-    return "".join("\n".join(textwrap.wrap(line, WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 12,
-                                           break_long_words=False, break_on_hyphens=False)) + "\n" for line in lines)
+def indented(lines: Sequence[tuple[str, str]]) -> str:
+    """Statements (what stands before the expression, the expression), those too long for a line in several."""
+    wrap = textwrap.TextWrapper(WIDTH - 8, subsequent_indent=" " * 4, break_long_words=False, break_on_hyphens=False).fill
+    made = []
+    for start, code in lines:
+        start = start.replace(" ", HARD)
+        whole = wrap(start + code).replace(HARD, " ")
+        try:
+            ast.parse(whole)
+        except SyntaxError:  # it is broken where no bracket was open
+            whole = wrap(f"{start}({code})").replace(HARD, " ")
+        made.append(whole)
+    return textwrap.indent("\n".join(made) + "\n", " " * 8)
 
 
 def written(value: Any) -> str:
@@ -314,18 +326,17 @@ FORMS: dict[str, Callable[..., str | list[str]]] = {
 def convert(args: argparse.Namespace) -> int:
     """Write a net as a Python file and its .safetensors if they compute what the net does, by a table; else 1."""
     try:
-        from safetensors.torch import load_file, save_file
+        from safetensors.torch import load_file, save, save_file
     except ImportError:
         raise Error("writing .safetensors needs the package safetensors: pip install netspec[safetensors]") from None
     net, out, sizes, spread = export.opened(args, ".py")
     writer = Writer(net)
     text = writer.text(Path(args.net).name)
-    ast.parse(text)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".", dir=out.parent) as folder:
         new, feed, made = (Path(folder) / name for name in (out.name, "feed", "made"))
         new.write_text(text, encoding="utf-8")
-        save_file(writer.tensors, new.with_suffix(".safetensors"))
+        new.with_suffix(".safetensors").write_bytes(save(writer.tensors))  # save_file gives the owner alone the right to read
 
         def other(feeds: list[export.Arrays]) -> list[export.Arrays]:
             save_file({f"{i} {blob}": torch.from_numpy(x) for i, each in enumerate(feeds) for blob, x in each.items()}, feed)

@@ -1,5 +1,9 @@
 """pycaffe's names, all of them; batches, MemoryData, callbacks, log, timer, Classifier and Detector."""
 
+import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -71,6 +75,8 @@ def test_inner_names(net_of):
     net = net_of(IN + SCORE + PROB)
     assert net._blob_names == ["data", "conv", "fc", "prob"] and net._blobs[1] is net.blobs["conv"]
     assert (net._inputs, net._outputs) == ([0], [3])
+    assert (net._bottom_ids(0), net._bottom_ids(2), net._top_ids(2)) == ([], [1], [2])
+    assert net._blob_loss_weights == [0, 0, 0, 0]
     net.blobs["data"].data[...] = 1
     net._forward(0, 3)
     np.testing.assert_allclose(net.blobs["prob"].data.sum(1), 1, rtol=1e-6)
@@ -279,6 +285,31 @@ def test_timer():
     assert 20 <= first < 2000
     time.sleep(0.01)
     assert timer.ms == first
+
+
+def test_a_process_forked_after_a_pass_can_run_nets(tmp_path):
+    script = tmp_path / "fork.py"
+    script.write_text(f"""
+import os, sys, netspec
+net = netspec.Net({str(tmp_path / 'n.prototxt')!r}, netspec.TEST)
+net.blobs["data"].reshape(64, 3, 64, 64)
+net.forward()
+child = os.fork()
+if not child:
+    net.forward()
+    os._exit(5)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+""")
+    (tmp_path / "n.prototxt").write_text(
+        'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 64 dim: 64 } } }\n'
+        'layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 8 kernel_size: 3 } }')
+    child = subprocess.Popen([sys.executable, str(script)], start_new_session=True,
+                             env={**os.environ, "OMP_NUM_THREADS": "2", "PYTHONPATH": str(Path(caffe.__file__).parents[1])})
+    try:
+        assert child.wait(30) == 5
+    finally:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
 
 
 def test_one_solver_a_process():

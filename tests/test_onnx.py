@@ -196,6 +196,12 @@ def test_what_cannot_be_written_is_said(tmp_path, capsys, monkeypatch, text, arg
     assert re.search(words, capsys.readouterr().err) and not (tmp_path / "o.onnx").exists()
 
 
+def test_a_net_of_parameters_alone(tmp_path):
+    (tmp_path / "net.prototxt").write_text(
+        'layer { name: "p" type: "Parameter" top: "p" parameter_param { shape { dim: 2 dim: 3 } } }')
+    assert main(["convert", "onnx", str(tmp_path / "net.prototxt"), str(tmp_path / "p.onnx")]) == 0
+
+
 def test_a_net_with_one_size_says_so(tmp_path, capsys):
     path = write_net(tmp_path, POOLED + layer("InnerProduct", FC, "p"))
     assert main(["convert", "onnx", path, str(tmp_path / "o.onnx")]) == 0

@@ -162,7 +162,6 @@ def test_a_keyword_is_refused_at_its_line():
             "L.Convolution(n.x, weight_filler='xavier')",
             "weight_filler must be dict(...) of FillerParameter's fields",
         ),
-        ("L.ReLU('x')", "input 0 must be a Top (what a layer returns), not str 'x'"),
         ("L.ReLU(in_place=True)", "in_place needs an input for each of 1 top(s), found 0"),
         ("L.ReLU(n.x, ntop=-1)", "ntop must be a number of tops"),
         ("n.y = L.Python(ntop=2)", "'y' must be a Top (what a layer returns), not 2 values"),
@@ -173,6 +172,13 @@ def test_a_keyword_is_refused_at_its_line():
 )
 def test_mistakes(line, said):
     assert said in mistake(line)
+
+
+def test_an_input_that_is_no_top_is_caffes_type_error():
+    with pytest.raises(TypeError) as caught:
+        L.Silence(L.DummyData(ntop=2), ntop=0)
+    assert str(caught.value) == "Silence input 0 is not a Top (type is <class 'tuple'>)"
+    assert caught.value.__notes__ == [f"{__file__}:{caught.traceback[0].lineno + 1}"]  # shown below the sentence
 
 
 def test_changed_params_count():

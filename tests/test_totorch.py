@@ -123,6 +123,23 @@ def test_it_reads_as_a_person_writes_it(tmp_path):
     assert torch.equal(writer.tensors["c.weight"], net.state_dict()["c.weight"])
 
 
+LONG = "".join(conv("num_output: 2 kernel_size: 1", top=f"{'a_long_name' * 5}_{i}") for i in range(4))
+
+
+@pytest.mark.parametrize("start, body", [
+    ('name: "path" ', conv()), ('name: "n\\"\\"\\"\\nraise SystemExit(3)\\n\\"\\"\\"" ', conv()), ("", LONG),
+    ("", LONG + layer("Eltwise", bottom=" ".join(f"{'a_long_name' * 5}_{i}" for i in range(4)))),
+    ("", layer("Slice", top=" ".join(f"{'a_long_name' * 5}_{i}" for i in range(3)))),
+    ("", conv(top="a_long_name" * 5) + "".join(in_place(kind, settings, "a_long_name" * 5) for kind, settings in (
+        ("BatchNorm", ""), ("Scale", "scale_param { bias_term: true }"), ("ReLU", "")))),
+], ids=["path", "quotes", "outputs", "sum", "slice", "nested"])
+def test_names_of_any_kind_give_a_file_that_runs(tmp_path, start, body):
+    (tmp_path / "net.prototxt").write_text(start + DATA.partition("\n")[2] + body)
+    out = tmp_path / "out.py"
+    assert main(["convert", "torch", str(tmp_path / "net.prototxt"), str(out), "--sizes", "20x26"]) == 0
+    assert out.with_suffix(".safetensors").stat().st_mode == out.stat().st_mode
+
+
 def test_the_command(tmp_path, capsys, monkeypatch):
     (tmp_path / "net.prototxt").write_text(DATA + DEEP)
     out = tmp_path / "new" / "small.py"
