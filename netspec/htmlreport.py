@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import curves, experiment, graph, jobs, predict, prototext, provenance, report, scoring
+from .datacheck import SOLVER
 from .datasets import SegmentationData
 from .errors import Error
 from .files import find, writing
@@ -112,7 +113,7 @@ def gather(path: Path) -> list[Path]:
 def solver(path: Path) -> Any | None:
     """The SolverParameter in a file; None for a folder, and for a file that is no solver."""
     told = prototext.read_text(path) if path.suffix == ".prototxt" and path.is_file() else ""
-    return prototext.read_solver(path) if re.search(r"^\s*(base_lr|max_iter)\s*:", told, re.M) else None
+    return prototext.read_solver(path) if SOLVER.search(told) else None
 
 
 def score(solvers: Mapping[Path, Any], args: argparse.Namespace) -> None:

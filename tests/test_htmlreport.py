@@ -137,5 +137,7 @@ def test_a_solver_takes_its_own_files_only(tmp_path, monkeypatch):
         (tmp_path / "run" / name).touch()
     assert [file.name for file in htmlreport.gather(path)] == [
         "solver.prototxt", "net.prototxt", "snap.json", "snap_iter_3.caffemodel", "snap_worst.png"]
+    path.write_text(" ".join(line for line in path.read_text().splitlines() if not line.startswith("#")))
+    assert len(htmlreport.gather(path)) == 5, "a solver on one line"
     assert htmlreport.gather(tmp_path / "net.prototxt") == [tmp_path / "net.prototxt"]
     assert experiment.read(tmp_path / "run/snap.json") == {}
