@@ -314,7 +314,8 @@ def family(name: str) -> dict[str, FCN]:
     nets |= {f"fcn-{source}": replace(base, sources=(source,)) for source in ("pool5", "pool4", "pool3")}
     nets |= {f"fcn{stride}s-learned": replace(base, sources=STAGES[stride], learned=True) for stride in (16, 8)}
     nets |= {f"fcn32s-sampled{percent}": replace(base, keep=percent / 100) for percent in (50, 25)}
-    nets["fcn32s-balanced"] = replace(base, balance=f"weights/{name}-balance.binaryproto")
+    nets |= {f"{each}-balanced": replace(nets[each], normalize=True, balance=f"weights/{name}-balance.binaryproto")
+             for each in ("fcn32s", "fcn8s")}
     nets["fcn-atrous"] = replace(base, trunk=replace(trunk, atrous=True, pad=trunk.pad + 16))
     nets["fcn-unpool"] = replace(base, trunk=replace(trunk, unpool=True))
     return {f"{name}-{variant}": net for variant, net in nets.items()}
@@ -333,7 +334,8 @@ ALL = {name: net for each in FAMILIES for name, net in family(each).items()} | {
 # the nets that are kept as files: all stages, and on VOC and NYUDv2 all that the papers tell of
 NETS = {name: net for name, net in ALL.items()
         if name.endswith(("-fcn32s", "-fcn16s", "-fcn8s"))
-        or name.startswith(("voc-", "nyud-")) and not name.endswith(("-learned", "-unpool"))}
+        or name.startswith(("voc-", "nyud-")) and not name.endswith(("-learned", "-unpool", "8s-balanced"))
+        or name == "camvid-half-fcn8s-balanced"}
 
 
 def named(name: str) -> FCN:
