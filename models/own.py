@@ -14,17 +14,24 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 import fcn  # noqa: E402 - the path comes first
 
 from netspec import layouts, prototext  # noqa: E402
+from netspec.datasets import SegmentationData  # noqa: E402
 from netspec.errors import Error  # noqa: E402
-from netspec.files import writing  # noqa: E402
+from netspec.ops.base import Context  # noqa: E402
+from netspec.proto import caffe_pb2  # noqa: E402
 
 RATES = {False: (3e-3, 1e-3, 1e-3), True: (1e-4, 1e-6, 1e-8)}  # the demo's, and the paper's
 
 
 def write(path: Path, weights: str | None, iterations: int, batch: int, splits: tuple[str, str]) -> list[str]:
-    """Write NAME-fcn32s/SPLIT.prototxt, NAME-fcn32s.prototxt and so on beside the data set file; the solvers' paths."""
+    """Write NAME-fcn32s/SPLIT.prototxt, NAME-fcn32s.prototxt and so on beside the data set file; the solvers' paths.
+
+    Raises Error for a data set file or a list that is wrong or not there; then nothing is written.
+    """
+    if not 0 < iterations < 1 << 31:
+        raise Error(f"--iterations must be from 1 to 2147483647, found {iterations}")
     facts = layouts.facts(str(path))
-    train, val = splits
-    options = dict(dataset=str(path), root=str(path.parent))
+    (train, val), folder = splits, path.parent
+    options = dict(dataset=str(path), root=str(folder))
     data = fcn.Data((fcn.Head(len(facts.names)),),
                     {train: dict(split=train, batch_size=batch, mirror=True), val: dict(split=val)},
                     void=-1 if facts.void is None else facts.void, options=options)
@@ -32,17 +39,20 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
     for (stride, sources), rate in zip(fcn.STAGES.items(), RATES[bool(weights)], strict=True):
         name = f"{path.stem}-fcn{stride}s"
         net = fcn.FCN(fcn.VGG16 if weights else fcn.SMALL, data, sources)
-        for split in (*splits, "deploy"):
-            made = fcn.fcn(net, split)
+        nets = {split: fcn.fcn(net, split) for split in (*splits, "deploy")}
+        images = [len(SegmentationData(nets[split].layer[0], (), Context())) for split in splits]
+        for split, made in nets.items():
             made.name = name
-            prototext.write(path.parent / name / f"{split}.prototxt", made)
-        start = f"{path.parent}/snapshot/{path.stem}-fcn{2 * stride}s_iter_{iterations}.caffemodel" if solvers else weights
-        lines = [f'train_net: "{path.parent}/{name}/{train}.prototxt"', *([f'weights: "{start}"'] if start else []),
-                 f'base_lr: {rate:g} lr_policy: "fixed" momentum: 0.9 weight_decay: 0.0005', f"max_iter: {iterations}",
-                 "display: 20 average_loss: 20 random_seed: 1", f'snapshot: 200 snapshot_prefix: "{path.parent}/snapshot/{name}"']
-        solvers.append(f"{path.parent}/{name}.prototxt")
-        with writing(solvers[-1]) as out:
-            out.write(("\n".join(lines) + "\n").encode())
+            prototext.write(folder / name / f"{split}.prototxt", made)
+        start = f"{folder}/snapshot/{path.stem}-fcn{2 * stride}s_iter_{iterations}.caffemodel" if solvers else weights
+        solvers.append(f"{folder}/{name}.prototxt")
+        prototext.write(solvers[-1], caffe_pb2.SolverParameter(
+            train_net=f"{folder}/{name}/{train}.prototxt", weights=[start] if start else [],
+            # made and checked, and scored by tools/score.py
+            test_net=[f"{folder}/{name}/{val}.prototxt"], test_iter=images[1:], test_interval=999999999,
+            test_initialization=False, base_lr=rate, lr_policy="fixed", momentum=0.9, weight_decay=0.0005,
+            max_iter=iterations, display=20, average_loss=20, random_seed=1, snapshot=200,
+            snapshot_prefix=f"{folder}/snapshot/{name}"))
     return solvers
 
 
@@ -60,7 +70,8 @@ def main() -> None:
             raise Error(f"the data set file {path} is not there; docs/datasets.md says what it holds")
         solvers = write(path, args.weights, args.iterations, args.batch, tuple(args.splits))
     except Error as e:
-        sys.exit(f"models/own.py: {e}")
+        print(f"models/own.py: {e}", file=sys.stderr)
+        sys.exit(2)
     print(f"check  netspec data check {solvers[0]}\ntrain  tools/solve.py {' '.join(solvers)}\n"
           f"score  tools/score.py {path.parent}/{path.stem}-fcn8s/{args.splits[1]}.prototxt "
           f"{path.parent}/snapshot/{path.stem}-fcn8s_iter_{args.iterations}.caffemodel")

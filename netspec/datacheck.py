@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import os
 import re
 import signal
 from collections import defaultdict
@@ -11,17 +12,18 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from . import feed, jobs, log, prototext, report
+from . import feed, graph, io, jobs, log, prototext, report
 from .datasets import SegmentationData
 from .errors import Error
-from .files import find
+from .files import find, writing
 from .layouts import LAYOUTS, Images, Labels, facts_of, layout
 from .ops.base import REGISTRY, Context
+from .ops.loss import Classified, ignored_label
 from .pixels import check_labels, size
 from .proto import caffe_pb2
 
@@ -30,7 +32,9 @@ KINDS = {  # what a finding is -> (its heading, whether training breaks on it)
     "unreadable": ("files that cannot be read", True),
     "colours": ("labels whose colours are no classes", True),
     "sizes": ("images and labels that differ in size", True),
-    "stray": ("labels outside the classes", True),
+    "stray": ("labels outside the classes (a data set file's 'values' says what numbers mean, 'nearest' undoes JPEG)", True),
+    "loss": ("losses that do not fit the labels", True),
+    "spare": ("losses that labels fit, but not exactly", False),
     "void": ("labels that are void all over", False),
     "blank": ("images of one colour all over", False),
     "absent": ("classes that never occur", False),
@@ -93,27 +97,72 @@ def weights(pixels: np.ndarray, total: np.ndarray) -> np.ndarray:
     return np.median(there) / frequency if len(there) else frequency
 
 
-def sources(path: Path, dataset: str | None = None) -> tuple[list[SegmentationData], list[str]]:
-    """The data of a net, of a solver's nets, of a folder or data set file, and sentences about layers that are not checked."""
+def write_balance(path: str | os.PathLike, part: Part, power: float = 1) -> None:
+    """Write the `weights` of a split's first labels as InfogainLoss reads them: a diagonal matrix, 1 x 1 x C x C, float32.
+
+    Classes that never occur get 1. power: of the weights; 0.5 is milder.
+    """
+    pixels, total = part.pixels(next(iter(part.labels)))
+    matrix = np.diag(np.nan_to_num(weights(pixels[:, :-1], total), nan=1.0) ** power).astype(np.float32)
+    with writing(path) as file:
+        file.write(io.array_to_blobproto(matrix[None, None]).SerializeToString())
+
+
+def sources(path: Path, dataset: str | None = None) -> tuple[list[SegmentationData], list[graph.Graph], list[str]]:
+    """The data of a net, of a solver's nets, of a folder or data set file; the nets; sentences about what is not checked."""
     if path.is_dir() or path.suffix == ".txt":
-        return _on_disk(path, dataset), []
-    nets: list[tuple[Path, Any]] = [(path, None)]
+        return _on_disk(path, dataset), [], []
+    base, nets = path.resolve().parent, [jobs.Job(caffe_pb2.TRAIN, "net", str(path), caffe_pb2.NetState())]
     if SOLVER.search(prototext.read_text(path)):
         train, tests = jobs.jobs(prototext.read_solver(path), str(path))
-        base = path.resolve().parent
-        nets = [(find(job.net, base, "net"), None) if isinstance(job.net, str) else (path, job.net) for job in (train, *tests)]
-    found, passed = {}, {}
-    for file, net in nets:
-        for layer in (net or prototext.read_net(file)).layer:
+        nets = [train, *tests]
+    found, built, passed = {}, [], {}
+    for job in nets:
+        file = find(job.net, base, "net") if isinstance(job.net, str) else path
+        for layer in (prototext.read_net(file) if isinstance(job.net, str) else job.net).layer:
             kind = REGISTRY[layer.type].resolve(layer, f"{file}: ") if layer.type in REGISTRY and not layer.bottom else None
             if kind and issubclass(kind, SegmentationData):
                 made = kind(layer, (), Context(base=file.resolve().parent, where=f"{file}: "))
-                found.setdefault((made.dataset, made.root.resolve(), *made.names), made)
+                found.setdefault(_mark(made), made)
             elif kind:
                 passed[f"{file}: layer '{layer.name}' ({layer.type}) is not checked: it is no SegmentationData"] = True
+        try:
+            built.append(jobs.build(job, base))
+        except (Error, OSError) as error:
+            passed[f"{file}: its losses are not checked, for it cannot be built: {error}"] = True
     if not found:
         raise Error(f"{path}: has no layer of SegmentationData, whose images and labels could be checked")
-    return list(found.values()), list(passed)
+    return list(found.values()), built, list(passed)
+
+
+def _mark(source: SegmentationData) -> tuple:
+    """Equal where the images are."""
+    return source.dataset, source.root.resolve(), *source.names
+
+
+def fits(net: graph.Graph, parts: Sequence[Part]) -> list[Finding]:
+    """The losses of a net with another number of classes, or another ignore_label, than the labels that they read."""
+    findings: list[Finding] = []
+    labels = {value: (node.op, top) for node in net.sources if isinstance(node.op, SegmentationData)
+              for value, top, kind in zip(node.tops, node.op.tops_read, node.op.kinds, strict=True) if isinstance(kind, Labels)}
+    for node in net.nodes:
+        if not (node.op.loss and isinstance(node.op, Classified) and node.bottoms[1] in labels):
+            if node.bottoms and node.bottoms[0] in labels:  # a part of them
+                labels |= dict.fromkeys(node.tops, labels[node.bottoms[0]])
+            continue
+        source, top = labels[node.bottoms[1]]
+        part = next(part for part in parts if _mark(part.source) == _mark(source))
+        names, void = part.labels[top].names, part.labels[top].void
+        classes, ignored = net.shapes[node.bottoms[0]][node.op.channel], ignored_label(node.op.layer.loss_param)
+        where = f"net '{net.name}': layer '{node.name}'"
+        if classes != len(names):
+            findings.append(("loss" if classes < len(names) else "spare",
+                             f"{where} has {classes} classes, the labels '{top}' of data set '{source.dataset}' {len(names)}"))
+        if ignored != void and (void is not None or ignored in range(classes)):
+            breaks = ignored in range(len(names)) or part.pixels(top)[0][:, -1].any()
+            findings.append(("loss" if breaks else "spare", f"{where} has ignore_label {ignored}, in the labels '{top}' of data "
+                             f"set '{source.dataset}' void is {void}"))
+    return findings
 
 
 def _on_disk(path: Path, dataset: str | None) -> list[SegmentationData]:
@@ -312,7 +361,7 @@ def _picture(pixels: np.ndarray, kind: Images) -> Image.Image:
 
 
 def _numbers(values: Iterable[float]) -> str:
-    return " ".join(f"{v:.1f}" for v in values)
+    return ", ".join(f"{v:.1f}" for v in values)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -320,6 +369,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "data set file of your own images")
     parser.add_argument("--dataset", metavar="NAME", help=f"what is in DIR: {', '.join(LAYOUTS)}, or a data set file")
     parser.add_argument("--sheet", metavar="FILE.png", help="write a page of images beside their labels")
+    parser.add_argument("--balance", metavar="FILE.binaryproto", help="write the weights, of the first split's labels, as the "
+                        "matrix that InfogainLoss reads")
+    parser.add_argument("--power", type=float, default=1, metavar="P", help="of those weights; 0.5 is milder (default 1)")
     parser.add_argument("--jobs", type=int, default=feed.cores(), metavar="N", help="processes that read (default: the cores)")
     parser.add_argument("--all", action="store_true", help=f"list all findings, not {MOST} of a kind")
 
@@ -328,13 +380,16 @@ def run(args: argparse.Namespace) -> int:
     """Check, print, write; 1 if training would break on a finding."""
     if args.jobs < 1:
         raise Error(f"--jobs must be at least 1, found {args.jobs}")
-    given, passed = sources(find(args.data, what="net, solver or folder"), args.dataset)
+    given, nets, passed = sources(find(args.data, what="net, solver or folder"), args.dataset)
     parts = look(given, args.jobs, log.make())
     findings = [finding for part in parts for item in part.items for finding in item.findings] + across(parts)
+    findings += dict.fromkeys(finding for net in nets for finding in fits(net, parts))
     broken = sum(KINDS[kind][1] for kind, _ in findings)
     print(*passed, summary(parts), "", sep="\n")
     print(listed(findings, None if args.all else MOST), end="\n" * bool(findings))
     print(f"{broken} errors, on which training would break; {len(findings) - broken} warnings")
     if args.sheet:
         report.save(args.sheet, contact_sheet(parts))
+    if args.balance:
+        write_balance(args.balance, parts[0], args.power)
     return 1 if broken else 0

@@ -83,6 +83,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _asked() -> bool:
+    """Whether somebody at a terminal says yes."""
+    if sys.stdin.isatty():
+        print("Download? [y/N] ", end="", flush=True)
+    return sys.stdin.isatty() and sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def prepare(data: DataSet, root: Path, archives: Path, yes: bool = False) -> None:
     """Make `root` from the archives in a folder, downloading those that are not there.
 
@@ -99,7 +106,7 @@ def prepare(data: DataSet, root: Path, archives: Path, yes: bool = False) -> Non
         print(f"archive  {archive}, {f'from {archive.url}' if archive in missing else f'in {archives}'}")
         if archive in missing and not archive.checksum:
             raise Error(f"no checksum of {archive.name} is known: get it from {archive.url} into {archives}, then try again")
-    if missing and not yes and (not sys.stdin.isatty() or input("Download? [y/N] ").strip().lower() not in ("y", "yes")):
+    if missing and not yes and not _asked():
         raise Error("nothing is downloaded without your consent: --yes gives it")
     space({archives: sum(a.bytes for a in missing), root: sum(a.bytes for a in data.archives)})
     for archive, path in ((a, archives / a.name) for a in data.archives):

@@ -203,11 +203,12 @@ def parse_classes(lines: Sequence[str], where: str) -> Classes:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        name, *digits = line.rsplit(maxsplit=3) if line[-1:].isdecimal() else (line.strip(), *default[len(colours)])
-        if len(digits) != 3 or not all(str(d).isdecimal() and int(d) < 256 for d in digits) or name in colours:
+        name, digits = re.fullmatch(r"\s*(\S.*?)((?:\s+\d+){3})?\s*", line).groups()
+        rgb = [int(d) for d in digits.split()] if digits else default[len(colours)]
+        if max(rgb) > 255 or not digits and name.split()[-1].isdecimal() or name in colours:
             raise Error(f"{where}:{number}: expected a name and three numbers from 0 to 255, found '{line}'"
                         f"{' a second time' * (name in colours)}")
-        colours[name] = [int(d) for d in digits]
+        colours[name] = rgb
     void = colours.pop("void", None)
     return Classes(tuple(colours), np.array([*colours.values()], np.uint8).reshape(-1, 3), void)
 
@@ -244,6 +245,11 @@ def facts_folder(found: Layout) -> Path:
 # a patch of 38-Cloud and its place in the scene's grid, both from 1
 PATCH = re.compile(r"patch_(?P<number>\d+)_(?P<row>\d+)_by_(?P<column>\d+)_(?P<scene>\w+)")
 
+
+def _number(value: Any) -> bool:
+    return type(value) is int and abs(value) < 1 << 24  # float32, as labels are fed, has these whole
+
+
 # Options: what they take, in words and as a check
 TEXT = ("words", lambda v: isinstance(v, str))
 FLAG = ("True or False", lambda v: isinstance(v, bool))
@@ -252,9 +258,9 @@ FOLDER: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "images": ("a folder, or a pattern with {name}", TEXT[1]),
     "labels": ("a folder, or a pattern with {name}", TEXT[1]),
     "classes": ("a list of lines 'name' or 'name r g b'", lambda v: isinstance(v, list) and all(isinstance(n, str) for n in v)),
-    "void": ("a whole number, or None", lambda v: v is None or type(v) is int),
+    "void": ("a whole number, or None", lambda v: v is None or _number(v)),
     "values": ("a dict of whole numbers, such as {255: 1}",
-               lambda v: isinstance(v, dict) and all(type(n) is int for pair in v.items() for n in pair)),
+               lambda v: isinstance(v, dict) and all(_number(n) for pair in v.items() for n in pair)),
     "mean": ("a number for each channel: BGR", lambda v: isinstance(v, tuple | list) and all(type(n) in (int, float) for n in v)),
     "colours": FLAG,
     "nearest": FLAG,
@@ -265,17 +271,19 @@ FOLDER: dict[str, tuple[str, Callable[[Any], bool]]] = {
 def read_file(path: Path) -> dict[str, Any]:
     """A data set file as options FOLDER: lines "key: value", and a line for each class, "name" or "name r g b"."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise Error(f"data set file {path} cannot be read: {error}") from None
+    keys = [key for key in FOLDER if key != "classes"]
     given: dict[str, Any] = {}
     for number, line in enumerate(lines, 1):
         key, colon, text = (part.strip() for part in line.partition("#")[0].partition(":"))
         given.setdefault("classes", []).append("" if colon else key)  # in their lines' places, for errors
         if not colon:
             continue
-        if key not in FOLDER:
-            raise Error(f"{path}:{number}: there is no key '{key}'{closest(key, FOLDER)} (keys: {', '.join(FOLDER)})")
+        if key not in keys or key in given:
+            wrong = f"has the key '{key}' a second time" if key in keys else f"there is no key '{key}'{closest(key, keys)}"
+            raise Error(f"{path}:{number}: {wrong} (keys: {', '.join(keys)})")
         try:
             given[key] = ast.literal_eval(text)
         except (ValueError, SyntaxError):
@@ -296,6 +304,9 @@ def folder(given: Mapping[str, Any], where: str) -> Layout:
     named = parse_classes(given.get("classes", []), where)
     if not named.names:
         raise Error(f"{where}: names no class; give a line 'name' or 'name r g b' for each, in the order of their numbers")
+    mean = tuple(given.get("mean", ILSVRC))
+    if len(mean) != 3:
+        raise Error(f"{where}: 'mean' takes 3 numbers, BGR, found {mean}")
     label = Labels((files["labels"],), given.get("void", 255), named, given.get("key", ""), given.get("values", {}),
                    given.get("colours", False), given.get("nearest", False))
-    return Layout("", "{split}.txt", {"data": Images((files["images"],), tuple(given.get("mean", ILSVRC))), "label": label}, "")
+    return Layout("", "{split}.txt", {"data": Images((files["images"],), mean), "label": label}, "")

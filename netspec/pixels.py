@@ -85,7 +85,7 @@ def read_label(path: Path, resize: float = 1.0, *, key: str = "", legend: np.nda
     if label.ndim != 2 or label.dtype.kind not in "buif" or (label.dtype.kind == "f" and (label != np.rint(label)).any()):
         raise Error(f"label {path} holds {label.dtype} of shape {label.shape}, expected whole numbers (H, W)")
     if label.dtype.kind in "bf":
-        label = label.astype(np.int32)
+        label = label.astype(np.int64)
     if values:
         label = renumbered(label, values, nearest and legend is None)
     if resize != 1:
@@ -96,21 +96,20 @@ def read_label(path: Path, resize: float = 1.0, *, key: str = "", legend: np.nda
 
 def renumbered(label: np.ndarray, values: Mapping[int, int], nearest: bool = False) -> np.ndarray:
     """An array of whole numbers with `values` put in place of their keys; other numbers stay, or count as the nearest key."""
+    keys, new = np.array(sorted(values.items()), np.int64).T
     if nearest:
-        keys, span = np.array(sorted(values)), np.arange(int(label.min()), int(label.max()) + 1)
-        label = keys[np.abs(span[:, None] - keys).argmin(1)][label.astype(np.int64) - span[0]]
-    low, high = min(values), max(values)
-    table = np.arange(low, high + 1, dtype=np.int32)
-    table[np.array([*values]) - low] = [*values.values()]
-    out, inside = label.astype(np.int32), (label >= low) & (label <= high)
-    out[inside] = table[out[inside] - low]
+        return new[np.searchsorted((keys[1:] + keys[:-1]) / 2, label)]
+    table = np.arange(keys[0], keys[-1] + 1)
+    table[keys - keys[0]] = new
+    out, inside = label.astype(np.int64), (label >= keys[0]) & (label <= keys[-1])
+    out[inside] = table[out[inside] - keys[0]]
     return out
 
 
 def _read_label_image(path: Path, legend: np.ndarray | None, nearest: bool) -> np.ndarray:
     image = open_image(path)
     try:
-        if legend is not None and len(image.getbands()) != 1:
+        if legend is not None:  # a PNG of few colours may be stored as palette, or as grey
             return _indices(path, np.asarray(image.convert("RGB")), legend, nearest)
         if len(image.getbands()) == 1 and image.mode != "F":
             return np.asarray(image)

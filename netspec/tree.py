@@ -2,6 +2,7 @@
 
 import glob
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -25,7 +26,7 @@ class Tree:
     def __init__(self, dataset: str, layout: Layout, root: Path, beside: Mapping[str, str], base: Path | None) -> None:
         self.dataset, self.layout, self.root, self.beside, self.base = dataset, layout, root, beside, base
         self.pairs: dict[str, tuple[Path, Path]] = {}  # name -> image and label, where a list gives both
-        self._found: dict[Path, dict[str, Path]] = {}  # folder -> stem -> image
+        self._found: dict[Path, dict[str, list[Path]]] = {}  # folder -> stem -> images
 
     def of(self, dataset: str) -> "Tree":
         """The tree of another data set beside this one."""
@@ -45,9 +46,15 @@ class Tree:
         if path.suffix != ".*":
             return path
         if path.parent not in self._found:
-            entries = sorted(os.listdir(path.parent)) if path.parent.is_dir() else ()
-            self._found[path.parent] = {_stem(e): path.parent / e for e in entries if Path(e).suffix.lower() in _suffixes()}
-        return self._found[path.parent].get(path.stem, path)
+            found = self._found[path.parent] = defaultdict(list)
+            for entry in sorted(os.listdir(path.parent)) if path.parent.is_dir() else ():
+                if Path(entry).suffix.lower() in _suffixes():
+                    found[_stem(entry)].append(path.parent / entry)
+        first, *others = self._found[path.parent].get(path.stem, [path])
+        if others:
+            raise Error(f"both {first} and {others[0].name} are there; say which is meant by a pattern: "
+                        f"{pattern.removesuffix('.*')}{first.suffix}")
+        return first
 
     def files(self, top: str, split: str, name: str) -> list[Path]:
         """The files that a top of an image is read from."""
@@ -116,17 +123,21 @@ class Tree:
         return [self._bare(path.as_posix(), pattern, split) for path in found if path.suffix.lower() in _suffixes()]
 
     def _listed(self, path: Path, split: str) -> list[str]:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[path.suffix == ".csv":]
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()[path.suffix == ".csv":]
+        except UnicodeDecodeError:
+            raise Error(f"the list {path} is no UTF-8 text; save it as such") from None
         return [self._name(line, split) for line in lines if line.strip()]
 
     def _name(self, line: str, split: str) -> str:
         """The name of an image from a line of a list, which may give the image's path, and the label's after it."""
+        line = line.strip().removeprefix("./")  # as `find` writes them
         words = line.split(",") if "," in line else line.split("\t") if "\t" in line else line.split()
         pattern = self.layout.first(Images).files[0]
         if self.layout.facts:
             suffix = Path(pattern).suffix
             return words[0].rpartition("/")[2].removesuffix(suffix) if words[0].endswith(suffix) else words[0]
-        whole = self._bare(line.strip(), pattern, split)
+        whole = self._bare(line, pattern, split)
         if len(words) == 1 or self.path(pattern, split, whole).is_file():  # names may have spaces
             return whole
         name = _stem(words[0])
@@ -136,7 +147,8 @@ class Tree:
     def _bare(self, name: str, pattern: str, split: str) -> str:
         """The name in what may be the path of an image."""
         before, _, after = pattern.format(split=split, name="\0").partition("\0")
-        return _stem(name.removeprefix(before)) if after == ".*" else name.removeprefix(before).removesuffix(after)
+        name = f"/{name}".rpartition(f"/{before}")[2].removeprefix("/") if before else name  # the path may start above the root
+        return _stem(name) if after == ".*" else name.removesuffix(after)
 
 
 def _stem(name: str) -> str:

@@ -13,6 +13,7 @@ from PIL import Image
 from netspec import datacheck, tree
 from netspec.errors import Error
 from netspec.layouts import facts
+from netspec.weights import read_mean
 
 CLASSES, VOID = 11, 11
 
@@ -77,6 +78,44 @@ def test_weights_are_the_median_frequency_by_the_frequency():
     assert np.isnan(datacheck.weights(np.zeros((2, 4)), total)).all()
 
 
+def test_the_balance_is_the_matrix_that_infogain_reads(camvid, tmp_path):
+    for i in range(6):
+        put(camvid, "train", f"t{i}", label=draw(np.random.default_rng(1), values=[0, 0, 0, 1, 2, VOID])[1])
+    assert check(camvid, "--balance", tmp_path / "new/camvid.binaryproto") == 0
+    matrix = read_mean(tmp_path / "new/camvid.binaryproto")
+    np.testing.assert_allclose(np.diag(matrix.reshape(CLASSES, CLASSES)), [1 / 3, 1, 1, *[1] * 8], rtol=1e-6)
+    assert matrix.shape == (1, 1, CLASSES, CLASSES) and np.count_nonzero(matrix) == CLASSES
+    assert check(camvid, "--balance", tmp_path / "mild.binaryproto", "--power", "0.5") == 0
+    np.testing.assert_allclose(read_mean(tmp_path / "mild.binaryproto"), matrix**0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("classes", "ignored", "said", "status"), [
+    (11, "ignore_label: 11", "0 errors, on which training would break; 0 warnings", 0),
+    (10, "ignore_label: 11", r"error: losses that do not fit the labels: 1\n.*'loss' has 10 classes, .* 11$", 1),
+    (12, "ignore_label: 11", r"warning: losses that labels fit, but not exactly: 1\n.*'loss' has 12 classes", 0),
+    (11, "ignore_label: 255", r"error: losses that do not fit.*\n.*'loss' has ignore_label 255, in the labels .* void is 11$", 1),
+    (11, "", "'loss' has ignore_label None", 1),
+])
+def test_the_loss_fits_the_labels(camvid, tmp_path, capsys, classes, ignored, said, status):
+    with open(net(tmp_path / "train.prototxt", root="camvid", split="train"), "a") as file:
+        file.write(f"""layer {{ name: "score" type: "Convolution" bottom: "data" top: "score"
+            convolution_param {{ num_output: {classes} kernel_size: 1 }} }}
+            layer {{ name: "some" type: "Python" bottom: "label" top: "some" python_param {{
+            module: "netspec.sampling" layer: "LossSampling" param_str: "{{'void': 11}}" }} }}
+            layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "score" bottom: "some" top: "loss"
+            loss_param {{ {ignored} }} }}""")
+    assert check(tmp_path / "train.prototxt") == status
+    assert re.search(said, capsys.readouterr().out, re.MULTILINE)
+
+
+def test_a_net_that_cannot_be_built_is_said_and_its_data_are_checked(camvid, tmp_path, capsys):
+    with open(net(tmp_path / "train.prototxt", root="camvid", split="train"), "a") as file:
+        file.write('layer { name: "loss" type: "SoftmaxWithLoss" bottom: "scores" bottom: "label" top: "loss" }')
+    assert check(tmp_path / "train.prototxt") == 0
+    said = capsys.readouterr().out
+    assert "its losses are not checked, for it cannot be built: " in said and "'scores'" in said and "train" in said
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -95,7 +134,7 @@ FAULTS = {  # name -> (what to do to the tree, what is said, whether training wo
     "no image": (lambda r: (r / "train/t1.png").write_text("x"), r"files that cannot be read: 1\n  \S*t1.png is no image", 1),
     "colours": (lambda r: put(r, "train", "t2", label=draw(np.random.default_rng(1))[0]),
                 r"labels whose colours are no classes: 1\n  label \S*trainannot/t2.png", 1),
-    "stray": (stray, r"labels outside the classes: 1\n  \S*trainannot/t2.png: 3 of 120 label values .* 200 \(3 times\)$", 1),
+    "stray": (stray, r"labels outside the classes \(.* JPEG\): 1\n  \S*annot/t2.png: 3 of 120 label .* 200 \(3 times\)$", 1),
     "sizes": (lambda r: put(r, "train", "t2", draw(np.random.default_rng(1), (12, 13))[0]),
               r"images and labels that differ in size: 1\n  \S*train/t2.png is 13x12, \S*trainannot/t2.png is 10x12$", 1),
     "void": (lambda r: put(r, "train", "t2", label=np.full((12, 10), VOID, np.uint8)),
@@ -168,7 +207,7 @@ def test_nets_and_solvers(camvid, capsys, tmp_path):
         file.write('layer { name: "more" type: "ImageData" top: "x" top: "y" image_data_param { source: "l" batch_size: 1 } }')
     assert check(tmp_path / "train.prototxt") == 0
     said = capsys.readouterr().out
-    assert "val" not in said and "107.0 107.0 108.0" in said
+    assert "val" not in said and "107.0, 107.0, 108.0" in said
     assert check(tmp_path / "solver.prototxt") == 0
     said = capsys.readouterr().out
     assert len(re.findall(r"^(?:train|val) +\d", said, re.MULTILINE)) == 2  # a net that comes twice is checked once

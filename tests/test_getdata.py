@@ -123,7 +123,7 @@ def test_without_consent_nothing_is_downloaded(table, web, capsys, monkeypatch):
     assert not web.requests and not tree()
 
 
-@pytest.mark.parametrize("answer, status", [("y\n", 0), ("n\n", 2), ("\n", 2)])
+@pytest.mark.parametrize("answer, status", [("y\n", 0), ("n\n", 2), ("\n", 2), ("\x04", 2)])
 def test_on_a_terminal_it_asks(table, web, tmp_path, answer, status):
     code = ("import sys; from pathlib import Path; from netspec import cli, getdata; getdata.SOURCES = Path(sys.argv[1]);"
             "sys.exit(cli.main(['data', 'toy']))")

@@ -323,7 +323,8 @@ def test_a_folder_described_in_param_str(photos):
 
 @pytest.mark.parametrize("lines", [
     ["photos/a.jpg masks/a.png"], ["photos/a.jpg\tmasks/a.png"], ["photos/a.jpg,masks/a.png"], ["photos/a.jpg"],
-    ["a.jpg"], ["a"]])
+    ["a.jpg"], ["a"], ["./photos/a.jpg"], ["my/photos/a.jpg"], ["/where/my/photos/a.jpg"], ["./photos/a.jpg masks/a.png"],
+    ["\ufeffphotos/a.jpg"]])
 def test_lists_of_pairs_of_paths_and_of_names(photos, lines):
     root, images, truths = photos
     names(root / "some.txt", *lines)
@@ -353,6 +354,48 @@ def test_names_with_spaces_in_a_list(photos):
     names(root / "train.txt", "b c", "a")
     data = source(dataset="set.txt", base=root, split="train")
     assert data.names == ["b c", "a"] and np.array_equal(data.read(0)[0], images["b c"])
+
+
+def test_a_list_that_is_no_utf8_is_refused(photos):
+    root, _, _ = photos
+    for encoding in ("latin-1", "utf-16"):
+        (root / "train.txt").write_text("é\n", encoding=encoding)
+        with pytest.raises(Error, match="the list .*train.txt is no UTF-8 text"):
+            source(dataset="set.txt", base=root, split="train")
+
+
+def test_two_images_of_one_name_are_refused(photos):
+    root, images, _ = photos
+    colour(root / "photos/a.tif")
+    with pytest.raises(Error, match=r"both .*photos/a.jpg and a.tif are there; .* a pattern: photos/\{name\}.jpg$"):
+        source(dataset="set.txt", base=root, split="train", randomize=False).load(1)
+    data = source(dataset="set.txt", base=root, split="train", images="photos/{name}.jpg", randomize=False)
+    assert np.array_equal(data.read(1)[0], images["a"])
+
+
+def test_a_file_that_an_editor_wrote_with_a_mark_and_class_names_with_digits(photos):
+    root, _, _ = photos
+    (root / "set.txt").write_bytes(b"\xef\xbb\xbfimages: photos\r\nlabels: masks\r\nwall2\r\ncrack 3 255 0 0\r\n")
+    known = source(dataset="set.txt", base=root, split="train").facts
+    assert known.names == ("wall2", "crack 3") and known.palette.tolist() == [[0, 0, 0], [255, 0, 0]]
+
+
+def test_labels_in_colours_that_a_tool_stored_as_grey_or_palette(tmp_path):
+    truth = classes_of((6, 8), 0, 1)
+    colour(tmp_path / "images/x.png")
+    (tmp_path / "labels").mkdir()
+    for colours, mode in (([[0] * 3, [255] * 3], "L"), ([[0] * 3, [255] * 3], "1"), ([[9, 0, 0], [0, 0, 9]], "P")):
+        Image.fromarray(np.array(colours, np.uint8)[truth]).convert(mode, palette=1).save(tmp_path / "labels/x.png")
+        data = source(dataset="folder", root=str(tmp_path), split="all", colours=True,
+                      classes=[f"{name} {' '.join(map(str, rgb))}" for name, rgb in zip("ab", colours, strict=True)])
+        assert np.array_equal(data.read(0)[1], truth), mode
+
+
+def test_numbers_beyond_32_bits_do_not_wrap(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([[0, 1, 1 << 32]]))
+    assert pixels.read_label(tmp_path / "x.npy", values={1: 2}).tolist() == [[0, 2, 1 << 32]]
+    np.save(tmp_path / "x.npy", np.array([[0, 7, 2e9]]))
+    assert pixels.read_label(tmp_path / "x.npy", values={0: 0, 10: 1}, nearest=True).tolist() == [[0, 1, 1]]
 
 
 def test_labels_of_all_kinds(tmp_path):
@@ -446,6 +489,11 @@ def test_real_photographs_of_the_sky_with_labels_in_jpeg(tmp_path):
     ("images: x", "names no class"),
     ("mean: 1, 2, 3\na 1 2 3\n\na 3 4 5", "set.txt:4: expected a name and three numbers"),
     ("a 1 2 3\na 3 4 5", "found 'a 3 4 5' a second time"),
+    ("mean: 1, 2\na", "'mean' takes 3 numbers, BGR, found (1, 2)"),
+    ("a\nvalues: {0: 99999999999}", "set.txt:2: 'values' takes a dict of whole numbers"),
+    ("a\nvoid: 99999999999", "set.txt:2: 'void' takes a whole number"),
+    ("images: x\nimages: y\na", "set.txt:2: has the key 'images' a second time"),
+    ("classes: ['b']\na", "set.txt:1: there is no key 'classes'"),
     ("a 1 2", "expected a name and three numbers from 0 to 255, found 'a 1 2'"),
 ])
 def test_mistakes_in_a_data_set_file_are_named(tmp_path, text, message):

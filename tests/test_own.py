@@ -60,4 +60,19 @@ def test_weights_take_vgg16_and_the_papers_rates(own):
 
 def test_a_missing_file_is_one_sentence(own):
     done = run("my/sets.txt")
-    assert done.returncode != 0 and done.stderr.count("\n") == 1 and "my/sets.txt is not there" in done.stderr
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "my/sets.txt is not there" in done.stderr
+    assert run("my/set.txt", "--iterations", "0").returncode == 2
+    Path("my/val.txt").unlink()
+    done = run("my/set.txt")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "split 'val' has no list" in done.stderr
+    assert not Path("my/set-fcn32s").exists()
+
+
+def test_the_solvers_have_a_test_net_so_that_both_lists_are_checked(own, capsys):
+    own.joinpath("my").rename("it's \"my\" ü")
+    assert run("it's \"my\" ü/set.txt").returncode == 0
+    solver = prototext.read_solver("it's \"my\" ü/set-fcn32s.prototxt")
+    assert solver.test_iter == [3] and solver.test_net == ["it's \"my\" ü/set-fcn32s/val.prototxt"]
+    Image.new("L", (2, 2)).save("it's \"my\" ü/masks/8.png")
+    assert main(["data", "check", "it's \"my\" ü/set-fcn32s.prototxt"]) == 1
+    assert "masks/8.png is 2x2" in capsys.readouterr().out
