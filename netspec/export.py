@@ -66,9 +66,9 @@ def filled(graph: Graph, path: str | os.PathLike | None, seed: int = 0) -> Net:
     torch.manual_seed(seed)
     net = Net(graph).eval()
     if path:
-        report = weights.load(find(path, what="weights"), net.layers_with_params())
-        if report.missing:
-            print(f"{path} lacks {', '.join(report.missing)}: left at their fillers")
+        left = surgery.interp_missing(net, weights.load(find(path, what="weights"), net.layers_with_params()).missing)
+        if left:
+            print(f"{path} lacks {', '.join(left)}: left at their fillers")
         return net
     surgery.interp(net, surgery.unfilled_upsampling(net))
     with torch.no_grad():

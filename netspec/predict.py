@@ -51,9 +51,7 @@ def load(
     if target and not (report.copied or report.reshaped):
         raise Error(f"{path}: has no layer of net '{made.name}' (the file: {listed(report.ignored) or 'nothing'}; the net: "
                     f"{listed(report.missing)}); parameters are matched by layer name")
-    bilinear = [name for name in surgery.unfilled_upsampling(net) if name in report.missing]
-    surgery.interp(net, bilinear)
-    left = [name for name in report.missing if name not in bilinear]
+    left = surgery.interp_missing(net, report.missing)
     remarks = [f"{path} lacks {listed(left)}: left at their fillers"] * bool(left)
     remarks += [f"{path} holds {listed(report.ignored)}, not in the net: ignored"] * bool(report.ignored)
     net.precision = torch.bfloat16 if precision == "bf16" else None

@@ -41,6 +41,14 @@ def unfilled_upsampling(net: Net) -> list[str]:
             and not n.op.layer.convolution_param.HasField("weight_filler") and n.op.dims == 2]
 
 
+def interp_missing(net: Net, missing: Iterable[str]) -> list[str]:
+    """Make those of the layers that are unfilled upsampling bilinear, as `solve` does; the others of them."""
+    missing = list(missing)
+    bilinear = [name for name in unfilled_upsampling(net) if name in missing]
+    interp(net, bilinear)
+    return [name for name in missing if name not in bilinear]
+
+
 def grown(blob: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """A blob (outputs, inputs, ...) widened to `shape`: a new input gets the mean of the old ones, a new output zeros.
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from netspec import NetSpec, prototext, surgery, weights
+from netspec import NetSpec, export, graph, predict, prototext, surgery, weights
 from netspec import layers as L
 from netspec.cli import main
 
@@ -63,3 +63,18 @@ def test_what_does_not_fit_is_refused(tmp_path, trained, monkeypatch, capsys, gi
 def test_blobs_of_another_kind_stay_as_they_are():
     blob = np.ones((2, 3, 3, 3), np.float32)
     assert surgery.grown(blob, (2, 3, 5, 5)) is blob and surgery.grown(blob, (1, 3, 3, 3)) is blob
+
+
+def test_upsampling_without_weights_is_bilinear_where_nets_are_exported_and_run(tmp_path):
+    n = NetSpec()
+    n.data = L.Input(shape=dict(dim=[1, 2, 4, 4]))
+    n.score = L.Convolution(n.data, num_output=2, kernel_size=1)
+    n.up = L.Deconvolution(n.score, convolution_param=dict(num_output=2, kernel_size=4, stride=2, bias_term=False))
+    prototext.write(tmp_path / "net.prototxt", n.to_proto())
+    blobs = [np.ones((2, 2, 1, 1), np.float32), np.zeros(2, np.float32)]
+    weights.write_weights(tmp_path / "w.caffemodel", "n", {"score": ("Convolution", blobs)})
+    built = graph.load(tmp_path / "net.prototxt")
+    for net in (export.filled(built, tmp_path / "w.caffemodel"), predict.load(built, tmp_path / "w.caffemodel", "cpu")[0]):
+        up = net.layers_with_params()["up"][0].detach().numpy()
+        np.testing.assert_array_equal(up[0, 0], surgery.bilinear_kernel(4))
+        assert not up[0, 1].any()
