@@ -378,8 +378,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, print, write; 1 if training would break on a finding."""
-    if args.jobs < 1:
-        raise Error(f"--jobs must be at least 1, found {args.jobs}")
+    if args.jobs < 1 or not 0 <= args.power <= 2:
+        raise Error(f"--jobs must be at least 1 and --power from 0 to 2, found {args.jobs} and {args.power:g}")
     given, nets, passed = sources(find(args.data, what="net, solver or folder"), args.dataset)
     parts = look(given, args.jobs, log.make())
     findings = [finding for part in parts for item in part.items for finding in item.findings] + across(parts)

@@ -226,6 +226,8 @@ def test_nets_and_solvers(camvid, capsys, tmp_path):
         check("nowhere")
     with pytest.raises(Error, match="--jobs"):
         check(camvid, "--jobs", "0")
+    with pytest.raises(Error, match="--power from 0 to 2, found 2 and nan"):
+        check(camvid, "--power", "nan")
 
 
 @pytest.mark.skipif(datacheck.feed.START != "fork", reason="the planted death must reach the processes")
