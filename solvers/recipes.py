@@ -50,8 +50,8 @@ FROM = {  # a weights file that is no stage -> how to get it
     + "snapshot/{folder}nyud-fcn32s-color_iter_{last}.caffemodel:color "
     "snapshot/{folder}nyud-fcn32s-hha_iter_{last}.caffemodel:hha",
 }
-BALANCE = ("weights/voc-balance.binaryproto, a blob of 1 x 1 x 21 x 21 with the weights of the classes on its diagonal: those\n"
-           "that 'netspec data check models/voc-fcn32s/train.prototxt' prints, written with netspec.io.array_to_blobproto")
+BALANCE = ("weights/voc-balance.binaryproto, which this writes:\n"
+           "  netspec data check models/voc-fcn32s/train.prototxt --balance weights/voc-balance.binaryproto")
 RATES, HEAVY_RATES = {32: 1e-4, 16: 1e-6, 8: 1e-8}, {32: 1e-10, 16: 1e-12, 8: 1e-14}
 
 

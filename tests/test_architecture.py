@@ -53,6 +53,7 @@ LEVELS = (
     "netdiff",
     "studies",
     "cli",
+    "__main__",
 )
 OPTIONAL = {"h5py", "lmdb", "leveldb", "matplotlib", "sklearn", "safetensors", "torchvision", "cv2", "skimage", "onnx",
             "onnxruntime", "pydot", "grpc_tools", "tensorboard", "tensorflow", "keras"}

@@ -138,3 +138,8 @@ def test_a_reader_that_goes_away_is_no_error():
                                text=True)
     process.stdout.close()
     assert process.wait(60) == 0 and process.stderr.read() == ""
+
+
+def test_python_m_netspec_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "netspec", "--version"], cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout.startswith("netspec ")
