@@ -2,12 +2,13 @@
 
 import argparse
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from . import __version__, analysis, datacheck, experiment, feed, graph, log, netdiff, prototext, report, scoring, weights
 from .compiler import Net
@@ -202,10 +203,11 @@ class Place:
 
         return experiment.scored(self.folder / f"{name}.json", made, file, self.args, wrap=wrap, what=f"stitched {run.stitch}")
 
-    def curve(self, name: str) -> list[dict[str, float]]:
-        """The smoothed loss of a run behind that of the runs it goes on with: iterations, images, seconds, loss."""
+    def curve(self, name: str, drawn: Collection[str] = ()) -> list[dict[str, float]]:
+        """The smoothed loss of a run: iterations, images, seconds, loss; behind that of the run it goes on with, of which
+        only the end is left if it is drawn itself."""
         run = RUNS[name]
-        before = self.curve(run.after) if run.after and not run.fresh else []
+        before = self.curve(run.after, drawn)[-1 if run.after in drawn else 0 :] if run.after and not run.fresh else []
         if run.stitch:
             return []
         images, begin = self.recipe(name)[1], before[-1] if before else {"iterations": 0, "images": 0, "seconds": 0}
@@ -239,7 +241,7 @@ def shown(name: str, places: Sequence[Place], picture: Path) -> str:
     runs = {label: run for label, run in study.runs.items() if not (pretrained and run == "random")}
     found = {label: [place.scored(run) for place in places] for label, run in runs.items()}
     mean_iu = {label: [record["mean_iu"] or 0.0 for record in records] for label, records in found.items()}
-    curves = {label: first.curve(run) for label, run in runs.items()}
+    curves = {label: first.curve(run, set(runs.values())) for label, run in runs.items()}
     lines = []
     for label, run in runs.items():
         end = curves[label][-1] if curves[label] else {}
@@ -251,7 +253,7 @@ def shown(name: str, places: Sequence[Place], picture: Path) -> str:
                   title=f"training loss, seed {first.seed}", width=400) for axis in study.axes]
     marks = {label: [100 * v for v in values] for label, values in mean_iu.items()}
     parts.append(points(marks, "mean IU, %", title="mean IU, a mark a seed", width=400))
-    report.save(picture, beside(parts).image(1.5).quantize(64))
+    report.save(picture, beside(parts).image(1.5).quantize(64, method=Image.Quantize.FASTOCTREE))  # keeps thin lines' colours
     head = ["", "mean IU", "least", "most", "pixel acc.", "iterations", "images", "seconds", "starts"]
     claims = [verdict(claim, mean_iu) for claim in study.claims if {claim[0], claim[2]} <= set(runs)]
     return "\n\n".join([f"## {name}", study.says, f"![{name}]({picture.parent.name}/{picture.name})",
