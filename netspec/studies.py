@@ -168,7 +168,7 @@ class Place:
             if layer.type == "SoftmaxWithLoss":  # the published nets' is a sum; the solvers' rates are for a mean
                 layer.loss_param.normalize = True
             if layer.type == "InfogainLoss":
-                layer.infogain_loss_param.source = str(self.balance.resolve())
+                layer.infogain_loss_param.source = str(self.balance)
         usual = batch * param.iter_size
         images = run.images or usual * run.more
         param.iter_size = run.images or param.iter_size * run.more
