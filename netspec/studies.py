@@ -225,7 +225,8 @@ def verdict(claim: tuple[str, str, str], mean_iu: Mapping[str, Sequence[float]])
     apart = [100 * (a - b) for a, b in zip(mean_iu[first], mean_iu[second], strict=True)]
     text = f"{first} less {second}: {np.mean(apart):+.1f}"
     if len(apart) == 1:
-        return f"{text} (one seed, which cannot tell this from chance)"
+        side = {"above": "as the paper" if apart[0] > 0 else "the opposite of the paper"}.get(relation)
+        return f"{text} ({f'{side}, but ' if side else ''}one seed cannot tell this from chance)"
     text += f" ({min(apart):+.1f} to {max(apart):+.1f} over {len(apart)} seeds): "
     if min(apart) <= 0 <= max(apart):
         return text + "no difference that the seeds agree on" + ", as the paper" * (relation == "like")
@@ -256,6 +257,8 @@ def shown(name: str, places: Sequence[Place], picture: Path) -> str:
     report.save(picture, beside(parts).image(1.5).quantize(64, method=Image.Quantize.FASTOCTREE))  # keeps thin lines' colours
     head = ["", "mean IU", "least", "most", "pixel acc.", "iterations", "images", "seconds", "starts"]
     claims = [verdict(claim, mean_iu) for claim in study.claims if {claim[0], claim[2]} <= set(runs)]
+    claims += [f"{label}: learned nothing yet, it predicts one class everywhere" for label, records in found.items()
+               if all(np.count_nonzero(np.sum(record["histogram"], 0)) == 1 for record in records)]
     return "\n\n".join([f"## {name}", study.says, f"![{name}]({picture.parent.name}/{picture.name})",
                         report.table(lines, head, markdown=True), "\n".join(f"- {claim}" for claim in claims)])
 

@@ -96,7 +96,9 @@ def test_a_stitched_cell_stands_where_its_window_is():
 
 
 @pytest.mark.parametrize("claim, values, says", [
-    (("a", "above", "b"), {"a": [0.5], "b": [0.4]}, "+10.0 (one seed"),
+    (("a", "above", "b"), {"a": [0.5], "b": [0.4]}, "+10.0 (as the paper, but one seed"),
+    (("a", "above", "b"), {"a": [0.3], "b": [0.4]}, "-10.0 (the opposite of the paper, but one seed"),
+    (("a", "like", "b"), {"a": [0.3], "b": [0.4]}, "-10.0 (one seed cannot"),
     (("a", "above", "b"), {"a": [0.5, 0.6], "b": [0.4, 0.4]}, "as the paper"),
     (("a", "above", "b"), {"a": [0.3, 0.2], "b": [0.4, 0.4]}, "the opposite of the paper"),
     (("a", "above", "b"), {"a": [0.3, 0.5], "b": [0.4, 0.4]}, "no difference that the seeds agree on"),
