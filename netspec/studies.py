@@ -87,7 +87,7 @@ STUDIES = {
     "stitching": Study(
         "Section 3.2: shift-and-stitch gives finer output without training; the paper found skips to do more for their cost. "
         "Here a trained 32s is stitched to the strides 16 and 8, then upsampled bilinearly.",
-        {"32s": "fcn32s", "32s stitched to 16": "stitch2", "32s stitched to 8": "stitch4", "16s": "fcn16s", "8s": "fcn8s"},
+        {"32s": "fcn32s", "16s": "fcn16s", "8s": "fcn8s", "32s stitched to 16": "stitch2", "32s stitched to 8": "stitch4"},
         [("32s stitched to 16", "open", "32s"), ("16s", "above", "32s stitched to 16"), ("8s", "above", "32s stitched to 8")]),
     "unpooling": Study(
         "Upsampling by un-pooling (the recorded places of the maxima), a convolution before each, against one deconvolution: the "
