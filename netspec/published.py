@@ -69,17 +69,7 @@ TABLE3 = {  # mean IU on the test servers of VOC 2011 and 2012, and milliseconds
     "voc-fcn8s": (62.7, 62.2, 175),
 }
 GEOMETRIC = {"siftflow-fcn16s": (94.3,)}  # accuracy of Table 5's other task
-OTHERS: dict[str, dict[str, tuple[float | None, ...]]] = {  # data set -> other methods, as the papers' tables cite them
-    "nyud": {"Gupta et al. 2014": (60.3, None, 28.6, 47.0)},
-    "siftflow": {  # with geometric accuracy
-        "Liu et al. 2011": (76.7, None, None, None, None),
-        "Tighe et al. 2012": (None, None, None, None, 90.8),
-        "Tighe et al. 2013, SVM": (75.6, 41.1, None, None, None),
-        "Tighe et al. 2013, SVM + MRF": (78.6, 39.2, None, None, None),
-        "Farabet et al. 2013, natural": (72.3, 50.8, None, None, None),
-        "Farabet et al. 2013, balanced": (78.5, 29.6, None, None, None),
-        "Pinheiro et al. 2014": (77.7, 29.8, None, None, None),
-    },
+OTHERS: dict[str, dict[str, tuple[float | None, ...]]] = {  # data set -> neighbours from other papers
     "camvid": {  # 233 test images at 480x360, 11 classes, as Jegou et al. 2017 (arXiv:1611.09326) list them
         "FCN-8s, all layers from ILSVRC": (88.0, None, 57.0, None),
         "SegNet, ILSVRC encoder": (None, None, 46.4, None),
