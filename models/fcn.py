@@ -33,6 +33,7 @@ class Trunk:
     fc: tuple[int, int]  # num_output of fc6 and fc7
     kernel: int = 7  # of fc6
     pad: int = 100  # of the first convolution: any image gives an output that covers it
+    same: bool = False  # instead, all convolutions keep their size (pad 1, and fc6 padded as well): less to compute
     filler: dict[str, Any] | None = None  # of every layer; None: weights come from a file
     first_filler: dict[str, Any] | None = None  # of the very first, which reads 0..255 (default: `filler`)
     fc_filler: dict[str, Any] | None = None  # of fc6 and fc7, where the file lacks them
@@ -61,7 +62,7 @@ class Trunk:
                 name = self.first if first else f"conv{i}_{j}"
                 n[name + suffix], n[f"relu{i}_{j}{suffix}"] = self.conv_relu(
                     bottom, i, num_output, first and self.first_filler or self.filler,
-                    pad=self.pad if first and not self.unpool else 1)
+                    pad=self.pad if first and not self.same else 1)
                 bottom = n[f"relu{i}_{j}{suffix}"]
             tops = L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=2, stride=1 if self.atrous and i == 5 else 2,
                              ntop=1 + self.unpool)
@@ -73,10 +74,10 @@ class Trunk:
             if deepest == f"pool{i}":
                 return sources
         for i, num_output, kernel in ((6, self.fc[0], self.kernel), (7, self.fc[1], 1)):
-            rare = dict(dilation=2) if self.atrous and i == 6 else {}
+            dilation = 2 if self.atrous and i == 6 else 1
             n[f"fc{i}{suffix}"], n[f"relu{i}{suffix}"] = self.conv_relu(
                 bottom, i, num_output, self.fc_filler or self.filler, self.fc_mult, kernel_size=kernel,
-                pad=kernel // 2 if self.unpool else 0, **rare)
+                pad=dilation * (kernel // 2) * self.same, **(dict(dilation=dilation) if dilation > 1 else {}))
             bottom = n[f"relu{i}{suffix}"]
             if self.dropout and train:  # in TEST it is the identity; the published deploy net has none
                 bottom = n[f"drop{i}{suffix}"] = L.Dropout(bottom, dropout_ratio=self.dropout, in_place=True)
@@ -235,9 +236,10 @@ def fcn(net: FCN, split: str) -> Any:
             up = (f"upscore{factor}" if before == net.sources[0] else f"upscore_{before}") + head.suffix
             n[up] = upsample(n[at], head.classes, factor, float(net.learned))
             finer = scored(skip, head)
-            n[finer + "c"] = crop(n[finer], n[up])
+            larger, smaller = (up, finer) if net.trunk.same else (finer, up)
+            n[larger + "c"] = crop(n[larger], n[smaller])
             at = f"fuse_{skip}{head.suffix}"
-            n[at] = L.Eltwise(n[up], n[finer + "c"], operation=P.Eltwise.SUM)
+            n[at] = L.Eltwise(n[smaller], n[larger + "c"], operation=P.Eltwise.SUM)
             before = skip
         if stride > 1:
             last = ("upscore" if stride == 32 else f"upscore{stride}") + head.suffix
@@ -270,7 +272,7 @@ SMALL = Trunk(((16,), (32,), (64, 64), (96, 96), (128, 128)), (128, 128), kernel
               filler=MSRA, first_filler=dict(type="gaussian", std=0.005))
 # the VGG16 at hand lacks fc6 and fc7: narrower ones start from a filler, at ten times the rate
 NARROW = replace(VGG16, fc=(1024, 1024), fc_filler=MSRA, fc_mult=10)
-QUICK = replace(NARROW, fc=(256, 256), kernel=5, pad=49, frozen=3)
+QUICK = replace(NARROW, fc=(256, 256), kernel=5, same=True, frozen=3)
 
 
 def reader(dataset: str, root: str, *splits: str, heads: tuple[Head, ...], train: Any, options: Any = (), **fields: Any) -> Data:
@@ -317,7 +319,7 @@ def family(name: str) -> dict[str, FCN]:
     nets |= {f"{each}-balanced": replace(nets[each], normalize=True, balance=f"weights/{name}-balance.binaryproto")
              for each in ("fcn32s", "fcn8s")}
     nets["fcn-atrous"] = replace(base, trunk=replace(trunk, atrous=True, pad=trunk.pad + 16))
-    nets["fcn-unpool"] = replace(base, trunk=replace(trunk, unpool=True))
+    nets["fcn-unpool"] = replace(base, trunk=replace(trunk, unpool=True, same=True))
     return {f"{name}-{variant}": net for variant, net in nets.items()}
 
 
@@ -335,7 +337,7 @@ ALL = {name: net for each in FAMILIES for name, net in family(each).items()} | {
 NETS = {name: net for name, net in ALL.items()
         if name.endswith(("-fcn32s", "-fcn16s", "-fcn8s"))
         or name.startswith(("voc-", "nyud-")) and not name.endswith(("-learned", "-unpool", "8s-balanced"))
-        or name == "camvid-half-fcn8s-balanced"}
+        or name == "camvid-half-fcn8s-atonce"}
 
 
 def named(name: str) -> FCN:

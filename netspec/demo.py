@@ -23,7 +23,7 @@ class Stage(NamedTuple):
     """One solver of a run, trained and scored."""
 
     name: str
-    val: Path  # the net it is scored with
+    test: Path  # the net it is scored with
     weights: Path
     predictions: Path  # folder of palette PNGs
     scores: Scores
@@ -31,7 +31,7 @@ class Stage(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("solver", nargs="*", metavar="SOLVER", help="stages (default: the embedded data set's 32s, 16s, 8s); "
-                        "each needs a val.prototxt beside its train net")
+                        "each needs a test.prototxt, or val.prototxt, beside its train net")
     parser.add_argument("--out", default="demo", metavar="DIR", help="for weights, predictions and pictures (default demo)")
     parser.add_argument("--seed", type=int, nargs="+", default=[1], metavar="N", help="random_seed; several: one run each")
     parser.add_argument("--rows", type=int, default=3, help="images in the picture (default 3)")
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     begun, out = time.monotonic(), Path(args.out)
     runs = {seed: run_stages(solvers, seed, out / f"seed{seed}", args) for seed in args.seed}
     stages = runs[args.seed[0]]
-    data = reader(stages[0].val)
+    data = reader(stages[0].test)
     for seed, found in runs.items():
         print(f"\n{len(data)} images, '{data.split}' of '{data.dataset}', random_seed {seed}, in percent\n")
         print(report.measures([(stage.name, stage.scores) for stage in found]))
@@ -65,17 +65,17 @@ def run_stages(solvers: Sequence[Path], seed: int, out: Path, args: argparse.Nam
     stages: list[Stage] = []
     for path in solvers:
         param = prototext.read_solver(path)
-        val = find(Path(param.train_net or param.net).with_name("val.prototxt"), path.resolve().parent, "net")
+        test = experiment.test_net(path, param)
         param.random_seed, param.snapshot_prefix = seed, str(out / path.stem)
         before = stages[-1].weights if stages else None
         mark = experiment.digest(f"{__version__} {args.precision}", prototext.to_text(param),
-                                 *sorted(val.parent.glob("*.prototxt")), *[before] * bool(before))
+                                 *sorted(test.parent.glob("*.prototxt")), *[before] * bool(before))
         weights, kept = experiment.trained(path, param, before, args, mark)
         if kept:
             print(f"{path.stem}: kept from an earlier run; remove {out} to train again")
-        made, predictions = graph.load(val, caffe_pb2.TEST), out / path.stem
+        made, predictions = graph.load(test, caffe_pb2.TEST), out / path.stem
         found = experiment.scored(out / f"{path.stem}.json", made, weights, args, save=predictions)
-        stages.append(Stage(path.stem, val, weights, predictions, Scores.from_histogram(np.array(found["histogram"]))))
+        stages.append(Stage(path.stem, test, weights, predictions, Scores.from_histogram(np.array(found["histogram"]))))
     return stages
 
 
@@ -88,17 +88,17 @@ def over_seeds(runs: Sequence[Sequence[Stage]]) -> str:
     return report.table(rows, ["", "mean", "least", "most"])
 
 
-def reader(val: Path) -> datasets.SegmentationData:
-    """The data layer of a val net."""
-    for node in graph.load(val, caffe_pb2.TEST).sources:
+def reader(test: Path) -> datasets.SegmentationData:
+    """The data layer of a net that scores."""
+    for node in graph.load(test, caffe_pb2.TEST).sources:
         if isinstance(node.op, datasets.SegmentationData):
             return node.op
-    raise Error(f"{val}: stages are shown for nets whose data layer is SegmentationData")
+    raise Error(f"{test}: stages are shown for nets whose data layer is SegmentationData")
 
 
 def picture_of(stages: Sequence[Stage], rows: int) -> Image.Image:
     """Image, truth and each stage's prediction side by side, for images spread over the list."""
-    source = reader(stages[0].val)
+    source = reader(stages[0].test)
     facts, names = source.facts, source.names
     chosen = np.linspace(0, len(names) - 1, max(1, min(rows, len(names)))).round().astype(int)
     images, truths, seen = [], [], set()

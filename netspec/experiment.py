@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from . import device, log, predict, prototext, provenance, scoring, train
-from .errors import Interrupted
-from .files import writing
+from .errors import Error, Interrupted
+from .files import find, writing
 from .graph import Graph
 from .layouts import LAYOUTS
 from .solver import Solver
@@ -76,6 +76,15 @@ def weights_of(path: Path, args: argparse.Namespace) -> Path:
         if not Path(file).exists() and before.exists() and before != path:
             weights_of(before, args)
     return trained(path, param, None, args)[0]
+
+
+def test_net(path: Path, param: Any) -> Path:
+    """The net that a solver file's weights are scored with: test.prototxt beside its train net, or val.prototxt."""
+    folder = find(param.train_net or param.net, path.resolve().parent, "net").parent
+    for name in ("test.prototxt", "val.prototxt"):
+        if (folder / name).exists():
+            return folder / name
+    raise Error(f"{folder} has neither test.prototxt nor val.prototxt, with which the weights of {path.name} could be scored")
 
 
 class Trace:

@@ -78,11 +78,7 @@ def table(number: int, family: str | None) -> Table:
 
 def scored(net: str, weights: Path, kind: str, args: argparse.Namespace) -> Record:
     """The record of a net on its test images, or val where there is no test, scored if it is missing or of other weights."""
-    param = prototext.read_solver(_solver(net))
-    folder = find(param.train_net or param.net, _solver(net).parent, "net").parent
-    path = next((p for p in (folder / "test.prototxt", folder / "val.prototxt") if p.exists()), None)
-    if path is None:
-        raise Error(f"{folder} has neither test.prototxt nor val.prototxt, with which {net} could be scored")
+    path = experiment.test_net(_solver(net), prototext.read_solver(_solver(net)))
     made = graph.build(experiment.relocated(prototext.read_net(path), args.data), caffe_pb2.TEST, path=path)
     tops = [top.blob for node in made.sources for top in node.tops]
     heads = [("score_sem", "sem"), ("score_geo", "geo")] if "sem" in tops else experiment.BLOBS
