@@ -151,6 +151,7 @@ class Data:
     void: int = 255
     options: dict[str, Any] = field(default_factory=dict)  # for the reader in all splits
     images: dict[str, int] = field(default_factory=lambda: {"data": 3})  # tops with images -> channels
+    balance: str = ""  # the balance of all its nets
     late: bool = False  # each image has a trunk of its own, and scores are averaged; or they are stacked
 
     @property
@@ -290,6 +291,9 @@ SIFT = reader("siftflow", "data/siftflow", "trainval", "test", train=SEED,
 CAMVID = reader("camvid", "data/camvid/images", "train", "val", "test", heads=(Head(11),), void=11, train=dict(SEED, mirror=True))
 HALF = reader("camvid", "data/camvid/images", "train", "val", "test", heads=(Head(11),), void=11, options=dict(resize=0.5),
               train=dict(SEED, mirror=True, batch_size=5))
+CROPS = reader("camvid", "data/camvid/images", "train", "val", "test", heads=(Head(11),), void=11,
+               balance="weights/camvid-balance.binaryproto",
+               train=dict(SEED, zoom=[0.75, 1.333], brightness=0.4, mirror=True, crop=[288, 384], batch_size=5))
 SHAPES = reader("shapes", "data/shapes/images", "train", "val", heads=(Head(5),), train=dict(SEED, batch_size=10))
 
 
@@ -301,6 +305,7 @@ def nyud(*tops: str, **images: int) -> Data:
 
 LATE = replace(nyud("color", "hha", color=3, hha=3), late=True)
 FAMILIES = {"shapes": (SMALL, SHAPES), "voc": (VGG16, VOC), "camvid": (NARROW, CAMVID), "camvid-half": (QUICK, HALF),
+            "camvid-crops": (QUICK, CROPS),
             "siftflow": (VGG16, SIFT), "pascalcontext": (VGG16, CONTEXT)}
 PUBLISHED = {"voc", "siftflow", "pascalcontext"}  # families whose nets the release has, with a loss that is summed
 
@@ -308,7 +313,7 @@ PUBLISHED = {"voc", "siftflow", "pascalcontext"}  # families whose nets the rele
 def family(name: str) -> dict[str, FCN]:
     """The nets of a family: its stages, and the variants of the papers' studies."""
     trunk, data = FAMILIES[name]
-    base = FCN(trunk, data, STAGES[32])
+    base = FCN(trunk, data, STAGES[32], balance=data.balance)
     nets = {f"fcn{stride}s": replace(base, sources=sources, normalize=name not in PUBLISHED)
             for stride, sources in STAGES.items()}
     nets["fcn8s-atonce"] = replace(nets["fcn8s"], scales=ATONCE)
@@ -335,9 +340,9 @@ ALL = {name: net for each in FAMILIES for name, net in family(each).items()} | {
 }
 # the nets that are kept as files: all stages, and on VOC and NYUDv2 all that the papers tell of
 NETS = {name: net for name, net in ALL.items()
-        if name.endswith(("-fcn32s", "-fcn16s", "-fcn8s"))
+        if name.endswith(("-fcn32s", "-fcn16s", "-fcn8s")) and not name.startswith("camvid-crops")
         or name.startswith(("voc-", "nyud-")) and not name.endswith(("-learned", "-unpool", "8s-balanced"))
-        or name == "camvid-half-fcn8s-atonce"}
+        or name in ("camvid-half-fcn8s-atonce", "camvid-crops-fcn8s")}
 
 
 def named(name: str) -> FCN:

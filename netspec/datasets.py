@@ -5,7 +5,7 @@ from array import array
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,6 +37,16 @@ def overlap(a: "SegmentationData", b: "SegmentationData") -> list[str]:
     return sorted(set.intersection(*marks))
 
 
+class Drawn(NamedTuple):
+    """What chance does to an image."""
+
+    flip: bool = False
+    move: tuple[float, ...] = (0.5, 0.5)  # of what the jitter allows, down and right
+    cut: tuple[float, ...] = (0.0, 0.0)  # of what is left beside the crop, above and to the left
+    zoom: float = 1.0  # times its size
+    gain: float = 1.0  # times its pixels
+
+
 def _whole(least: int) -> tuple[str, Any]:
     return f"a whole number from {least}", lambda v: type(v) is int and v >= least
 
@@ -46,8 +56,9 @@ class SegmentationData(Source):
 
     Random order draws images as the reference's data layers do: with replacement, random.seed(seed), then one
     randint an image. Otherwise images come in the order of the list, which starts again at its end. Each image is
-    resized, mirrored, moved by the jitter, cropped, in this order, and at last padded at its right and bottom to the
-    largest of its batch. Where there is no image the data are 0, which is the mean, and the labels void.
+    resized and zoomed, mirrored, moved by the jitter, cropped, in this order, and at last padded at its right and bottom
+    to the largest of its batch. Where there is no image the data are 0, which is the mean, and the labels void. Its
+    brightness is that of the first top with images: pixels are multiplied, and what is then above 255 is 255.
     """
 
     OPTIONS = {
@@ -63,6 +74,10 @@ class SegmentationData(Source):
         "randomize": FLAG,
         "batch_size": _whole(1),
         "resize": ("a number above 0, at most 8", lambda v: type(v) in (int, float) and 0 < v <= 8),
+        "zoom": ("[least, most], above 0, at most 8", lambda v: isinstance(v, tuple | list) and len(v) == 2 and all(
+            type(n) in (int, float) for n in v) and 0 < v[0] <= v[1] <= 8),
+        "brightness": ("a number from 0 to 1, by which the factor differs from 1 at most",
+                       lambda v: type(v) in (int, float) and 0 <= v <= 1),
         "mirror": FLAG,
         "jitter": _whole(0),
         "crop": ("[height, width]", lambda v: isinstance(v, tuple | list) and len(v) == 2 and all(map(_whole(1)[1], v))),
@@ -80,6 +95,7 @@ class SegmentationData(Source):
         self.batch_size = given.get("batch_size", 1)
         self.resize = given.get("resize", 1.0)
         self.mirror, self.jitter, self.crop = given.get("mirror", False), given.get("jitter", 0), given.get("crop")
+        self.zoom, self.brightness = given.get("zoom", (1.0, 1.0)), given.get("brightness", 0.0)
         try:
             self.tree = self._tree(given)
             self.entries = self.tree.entries(self.split, given.get("list"))
@@ -200,10 +216,10 @@ class SegmentationData(Source):
                   if isinstance(kind, Labels)]
         return f"{self.paths(index)[0]} (label {', '.join(labels)})"
 
-    def read(self, index: int) -> list[np.ndarray]:
+    def read(self, index: int, zoom: float = 1.0) -> list[np.ndarray]:
         """The tops of a place in the list, resized and no more: labels (H, W), pixels (H, W, C) as stored (RGB)."""
         tree, split, name = self.entries[index]
-        found = [tree.read(top, split, name, self.resize) for top in self.tops_read]
+        found = [tree.read(top, split, name, self.resize * zoom) for top in self.tops_read]
         for top, pixels in zip(self.tops_read, found, strict=True):
             if pixels.shape[:2] != found[0].shape[:2]:
                 paths = [tree.files(t, split, name)[0] for t in (self.tops_read[0], top)]
@@ -213,41 +229,50 @@ class SegmentationData(Source):
         return found
 
     def load(self, position: int) -> Batch:
-        items = [(item, self.read(self.index(item))) for item in self.items(position)]
-        height, width = self.crop or np.max([tops[0].shape[:2] for _, tops in items], 0).tolist()
-        batch = tuple(np.empty((len(items), len(mean) or 1, height, width), np.float32) for mean in self.means)
-        for n, (item, tops) in enumerate(items):
-            flip, rows, columns = self._place(item, tops[0].shape[:2], (height, width))
+        drawn = [self._draw(item) for item in self.items(position)]
+        images = [self.read(self.index(item), chance.zoom) for item, chance in zip(self.items(position), drawn, strict=True)]
+        height, width = self.crop or np.max([tops[0].shape[:2] for tops in images], 0).tolist()
+        batch = tuple(np.empty((len(images), len(mean) or 1, height, width), np.float32) for mean in self.means)
+        for n, (chance, tops) in enumerate(zip(drawn, images, strict=True)):
+            rows, columns = self._place(chance, tops[0].shape[:2], (height, width))
             full = rows[0] == slice(0, height) and columns[0] == slice(0, width)
-            for kind, mean, pixels, out in zip(self.kinds, self.means, tops, batch, strict=True):
+            for t, (kind, mean, pixels, out) in enumerate(zip(self.kinds, self.means, tops, batch, strict=True)):
                 void = getattr(kind, "void", 0)
                 if not full:
                     if void is None:
                         raise self.error("images of different size, jitter and a large crop leave pixels without a label, and "
                                          f"data set '{self.dataset}' has no void")
                     out[n] = void
-                pixels = (pixels[:, ::-1] if flip else pixels)[rows[1], columns[1]]
+                pixels = (pixels[:, ::-1] if chance.flip else pixels)[rows[1], columns[1]]
                 if isinstance(kind, Labels):
                     out[n, 0, rows[0], columns[0]] = pixels
                     continue
+                if t == self._image and chance.gain != 1:
+                    pixels = np.minimum(pixels * np.float32(chance.gain), 255)
                 for c, channel in enumerate(kind.order or range(len(mean))):
                     np.subtract(pixels[:, :, channel], mean[c], out=out[n, c, rows[0], columns[0]])
         return batch
 
-    def _place(self, item: int, have: Shape, want: Shape) -> tuple[bool, Any, Any]:
-        """Whether an image is mirrored, and by axis the (target, source) slices of what is seen of it."""
-        if not (self.mirror or self.jitter or self.crop):
-            return False, *((slice(0, n), slice(0, n)) for n in have)
+    def _draw(self, item: int) -> Drawn:
+        """What chance does to an image of the run."""
+        least, most = self.zoom
+        if not (self.mirror or self.jitter or self.crop or self.brightness or (least, most) != (1, 1)):
+            return Drawn()
         # all are drawn whatever is asked for, so that one option does not change what another does
-        flip, *chances = self.generator(item).random(5)
+        flip, *chances = self.generator(item).random(7)
+        return Drawn(self.mirror and flip < 0.5, tuple(chances[:2]), tuple(chances[2:4]), least * (most / least) ** chances[4],
+                     1 + self.brightness * (2 * chances[5] - 1))
+
+    def _place(self, drawn: Drawn, have: Shape, want: Shape) -> list[tuple[slice, slice]]:
+        """By axis the (target, source) slices of what is seen of an image."""
         slices = []
-        for have_n, want_n, move, cut in zip(have, want, chances[:2], chances[2:], strict=True):
+        for have_n, want_n, move, cut in zip(have, want, drawn.move, drawn.cut, strict=True):
             start = int(move * (2 * self.jitter + 1)) - self.jitter
             start -= int(cut * (max(have_n - want_n, 0) + 1)) if self.crop else 0
             first, last = max(start, 0), max(min(want_n, start + have_n), 0)
             last = max(first, last)
             slices.append((slice(first, last), slice(first - start, last - start)))
-        return self.mirror and flip < 0.5, *slices
+        return slices
 
 
 ALIASES.update(dict.fromkeys(RELEASE, SegmentationData))

@@ -579,6 +579,43 @@ def test_each_random_choice_is_the_same_whatever_else_is_chosen(tmp_path):
         assert (first[0] > first[-1]) == flips[k]
 
 
+def test_zoom_draws_a_size_for_image_and_label_alike(tmp_path):
+    data = square(tmp_path, size=(60, 80), zoom=[0.5, 2])
+    sizes = []
+    for position in range(60):
+        image, label = data.load(position)
+        assert image.shape[2:] == label.shape[2:]
+        sizes.append(image.shape[2:])
+        assert set(label.ravel()) <= set(range(256))  # to the nearest: no label is made up
+        rows = image[0, 2, : label.shape[2] // 3, 0] / (10 * 60 / label.shape[2])  # red tells the row, up to the 25th
+        assert np.abs(rows - np.arange(len(rows))).max() < 1.1
+    logs = np.log2([h / 60 for h, _ in sizes])
+    assert logs.min() >= -1 and logs.max() <= 1 and -0.3 < logs.mean() < 0.3 and logs.std() > 0.4  # even in the logarithm
+    assert all(abs(w / h - 80 / 60) < 0.05 for h, w in sizes)
+    assert [square(tmp_path, size=(60, 80), zoom=[0.5, 2]).load(k)[0].shape[2:] for k in (7, 3)] == [sizes[7], sizes[3]]
+
+
+def test_brightness_multiplies_the_pixels_and_leaves_the_label(tmp_path):
+    plain, data = square(tmp_path, size=(6, 8)), square(tmp_path, size=(6, 8), brightness=0.25)
+    stored, truth = plain.load(0)
+    gains = []
+    for position in range(40):
+        image, label = data.load(position)
+        assert np.array_equal(label, truth)
+        gain = (image[0, 2, 5, 0] - 1) / 50
+        np.testing.assert_allclose(image - 1, (stored - 1) * gain, rtol=1e-5)
+        gains.append(gain)
+    assert 0.75 <= min(gains) < 0.85 and 1.15 < max(gains) <= 1.25
+    file(tmp_path / "images/x.png", np.full((6, 8, 3), 250, np.uint8))
+    assert max(float((data.load(k)[0] - 1).max()) for k in range(40)) == 255  # and no pixel is above white
+
+
+@pytest.mark.parametrize("options", [dict(zoom=2), dict(zoom=[2, 1]), dict(zoom=[0, 1]), dict(brightness=1.5), dict(brightness=True)])
+def test_a_range_that_is_none_is_refused(tmp_path, options):
+    with pytest.raises(Error, match=f"'{min(options)}' takes"):
+        square(tmp_path, **options)
+
+
 def test_padding_without_a_void_label_is_refused(tmp_path):
     with pytest.raises(Error, match="leave pixels without a label.*has no void"):
         square(tmp_path, jitter=50, void=None).load(0)
