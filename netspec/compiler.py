@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,17 @@ from .graph import Graph, Node, Slot, Value
 from .ops import Shape
 
 
-class Net(nn.Module):
+class _Module(nn.Module):
+    """A module whose parts may bear any name: a layer called "training" must not stand in the way of the mode."""
+
+    def train(self, mode: bool = True) -> Any:
+        self.__dict__["training"] = mode
+        for part in self.children():
+            part.train(mode)
+        return self
+
+
+class Net(_Module):
     """A graph that runs.
 
     `net(inputs)` maps blob names to tensors, in and out; `state_dict()` has one entry a parameter blob,
@@ -47,7 +57,7 @@ class Net(nn.Module):
         module: nn.Module = self
         *path, name = key.split(".")
         for part in path:  # not add_module, which refuses such names
-            module = module._modules.setdefault(part, nn.Module())
+            module = module._modules.setdefault(part, _Module())
         module._parameters[name] = parameter
         self._places[key] = module, name
 

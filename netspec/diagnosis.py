@@ -198,7 +198,7 @@ def _suspicion(x: Tensor, source: Node) -> tuple[str, bool]:
 
 
 def cross_entropy(node: Node, blobs: Mapping[str, Tensor]) -> float:
-    """The mean over the labels that count, however a SoftmaxWithLoss weighs and sums; NaN without any."""
+    """The mean over the labels that count, however the loss weighs and sums; NaN without any."""
     x = node.op.flat(blobs[node.bottoms[0].blob])
     label, ignored, _ = node.op.picked(blobs[node.bottoms[1].blob], x, ignored_label(node.op.layer.loss_param))
     return float(-F.log_softmax(x.detach(), 1).gather(1, label)[~ignored].mean())

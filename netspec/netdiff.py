@@ -24,6 +24,7 @@ from .run import old, stand_in
 from .upgrade import upgrade_net
 
 WINDOW = {"kernel_size": "", "stride": "1", "pad": "0", "dilation": "1", "offset": "0"}  # one number an axis -> default
+ROWS = ("own", "32s", "16s", "8s")  # what --figure3 takes
 COLOURS = {"@": 36, "-": 31, "+": 32}
 
 
@@ -204,8 +205,8 @@ def difference(a: list[Layer], b: list[Layer]) -> tuple[list[str], str]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("nets", metavar="NET", nargs="+", help="prototxt, or FILE.py:NAME[/SPLIT]: two to compare")
-    parser.add_argument("--figure3", nargs="?", const="own", choices=["own", "32s", "16s", "8s"], metavar="ROW",
+    parser.add_argument("nets", metavar="NET", nargs="*", help="prototxt, or FILE.py:NAME[/SPLIT]: two to compare")
+    parser.add_argument("--figure3", nargs="?", const="own", metavar="ROW",
                         help="hold nets against a row of Figure 3: 32s, 16s or 8s (default: own, by the net's stride)")
     parser.add_argument("--shapes", action="append", type=pixels, default=[], metavar="HxW", help="compare blobs too")
     parser.add_argument("--phase", choices=["TRAIN", "TEST"], help="only what this phase keeps (shapes, --figure3: TEST)")
@@ -214,7 +215,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The `diff-net` command; 1 if the nets differ, or a net differs from the figure."""
-    if args.figure3 is None and len(args.nets) != 2:
+    if args.figure3 not in (None, *ROWS):  # a net that stands behind the option
+        args.nets.insert(0, args.figure3)
+        args.figure3 = "own"
+    if args.figure3 is None and len(args.nets) != 2 or not args.nets:
         raise Error(f"two nets are compared, {len(args.nets)} given; --figure3 takes one")
     nets = [load(given) for given in args.nets]
     files = [net if ".py:" in given else find(given) for given, net in zip(args.nets, nets, strict=True)]

@@ -12,7 +12,8 @@ from .compiler import Net
 from .datasets import SegmentationData, check_labels, overlap
 from .errors import Error, listed
 from .graph import Graph, Node, Value
-from .ops.loss import MODES
+from .ops.loss import MODES, SoftmaxWithLoss
+from .ops.losses import InfogainLoss
 from .solver import Solver
 
 # base_lr / (1 - momentum), of the gradient of a mean over pixels: the papers' recipes lie between 1e-7 and 1e-2
@@ -134,8 +135,8 @@ def check_apart(train: Graph, test: Graph) -> None:
 
 
 def losses_of(graph: Graph) -> list[Node]:
-    """The SoftmaxWithLoss layers of a net."""
-    return [n for n in graph.nodes if n.type == "SoftmaxWithLoss"]
+    """The layers of a net that hold scores of classes against labels."""
+    return [n for n in graph.nodes if isinstance(n.op, SoftmaxWithLoss | InfogainLoss)]
 
 
 def rate_doubts(graph: Graph, param: Any) -> list[str]:
@@ -194,7 +195,7 @@ def watch_plateau(net: Net, warn: Callable[[str], None], iterations: int = 100) 
     losses beside are not watched.
     """
     seen: list[float] = []
-    losses = losses_of(net.graph)
+    losses = [n for n in losses_of(net.graph) if n.type == "SoftmaxWithLoss"]
     if len(losses) != 1 or len(net.losses) != 1 or not losses[0].op.per_position:
         return lambda solver, loss: None
     classes = net.graph.shapes[losses[0].bottoms[0]][losses[0].op.channel]

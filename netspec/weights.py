@@ -54,13 +54,14 @@ def read_weights(path: str | os.PathLike) -> dict[str, Blobs]:
 def write_weights(
     path: str | os.PathLike,
     net_name: str,
-    layers: Mapping[str, tuple[str, Sequence[Any]]],
+    layers: Mapping[str, tuple[str | LayerParameter, Sequence[Any]]],
     hdf5: bool = False,
 ) -> None:
-    """Writes layer name -> (type, blobs), blobs being arrays or tensors, as Caffe's V2 binary file or HDF5.
+    """Writes layer name -> (type or whole settings, blobs), blobs being arrays or tensors, as Caffe's V2 binary file or
+    HDF5, which has no settings.
 
-    Blob by blob, so that no second copy of the model is made. Raises Error for a binary file above 2 GiB,
-    which Caffe could not read.
+    Blob by blob, so that no second copy of the model is made; byte for byte what Caffe writes. Raises Error for a binary
+    file above 2 GiB, which Caffe could not read.
     """
     if hdf5:
         with hdf5file.creating(path) as file:
@@ -70,28 +71,45 @@ def write_weights(
                 for i, blob in enumerate(blobs):
                     group.create_dataset(str(i), data=floats(blob).reshape(blob.shape))
         return
-    heads = {}
+    around = {}
     size = 0
     for name, (kind, blobs) in layers.items():
-        head = _text(LayerParameter.NAME_FIELD_NUMBER, name) + _text(LayerParameter.TYPE_FIELD_NUMBER, kind)
-        length = len(head) + sum(blob_size(LayerParameter.BLOBS_FIELD_NUMBER, blob.shape) for blob in blobs)
-        heads[name] = delimited(_LAYER, length) + head
+        head, tail = _around(LayerParameter(name=name, type=kind) if isinstance(kind, str) else kind)
+        length = len(head) + sum(blob_size(LayerParameter.BLOBS_FIELD_NUMBER, blob.shape) for blob in blobs) + len(tail)
+        around[name] = delimited(_LAYER, length) + head, tail
         size += length
     if size > MOST_NUMBERS:
         raise Error(f"{path}: {size} bytes are more than a binary file can have (2 GiB); write HDF5 instead")
     with writing(path) as file:
         file.write(_text(NetParameter.NAME_FIELD_NUMBER, net_name))
         for name, (_, blobs) in layers.items():
-            file.write(heads[name])
+            file.write(around[name][0])
             for blob in blobs:
                 write_blob(file, LayerParameter.BLOBS_FIELD_NUMBER, blob)
+            file.write(around[name][1])
 
 
-def layers_of(net: Any) -> dict[str, tuple[str, Blobs]]:
-    """Type and blobs of each layer of a compiler.Net that has parameters, as `write_weights` takes them."""
-    types = {node.name: node.type for node in net.graph.nodes}
-    return {layer: (types[layer], [blob.detach().cpu().numpy() for blob in blobs])
-            for layer, blobs in net.layers_with_params().items()}
+def _around(layer: LayerParameter) -> tuple[bytes, bytes]:
+    """What is written of a layer before its blobs and behind them: fields go by their numbers."""
+    parts = LayerParameter(), LayerParameter()
+    for part, behind in zip(parts, (False, True), strict=True):
+        part.CopyFrom(layer)
+        for field, _ in part.ListFields():
+            if field.number == LayerParameter.BLOBS_FIELD_NUMBER or (field.number > LayerParameter.BLOBS_FIELD_NUMBER) != behind:
+                part.ClearField(field.name)
+    return parts[0].SerializeToString(), parts[1].SerializeToString()
+
+
+def layers_of(net: Any) -> dict[str, tuple[LayerParameter, Blobs]]:
+    """Settings and blobs of each layer of a compiler.Net, as `write_weights` takes them; all have the net's phase."""
+    params, phase = net.layers_with_params(), LayerParameter(phase=net.graph.phase)
+    found = {}
+    for node in net.graph.layers:
+        settings = LayerParameter()
+        settings.CopyFrom(phase)
+        settings.MergeFrom(node.op.layer)
+        found[node.name] = settings, [blob.detach().cpu().numpy() for blob in params.get(node.name, ())]
+    return found
 
 
 def save(path: str | os.PathLike, net: Any, hdf5: bool = False) -> None:

@@ -280,23 +280,22 @@ def varint(value: int) -> bytes:
 
 def blob_size(number: int, shape: Sequence[int]) -> int:
     """The bytes that `write_blob` writes."""
-    return len(_blob_head(number, shape)) + 4 * math.prod(shape)
+    return sum(map(len, _around_blob(number, shape))) + 4 * math.prod(shape)
 
 
-def _blob_head(number: int, shape: Sequence[int]) -> bytes:
-    """What stands before the numbers of field `number`, a BlobProto of this shape in float32."""
-    dims = b"".join(map(varint, shape))
-    dims = delimited(BlobShape.DIM_FIELD_NUMBER, len(dims)) + dims
-    size = 4 * math.prod(shape)
-    head = delimited(BlobProto.SHAPE_FIELD_NUMBER, len(dims)) + dims
-    head += delimited(BlobProto.DATA_FIELD_NUMBER, size)
-    return delimited(number, len(head) + size) + head
+def _around_blob(number: int, shape: Sequence[int]) -> tuple[bytes, bytes]:
+    """What stands before and behind the numbers of field `number`, a BlobProto of this shape in float32."""
+    dims, size = BlobProto(shape=BlobShape(dim=shape)).SerializeToString(), 4 * math.prod(shape)
+    head = delimited(BlobProto.DATA_FIELD_NUMBER, size) if size else b""
+    return delimited(number, len(head) + size + len(dims)) + head, dims
 
 
 def write_blob(file: IO[bytes], number: int, blob: Any) -> None:
     """Writes field `number`, a BlobProto, from an array or tensor of any type, as float32."""
-    file.write(_blob_head(number, blob.shape))
+    head, tail = _around_blob(number, blob.shape)
+    file.write(head)
     file.write(floats(blob).reshape(-1).view(np.uint8).data)
+    file.write(tail)
 
 
 def floats(blob: Any) -> np.ndarray:

@@ -46,7 +46,7 @@ def equal(a, b):
 
 def test_keys_are_layer_and_weight_or_bias_whatever_the_layer_is_called():
     names = ["conv1_1", "inception/3x3", "res2a.branch", "res2a", "a..b", ".c", "train", "graph", "a", "weight", "a.weight",
-             "é x"]
+             "training", "a.training", "é x"]
     text, bottom = DATA, "data"
     for name in names:
         text, bottom = text + conv(name, bottom, 3, more=FILLER), name
@@ -59,6 +59,7 @@ def test_keys_are_layer_and_weight_or_bias_whatever_the_layer_is_called():
     other.load_state_dict(state)
     assert torch.equal(one({"data": image(1, 3, 4, 5)})[names[-1]], other({"data": image(1, 3, 4, 5)})[names[-1]])
     assert set(one.layers_with_params()) == set(names)
+    assert one.training and not one.eval().training
     twin = copy.deepcopy(one)
     twin.layers_with_params()["a"][0].data.zero_()
     assert one.layers_with_params()["a"][0].any()

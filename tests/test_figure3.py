@@ -79,6 +79,8 @@ def test_the_command(capsys, name, kind):
 def test_the_command_with_a_row(capsys):
     status = cli.main(["diff-net", str(MODELS / "voc-fcn16s" / "deploy.prototxt"), "--figure3", "8s"])
     assert status == 1 and "pool3 x1 is missing" in capsys.readouterr().out
+    assert cli.main(["diff-net", "--figure3", str(MODELS / "voc-fcn16s" / "deploy.prototxt")]) == 0
+    assert cli.main(["diff-net", "--figure3"]) == 2
 
 
 # planted faults: what is changed -> what must be said, and nothing else

@@ -15,6 +15,7 @@ from netspec import cli, graph, preflight, prototext
 from netspec.compiler import Net
 from netspec.errors import Error
 from netspec.proto import caffe_pb2
+from netspec.proto.caffe_pb2 import BlobProto, BlobShape
 from netspec.solver import get_solver
 
 G = 'weight_filler { type: "gaussian" std: 0.1 }'
@@ -120,6 +121,15 @@ def test_labels_out_of_range_are_counted_and_their_place_named(job, capsys):
         "not 255 (ignored): 4 (2 times), 17 (1 times)" in message
     write_job(job, data=HDF5.replace("shuffle: true", ""), body=BODY.replace("ignore_label: 255", ""))
     assert "255 (" in refused(capsys)
+
+
+def test_a_loss_with_weighted_classes_is_looked_at_as_well(job, capsys):
+    os.remove("data.h5")
+    write_hdf5(job, bad=(4, 4, 17))
+    Path("weights.binaryproto").write_bytes(BlobProto(shape=BlobShape(dim=[4, 4]), data=np.eye(4).ravel()).SerializeToString())
+    write_job(job, data=HDF5.replace("shuffle: true", ""), body=BODY.replace(
+        '"SoftmaxWithLoss"', '"InfogainLoss" infogain_loss_param { source: "weights.binaryproto" }'))
+    assert "3 of 144 label values are not whole numbers from 0 to 3" in refused(capsys)
 
 
 def test_the_file_of_a_wrong_label_is_named(job, capsys):

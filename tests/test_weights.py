@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from netspec import weights
+from netspec import compiler, graph, weights
 from netspec.errors import Error
-from netspec.proto.caffe_pb2 import BlobProto, NetParameter, SolverState
+from netspec.proto.caffe_pb2 import TEST, BlobProto, NetParameter, SolverState
 from netspec.wirefile import MOST_FIELDS, delimited, varint
 
 GOLDEN = Path(__file__).parent / "golden" / "weights"
@@ -208,6 +208,16 @@ def test_protobuf_reads_what_is_written(tmp_path):
     assert net.name == "net" and not net.layers
     assert [(x.name, x.type) for x in net.layer] == [(name, kind) for name, (kind, _) in contents().items()]
     assert same(layers_by_protobuf(path.read_bytes()), plain(contents()))
+
+
+def test_what_is_saved_is_byte_for_byte_what_caffe_wrote(tmp_path):
+    net = compiler.Net(graph.load(GOLDEN / "small.prototxt", TEST))
+    weights.copy(weights.read_weights(GOLDEN / "small.caffemodel"), net.layers_with_params())
+    weights.save(tmp_path / "x.caffemodel", net)
+    assert (tmp_path / "x.caffemodel").read_bytes() == (GOLDEN / "small.caffemodel").read_bytes()
+    state = weights.read_state(GOLDEN / "adagrad.solverstate")
+    weights.write_state(tmp_path / "x.solverstate", **vars(state))
+    assert (tmp_path / "x.solverstate").read_bytes() == (GOLDEN / "adagrad.solverstate").read_bytes()
 
 
 def test_hdf5_has_caffes_layout(tmp_path):

@@ -127,6 +127,7 @@ class InfogainLoss(Loss, Classified):
     def setup(self, *shapes: Shape) -> None:
         p = self.layer.infogain_loss_param
         self.lay(p.axis, shapes[0])
+        self.mode = self.layer.loss_param.normalization
         if self.layer.loss_param.HasField("normalize"):
             raise self.error("takes normalization, not normalize")
         if len(shapes) == 2:
@@ -154,7 +155,7 @@ class InfogainLoss(Loss, Classified):
         least = log + (log.detach().clamp(min=math.log(LEAST)) - log.detach())
         each = -(F.embedding(label.squeeze(1), matrix).movedim(-1, 1) * least).sum(1, keepdim=True)
         each = each.masked_fill(ignored, 0.0).masked_fill(wrong, float("nan"))
-        tops = [each.sum() / normaliser(self.layer.loss_param.normalization, ignored)]
+        tops = [each.sum() / normaliser(self.mode, ignored)]
         if len(self.layer.top) > 1:
             tops.append(log.detach().exp().reshape(bottoms[0].shape))
         return tops
