@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from . import __version__, datasets, experiment, graph, prototext, report, scoring
+from . import __version__, datasets, experiment, graph, predict, prototext, report, scoring
 from .errors import Error
 from .files import find
 from .metrics import Scores
@@ -51,8 +50,10 @@ def run(args: argparse.Namespace) -> int:
     if len(runs) > 1:
         print(f"\nmean IU in percent over random_seed {', '.join(map(str, runs))}\n")
         print(over_seeds(list(runs.values())))
-    picture = picture_of(stages, args.rows)
-    report.save(out / "stages.png", picture)
+    chosen = np.linspace(0, len(data) - 1, max(1, min(args.rows, len(data)))).round().astype(int).tolist()
+    shown = {stage.name.rpartition("-fcn")[2] or stage.name: stage.predictions for stage in stages}
+    looks = predict.looks(data.facts, len(stages[0].scores.class_iu))
+    report.save(out / "stages.png", scoring.sheet(data, looks, shown, chosen))
     print(f"\npicture      {out / 'stages.png'}")
     for stage in stages:
         print(f"{stage.name:<12} weights {stage.weights}, predictions {stage.predictions}")
@@ -94,27 +95,3 @@ def reader(test: Path) -> datasets.SegmentationData:
         if isinstance(node.op, datasets.SegmentationData):
             return node.op
     raise Error(f"{test}: stages are shown for nets whose data layer is SegmentationData")
-
-
-def picture_of(stages: Sequence[Stage], rows: int) -> Image.Image:
-    """Image, truth and each stage's prediction side by side, for images spread over the list."""
-    source = reader(stages[0].test)
-    facts, names = source.facts, source.names
-    chosen = np.linspace(0, len(names) - 1, max(1, min(rows, len(names)))).round().astype(int)
-    images, truths, seen = [], [], set()
-    for index in chosen:
-        image, label = source.paths(index)
-        images.append(datasets.read_image(image, source.resize))
-        truth = datasets.read_label(label, source.resize)
-        truth = np.where(truth == facts.void, report.VOID, truth)
-        truths.append(report.colour(truth, facts.palette))
-        seen |= set(np.unique(truth).tolist())
-    columns = [("image", images), ("truth", truths)]
-    for stage in stages:
-        pictures = []
-        for index in chosen:
-            labels = np.asarray(Image.open(stage.predictions / f"{names[index]}.png"))
-            seen |= set(np.unique(labels).tolist())
-            pictures.append(report.colour(labels, facts.palette))
-        columns.append((stage.name.rpartition("-fcn")[2] or stage.name, pictures))
-    return report.sheet(columns, legend=report.keys(np.array(sorted(seen)), facts.palette, facts.names))

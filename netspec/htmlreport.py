@@ -135,7 +135,8 @@ def score(solvers: Mapping[Path, Any], args: argparse.Namespace) -> None:
         prefix, made, source = found[-1]
         looks = predict.looks(source.facts, predict.channels(made, "score"))
         nets = {Path(each).name: f"{each}_predictions" for each, _, _ in found}
-        report.save(f"{prefix}_worst.png", scoring.sheet(source, looks, nets, 8))
+        chosen = scoring.worst(source, looks, f"{prefix}_predictions", 8)
+        report.save(f"{prefix}_worst.png", scoring.sheet(source, looks, nets, chosen))
 
 
 def page(title: str, paths: Sequence[Path]) -> str:

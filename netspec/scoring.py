@@ -28,6 +28,7 @@ from .proto import caffe_pb2
 from .provenance import origin
 from .sources import Source
 
+Folder = str | os.PathLike
 Progress = Callable[[int, int, np.ndarray], None]  # images done, images in all, histogram so far
 
 
@@ -168,8 +169,10 @@ def run(args: argparse.Namespace) -> int:
     if args.confusion:
         report.save_confusion(args.confusion, result.histogram, result.looks.names)
     if args.sheet:
-        nets = {**{Path(folder).name: folder for folder in args.beside}, name: args.save}
-        report.save(args.sheet, sheet(source, result.looks, nets, args.worst))
+        names = [Path(folder).name for folder in args.beside]
+        names = [name if names.count(name) == 1 else folder for name, folder in zip(names, args.beside, strict=True)]
+        nets = {**dict(zip(names, args.beside, strict=True)), name: args.save}
+        report.save(args.sheet, sheet(source, result.looks, nets, worst(source, result.looks, args.save, args.worst)))
     if args.json:
         facts = {"net": str(path), "weights": args.weights, **result.as_dict(), "origin": origin(net.device)}
         print(json.dumps(facts, indent=2, allow_nan=False))
@@ -209,33 +212,43 @@ def _asked(args: argparse.Namespace, made: Graph) -> tuple[Source, int | None]:
     return source, named.get(args.binary)
 
 
-def sheet(source: SegmentationData, looks: predict.Looks, nets: dict[str, str | os.PathLike], most: int) -> Image.Image:
-    """Image, truth and predictions, with the mean IU of each: at most `most` images, the worst by the last net first.
+def worst(source: SegmentationData, looks: predict.Looks, folder: Folder, most: int) -> list[int]:
+    """The places in the list of at most `most` images whose saved predictions have the least mean IU, that first."""
+    found = [(_mean_iu(source, looks, folder, i), i) for i in range(len(source))]
+    chosen = [index for iu, index in sorted(found) if not math.isnan(iu)][:most]
+    if not chosen:
+        raise Error(f"no image of '{source.dataset}' {source.split} has a labelled pixel")
+    return chosen
+
+
+def sheet(source: SegmentationData, looks: predict.Looks, nets: dict[str, Folder], chosen: Sequence[int]) -> Image.Image:
+    """Image, truth and predictions, with the mean IU of each, for places in the list.
 
     nets: title -> the folder where predictions were saved. Raises Error if a folder lacks one.
     """
-    def labels(folder: str | os.PathLike, index: int) -> np.ndarray:
-        return read_label(files.find(Path(folder) / f"{source.names[index]}.png", what="prediction"))
-
-    def truth(index: int) -> np.ndarray:
-        label = next(top for top in source.read(index) if top.ndim == 2)
-        return np.where(label == source.facts.void, report.VOID, label)
-
-    def mean_iu(folder: str | os.PathLike, index: int) -> float:
-        return Scores.from_histogram(confusion(truth(index), labels(folder, index), len(looks.names))).mean_iu
-
-    last = [*nets.values()][-1]
-    worst = [index for iu, index in sorted((mean_iu(last, i), i) for i in range(len(source))) if not math.isnan(iu)][:most]
-    if not worst:
-        raise Error(f"no image of '{source.dataset}' {source.split} has a labelled pixel")
-    shown = {"truth": [truth(i) for i in worst]} | {title: [labels(folder, i) for i in worst] for title, folder in nets.items()}
-    below = {title: [f"mean IU {report.percent(mean_iu(folder, i))}" for i in worst] for title, folder in nets.items()}
-    photographs = [_photograph(next(top for top in source.read(i) if top.ndim == 3)) for i in worst]
-    columns = [("image", photographs, [source.names[i] for i in worst])]
+    shown = {"truth": [_labelled(source, i) for i in chosen]}
+    shown |= {title: [_saved(source, folder, i) for i in chosen] for title, folder in nets.items()}
+    below = {title: [f"mean IU {report.percent(_mean_iu(source, looks, folder, i))}" for i in chosen]
+             for title, folder in nets.items()}
+    photographs = [_photograph(next(top for top in source.read(i) if top.ndim == 3)) for i in chosen]
+    columns = [("image", photographs, [source.names[i] for i in chosen])]
     for title, each in shown.items():
-        columns.append((title, [report.colour(one, looks.palette) for one in each], below.get(title, [""] * len(worst))))
+        columns.append((title, [report.colour(one, looks.palette) for one in each], below.get(title, [""] * len(chosen))))
     present = np.concatenate([one.ravel() for each in shown.values() for one in each])
     return report.sheet(columns, legend=report.keys(present, looks.palette, looks.names))
+
+
+def _saved(source: SegmentationData, folder: Folder, index: int) -> np.ndarray:
+    return read_label(files.find(Path(folder) / f"{source.names[index]}.png", what="prediction"))
+
+
+def _labelled(source: SegmentationData, index: int) -> np.ndarray:
+    label = next(top for top in source.read(index) if top.ndim == 2)
+    return np.where(label == source.facts.void, report.VOID, label)
+
+
+def _mean_iu(source: SegmentationData, looks: predict.Looks, folder: Folder, index: int) -> float:
+    return Scores.from_histogram(confusion(_labelled(source, index), _saved(source, folder, index), len(looks.names))).mean_iu
 
 
 def _photograph(pixels: np.ndarray) -> np.ndarray:

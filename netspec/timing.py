@@ -86,9 +86,7 @@ def time_load(args: argparse.Namespace) -> None:
     path = Path(args.weights)
     net = Net(analysis.without_data(find(args.net, PROJECT, "net")))
     if not path.exists():
-        types = {node.name: node.type for node in net.graph.nodes}
-        blobs = {name: (types[name], [p.detach() for p in params]) for name, params in net.layers_with_params().items()}
-        weights.write_weights(path, net.graph.name, blobs)
+        weights.save(path, net)
     target = net.layers_with_params()
     before = _peak()
     weights.load(path, target)

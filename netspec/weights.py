@@ -29,6 +29,7 @@ from .wirefile import (
 )
 
 Blobs = list[np.ndarray]
+BLOBS = LayerParameter.BLOBS_FIELD_NUMBER
 _ROWS = 1 << 23  # numbers copied at a time
 
 # What a layer is in the net, in the three generations of the format; a V0 layer lies inside a V1 layer.
@@ -75,7 +76,7 @@ def write_weights(
     size = 0
     for name, (kind, blobs) in layers.items():
         head, tail = _around(LayerParameter(name=name, type=kind) if isinstance(kind, str) else kind)
-        length = len(head) + sum(blob_size(LayerParameter.BLOBS_FIELD_NUMBER, blob.shape) for blob in blobs) + len(tail)
+        length = len(head) + sum(blob_size(BLOBS, blob.shape) for blob in blobs) + len(tail)
         around[name] = delimited(_LAYER, length) + head, tail
         size += length
     if size > MOST_NUMBERS:
@@ -85,7 +86,7 @@ def write_weights(
         for name, (_, blobs) in layers.items():
             file.write(around[name][0])
             for blob in blobs:
-                write_blob(file, LayerParameter.BLOBS_FIELD_NUMBER, blob)
+                write_blob(file, BLOBS, blob)
             file.write(around[name][1])
 
 
@@ -94,9 +95,9 @@ def _around(layer: LayerParameter) -> tuple[bytes, bytes]:
     parts = LayerParameter(), LayerParameter()
     for part, behind in zip(parts, (False, True), strict=True):
         part.CopyFrom(layer)
-        for field, _ in part.ListFields():
-            if field.number == LayerParameter.BLOBS_FIELD_NUMBER or (field.number > LayerParameter.BLOBS_FIELD_NUMBER) != behind:
-                part.ClearField(field.name)
+        for known, _ in part.ListFields():
+            if known.number == BLOBS or (known.number > BLOBS) != behind:
+                part.ClearField(known.name)
     return parts[0].SerializeToString(), parts[1].SerializeToString()
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from netspec import NetSpec, experiment, prototext, provenance, weights
 from netspec import layers as L
+from netspec.errors import Error
 from netspec.solver import Solver
 
 sys.path.insert(0, str(provenance.PROJECT / "data" / "shapes"))
@@ -53,6 +54,15 @@ def test_training_goes_on_and_equals_a_run_without_interruption(place):
     assert seen == [3, 4] and not kept
     assert all(np.array_equal(a, b) for a, b in zip(whole, weights.read_weights(file)["score"], strict=True))
     assert experiment.trained(*solver(4), None, ARGS)[1]
+
+
+def test_weights_are_scored_on_the_test_images_or_on_val(place):
+    path, param = solver(2)
+    with pytest.raises(Error, match="neither test.prototxt nor val.prototxt"):
+        experiment.test_net(path, param)
+    for name in ("val.prototxt", "test.prototxt"):
+        prototext.write(name, net("val"))
+        assert experiment.test_net(path, param) == place / name
 
 
 def test_snapshots_of_another_mark_are_not_gone_on_with(place):

@@ -610,7 +610,8 @@ def test_brightness_multiplies_the_pixels_and_leaves_the_label(tmp_path):
     assert max(float((data.load(k)[0] - 1).max()) for k in range(40)) == 255  # and no pixel is above white
 
 
-@pytest.mark.parametrize("options", [dict(zoom=2), dict(zoom=[2, 1]), dict(zoom=[0, 1]), dict(brightness=1.5), dict(brightness=True)])
+@pytest.mark.parametrize("options", [dict(zoom=2), dict(zoom=[2, 1]), dict(zoom=[0, 1]), dict(brightness=1.5),
+                                     dict(brightness=True)])
 def test_a_range_that_is_none_is_refused(tmp_path, options):
     with pytest.raises(Error, match=f"'{min(options)}' takes"):
         square(tmp_path, **options)

@@ -87,7 +87,7 @@ def test_the_heavy_solvers_equal_the_published_ones(name):
     assert {k: v for k, v in solver.items() if k not in added} == golden
 
 
-SIZES = {"shapes": 33, "camvid-half": 33}  # the smallest image
+SIZES = {"shapes": 33}  # the smallest image
 
 
 def covers(built, net, sizes):

@@ -495,7 +495,8 @@ def test_the_worst_images_come_first(place, monkeypatch):
     own = {name: Scores.from_histogram(confusion(*pair, CLASSES)).mean_iu for name, pair in pairs.items()}
     seen = []
     monkeypatch.setattr(scoring.report, "sheet", lambda columns, legend: seen.extend([columns, legend]))
-    scoring.sheet(net.graph.sources[0].op, result.looks, {"net": "p"}, 2)
+    source = net.graph.sources[0].op
+    scoring.sheet(source, result.looks, {"net": "p"}, scoring.worst(source, result.looks, "p", 2))
     worst = sorted(own, key=own.get)[:2]
     (_, images, names), (_, truths, _), (title, predictions, texts) = seen[0]
     assert names == worst and title == "net" and texts == [f"mean IU {100 * own[name]:.1f}" for name in worst]
