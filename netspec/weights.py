@@ -109,6 +109,8 @@ def layers_of(net: Any) -> dict[str, tuple[LayerParameter, Blobs]]:
         settings = LayerParameter()
         settings.CopyFrom(phase)
         settings.MergeFrom(node.op.layer)
+        if node.op.loss and not settings.loss_weight:  # LossLayer::LayerSetUp
+            settings.loss_weight.append(1)
         found[node.name] = settings, [blob.detach().cpu().numpy() for blob in params.get(node.name, ())]
     return found
 
