@@ -108,7 +108,7 @@ def write_balance(path: str | os.PathLike, part: Part, power: float = 1) -> None
         file.write(io.array_to_blobproto(matrix[None, None]).SerializeToString())
 
 
-def sources(path: Path, dataset: str | None = None) -> tuple[list[SegmentationData], list[graph.Graph], list[str]]:
+def sources(path: Path, dataset: str | None = None) -> tuple[list[SegmentationData], list[jobs.Job], list[str]]:
     """The data of a net, of a solver's nets, of a folder or data set file; the nets; sentences about what is not checked."""
     if path.is_dir() or path.suffix == ".txt":
         return _on_disk(path, dataset), [], []
@@ -116,7 +116,7 @@ def sources(path: Path, dataset: str | None = None) -> tuple[list[SegmentationDa
     if SOLVER.search(prototext.read_text(path)):
         train, tests = jobs.jobs(prototext.read_solver(path), str(path))
         nets = [train, *tests]
-    found, built, passed = {}, [], {}
+    found, passed = {}, {}
     for job in nets:
         file = find(job.net, base, "net") if isinstance(job.net, str) else path
         for layer in (prototext.read_net(file) if isinstance(job.net, str) else job.net).layer:
@@ -126,13 +126,9 @@ def sources(path: Path, dataset: str | None = None) -> tuple[list[SegmentationDa
                 found.setdefault(_mark(made), made)
             elif kind:
                 passed[f"{file}: layer '{layer.name}' ({layer.type}) is not checked: it is no SegmentationData"] = True
-        try:
-            built.append(jobs.build(job, base))
-        except (Error, OSError) as error:
-            passed[f"{file}: its losses are not checked, for it cannot be built: {error}"] = True
     if not found:
         raise Error(f"{path}: has no layer of SegmentationData, whose images and labels could be checked")
-    return list(found.values()), built, list(passed)
+    return list(found.values()), nets, list(passed)
 
 
 def _mark(source: SegmentationData) -> tuple:
@@ -380,16 +376,23 @@ def run(args: argparse.Namespace) -> int:
     """Check, print, write; 1 if training would break on a finding."""
     if args.jobs < 1 or not 0 <= args.power <= 2:
         raise Error(f"--jobs must be at least 1 and --power from 0 to 2, found {args.jobs} and {args.power:g}")
-    given, nets, passed = sources(find(args.data, what="net, solver or folder"), args.dataset)
+    path = find(args.data, what="net, solver or folder")
+    given, nets, passed = sources(path, args.dataset)
     parts = look(given, args.jobs, log.make())
     findings = [finding for part in parts for item in part.items for finding in item.findings] + across(parts)
-    findings += dict.fromkeys(finding for net in nets for finding in fits(net, parts))
+    if args.balance:  # before the nets are built: they may read it
+        write_balance(args.balance, parts[0], args.power)
+    wrong = {}
+    for job in nets:
+        try:
+            wrong |= dict.fromkeys(fits(jobs.build(job, path.resolve().parent), parts))
+        except (Error, OSError) as error:
+            passed.append(f"{error}; the losses of a net that cannot be built are not checked")
+    findings += wrong
     broken = sum(KINDS[kind][1] for kind, _ in findings)
-    print(*passed, summary(parts), "", sep="\n")
+    print(*dict.fromkeys(passed), summary(parts), "", sep="\n")
     print(listed(findings, None if args.all else MOST), end="\n" * bool(findings))
     print(f"{broken} errors, on which training would break; {len(findings) - broken} warnings")
     if args.sheet:
         report.save(args.sheet, contact_sheet(parts))
-    if args.balance:
-        write_balance(args.balance, parts[0], args.power)
     return 1 if broken else 0

@@ -113,7 +113,17 @@ def test_a_net_that_cannot_be_built_is_said_and_its_data_are_checked(camvid, tmp
         file.write('layer { name: "loss" type: "SoftmaxWithLoss" bottom: "scores" bottom: "label" top: "loss" }')
     assert check(tmp_path / "train.prototxt") == 0
     said = capsys.readouterr().out
-    assert "its losses are not checked, for it cannot be built: " in said and "'scores'" in said and "train" in said
+    assert "the losses of a net that cannot be built are not checked" in said and "'scores'" in said and "train" in said
+
+
+def test_a_net_may_read_the_balance_that_is_written(camvid, tmp_path, capsys):
+    with open(net(tmp_path / "train.prototxt", root="camvid", split="train"), "a") as file:
+        file.write('layer { name: "score" type: "Convolution" bottom: "data" top: "score" convolution_param { num_output: 10 '
+                   'kernel_size: 1 } } layer { name: "loss" type: "InfogainLoss" bottom: "score" bottom: "label" top: "loss" '
+                   'infogain_loss_param { source: "new.binaryproto" } loss_param { ignore_label: 11 } }')
+    assert check(tmp_path / "train.prototxt", "--balance", tmp_path / "new.binaryproto") == 0
+    said = capsys.readouterr().out
+    assert "needs a matrix of 10 x 10 for 10 classes, found [1, 1, 11, 11]" in said
 
 
 def cut(path):
