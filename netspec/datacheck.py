@@ -380,6 +380,7 @@ def run(args: argparse.Namespace) -> int:
     given, nets, passed = sources(path, args.dataset)
     parts = look(given, args.jobs, log.make())
     findings = [finding for part in parts for item in part.items for finding in item.findings] + across(parts)
+    print(summary(parts), "", sep="\n")
     if args.balance:  # before the nets are built: they may read it
         write_balance(args.balance, parts[0], args.power)
     wrong = {}
@@ -390,7 +391,7 @@ def run(args: argparse.Namespace) -> int:
             passed.append(f"{error}; the losses of a net that cannot be built are not checked")
     findings += wrong
     broken = sum(KINDS[kind][1] for kind, _ in findings)
-    print(*dict.fromkeys(passed), summary(parts), "", sep="\n")
+    print(*dict.fromkeys(passed), sep="\n", end="\n\n" * bool(passed))
     print(listed(findings, None if args.all else MOST), end="\n" * bool(findings))
     print(f"{broken} errors, on which training would break; {len(findings) - broken} warnings")
     if args.sheet:

@@ -152,6 +152,8 @@ class SegmentationData(Source):
                              "'tops' in param_str chooses")
         self.means = [np.array(getattr(kind, "mean", ()), np.float32) for kind in self.kinds]
         self._image = next((i for i, kind in enumerate(self.kinds) if isinstance(kind, Images)), 0)
+        if self.brightness and getattr(self.kinds[self._image], "log", False):
+            raise self.error(f"param_str: 'brightness' is for photographs, and '{self.tops_read[self._image]}' has logarithms")
         mean = given.get("mean", self.mean)
         if len(mean) != len(self.mean):
             raise self.error(f"param_str: 'mean' takes {len(self.mean)} numbers, BGR, found {mean!r}")
@@ -240,8 +242,8 @@ class SegmentationData(Source):
                 void = getattr(kind, "void", 0)
                 if not full:
                     if void is None:
-                        raise self.error("images of different size, jitter and a large crop leave pixels without a label, and "
-                                         f"data set '{self.dataset}' has no void")
+                        raise self.error("images of different size, zoom, jitter and a large crop leave pixels without a label, "
+                                         f"and data set '{self.dataset}' has no void")
                     out[n] = void
                 pixels = (pixels[:, ::-1] if chance.flip else pixels)[rows[1], columns[1]]
                 if isinstance(kind, Labels):

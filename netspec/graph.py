@@ -13,6 +13,7 @@ from .coord_map import Values, crop_param
 from .errors import Error, closest
 from .ops import Context, Operation, Shape, lookup
 from .proto import caffe_pb2
+from .weights import AUTOMATIC
 
 
 class Value(NamedTuple):
@@ -223,7 +224,7 @@ class _Builder:
         automatic = cls.loss and not layer.top  # its loss counts all the same, as a blob that is no output
         if automatic:
             layer = type(layer).FromString(layer.SerializeToString())
-            layer.top.append(f"{layer.name} (automatic)")
+            layer.top.append(layer.name + AUTOMATIC)
         op = cls(layer, [self.shapes[b] for b in bottoms], context)
         slots = tuple(self.slot(op, i) for i in range(len(op.params)))
         if len(layer.param) > len(slots):

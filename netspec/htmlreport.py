@@ -117,8 +117,8 @@ def solver(path: Path) -> Any | None:
 
 
 def score(solvers: Mapping[Path, Any], args: argparse.Namespace) -> None:
-    """Score the newest snapshot of each solver on the val.prototxt beside its net, unless that is recorded. Record and
-    predictions lie under its snapshot_prefix; with those of the last net, one sheet of nets with the same images."""
+    """Score the newest snapshot of each solver on the test.prototxt or val.prototxt beside its net, unless that is recorded.
+    Record and predictions lie under its snapshot_prefix; with those of the last net, one sheet of nets with the same images."""
     groups: dict[Any, list[tuple[str, graph.Graph, SegmentationData]]] = {}
     for path, param in solvers.items():
         prefix = param.snapshot_prefix
@@ -126,7 +126,7 @@ def score(solvers: Mapping[Path, Any], args: argparse.Namespace) -> None:
                    if (found := re.fullmatch(rf"{re.escape(Path(prefix).name)}_iter_(\d+)\.caffemodel(\.h5)?", file.name))}
         if not weights:
             raise Error(f"{path}: there is no {prefix}_iter_N.caffemodel to score; train it first")
-        made = graph.load(find(Path(param.train_net or param.net).with_name("val.prototxt"), path.parent, "net"), caffe_pb2.TEST)
+        made = graph.load(experiment.test_net(path, param), caffe_pb2.TEST)
         experiment.scored(Path(f"{prefix}.json"), made, weights[max(weights)], args, save=Path(f"{prefix}_predictions"))
         source = made.sources[0].op
         if isinstance(source, SegmentationData):
@@ -168,7 +168,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         ".prototxt, weights")
     parser.add_argument("--out", default="report.html", metavar="FILE", help="the page (default report.html)")
     parser.add_argument("--title", default="A run of netspec")
-    parser.add_argument("--score", action="store_true", help="first score the newest weights of each SOLVER on the val.prototxt "
+    parser.add_argument("--score", action="store_true", help="first score the newest weights of each SOLVER on the test.prototxt "
                         "beside its net")
     scoring.add_device_arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")

@@ -5,6 +5,7 @@ import ast
 import importlib.util
 import inspect
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, MutableSequence
 from functools import partial
@@ -216,6 +217,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """The `diff-net` command; 1 if the nets differ, or a net differs from the figure."""
     if args.figure3 not in (None, *ROWS):  # a net that stands behind the option
+        if re.fullmatch(r"\d+s?", args.figure3):
+            raise Error(f"--figure3 takes one of {', '.join(ROWS)}, found '{args.figure3}'")
         args.nets.insert(0, args.figure3)
         args.figure3 = "own"
     if args.figure3 is None and len(args.nets) != 2 or not args.nets:

@@ -169,9 +169,9 @@ def run(args: argparse.Namespace) -> int:
     if args.confusion:
         report.save_confusion(args.confusion, result.histogram, result.looks.names)
     if args.sheet:
-        names = [Path(folder).name for folder in args.beside]
-        names = [name if names.count(name) == 1 else folder for name, folder in zip(names, args.beside, strict=True)]
-        nets = {**dict(zip(names, args.beside, strict=True)), name: args.save}
+        titles = [*(Path(folder).name for folder in args.beside), name]
+        nets = {folder if titles.count(title) > 1 else title: folder for title, folder in zip(titles, args.beside, strict=False)}
+        nets[name] = args.save
         report.save(args.sheet, sheet(source, result.looks, nets, worst(source, result.looks, args.save, args.worst)))
     if args.json:
         facts = {"net": str(path), "weights": args.weights, **result.as_dict(), "origin": origin(net.device)}

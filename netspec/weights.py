@@ -4,6 +4,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -15,21 +16,11 @@ from . import hdf5file
 from .errors import Error, closest
 from .files import writing
 from .proto.caffe_pb2 import LayerParameter, NetParameter, SolverState, V0LayerParameter, V1LayerParameter
-from .wirefile import (
-    BYTES,
-    MOST_NUMBERS,
-    Field,
-    WireFile,
-    blob_size,
-    delimited,
-    floats,
-    is_hdf5,
-    varint,
-    write_blob,
-)
+from .wirefile import BYTES, MOST_NUMBERS, Field, WireFile, blob_size, delimited, floats, is_hdf5, varint, write_blob
 
 Blobs = list[np.ndarray]
 BLOBS = LayerParameter.BLOBS_FIELD_NUMBER
+AUTOMATIC = " (automatic)"  # what the name of a top ends in that a loss has in its graph alone
 _ROWS = 1 << 23  # numbers copied at a time
 
 # What a layer is in the net, in the three generations of the format; a V0 layer lies inside a V1 layer.
@@ -68,9 +59,11 @@ def write_weights(
         with hdf5file.creating(path) as file:
             data = file.create_group("data")
             for name, (_, blobs) in layers.items():
-                group = data.require_group(name)
                 for i, blob in enumerate(blobs):
-                    group.create_dataset(str(i), data=floats(blob).reshape(blob.shape))
+                    data.create_dataset(f"{name}/{i}", data=floats(blob).reshape(blob.shape))
+            for name in layers:  # an empty group for each other layer, as Caffe, unless HDF5 has no place for its name
+                with suppress(ValueError, TypeError):
+                    data.require_group(name)
         return
     around = {}
     size = 0
@@ -102,7 +95,8 @@ def _around(layer: LayerParameter) -> tuple[bytes, bytes]:
 
 
 def layers_of(net: Any) -> dict[str, tuple[LayerParameter, Blobs]]:
-    """Settings and blobs of each layer of a compiler.Net, as `write_weights` takes them; all have the net's phase."""
+    """Settings and blobs of each layer of a compiler.Net, as `write_weights` takes them; the phase is the net's where a
+    layer has none, and tops that only the graph knows are left out."""
     params, phase = net.layers_with_params(), LayerParameter(phase=net.graph.phase)
     found = {}
     for node in net.graph.layers:
@@ -111,6 +105,8 @@ def layers_of(net: Any) -> dict[str, tuple[LayerParameter, Blobs]]:
         settings.MergeFrom(node.op.layer)
         if node.op.loss and not settings.loss_weight:  # LossLayer::LayerSetUp
             settings.loss_weight.append(1)
+        if settings.top and settings.top[-1].endswith(AUTOMATIC):
+            del settings.top[-1]
         found[node.name] = settings, [blob.detach().cpu().numpy() for blob in params.get(node.name, ())]
     return found
 

@@ -285,7 +285,7 @@ def blob_size(number: int, shape: Sequence[int]) -> int:
 
 def _around_blob(number: int, shape: Sequence[int]) -> tuple[bytes, bytes]:
     """What stands before and behind the numbers of field `number`, a BlobProto of this shape in float32."""
-    dims, size = BlobProto(shape=BlobShape(dim=shape)).SerializeToString(), 4 * math.prod(shape)
+    dims, size = BlobProto(shape=BlobShape(dim=shape) if shape else None).SerializeToString(), 4 * math.prod(shape)
     head = delimited(BlobProto.DATA_FIELD_NUMBER, size) if size else b""
     return delimited(number, len(head) + size + len(dims)) + head, dims
 

@@ -126,6 +126,12 @@ def test_a_net_may_read_the_balance_that_is_written(camvid, tmp_path, capsys):
     assert "needs a matrix of 10 x 10 for 10 classes, found [1, 1, 11, 11]" in said
 
 
+def test_a_balance_that_cannot_be_written_loses_nothing_else(camvid, capsys):
+    with pytest.raises(OSError):
+        check(camvid, "--balance", "/proc/none/x.binaryproto")
+    assert "train" in capsys.readouterr().out
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 

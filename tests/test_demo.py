@@ -13,10 +13,10 @@ sys.path.insert(0, str(demo.PROJECT / "data" / "shapes"))
 import prepare  # noqa: E402 - the path comes first
 
 
-def net(split):
+def net(split, **options):
     n = NetSpec()
     n.data, n.label = L.Python(module="netspec.datasets", layer="SegmentationData", ntop=2, param_str=str(
-        dict(dataset="shapes", root="images", split=split)))
+        dict(dataset="shapes", root="images", split=split, **options)))
     n.score = L.Convolution(n.data, num_output=5, kernel_size=1)
     n.loss = L.SoftmaxWithLoss(n.score, n.label, loss_param=dict(normalize=True, ignore_label=255))
     return n.to_proto()
@@ -46,6 +46,11 @@ def test_stages_are_trained_scored_shown_and_kept(place, capsys):
     tables = [[line for line in text.splitlines() if line.startswith("a-fcn") and "weights" not in line and "kept" not in line]
               for text in (first, again)]
     assert tables[0] == tables[1] and len(tables[0]) == 6
+    prototext.write("nets/b-fcn16s/train.prototxt", net("train"))
+    prototext.write("nets/b-fcn16s/val.prototxt", net("val", resize=0.5))
+    open("b-fcn16s.prototxt", "w").write(open("a-fcn16s.prototxt").read().replace("a-fcn16s", "b-fcn16s"))
+    assert cli.main(["demo", "a-fcn16s.prototxt", "b-fcn16s.prototxt", "--out", "two", "--quiet"]) == 0
+    assert "two/stages.png, without b-fcn16s, of other images" in capsys.readouterr().out
     text = open("a-fcn16s.prototxt").read()
     open("a-fcn16s.prototxt", "w").write(text.replace("1e-5", "2e-5"))
     assert cli.main(command) == 0

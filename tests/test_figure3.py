@@ -81,6 +81,8 @@ def test_the_command_with_a_row(capsys):
     assert status == 1 and "pool3 x1 is missing" in capsys.readouterr().out
     assert cli.main(["diff-net", "--figure3", str(MODELS / "voc-fcn16s" / "deploy.prototxt")]) == 0
     assert cli.main(["diff-net", "--figure3"]) == 2
+    assert cli.main(["diff-net", str(MODELS / "voc-fcn16s" / "deploy.prototxt"), "--figure3", "64s"]) == 2
+    assert "takes one of own, 32s, 16s, 8s, found '64s'" in capsys.readouterr().err
 
 
 # planted faults: what is changed -> what must be said, and nothing else

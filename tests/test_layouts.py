@@ -163,6 +163,8 @@ def test_nyud(tmp_path):
     assert found[1][0, 0, 0, 0] == 0  # nothing was measured there
     assert np.array_equal(found[2], bgr(hha[..., ::-1], (132.431, 94.076, 118.477)))
     assert np.array_equal(found[3][0, 0], np.where(truth == 0, 255, truth.astype(int) - 1))
+    with pytest.raises(Error, match="'brightness' is for photographs, and 'depth' has logarithms"):
+        source(["depth", "label"], dataset="nyud", root=str(tmp_path), split="val", tops=["depth", "label"], brightness=0.5)
     assert facts("nyud").names[0] == "wall" and facts("nyud").names[39] == "otherprop"
 
 

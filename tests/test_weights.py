@@ -220,6 +220,38 @@ def test_what_is_saved_is_byte_for_byte_what_caffe_wrote(tmp_path):
     assert (tmp_path / "x.solverstate").read_bytes() == (GOLDEN / "adagrad.solverstate").read_bytes()
 
 
+@pytest.mark.parametrize("shape", [(), (0,), (2, 0), (3,), (1, 2, 3, 4)])
+def test_a_blob_is_written_as_caffe_writes_it(tmp_path, shape):
+    blob = np.arange(math.prod(shape), dtype=np.float32).reshape(shape)
+    weights.write_weights(tmp_path / "x.caffemodel", "", {"x": ("PReLU", [blob])})
+    net = NetParameter(name="")
+    made = net.layer.add(name="x", type="PReLU").blobs.add()
+    if shape:  # Blob::ToProto adds one dimension after the other, and data number by number
+        made.shape.dim.extend(shape)
+    made.data.extend(blob.ravel().tolist())
+    assert (tmp_path / "x.caffemodel").read_bytes() == net.SerializeToString()
+    assert np.array_equal(weights.read_weights(tmp_path / "x.caffemodel")["x"][0], blob)
+
+
+STRANGE = """layer { name: "data" type: "Input" top: "data" top: "label" input_param {
+  shape { dim: 1 dim: 3 dim: 4 dim: 4 } shape { dim: 1 dim: 1 dim: 4 dim: 4 } } }
+layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 2 kernel_size: 1 } }
+layer { type: "ReLU" bottom: "c" top: "c" } layer { name: "c/1" type: "ReLU" bottom: "c" top: "d" }
+layer { name: "c/0/x" type: "ReLU" bottom: "d" top: "e" } layer { name: "plain" type: "ReLU" bottom: "e" top: "f" }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "f" bottom: "label" }"""
+
+
+def test_layers_with_odd_names_and_losses_without_a_top(tmp_path):
+    (tmp_path / "net.prototxt").write_text(STRANGE)
+    net = compiler.Net(graph.load(tmp_path / "net.prototxt", TEST))
+    for hdf5 in (False, True):
+        weights.save(tmp_path / "x", net, hdf5=hdf5)
+        assert {k: len(v) for k, v in weights.read_weights(tmp_path / "x").items() if v} == {"c": 2}
+    weights.save(tmp_path / "x", net)
+    saved = NetParameter.FromString((tmp_path / "x").read_bytes()).layer[-1]
+    assert (saved.type, list(saved.top), list(saved.loss_weight)) == ("SoftmaxWithLoss", [], [1])
+
+
 def test_hdf5_has_caffes_layout(tmp_path):
     h5py = pytest.importorskip("h5py")
     path = tmp_path / "x.caffemodel.h5"
