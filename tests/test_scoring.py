@@ -477,6 +477,17 @@ def test_extra_options_that_cannot_be_met(place, capsys):
     assert not list(place.glob("[cps].*")) and not (place / "p").exists()
 
 
+def test_folders_beside_of_the_nets_own_name_are_shown_too(place, capsys, monkeypatch):
+    name = net_of("val.prototxt").graph.name
+    for folder in (f"a/{name}", f"b/{name}", "c/other"):
+        command(capsys, "score", "val.prototxt", "random.caffemodel", "--quiet", "--save", folder)
+    seen = []
+    monkeypatch.setattr(scoring, "sheet", lambda source, looks, nets, chosen: seen.append(nets) or Image.new("RGB", (1, 1)))
+    command(capsys, "score", "val.prototxt", "random.caffemodel", "--quiet", "--save", f"a/{name}", "--sheet", "s.png",
+            "--beside", f"b/{name}", "c/other")
+    assert seen == [{f"b/{name}": f"b/{name}", "other": "c/other", name: f"a/{name}"}]
+
+
 def test_a_folder_beside_that_lacks_a_prediction(place, capsys):
     (place / "empty").mkdir()
     (place / "broken").mkdir()
