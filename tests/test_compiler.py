@@ -325,3 +325,11 @@ def test_half_precision_keeps_losses_and_parameters_in_float32():
     one.loss(blobs).backward()
     assert all(p.dtype == p.grad.dtype == torch.float32 for p in one.parameters())
     assert blobs["loss"].item() == pytest.approx(exact.item(), rel=0.02)
+
+
+@pytest.mark.parametrize("kind", ["BatchNorm", "BN"])
+def test_statistics_do_not_begin_with_what_memory_holds(kind, monkeypatch):
+    one = made(DATA + f'layer {{ name: "bn" type: "{kind}" bottom: "data" top: "bn" }}')
+    monkeypatch.setattr(torch, "empty_like", lambda like: torch.full_like(like, float("nan")))
+    one({"data": image(2, 3, 8, 9)})
+    assert all(p.isfinite().all() for p in one.parameters())

@@ -95,7 +95,7 @@ class BatchNorm(Neuron):
             part = torch.where(weight == 0, 0.0, 1 / weight)
             y = F.batch_norm(x, total_mean * part, total_variance * part, eps=p.eps)
             return y.reshape(bottom.shape)
-        mean, variance = torch.empty_like(total_mean), torch.empty_like(total_variance)
+        mean, variance = torch.zeros_like(total_mean), torch.zeros_like(total_variance)  # 0 times what memory holds may be NaN
         # with momentum 1 torch leaves the batch's own mean and unbiased variance in the running ones
         y = torch.batch_norm(x, None, None, mean, variance, True, 1.0, p.eps, torch.backends.cudnn.enabled)
         if math.prod(x.shape) == self.channels:
@@ -155,7 +155,7 @@ class BN(Neuron):
         if self.stored:
             mean, variance = (param.detach().flatten() for param in params[2:])
             return [F.batch_norm(x, mean, variance, slope, bias, eps=p.eps)]
-        mean, variance = torch.empty_like(slope), torch.empty_like(slope)
+        mean, variance = torch.zeros_like(slope), torch.zeros_like(slope)
         eps = 1e-9 if self.segnet else p.eps
         y = torch.batch_norm(x, slope, bias, mean, variance, True, 1.0, eps, torch.backends.cudnn.enabled)
         count = x.numel() // self.channels  # torch gives the unbiased variance, which of one value is none
