@@ -167,6 +167,11 @@ class SegmentationData(Source):
         """What is subtracted from the first top with images, float32, channel by channel as fed."""
         return self.means[self._image]
 
+    @property
+    def pictures(self) -> tuple:
+        """What images it gives, and how large: predictions of nets for which this is equal can stand side by side."""
+        return self.root, self.resize, *self.names
+
     @cached_property
     def facts(self) -> Facts:
         """Class names, colours, mean and void label of the data set."""

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if len(runs) > 1:
         print(f"\nmean IU in percent over random_seed {', '.join(map(str, runs))}\n")
         print(over_seeds(list(runs.values())))
-    alike = [stage for stage in stages if same_images(reader(stage.test), data)]
+    alike = [stage for stage in stages if reader(stage.test).pictures == data.pictures]
     titles = [stage.name.rpartition("-fcn")[2] or stage.name for stage in alike]
     titles = [stage.name if titles.count(title) > 1 else title for title, stage in zip(titles, alike, strict=True)]
     chosen = np.linspace(0, len(data) - 1, max(1, min(args.rows, len(data)))).round().astype(int).tolist()
@@ -99,8 +99,3 @@ def reader(test: Path) -> datasets.SegmentationData:
         if isinstance(node.op, datasets.SegmentationData):
             return node.op
     raise Error(f"{test}: stages are shown for nets whose data layer is SegmentationData")
-
-
-def same_images(one: datasets.SegmentationData, other: datasets.SegmentationData) -> bool:
-    """Whether two readers give the same images at the same size, so that their predictions can stand side by side."""
-    return (one.root, one.names, one.resize) == (other.root, other.names, other.resize)

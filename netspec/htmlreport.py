@@ -130,7 +130,7 @@ def score(solvers: Mapping[Path, Any], args: argparse.Namespace) -> None:
         experiment.scored(Path(f"{prefix}.json"), made, weights[max(weights)], args, save=Path(f"{prefix}_predictions"))
         source = made.sources[0].op
         if isinstance(source, SegmentationData):
-            groups.setdefault((source.root, *source.names), []).append((prefix, made, source))
+            groups.setdefault(source.pictures, []).append((prefix, made, source))
     for found in groups.values():
         prefix, made, source = found[-1]
         looks = predict.looks(source.facts, predict.channels(made, "score"))

@@ -619,6 +619,10 @@ def test_a_range_that_is_none_is_refused(tmp_path, options):
         square(tmp_path, **options)
 
 
+def test_pictures_are_those_of_one_size_and_list(tmp_path):
+    assert square(tmp_path).pictures == square(tmp_path, mirror=True).pictures != square(tmp_path, resize=0.5).pictures
+
+
 def test_padding_without_a_void_label_is_refused(tmp_path):
     with pytest.raises(Error, match="leave pixels without a label.*has no void"):
         square(tmp_path, jitter=50, void=None).load(0)
