@@ -13,7 +13,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 
 import fcn  # noqa: E402 - the path comes first
 
-from netspec import layouts, prototext  # noqa: E402
+from netspec import layouts, prototext, resume  # noqa: E402
 from netspec.datasets import SegmentationData  # noqa: E402
 from netspec.errors import Error  # noqa: E402
 from netspec.ops.base import Context  # noqa: E402
@@ -44,7 +44,8 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
         for split, made in nets.items():
             made.name = name
             prototext.write(folder / name / f"{split}.prototxt", made)
-        start = f"{folder}/snapshot/{path.stem}-fcn{2 * stride}s_iter_{iterations}.caffemodel" if solvers else weights
+        before = resume.stem(f"{folder}/snapshot/{path.stem}-fcn{2 * stride}s", iterations)
+        start = f"{before}.caffemodel" if solvers else weights
         solvers.append(f"{folder}/{name}.prototxt")
         prototext.write(solvers[-1], caffe_pb2.SolverParameter(
             train_net=f"{folder}/{name}/{train}.prototxt", weights=[start] if start else [],
@@ -74,7 +75,7 @@ def main() -> None:
         sys.exit(2)
     print(f"check  netspec data check {solvers[0]}\ntrain  tools/solve.py {' '.join(solvers)}\n"
           f"score  tools/score.py {path.parent}/{path.stem}-fcn8s/{args.splits[1]}.prototxt "
-          f"{path.parent}/snapshot/{path.stem}-fcn8s_iter_{args.iterations}.caffemodel")
+          f"{resume.stem(f'{path.parent}/snapshot/{path.stem}-fcn8s', args.iterations)}.caffemodel")
 
 
 if __name__ == "__main__":

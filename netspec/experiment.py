@@ -5,14 +5,13 @@ import ast
 import csv
 import hashlib
 import json
-import re
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import device, log, predict, prototext, provenance, scoring, train
+from . import device, log, predict, prototext, provenance, resume, scoring, train
 from .errors import Error, Interrupted
 from .files import find, writing
 from .graph import Graph
@@ -42,29 +41,28 @@ def trained(path: Path, param: Any, carried: Path | None, args: argparse.Namespa
     """
     prefix = Path(param.snapshot_prefix)
     noted = Path(f"{prefix}.mark")
-    states = {int(found[1]): file for file in prefix.parent.glob("*.solverstate") if
-              (found := re.fullmatch(re.escape(prefix.name) + r"_iter_(\d+)\.solverstate", file.name))}
-    weights = Path(f"{prefix}_iter_{param.max_iter}.caffemodel")
+    states = resume.kept(prefix, "solverstate")
+    ready = [file for n, file in resume.kept(prefix, "caffemodel") if n == param.max_iter]
     if mark is not None and (not noted.exists() or noted.read_text() != mark):
-        for file in (weights, *states.values()):
-            file.unlink(missing_ok=True)
-        states = {}
+        for old in (*ready, *(file for _, file in states)):
+            old.unlink()
+        states, ready = [], []
         with writing(noted, "w") as file:
             file.write(mark)
-    if weights.exists():
-        return weights, True
-    state = states.get(max((n for n in states if n < param.max_iter), default=-1))
+    if ready:
+        return ready[-1], True
+    state = next((file for n, file in reversed(states) if n < param.max_iter), None)
     param.snapshot_after_train = True
     said = log.make(args.quiet)
     try:
-        train.run_stage(path, param, [str(carried)] if carried else None, state and str(state),
-                        args.device or device.asked(param), args.precision, said, watch=watch)
+        solver = train.run_stage(path, param, [str(carried)] if carried else None, state and str(state),
+                                 args.device or device.asked(param), args.precision, said, watch=watch)
     except Interrupted:
         said("netspec", "this same command goes on from there", "W")
         raise
     finally:
         said.close()
-    return weights, False
+    return Path(solver.final_weights()), False
 
 
 def weights_of(path: Path, args: argparse.Namespace) -> Path:
@@ -72,7 +70,7 @@ def weights_of(path: Path, args: argparse.Namespace) -> Path:
     beside it makes them."""
     param = prototext.read_solver(path)
     for file in param.weights:
-        before = path.with_name(Path(file).name.partition("_iter_")[0] + ".prototxt")
+        before = path.with_name(resume.prefix_of(file) + ".prototxt")
         if not Path(file).exists() and before.exists() and before != path:
             weights_of(before, args)
     return trained(path, param, None, args)[0]

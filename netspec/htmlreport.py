@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from . import curves, experiment, graph, jobs, predict, prototext, provenance, report, scoring
+from . import curves, experiment, graph, jobs, predict, prototext, provenance, report, resume, scoring
 from .datacheck import SOLVER
 from .datasets import SegmentationData
 from .errors import Error
@@ -122,12 +122,11 @@ def score(solvers: Mapping[Path, Any], args: argparse.Namespace) -> None:
     groups: dict[Any, list[tuple[str, graph.Graph, SegmentationData]]] = {}
     for path, param in solvers.items():
         prefix = param.snapshot_prefix
-        weights = {int(found[1]): file for file in Path(prefix).parent.glob("*")
-                   if (found := re.fullmatch(rf"{re.escape(Path(prefix).name)}_iter_(\d+)\.caffemodel(\.h5)?", file.name))}
+        weights = resume.kept(prefix, "caffemodel")
         if not weights:
-            raise Error(f"{path}: there is no {prefix}_iter_N.caffemodel to score; train it first")
+            raise Error(f"{path}: there is no {resume.stem(prefix, 'N')}.caffemodel to score; train it first")
         made = graph.load(experiment.test_net(path, param), caffe_pb2.TEST)
-        experiment.scored(Path(f"{prefix}.json"), made, weights[max(weights)], args, save=Path(f"{prefix}_predictions"))
+        experiment.scored(Path(f"{prefix}.json"), made, weights[-1][1], args, save=Path(f"{prefix}_predictions"))
         source = made.sources[0].op
         if isinstance(source, SegmentationData):
             groups.setdefault(source.pictures, []).append((prefix, made, source))

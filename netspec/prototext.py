@@ -68,15 +68,15 @@ def read_net(path: str | os.PathLike) -> Message:
 def read_solver(path: str | os.PathLike) -> Message:
     """The SolverParameter in the file, upgraded. Raises Error if it is missing, not a solver, or not text.
 
-    As in Caffe, `snapshot_prefix` defaults to the path without its extension, and a prefix that is a folder
-    gets the file's name appended.
+    As in Caffe, `snapshot_prefix` defaults to the path without its extension, and a prefix that is a folder,
+    or ends as one does, gets the file's name appended.
     """
     solver = parse(read_text(path), caffe_pb2.SolverParameter, str(path))
     upgrade_solver(solver, str(path))
     stem = os.path.splitext(path)[0]
     if not solver.HasField("snapshot_prefix"):
         solver.snapshot_prefix = stem
-    elif os.path.isdir(solver.snapshot_prefix):
+    elif os.path.isdir(solver.snapshot_prefix) or solver.snapshot_prefix.endswith("/"):
         solver.snapshot_prefix = os.path.join(solver.snapshot_prefix, os.path.basename(stem))
     return solver
 

@@ -1,8 +1,10 @@
-"""One snapshot on disk: weights, solver state, and the .resume file with what Caffe's own files have no field for."""
+"""Snapshots on disk: weights PREFIX_iter_N.caffemodel, solver state PREFIX_iter_N.solverstate (.h5 too for HDF5), and
+PREFIX_iter_N.resume with what Caffe's own files have no field for. Their names are known here only."""
 
 import base64
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,24 +30,48 @@ class Snapshot(NamedTuple):
     weights: Path | None = None
 
 
-def save(stem: str, net_name: str, layers: Layers, history: Sequence[np.ndarray], facts: Facts, *,
+def stem(prefix: str | os.PathLike, iteration: int | str) -> str:
+    """What the paths of a snapshot's files have before their endings."""
+    return f"{prefix}_iter_{iteration}"
+
+
+def at(prefix: str | os.PathLike, iteration: int, hdf5: bool = False) -> Snapshot:
+    """The snapshot of an iteration under a snapshot_prefix, there or not."""
+    begin, end = stem(prefix, iteration), ".h5" * hdf5
+    return Snapshot(iteration, Path(f"{begin}.solverstate{end}"), Path(f"{begin}.caffemodel{end}"))
+
+
+def prefix_of(path: str | os.PathLike) -> str:
+    """The last part of the snapshot_prefix that a snapshot's file lies under; '' for another file's name."""
+    return Path(path).name.rpartition("_iter_")[0]
+
+
+def kept(prefix: str | os.PathLike, kind: str) -> list[tuple[int, Path]]:
+    """Iteration and path of each file of a kind ('caffemodel' or 'solverstate') under a snapshot_prefix, in either format:
+    the last iteration last, and of one iteration's two the newer."""
+    name = re.compile(rf"{re.escape(Path(prefix).name)}_iter_(\d+)\.{kind}(\.h5)?")
+    files = [(int(found[1]), file) for file in Path(prefix).parent.glob("*") if (found := name.fullmatch(file.name))]
+    return sorted(files, key=lambda each: (each[0], each[1].stat().st_mtime_ns))
+
+
+def save(prefix: str, net_name: str, layers: Layers, history: Sequence[np.ndarray], facts: Facts, *,
          current_step: int = 0, hdf5: bool = False, log: Callable[[str, str], None] = lambda where, text: None) -> Snapshot:
-    """Write STEM.caffemodel, STEM.resume and STEM.solverstate (.h5 too for HDF5), saying so in Caffe's words.
+    """Write the three files of a snapshot, saying so in Caffe's words.
 
     The .solverstate comes last and names the weights; an older one of this name goes first. So it is there only
     if the rest is there and belongs to it, wherever the process is killed. facts: 'iter' among them.
     """
-    end, kind = (".h5", "HDF5") if hdf5 else ("", "binary proto")
-    model, state = Path(f"{stem}.caffemodel{end}"), Path(f"{stem}.solverstate{end}")
-    for older in ("", ".h5"):
-        Path(f"{stem}.solverstate{older}").unlink(missing_ok=True)
+    kind = "HDF5" if hdf5 else "binary proto"
+    _, state, model = made = at(prefix, facts["iter"], hdf5)
+    for form in (False, True):
+        at(prefix, facts["iter"], form).state.unlink(missing_ok=True)
     log("solver.cpp:474" if hdf5 else "solver.cpp:464", f"Snapshotting to {kind} file {model}")
     weights.write_weights(model, net_name, layers, hdf5=hdf5)
     write(_beside(state), facts)
     log("sgd_solver.cpp:296" if hdf5 else "sgd_solver.cpp:284", f"Snapshotting solver state to {kind} file {state}")
     weights.write_state(state, iteration=facts["iter"], learned_net=str(model), history=history,
                         current_step=current_step, hdf5=hdf5)
-    return Snapshot(facts["iter"], state, model)
+    return made
 
 
 def load(path: str | os.PathLike, base: Path | None = None) -> tuple[weights.State, Snapshot, Facts | None]:

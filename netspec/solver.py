@@ -331,7 +331,7 @@ class Solver:
         facts = {"iter": self.iter, "losses": list(self.losses), **self._capture()}
         try:
             self.last_snapshot = resume.save(
-                f"{self.prefix()}_iter_{self.iter}", self.net.graph.name, weights.layers_of(self.net),
+                self.prefix(), self.net.graph.name, weights.layers_of(self.net),
                 [b.detach().cpu().numpy() for b in blobs], facts, current_step=updates.current_step(self.param, self.iter),
                 hdf5=self.param.snapshot_format == caffe_pb2.SolverParameter.HDF5, log=self.log)
         except OSError as e:

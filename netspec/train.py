@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from . import curves, device, jobs, log, preflight, prototext, surgery
+from . import curves, device, jobs, log, preflight, prototext, resume, surgery
 from .errors import Error, Interrupted
 from .files import find
 from .solver import Solver
@@ -135,8 +135,8 @@ def stopping(solver: Solver) -> Iterator[None]:
 
 def _stage_of(snapshot: str, stages: list[tuple[Path, Any]]) -> int:
     """Which stage a .solverstate belongs to, by its snapshot_prefix."""
-    name = find(snapshot, what="solver state").name
-    fits = [i for i, (_, param) in enumerate(stages) if name.startswith(f"{Path(param.snapshot_prefix).name}_iter_")]
+    name = resume.prefix_of(find(snapshot, what="solver state"))
+    fits = [i for i, (_, param) in enumerate(stages) if name == Path(param.snapshot_prefix).name]
     if len(fits) == 1 or len(stages) == 1:
         return fits[0] if fits else 0
     raise Error(f"{snapshot}: which of the {len(stages)} stages it belongs to is not clear from their snapshot_prefix; "

@@ -74,6 +74,22 @@ def test_snapshots_of_another_mark_are_not_gone_on_with(place):
     assert seen == [3, 4, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("prefix", ["out/a", "out/"])
+def test_snapshots_in_hdf5_are_found_and_gone_on_with(place, prefix):
+    def ask(iterations, mark="one"):
+        solver(iterations)[0].write_text(solver(iterations)[0].read_text().replace("out/a", prefix) + " snapshot_format: HDF5")
+        seen = []
+        file, kept = experiment.trained(path := provenance.Path("a.prototxt"), prototext.read_solver(path), None, ARGS, mark,
+                                        lambda s, loss: seen.append(s.iter))
+        assert file.exists() and file.name == f"a_iter_{iterations}.caffemodel.h5"
+        return kept, seen
+
+    assert ask(4) == (False, [1, 2, 3, 4])
+    assert ask(4) == (True, [])
+    assert ask(6) == (False, [5, 6])
+    assert ask(6, "two") == (False, [1, 2, 3, 4, 5, 6])
+
+
 def test_a_trace_goes_on_behind_the_iteration_that_a_run_goes_on_from(place):
     path, param = solver(6)
     trace = experiment.Trace(place / "loss.csv")

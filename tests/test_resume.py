@@ -1,5 +1,6 @@
 """Snapshots and what is gone on from them: bit for bit, whole or not at all, wherever they were moved."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from training import BODY, HDF5, SOLVER, VOC, changed, make_solver, params_of, same, write_job
 
-from netspec import weights
+from netspec import resume, weights
 from netspec.errors import Error
 from netspec.log import Log
 from netspec.solver import get_solver
@@ -176,3 +177,16 @@ def test_a_state_without_its_resume_file_is_a_warning(job, capsys):
     other.restore("run/snap_iter_3.solverstate")
     assert "snap_iter_3.solverstate has no .resume file beside it" in capsys.readouterr().err
     assert other.positions(other.net) == [0]
+
+
+def test_the_files_under_a_prefix_are_known_by_their_names(tmp_path):
+    for name in ("a_iter_9.caffemodel.h5", "a_iter_10.caffemodel", "b_iter_11.caffemodel", "a_iter_12.solverstate",
+                 "a_iter_13.caffemodel.part", "aa_iter_14.caffemodel", "a_iter_9.caffemodel"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, ns=(len(name), len(name)))  # of iteration 9's two, the HDF5 file is newer
+    found = resume.kept(tmp_path / "a", "caffemodel")
+    assert [(n, file.name) for n, file in found] == [
+        (9, "a_iter_9.caffemodel"), (9, "a_iter_9.caffemodel.h5"), (10, "a_iter_10.caffemodel")]
+    assert found[1][1] == resume.at(tmp_path / "a", 9, hdf5=True).weights
+    assert [resume.prefix_of(p) for p in ("x/a_iter_9.caffemodel.h5", "a_iter_b_iter_1.solverstate", "vgg16.caffemodel")] == [
+        "a", "a_iter_b", ""]
