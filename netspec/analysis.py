@@ -3,17 +3,13 @@
 import argparse
 from collections.abc import Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import graph as graphs
-from . import prototext
 from .coord_map import CoordMap, Step, Values, compose, listed, meeting, offsets, wide
+from .deploy import deploy
 from .errors import Error
 from .files import find
-from .proto import caffe_pb2
-
-ONE_LABEL = ("Data", "ImageData")  # readers whose second top is a class for each image
 
 
 class Explained(NamedTuple):
@@ -79,42 +75,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The `explain-crop` command; 1 if an offset differs from what the maps give."""
-    graph = without_data(find(args.net, what="net"))
+    graph = deploy(find(args.net, what="net"), losses=True)
     names = [args.layer] if args.layer else [n.name for n in graph.nodes if n.type == "Crop"]
     if not names:
         raise Error(f"{args.net}: the net has no Crop layer")
     found = [explain(graph, name) for name in names]
     print("\n\n".join(each.text for each in found))
     return int(any(each.agrees is False for each in found))
-
-
-def without_data(net: str | Path | Any, phase: int = caffe_pb2.TEST, size: tuple[int, int] | None = None) -> graphs.Graph:
-    """The graph of a net, a file or a NetParameter, whose data sets need not be there.
-
-    Data layers give images of `size` (None: their crop_size, else 500x500) with 3 channels, and labels; Input layers
-    keep their shapes, but for the size where one is given. Raises Error as `graph.build` does, and for a net without layers.
-    """
-    path = Path(net) if isinstance(net, str | Path) else None
-    net = prototext.read_net(path) if path else net
-    state = caffe_pb2.NetState(phase=phase, stage=net.state.stage)
-    layers = [layer for layer in net.layer if graphs.included(layer, state)]
-    if not layers:
-        raise Error(f"{path or 'the net'} has no layers in phase {caffe_pb2.Phase.Name(phase)}")
-    read = {bottom for layer in net.layer if layer.type == "Convolution" for bottom in layer.bottom}
-    shapes: dict[str, tuple[int, ...]] = {}
-    for layer in layers:
-        if layer.bottom or layer.type == "Parameter":
-            continue
-        crop = layer.transform_param.crop_size or 500
-        high, across = size or (crop, crop)
-        for i, top in enumerate(layer.top):
-            if layer.type != "Input":
-                label = (1,) if layer.type in ONE_LABEL else (1, 1, high, across)
-                shapes[top] = (1, 3, high, across) if i == 0 or top in read else label
-            elif size and len(layer.input_param.shape) in (1, len(layer.top)):
-                own = tuple(layer.input_param.shape[i % len(layer.input_param.shape)].dim)
-                shapes[top] = (*own[:2], *size) if len(own) == 4 else own
-    return graphs.build(net, phase, shapes=shapes, path=path)
 
 
 class Field(NamedTuple):

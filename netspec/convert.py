@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from google.protobuf.message import DecodeError
 
-from . import analysis, convolutional, export, graph, importers, onnxfile, prototext, report, surgery, totorch, trunks
+from . import convolutional, export, graph, importers, onnxfile, prototext, report, surgery, totorch, trunks
 from . import weights as weightfiles
 from .compiler import Net
+from .deploy import deploy
 from .errors import Error
 from .files import find, writing
 from .proto.caffe_pb2 import NetParameter, SolverParameter
@@ -103,7 +104,7 @@ def _fcn(args: argparse.Namespace) -> int:
     path = find(args.old, what="net")
     if args.out_weights and not args.weights:
         raise Error("--out-weights needs WEIGHTS to convert")
-    old = Net(analysis.without_data(path))
+    old = Net(deploy(path, losses=True))
     form, layers, dropped = convolutional.convolutionalise(old.graph)
     new = Net(graph.build(form))
     if args.weights:

@@ -38,7 +38,7 @@ def convolutionalise(graph: Graph) -> tuple[Any, list[str], list[str]]:
         flat = known and node.type in ("Flatten", "Reshape") and after[0][:2] == (before[0][0], math.prod(before[0][1:]))
         if flat:
             maps[node.tops[0]] = maps[node.bottoms[0]]
-        if flat or not known or node.op.loss or node.type in ("Accuracy", "Silence"):
+        if flat or not known or node.op.loss or node.op.sink:
             dropped.append(node.name)
             continue
         layer = net.layer.add()

@@ -27,6 +27,7 @@ class Data(Source):
     """
 
     type = "Data"
+    one_label = True
     tops = (1, 2)
 
     def setup(self) -> None:

@@ -10,7 +10,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .analysis import fields, placed, without_data
+from .analysis import fields, placed
+from .deploy import deploy
 from .errors import Error
 from .files import find
 from .graph import Graph, Node, Value
@@ -150,7 +151,8 @@ def size(given: str) -> tuple[int, int]:
 
 def run(args: argparse.Namespace) -> int:
     """The `describe` command."""
-    graphs = [without_data(find(net, what="net"), caffe_pb2.Phase.Value(args.phase), args.size) for net in args.nets]
+    graphs = [deploy(find(net, what="net"), caffe_pb2.Phase.Value(args.phase), args.size, losses=True)
+              for net in args.nets]
     if args.table1:
         names = [graph.name or Path(net).resolve().parent.name for graph, net in zip(graphs, args.nets, strict=True)]
         names = names if len(set(names)) == len(names) else args.nets

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import __version__, analysis, describe, graph, infer, jobs, preflight, prototext, report, updates
+from . import __version__, describe, graph, infer, jobs, preflight, prototext, report, updates
 from . import run as runs
 from .compiler import Net
 from .datacheck import SOLVER
+from .deploy import deploy
 from .device import choose
 from .diagnosis import NOTE, OK, PROBLEM, Finding, Flow, draw, examine
 from .errors import Error, closest
@@ -95,7 +96,7 @@ def build(job: jobs.Job, base: Path, size: tuple[int, int] | None, level: str) -
     path = find(job.net, base, "net") if isinstance(job.net, str) else None
     net, where = (prototext.read_net(path), str(path)) if path else (job.net, job.field)
     net.state.MergeFrom(job.state)
-    found = types([x for x in net.layer if graph.included(x, NetState(phase=job.phase, stage=net.state.stage))], where)
+    found = types(graph.standing(net, job.phase), where)
     if any(f.level == PROBLEM for f in found):
         return None, False, found
     made, lost = None, []
@@ -107,7 +108,7 @@ def build(job: jobs.Job, base: Path, size: tuple[int, int] | None, level: str) -
                             "get the data ('netspec data'), or mend the path")]
     real = made is not None
     try:
-        made = made or analysis.without_data(net if job.state.stage or not path else path, job.phase, size)
+        made = made or deploy(net, job.phase, size, losses=True, path=path)
     except Error as e:
         return None, False, [*found, Finding(PROBLEM, where, str(e), "mend the layer that is named")]
     said = f"{len(made.nodes)} layers in {'TRAIN' if job.phase == TRAIN else 'TEST'}" + (
@@ -202,7 +203,7 @@ def run(args: argparse.Namespace) -> int:
         train, tests = jobs.jobs(param, str(path))
         found, flow = nets([train, *tests], path.resolve().parent, param, args)
     else:
-        layers = [x for x in prototext.read_net(path).layer if graph.included(x, NetState(phase=TRAIN))]
+        layers = graph.standing(prototext.read_net(path), TRAIN)
         learns = any(any(x.loss_weight) or x.type in REGISTRY and REGISTRY[x.type].loss for x in layers)
         job = jobs.Job(TRAIN if learns else TEST, "net", str(path), NetState())
         found, flow = nets([job], path.resolve().parent, None, args)

@@ -9,7 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from .analysis import fields, without_data
+from .analysis import fields
+from .deploy import deploy
 from .describe import size
 from .drawing import GREY, PAPER, Line, Picture, Rect, Text, measure
 from .drawlayers import draw_layers
@@ -187,7 +188,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The `draw` command."""
-    graphs = [without_data(find(net, what="net"), size=args.size) for net in args.nets]
+    graphs = [deploy(find(net, what="net"), size=args.size, losses=True) for net in args.nets]
     if args.style == "layers" and len(graphs) > 1:
         raise Error(f"draws the layers of one net, {len(graphs)} given; several go with --style figure3")
     (draw_figure3(graphs) if args.style == "figure3" else draw_layers(graphs[0])).save(args.out)

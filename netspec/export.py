@@ -8,57 +8,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import prototext, surgery, weights
+from . import surgery, weights
 from .compiler import Net
+from .deploy import deploy
 from .errors import Error
 from .files import find
-from .graph import Graph, Value, build, included
-from .ops import Shape, lookup
-from .proto import caffe_pb2
+from .graph import Graph, Value
+from .ops import Shape
 
 AXES = ("N", "H", "W")
 TOLERANCE = 1e-4  # of the largest number of an output: float32's rounding through a hundred layers, and no more
-LEFT = ("Accuracy", "Silence", "HDF5Output")  # left off besides losses
 Size = tuple[int, int, int]  # N, H, W
 Arrays = Mapping[str, np.ndarray]  # blob -> what it holds
-
-
-def deployed(path: str | os.PathLike, size: tuple[int, int] | None = None) -> Graph:
-    """The net of a file as it is deployed: phase TEST, Inputs in place of data layers, no losses, no labels.
-
-    size: height and width of the images that data layers give (default: their crop_size, or 500 x 500).
-    """
-    path = find(path, what="net")
-    net = prototext.read_net(path)
-    state = caffe_pb2.NetState(phase=caffe_pb2.TEST, stage=net.state.stage)
-    kept = [layer for layer in net.layer if included(layer, state)]
-    labels: set[str] = set()  # what data layers give beside images, and what is made of that alone
-    shapes: dict[str, Shape] = {}
-    body = []
-    for layer in kept:
-        source = not layer.bottom and layer.type not in ("Input", "Parameter")
-        cls = None if source else lookup(layer)
-        if source:
-            crop = layer.transform_param.crop_size
-            shapes.update((top, (1, 1 if i else 3, *(size or (crop or 500,) * 2))) for i, top in enumerate(layer.top))
-            labels.update(layer.top[1:])
-        elif layer.bottom and labels.issuperset(layer.bottom):
-            labels.update(layer.top)
-        elif not cls.loss and cls.type not in LEFT:
-            body.append(layer)
-    read = {blob for layer in body for blob in layer.bottom}
-    made = {top for layer in body for top in layer.top}
-    new = caffe_pb2.NetParameter(name=net.name)
-    for top, shape in shapes.items():
-        if top in read:
-            layer = new.layer.add(name=top, type="Input", top=[top])
-            layer.input_param.shape.add(dim=shape)
-    for layer in body:
-        if layer.type != "Input" or any(top in read for top in layer.top):
-            new.layer.add().CopyFrom(layer)
-    if not made - {top for layer in body if layer.type == "Input" for top in layer.top}:
-        raise Error(f"{path}: nothing is left without data layers and losses")
-    return build(new, path=path)
 
 
 def filled(graph: Graph, path: str | os.PathLike | None, seed: int = 0) -> Net:
@@ -171,7 +132,7 @@ def opened(args: argparse.Namespace, suffix: str) -> tuple[Net, Path, list[Size]
         if not (h.isdecimal() and w.isdecimal() and int(h) and int(w)):
             raise Error(f"'{text}' is no size; write HEIGHTxWIDTH, such as 500x375")
         asked.append((int(h), int(w)))
-    graph = deployed(args.net, asked[0] if asked else None)
+    graph = deploy(find(args.net, what="net"), size=asked[0] if asked else None)
     net = filled(graph, given[0] if given else None)
     fixed = fixed_axes(graph)
     if fixed:

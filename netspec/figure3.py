@@ -9,7 +9,7 @@ from typing import Any
 
 from .coord_map import Values, listed, meeting, offsets, ways, wide
 from .errors import Error
-from .graph import Graph, Node, Value, included
+from .graph import Graph, Node, Value, standing
 from .ops import REGISTRY, Operation
 from .proto import caffe_pb2
 
@@ -231,8 +231,8 @@ def outline(net: Any, phase: int | None, lenient: bool = False) -> Graph:
 
     Raises KeyError for a bottom that no layer makes; lenient: leaves it out.
     """
-    state, now, nodes = caffe_pb2.NetState(phase=phase, stage=net.state.stage), {}, []
-    for layer in (layer for layer in net.layer if phase is None or included(layer, state)):
+    now, nodes = {}, []
+    for layer in net.layer if phase is None else standing(net, phase):
         op = object.__new__(REGISTRY.get(layer.type, Operation))  # setting it up needs shapes
         op.layer = layer
         bottoms = tuple(now[blob] for blob in layer.bottom if blob in now or not lenient)

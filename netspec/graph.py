@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -136,7 +136,7 @@ def build(
     net: Any,
     phase: int = caffe_pb2.TEST,
     *,
-    level: int = 0,
+    level: int | None = None,
     stages: Iterable[str] = (),
     shapes: Mapping[str, Shape] | None = None,
     base: Path | None = None,
@@ -144,18 +144,29 @@ def build(
 ) -> Graph:
     """The graph of a NetParameter.
 
-    stages are added to those that the net itself states. shapes: blob name -> shape, for data layers that are
-    not to be opened (their data then come from the caller) and for Input layers of another size. base: where
-    relative paths start; path: the net's file, for errors. Raises Error for a graph that cannot work, naming
-    file, line and layer.
+    level: instead of the net's own. stages are added to those that the net itself states. shapes: blob name ->
+    shape, for data layers that are not to be opened (their data then come from the caller) and for Input layers
+    of another size. base: where relative paths start; path: the net's file, for errors. Raises Error for a graph
+    that cannot work, naming file, line and layer.
     """
-    state = caffe_pb2.NetState(phase=phase, level=level, stage=[*net.state.stage, *stages])
     context = Context(phase=phase, base=base or (path.resolve().parent if path else None))
     builder = _Builder(context, dict(shapes or {}), path, net.force_backward)
-    for layer in net.layer:
-        if included(layer, state, builder.where(layer)):
-            builder.add(layer)
+    for layer in standing(net, phase, level, stages, builder.where):
+        builder.add(layer)
     return builder.finish(net, path)
+
+
+def standing(
+    net: Any,
+    phase: int,
+    level: int | None = None,
+    stages: Iterable[str] = (),
+    where: Callable[[Any], str] = lambda layer: "",
+) -> list[Any]:
+    """The layers of a NetParameter that its state keeps in a phase; level and stages as `build` takes them."""
+    state = caffe_pb2.NetState(phase=phase, level=net.state.level if level is None else level)
+    state.stage.extend([*net.state.stage, *stages])
+    return [layer for layer in net.layer if included(layer, state, where(layer))]
 
 
 def included(layer: Any, state: Any, where: str = "") -> bool:

@@ -103,6 +103,7 @@ class ImageData(ListedImages):
     """Tops: data (N, C, H, W), BGR or grey (is_color: false), and label (N). A list line is a file name and a number."""
 
     type = "ImageData"
+    one_label = True
 
     def setup(self) -> None:
         self.begin(self.layer.image_data_param)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import figure3, graph, prototext
-from .analysis import without_data
+from .deploy import deploy
 from .describe import size as pixels
 from .errors import Error, closest
 from .files import find
@@ -129,8 +129,8 @@ class Layer:
 
 def layers(net: Any, phase: int | None = None, body: bool = False) -> list[Layer]:
     """The layers of a net, in a phase if one is given, without its sources if only its body is asked for."""
-    state, writers = caffe_pb2.NetState(phase=phase, stage=net.state.stage), {}
-    found = [Layer(each, writers, phase is not None) for each in net.layer if phase is None or graph.included(each, state)]
+    kept, writers = net.layer if phase is None else graph.standing(net, phase), {}
+    found = [Layer(each, writers, phase is not None) for each in kept]
     return [layer for layer in found if layer.bottoms or not body]
 
 
@@ -234,7 +234,7 @@ def run(args: argparse.Namespace) -> int:
     found, counted = difference(*(layers(net, phase, args.body) for net in nets))
     lines += found
     for size in args.shapes:
-        graphs = [without_data(net, known, size) for net in files]
+        graphs = [deploy(net, known, size, losses=True) for net in files]
         pairs = match(*(layers(net, known, args.body) for net in nets)).items()
         blobs = dict.fromkeys(pair for one, other in pairs for pair in zip(one.tops, other.tops, strict=False))
         shapes = [{pair[0]: " x ".join(map(str, graphs[i].shape(pair[i]))) for pair in blobs} for i in (0, 1)]
@@ -248,7 +248,7 @@ def held(given: str, net: Any, file: Any, phase: int, row: str) -> int:
     """Print a net's predictions and how they differ from the figure; 1 if one does, or if the net cannot be built."""
     broken: list[str] = []
     try:
-        graph = without_data(file, phase)
+        graph = deploy(file, phase, losses=True)
     except Error as e:
         broken = [f"the net cannot be built: {e}"]
         try:

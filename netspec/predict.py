@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import datasets, graph, layouts, surgery, weights
+from . import datasets, layouts, surgery, weights
 from .compiler import Net
+from .deploy import feeds, part
 from .device import choose
 from .errors import Error, closest, listed
 from .files import find
-from .graph import Graph
+from .graph import Graph, standing
 from .proto import caffe_pb2
 
 
@@ -97,24 +98,15 @@ def image_net(net: Any, blob: str, path: Path) -> tuple[Any, str, int, Pixels]:
     Returns a NetParameter, the image's blob, its channels, and what the data layer says of pixels. Raises
     Error if there is no such blob, or if it needs more than one image.
     """
-    state = caffe_pb2.NetState(phase=caffe_pb2.TEST)
-    layers = [layer for layer in net.layer if graph.included(layer, state)]
-    tops = {top for layer in layers for top in layer.top}
-    if blob not in tops:
-        raise _no_blob(f"{path}: net '{net.name}'", blob, tops)
-    needed, kept = {blob}, []
-    for layer in reversed(layers):
-        if needed & set(layer.top):
-            kept.insert(0, layer)
-            needed |= set(layer.bottom)
-    feeding = [(layer, top) for layer in kept if not layer.bottom for top in layer.top if top in needed]
+    pruned = part(net, blob)
+    if not pruned.layer:
+        raise _no_blob(f"{path}: net '{net.name}'", blob, {top for layer in standing(net, caffe_pb2.TEST) for top in layer.top})
+    feeding = [(layer, top) for layer in pruned.layer if feeds(layer) for top in layer.top]
     if len(feeding) != 1:
         found = ", ".join(f"'{top}'" for _, top in feeding) or "none"
         raise Error(f"{path}: '{blob}' is computed from the inputs {found}; infer feeds one image")
     ((data, top),) = feeding
     shape = data.input_param.shape[0].dim if data.input_param.shape else ()
-    pruned = caffe_pb2.NetParameter(name=net.name, layer=kept)
-    pruned.layer[next(i for i, layer in enumerate(kept) if layer is data)].top[:] = [top]
     return pruned, top, shape[1] if len(shape) == 4 else 3, _pixels(data, path)
 
 

@@ -24,6 +24,7 @@ class Source(Operation):
     choices come from `generator`. So a run resumes by its position alone, with any number of workers.
     """
 
+    data = True
     bottoms = 0
     tops: ClassVar[int | tuple[int, int | None]] = (1, None)
     fed: ClassVar[bool] = False  # the caller gives the tensors, `load` is not called
@@ -85,6 +86,7 @@ class MemoryData(Source):
 
     type = "MemoryData"
     tops = 2
+    one_label = True
     fed = True
 
     def setup(self) -> None:

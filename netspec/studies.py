@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from . import __version__, analysis, datacheck, experiment, feed, graph, log, netdiff, prototext, report, scoring, weights
+from . import __version__, datacheck, experiment, feed, graph, log, netdiff, prototext, report, scoring, weights
 from .compiler import Net
 from .datasets import SegmentationData
+from .deploy import deploy
 from .errors import Error
 from .experiment import Record, Trace
 from .files import find, writing
@@ -198,8 +199,8 @@ class Place:
         def wrap(net: Net) -> Any:
             if not run.stitch:
                 return net
-            deploy = Net(analysis.without_data(self.net(run.net, "deploy")), share=net).to(net.device)
-            return Stitched(net, deploy, run.stitch)
+            small = Net(deploy(self.net(run.net, "deploy"), losses=True), share=net).to(net.device)
+            return Stitched(net, small, run.stitch)
 
         return experiment.scored(self.folder / f"{name}.json", made, file, self.args, wrap=wrap, what=f"stitched {run.stitch}")
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import torch
 
-from . import analysis, weights
+from . import weights
 from .compiler import Net
+from .deploy import deploy
 from .errors import Error, closest
 from .files import find
 
@@ -95,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The `convert transplant` command: weights of several files, under the names of one net."""
-    net = Net(analysis.without_data(find(args.net, what="net")))
+    net = Net(deploy(find(args.net, what="net"), losses=True))
     filled = set()
     for given in args.files:
         name, _, change = given.partition(":")

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import torch
 
-from . import analysis, describe, experiment, graph, prototext, published, report, scoring
+from . import describe, experiment, graph, prototext, published, report, scoring
 from .compiler import Net
+from .deploy import deploy
 from .device import choose
 from .errors import Error, closest
 from .experiment import Record
@@ -91,7 +92,7 @@ def timed(net: str, args: argparse.Namespace) -> Record:
 
     def measure() -> Record:
         place = choose(args.device, args.precision)
-        run = Net(analysis.without_data(path, size=(SIZE, SIZE))).to(place).eval()
+        run = Net(deploy(path, size=(SIZE, SIZE), losses=True)).to(place).eval()
         inputs = {blob: torch.randn(*run.graph.shape(blob), device=place) * 50 for blob in run.graph.inputs}
         spent = []
         with torch.inference_mode():
@@ -188,7 +189,7 @@ def _measured(t: Table, net: str, kind: str, args: argparse.Namespace) -> tuple[
         if said := record.get("origin"):
             origins[part] = "; ".join(str(said.get(key)) for key in ("command", "device", "date", "netspec"))
     if t.columns is FACTS and kind == "scores":
-        known = describe.table1(analysis.without_data(find(f"models/{net}/deploy.prototxt", PROJECT, "net")))
+        known = describe.table1(deploy(find(f"models/{net}/deploy.prototxt", PROJECT, "net"), losses=True))
         found |= {key.replace(" ", "_"): value for key, value in known.items()} | {"parameters": known["parameters"] / 1e6}
     return {key: found.get(key) for key in t.columns}, origins or None
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
-from . import analysis, convolutional, graph, log, prototext, report, surgery, weights
+from . import convolutional, graph, log, prototext, report, surgery, weights
 from .compiler import Net
+from .deploy import deploy
 from .errors import Error
 from .feed import Feed, cores
 from .files import find
@@ -84,7 +85,7 @@ def time_data(args: argparse.Namespace) -> None:
 def time_load(args: argparse.Namespace) -> None:
     """Seconds to read a weights file into a net that exists, and the memory that takes beside the net's."""
     path = Path(args.weights)
-    net = Net(analysis.without_data(find(args.net, PROJECT, "net")))
+    net = Net(deploy(find(args.net, PROJECT, "net"), losses=True))
     if not path.exists():
         weights.save(path, net)
     target = net.layers_with_params()
@@ -103,7 +104,7 @@ def time_dense(args: argparse.Namespace) -> None:
     Where their inputs agree, both compute the same: without padding inside the net a score depends on its window of the
     image alone, and such windows are then the classifier's input. With padding, a crop has zeros where the image goes on.
     """
-    classifier = Net(analysis.without_data(find(args.net, PROJECT, "net")))
+    classifier = Net(deploy(find(args.net, PROJECT, "net"), losses=True))
     form, layers, _ = convolutional.convolutionalise(classifier.graph)
     net = Net(graph.build(form))
     convolutional.randomise(classifier)

@@ -40,6 +40,7 @@ class WindowData(Source):
     """
 
     type = "WindowData"
+    one_label = True
     tops = 2
 
     def setup(self) -> None:

@@ -33,7 +33,8 @@ LEVELS = (
     "database windows",
     "coord_map",  # 4
     "graph",
-    "batches jobs analysis backprop figure3 provenance",  # 5
+    "batches jobs deploy backprop figure3 provenance",  # 5
+    "analysis",
     "compiler",  # 6
     "importers",  # 7
     "surgery resume layerwise display convolutional",  # 8

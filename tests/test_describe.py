@@ -11,6 +11,7 @@ from test_graph import DATA, net
 
 from netspec import analysis, cli, describe, graph, layers, prototext, spec
 from netspec.compiler import Net
+from netspec.deploy import deploy
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 L = layers
@@ -110,7 +111,7 @@ def test_table_1_by_one_command(capsys, tmp_path):
 @pytest.mark.parametrize("name", ["voc-fcn32s", "voc-fcn16s", "voc-fcn8s"])
 @pytest.mark.parametrize("kind", ["deploy", "train"])
 def test_skips_do_not_change_table_1(name, kind):
-    found = describe.table1(analysis.without_data(MODELS / name / f"{kind}.prototxt"))
+    found = describe.table1(deploy(MODELS / name / f"{kind}.prototxt", losses=True))
     assert (found["convolution layers"], found["receptive field"], found["maximum stride"]) == (16, 404, 32)
     assert round(found["parameters"] / 1e6) == 134
 
@@ -264,7 +265,7 @@ def described(capsys, *args):
 def test_shapes_are_those_of_the_graph(capsys):
     for options, size in (([], 500), (["--size", "200x300"], None)):
         status, out, _ = described(capsys, MODELS / "voc-fcn8s" / "deploy.prototxt", "--json", *options)
-        made = analysis.without_data(MODELS / "voc-fcn8s" / "deploy.prototxt", size=None if size else (200, 300))
+        made = deploy(MODELS / "voc-fcn8s" / "deploy.prototxt", size=None if size else (200, 300), losses=True)
         found = json.loads(out)
         assert status == 0 and [row["layer"] for row in found["layers"]] == [node.name for node in made.layers]
         for row, node in zip(found["layers"], made.layers, strict=True):

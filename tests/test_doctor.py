@@ -10,8 +10,9 @@ import pytest
 import torch
 from training import HDF5, PROJECT, VOC, write_voc
 
-from netspec import analysis, cli, doctor, graph, surgery, weightcheck, weights
+from netspec import cli, doctor, graph, surgery, weightcheck, weights
 from netspec.compiler import Net
+from netspec.deploy import deploy
 from netspec.diagnosis import MENDS, draw
 from netspec.layouts import ILSVRC
 from netspec.proto import caffe_pb2
@@ -206,7 +207,7 @@ def test_a_net_yet_to_be_trained_may_be_zero_where_it_learns(folder, capsys):
 
 
 def test_random_images_and_labels_are_what_they_stand_for():
-    made = analysis.without_data(PROJECT / "models/siftflow-fcn32s/trainval.prototxt", caffe_pb2.TRAIN, (20, 30))
+    made = deploy(PROJECT / "models/siftflow-fcn32s/trainval.prototxt", caffe_pb2.TRAIN, (20, 30), losses=True)
     batch = draw(made)
     assert batch.blobs["data"].min() < -100 and batch.blobs["data"].max() > 100 and not batch.real  # though a Crop reads it, too
     assert {name: int(batch.blobs[name].max()) for name in ("sem", "geo")} == {"sem": 32, "geo": 2}
@@ -273,7 +274,7 @@ def test_generations_of_weights(tmp_path):
     ("vgg16", "VGG16"), ("vgg19", "VGG19"), ("googlenet", "GoogLeNet"), ("resnet50", "ResNet-50"), ("resnet101", "ResNet-101"),
     ("alexnet", "AlexNet or CaffeNet"), ("voc-fcn32s", "VGG16"), ("shapes-fcn32s", None)])
 def test_classifiers_are_known_by_their_layers(name, known):
-    made = analysis.without_data(PROJECT / f"models/{name}/deploy.prototxt")
+    made = deploy(PROJECT / f"models/{name}/deploy.prototxt", losses=True)
     assert weightcheck.classifier({slot.layer: slot.shape for slot in reversed(made.params)}) == known
 
 

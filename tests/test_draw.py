@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from test_graph import DATA, conv, net, relu
 
-from netspec import analysis, cli, draw, drawlayers, graph, prototext
+from netspec import cli, draw, drawlayers, graph, prototext
+from netspec.deploy import deploy
 from netspec.drawing import GREY, Line, Picture, Rect, Text, measure
 from netspec.drawlayers import draw_layers
 from netspec.errors import Error
@@ -18,7 +19,7 @@ NETS = ["voc-fcn8s/train", "voc-fcn32s/deploy", "voc-fcn-googlenet/train", "goog
 
 
 def loaded(name):
-    return analysis.without_data(MODELS / f"{name}.prototxt")
+    return deploy(MODELS / f"{name}.prototxt", losses=True)
 
 
 def boxes(picture):

@@ -8,6 +8,7 @@ import torch
 
 from netspec import export, graph, prototext, weights
 from netspec.cli import main
+from netspec.deploy import deploy
 from netspec.proto.caffe_pb2 import NetParameter
 
 onnx = pytest.importorskip("onnx")
@@ -217,5 +218,5 @@ def test_a_training_net_is_deployed(tmp_path):
             + conv("num_output: 4 kernel_size: 3") + layer("Accuracy", bottom="c label")
             + layer("SoftmaxWithLoss", "", "c half", "l"))
     (tmp_path / "t.prototxt").write_text(text)
-    made = export.deployed(tmp_path / "t.prototxt", (12, 14))
+    made = deploy(tmp_path / "t.prototxt", size=(12, 14))
     assert made.inputs == ("data",) and made.outputs == ("c",) and made.shape("data") == (1, 3, 12, 14)

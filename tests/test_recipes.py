@@ -9,8 +9,8 @@ import torch
 from test_layouts import classes_of, colour, file, names, sbd
 
 from netspec import cli, prototext, weights
-from netspec.analysis import without_data
 from netspec.compiler import Net
+from netspec.deploy import deploy
 from netspec.proto.caffe_pb2 import BlobProto
 
 ROOT = Path(__file__).parent.parent
@@ -61,7 +61,7 @@ def pascalcontext(data):
 
 def random_weights(path, net, seed=0):
     """Weights of the size that keeps the sizes of activations, for all but the scores, which start at zero."""
-    made = Net(without_data(net))
+    made = Net(deploy(net, losses=True))
     generator = torch.Generator().manual_seed(seed)
     for parameter in made.parameters():
         if parameter.ndim == 4:

@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from netspec import analysis, cli, graph, io, netdiff, provenance, studies, surgery, weights
+from netspec import cli, graph, io, netdiff, provenance, studies, surgery, weights
 from netspec.compiler import Net
+from netspec.deploy import deploy
 from netspec.proto import caffe_pb2
 
 sys.path.insert(0, str(provenance.PROJECT / "data" / "shapes"))
@@ -68,14 +69,14 @@ def stitched(factor, image):
     """A random 32s with its own data: as it is, and stitched."""
     generator = f"{provenance.PROJECT / 'models/fcn.py'}:shapes-fcn32s"
     torch.manual_seed(0)
-    net = Net(analysis.without_data(netdiff.load(f"{generator}/val"), size=image.shape[2:]))
+    net = Net(deploy(netdiff.load(f"{generator}/val"), size=image.shape[2:], losses=True))
     with torch.no_grad():
         net.layers_with_params()["score_fr"][0].normal_()
     surgery.interp(net, surgery.unfilled_upsampling(net))
-    deploy = Net(analysis.without_data(netdiff.load(f"{generator}/deploy"), size=image.shape[2:]), share=net)
+    small = Net(deploy(netdiff.load(f"{generator}/deploy"), size=image.shape[2:], losses=True), share=net)
     with torch.no_grad():
-        return (deploy({"data": image}, ["score", "score_fr"]), deploy,
-                studies.Stitched(net, deploy, factor)({"data": image}, ["score"])["score"])
+        return (small({"data": image}, ["score", "score_fr"]), small,
+                studies.Stitched(net, small, factor)({"data": image}, ["score"])["score"])
 
 
 def test_stitching_once_is_the_nets_own_upsampling():

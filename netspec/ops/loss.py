@@ -134,6 +134,7 @@ class Accuracy(Classified):
     """
 
     type = "Accuracy"
+    sink = True
     bottoms = 2
     tops = (1, 2)
     undifferentiable = frozenset({0, 1})

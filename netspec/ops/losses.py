@@ -170,6 +170,7 @@ class ContrastiveLoss(Loss):
 
     type = "ContrastiveLoss"
     bottoms = 3
+    judged = 2
     undifferentiable = frozenset({2})
 
     def infer(self, *shapes: Shape) -> list[Shape]:

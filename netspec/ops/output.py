@@ -20,6 +20,7 @@ class HDF5Output(Operation):
     """
 
     type = "HDF5Output"
+    sink = True
     bottoms = 2
     tops = 0
     undifferentiable = frozenset({0, 1})

@@ -63,6 +63,7 @@ class Python(Operation):
     """
 
     type = "Python"
+    data = True
     bottoms = (0, None)
     tops = (0, None)
 

@@ -278,6 +278,8 @@ class Silence(Operation):
     """Swallows bottoms that would otherwise be outputs of the net."""
 
     type = "Silence"
+    sink = True
+    judged = 0
     bottoms = (1, None)
     tops = 0
 

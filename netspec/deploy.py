@@ -1,0 +1,156 @@
+"""Nets without their data: shapes in place of data files and, for use elsewhere, no losses and no labels.
+
+An image is what the net's results are computed from, a label what they are only held against: who reads a blob
+tells them apart, not its place among the tops of a data layer.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from . import prototext
+from .errors import Error
+from .graph import Graph, build, standing
+from .ops import REGISTRY, Operation, Shape, lookup
+from .ops.conv import Window
+from .proto import caffe_pb2
+from .sources import Input, Source
+
+SIDE = 500  # pixels of images whose size nothing says
+
+
+def deploy(
+    net: str | os.PathLike | Any,
+    phase: int = caffe_pb2.TEST,
+    size: tuple[int, int] | None = None,
+    *,
+    losses: bool = False,
+    path: Path | None = None,
+) -> Graph:
+    """The graph of a net, a file or a NetParameter, whose data need not be there.
+
+    Data layers give images of `size` (None: their crop_size, else 500x500), with 3 channels if they come first or a
+    convolution reads them, and labels. What only judges or keeps results is left off, with the labels and what is made of
+    labels alone. losses: all of it stays, and Input layers have `size` too. path: the net's file, for errors. Raises Error
+    as `build` does, for a net without layers in the phase, and for one of which nothing is left.
+    """
+    if isinstance(net, str | os.PathLike):
+        path = Path(net)
+        net = prototext.read_net(path)
+    layers = standing(net, phase)
+    if not layers:
+        raise Error(f"{path or 'the net'} has no layers in phase {caffe_pb2.Phase.Name(phase)}")
+    _, images = _leading(layers, _results(net.layer))
+    if not losses:
+        layers = list(_useful(layers, images))
+        net = _with(net, layers)
+        if all(map(feeds, layers)):
+            raise Error(f"{path or 'the net'}: nothing is left without data layers and losses")
+    shapes = dict(_given(layers, images, size, size if losses else None))
+    return build(net, phase, shapes=shapes, path=path)
+
+
+def part(net: Any, blob: str, phase: int = caffe_pb2.TEST) -> Any:
+    """The NetParameter of what leads to a blob of a net, its sources left with the tops that are needed.
+
+    It is to be built with shapes for the data layers that it has: these cannot be opened with fewer tops.
+    """
+    layers, needed = _leading(standing(net, phase), [blob])
+    return _with(net, [_trimmed(layer, needed) if feeds(layer) else layer for layer in layers])
+
+
+def feeds(layer: Any) -> bool:
+    """Whether a layer gives data."""
+    return not layer.bottom and _kind(layer).data
+
+
+def _with(net: Any, layers: Iterable[Any]) -> Any:
+    new = caffe_pb2.NetParameter()
+    new.CopyFrom(net)
+    del new.layer[:]
+    new.layer.extend(layers)
+    return new
+
+
+def _kind(layer: Any) -> type[Operation]:
+    """The class of a layer; without bottoms that of its type, as who gives data need not be here.
+
+    A type that is not known is a source or any operation: where it has to be known, `build` says that it is not.
+    """
+    try:
+        return lookup(layer) if layer.bottom else REGISTRY[layer.type]
+    except (Error, KeyError):
+        return Operation if layer.bottom else Source
+
+
+def _results(layers: Iterable[Any]) -> set[str]:
+    """The blobs that a net is for: what no layer reads, and of what a loss or a measure reads the predictions.
+
+    It takes the layers of all phases: what a phase's own loss reads as a label is none of the other's results.
+    """
+    raw = {top for layer in layers if feeds(layer) for top in layer.top}
+    found: set[str] = set()
+    unread: set[str] = set()
+    for layer in layers:
+        cls = _kind(layer)
+        unread -= set(layer.bottom)
+        if cls.loss or cls.sink:
+            computed = [blob for blob in layer.bottom if blob not in raw]
+            found.update((computed or layer.bottom)[: cls.judged])
+        elif not feeds(layer):
+            unread.update(layer.top)
+    return found | unread
+
+
+def _leading(layers: Iterable[Any], wanted: Iterable[str]) -> tuple[list[Any], set[str]]:
+    """The layers that lead to the blobs wanted, and all blobs on the way."""
+    needed, found = set(wanted), []
+    for layer in reversed(list(layers)):
+        if needed & set(layer.top):
+            found.insert(0, layer)
+            needed |= set(layer.bottom)
+    return found, needed
+
+
+def _useful(layers: Iterable[Any], images: set[str]) -> Iterator[Any]:
+    """The layers without losses, measures and labels, and without what is made of labels alone."""
+    labels: set[str] = set()
+    for layer in layers:
+        cls = _kind(layer)
+        if feeds(layer):
+            labels.update(set(layer.top) - images)
+            if images & set(layer.top):
+                yield _trimmed(layer, images)
+        elif layer.bottom and labels.issuperset(layer.bottom):
+            labels.update(layer.top)
+        elif not cls.loss and not cls.sink:
+            yield layer
+
+
+def _trimmed(source: Any, needed: set[str]) -> Any:
+    """A source with those of its tops that are needed."""
+    new, places = type(source)(), [i for i, top in enumerate(source.top) if top in needed]
+    new.CopyFrom(source)
+    for values in (new.top, new.input_param.shape) if len(source.input_param.shape) == len(source.top) else (new.top,):
+        kept = [values[i] for i in places]
+        del values[:]
+        values.extend(kept)
+    return new
+
+
+def _given(
+    layers: Iterable[Any], images: set[str], size: tuple[int, int] | None, inputs: tuple[int, int] | None
+) -> Iterator[tuple[str, Shape]]:
+    """The blobs of data layers, and of Input layers if those have a size of `inputs`, with their shapes."""
+    seen = {bottom for layer in layers if issubclass(_kind(layer), Window) for bottom in layer.bottom}
+    for layer in filter(feeds, layers):
+        cls, own = _kind(layer), [tuple(shape.dim) for shape in layer.input_param.shape]
+        crop = layer.transform_param.crop_size or SIDE
+        for i, top in enumerate(layer.top):
+            if cls is not Input:
+                picture = top in seen or i == 0 and top in images
+                yield top, (1,) if i and not picture and cls.one_label else (1, 3 if picture else 1, *(size or (crop, crop)))
+            elif inputs and len(own) in (1, len(layer.top)):
+                shape = own[i % len(own)]
+                yield top, (*shape[:2], *inputs) if len(shape) == 4 else shape
