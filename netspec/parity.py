@@ -92,7 +92,7 @@ def compare(path: str | os.PathLike, results: Mapping[str, np.ndarray], weights_
 def _net(path: Path, phase: int, parts: Mapping[str, Mapping[str, np.ndarray]], weights_path: str | os.PathLike | None) -> Net:
     """The net with the parameters and the inputs of the results."""
     text = prototext.read_net(path)
-    options = {"phase": phase, "path": path, "shapes": {k: v.shape for k, v in parts["in"].items()}}
+    options = {"phase": phase, "level": 0, "path": path, "shapes": {k: v.shape for k, v in parts["in"].items()}}
     made = graph.build(text, **options)
     frozen = {f"{slot.layer}:{slot.index}" for slot in made.params if not slot.lr_mult}
     if set(parts["indiff"]) & set(made.inputs) or any(
