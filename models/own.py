@@ -12,6 +12,8 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
 import fcn  # noqa: E402 - the path comes first
+import sets  # noqa: E402
+import trunks  # noqa: E402
 
 from netspec import layouts, prototext, resume  # noqa: E402
 from netspec.datasets import SegmentationData  # noqa: E402
@@ -32,13 +34,13 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
     facts = layouts.facts(str(path))
     (train, val), folder = splits, path.parent
     options = dict(dataset=str(path), root=str(folder))
-    data = fcn.Data((fcn.Head(len(facts.names)),),
+    data = sets.Data((sets.Head(len(facts.names)),),
                     {train: dict(split=train, batch_size=batch, mirror=True), val: dict(split=val)},
                     void=-1 if facts.void is None else facts.void, options=options)
     solvers: list[str] = []
     for (stride, sources), rate in zip(fcn.STAGES.items(), RATES[bool(weights)], strict=True):
         name = f"{path.stem}-fcn{stride}s"
-        net = fcn.FCN(fcn.VGG16 if weights else fcn.SMALL, data, sources)
+        net = fcn.FCN(trunks.VGG16 if weights else trunks.SMALL, data, sources)
         nets = {split: fcn.fcn(net, split) for split in (*splits, "deploy")}
         images = [len(SegmentationData(nets[split].layer[0], (), Context())) for split in splits]
         for split, made in nets.items():

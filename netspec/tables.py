@@ -88,7 +88,7 @@ def scored(net: str, weights: Path, kind: str, args: argparse.Namespace) -> Reco
 
 def timed(net: str, args: argparse.Namespace) -> Record:
     """The record of a forward pass over one image of SIZE x SIZE: median, least and most of RUNS, in milliseconds."""
-    path = find(f"models/{net}/deploy.prototxt", PROJECT, "net")
+    path = _deploy_net(net)
 
     def measure() -> Record:
         place = choose(args.device, args.precision)
@@ -132,6 +132,12 @@ def released_file(net: str, args: argparse.Namespace) -> Path | None:
 
 def _solver(net: str) -> Path:
     return find(f"solvers/{net}.prototxt", PROJECT, "solver")
+
+
+def _deploy_net(net: str) -> Path:
+    """The net without data, in models/ or a folder below."""
+    there = (path for base in (Path(), PROJECT) for path in base.glob(f"models/**/{net}/deploy.prototxt"))
+    return next(there, None) or find(f"models/{net}/deploy.prototxt", PROJECT, "net")
 
 
 def _record(net: str, kind: str, args: argparse.Namespace) -> Path:
@@ -189,7 +195,7 @@ def _measured(t: Table, net: str, kind: str, args: argparse.Namespace) -> tuple[
         if said := record.get("origin"):
             origins[part] = "; ".join(str(said.get(key)) for key in ("command", "device", "date", "netspec"))
     if t.columns is FACTS and kind == "scores":
-        known = describe.table1(deploy(find(f"models/{net}/deploy.prototxt", PROJECT, "net"), losses=True))
+        known = describe.table1(deploy(_deploy_net(net), losses=True))
         found |= {key.replace(" ", "_"): value for key, value in known.items()} | {"parameters": known["parameters"] / 1e6}
     return {key: found.get(key) for key in t.columns}, origins or None
 

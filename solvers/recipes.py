@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from netspec.published import PAPER, RELEASED, Scores  # noqa: E402 - the path comes first
 
 HERE = Path(__file__).resolve().parent
+MODELS = {path.parent.name: path.parent for path in sorted((HERE.parent / "models").rglob("deploy.prototxt"))}
 
 
 class Place(NamedTuple):
@@ -110,7 +111,8 @@ def text(name: str, released: bool) -> str:
     place = PLACES[name.partition("-")[0]]
     recipe, folder = (heavy, "heavy/") if released else (paper, "")
     fields = recipe(name)
-    train = "paper" if not released and (HERE.parent / "models" / name / "paper.prototxt").exists() else place.train
+    net = MODELS[name].relative_to(HERE.parent).as_posix()
+    train = "paper" if not released and (MODELS[name] / "paper.prototxt").exists() else place.train
     if stage(name) == 32:
         weights, run = start(name), [name]
         needs = FROM[weights].format(file=weights, net=name, folder=folder, last=recipe("nyud-fcn32s-color")["max_iter"])
@@ -131,7 +133,7 @@ def text(name: str, released: bool) -> str:
         *f"Needs {place.needs} and\n{needs}".split("\n"),
         f"Time: {size * fields['max_iter']:,} images, a GPU's work, not run here; 2 CPU cores need seconds for each image.",
         expected(name, released)]
-    body = [f'train_net: "models/{name}/{train}.prototxt"', f'test_net: "models/{name}/{place.test}.prototxt"',
+    body = [f'train_net: "{net}/{train}.prototxt"', f'test_net: "{net}/{place.test}.prototxt"',
             f"test_iter: {place.test_iter}",
             "test_interval: 999999999  # the test net is made here, and scored by tools/score.py",
             "test_initialization: false", f'weights: "{weights}"']
@@ -143,9 +145,9 @@ def text(name: str, released: bool) -> str:
 
 def names(released: bool) -> list[str]:
     """The nets with a recipe: models/ has a folder for each; released: that the release has a solver for."""
-    found = sorted(p.name for p in (HERE.parent / "models").iterdir() if p.name.partition("-")[0] in PLACES)
-    unpublished = ("fixed", "pool5", "pool4", "pool3", "sampled", "balanced", "atrous", "unpool", "googlenet", "fcn16s-color-hha")
-    return [n for n in found if not released or not any(word in n for word in unpublished)]
+    unreleased = ("voc-fcn-googlenet", "nyud-fcn16s-color-hha")
+    return [name for name, path in MODELS.items() if name.partition("-")[0] in PLACES
+            and not (released and (name in unreleased or path.parent.name == "studies"))]
 
 
 if __name__ == "__main__":

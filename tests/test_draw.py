@@ -150,7 +150,7 @@ def test_streams_of_the_three_nets_in_one_picture():
     (["voc-fcn-googlenet/deploy"], ["inception_3a-b", "inception_4a-e", "32x upsampled prediction"]),
     (["nyud-fcn32s-color-hha/trainval"], ["color", "hha", "fc7color", "fc7hha", "+", "32x upsampled prediction"]),
     (["siftflow-fcn16s/trainval"], ["siftflow-fcn16s score_sem", "siftflow-fcn16s score_geo", "16x upsampled prediction"]),
-    (["voc-fcn-pool4/deploy"], ["pool4", "16x upsampled prediction"]),
+    (["studies/voc-fcn-pool4/deploy"], ["pool4", "16x upsampled prediction"]),
     (["voc-fcn-alexnet/deploy", "voc-fcn16s/deploy"], ["conv3-5", "conv3", "2x conv7", "32x upsampled prediction"]),
     (["shapes-fcn8s/deploy"], ["conv1_1", "4x conv7", "8x upsampled prediction"]),
 ])

@@ -15,16 +15,22 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "models"))
 
 import fcn  # noqa: E402 - the path comes first
+import studies  # noqa: E402
 
 GOLDEN = json.loads(gzip.decompress((Path(__file__).parent / "golden" / "nets.json.gz").read_bytes()))
 UNPUBLISHED = [name for name in fcn.NETS if name not in GOLDEN]
 
 
+def home(name):
+    """The folder of a net, within models/."""
+    return f"studies/{name}" if name in studies.KEPT else name
+
+
 @pytest.mark.parametrize("name", fcn.NETS)
 def test_committed_nets_are_what_the_generator_writes(name, tmp_path):
     fcn.write(name, tmp_path)
-    written = {p.name: p.read_text() for p in (tmp_path / name).iterdir()}
-    assert written == {p.name: p.read_text() for p in (ROOT / "models" / name).iterdir()}
+    written = {p.name: p.read_text() for p in (tmp_path / home(name)).iterdir()}
+    assert written == {p.name: p.read_text() for p in (ROOT / "models" / home(name)).iterdir()}
 
 
 def settings(message):
@@ -100,15 +106,18 @@ def covers(built, net, sizes):
 @pytest.mark.parametrize("name", fcn.NETS)
 def test_the_output_covers_images_of_any_size(name):
     least = next((SIZES[family] for family in SIZES if name.startswith(family + "-fcn")), 1)
-    built = graph.load(ROOT / "models" / name / "deploy.prototxt")
+    built = graph.load(ROOT / "models" / home(name) / "deploy.prototxt")
     covers(built, fcn.NETS[name], [(size, 2 * least + 127 - size) for size in range(least, least + 128, 1 + 6 * (least == 1))])
 
 
-@pytest.mark.parametrize("family", fcn.FAMILIES)
+@pytest.mark.parametrize("family", [*fcn.FAMILIES, "camvid-half", "camvid-crops"])
 def test_the_variants_of_the_studies_exist_for_every_family(family):
-    for name, net in fcn.family(family).items():
-        size = 128 if net.trunk.unpool else 100
-        for split in ("train", "deploy")[bool(net.balance):]:  # the matrix of weights is the user's to make
+    for name, net in fcn.ALL.items():
+        if not name.startswith(f"{family}-fcn"):
+            continue
+        size = 128 if "unpool" in name else 100
+        balanced = "balanced" in name or family == "camvid-crops"
+        for split in ("train", "deploy")[balanced:]:  # the matrix of weights is the user's to make
             made = fcn.generate(name, split)
             tops = {top: (1, net.data.images.get(top, 1), size, size) for x in made.layer if not x.bottom for top in x.top}
             shapes = graph.build(made, caffe_pb2.TEST, shapes=tops).shapes
@@ -167,7 +176,7 @@ def test_each_solver_names_nets_that_are_there_and_says_what_to_expect(name):
     path = ROOT / "solvers" / f"{name}.prototxt"
     p = prototext.read_solver(path)
     net = name.rpartition("/")[2]
-    assert p.train_net.startswith(f"models/{net}/") and p.test_net[0].startswith(f"models/{net}/")
+    assert p.train_net.startswith(f"models/{home(net)}/") and p.test_net[0].startswith(f"models/{home(net)}/")
     assert (ROOT / p.train_net).exists() and (ROOT / p.test_net[0]).exists()
     assert p.snapshot_prefix == f"snapshot/{name}"
     head = [line for line in path.read_text().splitlines() if line.startswith("#")]
@@ -239,7 +248,7 @@ def test_biases_learn_twice_as_fast_and_scores_start_at_zero(name):
 
 @pytest.mark.parametrize("name", fcn.NETS)
 def test_splits_differ_in_their_data_alone(name):
-    nets = {p.stem: prototext.read_net(p) for p in (ROOT / "models" / name).glob("*.prototxt")}
+    nets = {p.stem: prototext.read_net(p) for p in (ROOT / "models" / home(name)).glob("*.prototxt")}
     other = ("Dropout", "SoftmaxWithLoss", "InfogainLoss", "Python", "Concat")  # not in all nets, or named by their data
     body = {split: [x.SerializeToString() for x in net.layer if x.bottom and x.type not in other]
             for split, net in nets.items() if split != "paper"}

@@ -1,0 +1,84 @@
+"""The data sets of the nets: where their train and test nets find images and labels."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from netspec import NetSpec
+from netspec import layers as L
+
+
+@dataclass(frozen=True)
+class Head:
+    """A prediction: its classes, the top of the data that holds its truth, and what its layers' names end in."""
+
+    classes: int
+    label: str = "label"
+    suffix: str = ""
+    loss: str = "loss"
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set: where the train and val nets find it, its images and its classes."""
+
+    heads: tuple[Head, ...]
+    splits: dict[str, dict[str, Any]]  # net -> the reader's options
+    void: int = 255
+    options: dict[str, Any] = field(default_factory=dict)  # for the reader in all splits
+    images: dict[str, int] = field(default_factory=lambda: {"data": 3})  # tops with images -> channels
+    late: bool = False  # each image has a trunk of its own, and scores are averaged; or they are stacked
+
+    @property
+    def train(self) -> str:
+        """The split that is trained on."""
+        return next(iter(self.splits))
+
+    def add(self, n: NetSpec, split: str, size: int) -> dict[str, str]:
+        """Add the tops of a reader, or for deploy Inputs, whose size can be changed.
+
+        Returns what the trunks read, by what the names of their layers end in.
+        """
+        if split == "deploy":
+            for name, channels in self.images.items():
+                n[name] = L.Input(shape=[dict(dim=[1, channels, size, size])])
+        else:
+            names = [*self.images, *(head.label for head in self.heads)]
+            options = {**self.options, **self.splits[split]}
+            options = {key: options.pop(key) for key in ("dataset", "root", "split")} | options
+            tops = L.Python(module="netspec.datasets", layer="SegmentationData", ntop=len(names), param_str=str(options))
+            for name, top in zip(names, tops, strict=True):
+                n[name] = top
+        if self.late:
+            return {name: name for name in self.images}
+        if len(self.images) > 1:
+            n.data = L.Concat(*(n[name] for name in self.images))
+            return {"": "data"}
+        return {"": next(iter(self.images))}
+
+
+def reader(dataset: str, root: str, *splits: str, heads: tuple[Head, ...], train: Any, options: Any = (), **fields: Any) -> Data:
+    """A data set whose splits are files of the same names; train: the reader's options for the first, options: for all."""
+    return Data(heads, {split: dict(split=split, **train if split == splits[0] else {}) for split in splits},
+                options=dict(dataset=dataset, root=root, **dict(options)), **fields)
+
+
+def camvid(options: Any = (), **train: Any) -> Data:
+    return reader("camvid", "data/camvid/images", "train", "val", "test", heads=(Head(11),), void=11, options=options,
+                  train=SEED | train)
+
+
+def nyud(*tops: str, **images: int) -> Data:
+    """NYUDv2 with some of its images: the reader's tops, and the net's with their channels."""
+    return reader("nyud", "data/nyud", "trainval", "test", heads=(Head(40),), train=SEED, images=images,
+                  options=dict(tops=[*tops, "label"]))
+
+
+SEED = dict(seed=1337)
+VOC = Data((Head(21),), {"train": dict(dataset="sbd", root="data/sbd/dataset", split="train", **SEED),
+                         "val": dict(dataset="voc", root="data/voc/VOC2011", split="seg11valid")})
+CONTEXT = reader("pascalcontext", "data/pascalcontext", "train", "val", heads=(Head(60),), train=SEED)
+SIFT = reader("siftflow", "data/siftflow", "trainval", "test", train=SEED,
+              heads=(Head(33, "sem", "_sem"), Head(3, "geo", "_geo", "loss_geo")))
+NYUD_LATE = replace(nyud("color", "hha", color=3, hha=3), late=True)
+CAMVID = camvid(mirror=True)
+SHAPES = reader("shapes", "data/shapes/images", "train", "val", heads=(Head(5),), train=dict(SEED, batch_size=10))

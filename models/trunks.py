@@ -1,0 +1,167 @@
+"""The trunks of the papers' nets: classifiers up to their last hidden layer. classifiers.py has the whole."""
+
+import re
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from netspec import NetSpec
+from netspec import layers as L
+from netspec import params as P
+from netspec.coord_map import crop
+from netspec.trunks import INCEPTION
+
+Layers = dict[str, dict[str, Any]]  # name -> settings, in order: conv, pool and norm, then fc6 and fc7
+Tops = dict[str, Any]  # what a net can predict from, by name
+LRN = dict(local_size=5, alpha=1e-4, beta=0.75)
+MSRA = dict(type="msra")
+STRIDES = {"fc7": 32, "pool5": 32, "pool4": 16, "pool3": 8}  # of what a net can predict from
+ALEXNET = {  # CaffeNet's: it normalises behind the poolings
+    "conv1": dict(num_output=96, kernel_size=11, stride=4), "pool1": {}, "norm1": {},
+    "conv2": dict(num_output=256, pad=2, kernel_size=5, group=2), "pool2": {}, "norm2": {},
+    "conv3": dict(num_output=384, pad=1, kernel_size=3),
+    "conv4": dict(num_output=384, pad=1, kernel_size=3, group=2),
+    "conv5": dict(num_output=256, pad=1, kernel_size=3, group=2), "pool5": {},
+    "fc6": dict(num_output=4096, kernel_size=6), "fc7": dict(num_output=4096, kernel_size=1),
+}
+
+
+def vgg(*counts: int, widths: Any = (64, 128, 256, 512, 512), fc: int = 4096, kernel: int = 7) -> Layers:
+    """VGG's: so many convolutions a block, each of so many channels; fc6 (of `kernel`) and fc7 of `fc`."""
+    found: Layers = {}
+    for i, (count, width) in enumerate(zip(counts, widths, strict=True), 1):
+        found |= {f"conv{i}_{j}": dict(num_output=width, pad=1, kernel_size=3) for j in range(1, count + 1)}
+        found[f"pool{i}"] = {}
+    return found | {"fc6": dict(num_output=fc, kernel_size=kernel), "fc7": dict(num_output=fc, kernel_size=1)}
+
+
+def rates(mult: float = 1) -> list[dict[str, float]]:
+    """The multipliers of weights and biases; the rate of biases is doubled and their decay 0."""
+    return [dict(lr_mult=mult, decay_mult=1), dict(lr_mult=2 * mult, decay_mult=0)]
+
+
+def max_pool(bottom: Any, kernel_size: int = 3, **options: Any) -> Any:
+    return L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=kernel_size, **{"stride": 2, **options})
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """VGG and what is built like it: layers one on another, fc6 and fc7 convolutions as well."""
+
+    layers: Layers
+    pooled: int = 2  # kernel_size of the poolings
+    pad: int = 100  # of the first convolution: any image gives an output that covers it
+    same: bool = False  # instead, all convolutions keep their size: less to compute
+    filler: dict[str, Any] | None = None  # of every layer; None: weights come from a file
+    first_filler: dict[str, Any] | None = None  # of the very first, which reads 0..255 (default: `filler`)
+    fc_filler: dict[str, Any] | None = None  # of fc6 and fc7, where the file lacks them
+    fc_mult: float = 1  # of the rates of fc6 and fc7, which learn more where they start from nothing
+    dropout: float = 0.5  # behind fc6 and fc7; 0: none
+    frozen: int = 0  # blocks at the bottom that are not trained; 6 and 7 are fc6 and fc7
+    odd: int = 0  # 1: the last upsampling has an odd kernel, so that the crop lands on a pixel
+    strides: dict[str, int] = field(default_factory=STRIDES.copy)
+    size = 500  # of a deploy net's image, which can be changed
+
+    def build(self, n: NetSpec, at: Any, deepest: str = "fc7", suffix: str = "", train: bool = True) -> Tops:
+        """Add the layers on `at` up to `deepest`, names ending in `suffix`. train: with dropout, which is the
+        identity in TEST; the published deploy nets of FCNs have none."""
+        tops = {}
+        for name, settings in self.layers.items():
+            kind, number = re.findall(r"[a-z]+|[0-9_]*[0-9]", name)[:2]
+            if kind == "pool":
+                at = n[name + suffix] = self.pool(at, settings)
+            elif kind == "norm":
+                at = n[name + suffix] = L.LRN(at, **LRN)
+            else:
+                n[name + suffix] = self.weighted(name, int(number[0]), at, settings)
+                at = n[f"relu{number}{suffix}"] = L.ReLU(n[name + suffix], in_place=True)
+            if kind == "fc" and self.dropout and train:
+                at = n[f"drop{number}{suffix}"] = L.Dropout(at, dropout_ratio=self.dropout, in_place=True)
+            tops[name] = at
+            if name == deepest:
+                break
+        return tops
+
+    def weighted(self, name: str, block: int, at: Any, own: dict[str, Any]) -> Any:
+        """A convolution of a block, with its own settings."""
+        first, fc, mult = name == next(iter(self.layers)), block > 5, block > self.frozen
+        settings = dict(stride=1, pad=0, param=rates(self.fc_mult * mult if fc else mult)) | own
+        if self.same:
+            settings["pad"] = settings["kernel_size"] // 2 * settings.get("dilation", 1)
+        elif first:
+            settings["pad"] = self.pad
+        if filler := first and self.first_filler or fc and self.fc_filler or self.filler:
+            settings["weight_filler"] = filler
+        return L.Convolution(at, **settings)
+
+    def pool(self, at: Any, own: dict[str, Any]) -> Any:
+        return max_pool(at, self.pooled, **own)
+
+    def cropped(self, up: Any, image: Any) -> Any:
+        """The scores laid on the image."""
+        return crop(up, image)
+
+
+class GoogLeNet(Trunk):
+    """GoogLeNet from conv1 to inception_5b/output, as BVLC published it; without auxiliary losses."""
+
+    def build(self, n: NetSpec, at: Any, deepest: str = "fc7", suffix: str = "", train: bool = True) -> Tops:
+        at = google_conv(n, "conv1", "7x7_s2", at, 64, 7, 0.1, pad=self.pad, stride=2)
+        at = n["pool1/3x3_s2"] = max_pool(at)
+        at = n["pool1/norm1"] = L.LRN(at, **LRN)
+        at = google_conv(n, "conv2", "3x3_reduce", at, 64, 1, 0.1)
+        at = google_conv(n, "conv2", "3x3", at, 192, 3, 0.03)
+        at = n["conv2/norm2"] = L.LRN(at, **LRN)
+        at = n["pool2/3x3_s2"] = max_pool(at)
+        for name, sizes in INCEPTION.items():
+            if isinstance(sizes, int):
+                at = n[f"{name}/3x3_s2"] = max_pool(at)
+            else:
+                at = inception(n, f"inception_{name}", at, sizes)
+        if train:
+            at = n["inception_5b/drop"] = L.Dropout(at, dropout_ratio=0.4)
+        return {"fc7": at}
+
+    def cropped(self, up: Any, image: Any) -> Any:
+        # Caffe's coordinate maps end at a Concat; the layers that move anything are those of one plain chain
+        at = L.Convolution(image, num_output=1, kernel_size=7, stride=2, pad=self.pad)
+        for _ in range(4):
+            at = max_pool(at)
+        at = L.Deconvolution(at, convolution_param=dict(num_output=1, kernel_size=63, stride=32))
+        return L.Crop(up, image, crop_param=crop(at, image).fn.params["crop_param"])
+
+
+def google_conv(n: NetSpec, block: str, name: str, at: Any, num_output: int, kernel: int, std: float,
+                **more: Any) -> Any:
+    """A convolution of GoogLeNet and its ReLU. std: stands in the published file; 'xavier' does not read it."""
+    settings = dict(pad=kernel // 2) | more if kernel > 1 else more
+    at = n[f"{block}/{name}"] = L.Convolution(
+        at, num_output=num_output, kernel_size=kernel, param=rates(), weight_filler=dict(type="xavier", std=std),
+        bias_filler=dict(type="constant", value=0.2), **settings)
+    at = n[f"{block}/relu_{name.removesuffix('_s2')}"] = L.ReLU(at, in_place=True)
+    return at
+
+
+def inception(n: NetSpec, block: str, bottom: Any, sizes: tuple[int, ...]) -> Any:
+    """Four branches side by side: 1x1, 3x3, 5x5, and a pooling, the last three with a 1x1 that narrows them."""
+    one, reduce3, three, reduce5, five, proj = sizes
+    conv, pooled = partial(google_conv, n, block), max_pool(bottom, stride=1, pad=1)
+    n[f"{block}/pool"], n[f"{block}/output"] = pooled, L.Concat(
+        conv("1x1", bottom, one, 1, 0.03),
+        conv("3x3", conv("3x3_reduce", bottom, reduce3, 1, 0.09), three, 3, 0.03),
+        conv("5x5", conv("5x5_reduce", bottom, reduce5, 1, 0.2), five, 5, 0.03),
+        conv("pool_proj", pooled, proj, 1, 0.1))
+    return n[f"{block}/output"]
+
+
+VGG16 = Trunk(vgg(2, 2, 3, 3, 3))
+# with a fourth input, depth: its first convolution is not the classifier's, and has another name
+BGRD = {name.replace("conv1_1", "conv1_1_bgrd"): settings for name, settings in VGG16.layers.items()}
+# as the release has it: all rates equal
+CAFFENET = Trunk({name: x and dict(group=1, param=()) | x for name, x in ALEXNET.items()}, pooled=3, odd=1)
+GOOGLENET = GoogLeNet({}, odd=1)
+# pad 49 covers images from 33 pixels on with a kernel of 5, as the paper's 100 any image with a kernel of 7
+SMALL = Trunk(vgg(1, 1, 2, 2, 2, widths=(16, 32, 64, 96, 128), fc=128, kernel=5), pad=49, dropout=0, filler=MSRA,
+              first_filler=dict(type="gaussian", std=0.005))
+# the VGG16 at hand lacks fc6 and fc7: narrower ones start from a filler, at ten times the rate
+NARROW = replace(VGG16, layers=vgg(2, 2, 3, 3, 3, fc=1024), fc_filler=MSRA, fc_mult=10)
