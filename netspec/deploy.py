@@ -1,7 +1,7 @@
 """Nets without their data: shapes in place of data files and, for use elsewhere, no losses and no labels.
 
-An image is what the net's results are computed from, a label what they are only held against: who reads a blob
-tells them apart, not its place among the tops of a data layer.
+An image is what the net's results are computed from, a label what they are only held against: who reads a
+blob tells them apart, not its place among the tops of a data layer.
 """
 
 import os
@@ -20,20 +20,14 @@ from .sources import Input, Source
 SIDE = 500  # pixels of images whose size nothing says
 
 
-def deploy(
-    net: str | os.PathLike | Any,
-    phase: int = caffe_pb2.TEST,
-    size: tuple[int, int] | None = None,
-    *,
-    losses: bool = False,
-    path: Path | None = None,
-) -> Graph:
+def deploy(net: str | os.PathLike | Any, phase: int = caffe_pb2.TEST, size: tuple[int, int] | None = None, *,
+           losses: bool = False, path: Path | None = None) -> Graph:
     """The graph of a net, a file or a NetParameter, whose data need not be there.
 
-    Data layers give images of `size` (None: their crop_size, else 500x500), with 3 channels if they come first or a
-    convolution reads them, and labels. What only judges or keeps results is left off, with the labels and what is made of
-    labels alone. losses: all of it stays, and Input layers have `size` too. path: the net's file, for errors. Raises Error
-    as `build` does, for a net without layers in the phase, and for one of which nothing is left.
+    Data layers give images of `size` (None: their crop_size, else 500x500), with 3 channels if they come
+    first or a convolution reads them, and labels. What only judges or keeps results is left off, with the
+    labels and what is made of labels alone. losses: all of it stays, and Input layers have `size` too. path:
+    the net's file, for errors. Raises Error as `build` does, and where no layer is left or in the phase.
     """
     if isinstance(net, str | os.PathLike):
         path = Path(net)
@@ -43,8 +37,8 @@ def deploy(
         raise Error(f"{path or 'the net'} has no layers in phase {caffe_pb2.Phase.Name(phase)}")
     _, images = _leading(layers, _results(net.layer))
     if not losses:
-        layers = list(_useful(layers, images))
-        net = _with(net, layers)
+        net = _with(net, _useful(layers, images))
+        layers = net.layer
         if all(map(feeds, layers)):
             raise Error(f"{path or 'the net'}: nothing is left without data layers and losses")
     shapes = dict(_given(layers, images, size, size if losses else None))
@@ -76,7 +70,7 @@ def _with(net: Any, layers: Iterable[Any]) -> Any:
 def _kind(layer: Any) -> type[Operation]:
     """The class of a layer; without bottoms that of its type, as who gives data need not be here.
 
-    A type that is not known is a source or any operation: where it has to be known, `build` says that it is not.
+    A type that is not known is a source or any operation: where it must be known, `build` says so.
     """
     try:
         return lookup(layer) if layer.bottom else REGISTRY[layer.type]
@@ -85,9 +79,9 @@ def _kind(layer: Any) -> type[Operation]:
 
 
 def _results(layers: Iterable[Any]) -> set[str]:
-    """The blobs that a net is for: what no layer reads, and of what a loss or a measure reads the predictions.
+    """The blobs that a net is for: what no layer reads, and the predictions that a loss or a measure reads.
 
-    It takes the layers of all phases: what a phase's own loss reads as a label is none of the other's results.
+    It takes the layers of all phases: what a phase's own loss reads as a label is no result in the other.
     """
     raw = {top for layer in layers if feeds(layer) for top in layer.top}
     found: set[str] = set()
@@ -132,25 +126,25 @@ def _trimmed(source: Any, needed: set[str]) -> Any:
     """A source with those of its tops that are needed."""
     new, places = type(source)(), [i for i, top in enumerate(source.top) if top in needed]
     new.CopyFrom(source)
-    for values in (new.top, new.input_param.shape) if len(source.input_param.shape) == len(source.top) else (new.top,):
-        kept = [values[i] for i in places]
-        del values[:]
-        values.extend(kept)
+    new.top[:] = [source.top[i] for i in places]
+    if len(source.input_param.shape) == len(source.top):
+        del new.input_param.shape[:]
+        new.input_param.shape.extend(source.input_param.shape[i] for i in places)
     return new
 
 
-def _given(
-    layers: Iterable[Any], images: set[str], size: tuple[int, int] | None, inputs: tuple[int, int] | None
-) -> Iterator[tuple[str, Shape]]:
+def _given(layers: Iterable[Any], images: set[str], size: tuple[int, int] | None,
+           inputs: tuple[int, int] | None) -> Iterator[tuple[str, Shape]]:
     """The blobs of data layers, and of Input layers if those have a size of `inputs`, with their shapes."""
     seen = {bottom for layer in layers if issubclass(_kind(layer), Window) for bottom in layer.bottom}
     for layer in filter(feeds, layers):
         cls, own = _kind(layer), [tuple(shape.dim) for shape in layer.input_param.shape]
-        crop = layer.transform_param.crop_size or SIDE
+        high, across = size or (layer.transform_param.crop_size or SIDE,) * 2
         for i, top in enumerate(layer.top):
             if cls is not Input:
                 picture = top in seen or i == 0 and top in images
-                yield top, (1,) if i and not picture and cls.one_label else (1, 3 if picture else 1, *(size or (crop, crop)))
+                one = i and not picture and cls.one_label
+                yield top, (1,) if one else (1, 3 if picture else 1, high, across)
             elif inputs and len(own) in (1, len(layer.top)):
                 shape = own[i % len(own)]
                 yield top, (*shape[:2], *inputs) if len(shape) == 4 else shape

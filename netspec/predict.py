@@ -100,7 +100,8 @@ def image_net(net: Any, blob: str, path: Path) -> tuple[Any, str, int, Pixels]:
     """
     pruned = part(net, blob)
     if not pruned.layer:
-        raise _no_blob(f"{path}: net '{net.name}'", blob, {top for layer in standing(net, caffe_pb2.TEST) for top in layer.top})
+        tops = {top for layer in standing(net, caffe_pb2.TEST) for top in layer.top}
+        raise _no_blob(f"{path}: net '{net.name}'", blob, tops)
     feeding = [(layer, top) for layer in pruned.layer if feeds(layer) for top in layer.top]
     if len(feeding) != 1:
         found = ", ".join(f"'{top}'" for _, top in feeding) or "none"

@@ -16,14 +16,16 @@ MODELS = Path(__file__).resolve().parent.parent / "models"
 VOC = [path.parent.name for path in sorted(MODELS.glob("voc-*/deploy.prototxt"))]
 ABSENT = 'python_param { module: "absent" layer: "Absent" }'
 DATA = f'layer {{ name: "d" type: "Python" top: "data" top: "label" {ABSENT} }}'
-IMAGE = 'layer { name: "d" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 20 dim: 26 } } }'
+IMAGE = 'layer { name: "d" type: "Input" top: "data" '\
+        'input_param { shape { dim: 1 dim: 3 dim: 20 dim: 26 } } }'
 CONV = ('layer { name: "c" type: "Convolution" bottom: "data" top: "c" '
         'convolution_param { num_output: 4 kernel_size: 1 weight_filler { type: "xavier" } } }')
 STAGED = ('state { stage: "deploy" level: 2 }' + DATA + CONV + '''
     layer { name: "score" type: "Softmax" bottom: "c" top: "score" include { stage: "deploy" } }
     layer { name: "high" type: "Power" bottom: "score" top: "high" include { min_level: 2 } }
     layer { name: "low" type: "Power" bottom: "score" top: "low" include { max_level: 1 } }
-    layer { name: "loss" type: "SoftmaxWithLoss" bottom: "c" bottom: "label" top: "loss" exclude { stage: "deploy" } }''')
+    layer { name: "loss" type: "SoftmaxWithLoss" bottom: "c" bottom: "label" top: "loss"
+            exclude { stage: "deploy" } }''')
 
 
 def parsed(text):
@@ -31,7 +33,8 @@ def parsed(text):
 
 
 def layer(kind, bottoms, tops="", settings=""):
-    said = "".join(f'{end}: "{blob}" ' for end, blobs in (("bottom", bottoms), ("top", tops)) for blob in blobs.split())
+    ends = (("bottom", bottoms), ("top", tops))
+    said = "".join(f'{end}: "{blob}" ' for end, blobs in ends for blob in blobs.split())
     return f'layer {{ name: "{kind} {bottoms}" type: "{kind}" {said}{settings} }}'
 
 
@@ -66,7 +69,8 @@ def test_a_nets_own_stage_and_level_hold_in_infer(staged, capsys):
 
 def test_a_nets_own_stage_and_level_hold_with_losses_and_in_a_oneof_its_own():
     made = deploy(parsed(STAGED), losses=True)
-    assert [node.name for node in made.layers] == ["d", "c", "score", "high"] and made.outputs == ("high", "label")
+    assert [node.name for node in made.layers] == ["d", "c", "score", "high"]
+    assert made.outputs == ("high", "label")
     without = parsed(STAGED.replace(DATA, IMAGE))
     assert [node.name for node in graph.build(without).nodes] == ["c", "score", "high"]
     assert [node.name for node in graph.build(without, level=0).nodes] == ["c", "score", "low"]
@@ -96,7 +100,7 @@ def test_a_training_net_deployed_is_its_deploy_net(name):
         bodies = [[(n.name, n.type, [(top.blob, one.shapes[top]) for top in n.tops]) for n in one.nodes
                    if n.type != "Dropout"] for one in (made, own)]  # which deploy nets have not
         assert bodies[0] == bodies[1]
-        assert [(slot.key, slot.shape) for slot in made.params] == [(slot.key, slot.shape) for slot in own.params]
+        assert {slot.key: slot.shape for slot in made.params} == {slot.key: slot.shape for slot in own.params}
 
 
 BODY = CONV + layer("SoftmaxWithLoss", "c label", "loss")
@@ -108,7 +112,7 @@ TWO_FILES = (f'layer {{ name: "a" type: "Python" top: "label" {ABSENT} }}'
     (DATA + BODY, "data", "c"),
     (DATA.replace('top: "data" top: "label"', 'top: "label" top: "data"') + BODY, "data", "c"),
     (TWO_FILES + BODY, "data", "c"),
-    (IMAGE.replace('top: "data"', 'top: "data" top: "label"') + BODY, "data", "c"),  # an Input layer with both
+    (IMAGE.replace('top: "data"', 'top: "data" top: "label"') + BODY, "data", "c"),  # one Input
     # labels that a layer prepares, for a loss that looks alike on both, and for one of the other phase
     (DATA + CONV + layer("Power", "label", "half") + layer("EuclideanLoss", "c half", "loss"), "data", "c"),
     (DATA + CONV + layer("Power", "label", "half")
@@ -116,10 +120,11 @@ TWO_FILES = (f'layer {{ name: "a" type: "Python" top: "label" {ABSENT} }}'
     (DATA + CONV + layer("Power", "label", "half") + layer("Silence", "half"), "data", "c"),
     (DATA + CONV + layer("EuclideanLoss", "label c", "loss"), "data", "c"),
     (DATA + CONV + layer("HDF5Output", "c label"), "data", "c"),
-    (DATA + CONV + layer("Concat", "c label", "y") + layer("SoftmaxWithLoss", "c label", "loss"), "data label", "y"),
+    (DATA + CONV + layer("Concat", "c label", "y") + layer("SoftmaxWithLoss", "c label", "loss"),
+     "data label", "y"),
     # a pair, of which a loss reads both
-    (DATA.replace('"label"', '"pair" top: "label"') + CONV + CONV.replace('"c"', '"p"').replace('"data"', '"pair"')
-     + layer("ContrastiveLoss", "c p label", "loss"), "data pair", "c p"),
+    (DATA.replace('"label"', '"pair" top: "label"') + CONV
+     + CONV.replace('"c"', '"p"').replace('"data"', '"pair"') + layer("ContrastiveLoss", "c p label", "loss"), "data pair", "c p"),
 ])
 def test_who_reads_it_tells_an_image_from_a_label(text, inputs, outputs):
     made = deploy(parsed(text))
@@ -131,11 +136,13 @@ def test_labels_have_the_shapes_that_their_readers_take():
     made = deploy(parsed(TWO_FILES + BODY), TRAIN, (10, 12), losses=True)
     assert [made.shape(blob) for blob in ("label", "data", "loss")] == [(1, 1, 10, 12), (1, 3, 10, 12), ()]
     for kind in ("Data", "ImageData", "WindowData", "MemoryData"):
-        data = f'layer {{ name: "d" type: "{kind}" top: "data" top: "label" transform_param {{ crop_size: 7 }} }}'
+        data = (f'layer {{ name: "d" type: "{kind}" top: "data" top: "label" '
+                "transform_param { crop_size: 7 } }")
         made = deploy(parsed(data + CONV), losses=True)
         assert [made.shape(blob) for blob in ("data", "label")] == [(1, 3, 7, 7), (1,)]
     made = deploy(parsed(IMAGE + CONV), size=(5, 6), losses=True)
-    assert made.shape("data") == (1, 3, 5, 6) and deploy(parsed(IMAGE + CONV), size=(5, 6)).shape("data") == (1, 3, 20, 26)
+    assert made.shape("data") == (1, 3, 5, 6)
+    assert deploy(parsed(IMAGE + CONV), size=(5, 6)).shape("data") == (1, 3, 20, 26)  # for an export, its own
 
 
 def test_what_leads_to_a_blob():

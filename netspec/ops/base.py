@@ -68,9 +68,9 @@ class Operation:
     bottoms: ClassVar[int | tuple[int, int | None]] = 1  # exactly, or (at least, at most)
     tops: ClassVar[int | tuple[int, int | None]] = 1
     loss: ClassVar[bool] = False  # the first top counts in the objective with weight 1 unless told otherwise
-    sink: ClassVar[bool] = False  # it measures, keeps or drops what others made: no part of a net that is deployed
-    judged: ClassVar[int] = 1  # of what a loss or sink reads, that many bottoms are results of the net, the rest labels
-    data: ClassVar[bool] = False  # without bottoms it gives data, which a net that is deployed gets from its caller
+    sink: ClassVar[bool] = False  # it measures, keeps or drops what others made: left off a net that is deployed
+    judged: ClassVar[int] = 1  # of a loss's or sink's bottoms, how many are results; the others are labels
+    data: ClassVar[bool] = False  # without bottoms it gives data, which a deployed net gets from its caller
     one_label: ClassVar[bool] = False  # the second top of the data is one class an image
     overwrites: ClassVar[bool] = False  # forward(..., inplace=True) may reuse the bottom's memory
     inplace: ClassVar[bool] = True  # a top may have a bottom's name (Caffe refuses it for some types)
