@@ -124,7 +124,8 @@ TWO_FILES = (f'layer {{ name: "a" type: "Python" top: "label" {ABSENT} }}'
      "data label", "y"),
     # a pair, of which a loss reads both
     (DATA.replace('"label"', '"pair" top: "label"') + CONV
-     + CONV.replace('"c"', '"p"').replace('"data"', '"pair"') + layer("ContrastiveLoss", "c p label", "loss"), "data pair", "c p"),
+     + CONV.replace('"c"', '"p"').replace('"data"', '"pair"')
+     + layer("ContrastiveLoss", "c p label", "loss"), "data pair", "c p"),
 ])
 def test_who_reads_it_tells_an_image_from_a_label(text, inputs, outputs):
     made = deploy(parsed(text))
