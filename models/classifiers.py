@@ -29,7 +29,7 @@ class Published(Trunk):
 
     param: Sequence[Any] = ()  # multipliers, where the file states them
 
-    def weighted(self, name: str, block: int, at: Any, own: dict[str, Any]) -> Any:
+    def weighted(self, name: str, at: Any, own: dict[str, Any]) -> Any:
         if name.startswith("fc"):
             return L.InnerProduct(at, param=self.param, num_output=own["num_output"])
         return L.Convolution(at, param=self.param, **own)
@@ -50,26 +50,27 @@ def googlenet(n: NetSpec) -> Any:
     body = replace(GOOGLENET, pad=3).build(n, n.data, train=False)["fc7"]
     n["pool5/7x7_s1"] = L.Pooling(body, pool=P.Pooling.AVE, kernel_size=7, stride=1)
     n["pool5/drop_7x7_s1"] = L.Dropout(n["pool5/7x7_s1"], dropout_ratio=0.4, in_place=True)
-    n["loss3/classifier"] = L.InnerProduct(n["pool5/drop_7x7_s1"], num_output=1000, param=rates(),
-                                           weight_filler=dict(type="xavier"), bias_filler=dict(type="constant", value=0))
+    fillers = dict(weight_filler=dict(type="xavier"), bias_filler=dict(type="constant", value=0))
+    n["loss3/classifier"] = L.InnerProduct(n["pool5/drop_7x7_s1"], num_output=1000, param=rates(), **fillers)
     return n["loss3/classifier"]
 
 
-def normalised(n: NetSpec, name: str, bottom: Any, num_output: int, kernel: int, pad: int, stride: int, relu: bool = True,
+def normalised(n: NetSpec, name: str, at: Any, num_output: int, kernel: int, stride: int, relu: bool = True,
                **options: Any) -> Any:
-    """A convolution of ResNet with what stands on it, all in place; 'res2a_x' has 'bn2a_x' and 'scale2a_x'."""
+    """A convolution of ResNet and what stands on it, in place; 'res2a_x' has 'bn2a_x' and 'scale2a_x'."""
     rest = name.removeprefix("res") if name.startswith("res") else f"_{name}"
-    n[name] = L.Convolution(bottom, num_output=num_output, kernel_size=kernel, pad=pad, stride=stride, **options)
-    n[f"bn{rest}"] = L.BatchNorm(n[name], use_global_stats=True, in_place=True)
-    at = n[f"scale{rest}"] = L.Scale(n[f"bn{rest}"], bias_term=True, in_place=True)
+    settings = dict(num_output=num_output, kernel_size=kernel, pad=kernel // 2, stride=stride, **options)
+    at = n[name] = L.Convolution(at, **settings)
+    at = n[f"bn{rest}"] = L.BatchNorm(at, use_global_stats=True, in_place=True)
+    at = n[f"scale{rest}"] = L.Scale(at, bias_term=True, in_place=True)
     if relu:
         at = n[f"{name}_relu"] = L.ReLU(at, in_place=True)
     return at
 
 
 def resnet(n: NetSpec, units: tuple[int, ...], numbered: bool, **conv1: Any) -> Any:
-    """units: residual units in each stage. numbered: stages 3 and 4 name theirs a, b1, b2, ..., not a, b, c, ..."""
-    n.pool1 = at = max_pool(normalised(n, "conv1", n.data, 64, 7, 3, 2, **conv1))
+    """units: residual units in each stage. numbered: stages 3 and 4 name theirs a, b1, b2, not a, b, c."""
+    at = n.pool1 = max_pool(normalised(n, "conv1", n.data, 64, 7, 2, **conv1))
     for stage, count in enumerate(units, 2):
         width = 32 << (stage - 1)
         for i in range(count):
@@ -77,10 +78,10 @@ def resnet(n: NetSpec, units: tuple[int, ...], numbered: bool, **conv1: Any) -> 
             first = 2 if i == 0 and stage > 2 else 1  # stride of the unit's first convolutions
             short, no_bias = at, dict(bias_term=False)
             if i == 0:
-                short = normalised(n, f"{name}_branch1", at, 4 * width, 1, 0, first, relu=False, **no_bias)
-            at = normalised(n, f"{name}_branch2a", at, width, 1, 0, first, **no_bias)
-            at = normalised(n, f"{name}_branch2b", at, width, 3, 1, 1, **no_bias)
-            at = normalised(n, f"{name}_branch2c", at, 4 * width, 1, 0, 1, relu=False, **no_bias)
+                short = normalised(n, f"{name}_branch1", at, 4 * width, 1, first, relu=False, **no_bias)
+            at = normalised(n, f"{name}_branch2a", at, width, 1, first, **no_bias)
+            at = normalised(n, f"{name}_branch2b", at, width, 3, 1, **no_bias)
+            at = normalised(n, f"{name}_branch2c", at, 4 * width, 1, 1, relu=False, **no_bias)
             n[name] = L.Eltwise(short, at)
             at = n[f"{name}_relu"] = L.ReLU(n[name], in_place=True)
     n.pool5 = L.Pooling(at, pool=P.Pooling.AVE, kernel_size=7, stride=1)
@@ -100,12 +101,11 @@ NETS = {  # name -> (body, images and side of the published input)
 
 
 def generate(name: str) -> Any:
-    """The NetParameter of a published deploy net: 'data' (BGR, mean subtracted) to 'prob', 1000 classes of ILSVRC.
-
-    Raises Error for a name that NETS does not have.
-    """
+    """The NetParameter of a published deploy net: 'data' (BGR, mean subtracted) to 'prob', 1000 classes of
+    ILSVRC. Raises Error for a name that NETS does not have."""
     if name not in NETS:
-        raise Error(f"models/classifiers.py: there is no net '{name}'{closest(name, NETS)} (there are {', '.join(NETS)})")
+        raise Error(f"models/classifiers.py: there is no net '{name}'{closest(name, NETS)} "
+                    f"(there are {', '.join(NETS)})")
     body, images, side = NETS[name]
     n = NetSpec()
     n.data = L.Input(shape=dict(dim=[images, 3, side, side]))

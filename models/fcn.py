@@ -4,8 +4,8 @@
     models/fcn.py            write them all
     models/fcn.py NAME ...   write some
 
-A classifier's trunk (trunks.py) on the images of a data set (sets.py), and on the trunk figure 3. What the papers' studies
-change in it (studies.py) is written to models/studies/.
+A classifier's trunk (trunks.py) on the images of a data set (sets.py), and figure 3 on the trunk. What the
+studies change in it (studies.py) is written to models/studies/NAME/.
 """
 
 import sys
@@ -19,7 +19,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 
 import studies  # noqa: E402 - the path comes first
 from sets import CAMVID, CONTEXT, NYUD_LATE, SHAPES, SIFT, VOC, Data, Head, nyud  # noqa: E402
-from trunks import BGRD, CAFFENET, GOOGLENET, NARROW, SMALL, VGG16, Trunk, rates  # noqa: E402
+from trunks import CAFFENET, GOOGLENET, NARROW, SMALL, VGG16, VGG16_BGRD, Trunk, rates  # noqa: E402
 
 from netspec import NetSpec, prototext  # noqa: E402
 from netspec import layers as L  # noqa: E402
@@ -40,13 +40,13 @@ def score(bottom: Any, classes: int) -> Any:
 
 def upsample(bottom: Any, classes: int, factor: int, mult: float = 0, odd: int = 0) -> Any:
     """A deconvolution, fixed unless `mult`; `solve` makes it bilinear, since it has no filler."""
-    return L.Deconvolution(bottom, convolution_param=dict(num_output=classes, kernel_size=2 * factor - odd, stride=factor,
-                                                          bias_term=False), param=[dict(lr_mult=mult)])
+    settings = dict(num_output=classes, kernel_size=2 * factor - odd, stride=factor, bias_term=False)
+    return L.Deconvolution(bottom, convolution_param=settings, param=[dict(lr_mult=mult)])
 
 
 def softmax_loss(n: NetSpec, net: "FCN", scores: Any, label: Any) -> Any:
-    """Over all pixels but void ones."""
-    return L.SoftmaxWithLoss(scores, label, loss_param=dict(normalize=net.normalize, ignore_label=net.data.void))
+    counted = dict(normalize=net.normalize, ignore_label=net.data.void)
+    return L.SoftmaxWithLoss(scores, label, loss_param=counted)
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,10 @@ class FCN:
 
 
 def figure3(n: NetSpec, net: FCN, head: Head, image: str, scored: Callable[[str, Head], str]) -> Any:
-    """The scores of each pixel: the coarsest source's, doubled and added to those of a finer one for each skip, and at last
-    brought to the size of the image. scored: adds the scores of a source, and returns their name."""
+    """The scores of each pixel of `image`. scored: adds the scores of a source, and returns their name.
+
+    From the coarsest source on: for each skip upsample, score a finer layer, crop, sum; then up to the image.
+    """
     strides, (coarsest, *skips) = net.trunk.strides, net.sources
     at, stride, before = scored(coarsest, head), strides[coarsest], ""
     for skip in skips:
@@ -97,8 +99,8 @@ def fcn(net: FCN, split: str) -> Any:
         for suffix in images:
             at = trunk(suffix)[source]
             if source in net.scales:
-                at = n[f"scale_{source}"] = L.Scale(at, filler=dict(type="constant", value=net.scales[source]),
-                                                    param=[dict(lr_mult=0)])
+                constant = dict(type="constant", value=net.scales[source])
+                at = n[f"scale_{source}"] = L.Scale(at, filler=constant, param=[dict(lr_mult=0)])
             n[name + suffix + head.suffix] = score(at, head.classes)
         if not data.late:
             return name + head.suffix
@@ -115,23 +117,23 @@ def fcn(net: FCN, split: str) -> Any:
     return n.to_proto()
 
 
-def stages(trunk: Trunk, data: Data, **options: Any) -> dict[str, FCN]:
+def stages(trunk: Trunk, data: Data, normalize: bool = True) -> dict[str, FCN]:
     """FCN-32s, 16s and 8s, and 8s with all stages trained at once."""
-    nets = {f"fcn{stride}s": FCN(trunk, data, sources, **options) for stride, sources in STAGES.items()}
+    nets = {f"fcn{stride}s": FCN(trunk, data, sources, normalize) for stride, sources in STAGES.items()}
     return nets | {"fcn8s-atonce": replace(nets["fcn8s"], scales=ATONCE)}
 
 
-SUM = dict(normalize=False)
-FAMILIES = {"shapes": stages(SMALL, SHAPES), "voc": stages(VGG16, VOC, **SUM), "camvid": stages(NARROW, CAMVID),
-            "siftflow": stages(VGG16, SIFT, **SUM), "pascalcontext": stages(VGG16, CONTEXT, **SUM)}
+FAMILIES = {
+    "shapes": stages(SMALL, SHAPES), "voc": stages(VGG16, VOC, False), "camvid": stages(NARROW, CAMVID),
+    "siftflow": stages(VGG16, SIFT, False), "pascalcontext": stages(VGG16, CONTEXT, False)}
 PAPERS = {f"{family}-{stage}": net for family, nets in FAMILIES.items() for stage, net in nets.items()} | {
     "voc-fcn-alexnet": FCN(CAFFENET, VOC, ("fc7",)),
     "voc-fcn-googlenet": FCN(GOOGLENET, VOC, ("fc7",)),
-    "nyud-fcn32s-color": FCN(VGG16, nyud("color", data=3), STAGES[32], **SUM),
-    "nyud-fcn32s-color-d": FCN(replace(VGG16, layers=BGRD), nyud("color", "depth", color=3, depth=1), STAGES[32], **SUM),
-    "nyud-fcn32s-hha": FCN(VGG16, nyud("hha", data=3), STAGES[32], **SUM),
-    "nyud-fcn32s-color-hha": FCN(VGG16, NYUD_LATE, STAGES[32], **SUM),
-    "nyud-fcn16s-color-hha": FCN(VGG16, NYUD_LATE, STAGES[16], **SUM),
+    "nyud-fcn32s-color": FCN(VGG16, nyud("color", data=3), STAGES[32], False),
+    "nyud-fcn32s-color-d": FCN(VGG16_BGRD, nyud("color", "depth", color=3, depth=1), STAGES[32], False),
+    "nyud-fcn32s-hha": FCN(VGG16, nyud("hha", data=3), STAGES[32], False),
+    "nyud-fcn32s-color-hha": FCN(VGG16, NYUD_LATE, STAGES[32], False),
+    "nyud-fcn16s-color-hha": FCN(VGG16, NYUD_LATE, STAGES[16], False),
 }
 ALL = PAPERS | studies.nets(FAMILIES)
 # those that are kept as files
@@ -141,37 +143,31 @@ NETS = {name: ALL[name] for name in (*PAPERS, *studies.KEPT)
 
 def named(name: str) -> FCN:
     """One of ALL; Error for any other name."""
-    if name not in ALL:
-        raise Error(f"models/fcn.py: there is no net '{name}'{closest(name, ALL)} (there are {', '.join(ALL)})")
-    return ALL[name]
+    if name in ALL:
+        return ALL[name]
+    raise Error(f"models/fcn.py: there is no net '{name}'{closest(name, ALL)} (there are {', '.join(ALL)})")
 
 
 def generate(name: str, split: str = "train") -> Any:
-    """The NetParameter of a net: of a split of its data, of 'deploy', or of 'paper', the training net whose loss is a
-    mean and whose upsamplings between stages learn. Raises Error for a name or split that is not there."""
+    """The NetParameter of a net: of a split of its data, of 'deploy', or of 'paper', the training net whose
+    loss is a mean and whose upsamplings between stages learn. Raises Error for an unknown name or split."""
     net = named(name)
-    data = net.data
-    if split == "train":
-        split = data.train
-    if split not in (*data.splits, "deploy", "paper"):
-        raise Error(f"net '{name}' has no split '{split}' (there are {', '.join(data.splits)}, deploy, paper)")
+    known = (*net.data.splits, "deploy", "paper")
+    if split not in ("train", *known):
+        raise Error(f"net '{name}' has no split '{split}' (there are {', '.join(known)})")
     if split == "paper":
-        net, split = replace(net, normalize=True, learned=True), data.train
-    made = fcn(net, split)
+        net = replace(net, normalize=True, learned=True)
+    made = fcn(net, net.data.train if split in ("train", "paper") else split)
     made.name = name
     return made
 
 
-def home(name: str) -> str:
-    """The folder of a net, within models/."""
-    return name if name in PAPERS else f"studies/{name}"
-
-
 def write(name: str, folder: Path = HERE) -> None:
-    """Write SPLIT.prototxt for each split of the data, deploy.prototxt, and for the release's nets paper.prototxt."""
+    """Write SPLIT.prototxt for each split, deploy.prototxt, and of a released net paper.prototxt."""
     net = named(name)
     for split in (*net.data.splits, "deploy", *([] if net.normalize else ["paper"])):
-        prototext.write(folder / home(name) / f"{split}.prototxt", generate(name, split),
+        prototext.write(folder / ("" if name in PAPERS else "studies") / name / f"{split}.prototxt",
+                        generate(name, split),
                         header=f"Written by models/fcn.py; change that, not this. Split: {split}.")
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
 import fcn  # noqa: E402 - the path comes first
-import sets  # noqa: E402
-import trunks  # noqa: E402
+from sets import Data, Head  # noqa: E402
+from trunks import SMALL, VGG16  # noqa: E402
 
 from netspec import layouts, prototext, resume  # noqa: E402
 from netspec.datasets import SegmentationData  # noqa: E402
@@ -25,7 +25,7 @@ RATES = {False: (3e-3, 1e-3, 1e-3), True: (1e-4, 1e-6, 1e-8)}  # the demo's, and
 
 
 def write(path: Path, weights: str | None, iterations: int, batch: int, splits: tuple[str, str]) -> list[str]:
-    """Write NAME-fcn32s/SPLIT.prototxt, NAME-fcn32s.prototxt and so on beside the data set file; the solvers' paths.
+    """Write NAME-fcn32s/SPLIT.prototxt, NAME-fcn32s.prototxt, ... beside the data set file; the solvers.
 
     Raises Error for a data set file or a list that is wrong or not there; then nothing is written.
     """
@@ -33,14 +33,13 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
         raise Error(f"--iterations must be from 1 to 2147483647, found {iterations}")
     facts = layouts.facts(str(path))
     (train, val), folder = splits, path.parent
-    options = dict(dataset=str(path), root=str(folder))
-    data = sets.Data((sets.Head(len(facts.names)),),
-                    {train: dict(split=train, batch_size=batch, mirror=True), val: dict(split=val)},
-                    void=-1 if facts.void is None else facts.void, options=options)
+    data = Data((Head(len(facts.names)),), {split: dict(dataset=str(path), root=str(folder), split=split)
+                                            for split in splits}, -1 if facts.void is None else facts.void)
+    data.splits[train] |= dict(batch_size=batch, mirror=True)
     solvers: list[str] = []
     for (stride, sources), rate in zip(fcn.STAGES.items(), RATES[bool(weights)], strict=True):
         name = f"{path.stem}-fcn{stride}s"
-        net = fcn.FCN(trunks.VGG16 if weights else trunks.SMALL, data, sources)
+        net = fcn.FCN(VGG16 if weights else SMALL, data, sources)
         nets = {split: fcn.fcn(net, split) for split in (*splits, "deploy")}
         images = [len(SegmentationData(nets[split].layer[0], (), Context())) for split in splits]
         for split, made in nets.items():
@@ -61,11 +60,14 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Nets and solvers for images of your own.")
-    parser.add_argument("dataset", type=Path, metavar="SET.txt", help="the data set file; all is written beside it")
-    parser.add_argument("--weights", metavar="FILE", help="VGG16's weights to start from (default: a small trunk, from scratch)")
-    parser.add_argument("--iterations", type=int, default=600, metavar="N", help="of each stage (default 600)")
-    parser.add_argument("--batch", type=int, default=5, metavar="N", help="images a step (default 5)")
-    parser.add_argument("--splits", nargs=2, default=("train", "val"), metavar=("TRAIN", "VAL"), help="lists (default train val)")
+    add = parser.add_argument
+    add("dataset", type=Path, metavar="SET.txt", help="the data set file; all is written beside it")
+    add("--weights", metavar="FILE",
+        help="VGG16's weights to start from (default: a small trunk, from scratch)")
+    add("--iterations", type=int, default=600, metavar="N", help="of each stage (default 600)")
+    add("--batch", type=int, default=5, metavar="N", help="images a step (default 5)")
+    add("--splits", nargs=2, default=("train", "val"), metavar=("TRAIN", "VAL"),
+        help="lists (default train val)")
     args = parser.parse_args()
     try:
         path = args.dataset

@@ -9,7 +9,7 @@ from netspec import layers as L
 
 @dataclass(frozen=True)
 class Head:
-    """A prediction: its classes, the top of the data that holds its truth, and what its layers' names end in."""
+    """A prediction: its classes, the top with its truth, and what the names of its layers end in."""
 
     classes: int
     label: str = "label"
@@ -22,15 +22,13 @@ class Data:
     """A data set: where the train and val nets find it, its images and its classes."""
 
     heads: tuple[Head, ...]
-    splits: dict[str, dict[str, Any]]  # net -> the reader's options
+    splits: dict[str, dict[str, Any]]  # net -> the reader's options; the first is trained on
     void: int = 255
-    options: dict[str, Any] = field(default_factory=dict)  # for the reader in all splits
     images: dict[str, int] = field(default_factory=lambda: {"data": 3})  # tops with images -> channels
     late: bool = False  # each image has a trunk of its own, and scores are averaged; or they are stacked
 
     @property
     def train(self) -> str:
-        """The split that is trained on."""
         return next(iter(self.splits))
 
     def add(self, n: NetSpec, split: str, size: int) -> dict[str, str]:
@@ -43,42 +41,43 @@ class Data:
                 n[name] = L.Input(shape=[dict(dim=[1, channels, size, size])])
         else:
             names = [*self.images, *(head.label for head in self.heads)]
-            options = {**self.options, **self.splits[split]}
-            options = {key: options.pop(key) for key in ("dataset", "root", "split")} | options
-            tops = L.Python(module="netspec.datasets", layer="SegmentationData", ntop=len(names), param_str=str(options))
+            tops = L.Python(module="netspec.datasets", layer="SegmentationData", ntop=len(names),
+                            param_str=str(self.splits[split]))
             for name, top in zip(names, tops, strict=True):
                 n[name] = top
-        if self.late:
-            return {name: name for name in self.images}
-        if len(self.images) > 1:
-            n.data = L.Concat(*(n[name] for name in self.images))
-            return {"": "data"}
-        return {"": next(iter(self.images))}
+        if self.late or len(self.images) == 1:
+            return {name if self.late else "": name for name in self.images}
+        n.data = L.Concat(*(n[name] for name in self.images))
+        return {"": "data"}
 
 
-def reader(dataset: str, root: str, *splits: str, heads: tuple[Head, ...], train: Any, options: Any = (), **fields: Any) -> Data:
-    """A data set whose splits are files of the same names; train: the reader's options for the first, options: for all."""
-    return Data(heads, {split: dict(split=split, **train if split == splits[0] else {}) for split in splits},
-                options=dict(dataset=dataset, root=root, **dict(options)), **fields)
+def reader(dataset: str, root: str, *splits: str, train: Any = (), options: Any = (), **fields: Any) -> Data:
+    """A data set whose splits are files of the same names.
+
+    options: the reader's for all splits; train: for the first, beside a seed.
+    """
+    known = {split: dict(dataset=dataset, root=root, split=split, **dict(options)) for split in splits}
+    known[splits[0]] |= dict(SEED, **dict(train))
+    return Data(splits=known, **fields)
 
 
 def camvid(options: Any = (), **train: Any) -> Data:
-    return reader("camvid", "data/camvid/images", "train", "val", "test", heads=(Head(11),), void=11, options=options,
-                  train=SEED | train)
+    return reader("camvid", "data/camvid/images", "train", "val", "test", heads=(Head(11),), void=11,
+                  options=options, train=train)
 
 
 def nyud(*tops: str, **images: int) -> Data:
     """NYUDv2 with some of its images: the reader's tops, and the net's with their channels."""
-    return reader("nyud", "data/nyud", "trainval", "test", heads=(Head(40),), train=SEED, images=images,
+    return reader("nyud", "data/nyud", "trainval", "test", heads=(Head(40),), images=images,
                   options=dict(tops=[*tops, "label"]))
 
 
 SEED = dict(seed=1337)
 VOC = Data((Head(21),), {"train": dict(dataset="sbd", root="data/sbd/dataset", split="train", **SEED),
                          "val": dict(dataset="voc", root="data/voc/VOC2011", split="seg11valid")})
-CONTEXT = reader("pascalcontext", "data/pascalcontext", "train", "val", heads=(Head(60),), train=SEED)
-SIFT = reader("siftflow", "data/siftflow", "trainval", "test", train=SEED,
+CONTEXT = reader("pascalcontext", "data/pascalcontext", "train", "val", heads=(Head(60),))
+SIFT = reader("siftflow", "data/siftflow", "trainval", "test",
               heads=(Head(33, "sem", "_sem"), Head(3, "geo", "_geo", "loss_geo")))
 NYUD_LATE = replace(nyud("color", "hha", color=3, hha=3), late=True)
 CAMVID = camvid(mirror=True)
-SHAPES = reader("shapes", "data/shapes/images", "train", "val", heads=(Head(5),), train=dict(SEED, batch_size=10))
+SHAPES = reader("shapes", "data/shapes/images", "train", "val", heads=(Head(5),), train=dict(batch_size=10))

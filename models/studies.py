@@ -1,7 +1,7 @@
-"""What the studies change in the nets of fcn.py: nobody needs to read this first.
+"""What the studies change in the nets of fcn.py; nobody needs to read this first.
 
-Fixed trunks, single layers without skips, learned upsampling, loss sampling, class weights, a trous, un-pooling; and CamVid
-by recipes for a processor (docs/camvid.md). Any of them exists for any data set; those KEPT are files in models/studies/.
+Fixed trunks, single layers without skips, learned upsampling, loss sampling, class weights, a trous and
+un-pooling, for any data set; and CamVid by recipes for 2 processors (docs/camvid.md).
 """
 
 from collections.abc import Mapping
@@ -9,16 +9,19 @@ from dataclasses import replace
 from typing import Any
 
 from sets import camvid
-from trunks import MSRA, NARROW, Trunk, max_pool, rates, vgg
+from trunks import MSRA, OWN, Tops, Trunk, changed, fixed, max_pool, rates, vgg
 
 from netspec import NetSpec
 from netspec import layers as L
 
 Nets = dict[str, Any]  # name -> FCN
-KEPT = [f"voc-{name}" for name in ("fcn32s-fixed", "fcn-pool5", "fcn-pool4", "fcn-pool3", "fcn32s-sampled50",
-                                   "fcn32s-sampled25", "fcn32s-balanced", "fcn-atrous")]
-KEPT += ["camvid-half-fcn32s", "camvid-half-fcn16s", "camvid-half-fcn8s", "camvid-half-fcn8s-atonce", "camvid-crops-fcn8s"]
-QUICK = replace(NARROW, layers=vgg(2, 2, 3, 3, 3, fc=256, kernel=5), same=True, frozen=3)
+KEPT = [  # as files in models/studies/
+    "voc-fcn32s-fixed", "voc-fcn-pool5", "voc-fcn-pool4", "voc-fcn-pool3", "voc-fcn-atrous",
+    "voc-fcn32s-sampled50", "voc-fcn32s-sampled25", "voc-fcn32s-balanced",
+    "camvid-half-fcn32s", "camvid-half-fcn16s", "camvid-half-fcn8s", "camvid-half-fcn8s-atonce",
+    "camvid-crops-fcn8s"]
+QUICK = Trunk(fixed(changed(vgg(2, 2, 3, 3, 3, fc=256, kernel=5), fc6=OWN, fc7=OWN),
+                    "conv1", "conv2", "conv3"), same=True)
 HALF = camvid(dict(resize=0.5), mirror=True, batch_size=5)
 CROPS = camvid(zoom=[0.75, 1.333], brightness=0.4, mirror=True, crop=[288, 384], batch_size=5)
 
@@ -28,14 +31,14 @@ class Unpooled(Trunk):
 
     size = 512
 
-    def build(self, n: NetSpec, at: Any, deepest: str = "fc7", suffix: str = "", train: bool = True) -> dict[str, Any]:
+    def build(self, n: NetSpec, at: Any, deepest: str = "fc7", suffix: str = "", train: bool = True) -> Tops:
         tops = super().build(n, at, deepest, suffix, train)
         at = tops["fc7"]
         for i in (5, 4, 3, 2, 1):
+            width = self.layers[f"conv{i}_1"]["num_output"]
             n[f"mask{i}"] = tops[f"pool{i}"].fn.tops[1]
-            n[f"narrow{i}"] = L.Convolution(
-                at, num_output=self.layers[f"conv{i}_1"]["num_output"], kernel_size=3, stride=1, pad=1,
-                param=rates(self.fc_mult * (self.frozen < 6)), weight_filler=self.filler or MSRA)
+            learned = dict(weight_filler=MSRA, param=self.layers["fc7"].get("param", rates()))
+            n[f"narrow{i}"] = L.Convolution(at, num_output=width, kernel_size=3, stride=1, pad=1, **learned)
             n[f"relu_narrow{i}"] = L.ReLU(n[f"narrow{i}"], in_place=True)
             at = n[f"unpool{i}"] = L.Upsample(n[f"relu_narrow{i}"], n[f"mask{i}"], scale=2)
         return {"fc7": at}
@@ -49,7 +52,7 @@ class Unpooled(Trunk):
 
 def atrous(trunk: Trunk) -> Trunk:
     """pool5 with stride 1 and fc6 rarefied: a prediction of stride 16 without a skip."""
-    layers = trunk.layers | {"pool5": dict(stride=1), "fc6": trunk.layers["fc6"] | dict(dilation=2)}
+    layers = changed(trunk.layers, pool5=dict(stride=1), fc6=dict(dilation=2))
     return replace(trunk, layers=layers, pad=trunk.pad + 16, strides={"fc7": 16})
 
 
@@ -78,7 +81,7 @@ def variants(family: str, stages: Nets) -> Nets:
     base = mean["fcn32s"]
     trunk, weights = base.trunk, f"weights/{family}-balance.binaryproto"
     return {
-        "fcn32s-fixed": replace(base, trunk=replace(trunk, frozen=7)),
+        "fcn32s-fixed": replace(base, trunk=replace(trunk, layers=fixed(trunk.layers, "conv", "fc"))),
         **{f"fcn-{source}": replace(base, sources=(source,)) for source in ("pool5", "pool4", "pool3")},
         **{f"{stage}-learned": replace(mean[stage], learned=True) for stage in ("fcn16s", "fcn8s")},
         **{f"fcn32s-sampled{percent}": sampled(base, percent / 100) for percent in (50, 25)},
@@ -89,10 +92,10 @@ def variants(family: str, stages: Nets) -> Nets:
 
 
 def nets(papers: Mapping[str, Nets]) -> Nets:
-    """All by name, of the papers' data sets (each with its stages by name) and of CamVid by recipes for a processor."""
-    stages = papers["camvid"].items()
-    quick = {"camvid-half": {stage: replace(net, trunk=QUICK, data=HALF) for stage, net in stages},
-             "camvid-crops": {stage: balanced(replace(net, trunk=QUICK, data=CROPS), "weights/camvid-balance.binaryproto")
-                              for stage, net in stages}}
-    return {f"{family}-{name}": net for family, own in {**papers, **quick}.items()
-            for name, net in {**quick.get(family, {}), **variants(family, own)}.items()}
+    """All by name. papers: the stages of the papers' data sets."""
+    half, crops = ({stage: replace(net, trunk=QUICK, data=data) for stage, net in papers["camvid"].items()}
+                   for data in (HALF, CROPS))
+    crops = {stage: balanced(net, "weights/camvid-balance.binaryproto") for stage, net in crops.items()}
+    quick = {"camvid-half": half, "camvid-crops": crops}
+    return {f"{family}-{name}": net for family, stages in {**papers, **quick}.items()
+            for name, net in {**quick.get(family, {}), **variants(family, stages)}.items()}

@@ -1,7 +1,7 @@
 """The trunks of the papers' nets: classifiers up to their last hidden layer. classifiers.py has the whole."""
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -27,12 +27,22 @@ ALEXNET = {  # CaffeNet's: it normalises behind the poolings
 
 
 def vgg(*counts: int, widths: Any = (64, 128, 256, 512, 512), fc: int = 4096, kernel: int = 7) -> Layers:
-    """VGG's: so many convolutions a block, each of so many channels; fc6 (of `kernel`) and fc7 of `fc`."""
+    """VGG's layers: so many convolutions a block, of so many channels; fc6, of `kernel`, and fc7 of `fc`."""
     found: Layers = {}
     for i, (count, width) in enumerate(zip(counts, widths, strict=True), 1):
         found |= {f"conv{i}_{j}": dict(num_output=width, pad=1, kernel_size=3) for j in range(1, count + 1)}
         found[f"pool{i}"] = {}
     return found | {"fc6": dict(num_output=fc, kernel_size=kernel), "fc7": dict(num_output=fc, kernel_size=1)}
+
+
+def changed(layers: Layers, **settings: dict[str, Any]) -> Layers:
+    """With other settings of some layers, by name."""
+    return {name: own | settings.get(name, {}) for name, own in layers.items()}
+
+
+def fixed(layers: Layers, *starts: str) -> Layers:
+    """With layers that do not learn: those whose names start so."""
+    return changed(layers, **{name: dict(param=rates(0)) for name in layers if name.startswith(starts)})
 
 
 def rates(mult: float = 1) -> list[dict[str, float]]:
@@ -52,12 +62,8 @@ class Trunk:
     pooled: int = 2  # kernel_size of the poolings
     pad: int = 100  # of the first convolution: any image gives an output that covers it
     same: bool = False  # instead, all convolutions keep their size: less to compute
-    filler: dict[str, Any] | None = None  # of every layer; None: weights come from a file
-    first_filler: dict[str, Any] | None = None  # of the very first, which reads 0..255 (default: `filler`)
-    fc_filler: dict[str, Any] | None = None  # of fc6 and fc7, where the file lacks them
-    fc_mult: float = 1  # of the rates of fc6 and fc7, which learn more where they start from nothing
+    common: dict[str, Any] = field(default_factory=dict)  # settings of all layers with weights
     dropout: float = 0.5  # behind fc6 and fc7; 0: none
-    frozen: int = 0  # blocks at the bottom that are not trained; 6 and 7 are fc6 and fc7
     odd: int = 0  # 1: the last upsampling has an odd kernel, so that the crop lands on a pixel
     strides: dict[str, int] = field(default_factory=STRIDES.copy)
     size = 500  # of a deploy net's image, which can be changed
@@ -73,7 +79,7 @@ class Trunk:
             elif kind == "norm":
                 at = n[name + suffix] = L.LRN(at, **LRN)
             else:
-                n[name + suffix] = self.weighted(name, int(number[0]), at, settings)
+                n[name + suffix] = self.weighted(name, at, settings)
                 at = n[f"relu{number}{suffix}"] = L.ReLU(n[name + suffix], in_place=True)
             if kind == "fc" and self.dropout and train:
                 at = n[f"drop{number}{suffix}"] = L.Dropout(at, dropout_ratio=self.dropout, in_place=True)
@@ -82,16 +88,13 @@ class Trunk:
                 break
         return tops
 
-    def weighted(self, name: str, block: int, at: Any, own: dict[str, Any]) -> Any:
-        """A convolution of a block, with its own settings."""
-        first, fc, mult = name == next(iter(self.layers)), block > 5, block > self.frozen
-        settings = dict(stride=1, pad=0, param=rates(self.fc_mult * mult if fc else mult)) | own
+    def weighted(self, name: str, at: Any, own: dict[str, Any]) -> Any:
+        """A convolution with its own settings."""
+        settings = dict(stride=1, pad=0, param=rates()) | self.common | own
         if self.same:
             settings["pad"] = settings["kernel_size"] // 2 * settings.get("dilation", 1)
-        elif first:
+        elif name == next(iter(self.layers)):
             settings["pad"] = self.pad
-        if filler := first and self.first_filler or fc and self.fc_filler or self.filler:
-            settings["weight_filler"] = filler
         return L.Convolution(at, **settings)
 
     def pool(self, at: Any, own: dict[str, Any]) -> Any:
@@ -133,17 +136,17 @@ class GoogLeNet(Trunk):
 
 def google_conv(n: NetSpec, block: str, name: str, at: Any, num_output: int, kernel: int, std: float,
                 **more: Any) -> Any:
-    """A convolution of GoogLeNet and its ReLU. std: stands in the published file; 'xavier' does not read it."""
-    settings = dict(pad=kernel // 2) | more if kernel > 1 else more
-    at = n[f"{block}/{name}"] = L.Convolution(
-        at, num_output=num_output, kernel_size=kernel, param=rates(), weight_filler=dict(type="xavier", std=std),
-        bias_filler=dict(type="constant", value=0.2), **settings)
-    at = n[f"{block}/relu_{name.removesuffix('_s2')}"] = L.ReLU(at, in_place=True)
-    return at
+    """A convolution and its ReLU. std: stands in the published file; 'xavier' does not read it."""
+    fillers = dict(weight_filler=dict(type="xavier", std=std), bias_filler=dict(type="constant", value=0.2))
+    more = ({"pad": kernel // 2} if kernel > 1 else {}) | more | fillers
+    n[f"{block}/{name}"] = L.Convolution(at, num_output=num_output, kernel_size=kernel, param=rates(), **more)
+    relu = f"{block}/relu_{name.removesuffix('_s2')}"
+    n[relu] = L.ReLU(n[f"{block}/{name}"], in_place=True)
+    return n[relu]
 
 
 def inception(n: NetSpec, block: str, bottom: Any, sizes: tuple[int, ...]) -> Any:
-    """Four branches side by side: 1x1, 3x3, 5x5, and a pooling, the last three with a 1x1 that narrows them."""
+    """Four branches side by side: 1x1, 3x3, 5x5, and a pooling; a 1x1 narrows the last three."""
     one, reduce3, three, reduce5, five, proj = sizes
     conv, pooled = partial(google_conv, n, block), max_pool(bottom, stride=1, pad=1)
     n[f"{block}/pool"], n[f"{block}/output"] = pooled, L.Concat(
@@ -156,12 +159,13 @@ def inception(n: NetSpec, block: str, bottom: Any, sizes: tuple[int, ...]) -> An
 
 VGG16 = Trunk(vgg(2, 2, 3, 3, 3))
 # with a fourth input, depth: its first convolution is not the classifier's, and has another name
-BGRD = {name.replace("conv1_1", "conv1_1_bgrd"): settings for name, settings in VGG16.layers.items()}
-# as the release has it: all rates equal
-CAFFENET = Trunk({name: x and dict(group=1, param=()) | x for name, x in ALEXNET.items()}, pooled=3, odd=1)
+VGG16_BGRD = Trunk({name.replace("conv1_1", "conv1_1_bgrd"): x for name, x in VGG16.layers.items()})
+CAFFENET = Trunk(ALEXNET, pooled=3, odd=1, common=dict(group=1, param=()))  # all rates equal, as in the release
 GOOGLENET = GoogLeNet({}, odd=1)
 # pad 49 covers images from 33 pixels on with a kernel of 5, as the paper's 100 any image with a kernel of 7
-SMALL = Trunk(vgg(1, 1, 2, 2, 2, widths=(16, 32, 64, 96, 128), fc=128, kernel=5), pad=49, dropout=0, filler=MSRA,
-              first_filler=dict(type="gaussian", std=0.005))
+SMALL = Trunk(changed(vgg(1, 1, 2, 2, 2, widths=(16, 32, 64, 96, 128), fc=128, kernel=5),
+                      conv1_1=dict(weight_filler=dict(type="gaussian", std=0.005))),  # it reads 0..255
+              pad=49, dropout=0, common=dict(weight_filler=MSRA))
 # the VGG16 at hand lacks fc6 and fc7: narrower ones start from a filler, at ten times the rate
-NARROW = replace(VGG16, layers=vgg(2, 2, 3, 3, 3, fc=1024), fc_filler=MSRA, fc_mult=10)
+OWN = dict(weight_filler=MSRA, param=rates(10))
+NARROW = Trunk(changed(vgg(2, 2, 3, 3, 3, fc=1024), fc6=OWN, fc7=OWN))

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the solvers of the papers' nets: solvers/NAME.prototxt, the papers' recipe, and solvers/heavy/NAME.prototxt, the
-recipe that the published nets were trained with. The solvers of the other families are written by hand.
+"""Writes the solvers of the papers' nets: solvers/NAME.prototxt, the papers' recipe, and
+solvers/heavy/NAME.prototxt, that of the published nets. The solvers of other data sets are written by hand.
 
     solvers/recipes.py
 """
@@ -22,26 +22,27 @@ class Place(NamedTuple):
 
     needs: str
     test_iter: int
-    train: str  # the splits of the nets
-    test: str
     iterations: int  # of the release
     snapshot: int | None
 
 
 PLACES = {
     "voc": Place("SBD in data/sbd/dataset and VOC2011 in data/voc/VOC2011 (data/voc/README.md)",
-                 736, "train", "val", 100000, 4000),
-    "nyud": Place("NYUDv2 in data/nyud (data/nyud/README.md)", 654, "trainval", "test", 300000, 2000),
-    "siftflow": Place("SIFT Flow in data/siftflow (data/siftflow/README.md)", 200, "trainval", "test", 300000, None),
-    "pascalcontext": Place(
-        "VOC2010 in data/voc/VOC2010 and PASCAL-Context in data/pascalcontext (data/pascalcontext/README.md)",
-        5105, "train", "val", 300000, 4000),
+                 736, 100000, 4000),
+    "nyud": Place("NYUDv2 in data/nyud (data/nyud/README.md)", 654, 300000, 2000),
+    "siftflow": Place("SIFT Flow in data/siftflow (data/siftflow/README.md)", 200, 300000, None),
+    "pascalcontext": Place("VOC2010 in data/voc/VOC2010 and PASCAL-Context in data/pascalcontext "
+                           "(data/pascalcontext/README.md)", 5105, 300000, 4000),
 }
 VGG = "weights/vgg16.caffemodel"
 TRANSPLANT = "netspec convert transplant models/{net}/trainval.prototxt {file} \\\n      "
+START = {  # of a net that is trained in one stage; others: VGG
+    "voc-fcn-alexnet": "weights/alexnet.caffemodel", "voc-fcn-googlenet": "weights/googlenet.caffemodel",
+    "nyud-fcn32s-color-d": "weights/vgg16-bgrd.caffemodel",
+    "nyud-fcn32s-color-hha": "weights/nyud-color-hha.caffemodel"}
 FROM = {  # a weights file that is no stage -> how to get it
-    VGG: "the ILSVRC VGG16, fully connected or convolutional, as\n{file} (netspec convert weights makes it from a Keras or "
-    "torchvision file)",
+    VGG: "the ILSVRC VGG16, fully connected or convolutional, as\n{file} (netspec convert weights makes it "
+    "from a Keras or torchvision file)",
     "weights/alexnet.caffemodel": "the ILSVRC AlexNet with pooling before normalising (CaffeNet), as\n{file} "
     "(Caffe's own file serves)",
     "weights/googlenet.caffemodel": "the ILSVRC GoogLeNet, as\n{file} (Caffe's own file serves)",
@@ -66,29 +67,23 @@ def before(name: str) -> str:
     return name.replace(f"fcn{stage(name)}s", f"fcn{2 * stage(name)}s")
 
 
-def start(name: str) -> str:
-    """The file with what a net in one stage starts from."""
-    known = {"voc-fcn-alexnet": "weights/alexnet.caffemodel", "voc-fcn-googlenet": "weights/googlenet.caffemodel",
-             "nyud-fcn32s-color-d": "weights/vgg16-bgrd.caffemodel", "nyud-fcn32s-color-hha": "weights/nyud-color-hha.caffemodel"}
-    return known.get(name, VGG)
-
-
 def paper(name: str) -> dict[str, Any]:
-    """The papers' recipe: momentum 0.9, 20 images a step, a mean loss, fixed rates, skips 100 times lower a stage.
+    """The papers' recipe: momentum 0.9, 20 images a step, a mean loss, fixed rates, 100 times lower a stage.
 
     A step of a loss that counts a part p of the cells has 1/p times the images.
     """
     rate = {"voc-fcn-alexnet": 1e-3, "voc-fcn-googlenet": 5e-5}.get(name, RATES[stage(name)])
     images = 20 * {"sampled50": 2, "sampled25": 4}.get(name.rpartition("-")[2], 1)
-    return dict(base_lr=rate, lr_policy="fixed", momentum=0.9, weight_decay=0.0005, iter_size=images, max_iter=10000, display=20,
-                average_loss=20, snapshot=1000, random_seed=1)
+    return dict(base_lr=rate, lr_policy="fixed", momentum=0.9, weight_decay=0.0005, iter_size=images,
+                max_iter=10000, display=20, average_loss=20, snapshot=1000, random_seed=1)
 
 
 def heavy(name: str) -> dict[str, Any]:
     """The release's: one image a step, momentum 0.99, a summed loss; AlexNet's is another."""
     place = PLACES[name.partition("-")[0]]
     alexnet = name == "voc-fcn-alexnet"
-    rate = 1e-4 if alexnet else 1e-12 if name in ("nyud-fcn32s-color-hha", "siftflow-fcn8s") else HEAVY_RATES[stage(name)]
+    other = {"voc-fcn-alexnet": 1e-4, "nyud-fcn32s-color-hha": 1e-12, "siftflow-fcn8s": 1e-12}
+    rate = other.get(name, HEAVY_RATES[stage(name)])
     iterations = 300000 if name == "voc-fcn8s-atonce" else place.iterations
     return dict(base_lr=rate, lr_policy="fixed", momentum=0.9 if alexnet else 0.99, weight_decay=0.0005,
                 iter_size=20 if alexnet else 1, max_iter=iterations, display=20, average_loss=20,
@@ -103,7 +98,8 @@ def expected(name: str, released: bool) -> str:
     whose = "others who scored the released weights" if released else "the paper"
     if scores[0] is None:
         return f"Scores to expect, from {whose}: mean IU {scores[2]}."
-    return f"Scores to expect, from {whose}: pixel acc. / mean acc. / mean IU / f.w. IU {' / '.join(map(str, scores))}."
+    found = " / ".join(map(str, scores))
+    return f"Scores to expect, from {whose}: pixel acc. / mean acc. / mean IU / f.w. IU {found}."
 
 
 def text(name: str, released: bool) -> str:
@@ -112,10 +108,12 @@ def text(name: str, released: bool) -> str:
     recipe, folder = (heavy, "heavy/") if released else (paper, "")
     fields = recipe(name)
     net = MODELS[name].relative_to(HERE.parent).as_posix()
-    train = "paper" if not released and (MODELS[name] / "paper.prototxt").exists() else place.train
+    there = {path.stem for path in MODELS[name].iterdir()}
+    train = next(split for split in ("paper", "train", "trainval")[released:] if split in there)
+    test = next(split for split in ("test", "val") if split in there)
     if stage(name) == 32:
-        weights, run = start(name), [name]
-        needs = FROM[weights].format(file=weights, net=name, folder=folder, last=recipe("nyud-fcn32s-color")["max_iter"])
+        weights, run, last = START.get(name, VGG), [name], recipe("nyud-fcn32s-color")["max_iter"]
+        needs = FROM[weights].format(file=weights, net=name, folder=folder, last=last)
     else:
         earlier = before(name)
         weights = f"snapshot/{folder}{earlier}_iter_{recipe(earlier)['max_iter']}.caffemodel"
@@ -128,23 +126,26 @@ def text(name: str, released: bool) -> str:
     rate = f"{fields['base_lr']:.0e}".replace("e-0", "e-")
     header = [
         f"{name}, the {'release' if released else 'paper'}'s recipe: momentum {fields['momentum']}, {size} "
-        f"image{'s' * (size > 1)} a step, rate {rate}, {'the loss as published' if released else 'the loss a mean over pixels'}.",
+        f"image{'s' * (size > 1)} a step, rate {rate}, the loss "
+        f"{'as published' if released else 'a mean over pixels'}.",
         "", "  tools/solve.py " + " ".join(f"solvers/{folder}{each}.prototxt" for each in run), "",
         *f"Needs {place.needs} and\n{needs}".split("\n"),
-        f"Time: {size * fields['max_iter']:,} images, a GPU's work, not run here; 2 CPU cores need seconds for each image.",
+        f"Time: {size * fields['max_iter']:,} images, a GPU's work, not run here; 2 CPU cores need seconds "
+        "for each image.",
         expected(name, released)]
-    body = [f'train_net: "{net}/{train}.prototxt"', f'test_net: "{net}/{place.test}.prototxt"',
+    body = [f'train_net: "{net}/{train}.prototxt"', f'test_net: "{net}/{test}.prototxt"',
             f"test_iter: {place.test_iter}",
             "test_interval: 999999999  # the test net is made here, and scored by tools/score.py",
             "test_initialization: false", f'weights: "{weights}"']
     for key, value in fields.items():
-        body.append(f'{key}: "{value}"' if isinstance(value, str) else f"{key}: {value:g}".replace("e-0", "e-"))
+        written = f'"{value}"' if isinstance(value, str) else f"{value:g}".replace("e-0", "e-")
+        body.append(f"{key}: {written}")
     body += [f'snapshot_prefix: "snapshot/{folder}{name}"', "solver_mode: GPU"]
     return "\n".join([*(f"# {line}".rstrip() for line in header), *body]) + "\n"
 
 
 def names(released: bool) -> list[str]:
-    """The nets with a recipe: models/ has a folder for each; released: that the release has a solver for."""
+    """The nets in models/ with a recipe; released: that the release has a solver for."""
     unreleased = ("voc-fcn-googlenet", "nyud-fcn16s-color-hha")
     return [name for name, path in MODELS.items() if name.partition("-")[0] in PLACES
             and not (released and (name in unreleased or path.parent.name == "studies"))]
