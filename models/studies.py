@@ -68,11 +68,8 @@ def sampled(base: Any, keep: float) -> Any:
 
 def balanced(base: Any, source: str) -> Any:
     """source: a file with the weights of classes, as a matrix for InfogainLoss."""
-    def loss(n: NetSpec, net: Any, scores: Any, label: Any) -> Any:
-        return L.InfogainLoss(scores, label, infogain_loss_param=dict(source=source),
-                              loss_param=dict(ignore_label=net.data.void))
-
-    return replace(base, loss=loss)
+    return replace(base, loss=lambda n, net, scores, label: L.InfogainLoss(
+        scores, label, infogain_loss_param=dict(source=source), loss_param=dict(ignore_label=net.data.void)))
 
 
 def variants(family: str, stages: Nets) -> Nets:

@@ -160,7 +160,7 @@ def inception(n: NetSpec, block: str, bottom: Any, sizes: tuple[int, ...]) -> An
 VGG16 = Trunk(vgg(2, 2, 3, 3, 3))
 # with a fourth input, depth: its first convolution is not the classifier's, and has another name
 VGG16_BGRD = Trunk({name.replace("conv1_1", "conv1_1_bgrd"): x for name, x in VGG16.layers.items()})
-CAFFENET = Trunk(ALEXNET, pooled=3, odd=1, common=dict(group=1, param=()))  # all rates equal, as in the release
+CAFFENET = Trunk(ALEXNET, pooled=3, odd=1, common=dict(group=1, param=()))  # all rates equal, as released
 GOOGLENET = GoogLeNet({}, odd=1)
 # pad 49 covers images from 33 pixels on with a kernel of 5, as the paper's 100 any image with a kernel of 7
 SMALL = Trunk(changed(vgg(1, 1, 2, 2, 2, widths=(16, 32, 64, 96, 128), fc=128, kernel=5),
