@@ -18,7 +18,7 @@ from trunks import ALEXNET, GOOGLENET, VGG16, Trunk, max_pool, rates, vgg  # noq
 from netspec import NetSpec, prototext  # noqa: E402
 from netspec import layers as L  # noqa: E402
 from netspec import params as P  # noqa: E402
-from netspec.errors import Error, closest  # noqa: E402
+from netspec.base.errors import Error, closest  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 

@@ -24,8 +24,8 @@ from trunks import CAFFENET, GOOGLENET, NARROW, SMALL, VGG16, VGG16_BGRD, Trunk,
 from netspec import NetSpec, prototext  # noqa: E402
 from netspec import layers as L  # noqa: E402
 from netspec import params as P  # noqa: E402
+from netspec.base.errors import Error, closest  # noqa: E402
 from netspec.coord_map import crop  # noqa: E402
-from netspec.errors import Error, closest  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 # FCN-32s, 16s and 8s: the layers of the trunk whose scores are summed, the coarsest first

@@ -16,8 +16,8 @@ from sets import Data, Head  # noqa: E402
 from trunks import SMALL, VGG16  # noqa: E402
 
 from netspec import layouts, prototext, resume  # noqa: E402
+from netspec.base.errors import Error  # noqa: E402
 from netspec.datasets import SegmentationData  # noqa: E402
-from netspec.errors import Error  # noqa: E402
 from netspec.ops.base import Context  # noqa: E402
 from netspec.proto import caffe_pb2  # noqa: E402
 

@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from .errors import Error
+from .base.errors import Error
 from .proto.caffe_pb2 import TEST, TRAIN
 from .spec import NetSpec, layers, params, to_proto
 

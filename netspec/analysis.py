@@ -6,10 +6,10 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 from . import graph as graphs
+from .base.errors import Error
+from .base.files import find
 from .coord_map import CoordMap, Step, Values, compose, listed, meeting, offsets, wide
 from .deploy import deploy
-from .errors import Error
-from .files import find
 
 
 class Explained(NamedTuple):

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .errors import Error
+from .base.errors import Error
+from .base.log import Log
 from .feed import Feed, Unreadable
 from .graph import Graph, Node
-from .log import Log
 
 
 class Skips:

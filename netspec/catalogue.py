@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from . import graph, prototext, report, spec  # noqa: F401 - graph: which registers the sources
-from .errors import closest
-from .files import find
+from .base.errors import closest
+from .base.files import find
 from .ops import REGISTRY, Operation
 from .proto import caffe_pb2
 from .prototext import CAFFE

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .errors import Error, Interrupted, closest
+from .base.errors import Error, Interrupted, closest
 
 COMMANDS = {  # name -> (module that holds add_arguments and run, help)
     "solve": ("train", "train nets by solver files"),

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .errors import Error
+from .base.errors import Error
 from .fillers import fill
 from .graph import Graph, Node, Slot, Value
 from .ops import Shape

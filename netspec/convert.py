@@ -10,10 +10,10 @@ from google.protobuf.message import DecodeError
 
 from . import convolutional, export, graph, importers, onnxfile, prototext, report, surgery, totorch, trunks
 from . import weights as weightfiles
+from .base.errors import Error
+from .base.files import find, writing
 from .compiler import Net
 from .deploy import deploy
-from .errors import Error
-from .files import find, writing
 from .proto.caffe_pb2 import NetParameter, SolverParameter
 from .upgrade import upgrade_net, upgrade_solver
 from .weights import read_weights

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
+from .base.errors import Error
 from .compiler import Net
-from .errors import Error
 from .graph import Graph, Node, Value
 from .ops import Shape
 from .proto import caffe_pb2

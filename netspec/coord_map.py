@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import spec
-from .errors import Error
+from .base.errors import Error
 from .ops import REGISTRY, CoordMap
 
 

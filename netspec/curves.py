@@ -9,11 +9,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from . import plot
+from .base.errors import Error
+from .base.files import find
+from .base.log import Log
+from .base.provenance import origin
 from .drawing import Picture
-from .errors import Error
-from .files import find
-from .log import Log
-from .provenance import origin
 
 LINE = re.compile(
     r"(?:^|\] ?)\s*(?:Solving (?P<net>.*)|Iteration (?P<at>\d+)(?: \([^)]*\))?,? (?:loss = (?P<smoothed>\S+)|lr = (?P<rate>\S+)"

@@ -9,9 +9,9 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from PIL import Image
 
+from .base.errors import Error
+from .base.files import find
 from .datasets import DAMAGE
-from .errors import Error
-from .files import find
 from .imagesources import PIXELS, SKIP
 from .ops.base import Shape
 from .proto import caffe_pb2

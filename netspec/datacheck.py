@@ -17,10 +17,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from . import feed, graph, io, jobs, log, prototext, report
+from . import feed, graph, io, jobs, prototext, report
+from .base import log
+from .base.errors import Error
+from .base.files import find, writing
 from .datasets import SegmentationData
-from .errors import Error
-from .files import find, writing
 from .layouts import LAYOUTS, Images, Labels, facts_of, layout
 from .ops.base import REGISTRY, Context
 from .ops.loss import Classified, ignored_label

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import files
-from .errors import Error, closest
+from .base import files
+from .base.errors import Error, closest
 from .layouts import FLAG, FOLDER, LAYOUTS, TEXT, Facts, Images, Labels, facts, facts_of, folder, layout, read_file  # noqa: F401
 from .ops.base import Shape
 from .ops.python import ALIASES

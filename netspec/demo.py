@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from . import __version__, datasets, experiment, graph, predict, prototext, report, scoring
-from .errors import Error
-from .files import find
-from .metrics import Scores
+from .base.errors import Error
+from .base.files import find
+from .base.metrics import Scores
 from .proto import caffe_pb2
 
 PROJECT = Path(__file__).resolve().parent.parent

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import prototext
-from .errors import Error
+from .base.errors import Error
 from .graph import Graph, build, standing
 from .ops import REGISTRY, Operation, Shape, lookup
 from .ops.conv import Window

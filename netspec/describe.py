@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .analysis import fields, placed
+from .base.errors import Error
+from .base.files import find
 from .deploy import deploy
-from .errors import Error
-from .files import find
 from .graph import Graph, Node, Value
 from .ops import Shape
 from .proto import caffe_pb2

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from . import io
+from .base.errors import Error
 from .classifier import ImageNet
-from .errors import Error
 
 
 class Detector(ImageNet):

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .base.errors import Error, listed
 from .compiler import Net
-from .errors import Error, listed
 from .graph import Graph, Node
 from .layouts import ILSVRC
 from .ops.loss import ignored_label

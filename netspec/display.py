@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from . import updates
+from .base.log import Log
 from .compiler import Net
-from .log import Log
 
 
 class Display:

@@ -16,15 +16,15 @@ import torch
 
 from . import __version__, describe, graph, infer, jobs, preflight, prototext, report, updates
 from . import run as runs
+from .base.errors import Error, closest
+from .base.files import find
+from .base.machine import choose
 from .compiler import Net
 from .datacheck import SOLVER
 from .deploy import deploy
-from .device import choose
 from .diagnosis import NOTE, OK, PROBLEM, Finding, Flow, draw, examine
-from .errors import Error, closest
 from .feed import cores
 from .fetching import amount
-from .files import find
 from .graph import Graph
 from .layouts import ILSVRC
 from .ops import REGISTRY

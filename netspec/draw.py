@@ -10,13 +10,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from .analysis import fields
+from .base.errors import Error
+from .base.files import find
 from .deploy import deploy
 from .describe import size
 from .drawing import GREY, PAPER, Line, Picture, Rect, Text, measure
 from .drawlayers import draw_layers
-from .errors import Error
 from .figure3 import Number, Stream, outline, streams
-from .files import find
 from .graph import Graph
 from .upgrade import upgrade_net
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from .base.errors import Error
 from .catalogue import FAMILIES
 from .drawing import GREY, INK, Line, Picture, Point, Rect, Text, measure
-from .errors import Error
 from .graph import Graph, Node, Value
 
 COLOURS = {"data": "#d9d9d9", "convolution": "#aecbe8", "pooling": "#f6c7a4", "resampling": "#b5dcc2", "normalisation": "#e3d3ea",

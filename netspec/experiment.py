@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import device, log, predict, prototext, provenance, resume, scoring, train
-from .errors import Error, Interrupted
-from .files import find, writing
+from . import predict, prototext, resume, scoring, train
+from .base import log, provenance
+from .base import machine as device
+from .base.errors import Error, Interrupted
+from .base.files import find, writing
 from .graph import Graph
 from .layouts import LAYOUTS
 from .solver import Solver

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from . import surgery, weights
+from .base.errors import Error
+from .base.files import find
 from .compiler import Net
 from .deploy import deploy
-from .errors import Error
-from .files import find
 from .graph import Graph, Value
 from .ops import Shape
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from .errors import Error
+from .base.errors import Error
 
 if TYPE_CHECKING:
     from .sources import Source

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from .base.errors import Error
 from .coord_map import Values, listed, meeting, offsets, ways, wide
-from .errors import Error
 from .graph import Graph, Node, Value, standing
 from .ops import REGISTRY, Operation
 from .proto import caffe_pb2

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from .errors import Error
+from .base.errors import Error
 from .fetching import alone, amount, digest, download, space, unpack, verify
 from .layouts import LAYOUTS
 

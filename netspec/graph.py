@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import database, datasets, imagesources, prototext, sources, windows  # noqa: F401 - imported to register
+from .base.errors import Error, closest
 from .coord_map import Values, crop_param
-from .errors import Error, closest
 from .ops import Context, Operation, Shape, lookup
 from .proto import caffe_pb2
 from .weights import AUTOMATIC

@@ -9,12 +9,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from . import curves, experiment, graph, jobs, predict, prototext, provenance, report, resume, scoring
+from . import curves, experiment, graph, jobs, predict, prototext, report, resume, scoring
+from .base import provenance
+from .base.errors import Error
+from .base.files import find, writing
+from .base.metrics import BINARY, MEASURES
 from .datacheck import SOLVER
 from .datasets import SegmentationData
-from .errors import Error
-from .files import find, writing
-from .metrics import BINARY, MEASURES
 from .proto import caffe_pb2
 
 PICTURES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".svg": "svg+xml"}

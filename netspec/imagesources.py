@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .base.errors import Error
+from .base.files import find
 from .datasets import open_image, read_label
-from .errors import Error
-from .files import find
 from .ops.base import Shape
 from .sources import Batch, Source
 from .transforms import Transform, decode, nearest, resize

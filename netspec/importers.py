@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from . import hdf5file
-from .errors import Error, closest
-from .files import find
+from .base.errors import Error, closest
+from .base.files import find
 from .weights import write_weights
 from .wirefile import is_hdf5
 

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from . import datasets, files, graph, predict, prototext, report
-from .errors import Error
+from . import datasets, graph, predict, prototext, report
+from .base import files
+from .base.errors import Error
 from .proto import caffe_pb2
 from .scoring import add_device_arguments
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import Error
+from .base.errors import Error
 from .proto import caffe_pb2
 
 # -- messages --------------------------------------------------------------------------------------------------

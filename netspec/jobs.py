@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import graph, prototext
-from .errors import Error
-from .files import find
+from .base.errors import Error
+from .base.files import find
 from .graph import Graph
 from .proto import caffe_pb2
 

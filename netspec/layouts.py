@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .errors import Error, closest
+from .base.errors import Error, closest
 
 # File patterns have {split} and {name}, and start below the data set's root, or with "voc:" below the folder of that
 # name in `beside`. ".*" at the end stands for the suffix of any image.

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from . import figure3, graph, prototext
+from .base.errors import Error, closest
+from .base.files import find
 from .deploy import deploy
 from .describe import size as pixels
-from .errors import Error, closest
-from .files import find
 from .ops import REGISTRY
 from .proto import caffe_pb2
 from .run import old, stand_in

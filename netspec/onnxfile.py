@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import export
+from .base.errors import Error
+from .base.files import writing
 from .compiler import Net
-from .errors import Error
-from .files import writing
 from .graph import Value
 from .onnxops import Builder
 

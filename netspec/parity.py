@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from . import compiler, graph, prototext, report, weights
-from .errors import Error, closest, listed
-from .files import find
+from .base.errors import Error, closest, listed
+from .base.files import find
 from .proto import caffe_pb2
 from .pycaffe import Net
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from . import datasets, layouts, surgery, weights
+from .base.errors import Error, closest, listed
+from .base.files import find
+from .base.machine import choose
 from .compiler import Net
 from .deploy import feeds, part
-from .device import choose
-from .errors import Error, closest, listed
-from .files import find
 from .graph import Graph, standing
 from .proto import caffe_pb2
 

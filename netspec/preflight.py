@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from .base.errors import Error, listed
 from .compiler import Net
 from .datasets import SegmentationData, check_labels, overlap
-from .errors import Error, listed
 from .graph import Graph, Node, Value
 from .ops.loss import MODES, SoftmaxWithLoss
 from .ops.losses import InfogainLoss

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from google.protobuf import text_format
 from google.protobuf.message import Message
 
-from . import files
-from .errors import Error, closest
+from .base import files
+from .base.errors import Error, closest
 from .proto import caffe_pb2
 from .upgrade import upgrade_net, upgrade_solver
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from . import prototext, session, solver
+from .base.errors import Error, closest
+from .base.files import find
 from .blobs import Blob
-from .errors import Error, closest
-from .files import find
 from .ops import REGISTRY
 from .ops.python import BlobVec, Layer
 from .pynet import Net

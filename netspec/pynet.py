@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from . import compiler, graph, session, weights
+from .base.errors import Error
+from .base.files import find
 from .batches import Batches
 from .blobs import Blob
 from .debuginfo import DebugInfo
-from .errors import Error
-from .files import find
 from .graph import Node
 from .layerwise import Layerwise
 from .ops.python import BlobVec, Layer

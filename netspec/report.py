@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from . import drawing
-from .errors import Error
-from .files import writing
-from .metrics import MEASURES, Scores
+from .base.errors import Error
+from .base.files import writing
+from .base.metrics import MEASURES, Scores
 
 VOID = 255
 VOID_COLOUR = (224, 224, 192)  # as in VOC's own label images

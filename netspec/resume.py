@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from . import weights
-from .errors import Error
-from .files import find, writing
+from .base.errors import Error
+from .base.files import find, writing
 
 Layers = Mapping[str, tuple[str, Sequence[Any]]]
 Facts = dict[str, Any]

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from .errors import Error
-from .files import find
+from .base.errors import Error
+from .base.files import find
 
 HOME = __package__
 OTHERWISE = {"net_spec": "spec", "_caffe": "pycaffe"}  # Caffe's module -> ours, where the names differ

@@ -16,16 +16,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from . import drawing, files, graph, log, metrics, predict, report
+from . import drawing, graph, predict, report
+from .base import files, log, metrics
+from .base.errors import Error, closest
+from .base.machine import PRECISIONS
+from .base.metrics import BINARY, Binary, Scores, confusion
+from .base.provenance import origin
 from .batches import Batches
 from .compiler import Net
 from .datasets import SegmentationData, read_label
-from .device import PRECISIONS
-from .errors import Error, closest
 from .graph import Graph
-from .metrics import BINARY, Binary, Scores, confusion
 from .proto import caffe_pb2
-from .provenance import origin
 from .sources import Source
 
 Folder = str | os.PathLike

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import ModuleType
 
 from . import run, spec
+from .base.errors import closest, listed
 from .diagnosis import NOTE, OK, PROBLEM, Finding
-from .errors import closest, listed
 from .ops import REGISTRY
 
 CAFFES = ("caffe", __package__)  # what a script may call it

@@ -1,18 +1,16 @@
 """What pycaffe keeps for the whole process: the device, the seed, whether Caffe's log lines are written."""
 
 import os
-import sys
 import time
 import warnings
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import torch
 
-from .device import choose
-from .errors import Error
-from .log import Log
+from .base.errors import Error
+from .base.log import Log
+from .base.machine import choose
 
 
 class _Mode:
@@ -77,16 +75,6 @@ def set_logging_disabled(disabled: bool = True) -> None:
 def log(text: str) -> None:
     """Write a line to Caffe's log."""
     Said()("_caffe.cpp:68", text)
-
-
-class _LogModule(ModuleType):
-    """The module netspec.log, whose name is that of pycaffe's function, so that it must be callable."""
-
-    def __call__(self, text: str) -> None:
-        log(text)
-
-
-sys.modules[Log.__module__].__class__ = _LogModule
 
 
 class Timer:

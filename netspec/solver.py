@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 
 from . import jobs, prototext, resume, updates, weights
+from .base.errors import Error, Interrupted
+from .base.files import find
+from .base.log import Log
+from .base.machine import choose
 from .batches import Batches, Skips
 from .compiler import Net
 from .debuginfo import DebugInfo
-from .device import choose
 from .display import Display
-from .errors import Error, Interrupted
-from .files import find
 from .jobs import Job
 from .layerwise import Layerwise
-from .log import Log
 from .proto import caffe_pb2
 
 TRAIN_LINES = {"net": 102, "train_net": 92, "net_param": 97, "train_net_param": 88}  # of solver.cpp, for log parsers

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from . import files
-from .errors import Error, closest
+from .base import files
+from .base.errors import Error, closest
 from .feed import Feed  # noqa: F401 - a source and its feed are wanted together
 from .fillers import fill
 from .ops.base import Context, Operation, Shape

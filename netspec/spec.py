@@ -15,7 +15,7 @@ from typing import Any
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto
 from google.protobuf.message import Message
 
-from .errors import Error, closest
+from .base.errors import Error, closest
 from .proto import caffe_pb2
 
 _LAYER_FIELDS = caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name

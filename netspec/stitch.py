@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from .analysis import fields
+from .base.errors import Error, closest
 from .compiler import Net
 from .convolutional import pointwise
-from .errors import Error, closest
 from .ops.conv import geometry
 from .proto import caffe_pb2
 

@@ -10,16 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from . import __version__, datacheck, experiment, feed, graph, log, netdiff, prototext, report, scoring, weights
+from . import __version__, datacheck, experiment, feed, graph, netdiff, prototext, report, scoring, weights
+from .base import log
+from .base.errors import Error
+from .base.files import find, writing
+from .base.provenance import PROJECT, origin
 from .compiler import Net
 from .datasets import SegmentationData
 from .deploy import deploy
-from .errors import Error
 from .experiment import Record, Trace
-from .files import find, writing
 from .plot import beside, plot, points
 from .proto import caffe_pb2
-from .provenance import PROJECT, origin
 from .stitch import Stitched
 
 QUICK = 60  # iterations

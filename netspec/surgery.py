@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from . import weights
+from .base.errors import Error, closest
+from .base.files import find
 from .compiler import Net
 from .deploy import deploy
-from .errors import Error, closest
-from .files import find
 
 
 def bilinear_kernel(size: int) -> np.ndarray:

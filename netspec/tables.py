@@ -14,15 +14,15 @@ from typing import NamedTuple
 import torch
 
 from . import describe, experiment, graph, prototext, published, report, scoring
+from .base.errors import Error, closest
+from .base.files import find
+from .base.machine import choose
+from .base.metrics import MEASURES
+from .base.provenance import PROJECT
 from .compiler import Net
 from .deploy import deploy
-from .device import choose
-from .errors import Error, closest
 from .experiment import Record
-from .files import find
-from .metrics import MEASURES
 from .proto import caffe_pb2
-from .provenance import PROJECT
 
 SCORES = dict(MEASURES)
 GEOMETRIC = {"geometric": "geom. acc."}

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import torch
 
-from . import convolutional, graph, log, prototext, report, surgery, weights
+from . import convolutional, graph, prototext, report, surgery, weights
+from .base import log
+from .base.errors import Error
+from .base.files import find
+from .base.provenance import PROJECT
 from .compiler import Net
 from .deploy import deploy
-from .errors import Error
 from .feed import Feed, cores
-from .files import find
-from .provenance import PROJECT
 from .scoring import add_device_arguments
 from .solver import Solver
 

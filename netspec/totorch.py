@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from . import export
+from .base.errors import Error
 from .compiler import Net
-from .errors import Error
 from .graph import Node
 from .ops import Operation
 from .ops.pool import AVE, MAX

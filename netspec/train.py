@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 
-from . import curves, device, jobs, log, preflight, prototext, resume, surgery
-from .errors import Error, Interrupted
-from .files import find
+from . import curves, jobs, preflight, prototext, resume, surgery
+from .base import log
+from .base import machine as device
+from .base.errors import Error, Interrupted
+from .base.files import find
 from .solver import Solver
 
 STOPS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}

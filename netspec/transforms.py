@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .base.errors import Error
+from .base.files import find
 from .datasets import DAMAGE
-from .errors import Error
-from .files import find
 from .ops.base import Operation
 from .weights import read_mean
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from . import files
-from .errors import Error, closest
+from .base import files
+from .base.errors import Error, closest
 from .layouts import LAYOUTS, Derived, Images, Labels, Layout, classes, facts_folder, raw_values
 from .pixels import read_bands, read_image, read_label
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from . import graph, hdf5file, importers, prototext, weights
+from .base.errors import Error, closest
+from .base.files import find
 from .compiler import Net
-from .errors import Error, closest
-from .files import find
 from .importers import MEAN_BGR, Input
 from .proto import caffe_pb2
 from .spec import NetSpec, Top

@@ -7,7 +7,7 @@ import logging
 
 from google.protobuf.message import Message
 
-from .errors import Error, closest
+from .base.errors import Error, closest
 from .proto import caffe_pb2
 
 _log = logging.getLogger("netspec")

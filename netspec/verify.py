@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from . import report, tables
-from .errors import Error
+from .base.errors import Error
 from .published import RELEASED, RELEASED_FILES, RELEASED_FROM
 
 NETS = ("voc-fcn32s", "voc-fcn16s", "voc-fcn8s")

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from . import surgery, weights
+from .base.errors import Error, closest, listed
 from .compiler import Net
 from .diagnosis import NOTE, OK, PROBLEM, Finding
-from .errors import Error, closest, listed
 from .proto.caffe_pb2 import NetParameter, V1LayerParameter
 from .wirefile import WireFile, is_hdf5
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from . import hdf5file
-from .errors import Error, closest
-from .files import writing
+from .base.errors import Error, closest
+from .base.files import writing
 from .proto.caffe_pb2 import LayerParameter, NetParameter, SolverState, V0LayerParameter, V1LayerParameter
 from .wirefile import BYTES, MOST_NUMBERS, Field, WireFile, blob_size, delimited, floats, is_hdf5, varint, write_blob
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .base.errors import Error
+from .base.files import find
 from .datasets import open_image
-from .errors import Error
-from .files import find
 from .imagesources import PIXELS
 from .ops.base import Shape
 from .sources import Batch, Source

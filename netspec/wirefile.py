@@ -12,8 +12,8 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from .errors import Error
-from .files import find
+from .base.errors import Error
+from .base.files import find
 from .proto.caffe_pb2 import BlobProto, BlobShape, NetParameter, SolverState
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5

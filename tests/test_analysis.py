@@ -7,7 +7,7 @@ import pytest
 from test_graph import DATA, conv, net
 
 from netspec import analysis, cli, graph, prototext
-from netspec.errors import Error
+from netspec.base.errors import Error
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 OFFSETS = {  # of the released nets

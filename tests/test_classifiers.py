@@ -10,9 +10,9 @@ import torch
 
 from netspec import NetSpec, graph
 from netspec import layers as L
+from netspec.base.errors import Error
 from netspec.compiler import Net
 from netspec.convolutional import convolutionalise, randomise
-from netspec.errors import Error
 from netspec.stitch import rarefy
 
 ROOT = Path(__file__).parent.parent

@@ -10,7 +10,7 @@ from training import environment
 
 import netspec
 from netspec import cli
-from netspec.errors import Error, Interrupted
+from netspec.base.errors import Error, Interrupted
 
 PROJECT = Path(__file__).resolve().parent.parent
 TOOLS = sorted((PROJECT / "tools").glob("*.py"))

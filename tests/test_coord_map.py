@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from netspec import NetSpec, coord_map, graph, layers, params, prototext
+from netspec.base.errors import Error
 from netspec.compiler import Net
-from netspec.errors import Error
 from netspec.ops import REGISTRY
 from netspec.proto import caffe_pb2
 

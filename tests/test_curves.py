@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 from training import changed, solve, start, write_job
 
-from netspec import cli, curves, log, provenance
-from netspec.errors import Error
+from netspec import cli, curves
+from netspec.base import log, provenance
+from netspec.base.errors import Error
 
 GOLDEN = Path(__file__).parent / "golden" / "log" / "train.log"
 OLD = """solver.cpp:43] Solving old

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from netspec import datacheck, tree
-from netspec.errors import Error
+from netspec.base.errors import Error
 from netspec.layouts import facts
 from netspec.weights import read_mean
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from netspec import layouts
+from netspec.base.errors import Error
 from netspec.datasets import LAYOUTS, Images, Labels, SegmentationData, check_labels, facts, read_image, read_label
-from netspec.errors import Error
 from netspec.ops.base import Context
 from netspec.proto import caffe_pb2
 from netspec.sources import Feed

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from netspec import cli, graph, predict, prototext, weights
+from netspec.base.errors import Error
 from netspec.compiler import Net
 from netspec.deploy import deploy
-from netspec.errors import Error
 from netspec.proto.caffe_pb2 import TEST, TRAIN, NetParameter
 
 MODELS = Path(__file__).resolve().parent.parent / "models"

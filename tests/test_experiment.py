@@ -7,9 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from netspec import NetSpec, experiment, prototext, provenance, weights
+from netspec import NetSpec, experiment, prototext, weights
 from netspec import layers as L
-from netspec.errors import Error
+from netspec.base import provenance
+from netspec.base.errors import Error
 from netspec.solver import Solver
 
 sys.path.insert(0, str(provenance.PROJECT / "data" / "shapes"))

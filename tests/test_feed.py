@@ -19,13 +19,13 @@ from training import VOC, changed, make_solver, params_of, same, solve, start, w
 
 from netspec import feed as feeds
 from netspec import graph, prototext
+from netspec.base.errors import Error
+from netspec.base.log import Log
 from netspec.batches import Batches, Skips
 from netspec.database import Data
 from netspec.datasets import SegmentationData
-from netspec.errors import Error
 from netspec.feed import Feed, Unreadable
 from netspec.imagesources import DenseImageData, ImageData
-from netspec.log import Log
 from netspec.ops.base import Context
 from netspec.proto import caffe_pb2
 from netspec.windows import WindowData

@@ -8,7 +8,7 @@ import pytest
 from test_graph import DATA, conv, net
 
 from netspec import cli, figure3, graph, netdiff, prototext
-from netspec.errors import Error
+from netspec.base.errors import Error
 from netspec.proto import caffe_pb2
 
 MODELS = Path(__file__).resolve().parent.parent / "models"

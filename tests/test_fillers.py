@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from netspec.errors import Error
+from netspec.base.errors import Error
 from netspec.fillers import FILLERS, fill
 from netspec.proto.caffe_pb2 import FillerParameter
 

@@ -9,8 +9,8 @@ import torch
 from fork_cases import layer
 
 from netspec import NetSpec, analysis, graph, layers, params, prototext, weights
+from netspec.base.errors import Error
 from netspec.compiler import Net
-from netspec.errors import Error
 from netspec.ops import REGISTRY
 from netspec.proto import caffe_pb2
 from netspec.upgrade import upgrade_net

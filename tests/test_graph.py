@@ -3,7 +3,7 @@
 import pytest
 
 from netspec import graph, prototext
-from netspec.errors import Error
+from netspec.base.errors import Error
 from netspec.graph import Value
 from netspec.proto import caffe_pb2
 

@@ -13,9 +13,9 @@ from PIL import Image
 from scipy import stats
 
 from netspec import graph, prototext
+from netspec.base.errors import Error
 from netspec.compiler import Net
 from netspec.database import Data
-from netspec.errors import Error
 from netspec.imagesources import DenseImageData, ImageData
 from netspec.ops.base import Context
 from netspec.proto import caffe_pb2

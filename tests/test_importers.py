@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from netspec import importers, weights
+from netspec.base.errors import Error
 from netspec.cli import main
-from netspec.errors import Error
 
 h5py = pytest.importorskip("h5py")
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from netspec import io
-from netspec.errors import Error
+from netspec.base.errors import Error
 
 RNG = np.random.default_rng(0)
 

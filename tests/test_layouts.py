@@ -9,8 +9,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from netspec import graph, layouts, pixels
+from netspec.base.errors import Error
 from netspec.datasets import LAYOUTS, SegmentationData, facts, overlap
-from netspec.errors import Error
 from netspec.layouts import ILSVRC, PATCH, Images, Labels
 from netspec.ops.base import Context
 from netspec.proto import caffe_pb2

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from training import PROJECT, VOC, changed, environment, solve, write_job
 
-from netspec import log
+from netspec.base import log
 
 GOLDEN = Path(__file__).parent / "golden"
 PREFIX = re.compile(r"([IWE])(\d{4} \d\d:\d\d:\d\d\.\d{6}) +(\d+) (\w+(?:\.cpp:\d+)?)\] (.*)")

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from netspec.errors import Error
-from netspec.metrics import BINARY, MEASURES, Binary, Scores, boundary_distance, confusion, trimap
+from netspec.base.errors import Error
+from netspec.base.metrics import BINARY, MEASURES, Binary, Scores, boundary_distance, confusion, trimap
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -204,7 +204,7 @@ def test_a_class_that_is_nowhere():
 PART = """
 import sys
 import numpy as np
-from netspec.metrics import confusion, trimap
+from netspec.base.metrics import confusion, trimap
 data = np.load(sys.argv[1])
 names = sorted({name[1:] for name in data})[int(sys.argv[2])::3]
 parts = [(data["t" + n], data["p" + n]) for n in names]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from netspec import graph, prototext
-from netspec.errors import Error
+from netspec.base.errors import Error
 from netspec.proto import caffe_pb2
 
 ROOT = Path(__file__).parent.parent

@@ -7,7 +7,7 @@ import pytest
 from test_graph import DATA, conv, net, relu
 
 from netspec import cli, netdiff, prototext
-from netspec.errors import Error
+from netspec.base.errors import Error
 from netspec.proto import caffe_pb2
 from netspec.run import _StandIn
 

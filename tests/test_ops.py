@@ -10,8 +10,8 @@ from golden_case import Case, load, load_all, run
 from scipy import stats
 
 from netspec import graph, ops, prototext
+from netspec.base.errors import Error
 from netspec.compiler import Net
-from netspec.errors import Error
 from netspec.ops import REGISTRY
 from netspec.proto import caffe_pb2
 from netspec.sources import Source

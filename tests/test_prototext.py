@@ -6,7 +6,7 @@ import time
 import pytest
 
 from netspec import prototext
-from netspec.errors import Error
+from netspec.base.errors import Error
 from netspec.proto import caffe_pb2
 
 NET = """\

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from netspec import report
-from netspec.errors import Error
-from netspec.metrics import Scores
+from netspec.base.errors import Error
+from netspec.base.metrics import Scores
 
 PALETTE = [(0, 0, 0), (128, 0, 0), (0, 128, 0)]
 NAMES = ["background", "cat", "dog"]

@@ -10,8 +10,8 @@ import torch
 from training import BODY, HDF5, SOLVER, VOC, changed, make_solver, params_of, same, write_job
 
 from netspec import resume, weights
-from netspec.errors import Error
-from netspec.log import Log
+from netspec.base.errors import Error
+from netspec.base.log import Log
 from netspec.solver import get_solver
 
 pytestmark = pytest.mark.usefixtures("one_thread")

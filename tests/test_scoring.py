@@ -13,9 +13,9 @@ from PIL import Image
 from netspec import NetSpec, cli, graph, infer, layouts, predict, prototext, scoring, sources
 from netspec import layers as L
 from netspec import params as P
+from netspec.base.errors import Error
+from netspec.base.metrics import Binary, Scores, confusion, trimap
 from netspec.compiler import Net
-from netspec.errors import Error
-from netspec.metrics import Binary, Scores, confusion, trimap
 from netspec.proto import caffe_pb2
 from netspec.weights import write_weights
 

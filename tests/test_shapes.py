@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from netspec.base.metrics import Scores, confusion
 from netspec.datasets import facts
-from netspec.metrics import Scores, confusion
 
 SCRIPT = Path(__file__).resolve().parents[1] / "data" / "shapes" / "prepare.py"
 SMALL = ["--train", "3", "--val", "2", "--size", "64x48"]

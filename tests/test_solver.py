@@ -10,7 +10,7 @@ import torch
 from training import BODY, HDF5, SOLVER, VOC, changed, make_solver, params_of, same, solver_param, write_job
 
 from netspec import cli, weights
-from netspec.errors import Error, Interrupted
+from netspec.base.errors import Error, Interrupted
 from netspec.proto.caffe_pb2 import NetParameter
 from netspec.solver import Solver, get_solver
 

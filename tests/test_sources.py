@@ -15,7 +15,7 @@ import torch
 from google.protobuf import text_format
 
 from netspec import feed as feeds
-from netspec.errors import Error
+from netspec.base.errors import Error
 from netspec.ops.base import Context
 from netspec.proto import caffe_pb2
 from netspec.sources import DummyData, Feed, HDF5Data, Input, Source
@@ -356,7 +356,7 @@ def test_a_death_is_told_at_the_next_batch_not_in_the_middle_of_a_step():
     assert program("""
 import os, signal, time
 from test_sources import numbers
-from netspec.errors import Error
+from netspec.base.errors import Error
 from netspec.sources import Feed
 feed = Feed(numbers(), 0, 1)
 os.kill(int(next(feed)[1]), signal.SIGKILL)

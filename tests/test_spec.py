@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from netspec.errors import Error
+from netspec.base.errors import Error
 from netspec.proto import caffe_pb2
 from netspec.prototext import parse, to_text
 from netspec.spec import NetSpec, to_proto

@@ -7,9 +7,9 @@ import torch
 
 from netspec import NetSpec, graph
 from netspec import layers as L
+from netspec.base.errors import Error
 from netspec.compiler import Net
 from netspec.convolutional import randomise, transplant
-from netspec.errors import Error
 from netspec.stitch import rarefy, shift_and_stitch
 
 

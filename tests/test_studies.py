@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from netspec import cli, graph, io, netdiff, provenance, studies, surgery, weights
+from netspec import cli, graph, io, netdiff, studies, surgery, weights
+from netspec.base import provenance
 from netspec.compiler import Net
 from netspec.deploy import deploy
 from netspec.proto import caffe_pb2

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from netspec import NetSpec, cli, files, graph, prototext, provenance, published, tables, weights
+from netspec import NetSpec, cli, graph, prototext, published, tables, weights
 from netspec import layers as L
+from netspec.base import files, provenance
 from netspec.compiler import Net
 
 sys.path.insert(0, str(provenance.PROJECT / "data" / "shapes"))

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from netspec import export, graph, prototext, totorch
+from netspec.base.errors import Error
 from netspec.cli import main
-from netspec.errors import Error
 from netspec.proto.caffe_pb2 import NetParameter
 
 safetensors = pytest.importorskip("safetensors.torch")

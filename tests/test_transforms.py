@@ -9,7 +9,7 @@ from google.protobuf import text_format
 from PIL import Image
 from scipy import stats
 
-from netspec.errors import Error
+from netspec.base.errors import Error
 from netspec.ops.base import Context
 from netspec.proto import caffe_pb2
 from netspec.sources import MemoryData

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from netspec import graph, importers, trunks, weights
+from netspec.base.errors import Error
 from netspec.cli import main
 from netspec.compiler import Net
-from netspec.errors import Error
 
 MEAN = np.array(importers.MEAN_BGR, np.float32)
 

@@ -8,7 +8,7 @@ import torch
 from training import solver_param
 
 from netspec import updates
-from netspec.errors import Error
+from netspec.base.errors import Error
 
 SHAPES = [(3, 2, 2), (4,), ()]
 RATES = [0.3, 0.05, 1.7]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from netspec.errors import Error
+from netspec.base.errors import Error
 from netspec.proto import caffe_pb2
 from netspec.prototext import parse
 from netspec.upgrade import upgrade_net, upgrade_solver

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from netspec import compiler, graph, weights
-from netspec.errors import Error
+from netspec.base.errors import Error
 from netspec.proto.caffe_pb2 import TEST, BlobProto, NetParameter, SolverState
 from netspec.wirefile import MOST_FIELDS, delimited, varint
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from ..errors import Error, closest
+from ..base.errors import Error, closest
 from ..proto import caffe_pb2
 
 Shape = tuple[int, ...]

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import Error
-from ..files import find
+from ..base.errors import Error
+from ..base.files import find
 from ..proto import caffe_pb2
 from ..weights import read_mean
 from .base import Operation, Shape, raised

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..base.errors import Error, closest
 from ..blobs import Blob, Memory
-from ..errors import Error, closest
 from .base import Operation, Param, Shape
 
 # (module, class) -> the Operation that stands for it, but for scripts that import caffe and have that module beside them

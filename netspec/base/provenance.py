@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from . import __version__
-from .feed import cores
+from .. import __version__
+from ..feed import cores
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 def origin(device: str | torch.device = "cpu") -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""What everything stands on: errors, files, log, machine, metrics; no torch where it can be."""
