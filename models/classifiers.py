@@ -15,10 +15,11 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 
 from trunks import ALEXNET, GOOGLENET, VGG16, Trunk, max_pool, rates, vgg  # noqa: E402 - the path comes first
 
-from netspec import NetSpec, prototext  # noqa: E402
+from netspec import NetSpec  # noqa: E402
 from netspec import layers as L  # noqa: E402
 from netspec import params as P  # noqa: E402
 from netspec.base.errors import Error, closest  # noqa: E402
+from netspec.proto import text as prototext  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 

@@ -21,11 +21,12 @@ import studies  # noqa: E402 - the path comes first
 from sets import CAMVID, CONTEXT, NYUD_LATE, SHAPES, SIFT, VOC, Data, Head, nyud  # noqa: E402
 from trunks import CAFFENET, GOOGLENET, NARROW, SMALL, VGG16, VGG16_BGRD, Trunk, rates  # noqa: E402
 
-from netspec import NetSpec, prototext  # noqa: E402
+from netspec import NetSpec  # noqa: E402
 from netspec import layers as L  # noqa: E402
 from netspec import params as P  # noqa: E402
 from netspec.base.errors import Error, closest  # noqa: E402
 from netspec.coord_map import crop  # noqa: E402
+from netspec.proto import text as prototext  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 # FCN-32s, 16s and 8s: the layers of the trunk whose scores are summed, the coarsest first

@@ -5,7 +5,7 @@ from typing import Any
 
 from .base.errors import Error
 from .proto.caffe_pb2 import TEST, TRAIN
-from .spec import NetSpec, layers, params, to_proto
+from .proto.spec import NetSpec, layers, params, to_proto
 
 __version__ = "0.1.0"
 _MODULES = ("classifier", "coord_map", "detector", "draw", "io", "proto", "pycaffe")

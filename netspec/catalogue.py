@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import graph, prototext, report, spec  # noqa: F401 - graph: which registers the sources
+from . import graph, report  # noqa: F401 - graph: which registers the sources
 from .base.errors import closest
 from .base.files import find
 from .ops import REGISTRY, Operation
-from .proto import caffe_pb2
-from .prototext import CAFFE
+from .proto import caffe_pb2, spec
+from .proto import text as prototext  # noqa: F401 - graph: which registers the sources
+from .proto.text import CAFFE
 
 BY_NUMBER = {"Filter": "all but the last", "LSTM": "x, static", "RNN": "x, static"}  # depends on the bottoms given
 FAMILIES = {"sources": "data", "imagesources": "data", "database": "data", "windows": "data", "norm": "normalisation",

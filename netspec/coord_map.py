@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import spec
 from .base.errors import Error
 from .ops import REGISTRY, CoordMap
+from .proto import spec
 
 
 class Misfit(Error, AssertionError):

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from . import feed, graph, io, jobs, prototext, report
+from . import feed, graph, io, jobs, report
 from .base import log
 from .base.errors import Error
 from .base.files import find, writing
@@ -27,6 +27,7 @@ from .ops.base import REGISTRY, Context
 from .ops.loss import Classified, ignored_label
 from .pixels import check_labels, size
 from .proto import caffe_pb2
+from .proto import text as prototext
 
 KINDS = {  # what a finding is -> (its heading, whether training breaks on it)
     "missing": ("files that are not there", True),

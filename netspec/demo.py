@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import __version__, datasets, experiment, graph, predict, prototext, report, scoring
+from . import __version__, datasets, experiment, graph, predict, report, scoring
 from .base.errors import Error
 from .base.files import find
 from .base.metrics import Scores
 from .proto import caffe_pb2
+from .proto import text as prototext
 
 PROJECT = Path(__file__).resolve().parent.parent
 STAGES = [f"solvers/shapes-fcn{stride}s.prototxt" for stride in (32, 16, 8)]

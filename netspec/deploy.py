@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from . import prototext
 from .base.errors import Error
 from .graph import Graph, build, standing
 from .ops import REGISTRY, Operation, Shape, lookup
 from .ops.conv import Window
 from .proto import caffe_pb2
+from .proto import text as prototext
 from .sources import Input, Source
 
 SIDE = 500  # pixels of images whose size nothing says

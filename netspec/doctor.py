@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import __version__, describe, graph, infer, jobs, preflight, prototext, report, updates
+from . import __version__, describe, graph, infer, jobs, preflight, report, updates
 from . import run as runs
 from .base.errors import Error, closest
 from .base.files import find
@@ -28,10 +28,11 @@ from .fetching import amount
 from .graph import Graph
 from .layouts import ILSVRC
 from .ops import REGISTRY
+from .proto import text as prototext
 from .proto.caffe_pb2 import TEST, TRAIN, NetState
+from .proto.wire import head, is_text
 from .scriptcheck import script
 from .weightcheck import classifier, fill, weights_file
-from .wirefile import head, is_text
 
 EXTRAS = {"h5py": "hdf5", "lmdb": "lmdb", "safetensors": "safetensors", "onnx": "onnx", "onnxruntime": "onnx"}
 

@@ -18,7 +18,7 @@ from .drawing import GREY, PAPER, Line, Picture, Rect, Text, measure
 from .drawlayers import draw_layers
 from .figure3 import Number, Stream, outline, streams
 from .graph import Graph
-from .upgrade import upgrade_net
+from .proto.upgrade import upgrade_net
 
 SIDE, GAP, DEEP = 84.0, 26.0, 62.0  # of a grid, beside it, and below it for its label and the arrows
 IMAGE, POOLED, SCORED, PREDICTED = "#eeeeee", "#cfe0f1", "#f5e6a6", "#b5dcc2"

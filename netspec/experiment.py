@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import predict, prototext, resume, scoring, train
+from . import predict, resume, scoring, train
 from .base import log, provenance
 from .base import machine as device
 from .base.errors import Error, Interrupted
 from .base.files import find, writing
 from .graph import Graph
 from .layouts import LAYOUTS
+from .proto import text as prototext
 from .solver import Solver
 
 Record = dict[str, Any]

@@ -8,11 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import database, datasets, imagesources, prototext, sources, windows  # noqa: F401 - imported to register
+from . import database, datasets, imagesources, sources, windows  # noqa: F401 - imported to register
 from .base.errors import Error, closest
 from .coord_map import Values, crop_param
 from .ops import Context, Operation, Shape, lookup
 from .proto import caffe_pb2
+from .proto import text as prototext  # noqa: F401 - imported to register
 from .weights import AUTOMATIC
 
 

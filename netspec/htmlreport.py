@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from . import curves, experiment, graph, jobs, predict, prototext, report, resume, scoring
+from . import curves, experiment, graph, jobs, predict, report, resume, scoring
 from .base import provenance
 from .base.errors import Error
 from .base.files import find, writing
@@ -17,6 +17,7 @@ from .base.metrics import BINARY, MEASURES
 from .datacheck import SOLVER
 from .datasets import SegmentationData
 from .proto import caffe_pb2
+from .proto import text as prototext
 
 PICTURES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".svg": "svg+xml"}
 KINDS = {".json": "Scores", ".log": "Curves", **dict.fromkeys(PICTURES, "Pictures"), ".prototxt": "Solvers and nets",

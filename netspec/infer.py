@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from . import datasets, graph, predict, prototext, report
+from . import datasets, graph, predict, report
 from .base import files
 from .base.errors import Error
 from .proto import caffe_pb2
+from .proto import text as prototext
 from .scoring import add_device_arguments
 
 SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow opens some 16-bit PNGs as "I"

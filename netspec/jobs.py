@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import graph, prototext
+from . import graph
 from .base.errors import Error
 from .base.files import find
 from .graph import Graph
 from .proto import caffe_pb2
+from .proto import text as prototext
 
 TRAIN_FIELDS = ("net", "train_net", "net_param", "train_net_param")
 

@@ -14,15 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from . import figure3, graph, prototext
+from . import figure3, graph
 from .base.errors import Error, closest
 from .base.files import find
 from .deploy import deploy
 from .describe import size as pixels
 from .ops import REGISTRY
 from .proto import caffe_pb2
+from .proto import text as prototext
+from .proto.upgrade import upgrade_net
 from .run import old, stand_in
-from .upgrade import upgrade_net
 
 WINDOW = {"kernel_size": "", "stride": "1", "pad": "0", "dilation": "1", "offset": "0"}  # one number an axis -> default
 ROWS = ("own", "32s", "16s", "8s")  # what --figure3 takes

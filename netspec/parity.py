@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import compiler, graph, prototext, report, weights
+from . import compiler, graph, report, weights
 from .base.errors import Error, closest, listed
 from .base.files import find
 from .proto import caffe_pb2
+from .proto import text as prototext
 from .pycaffe import Net
 
 OF = {"in": ("blob", "data"), "param": ("parameter", "data"), "topdiff": ("blob", "diff"), "out": ("blob", "data"),

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import prototext, session, solver
+from . import session, solver
 from .base.errors import Error, closest
 from .base.files import find
 from .blobs import Blob
 from .ops import REGISTRY
 from .ops.python import BlobVec, Layer
+from .proto import text as prototext
 from .pynet import Net
 
 __all__ = ["AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "Blob", "BlobVec", "Layer", "NesterovSolver", "Net",

@@ -16,7 +16,7 @@ from .base.errors import Error
 from .base.files import find
 
 HOME = __package__
-OTHERWISE = {"net_spec": "spec", "_caffe": "pycaffe"}  # Caffe's module -> ours, where the names differ
+OTHERWISE = {"net_spec": "proto.spec", "_caffe": "pycaffe"}  # Caffe's module -> ours, where the names differ
 _OLD = re.compile(r"^\s*(print|exec)\b(?!\s*[(=.])|^\s*except\b.*,|^\s*raise\s+[\w.]+\s*,|<>|`|\b0\d+\b|\b\d+[lL]\b|\bur['\"]"
                   r"|def \w+\((?:[^()=]*,)?\s*\(|\blambda\s*\(")
 _GONE = re.compile(r"name '(xrange|unicode|basestring|raw_input|unichr|long|reduce|execfile|file|cmp|izip)' is not defined"

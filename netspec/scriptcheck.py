@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from . import run, spec
+from . import run
 from .base.errors import closest, listed
 from .diagnosis import NOTE, OK, PROBLEM, Finding
 from .ops import REGISTRY
+from .proto import spec
 
 CAFFES = ("caffe", __package__)  # what a script may call it
 
@@ -82,10 +83,9 @@ def _here(module: str, folder: Path) -> bool:
 def lacking(names: list[str]) -> str | None:
     """None if netspec has what caffe calls NAME.NAME...; else the nearest name, as `closest` words it, or ""."""
     thing = importlib.import_module(__package__)
-    for name in filter(None, names):
+    for name in filter(None, ".".join(run.OTHERWISE.get(name, name) for name in names).split(".")):
         if thing is spec.layers:
             return None if name in REGISTRY else closest(name, REGISTRY)
-        name = run.OTHERWISE.get(name, name)
         if not hasattr(thing, name):
             return closest(name, [known for known in dir(thing) if not known.startswith("_")])
         thing = getattr(thing, name)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import jobs, prototext, resume, updates, weights
+from . import jobs, resume, updates, weights
 from .base.errors import Error, Interrupted
 from .base.files import find
 from .base.log import Log
@@ -26,6 +26,7 @@ from .display import Display
 from .jobs import Job
 from .layerwise import Layerwise
 from .proto import caffe_pb2
+from .proto import text as prototext
 
 TRAIN_LINES = {"net": 102, "train_net": 92, "net_param": 97, "train_net_param": 88}  # of solver.cpp, for log parsers
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from . import __version__, datacheck, experiment, feed, graph, netdiff, prototext, report, scoring, weights
+from . import __version__, datacheck, experiment, feed, graph, netdiff, report, scoring, weights
 from .base import log
 from .base.errors import Error
 from .base.files import find, writing
@@ -21,6 +21,7 @@ from .deploy import deploy
 from .experiment import Record, Trace
 from .plot import beside, plot, points
 from .proto import caffe_pb2
+from .proto import text as prototext
 from .stitch import Stitched
 
 QUICK = 60  # iterations

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from . import describe, experiment, graph, prototext, published, report, scoring
+from . import describe, experiment, graph, published, report, scoring
 from .base.errors import Error, closest
 from .base.files import find
 from .base.machine import choose
@@ -23,6 +23,7 @@ from .compiler import Net
 from .deploy import deploy
 from .experiment import Record
 from .proto import caffe_pb2
+from .proto import text as prototext
 
 SCORES = dict(MEASURES)
 GEOMETRIC = {"geometric": "geom. acc."}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from . import convolutional, graph, prototext, report, surgery, weights
+from . import convolutional, graph, report, surgery, weights
 from .base import log
 from .base.errors import Error
 from .base.files import find
@@ -18,6 +18,7 @@ from .base.provenance import PROJECT
 from .compiler import Net
 from .deploy import deploy
 from .feed import Feed, cores
+from .proto import text as prototext
 from .scoring import add_device_arguments
 from .solver import Solver
 

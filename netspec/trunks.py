@@ -7,16 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from . import graph, hdf5file, importers, prototext, weights
+from . import graph, importers, weights
 from .base.errors import Error, closest
 from .base.files import find
 from .compiler import Net
 from .importers import MEAN_BGR, Input
 from .proto import caffe_pb2
-from .spec import NetSpec, Top
-from .spec import layers as L
-from .spec import params as P
-from .wirefile import is_hdf5
+from .proto import hdf5 as hdf5file
+from .proto import text as prototext
+from .proto.spec import NetSpec, Top
+from .proto.spec import layers as L
+from .proto.spec import params as P
+from .proto.wire import is_hdf5
 
 INPUTS = {
     **importers.INPUTS,

@@ -11,7 +11,7 @@ from .base.errors import Error, closest, listed
 from .compiler import Net
 from .diagnosis import NOTE, OK, PROBLEM, Finding
 from .proto.caffe_pb2 import NetParameter, V1LayerParameter
-from .wirefile import WireFile, is_hdf5
+from .proto.wire import WireFile, is_hdf5
 
 # classifier, a layer that tells it from those further down, the shape of its weight
 KNOWN = (("VGG19", "conv3_4", (256, 256, 3, 3)), ("VGG16", "conv3_3", (256, 256, 3, 3)),

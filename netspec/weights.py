@@ -12,11 +12,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import hdf5file
 from .base.errors import Error, closest
 from .base.files import writing
+from .proto import hdf5 as hdf5file
 from .proto.caffe_pb2 import LayerParameter, NetParameter, SolverState, V0LayerParameter, V1LayerParameter
-from .wirefile import BYTES, MOST_NUMBERS, Field, WireFile, blob_size, delimited, floats, is_hdf5, varint, write_blob
+from .proto.wire import (
+    BYTES,
+    MOST_NUMBERS,
+    Field,
+    WireFile,
+    blob_size,
+    delimited,
+    floats,
+    is_hdf5,
+    varint,
+    write_blob,
+)
 
 Blobs = list[np.ndarray]
 BLOBS = LayerParameter.BLOBS_FIELD_NUMBER

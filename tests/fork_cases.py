@@ -9,8 +9,8 @@ import math
 import numpy as np
 from golden_case import Case
 
-from netspec import prototext
 from netspec.proto import caffe_pb2
+from netspec.proto import text as prototext
 
 TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST
 CASES: dict[str, Case] = {}

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from netspec import graph, prototext
+from netspec import graph
 from netspec.compiler import Net
 from netspec.proto import caffe_pb2
+from netspec.proto import text as prototext
 
 RTOL, ATOL = 1e-4, 1e-5
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from test_graph import DATA, conv, net
 
-from netspec import analysis, cli, graph, prototext
+from netspec import analysis, cli, graph
 from netspec.base.errors import Error
+from netspec.proto import text as prototext
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 OFFSETS = {  # of the released nets

@@ -17,8 +17,8 @@ LEVELS = (
     "base.errors",
     "base.files base.log proto fetching",  # 0
     "base.metrics updates base.machine blobs published io",
-    "upgrade fillers drawing hdf5file wirefile spec session",  # 1
-    "prototext weights __init__ plot",
+    "proto.upgrade fillers drawing proto.hdf5 proto.wire proto.spec session",  # 1
+    "proto.text weights __init__ plot",
     "ops.base",  # 2
     "ops.conv ops.neuron ops.loss ops.output ops.python ops.recurrent ops.shape",  # 3
     "ops.pool ops.dense ops.norm ops.reduce ops.losses ops.resample",
@@ -175,7 +175,7 @@ def test_optional_libraries_are_imported_where_they_are_used(path):
 @pytest.mark.parametrize("module, without", [
     ("netspec", "torch numpy scipy PIL h5py"),
     ("netspec.base.metrics", "torch PIL h5py"),
-    ("netspec.prototext", "torch PIL h5py"),
+    ("netspec.proto.text", "torch PIL h5py"),
     ("netspec.cli", "torch PIL h5py"),
     ("netspec.train", "h5py lmdb matplotlib sklearn torchvision"),
     ("netspec.solver", "h5py lmdb matplotlib sklearn torchvision"),

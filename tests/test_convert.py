@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from netspec import prototext, weights
+from netspec import weights
 from netspec.cli import main
+from netspec.proto import text as prototext
 from netspec.proto.caffe_pb2 import NetParameter
 
 GOLDEN = Path(__file__).parent / "golden" / "weights"

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from netspec import NetSpec, coord_map, graph, layers, params, prototext
+from netspec import NetSpec, coord_map, graph, layers, params
 from netspec.base.errors import Error
 from netspec.compiler import Net
 from netspec.ops import REGISTRY
 from netspec.proto import caffe_pb2
+from netspec.proto import text as prototext
 
 PAIRS = json.loads((Path(__file__).parent / "golden/coord/coords.json").read_text())
 

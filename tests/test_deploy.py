@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from netspec import cli, graph, predict, prototext, weights
+from netspec import cli, graph, predict, weights
 from netspec.base.errors import Error
 from netspec.compiler import Net
 from netspec.deploy import deploy
+from netspec.proto import text as prototext
 from netspec.proto.caffe_pb2 import TEST, TRAIN, NetParameter
 
 MODELS = Path(__file__).resolve().parent.parent / "models"

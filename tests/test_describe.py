@@ -9,9 +9,11 @@ import pytest
 import torch
 from test_graph import DATA, net
 
-from netspec import analysis, cli, describe, graph, layers, prototext, spec
+from netspec import analysis, cli, describe, graph, layers
 from netspec.compiler import Net
 from netspec.deploy import deploy
+from netspec.proto import spec
+from netspec.proto import text as prototext
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 L = layers

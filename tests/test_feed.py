@@ -18,7 +18,7 @@ from test_sources import write as write_rows
 from training import VOC, changed, make_solver, params_of, same, solve, start, write_hdf5, write_job, write_voc
 
 from netspec import feed as feeds
-from netspec import graph, prototext
+from netspec import graph
 from netspec.base.errors import Error
 from netspec.base.log import Log
 from netspec.batches import Batches, Skips
@@ -28,6 +28,7 @@ from netspec.feed import Feed, Unreadable
 from netspec.imagesources import DenseImageData, ImageData
 from netspec.ops.base import Context
 from netspec.proto import caffe_pb2
+from netspec.proto import text as prototext
 from netspec.windows import WindowData
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on two cores

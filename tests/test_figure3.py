@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from test_graph import DATA, conv, net
 
-from netspec import cli, figure3, graph, netdiff, prototext
+from netspec import cli, figure3, graph, netdiff
 from netspec.base.errors import Error
 from netspec.proto import caffe_pb2
+from netspec.proto import text as prototext
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 TEST = caffe_pb2.TEST

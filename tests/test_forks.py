@@ -8,13 +8,14 @@ import pytest
 import torch
 from fork_cases import layer
 
-from netspec import NetSpec, analysis, graph, layers, params, prototext, weights
+from netspec import NetSpec, analysis, graph, layers, params, weights
 from netspec.base.errors import Error
 from netspec.compiler import Net
 from netspec.ops import REGISTRY
 from netspec.proto import caffe_pb2
-from netspec.upgrade import upgrade_net
-from netspec.wirefile import delimited, varint
+from netspec.proto import text as prototext
+from netspec.proto.upgrade import upgrade_net
+from netspec.proto.wire import delimited, varint
 
 X = (2, 3, 4, 6)
 REFUSED = [

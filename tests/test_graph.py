@@ -2,10 +2,11 @@
 
 import pytest
 
-from netspec import graph, prototext
+from netspec import graph
 from netspec.base.errors import Error
 from netspec.graph import Value
 from netspec.proto import caffe_pb2
+from netspec.proto import text as prototext
 
 TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST
 DATA = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 8 dim: 9 } } }\n'

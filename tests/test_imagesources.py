@@ -12,13 +12,14 @@ from google.protobuf import text_format
 from PIL import Image
 from scipy import stats
 
-from netspec import graph, prototext
+from netspec import graph
 from netspec.base.errors import Error
 from netspec.compiler import Net
 from netspec.database import Data
 from netspec.imagesources import DenseImageData, ImageData
 from netspec.ops.base import Context
 from netspec.proto import caffe_pb2
+from netspec.proto import text as prototext
 from netspec.sources import Feed, MemoryData
 from netspec.transforms import nearest, resize
 from netspec.windows import WindowData

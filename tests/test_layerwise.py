@@ -9,11 +9,12 @@ import pytest
 import torch
 from golden_case import close, load_all
 
-from netspec import graph, prototext
+from netspec import graph
 from netspec.compiler import Net
 from netspec.debuginfo import DebugInfo
 from netspec.layerwise import Layerwise
 from netspec.proto import caffe_pb2
+from netspec.proto import text as prototext
 
 PACKED = Path(__file__).parent / "golden" / "passes.npz"
 CASES = load_all(PACKED)

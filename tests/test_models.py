@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from netspec import graph, prototext
+from netspec import graph
 from netspec.base.errors import Error
 from netspec.proto import caffe_pb2
+from netspec.proto import text as prototext
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "models"))

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from test_graph import DATA, conv, net, relu
 
-from netspec import cli, netdiff, prototext
+from netspec import cli, netdiff
 from netspec.base.errors import Error
 from netspec.proto import caffe_pb2
+from netspec.proto import text as prototext
 from netspec.run import _StandIn
 
 MODELS = Path(__file__).resolve().parent.parent / "models"

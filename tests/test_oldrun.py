@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from netspec import cli, curves, graph, prototext, resume, weights
+from netspec import cli, curves, graph, resume, weights
 from netspec.compiler import Net
 from netspec.proto import caffe_pb2
+from netspec.proto import text as prototext
 
 OLD = Path(__file__).parent / "golden" / "oldrun"
 SNAPSHOT = "snapshot/tiny-fcn32s_iter_4.solverstate"

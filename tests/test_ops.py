@@ -9,11 +9,12 @@ from fork_cases import CASES as FORKS
 from golden_case import Case, load, load_all, run
 from scipy import stats
 
-from netspec import graph, ops, prototext
+from netspec import graph, ops
 from netspec.base.errors import Error
 from netspec.compiler import Net
 from netspec.ops import REGISTRY
 from netspec.proto import caffe_pb2
+from netspec.proto import text as prototext
 from netspec.sources import Source
 
 GOLDEN = Path(__file__).parent / "golden"

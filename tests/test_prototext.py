@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from netspec import prototext
 from netspec.base.errors import Error
 from netspec.proto import caffe_pb2
+from netspec.proto import text as prototext
 
 NET = """\
 # a net

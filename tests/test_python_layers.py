@@ -9,9 +9,10 @@ import torch
 from training import write_job
 
 import netspec as caffe
-from netspec import graph, prototext
+from netspec import graph
 from netspec.compiler import Net
 from netspec.proto import caffe_pb2
+from netspec.proto import text as prototext
 from netspec.solver import get_solver
 
 HERE = Path(__file__).stem

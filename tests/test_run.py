@@ -136,7 +136,7 @@ def test_every_import_of_caffe_is_this_package(scripts):
     folder = scripts(text="""
 import sys, os
 import caffe, caffe.draw, caffe.io, caffe.proto.caffe_pb2, caffe._caffe, caffe.pycaffe, caffe.classifier, caffe.detector
-import caffe.net_spec, caffe.coord_map, netspec, netspec.spec
+import caffe.net_spec, caffe.coord_map, netspec, netspec.proto.spec
 from caffe import layers as L, params as P
 from caffe.net_spec import to_proto
 from caffe.proto import caffe_pb2
@@ -144,7 +144,7 @@ from google.protobuf import text_format
 import beside
 net = caffe_pb2.NetParameter()
 text_format.Merge('layer { name: "a" type: "ReLU" }', net)
-assert net.layer[0].type == 'ReLU' and caffe is netspec and sys.modules['caffe.net_spec'] is netspec.spec
+assert net.layer[0].type == 'ReLU' and caffe is netspec and sys.modules['caffe.net_spec'] is netspec.proto.spec
 assert caffe_pb2 is caffe.proto.caffe_pb2 and caffe.TEST == caffe_pb2.TEST and caffe.__spec__.name == 'netspec'
 try:
     import caffe.nothing

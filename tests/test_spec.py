@@ -8,10 +8,10 @@ import pytest
 
 from netspec.base.errors import Error
 from netspec.proto import caffe_pb2
-from netspec.prototext import parse, to_text
-from netspec.spec import NetSpec, to_proto
-from netspec.spec import layers as L  # noqa: N812 (the names that scripts use)
-from netspec.spec import params as P  # noqa: N812
+from netspec.proto.spec import NetSpec, to_proto
+from netspec.proto.spec import layers as L  # noqa: N812 (the names that scripts use)
+from netspec.proto.spec import params as P  # noqa: N812
+from netspec.proto.text import parse, to_text
 
 
 def same(net, expected):

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from netspec import NetSpec, export, graph, predict, prototext, surgery, weights
+from netspec import NetSpec, export, graph, predict, surgery, weights
 from netspec import layers as L
 from netspec.cli import main
+from netspec.proto import text as prototext
 
 
 def two_trunks(path, classes=4):

@@ -5,9 +5,10 @@ import importlib.util
 import pytest
 import torch
 
-from netspec import export, graph, prototext, totorch
+from netspec import export, graph, totorch
 from netspec.base.errors import Error
 from netspec.cli import main
+from netspec.proto import text as prototext
 from netspec.proto.caffe_pb2 import NetParameter
 
 safetensors = pytest.importorskip("safetensors.torch")

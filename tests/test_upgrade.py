@@ -7,8 +7,8 @@ import pytest
 
 from netspec.base.errors import Error
 from netspec.proto import caffe_pb2
-from netspec.prototext import parse
-from netspec.upgrade import upgrade_net, upgrade_solver
+from netspec.proto.text import parse
+from netspec.proto.upgrade import upgrade_net, upgrade_solver
 
 GOLDEN = Path(__file__).parent / "golden" / "weights"
 

@@ -14,7 +14,7 @@ import torch
 from netspec import compiler, graph, weights
 from netspec.base.errors import Error
 from netspec.proto.caffe_pb2 import TEST, BlobProto, NetParameter, SolverState
-from netspec.wirefile import MOST_FIELDS, delimited, varint
+from netspec.proto.wire import MOST_FIELDS, delimited, varint
 
 GOLDEN = Path(__file__).parent / "golden" / "weights"
 NETS = ("small", "v1", "double", "partial")

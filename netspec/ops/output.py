@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .. import hdf5file
+from ..proto import hdf5 as hdf5file
 from .base import Operation, Shape
 
 NAMES = ("data", "label")

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .base.errors import Error
-from .base.files import find, writing
+from ..base.errors import Error
+from ..base.files import find, writing
 
 _MOST_COMPRESSION = 1032  # what deflate can reach at best
 _DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, MemoryError)

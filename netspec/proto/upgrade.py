@@ -7,8 +7,8 @@ import logging
 
 from google.protobuf.message import Message
 
-from .base.errors import Error, closest
-from .proto import caffe_pb2
+from ..base.errors import Error, closest
+from . import caffe_pb2
 
 _log = logging.getLogger("netspec")
 

@@ -15,8 +15,8 @@ from typing import Any
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto
 from google.protobuf.message import Message
 
-from .base.errors import Error, closest
-from .proto import caffe_pb2
+from ..base.errors import Error, closest
+from . import caffe_pb2
 
 _LAYER_FIELDS = caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name
 _PARAM_FIELDS = {  # "Convolution" -> "convolution_param", "BatchNorm" -> "batch_norm_param"

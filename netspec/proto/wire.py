@@ -12,9 +12,9 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from .base.errors import Error
-from .base.files import find
-from .proto.caffe_pb2 import BlobProto, BlobShape, NetParameter, SolverState
+from ..base.errors import Error
+from ..base.files import find
+from .caffe_pb2 import BlobProto, BlobShape, NetParameter, SolverState
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 MOST_FIELDS = 250_000  # far above any net; bounds the time and memory that a hostile file can take

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from google.protobuf import text_format
 from google.protobuf.message import Message
 
-from .base import files
-from .base.errors import Error, closest
-from .proto import caffe_pb2
+from ..base import files
+from ..base.errors import Error, closest
+from . import caffe_pb2
 from .upgrade import upgrade_net, upgrade_solver
 
 CAFFE = frozenset("""AbsVal Accuracy ArgMax BNLL BatchNorm BatchReindex Bias Clip Concat ContrastiveLoss Convolution Crop Data
