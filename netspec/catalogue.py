@@ -20,8 +20,8 @@ from .proto.text import CAFFE
 BY_NUMBER = {"Filter": "all but the last", "LSTM": "x, static", "RNN": "x, static"}  # depends on the bottoms given
 FAMILIES = {"sources": "data", "imagesources": "data", "database": "data", "windows": "data", "norm": "normalisation",
             "conv": "convolution", "pool": "pooling", "dense": "parameters", "neuron": "elementwise", "reduce": "reduction",
-            "shape": "shape", "loss": "losses", "losses": "losses", "recurrent": "recurrent", "python": "other",
-            "output": "other", "resample": "resampling", "rcnn": "regions"}
+            "shape": "shape", "loss": "losses", "softmax": "losses", "recurrent": "recurrent", "python": "other",
+            "output": "other", "resample": "resampling", "regions": "regions"}
 
 
 class Entry(NamedTuple):

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from .base.errors import Error
-from .fillers import fill
 from .graph import Graph, Node, Slot, Value
 from .ops import Shape
+from .ops.fillers import fill
 
 
 class _Module(nn.Module):

@@ -24,7 +24,7 @@ from .base.files import find, writing
 from .datasets import SegmentationData
 from .layouts import LAYOUTS, Images, Labels, facts_of, layout
 from .ops.base import REGISTRY, Context
-from .ops.loss import Classified, ignored_label
+from .ops.softmax import Classified, ignored_label
 from .pixels import check_labels, size
 from .proto import caffe_pb2
 from .proto import text as prototext

@@ -15,7 +15,7 @@ from .base.errors import Error, listed
 from .compiler import Net
 from .graph import Graph, Node
 from .layouts import ILSVRC
-from .ops.loss import ignored_label
+from .ops.softmax import ignored_label
 from .preflight import losses_of, stuck_layers
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"

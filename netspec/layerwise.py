@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from . import backprop
-from .blobs import Blob
 from .compiler import Net
 from .graph import Node, Value
 from .ops import Shape
+from .ops.blobs import Blob
 from .ops.python import BlobVec, Python
 
 

@@ -12,8 +12,8 @@ from .base.errors import Error, listed
 from .compiler import Net
 from .datasets import SegmentationData, check_labels, overlap
 from .graph import Graph, Node, Value
-from .ops.loss import MODES, SoftmaxWithLoss
-from .ops.losses import InfogainLoss
+from .ops.loss import InfogainLoss
+from .ops.softmax import MODES, SoftmaxWithLoss
 from .solver import Solver
 
 # base_lr / (1 - momentum), of the gradient of a mean over pixels: the papers' recipes lie between 1e-7 and 1e-2

@@ -11,8 +11,8 @@ from torch import Tensor
 from . import session, solver
 from .base.errors import Error, closest
 from .base.files import find
-from .blobs import Blob
 from .ops import REGISTRY
+from .ops.blobs import Blob
 from .ops.python import BlobVec, Layer
 from .proto import text as prototext
 from .pynet import Net

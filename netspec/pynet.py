@@ -14,10 +14,10 @@ from . import compiler, graph, session, weights
 from .base.errors import Error
 from .base.files import find
 from .batches import Batches
-from .blobs import Blob
 from .debuginfo import DebugInfo
 from .graph import Node
 from .layerwise import Layerwise
+from .ops.blobs import Blob
 from .ops.python import BlobVec, Layer
 
 

@@ -10,8 +10,8 @@ import torch
 from .base import files
 from .base.errors import Error, closest
 from .feed import Feed  # noqa: F401 - a source and its feed are wanted together
-from .fillers import fill
 from .ops.base import Context, Operation, Shape
+from .ops.fillers import fill
 from .proto import caffe_pb2
 
 Batch = tuple[np.ndarray, ...]

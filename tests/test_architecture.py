@@ -16,16 +16,16 @@ LEVELS = (
     "base",
     "base.errors",
     "base.files base.log proto fetching",  # 0
-    "base.metrics updates base.machine blobs published io",
-    "proto.upgrade fillers drawing proto.hdf5 proto.wire proto.spec session",  # 1
+    "base.metrics updates base.machine ops.blobs published io",
+    "proto.upgrade ops.fillers drawing proto.hdf5 proto.wire proto.spec session",  # 1
     "proto.text weights __init__ plot",
     "ops.base",  # 2
-    "ops.conv ops.neuron ops.loss ops.output ops.python ops.recurrent ops.shape",  # 3
-    "ops.pool ops.dense ops.norm ops.reduce ops.losses ops.resample",
-    "ops.rcnn",
+    "ops.conv ops.neuron ops.softmax ops.output ops.python ops.recurrent ops.shape",  # 3
+    "ops.pool ops.dense ops.norm ops.reduce ops.loss ops.resample",
+    "ops.regions",
     "ops",
     "feed",
-    "sources sampling",
+    "sources ops.sampling",
     "pixels layouts",
     "tree",
     "datasets",

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from netspec.base.errors import Error
-from netspec.fillers import FILLERS, fill
+from netspec.ops.fillers import FILLERS, fill
 from netspec.proto.caffe_pb2 import FillerParameter
 
 SHAPE = (40, 25, 3, 5)  # fan_in 375, fan_out 600, average 487.5

@@ -4,17 +4,18 @@ from . import (  # noqa: F401 - imported to register
     conv,
     dense,
     loss,
-    losses,
     neuron,
     norm,
     output,
     pool,
     python,
-    rcnn,
     recurrent,
     reduce,
+    regions,
     resample,
+    sampling,
     shape,
+    softmax,
 )
 from .base import REGISTRY, Context, CoordMap, Operation, Param, Shape, lookup
 

@@ -1,4 +1,4 @@
-"""Softmax, its loss and accuracy: what nets that classify positions end in."""
+"""The losses beside SoftmaxWithLoss. A loss is one number, counts with weight 1 unless told otherwise, and needs no top."""
 
 import math
 from collections.abc import Sequence
@@ -7,156 +7,187 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..base.errors import Error
+from ..base.files import find
 from ..proto import caffe_pb2
+from ..weights import read_mean
 from .base import Operation, Shape, raised
+from .softmax import MODES, Classified, ignored_label, normaliser
 
-FLT_MIN = torch.finfo(torch.float32).tiny
-MODES = caffe_pb2.LossParameter
+LEAST = 1e-20  # a probability counts as at least this
 
 
-class Softmax(Operation):
-    """exp(x) / sum exp(x) along `axis`."""
+class Loss(Operation):
+    """A loss of predictions and targets, items along axis 0."""
 
-    type = "Softmax"
+    bottoms = 2
+    tops = (0, 1)
+    loss = True
+    undifferentiable = frozenset({1})
 
-    def setup(self, shape: Shape) -> None:
-        self.axis(self.layer.softmax_param.axis, len(shape))
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        if not shapes[0] or shapes[0][:1] != shapes[1][:1]:
+            raise self.error(f"takes bottoms with as many items: {list(shapes[0])} and {list(shapes[1])}")
+        return [()][: len(self.layer.top)]
+
+    def same(self, predictions: Shape, targets: Shape) -> None:
+        if math.prod(predictions) != math.prod(targets):
+            raise self.error(f"needs a target for each value: {list(predictions)} and {list(targets)}")
+
+
+class EuclideanLoss(Loss):
+    """sum((a - b)^2) / (2 N); both bottoms get a gradient."""
+
+    type = "EuclideanLoss"
+    undifferentiable = frozenset()
+
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        self.same(*shapes)
+        return super().infer(*shapes)
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
-        return F.softmax(raised(bottoms[0]), self.layer.softmax_param.axis)
+        a, b = (raised(x) for x in bottoms)
+        return (a - b.reshape(a.shape)).square().sum() / (2 * len(a))
 
 
-class Classified(Operation):
-    """What compares scores along one axis with one label for each position.
+class SigmoidCrossEntropyLoss(Loss):
+    """-sum(t log s + (1 - t) log(1 - s)) with s = sigmoid(x), for targets t of 0 to 1.
 
-    Bottoms: scores N x C x ..., labels with a class index (0..C-1, or ignore_label) for each position.
+    Divided by what loss_param.normalization says: BATCH_SIZE (the default here), VALID, FULL or NONE. A target
+    whose whole part is ignore_label does not count.
     """
 
-    def lay(self, axis: int, shape: Shape) -> None:
-        """Take the axis that the classes lie along."""
-        self.channel = self.axis(axis, len(shape))
+    type = "SigmoidCrossEntropyLoss"
 
-    def check(self, scores: Shape, labels: Shape) -> None:
-        positions = math.prod(scores[: self.channel]) * math.prod(scores[self.channel + 1 :])
-        if math.prod(labels) != positions:
-            raise self.error(f"needs one label a position: scores {list(scores)} have {positions}, "
-                             f"labels {list(labels)} are {math.prod(labels)}")
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        self.same(*shapes)
+        return super().infer(*shapes)
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        p, x = self.layer.loss_param, raised(bottoms[0])
+        target, ignore = bottoms[1].reshape(x.shape).to(x.dtype), ignored_label(p)
+        mode = p.normalization if p.HasField("normalization") or p.normalize else MODES.BATCH_SIZE
+        each = F.binary_cross_entropy_with_logits(x, target, reduction="none")
+        ignored = target.trunc() == ignore if ignore is not None else torch.zeros_like(x, dtype=torch.bool)
+        return each.masked_fill(ignored, 0.0).sum() / normaliser(mode, ignored)
+
+
+class Judged(Loss, Classified):
+    """A loss of N items with one label each; all values of an item are scores of classes."""
+
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        tops = super().infer(*shapes)
+        if math.prod(shapes[1]) != shapes[0][0]:
+            raise self.error(f"needs one label an item: {shapes[0][0]} items, labels {list(shapes[1])}")
+        return tops
 
     def flat(self, x: Tensor) -> Tensor:
-        """Scores as outer x classes x inner."""
-        return raised(x).reshape(math.prod(x.shape[: self.channel]), x.shape[self.channel], -1)
-
-    def picked(self, blob: Tensor, scores: Tensor, ignore: int | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Labels as outer x 1 x inner indices, 0 where none counts; where they are ignored; where they are wrong.
-
-        On a CPU a wrong label is an Error. On a GPU that check would wait for the device at every step: the
-        caller makes its result NaN there instead.
-        """
-        label = blob.reshape(scores.shape[0], 1, scores.shape[2]).long()
-        ignored = label == ignore if ignore is not None else torch.zeros_like(label, dtype=torch.bool)
-        classes = scores.shape[1]
-        wrong = ~ignored & ((label < 0) | (label >= classes))
-        if label.device.type == "cpu" and bool(wrong.any()):
-            found = sorted(set(label[wrong].tolist()))
-            raise self.error(f"{int(wrong.sum())} labels lie outside the {classes} classes 0..{classes - 1}: "
-                             f"{', '.join(map(str, found[:8]))}{' ...' if len(found) > 8 else ''}; "
-                             "set ignore_label, or mend the labels")
-        return label.masked_fill(wrong | ignored, 0), ignored, wrong
+        return raised(x).reshape(len(x), -1, 1)
 
 
-def ignored_label(p: object) -> int | None:
-    """The ignore_label of a LossParameter or AccuracyParameter, None without one."""
-    return p.ignore_label if p.HasField("ignore_label") else None
+class MultinomialLogisticLoss(Judged):
+    """-sum(log(probability of the label)) / N."""
+
+    type = "MultinomialLogisticLoss"
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        x = self.flat(bottoms[0])
+        label, _, wrong = self.picked(bottoms[1], x, None)
+        chance = x.gather(1, label)
+        chance = chance + (chance.detach().clamp(min=LEAST) - chance.detach())
+        return -chance.log().masked_fill(wrong, float("nan")).sum() / len(x)
 
 
-def normaliser(mode: int, ignored: Tensor) -> Tensor | float:
-    """What a sum of losses is divided by; `ignored` has the batch as its first axis. Never less than 1."""
-    if mode == MODES.VALID:
-        return (ignored.numel() - ignored.sum()).clamp(min=1)
-    return max(1.0, {MODES.FULL: ignored.numel(), MODES.BATCH_SIZE: len(ignored), MODES.NONE: 1}[mode])
+class HingeLoss(Judged):
+    """sum(max(0, 1 - s x)) / N with s = 1 for the label's score and -1 for the others; norm L2: of the squares."""
+
+    type = "HingeLoss"
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        x = self.flat(bottoms[0])
+        label, _, wrong = self.picked(bottoms[1], x, None)
+        each = F.relu(1 + x.scatter(1, label, -x.gather(1, label))).masked_fill(wrong, float("nan"))
+        if self.layer.hinge_loss_param.norm == caffe_pb2.HingeLossParameter.L2:
+            each = each.square()
+        return each.sum() / len(x)
 
 
-class SoftmaxWithLoss(Classified):
-    """The multinomial logistic loss of the softmax along `softmax_param.axis`; a second top gives the softmax.
+class InfogainLoss(Loss, Classified):
+    """-sum over classes c of H[label, c] log(softmax c), summed over positions; a second top gives the softmax.
 
-    The sum over positions that are not ignored is divided by what loss_param.normalization says (VALID: their
-    number, FULL: all positions, BATCH_SIZE: N, NONE: 1), never by less than 1. A loss of one position is at
-    most -log(FLT_MIN), as in Caffe, without an effect on the gradient. No gradient comes from the second top.
-    With weight_by_label_freqs (SegNet's) a position counts class_weighting[label] times in the sum, once in the divisor.
+    H, C x C, is the third bottom or the blob in infogain_loss_param.source. Divided by what
+    loss_param.normalization says (default VALID). No gradient comes from the second top.
     """
 
-    type = "SoftmaxWithLoss"
+    type = "InfogainLoss"
     bottoms = (2, 3)
     tops = (0, 2)
-    loss = True
     undifferentiable = frozenset({1, 2})
 
     def setup(self, *shapes: Shape) -> None:
-        p = self.layer.loss_param
-        self.lay(self.layer.softmax_param.axis, shapes[0])
-        self.mode = p.normalization
-        if not p.HasField("normalization") and p.HasField("normalize"):
-            self.mode = MODES.VALID if p.normalize else MODES.BATCH_SIZE
-        self.weights = list(p.class_weighting) if p.weight_by_label_freqs else []
-        classes = shapes[0][self.channel]
-        if p.weight_by_label_freqs and len(self.weights) != classes:
-            raise self.error(f"needs a class_weighting for each of the {classes} classes, found {len(self.weights)}")
+        p = self.layer.infogain_loss_param
+        self.lay(p.axis, shapes[0])
+        self.mode = self.layer.loss_param.normalization
+        if self.layer.loss_param.HasField("normalize"):
+            raise self.error("takes normalization, not normalize")
+        if len(shapes) == 2:
+            if not p.source:
+                raise self.error("needs the matrix as third bottom, or infogain_loss_param { source: FILE }")
+            try:
+                self.matrix = torch.from_numpy(read_mean(find(p.source, self.context.base, "infogain matrix")))
+            except Error as e:
+                raise self.error(str(e)) from None
 
     def infer(self, *shapes: Shape) -> list[Shape]:
+        super().infer(*shapes)
         self.check(*shapes[:2])
+        classes = shapes[0][self.channel]
+        matrix = shapes[2] if len(shapes) > 2 else tuple(self.matrix.shape)
+        if math.prod(matrix) != classes**2:
+            raise self.error(f"needs a matrix of {classes} x {classes} for {classes} classes, found {list(matrix)}")
         return [(), shapes[0]][: len(self.layer.top)]
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> list[Tensor]:
         x = self.flat(bottoms[0])
         label, ignored, wrong = self.picked(bottoms[1], x, ignored_label(self.layer.loss_param))
+        matrix = (bottoms[2] if len(bottoms) > 2 else self.matrix).to(x).reshape(x.shape[1], -1)
         log = F.log_softmax(x, 1)
-        each = -log.gather(1, label)
-        each = each + (each.detach().clamp(max=-math.log(FLT_MIN)) - each.detach())
-        if self.weights:
-            each = each * each.new_tensor(self.weights)[label]
+        least = log + (log.detach().clamp(min=math.log(LEAST)) - log.detach())
+        each = -(F.embedding(label.squeeze(1), matrix).movedim(-1, 1) * least).sum(1, keepdim=True)
         each = each.masked_fill(ignored, 0.0).masked_fill(wrong, float("nan"))
         tops = [each.sum() / normaliser(self.mode, ignored)]
         if len(self.layer.top) > 1:
             tops.append(log.detach().exp().reshape(bottoms[0].shape))
         return tops
 
-    @property
-    def per_position(self) -> bool:
-        """Whether the loss is a mean over positions, which chance puts at ln(classes)."""
-        return self.mode in (MODES.VALID, MODES.FULL) and not self.weights
 
+class ContrastiveLoss(Loss):
+    """Pulls similar pairs together and others apart up to margin: sum(s d^2 + (1 - s) max(margin - d, 0)^2) / (2 N).
 
-class Accuracy(Classified):
-    """The share of positions whose label is among the top_k scores along `axis`; a second top gives it by class.
-
-    A score as high as the label's own counts as higher, so that equal scores are no success. Ignored labels do
-    not count at all; without any that counts the share is 0.
+    Bottoms: a and b, N x C, and s, N (whether they are similar); d is the distance of a and b. legacy_version
+    takes max(margin - d^2, 0) for pairs that are not similar.
     """
 
-    type = "Accuracy"
-    sink = True
-    bottoms = 2
-    tops = (1, 2)
-    undifferentiable = frozenset({0, 1})
-
-    def setup(self, *shapes: Shape) -> None:
-        self.lay(self.layer.accuracy_param.axis, shapes[0])
+    type = "ContrastiveLoss"
+    bottoms = 3
+    judged = 2
+    undifferentiable = frozenset({2})
 
     def infer(self, *shapes: Shape) -> list[Shape]:
-        self.check(*shapes)
-        classes, top_k = shapes[0][self.channel], self.layer.accuracy_param.top_k
-        if top_k > classes:
-            raise self.error(f"top_k {top_k} is more than the {classes} classes")
-        return [(), (classes,)][: len(self.layer.top)]
+        tops = super().infer(*shapes)
+        a, b, similar = shapes
+        if len(a) < 2 or math.prod(a[2:]) != 1 or math.prod(a) != math.prod(b) or math.prod(similar) != a[0]:
+            raise self.error(f"takes N x C, N x C and N, found {list(a)}, {list(b)} and {list(similar)}")
+        return tops
 
-    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> list[Tensor]:
-        p, x = self.layer.accuracy_param, self.flat(bottoms[0])
-        label, ignored, wrong = self.picked(bottoms[1], x, ignored_label(p))
-        higher = (x >= x.gather(1, label)).sum(1, keepdim=True) - 1
-        counted = (~ignored).flatten().long()
-        right = ((higher < p.top_k) & ~ignored & ~wrong).flatten().long()
-        tops = [right.sum() / counted.sum().clamp(min=1)]
-        if len(self.layer.top) > 1:
-            label, none = label.flatten(), right.new_zeros(x.shape[1])
-            tops.append(none.scatter_add(0, label, right) / none.scatter_add(0, label, counted).clamp(min=1))
-        return [top.to(x.dtype) for top in tops]
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        p, a, b = self.layer.contrastive_loss_param, raised(bottoms[0]).flatten(1), raised(bottoms[1]).flatten(1)
+        square = (a - b).square().sum(1)
+        if p.legacy_version:
+            apart = F.relu(p.margin - square)
+        else:
+            root = square.detach().sqrt()
+            # Caffe's gradient of the distance has a little more below the line, and none where it is 0
+            apart = F.relu(p.margin - (root + (square - square.detach()) / (2 * (root + 1e-4)))).square()
+        similar = bottoms[2].flatten().trunc() != 0
+        return torch.where(similar, square, apart).sum() / (2 * len(a))

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..base.errors import Error, closest
-from ..blobs import Blob, Memory
 from .base import Operation, Param, Shape
+from .blobs import Blob, Memory
 
 # (module, class) -> the Operation that stands for it, but for scripts that import caffe and have that module beside them
 ALIASES: dict[tuple[str, str], type[Operation]] = {}

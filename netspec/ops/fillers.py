@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base.errors import Error, closest
+from ..base.errors import Error, closest
 
 
 def fill(tensor: Tensor, filler: Any = None, generator: torch.Generator | None = None) -> None:

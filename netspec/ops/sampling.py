@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .ops.base import Operation, Shape
+from .base import Operation, Shape
+from .python import ALIASES
 
 
 class LossSampling(Operation):
@@ -37,3 +38,6 @@ class LossSampling(Operation):
         cells = torch.rand(n, 1, -(-height // self.cell), -(-width // self.cell), device=label.device) >= self.keep
         dropped = cells.repeat_interleave(self.cell, 2).repeat_interleave(self.cell, 3)[..., :height, :width]
         return label.masked_fill(dropped, self.void)
+
+
+ALIASES["netspec.sampling", "LossSampling"] = LossSampling  # the name that prototxts have for it

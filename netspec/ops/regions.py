@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from .base import Operation, Shape, raised
-from .loss import normaliser
-from .losses import Loss
+from .loss import Loss
+from .softmax import normaliser
 
 
 class Regions(Operation):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .base.errors import Error
+from ..base.errors import Error
 
 Shape = tuple[int, ...]
 CPU = torch.device("cpu")

@@ -1,0 +1,162 @@
+"""Softmax, its loss and accuracy: what nets that classify positions end in."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..proto import caffe_pb2
+from .base import Operation, Shape, raised
+
+FLT_MIN = torch.finfo(torch.float32).tiny
+MODES = caffe_pb2.LossParameter
+
+
+class Softmax(Operation):
+    """exp(x) / sum exp(x) along `axis`."""
+
+    type = "Softmax"
+
+    def setup(self, shape: Shape) -> None:
+        self.axis(self.layer.softmax_param.axis, len(shape))
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        return F.softmax(raised(bottoms[0]), self.layer.softmax_param.axis)
+
+
+class Classified(Operation):
+    """What compares scores along one axis with one label for each position.
+
+    Bottoms: scores N x C x ..., labels with a class index (0..C-1, or ignore_label) for each position.
+    """
+
+    def lay(self, axis: int, shape: Shape) -> None:
+        """Take the axis that the classes lie along."""
+        self.channel = self.axis(axis, len(shape))
+
+    def check(self, scores: Shape, labels: Shape) -> None:
+        positions = math.prod(scores[: self.channel]) * math.prod(scores[self.channel + 1 :])
+        if math.prod(labels) != positions:
+            raise self.error(f"needs one label a position: scores {list(scores)} have {positions}, "
+                             f"labels {list(labels)} are {math.prod(labels)}")
+
+    def flat(self, x: Tensor) -> Tensor:
+        """Scores as outer x classes x inner."""
+        return raised(x).reshape(math.prod(x.shape[: self.channel]), x.shape[self.channel], -1)
+
+    def picked(self, blob: Tensor, scores: Tensor, ignore: int | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Labels as outer x 1 x inner indices, 0 where none counts; where they are ignored; where they are wrong.
+
+        On a CPU a wrong label is an Error. On a GPU that check would wait for the device at every step: the
+        caller makes its result NaN there instead.
+        """
+        label = blob.reshape(scores.shape[0], 1, scores.shape[2]).long()
+        ignored = label == ignore if ignore is not None else torch.zeros_like(label, dtype=torch.bool)
+        classes = scores.shape[1]
+        wrong = ~ignored & ((label < 0) | (label >= classes))
+        if label.device.type == "cpu" and bool(wrong.any()):
+            found = sorted(set(label[wrong].tolist()))
+            raise self.error(f"{int(wrong.sum())} labels lie outside the {classes} classes 0..{classes - 1}: "
+                             f"{', '.join(map(str, found[:8]))}{' ...' if len(found) > 8 else ''}; "
+                             "set ignore_label, or mend the labels")
+        return label.masked_fill(wrong | ignored, 0), ignored, wrong
+
+
+def ignored_label(p: object) -> int | None:
+    """The ignore_label of a LossParameter or AccuracyParameter, None without one."""
+    return p.ignore_label if p.HasField("ignore_label") else None
+
+
+def normaliser(mode: int, ignored: Tensor) -> Tensor | float:
+    """What a sum of losses is divided by; `ignored` has the batch as its first axis. Never less than 1."""
+    if mode == MODES.VALID:
+        return (ignored.numel() - ignored.sum()).clamp(min=1)
+    return max(1.0, {MODES.FULL: ignored.numel(), MODES.BATCH_SIZE: len(ignored), MODES.NONE: 1}[mode])
+
+
+class SoftmaxWithLoss(Classified):
+    """The multinomial logistic loss of the softmax along `softmax_param.axis`; a second top gives the softmax.
+
+    The sum over positions that are not ignored is divided by what loss_param.normalization says (VALID: their
+    number, FULL: all positions, BATCH_SIZE: N, NONE: 1), never by less than 1. A loss of one position is at
+    most -log(FLT_MIN), as in Caffe, without an effect on the gradient. No gradient comes from the second top.
+    With weight_by_label_freqs (SegNet's) a position counts class_weighting[label] times in the sum, once in the divisor.
+    """
+
+    type = "SoftmaxWithLoss"
+    bottoms = (2, 3)
+    tops = (0, 2)
+    loss = True
+    undifferentiable = frozenset({1, 2})
+
+    def setup(self, *shapes: Shape) -> None:
+        p = self.layer.loss_param
+        self.lay(self.layer.softmax_param.axis, shapes[0])
+        self.mode = p.normalization
+        if not p.HasField("normalization") and p.HasField("normalize"):
+            self.mode = MODES.VALID if p.normalize else MODES.BATCH_SIZE
+        self.weights = list(p.class_weighting) if p.weight_by_label_freqs else []
+        classes = shapes[0][self.channel]
+        if p.weight_by_label_freqs and len(self.weights) != classes:
+            raise self.error(f"needs a class_weighting for each of the {classes} classes, found {len(self.weights)}")
+
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        self.check(*shapes[:2])
+        return [(), shapes[0]][: len(self.layer.top)]
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> list[Tensor]:
+        x = self.flat(bottoms[0])
+        label, ignored, wrong = self.picked(bottoms[1], x, ignored_label(self.layer.loss_param))
+        log = F.log_softmax(x, 1)
+        each = -log.gather(1, label)
+        each = each + (each.detach().clamp(max=-math.log(FLT_MIN)) - each.detach())
+        if self.weights:
+            each = each * each.new_tensor(self.weights)[label]
+        each = each.masked_fill(ignored, 0.0).masked_fill(wrong, float("nan"))
+        tops = [each.sum() / normaliser(self.mode, ignored)]
+        if len(self.layer.top) > 1:
+            tops.append(log.detach().exp().reshape(bottoms[0].shape))
+        return tops
+
+    @property
+    def per_position(self) -> bool:
+        """Whether the loss is a mean over positions, which chance puts at ln(classes)."""
+        return self.mode in (MODES.VALID, MODES.FULL) and not self.weights
+
+
+class Accuracy(Classified):
+    """The share of positions whose label is among the top_k scores along `axis`; a second top gives it by class.
+
+    A score as high as the label's own counts as higher, so that equal scores are no success. Ignored labels do
+    not count at all; without any that counts the share is 0.
+    """
+
+    type = "Accuracy"
+    sink = True
+    bottoms = 2
+    tops = (1, 2)
+    undifferentiable = frozenset({0, 1})
+
+    def setup(self, *shapes: Shape) -> None:
+        self.lay(self.layer.accuracy_param.axis, shapes[0])
+
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        self.check(*shapes)
+        classes, top_k = shapes[0][self.channel], self.layer.accuracy_param.top_k
+        if top_k > classes:
+            raise self.error(f"top_k {top_k} is more than the {classes} classes")
+        return [(), (classes,)][: len(self.layer.top)]
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> list[Tensor]:
+        p, x = self.layer.accuracy_param, self.flat(bottoms[0])
+        label, ignored, wrong = self.picked(bottoms[1], x, ignored_label(p))
+        higher = (x >= x.gather(1, label)).sum(1, keepdim=True) - 1
+        counted = (~ignored).flatten().long()
+        right = ((higher < p.top_k) & ~ignored & ~wrong).flatten().long()
+        tops = [right.sum() / counted.sum().clamp(min=1)]
+        if len(self.layer.top) > 1:
+            label, none = label.flatten(), right.new_zeros(x.shape[1])
+            tops.append(none.scatter_add(0, label, right) / none.scatter_add(0, label, counted).clamp(min=1))
+        return [top.to(x.dtype) for top in tops]
