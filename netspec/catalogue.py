@@ -18,7 +18,7 @@ from .proto import text as prototext  # noqa: F401 - graph: which registers the 
 from .proto.text import CAFFE
 
 BY_NUMBER = {"Filter": "all but the last", "LSTM": "x, static", "RNN": "x, static"}  # depends on the bottoms given
-FAMILIES = {"sources": "data", "imagesources": "data", "database": "data", "windows": "data", "norm": "normalisation",
+FAMILIES = {"arrays": "data", "listed": "data", "lmdb": "data", "windows": "data", "norm": "normalisation",
             "conv": "convolution", "pool": "pooling", "dense": "parameters", "neuron": "elementwise", "reduce": "reduction",
             "shape": "shape", "loss": "losses", "softmax": "losses", "recurrent": "recurrent", "python": "other",
             "output": "other", "resample": "resampling", "regions": "regions"}

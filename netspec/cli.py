@@ -24,7 +24,7 @@ COMMANDS = {  # name -> (module that holds add_arguments and run, help)
     "curves": ("curves", "draw the training curves of a log"),
     "report": ("htmlreport", "what runs left behind, on one HTML page"),
     "describe": ("describe", "what each layer costs and sees of the data"),
-    "data": ("getdata", "get a data set, or check one"),
+    "data": ("data.get", "get a data set, or check one"),
     "diff-net": ("netdiff", "compare two nets, or a net with figure 3"),
     "doctor": ("doctor", "find out what is wrong with a net, weights, a script or this installation"),
     "parity": ("parity", "compare a net with what another program computed"),

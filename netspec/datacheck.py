@@ -17,15 +17,16 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from . import feed, graph, io, jobs, report
+from . import graph, io, jobs, report
 from .base import log
 from .base.errors import Error
 from .base.files import find, writing
-from .datasets import SegmentationData
-from .layouts import LAYOUTS, Images, Labels, facts_of, layout
+from .data import feed
+from .data.images import check_labels, size
+from .data.layouts import LAYOUTS, Images, Labels, facts_of, layout
+from .data.segmentation import SegmentationData
 from .ops.base import REGISTRY, Context
 from .ops.softmax import Classified, ignored_label
-from .pixels import check_labels, size
 from .proto import caffe_pb2
 from .proto import text as prototext
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from .base.errors import Error, listed
 from .compiler import Net
+from .data.layouts import ILSVRC
 from .graph import Graph, Node
-from .layouts import ILSVRC
 from .ops.softmax import ignored_label
 from .preflight import losses_of, stuck_layers
 

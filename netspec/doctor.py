@@ -20,13 +20,13 @@ from .base.errors import Error, closest
 from .base.files import find
 from .base.machine import choose
 from .compiler import Net
+from .data.feed import cores
+from .data.fetching import amount
+from .data.layouts import ILSVRC
 from .datacheck import SOLVER
 from .deploy import deploy
 from .diagnosis import NOTE, OK, PROBLEM, Finding, Flow, draw, examine
-from .feed import cores
-from .fetching import amount
 from .graph import Graph
-from .layouts import ILSVRC
 from .ops import REGISTRY
 from .proto import text as prototext
 from .proto.caffe_pb2 import TEST, TRAIN, NetState

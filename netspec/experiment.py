@@ -16,8 +16,8 @@ from .base import log, provenance
 from .base import machine as device
 from .base.errors import Error, Interrupted
 from .base.files import find, writing
+from .data.layouts import LAYOUTS
 from .graph import Graph
-from .layouts import LAYOUTS
 from .proto import text as prototext
 from .solver import Solver
 

@@ -14,8 +14,8 @@ from .base import provenance
 from .base.errors import Error
 from .base.files import find, writing
 from .base.metrics import BINARY, MEASURES
+from .data.segmentation import SegmentationData
 from .datacheck import SOLVER
-from .datasets import SegmentationData
 from .proto import caffe_pb2
 from .proto import text as prototext
 

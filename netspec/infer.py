@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from . import datasets, graph, predict, report
+from . import graph, predict, report
 from .base import files
 from .base.errors import Error
+from .data import segmentation as datasets
 from .proto import caffe_pb2
 from .proto import text as prototext
 from .scoring import add_device_arguments

@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import datasets, layouts, surgery, weights
+from . import surgery, weights
 from .base.errors import Error, closest, listed
 from .base.files import find
 from .base.machine import choose
 from .compiler import Net
+from .data import layouts
+from .data import segmentation as datasets
 from .deploy import feeds, part
 from .graph import Graph, standing
 from .proto import caffe_pb2

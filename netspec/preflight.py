@@ -10,7 +10,7 @@ import numpy as np
 
 from .base.errors import Error, listed
 from .compiler import Net
-from .datasets import SegmentationData, check_labels, overlap
+from .data.segmentation import SegmentationData, check_labels, overlap
 from .graph import Graph, Node, Value
 from .ops.loss import InfogainLoss
 from .ops.softmax import MODES, SoftmaxWithLoss

@@ -13,7 +13,7 @@ from torch import Tensor
 from . import compiler, graph, session, weights
 from .base.errors import Error
 from .base.files import find
-from .batches import Batches
+from .data.batches import Batches
 from .debuginfo import DebugInfo
 from .graph import Node
 from .layerwise import Layerwise

@@ -22,12 +22,12 @@ from .base.errors import Error, closest
 from .base.machine import PRECISIONS
 from .base.metrics import BINARY, Binary, Scores, confusion
 from .base.provenance import origin
-from .batches import Batches
 from .compiler import Net
-from .datasets import SegmentationData, read_label
+from .data.arrays import Source
+from .data.batches import Batches
+from .data.segmentation import SegmentationData, read_label
 from .graph import Graph
 from .proto import caffe_pb2
-from .sources import Source
 
 Folder = str | os.PathLike
 Progress = Callable[[int, int, np.ndarray], None]  # images done, images in all, histogram so far

@@ -19,8 +19,8 @@ from .base.errors import Error, Interrupted
 from .base.files import find
 from .base.log import Log
 from .base.machine import choose
-from .batches import Batches, Skips
 from .compiler import Net
+from .data.batches import Batches, Skips
 from .debuginfo import DebugInfo
 from .display import Display
 from .jobs import Job

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from . import __version__, datacheck, experiment, feed, graph, netdiff, report, scoring, weights
+from . import __version__, datacheck, experiment, graph, netdiff, report, scoring, weights
 from .base import log
 from .base.errors import Error
 from .base.files import find, writing
 from .base.provenance import PROJECT, origin
 from .compiler import Net
-from .datasets import SegmentationData
+from .data import feed
+from .data.segmentation import SegmentationData
 from .deploy import deploy
 from .experiment import Record, Trace
 from .plot import beside, plot, points

@@ -16,8 +16,8 @@ from .base.errors import Error
 from .base.files import find
 from .base.provenance import PROJECT
 from .compiler import Net
+from .data.feed import Feed, cores
 from .deploy import deploy
-from .feed import Feed, cores
 from .proto import text as prototext
 from .scoring import add_device_arguments
 from .solver import Solver

@@ -15,7 +15,7 @@ PACKAGE = PROJECT / "netspec"
 LEVELS = (
     "base",
     "base.errors",
-    "base.files base.log proto fetching",  # 0
+    "base.files base.log proto data.fetching",  # 0
     "base.metrics updates base.machine ops.blobs published io",
     "proto.upgrade ops.fillers drawing proto.hdf5 proto.wire proto.spec session",  # 1
     "proto.text weights __init__ plot",
@@ -24,17 +24,17 @@ LEVELS = (
     "ops.pool ops.dense ops.norm ops.reduce ops.loss ops.resample",
     "ops.regions",
     "ops",
-    "feed",
-    "sources ops.sampling",
-    "pixels layouts",
-    "tree",
-    "datasets",
-    "transforms",
-    "imagesources",
-    "database windows",
+    "data.feed",
+    "data.arrays ops.sampling",
+    "data.images data.layouts",
+    "data.tree",
+    "data.segmentation",
+    "data.transforms",
+    "data.listed",
+    "data.lmdb data.windows",
     "coord_map",  # 4
     "graph",
-    "batches jobs deploy backprop figure3 base.provenance",  # 5
+    "data.batches jobs deploy backprop figure3 base.provenance",  # 5
     "analysis",
     "compiler",  # 6
     "importers",  # 7
@@ -48,7 +48,7 @@ LEVELS = (
     "experiment",
     "infer demo timing pycaffe htmlreport tables",  # 10
     "parity catalogue run verify",
-    "drawlayers getdata diagnosis",
+    "drawlayers data.get diagnosis",
     "scriptcheck weightcheck",
     "doctor",
     "draw",

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from netspec import datacheck, tree
+from netspec import datacheck
 from netspec.base.errors import Error
-from netspec.layouts import facts
+from netspec.data import tree
+from netspec.data.layouts import facts
 from netspec.weights import read_mean
 
 CLASSES, VOID = 11, 11

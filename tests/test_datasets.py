@@ -9,12 +9,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from netspec import layouts
 from netspec.base.errors import Error
-from netspec.datasets import LAYOUTS, Images, Labels, SegmentationData, check_labels, facts, read_image, read_label
+from netspec.data import layouts
+from netspec.data.arrays import Feed
+from netspec.data.segmentation import (
+    LAYOUTS,
+    Images,
+    Labels,
+    SegmentationData,
+    check_labels,
+    facts,
+    read_image,
+    read_label,
+)
 from netspec.ops.base import Context
 from netspec.proto import caffe_pb2
-from netspec.sources import Feed
 
 SIZES = [(20, 12), (13, 17), (20, 12), (8, 9), (20, 12)]  # width, height
 

@@ -12,9 +12,9 @@ from training import HDF5, PROJECT, VOC, write_voc
 
 from netspec import cli, doctor, graph, surgery, weightcheck, weights
 from netspec.compiler import Net
+from netspec.data.layouts import ILSVRC
 from netspec.deploy import deploy
 from netspec.diagnosis import MENDS, draw
-from netspec.layouts import ILSVRC
 from netspec.proto import caffe_pb2
 from netspec.scriptcheck import lacking
 

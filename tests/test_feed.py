@@ -17,19 +17,19 @@ from test_sources import numbers, program
 from test_sources import write as write_rows
 from training import VOC, changed, make_solver, params_of, same, solve, start, write_hdf5, write_job, write_voc
 
-from netspec import feed as feeds
 from netspec import graph
 from netspec.base.errors import Error
 from netspec.base.log import Log
-from netspec.batches import Batches, Skips
-from netspec.database import Data
-from netspec.datasets import SegmentationData
-from netspec.feed import Feed, Unreadable
-from netspec.imagesources import DenseImageData, ImageData
+from netspec.data import feed as feeds
+from netspec.data.batches import Batches, Skips
+from netspec.data.feed import Feed, Unreadable
+from netspec.data.listed import DenseImageData, ImageData
+from netspec.data.lmdb import Data
+from netspec.data.segmentation import SegmentationData
+from netspec.data.windows import WindowData
 from netspec.ops.base import Context
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
-from netspec.windows import WindowData
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on two cores
 
@@ -239,7 +239,7 @@ def test_a_feed_forgotten_in_a_cycle_does_not_keep_the_program_from_ending():
     assert program("""
 import gc
 from test_sources import numbers
-from netspec.sources import Feed
+from netspec.data.arrays import Feed
 feed = Feed(numbers(), 0, 2)
 next(feed)
 feed.itself = feed

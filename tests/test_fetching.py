@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from webserver import Web
 
-from netspec import Error, fetching
+from netspec import Error
+from netspec.data import fetching
 
 PROJECT = Path(__file__).resolve().parent.parent
 BODY = random.Random(7).randbytes(300_000)

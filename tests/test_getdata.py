@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 from webserver import Web
 
-from netspec import cli, getdata
-from netspec.layouts import LAYOUTS
+from netspec import cli
+from netspec.data import get as getdata
+from netspec.data.layouts import LAYOUTS
 
 PROJECT = Path(__file__).resolve().parent.parent
 NOISE = random.Random(5).randbytes(60_000)
@@ -125,7 +126,7 @@ def test_without_consent_nothing_is_downloaded(table, web, capsys, monkeypatch):
 
 @pytest.mark.parametrize("answer, status", [("y\n", 0), ("n\n", 2), ("\n", 2), ("\x04", 2)])
 def test_on_a_terminal_it_asks(table, web, tmp_path, answer, status):
-    code = ("import sys; from pathlib import Path; from netspec import cli, getdata; getdata.SOURCES = Path(sys.argv[1]);"
+    code = ("import sys; from pathlib import Path; from netspec import cli; from netspec.data import get as getdata; getdata.SOURCES = Path(sys.argv[1]);"
             "sys.exit(cli.main(['data', 'toy']))")
     ours, theirs = pty.openpty()
     process = subprocess.Popen([sys.executable, "-c", code, tmp_path / "sources.json"], stdin=theirs, stdout=subprocess.PIPE,
@@ -301,5 +302,5 @@ def test_check_is_another_module_and_takes_its_own_options(table, capsys):
 
 
 def test_importing_the_command_loads_no_torch():
-    code = "import sys, netspec.getdata; print([m for m in ('torch', 'PIL', 'scipy') if m in sys.modules])"
+    code = "import sys, netspec.data.get; print([m for m in ('torch', 'PIL', 'scipy') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True).stdout.strip() == "[]"

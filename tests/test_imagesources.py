@@ -15,14 +15,14 @@ from scipy import stats
 from netspec import graph
 from netspec.base.errors import Error
 from netspec.compiler import Net
-from netspec.database import Data
-from netspec.imagesources import DenseImageData, ImageData
+from netspec.data.arrays import Feed, MemoryData
+from netspec.data.listed import DenseImageData, ImageData
+from netspec.data.lmdb import Data
+from netspec.data.transforms import nearest, resize
+from netspec.data.windows import WindowData
 from netspec.ops.base import Context
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
-from netspec.sources import Feed, MemoryData
-from netspec.transforms import nearest, resize
-from netspec.windows import WindowData
 
 TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST
 FIELDS = {"Data": "data_param", "ImageData": "image_data_param", "DenseImageData": "dense_image_data_param",

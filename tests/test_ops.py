@@ -12,10 +12,10 @@ from scipy import stats
 from netspec import graph, ops
 from netspec.base.errors import Error
 from netspec.compiler import Net
+from netspec.data.arrays import Source
 from netspec.ops import REGISTRY
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
-from netspec.sources import Source
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = {path.stem: load(path) for path in sorted((GOLDEN / "layers").glob("*.prototxt"))}

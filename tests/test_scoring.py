@@ -10,12 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from netspec import NetSpec, cli, graph, infer, layouts, predict, scoring, sources
+from netspec import NetSpec, cli, graph, infer, predict, scoring
 from netspec import layers as L
 from netspec import params as P
 from netspec.base.errors import Error
 from netspec.base.metrics import Binary, Scores, confusion, trimap
 from netspec.compiler import Net
+from netspec.data import arrays as sources
+from netspec.data import layouts
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
 from netspec.weights import write_weights

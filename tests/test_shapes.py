@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from netspec.base.metrics import Scores, confusion
-from netspec.datasets import facts
+from netspec.data.segmentation import facts
 
 SCRIPT = Path(__file__).resolve().parents[1] / "data" / "shapes" / "prepare.py"
 SMALL = ["--train", "3", "--val", "2", "--size", "64x48"]

@@ -14,11 +14,11 @@ import pytest
 import torch
 from google.protobuf import text_format
 
-from netspec import feed as feeds
 from netspec.base.errors import Error
+from netspec.data import feed as feeds
+from netspec.data.arrays import DummyData, Feed, HDF5Data, Input, Source
 from netspec.ops.base import Context
 from netspec.proto import caffe_pb2
-from netspec.sources import DummyData, Feed, HDF5Data, Input, Source
 
 
 def layer(text):
@@ -346,7 +346,7 @@ def program(text):
 def test_a_program_that_forgets_to_close_still_ends():
     assert program("""
 from test_sources import numbers
-from netspec.sources import Feed
+from netspec.data.arrays import Feed
 kept = [Feed(numbers(), 3, n) for n in (1, 2)]
 print(*(int(next(feed)[0].sum()) for feed in kept))
 """) == (0, "6 6\n", "")
@@ -357,7 +357,7 @@ def test_a_death_is_told_at_the_next_batch_not_in_the_middle_of_a_step():
 import os, signal, time
 from test_sources import numbers
 from netspec.base.errors import Error
-from netspec.sources import Feed
+from netspec.data.arrays import Feed
 feed = Feed(numbers(), 0, 1)
 os.kill(int(next(feed)[1]), signal.SIGKILL)
 for step in range(50):

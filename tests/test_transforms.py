@@ -10,10 +10,10 @@ from PIL import Image
 from scipy import stats
 
 from netspec.base.errors import Error
+from netspec.data.arrays import MemoryData
+from netspec.data.transforms import Transform, decode, nearest, resize
 from netspec.ops.base import Context
 from netspec.proto import caffe_pb2
-from netspec.sources import MemoryData
-from netspec.transforms import Transform, decode, nearest, resize
 
 OPENCV = dict(np.load(Path(__file__).parent / "golden" / "resize.npz"))
 TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from .. import __version__
-from ..feed import cores
+from ..data.feed import cores
 
 PROJECT = Path(__file__).resolve().parents[2]
 

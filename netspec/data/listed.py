@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .base.errors import Error
-from .base.files import find
-from .datasets import open_image, read_label
-from .ops.base import Shape
-from .sources import Batch, Source
+from ..base.errors import Error
+from ..base.files import find
+from ..ops.base import Shape
+from .arrays import Batch, Source
+from .segmentation import open_image, read_label
 from .transforms import Transform, decode, nearest, resize
 
 ORDER, PIXELS, SKIP = range(3)  # what a random generator is for

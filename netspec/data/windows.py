@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .base.errors import Error
-from .base.files import find
-from .datasets import open_image
-from .imagesources import PIXELS
-from .ops.base import Shape
-from .sources import Batch, Source
+from ..base.errors import Error
+from ..base.files import find
+from ..ops.base import Shape
+from .arrays import Batch, Source
+from .listed import PIXELS
+from .segmentation import open_image
 from .transforms import Transform, decode, resize
 
 f32 = np.float32  # Caffe computes in float32, and where a window begins depends on how sums are rounded

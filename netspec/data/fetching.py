@@ -21,7 +21,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import IO
 
-from .base.errors import Error
+from ..base.errors import Error
 
 BLOCK, TRIES = 1 << 20, 5  # bytes; requests in a row without one byte more
 DAMAGE = (OSError, EOFError, RuntimeError, IndexError, ValueError, zlib.error, lzma.LZMAError,

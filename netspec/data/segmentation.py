@@ -9,13 +9,26 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .base import files
-from .base.errors import Error, closest
-from .layouts import FLAG, FOLDER, LAYOUTS, TEXT, Facts, Images, Labels, facts, facts_of, folder, layout, read_file  # noqa: F401
-from .ops.base import Shape
-from .ops.python import ALIASES
-from .pixels import DAMAGE, check_labels, open_image, read_image, read_label, resized, size  # noqa: F401
-from .sources import Batch, Source
+from ..base import files
+from ..base.errors import Error, closest
+from ..ops.base import Shape
+from ..ops.python import ALIASES
+from .arrays import Batch, Source
+from .images import DAMAGE, check_labels, open_image, read_image, read_label, resized, size  # noqa: F401
+from .layouts import (  # noqa: F401
+    FLAG,
+    FOLDER,
+    LAYOUTS,
+    TEXT,
+    Facts,
+    Images,
+    Labels,
+    facts,
+    facts_of,
+    folder,
+    layout,
+    read_file,
+)
 from .tree import Tree
 
 # the FCN release's data layers: (module, class) -> the data set, and what their param_str calls the options
@@ -282,4 +295,4 @@ class SegmentationData(Source):
         return slices
 
 
-ALIASES.update(dict.fromkeys(RELEASE, SegmentationData))
+ALIASES.update(dict.fromkeys([*RELEASE, ("netspec.datasets", "SegmentationData")], SegmentationData))

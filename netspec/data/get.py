@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from .base.errors import Error
+from ..base.errors import Error
 from .fetching import alone, amount, digest, download, space, unpack, verify
 from .layouts import LAYOUTS
 
-SOURCES = next(p for f in Path(__file__).resolve().parents[:2] if (p := f / "data/sources.json").is_file())  # installed, or not
+SETS = Path(__file__).resolve().parent / "sets", Path(__file__).resolve().parents[2] / "data"  # installed, or not
+SOURCES = next(path for folder in SETS if (path := folder / "sources.json").is_file())
 
 
 class Archive(NamedTuple):
@@ -70,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if "check" in args:
-        from . import datacheck
+        from .. import datacheck
 
         parser = argparse.ArgumentParser("netspec data check", description=datacheck.__doc__)
         datacheck.add_arguments(parser)

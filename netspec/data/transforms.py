@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .base.errors import Error
-from .base.files import find
-from .datasets import DAMAGE
-from .ops.base import Operation
-from .weights import read_mean
+from ..base.errors import Error
+from ..base.files import find
+from ..ops.base import Operation
+from ..weights import read_mean
+from .segmentation import DAMAGE
 
 
 class Transform:

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .base import files
-from .base.errors import Error, closest
+from ..base import files
+from ..base.errors import Error, closest
+from .images import read_bands, read_image, read_label
 from .layouts import LAYOUTS, Derived, Images, Labels, Layout, classes, facts_folder, raw_values
-from .pixels import read_bands, read_image, read_label
 
 
 class Tree:

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from .base.errors import Error
+from ..base.errors import Error
 
 if TYPE_CHECKING:
-    from .sources import Source
+    from .arrays import Source
 
 class Unreadable(Error):
     """A batch that cannot be loaded: a file is missing, damaged, or not what it should be."""

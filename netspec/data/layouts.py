@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .base.errors import Error, closest
+from ..base.errors import Error, closest
 
 # File patterns have {split} and {name}, and start below the data set's root, or with "voc:" below the folder of that
 # name in `beside`. ".*" at the end stands for the suffix of any image.
@@ -235,7 +235,7 @@ def raw_values(dataset: str, file: str) -> dict[int, int]:
 
 def facts_folder(found: Layout) -> Path:
     here = Path(__file__).resolve().parent
-    places = [folder / "data" / found.facts for folder in (here, here.parent)]  # installed; in the project
+    places = [folder / found.facts for folder in (here / "sets", here.parents[1] / "data")]  # installed; in the project
     for place in places:
         if (place / "classes.txt").is_file():
             return place

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from .base import files
-from .base.errors import Error, closest
+from ..base import files
+from ..base.errors import Error, closest
+from ..ops.base import Context, Operation, Shape
+from ..ops.fillers import fill
+from ..proto import caffe_pb2
 from .feed import Feed  # noqa: F401 - a source and its feed are wanted together
-from .ops.base import Context, Operation, Shape
-from .ops.fillers import fill
-from .proto import caffe_pb2
 
 Batch = tuple[np.ndarray, ...]
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .base.errors import Error
-from .base.log import Log
+from ..base.errors import Error
+from ..base.log import Log
+from ..graph import Graph, Node
 from .feed import Feed, Unreadable
-from .graph import Graph, Node
 
 
 class Skips:

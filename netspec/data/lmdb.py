@@ -9,13 +9,13 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from PIL import Image
 
-from .base.errors import Error
-from .base.files import find
-from .datasets import DAMAGE
-from .imagesources import PIXELS, SKIP
-from .ops.base import Shape
-from .proto import caffe_pb2
-from .sources import Batch, Source
+from ..base.errors import Error
+from ..base.files import find
+from ..ops.base import Shape
+from ..proto import caffe_pb2
+from .arrays import Batch, Source
+from .listed import PIXELS, SKIP
+from .segmentation import DAMAGE
 from .transforms import Transform, decode
 
 

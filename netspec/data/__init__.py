@@ -1,0 +1,1 @@
+"""Where batches come from: readers, transformations, data sets, feeding by position."""
