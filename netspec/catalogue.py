@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import graph, report  # noqa: F401 - graph: which registers the sources
+from . import report  # noqa: F401 - graph: which registers the sources
 from .base.errors import closest
 from .base.files import find
+from .net import graph  # noqa: F401 - graph: which registers the sources
 from .ops import REGISTRY, Operation
 from .proto import caffe_pb2, spec
 from .proto import text as prototext  # noqa: F401 - graph: which registers the sources

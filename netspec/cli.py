@@ -19,7 +19,7 @@ COMMANDS = {  # name -> (module that holds add_arguments and run, help)
     "demo": ("demo", "train stages, score them, show them side by side"),
     "convert": ("convert", "convert weights and old nets"),
     "time": ("timing", "measure the parts of a job on this machine"),
-    "explain-crop": ("analysis", "the arithmetic behind crop offsets"),
+    "explain-crop": ("net.fields", "the arithmetic behind crop offsets"),
     "draw": ("draw", "draw the layers of a net, or its streams"),
     "curves": ("curves", "draw the training curves of a log"),
     "report": ("htmlreport", "what runs left behind, on one HTML page"),

@@ -10,11 +10,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .analysis import fields, placed
 from .base.errors import Error
 from .base.files import find
-from .deploy import deploy
-from .graph import Graph, Node, Value
+from .net.deploy import deploy
+from .net.fields import fields, placed
+from .net.graph import Graph, Node, Value
 from .ops import Shape
 from .proto import caffe_pb2
 from .report import table

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .base.errors import Error, listed
-from .compiler import Net
 from .data.layouts import ILSVRC
-from .graph import Graph, Node
+from .net.graph import Graph, Node
+from .net.module import Net
 from .ops.softmax import ignored_label
 from .preflight import losses_of, stuck_layers
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from . import updates
 from .base.log import Log
-from .compiler import Net
+from .net.module import Net
 
 
 class Display:

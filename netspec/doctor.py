@@ -14,19 +14,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import __version__, describe, graph, infer, jobs, preflight, report, updates
+from . import __version__, describe, infer, jobs, preflight, report, updates
 from . import run as runs
 from .base.errors import Error, closest
 from .base.files import find
 from .base.machine import choose
-from .compiler import Net
 from .data.feed import cores
 from .data.fetching import amount
 from .data.layouts import ILSVRC
 from .datacheck import SOLVER
-from .deploy import deploy
 from .diagnosis import NOTE, OK, PROBLEM, Finding, Flow, draw, examine
-from .graph import Graph
+from .net import graph
+from .net.deploy import deploy
+from .net.graph import Graph
+from .net.module import Net
 from .ops import REGISTRY
 from .proto import text as prototext
 from .proto.caffe_pb2 import TEST, TRAIN, NetState

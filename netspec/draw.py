@@ -9,15 +9,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from .analysis import fields
 from .base.errors import Error
 from .base.files import find
-from .deploy import deploy
 from .describe import size
 from .drawing import GREY, PAPER, Line, Picture, Rect, Text, measure
 from .drawlayers import draw_layers
 from .figure3 import Number, Stream, outline, streams
-from .graph import Graph
+from .net.deploy import deploy
+from .net.fields import fields
+from .net.graph import Graph
 from .proto.upgrade import upgrade_net
 
 SIDE, GAP, DEEP = 84.0, 26.0, 62.0  # of a grid, beside it, and below it for its label and the arrows

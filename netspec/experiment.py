@@ -17,7 +17,7 @@ from .base import machine as device
 from .base.errors import Error, Interrupted
 from .base.files import find, writing
 from .data.layouts import LAYOUTS
-from .graph import Graph
+from .net.graph import Graph
 from .proto import text as prototext
 from .solver import Solver
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import surgery, weights
 from .base.errors import Error
 from .base.files import find
-from .compiler import Net
-from .deploy import deploy
-from .graph import Graph, Value
+from .net import surgery, weights
+from .net.deploy import deploy
+from .net.graph import Graph, Value
+from .net.module import Net
 from .ops import Shape
 
 AXES = ("N", "H", "W")

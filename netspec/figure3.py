@@ -8,8 +8,8 @@ from fractions import Fraction
 from typing import Any
 
 from .base.errors import Error
-from .coord_map import Values, listed, meeting, offsets, ways, wide
-from .graph import Graph, Node, Value, standing
+from .net.coords import Values, listed, meeting, offsets, ways, wide
+from .net.graph import Graph, Node, Value, standing
 from .ops import REGISTRY, Operation
 from .proto import caffe_pb2
 

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from . import graph, predict, report
+from . import predict, report
 from .base import files
 from .base.errors import Error
 from .data import segmentation as datasets
+from .net import graph
 from .proto import caffe_pb2
 from .proto import text as prototext
 from .scoring import add_device_arguments

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import graph
 from .base.errors import Error
 from .base.files import find
-from .graph import Graph
+from .net import graph
+from .net.graph import Graph
 from .proto import caffe_pb2
 from .proto import text as prototext
 

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from . import figure3, graph
+from . import figure3
 from .base.errors import Error, closest
 from .base.files import find
-from .deploy import deploy
 from .describe import size as pixels
+from .net import graph
+from .net.deploy import deploy
 from .ops import REGISTRY
 from .proto import caffe_pb2
 from .proto import text as prototext

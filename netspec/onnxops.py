@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from .compiler import Net
-from .graph import Node, Value
+from .net.graph import Node, Value
+from .net.module import Net
 from .ops import Operation
 from .ops.pool import AVE, MAX, STOCHASTIC
 from .proto import caffe_pb2

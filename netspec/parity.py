@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import compiler, graph, report, weights
+from . import report
 from .base.errors import Error, closest, listed
 from .base.files import find
+from .net import graph, weights
+from .net import module as compiler
 from .proto import caffe_pb2
 from .proto import text as prototext
 from .pycaffe import Net

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import surgery, weights
 from .base.errors import Error, closest, listed
 from .base.files import find
 from .base.machine import choose
-from .compiler import Net
 from .data import layouts
 from .data import segmentation as datasets
-from .deploy import feeds, part
-from .graph import Graph, standing
+from .net import surgery, weights
+from .net.deploy import feeds, part
+from .net.graph import Graph, standing
+from .net.module import Net
 from .proto import caffe_pb2
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from .base.errors import Error, listed
-from .compiler import Net
 from .data.segmentation import SegmentationData, check_labels, overlap
-from .graph import Graph, Node, Value
+from .net.graph import Graph, Node, Value
+from .net.module import Net
 from .ops.loss import InfogainLoss
 from .ops.softmax import MODES, SoftmaxWithLoss
 from .solver import Solver

@@ -10,13 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import compiler, graph, session, weights
+from . import session
 from .base.errors import Error
 from .base.files import find
 from .data.batches import Batches
 from .debuginfo import DebugInfo
-from .graph import Node
-from .layerwise import Layerwise
+from .net import graph, weights
+from .net import module as compiler
+from .net.graph import Node
+from .net.layerwise import Layerwise
 from .ops.blobs import Blob
 from .ops.python import BlobVec, Layer
 

@@ -16,17 +16,18 @@ import numpy as np
 import torch
 from PIL import Image
 
-from . import drawing, graph, predict, report
+from . import drawing, predict, report
 from .base import files, log, metrics
 from .base.errors import Error, closest
 from .base.machine import PRECISIONS
 from .base.metrics import BINARY, Binary, Scores, confusion
 from .base.provenance import origin
-from .compiler import Net
 from .data.arrays import Source
 from .data.batches import Batches
 from .data.segmentation import SegmentationData, read_label
-from .graph import Graph
+from .net import graph
+from .net.graph import Graph
+from .net.module import Net
 from .proto import caffe_pb2
 
 Folder = str | os.PathLike

@@ -14,17 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import jobs, resume, updates, weights
+from . import jobs, resume, updates
 from .base.errors import Error, Interrupted
 from .base.files import find
 from .base.log import Log
 from .base.machine import choose
-from .compiler import Net
 from .data.batches import Batches, Skips
 from .debuginfo import DebugInfo
 from .display import Display
 from .jobs import Job
-from .layerwise import Layerwise
+from .net import weights
+from .net.layerwise import Layerwise
+from .net.module import Net
 from .proto import caffe_pb2
 from .proto import text as prototext
 

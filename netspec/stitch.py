@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from .analysis import fields
 from .base.errors import Error, closest
-from .compiler import Net
-from .convolutional import pointwise
+from .net.fields import fields
+from .net.module import Net
+from .net.rewrite import pointwise
 from .ops.conv import geometry
 from .proto import caffe_pb2
 

@@ -10,16 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from . import __version__, datacheck, experiment, graph, netdiff, report, scoring, weights
+from . import __version__, datacheck, experiment, netdiff, report, scoring
 from .base import log
 from .base.errors import Error
 from .base.files import find, writing
 from .base.provenance import PROJECT, origin
-from .compiler import Net
 from .data import feed
 from .data.segmentation import SegmentationData
-from .deploy import deploy
 from .experiment import Record, Trace
+from .net import graph, weights
+from .net.deploy import deploy
+from .net.module import Net
 from .plot import beside, plot, points
 from .proto import caffe_pb2
 from .proto import text as prototext

@@ -13,15 +13,16 @@ from typing import NamedTuple
 
 import torch
 
-from . import describe, experiment, graph, published, report, scoring
+from . import describe, experiment, published, report, scoring
 from .base.errors import Error, closest
 from .base.files import find
 from .base.machine import choose
 from .base.metrics import MEASURES
 from .base.provenance import PROJECT
-from .compiler import Net
-from .deploy import deploy
 from .experiment import Record
+from .net import graph
+from .net.deploy import deploy
+from .net.module import Net
 from .proto import caffe_pb2
 from .proto import text as prototext
 

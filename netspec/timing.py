@@ -10,14 +10,16 @@ from pathlib import Path
 
 import torch
 
-from . import convolutional, graph, report, surgery, weights
+from . import report
 from .base import log
 from .base.errors import Error
 from .base.files import find
 from .base.provenance import PROJECT
-from .compiler import Net
 from .data.feed import Feed, cores
-from .deploy import deploy
+from .net import graph, surgery, weights
+from .net import rewrite as convolutional
+from .net.deploy import deploy
+from .net.module import Net
 from .proto import text as prototext
 from .scoring import add_device_arguments
 from .solver import Solver

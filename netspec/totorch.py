@@ -19,8 +19,8 @@ from torch import nn
 
 from . import export
 from .base.errors import Error
-from .compiler import Net
-from .graph import Node
+from .net.graph import Node
+from .net.module import Net
 from .ops import Operation
 from .ops.pool import AVE, MAX
 from .proto import caffe_pb2

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from . import curves, jobs, preflight, resume, surgery
+from . import curves, jobs, preflight, resume
 from .base import log
 from .base import machine as device
 from .base.errors import Error, Interrupted
 from .base.files import find
+from .net import surgery
 from .proto import text as prototext
 from .solver import Solver
 

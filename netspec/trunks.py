@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from . import graph, importers, weights
+from . import importers
 from .base.errors import Error, closest
 from .base.files import find
-from .compiler import Net
 from .importers import MEAN_BGR, Input
+from .net import graph, weights
+from .net.module import Net
 from .proto import caffe_pb2
 from .proto import hdf5 as hdf5file
 from .proto import text as prototext

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from . import surgery, weights
 from .base.errors import Error, closest, listed
-from .compiler import Net
 from .diagnosis import NOTE, OK, PROBLEM, Finding
+from .net import surgery, weights
+from .net.module import Net
 from .proto.caffe_pb2 import NetParameter, V1LayerParameter
 from .proto.wire import WireFile, is_hdf5
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from netspec import graph
-from netspec.compiler import Net
+from netspec.net import graph
+from netspec.net.module import Net
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
 

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 
 import torch
 
-from netspec import cli, resume, train, weights  # noqa: F401 - train: loaded once, not in every child
+from netspec import cli, resume, train  # noqa: F401 - train: loaded once, not in every child
 from netspec.base import files  # noqa: F401 - train: loaded once, not in every child
+from netspec.net import weights  # noqa: F401 - train: loaded once, not in every child
 from netspec.proto import hdf5 as hdf5file  # noqa: F401 - train: loaded once, not in every child
 
 WRITE, RENAME = files.writing, os.replace

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from test_graph import DATA, conv, net
 
-from netspec import analysis, cli, graph
+from netspec import cli
 from netspec.base.errors import Error
+from netspec.net import fields as analysis
+from netspec.net import graph
 from netspec.proto import text as prototext
 
 MODELS = Path(__file__).resolve().parent.parent / "models"

@@ -13,12 +13,13 @@ PACKAGE = PROJECT / "netspec"
 # Lowest first; a module imports only from rows above its own. Modules of one row do not import each other.
 # The numbers mark where each level of the design begins.
 LEVELS = (
+    "net",
     "base",
     "base.errors",
     "base.files base.log proto data.fetching",  # 0
     "base.metrics updates base.machine ops.blobs published io",
     "proto.upgrade ops.fillers drawing proto.hdf5 proto.wire proto.spec session",  # 1
-    "proto.text weights __init__ plot",
+    "proto.text net.weights __init__ plot",
     "ops.base",  # 2
     "ops.conv ops.neuron ops.softmax ops.output ops.python ops.recurrent ops.shape",  # 3
     "ops.pool ops.dense ops.norm ops.reduce ops.loss ops.resample",
@@ -32,13 +33,13 @@ LEVELS = (
     "data.transforms",
     "data.listed",
     "data.lmdb data.windows",
-    "coord_map",  # 4
-    "graph",
-    "data.batches jobs deploy backprop figure3 base.provenance",  # 5
-    "analysis",
-    "compiler",  # 6
+    "net.coords",  # 4
+    "net.graph",
+    "data.batches jobs net.deploy net.backprop figure3 base.provenance",  # 5
+    "net.fields",
+    "net.module",  # 6
     "importers",  # 7
-    "surgery resume layerwise display convolutional",  # 8
+    "net.surgery resume net.layerwise display net.rewrite",  # 8
     "debuginfo export onnxops stitch",
     "onnxfile totorch trunks pynet",
     "solver classifier",
@@ -55,7 +56,7 @@ LEVELS = (
     "netdiff",
     "studies",
     "cli",
-    "__main__",
+    "__main__ coord_map",
 )
 OPTIONAL = {"h5py", "lmdb", "leveldb", "matplotlib", "sklearn", "safetensors", "torchvision", "cv2", "skimage", "onnx",
             "onnxruntime", "pydot", "grpc_tools", "tensorboard", "tensorflow", "keras"}

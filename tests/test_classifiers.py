@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from netspec import NetSpec, graph
+from netspec import NetSpec
 from netspec import layers as L
 from netspec.base.errors import Error
-from netspec.compiler import Net
-from netspec.convolutional import convolutionalise, randomise
+from netspec.net import graph
+from netspec.net.module import Net
+from netspec.net.rewrite import convolutionalise, randomise
 from netspec.stitch import rarefy
 
 ROOT = Path(__file__).parent.parent

@@ -87,7 +87,7 @@ def test_files_that_are_no_solver_are_one_sentence(capsys, tmp_path, content, wo
 @pytest.fixture
 def command(monkeypatch):
     """Lets a function stand for the explain-crop command."""
-    from netspec import analysis
+    from netspec.net import fields as analysis
 
     def set_run(function):
         monkeypatch.setattr(analysis, "run", lambda args: function())

@@ -8,9 +8,9 @@ import pytest
 import torch
 from test_graph import DATA, LABEL, TRAIN, conv, loss, net, relu
 
-from netspec import graph
 from netspec.base.errors import Error
-from netspec.compiler import Net
+from netspec.net import graph
+from netspec.net.module import Net
 from netspec.ops import REGISTRY
 
 FILLER = 'weight_filler { type: "gaussian" std: 0.5 } bias_filler { type: "gaussian" std: 0.5 }'

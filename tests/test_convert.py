@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from netspec import weights
 from netspec.cli import main
+from netspec.net import weights
 from netspec.proto import text as prototext
 from netspec.proto.caffe_pb2 import NetParameter
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from netspec import NetSpec, graph, weights
+from netspec import NetSpec
 from netspec import layers as L
 from netspec.cli import main
-from netspec.compiler import Net
-from netspec.convolutional import randomise
+from netspec.net import graph, weights
+from netspec.net.module import Net
+from netspec.net.rewrite import randomise
 from netspec.proto import text as prototext
 
 SIZE = (12, 15)  # of the classifier's image

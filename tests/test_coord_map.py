@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from netspec import NetSpec, coord_map, graph, layers, params
+from netspec import NetSpec, layers, params
 from netspec.base.errors import Error
-from netspec.compiler import Net
+from netspec.net import coords as coord_map
+from netspec.net import graph
+from netspec.net.module import Net
 from netspec.ops import REGISTRY
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext

@@ -14,7 +14,7 @@ from netspec import datacheck
 from netspec.base.errors import Error
 from netspec.data import tree
 from netspec.data.layouts import facts
-from netspec.weights import read_mean
+from netspec.net.weights import read_mean
 
 CLASSES, VOID = 11, 11
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from netspec import cli, graph, predict, weights
+from netspec import cli, predict
 from netspec.base.errors import Error
-from netspec.compiler import Net
-from netspec.deploy import deploy
+from netspec.net import graph, weights
+from netspec.net.deploy import deploy
+from netspec.net.module import Net
 from netspec.proto import text as prototext
 from netspec.proto.caffe_pb2 import TEST, TRAIN, NetParameter
 

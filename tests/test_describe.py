@@ -9,9 +9,11 @@ import pytest
 import torch
 from test_graph import DATA, net
 
-from netspec import analysis, cli, describe, graph, layers
-from netspec.compiler import Net
-from netspec.deploy import deploy
+from netspec import cli, describe, layers
+from netspec.net import fields as analysis
+from netspec.net import graph
+from netspec.net.deploy import deploy
+from netspec.net.module import Net
 from netspec.proto import spec
 from netspec.proto import text as prototext
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 from training import HDF5, PROJECT, VOC, write_voc
 
-from netspec import cli, doctor, graph, surgery, weightcheck, weights
-from netspec.compiler import Net
+from netspec import cli, doctor, weightcheck
 from netspec.data.layouts import ILSVRC
-from netspec.deploy import deploy
 from netspec.diagnosis import MENDS, draw
+from netspec.net import graph, surgery, weights
+from netspec.net.deploy import deploy
+from netspec.net.module import Net
 from netspec.proto import caffe_pb2
 from netspec.scriptcheck import lacking
 

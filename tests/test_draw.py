@@ -7,11 +7,12 @@ import pytest
 from PIL import Image
 from test_graph import DATA, conv, net, relu
 
-from netspec import cli, draw, drawlayers, graph
+from netspec import cli, draw, drawlayers
 from netspec.base.errors import Error
-from netspec.deploy import deploy
 from netspec.drawing import GREY, Line, Picture, Rect, Text, measure
 from netspec.drawlayers import draw_layers
+from netspec.net import graph
+from netspec.net.deploy import deploy
 from netspec.proto import text as prototext
 
 MODELS = Path(__file__).resolve().parent.parent / "models"

@@ -7,10 +7,11 @@ import sys
 import numpy as np
 import pytest
 
-from netspec import NetSpec, experiment, weights
+from netspec import NetSpec, experiment
 from netspec import layers as L
 from netspec.base import provenance
 from netspec.base.errors import Error
+from netspec.net import weights
 from netspec.proto import text as prototext
 from netspec.solver import Solver
 

@@ -17,7 +17,6 @@ from test_sources import numbers, program
 from test_sources import write as write_rows
 from training import VOC, changed, make_solver, params_of, same, solve, start, write_hdf5, write_job, write_voc
 
-from netspec import graph
 from netspec.base.errors import Error
 from netspec.base.log import Log
 from netspec.data import feed as feeds
@@ -27,6 +26,7 @@ from netspec.data.listed import DenseImageData, ImageData
 from netspec.data.lmdb import Data
 from netspec.data.segmentation import SegmentationData
 from netspec.data.windows import WindowData
+from netspec.net import graph
 from netspec.ops.base import Context
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext

@@ -8,9 +8,11 @@ import pytest
 import torch
 from fork_cases import layer
 
-from netspec import NetSpec, analysis, graph, layers, params, weights
+from netspec import NetSpec, layers, params
 from netspec.base.errors import Error
-from netspec.compiler import Net
+from netspec.net import fields as analysis
+from netspec.net import graph, weights
+from netspec.net.module import Net
 from netspec.ops import REGISTRY
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext

@@ -2,9 +2,9 @@
 
 import pytest
 
-from netspec import graph
 from netspec.base.errors import Error
-from netspec.graph import Value
+from netspec.net import graph
+from netspec.net.graph import Value
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
 

@@ -12,14 +12,14 @@ from google.protobuf import text_format
 from PIL import Image
 from scipy import stats
 
-from netspec import graph
 from netspec.base.errors import Error
-from netspec.compiler import Net
 from netspec.data.arrays import Feed, MemoryData
 from netspec.data.listed import DenseImageData, ImageData
 from netspec.data.lmdb import Data
 from netspec.data.transforms import nearest, resize
 from netspec.data.windows import WindowData
+from netspec.net import graph
+from netspec.net.module import Net
 from netspec.ops.base import Context
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext

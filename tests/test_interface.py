@@ -15,7 +15,7 @@ from training import write_job
 
 import netspec as caffe
 from netspec import session
-from netspec.layerwise import Layerwise
+from netspec.net.layerwise import Layerwise
 
 HERE = Path(__file__).stem
 IN = 'layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 4 dim: 3 dim: 6 dim: 6 } } }\n'

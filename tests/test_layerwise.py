@@ -9,10 +9,10 @@ import pytest
 import torch
 from golden_case import close, load_all
 
-from netspec import graph
-from netspec.compiler import Net
 from netspec.debuginfo import DebugInfo
-from netspec.layerwise import Layerwise
+from netspec.net import graph
+from netspec.net.layerwise import Layerwise
+from netspec.net.module import Net
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
 

@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from netspec import graph
 from netspec.base.errors import Error
 from netspec.data import images as pixels
 from netspec.data import layouts
 from netspec.data.layouts import ILSVRC, PATCH, Images, Labels
 from netspec.data.segmentation import LAYOUTS, SegmentationData, facts, overlap
+from netspec.net import graph
 from netspec.ops.base import Context
 from netspec.proto import caffe_pb2
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from netspec import graph
 from netspec.base.errors import Error
+from netspec.net import graph
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from netspec import cli, curves, graph, resume, weights
-from netspec.compiler import Net
+from netspec import cli, curves, resume
+from netspec.net import graph, weights
+from netspec.net.module import Net
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
 

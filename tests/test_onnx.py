@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from netspec import export, graph, weights
+from netspec import export
 from netspec.cli import main
-from netspec.deploy import deploy
+from netspec.net import graph, weights
+from netspec.net.deploy import deploy
 from netspec.proto import text as prototext
 from netspec.proto.caffe_pb2 import NetParameter
 

@@ -9,10 +9,11 @@ from fork_cases import CASES as FORKS
 from golden_case import Case, load, load_all, run
 from scipy import stats
 
-from netspec import graph, ops
+from netspec import ops
 from netspec.base.errors import Error
-from netspec.compiler import Net
 from netspec.data.arrays import Source
+from netspec.net import graph
+from netspec.net.module import Net
 from netspec.ops import REGISTRY
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext

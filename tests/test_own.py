@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from netspec import figure3, graph
+from netspec import figure3
 from netspec.cli import main
+from netspec.net import graph
 from netspec.proto import text as prototext
 
 ROOT = Path(__file__).parent.parent

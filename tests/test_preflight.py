@@ -11,9 +11,10 @@ from PIL import Image
 from test_graph import DATA, LABEL, TRAIN, conv, net, relu
 from training import BODY, HDF5, VOC, changed, write_hdf5, write_job
 
-from netspec import cli, graph, preflight
+from netspec import cli, preflight
 from netspec.base.errors import Error
-from netspec.compiler import Net
+from netspec.net import graph
+from netspec.net.module import Net
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
 from netspec.proto.caffe_pb2 import BlobProto, BlobShape

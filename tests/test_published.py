@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from netspec import graph, surgery
-from netspec.compiler import Net
+from netspec.net import graph, surgery
+from netspec.net.module import Net
 from netspec.proto import caffe_pb2
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "models"))

@@ -9,8 +9,8 @@ import torch
 from training import write_job
 
 import netspec as caffe
-from netspec import graph
-from netspec.compiler import Net
+from netspec.net import graph
+from netspec.net.module import Net
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
 from netspec.solver import get_solver

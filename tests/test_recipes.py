@@ -8,9 +8,10 @@ import pytest
 import torch
 from test_layouts import classes_of, colour, file, names, sbd
 
-from netspec import cli, weights
-from netspec.compiler import Net
-from netspec.deploy import deploy
+from netspec import cli
+from netspec.net import weights
+from netspec.net.deploy import deploy
+from netspec.net.module import Net
 from netspec.proto import text as prototext
 from netspec.proto.caffe_pb2 import BlobProto
 

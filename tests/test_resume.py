@@ -9,9 +9,10 @@ import pytest
 import torch
 from training import BODY, HDF5, SOLVER, VOC, changed, make_solver, params_of, same, write_job
 
-from netspec import resume, weights
+from netspec import resume
 from netspec.base.errors import Error
 from netspec.base.log import Log
+from netspec.net import weights
 from netspec.solver import get_solver
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,17 +10,18 @@ import pytest
 import torch
 from PIL import Image
 
-from netspec import NetSpec, cli, graph, infer, predict, scoring
+from netspec import NetSpec, cli, infer, predict, scoring
 from netspec import layers as L
 from netspec import params as P
 from netspec.base.errors import Error
 from netspec.base.metrics import Binary, Scores, confusion, trimap
-from netspec.compiler import Net
 from netspec.data import arrays as sources
 from netspec.data import layouts
+from netspec.net import graph
+from netspec.net.module import Net
+from netspec.net.weights import write_weights
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
-from netspec.weights import write_weights
 
 SIZES = {"a": (40, 30), "b": (23, 37), "c": (64, 48)}  # width, height
 CLASSES = 5

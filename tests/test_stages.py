@@ -12,11 +12,12 @@ import torch
 from test_train import newest
 from training import changed, write_hdf5, write_job
 
-from netspec import NetSpec, cli, graph, surgery, train, weights
+from netspec import NetSpec, cli, train
 from netspec import layers as L
 from netspec import params as P
-from netspec.compiler import Net
-from netspec.coord_map import crop
+from netspec.net import graph, surgery, weights
+from netspec.net.coords import crop
+from netspec.net.module import Net
 from netspec.proto import text as prototext
 from netspec.solver import Solver
 

@@ -5,11 +5,12 @@ import random
 import pytest
 import torch
 
-from netspec import NetSpec, graph
+from netspec import NetSpec
 from netspec import layers as L
 from netspec.base.errors import Error
-from netspec.compiler import Net
-from netspec.convolutional import randomise, transplant
+from netspec.net import graph
+from netspec.net.module import Net
+from netspec.net.rewrite import randomise, transplant
 from netspec.stitch import rarefy, shift_and_stitch
 
 

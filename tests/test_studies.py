@@ -10,10 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from netspec import cli, graph, io, netdiff, studies, surgery, weights
+from netspec import cli, io, netdiff, studies
 from netspec.base import provenance
-from netspec.compiler import Net
-from netspec.deploy import deploy
+from netspec.net import graph, surgery, weights
+from netspec.net.deploy import deploy
+from netspec.net.module import Net
 from netspec.proto import caffe_pb2
 
 sys.path.insert(0, str(provenance.PROJECT / "data" / "shapes"))

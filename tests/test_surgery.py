@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from netspec import NetSpec, export, graph, predict, surgery, weights
+from netspec import NetSpec, export, predict
 from netspec import layers as L
 from netspec.cli import main
+from netspec.net import graph, surgery, weights
 from netspec.proto import text as prototext
 
 

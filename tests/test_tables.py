@@ -8,10 +8,11 @@ import sys
 
 import pytest
 
-from netspec import NetSpec, cli, graph, published, tables, weights
+from netspec import NetSpec, cli, published, tables
 from netspec import layers as L
 from netspec.base import files, provenance
-from netspec.compiler import Net
+from netspec.net import graph, weights
+from netspec.net.module import Net
 from netspec.proto import text as prototext
 
 sys.path.insert(0, str(provenance.PROJECT / "data" / "shapes"))

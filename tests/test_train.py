@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from training import HDF5, PROJECT, VOC, changed, environment, solve, start, write_job
 
-from netspec import weights
+from netspec.net import weights
 
 LONG = "max_iter: 200 snapshot: 4 average_loss: 7 test_iter: 2 test_interval: 10 display: 3 iter_size: 2"
 FINAL = ("run/snap_iter_200.caffemodel", "run/snap_iter_200.solverstate")

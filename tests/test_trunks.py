@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from netspec import graph, importers, trunks, weights
+from netspec import importers, trunks
 from netspec.base.errors import Error
 from netspec.cli import main
-from netspec.compiler import Net
+from netspec.net import graph, weights
+from netspec.net.module import Net
 
 MEAN = np.array(importers.MEAN_BGR, np.float32)
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from netspec import compiler, graph, weights
 from netspec.base.errors import Error
+from netspec.net import graph, weights
+from netspec.net import module as compiler
 from netspec.proto.caffe_pb2 import TEST, BlobProto, NetParameter, SolverState
 from netspec.proto.wire import MOST_FIELDS, delimited, varint
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..base.errors import Error
 from ..base.log import Log
-from ..graph import Graph, Node
+from ..net.graph import Graph, Node
 from .feed import Feed, Unreadable
 
 

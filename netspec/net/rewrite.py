@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 
-from .base.errors import Error
-from .compiler import Net
+from ..base.errors import Error
+from ..ops import Shape
+from ..proto import caffe_pb2
 from .graph import Graph, Node, Value
-from .ops import Shape
-from .proto import caffe_pb2
+from .module import Net
 
 # Layers that do at each position of a map what they do to a vector; CHANNELWISE: if axis 1 holds all of the vector
 ELEMENTWISE = frozenset("AbsVal BNLL Clip Dropout ELU Eltwise Exp Log Power ReLU Sigmoid Split Swish TanH Threshold".split())

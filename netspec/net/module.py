@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .base.errors import Error
+from ..base.errors import Error
+from ..ops import Shape
+from ..ops.fillers import fill
 from .graph import Graph, Node, Slot, Value
-from .ops import Shape
-from .ops.fillers import fill
 
 
 class _Module(nn.Module):

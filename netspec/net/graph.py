@@ -8,26 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .base.errors import Error, closest
-from .coord_map import Values, crop_param
-from .data import (
-    arrays as sources,
-)
-from .data import (
-    listed as imagesources,
-)
-from .data import (  # noqa: F401 - imported to register
-    lmdb as database,
-)
-from .data import (
-    segmentation as datasets,
-)
-from .data import (
-    windows,
-)
-from .ops import Context, Operation, Shape, lookup
-from .proto import caffe_pb2
-from .proto import text as prototext  # noqa: F401 - imported to register
+from ..base.errors import Error, closest
+from ..data import arrays as sources
+from ..data import listed, lmdb, segmentation, windows  # noqa: F401 - imported to register
+from ..data import listed as imagesources
+from ..data import segmentation as datasets
+from ..ops import Context, Operation, Shape, lookup
+from ..proto import caffe_pb2
+from ..proto import text as prototext
+from .coords import Values, crop_param
 from .weights import AUTOMATIC
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import torch
 
+from ..base.errors import Error, closest
+from ..base.files import find
 from . import weights
-from .base.errors import Error, closest
-from .base.files import find
-from .compiler import Net
 from .deploy import deploy
+from .module import Net
 
 
 def bilinear_kernel(size: int) -> np.ndarray:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from ..base.errors import Error
+from ..base.files import find
 from . import graph as graphs
-from .base.errors import Error
-from .base.files import find
-from .coord_map import CoordMap, Step, Values, compose, listed, meeting, offsets, wide
+from .coords import CoordMap, Step, Values, compose, listed, meeting, offsets, wide
 from .deploy import deploy
 
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from ..ops import Shape
+from ..ops.blobs import Blob
+from ..ops.python import BlobVec, Python
 from . import backprop
-from .compiler import Net
 from .graph import Node, Value
-from .ops import Shape
-from .ops.blobs import Blob
-from .ops.python import BlobVec, Python
+from .module import Net
 
 
 class Watch(Protocol):

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from .base.errors import Error, closest
-from .base.files import writing
-from .proto import hdf5 as hdf5file
-from .proto.caffe_pb2 import LayerParameter, NetParameter, SolverState, V0LayerParameter, V1LayerParameter
-from .proto.wire import (
+from ..base.errors import Error, closest
+from ..base.files import writing
+from ..proto import hdf5 as hdf5file
+from ..proto.caffe_pb2 import LayerParameter, NetParameter, SolverState, V0LayerParameter, V1LayerParameter
+from ..proto.wire import (
     BYTES,
     MOST_NUMBERS,
     Field,

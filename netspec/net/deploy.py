@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .base.errors import Error
-from .data.arrays import Input, Source
+from ..base.errors import Error
+from ..data.arrays import Input, Source
+from ..ops import REGISTRY, Operation, Shape, lookup
+from ..ops.conv import Window
+from ..proto import caffe_pb2
+from ..proto import text as prototext
 from .graph import Graph, build, standing
-from .ops import REGISTRY, Operation, Shape, lookup
-from .ops.conv import Window
-from .proto import caffe_pb2
-from .proto import text as prototext
 
 SIDE = 500  # pixels of images whose size nothing says
 
