@@ -12,8 +12,9 @@ from contextlib import contextmanager
 
 import torch
 
-from netspec import cli, resume, train  # noqa: F401 - train: loaded once, not in every child
+from netspec import resume, train  # noqa: F401 - train: loaded once, not in every child
 from netspec.base import files  # noqa: F401 - train: loaded once, not in every child
+from netspec.cli import main as cli  # noqa: F401 - train: loaded once, not in every child
 from netspec.net import weights  # noqa: F401 - train: loaded once, not in every child
 from netspec.proto import hdf5 as hdf5file  # noqa: F401 - train: loaded once, not in every child
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from test_graph import DATA, conv, net
 
-from netspec import cli
 from netspec.base.errors import Error
+from netspec.cli import main as cli
 from netspec.net import fields as analysis
 from netspec.net import graph
 from netspec.proto import text as prototext

@@ -55,7 +55,7 @@ LEVELS = (
     "draw",
     "netdiff",
     "studies",
-    "cli",
+    "cli.main",
     "__main__ coord_map",
 )
 OPTIONAL = {"h5py", "lmdb", "leveldb", "matplotlib", "sklearn", "safetensors", "torchvision", "cv2", "skimage", "onnx",
@@ -177,7 +177,7 @@ def test_optional_libraries_are_imported_where_they_are_used(path):
     ("netspec", "torch numpy scipy PIL h5py"),
     ("netspec.base.metrics", "torch PIL h5py"),
     ("netspec.proto.text", "torch PIL h5py"),
-    ("netspec.cli", "torch PIL h5py"),
+    ("netspec.cli.main", "torch PIL h5py"),
     ("netspec.train", "h5py lmdb matplotlib sklearn torchvision"),
     ("netspec.solver", "h5py lmdb matplotlib sklearn torchvision"),
 ])

@@ -9,8 +9,8 @@ import pytest
 from training import environment
 
 import netspec
-from netspec import cli
 from netspec.base.errors import Error, Interrupted
+from netspec.cli import main as cli
 
 PROJECT = Path(__file__).resolve().parent.parent
 TOOLS = sorted((PROJECT / "tools").glob("*.py"))
@@ -133,7 +133,7 @@ def test_a_reader_that_goes_away_is_no_error():
                                stderr=subprocess.PIPE, env=environment(), text=True)
     process.stdout.close()
     assert process.wait(60) in (0, 120)
-    code = f"import sys; from netspec.cli import main; sys.exit(main(['explain-crop', {str(net)!r}]))"
+    code = f"import sys; from netspec.cli.main import main; sys.exit(main(['explain-crop', {str(net)!r}]))"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
                                text=True)
     process.stdout.close()

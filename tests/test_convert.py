@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from netspec.cli import main
+from netspec.cli.main import main
 from netspec.net import weights
 from netspec.proto import text as prototext
 from netspec.proto.caffe_pb2 import NetParameter

@@ -8,7 +8,7 @@ import torch
 
 from netspec import NetSpec
 from netspec import layers as L
-from netspec.cli import main
+from netspec.cli.main import main
 from netspec.net import graph, weights
 from netspec.net.module import Net
 from netspec.net.rewrite import randomise

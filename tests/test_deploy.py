@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from netspec import cli, predict
+from netspec import predict
 from netspec.base.errors import Error
+from netspec.cli import main as cli
 from netspec.net import graph, weights
 from netspec.net.deploy import deploy
 from netspec.net.module import Net

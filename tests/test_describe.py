@@ -9,7 +9,8 @@ import pytest
 import torch
 from test_graph import DATA, net
 
-from netspec import cli, describe, layers
+from netspec import describe, layers
+from netspec.cli import main as cli
 from netspec.net import fields as analysis
 from netspec.net import graph
 from netspec.net.deploy import deploy

@@ -10,7 +10,8 @@ import pytest
 import torch
 from training import HDF5, PROJECT, VOC, write_voc
 
-from netspec import cli, doctor, weightcheck
+from netspec import doctor, weightcheck
+from netspec.cli import main as cli
 from netspec.data.layouts import ILSVRC
 from netspec.diagnosis import MENDS, draw
 from netspec.net import graph, surgery, weights

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 from test_graph import DATA, conv, net, relu
 
-from netspec import cli, draw, drawlayers
+from netspec import draw, drawlayers
 from netspec.base.errors import Error
+from netspec.cli import main as cli
 from netspec.drawing import GREY, Line, Picture, Rect, Text, measure
 from netspec.drawlayers import draw_layers
 from netspec.net import graph

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from test_graph import DATA, conv, net
 
-from netspec import cli, figure3, netdiff
+from netspec import figure3, netdiff
 from netspec.base.errors import Error
+from netspec.cli import main as cli
 from netspec.net import graph
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from training import VOC, changed, write_job
 
-from netspec import cli, experiment, htmlreport
+from netspec import experiment, htmlreport
+from netspec.cli import main as cli
 from netspec.htmlreport import Html, table, tag
 
 GOLDEN = Path(__file__).parent / "golden" / "log" / "train.log"

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from netspec import importers
 from netspec.base.errors import Error
-from netspec.cli import main
+from netspec.cli.main import main
 from netspec.net import weights
 
 h5py = pytest.importorskip("h5py")

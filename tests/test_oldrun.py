@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from netspec import cli, curves, resume
+from netspec import curves, resume
+from netspec.cli import main as cli
 from netspec.net import graph, weights
 from netspec.net.module import Net
 from netspec.proto import caffe_pb2

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from netspec import export
-from netspec.cli import main
+from netspec.cli.main import main
 from netspec.net import graph, weights
 from netspec.net.deploy import deploy
 from netspec.proto import text as prototext

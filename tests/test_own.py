@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from netspec import figure3
-from netspec.cli import main
+from netspec.cli.main import main
 from netspec.net import graph
 from netspec.proto import text as prototext
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import netspec as caffe
-from netspec import cli, parity
+from netspec import parity
+from netspec.cli import main as cli
 
 LAYERS = Path(__file__).parent / "golden" / "layers"
 NAMES = sorted(path.stem for path in LAYERS.glob("*.prototxt"))

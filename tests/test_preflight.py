@@ -11,8 +11,9 @@ from PIL import Image
 from test_graph import DATA, LABEL, TRAIN, conv, net, relu
 from training import BODY, HDF5, VOC, changed, write_hdf5, write_job
 
-from netspec import cli, preflight
+from netspec import preflight
 from netspec.base.errors import Error
+from netspec.cli import main as cli
 from netspec.net import graph
 from netspec.net.module import Net
 from netspec.proto import caffe_pb2

@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_layouts import classes_of, colour, file, names, sbd
 
-from netspec import cli
+from netspec.cli import main as cli
 from netspec.net import weights
 from netspec.net.deploy import deploy
 from netspec.net.module import Net

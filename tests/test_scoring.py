@@ -10,11 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from netspec import NetSpec, cli, infer, predict, scoring
+from netspec import NetSpec, infer, predict, scoring
 from netspec import layers as L
 from netspec import params as P
 from netspec.base.errors import Error
 from netspec.base.metrics import Binary, Scores, confusion, trimap
+from netspec.cli import main as cli
 from netspec.data import arrays as sources
 from netspec.data import layouts
 from netspec.net import graph

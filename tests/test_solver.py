@@ -9,8 +9,8 @@ import pytest
 import torch
 from training import BODY, HDF5, SOLVER, VOC, changed, make_solver, params_of, same, solver_param, write_job
 
-from netspec import cli
 from netspec.base.errors import Error, Interrupted
+from netspec.cli import main as cli
 from netspec.net import weights
 from netspec.proto.caffe_pb2 import NetParameter
 from netspec.solver import Solver, get_solver

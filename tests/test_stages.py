@@ -12,9 +12,10 @@ import torch
 from test_train import newest
 from training import changed, write_hdf5, write_job
 
-from netspec import NetSpec, cli, train
+from netspec import NetSpec, train
 from netspec import layers as L
 from netspec import params as P
+from netspec.cli import main as cli
 from netspec.net import graph, surgery, weights
 from netspec.net.coords import crop
 from netspec.net.module import Net

@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from netspec import cli, io, netdiff, studies
+from netspec import io, netdiff, studies
 from netspec.base import provenance
+from netspec.cli import main as cli
 from netspec.net import graph, surgery, weights
 from netspec.net.deploy import deploy
 from netspec.net.module import Net

@@ -5,7 +5,7 @@ import pytest
 
 from netspec import NetSpec, export, predict
 from netspec import layers as L
-from netspec.cli import main
+from netspec.cli.main import main
 from netspec.net import graph, surgery, weights
 from netspec.proto import text as prototext
 

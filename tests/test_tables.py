@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from netspec import NetSpec, cli, published, tables
+from netspec import NetSpec, published, tables
 from netspec import layers as L
 from netspec.base import files, provenance
+from netspec.cli import main as cli
 from netspec.net import graph, weights
 from netspec.net.module import Net
 from netspec.proto import text as prototext

@@ -6,8 +6,9 @@ import h5py
 import numpy as np
 import pytest
 
-from netspec import NetSpec, cli
+from netspec import NetSpec
 from netspec import layers as L
+from netspec.cli import main as cli
 from netspec.proto import text as prototext
 
 ROOT = Path(__file__).parent.parent

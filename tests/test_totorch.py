@@ -7,7 +7,7 @@ import torch
 
 from netspec import export, totorch
 from netspec.base.errors import Error
-from netspec.cli import main
+from netspec.cli.main import main
 from netspec.net import graph
 from netspec.proto import text as prototext
 from netspec.proto.caffe_pb2 import NetParameter

@@ -8,7 +8,7 @@ import torch
 
 from netspec import importers, trunks
 from netspec.base.errors import Error
-from netspec.cli import main
+from netspec.cli.main import main
 from netspec.net import graph, weights
 from netspec.net.module import Net
 

@@ -6,6 +6,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from netspec.cli import tool  # noqa: E402 - the path comes first
+from netspec.cli.main import tool  # noqa: E402 - the path comes first
 
 tool("demo")

@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from . import __version__
-from .base.errors import Error, Interrupted, closest
+from .. import __version__
+from ..base.errors import Error, Interrupted, closest
 
 COMMANDS = {  # name -> (module that holds add_arguments and run, help)
     "solve": ("train", "train nets by solver files"),
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, (module, text) in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if name == chosen:  # the others' modules are not even imported
-            command = importlib.import_module(f".{module}", __package__)
+            command = importlib.import_module(f"..{module}", __package__)
             command.add_arguments(sub)
             sub.set_defaults(run=command.run)
     args = parser.parse_args(argv)
