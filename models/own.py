@@ -15,13 +15,13 @@ import fcn  # noqa: E402 - the path comes first
 from sets import Data, Head  # noqa: E402
 from trunks import SMALL, VGG16  # noqa: E402
 
-from netspec import resume  # noqa: E402
 from netspec.base.errors import Error  # noqa: E402
 from netspec.data import layouts  # noqa: E402
 from netspec.data.segmentation import SegmentationData  # noqa: E402
 from netspec.ops.base import Context  # noqa: E402
 from netspec.proto import caffe_pb2  # noqa: E402
 from netspec.proto import text as prototext  # noqa: E402
+from netspec.train import snapshot as resume  # noqa: E402
 
 RATES = {False: (3e-3, 1e-3, 1e-3), True: (1e-4, 1e-6, 1e-8)}  # the demo's, and the paper's
 

@@ -16,7 +16,7 @@ from .data.layouts import ILSVRC
 from .net.graph import Graph, Node
 from .net.module import Net
 from .ops.softmax import ignored_label
-from .preflight import losses_of, stuck_layers
+from .train.preflight import losses_of, stuck_layers
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 FALLS, MAY = 0.8, 0.95  # a change of the images that brings the loss down to this share was, or may have been, made in training

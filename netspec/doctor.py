@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import __version__, describe, infer, jobs, preflight, report, updates
+from . import __version__, describe, infer, report
 from . import run as runs
 from .base.errors import Error, closest
 from .base.files import find
@@ -33,6 +33,7 @@ from .proto import text as prototext
 from .proto.caffe_pb2 import TEST, TRAIN, NetState
 from .proto.wire import head, is_text
 from .scriptcheck import script
+from .train import jobs, preflight, updates
 from .weightcheck import classifier, fill, weights_file
 
 EXTRAS = {"h5py": "hdf5", "lmdb": "lmdb", "safetensors": "safetensors", "onnx": "onnx", "onnxruntime": "onnx"}

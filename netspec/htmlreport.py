@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from . import curves, experiment, jobs, predict, report, resume, scoring
+from . import curves, experiment, predict, report, scoring
 from .base import provenance
 from .base.errors import Error
 from .base.files import find, writing
@@ -19,6 +19,8 @@ from .datacheck import SOLVER
 from .net import graph
 from .proto import caffe_pb2
 from .proto import text as prototext
+from .train import jobs
+from .train import snapshot as resume
 
 PICTURES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".svg": "svg+xml"}
 KINDS = {".json": "Scores", ".log": "Curves", **dict.fromkeys(PICTURES, "Pictures"), ".prototxt": "Solvers and nets",

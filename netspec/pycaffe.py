@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import session, solver
+from . import session
 from .base.errors import Error, closest
 from .base.files import find
 from .ops import REGISTRY
@@ -16,6 +16,7 @@ from .ops.blobs import Blob
 from .ops.python import BlobVec, Layer
 from .proto import text as prototext
 from .pynet import Net
+from .train import solver
 
 __all__ = ["AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "Blob", "BlobVec", "Layer", "NesterovSolver", "Net",
            "RMSPropSolver", "SGDSolver", "Solver", "get_solver", "layer_type_list"]

@@ -22,7 +22,7 @@ from .net.deploy import deploy
 from .net.module import Net
 from .proto import text as prototext
 from .scoring import add_device_arguments
-from .solver import Solver
+from .train.solver import Solver
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 
 import torch
 
-from netspec import resume, train  # noqa: F401 - train: loaded once, not in every child
 from netspec.base import files  # noqa: F401 - train: loaded once, not in every child
 from netspec.cli import main as cli  # noqa: F401 - train: loaded once, not in every child
 from netspec.net import weights  # noqa: F401 - train: loaded once, not in every child
 from netspec.proto import hdf5 as hdf5file  # noqa: F401 - train: loaded once, not in every child
+from netspec.train import snapshot as resume  # noqa: F401 - train: loaded once, not in every child
+from netspec.train import stages as train
 
 WRITE, RENAME = files.writing, os.replace
 

@@ -17,7 +17,7 @@ LEVELS = (
     "base",
     "base.errors",
     "base.files base.log proto data.fetching",  # 0
-    "base.metrics updates base.machine ops.blobs published io",
+    "base.metrics train.updates base.machine ops.blobs published io",
     "proto.upgrade ops.fillers drawing proto.hdf5 proto.wire proto.spec session",  # 1
     "proto.text net.weights __init__ plot",
     "ops.base",  # 2
@@ -35,16 +35,16 @@ LEVELS = (
     "data.lmdb data.windows",
     "net.coords",  # 4
     "net.graph",
-    "data.batches jobs net.deploy net.backprop figure3 base.provenance",  # 5
+    "data.batches train.jobs net.deploy net.backprop figure3 base.provenance",  # 5
     "net.fields",
     "net.module",  # 6
     "importers",  # 7
-    "net.surgery resume net.layerwise display net.rewrite",  # 8
-    "debuginfo export onnxops stitch",
+    "net.surgery train.snapshot net.layerwise train.display net.rewrite",  # 8
+    "train.debuginfo export onnxops stitch",
     "onnxfile totorch trunks pynet",
-    "solver classifier",
-    "preflight report detector curves",  # 9
-    "train predict convert describe datacheck",
+    "train.solver classifier",
+    "train.preflight report detector curves",  # 9
+    "train.stages predict convert describe datacheck",
     "scoring",
     "experiment",
     "infer demo timing pycaffe htmlreport tables",  # 10
@@ -178,8 +178,8 @@ def test_optional_libraries_are_imported_where_they_are_used(path):
     ("netspec.base.metrics", "torch PIL h5py"),
     ("netspec.proto.text", "torch PIL h5py"),
     ("netspec.cli.main", "torch PIL h5py"),
-    ("netspec.train", "h5py lmdb matplotlib sklearn torchvision"),
-    ("netspec.solver", "h5py lmdb matplotlib sklearn torchvision"),
+    ("netspec.train.stages", "h5py lmdb matplotlib sklearn torchvision"),
+    ("netspec.train.solver", "h5py lmdb matplotlib sklearn torchvision"),
 ])
 def test_importing_does_not_load_what_is_not_needed(module, without):
     code = f"import sys, {module}; print([m for m in {without.split()} if m in sys.modules])"

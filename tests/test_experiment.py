@@ -13,7 +13,7 @@ from netspec.base import provenance
 from netspec.base.errors import Error
 from netspec.net import weights
 from netspec.proto import text as prototext
-from netspec.solver import Solver
+from netspec.train.solver import Solver
 
 sys.path.insert(0, str(provenance.PROJECT / "data" / "shapes"))
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from golden_case import close, load_all
 
-from netspec.debuginfo import DebugInfo
 from netspec.net import graph
 from netspec.net.layerwise import Layerwise
 from netspec.net.module import Net
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
+from netspec.train.debuginfo import DebugInfo
 
 PACKED = Path(__file__).parent / "golden" / "passes.npz"
 CASES = load_all(PACKED)

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from netspec import curves, resume
+from netspec import curves
 from netspec.cli import main as cli
 from netspec.net import graph, weights
 from netspec.net.module import Net
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
+from netspec.train import snapshot as resume
 
 OLD = Path(__file__).parent / "golden" / "oldrun"
 SNAPSHOT = "snapshot/tiny-fcn32s_iter_4.solverstate"

@@ -11,7 +11,6 @@ from PIL import Image
 from test_graph import DATA, LABEL, TRAIN, conv, net, relu
 from training import BODY, HDF5, VOC, changed, write_hdf5, write_job
 
-from netspec import preflight
 from netspec.base.errors import Error
 from netspec.cli import main as cli
 from netspec.net import graph
@@ -19,7 +18,8 @@ from netspec.net.module import Net
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
 from netspec.proto.caffe_pb2 import BlobProto, BlobShape
-from netspec.solver import get_solver
+from netspec.train import preflight
+from netspec.train.solver import get_solver
 
 G = 'weight_filler { type: "gaussian" std: 0.1 }'
 BIAS = 'bias_filler { type: "constant" value: 0.5 }'

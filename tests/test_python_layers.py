@@ -13,7 +13,7 @@ from netspec.net import graph
 from netspec.net.module import Net
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
-from netspec.solver import get_solver
+from netspec.train.solver import get_solver
 
 HERE = Path(__file__).stem
 

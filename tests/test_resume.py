@@ -9,11 +9,11 @@ import pytest
 import torch
 from training import BODY, HDF5, SOLVER, VOC, changed, make_solver, params_of, same, write_job
 
-from netspec import resume
 from netspec.base.errors import Error
 from netspec.base.log import Log
 from netspec.net import weights
-from netspec.solver import get_solver
+from netspec.train import snapshot as resume
+from netspec.train.solver import get_solver
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

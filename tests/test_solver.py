@@ -13,7 +13,7 @@ from netspec.base.errors import Error, Interrupted
 from netspec.cli import main as cli
 from netspec.net import weights
 from netspec.proto.caffe_pb2 import NetParameter
-from netspec.solver import Solver, get_solver
+from netspec.train.solver import Solver, get_solver
 
 GOLDEN = Path(__file__).parent / "golden" / "solvers"
 JOBS = sorted(path.name for path in GOLDEN.iterdir())

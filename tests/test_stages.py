@@ -12,7 +12,7 @@ import torch
 from test_train import newest
 from training import changed, write_hdf5, write_job
 
-from netspec import NetSpec, train
+from netspec import NetSpec
 from netspec import layers as L
 from netspec import params as P
 from netspec.cli import main as cli
@@ -20,7 +20,8 @@ from netspec.net import graph, surgery, weights
 from netspec.net.coords import crop
 from netspec.net.module import Net
 from netspec.proto import text as prototext
-from netspec.solver import Solver
+from netspec.train import stages as train
+from netspec.train.solver import Solver
 
 
 def fcn(stride, deploy=False):

@@ -7,8 +7,8 @@ import pytest
 import torch
 from training import solver_param
 
-from netspec import updates
 from netspec.base.errors import Error
+from netspec.train import updates
 
 SHAPES = [(3, 2, 2), (4,), ()]
 RATES = [0.3, 0.05, 1.7]

@@ -11,7 +11,7 @@ from google.protobuf import text_format
 from PIL import Image
 
 from netspec.proto import caffe_pb2
-from netspec.solver import Solver
+from netspec.train.solver import Solver
 
 PROJECT = Path(__file__).resolve().parent.parent
 CLASSES = 4

@@ -10,7 +10,7 @@ from .. import __version__
 from ..base.errors import Error, Interrupted, closest
 
 COMMANDS = {  # name -> (module that holds add_arguments and run, help)
-    "solve": ("train", "train nets by solver files"),
+    "solve": ("train.stages", "train nets by solver files"),
     "score": ("scoring", "score a net on its data set"),
     "infer": ("infer", "segment images"),
     "tables": ("tables", "the papers' tables beside what is measured here"),

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from ..base.log import Log
+from ..net.module import Net
 from . import updates
-from .base.log import Log
-from .net.module import Net
 
 
 class Display:

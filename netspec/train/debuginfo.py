@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from .net.backprop import Layer
-from .net.layerwise import Layerwise
+from ..net.backprop import Layer
+from ..net.layerwise import Layerwise
 
 
 class DebugInfo:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base.errors import Error, closest
+from ..base.errors import Error, closest
 
 Tensors = Sequence[Tensor]
 

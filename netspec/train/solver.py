@@ -14,20 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import jobs, resume, updates
-from .base.errors import Error, Interrupted
-from .base.files import find
-from .base.log import Log
-from .base.machine import choose
-from .data.batches import Batches, Skips
+from ..base.errors import Error, Interrupted
+from ..base.files import find
+from ..base.log import Log
+from ..base.machine import choose
+from ..data.batches import Batches, Skips
+from ..net import weights
+from ..net.layerwise import Layerwise
+from ..net.module import Net
+from ..proto import caffe_pb2
+from ..proto import text as prototext
+from . import jobs, updates
+from . import snapshot as resume
 from .debuginfo import DebugInfo
 from .display import Display
 from .jobs import Job
-from .net import weights
-from .net.layerwise import Layerwise
-from .net.module import Net
-from .proto import caffe_pb2
-from .proto import text as prototext
 
 TRAIN_LINES = {"net": 102, "train_net": 92, "net_param": 97, "train_net_param": 88}  # of solver.cpp, for log parsers
 

@@ -9,13 +9,15 @@ from typing import Any
 
 import torch
 
-from . import curves, jobs, preflight, resume
-from .base import log
-from .base import machine as device
-from .base.errors import Error, Interrupted
-from .base.files import find
-from .net import surgery
-from .proto import text as prototext
+from .. import curves
+from ..base import log
+from ..base import machine as device
+from ..base.errors import Error, Interrupted
+from ..base.files import find
+from ..net import surgery
+from ..proto import text as prototext
+from . import jobs, preflight
+from . import snapshot as resume
 from .solver import Solver
 
 STOPS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .base.errors import Error
-from .base.files import find
-from .net import graph
-from .net.graph import Graph
-from .proto import caffe_pb2
-from .proto import text as prototext
+from ..base.errors import Error
+from ..base.files import find
+from ..net import graph
+from ..net.graph import Graph
+from ..proto import caffe_pb2
+from ..proto import text as prototext
 
 TRAIN_FIELDS = ("net", "train_net", "net_param", "train_net_param")
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from .base.errors import Error, listed
-from .data.segmentation import SegmentationData, check_labels, overlap
-from .net.graph import Graph, Node, Value
-from .net.module import Net
-from .ops.loss import InfogainLoss
-from .ops.softmax import MODES, SoftmaxWithLoss
+from ..base.errors import Error, listed
+from ..data.segmentation import SegmentationData, check_labels, overlap
+from ..net.graph import Graph, Node, Value
+from ..net.module import Net
+from ..ops.loss import InfogainLoss
+from ..ops.softmax import MODES, SoftmaxWithLoss
 from .solver import Solver
 
 # base_lr / (1 - momentum), of the gradient of a mean over pixels: the papers' recipes lie between 1e-7 and 1e-2

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base.errors import Error
-from .base.files import find, writing
-from .net import weights
+from ..base.errors import Error
+from ..base.files import find, writing
+from ..net import weights
 
 Layers = Mapping[str, tuple[str, Sequence[Any]]]
 Facts = dict[str, Any]

@@ -1,0 +1,1 @@
+"""Solver, updates, snapshots, stages."""
