@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from google.protobuf.message import DecodeError
 
-from . import export, importers, onnxfile, report, totorch, trunks
+from . import export, importers, onnxfile, totorch, trunks
 from .base.errors import Error
 from .base.files import find, writing
+from .look import pictures as report
 from .net import graph, surgery
 from .net import rewrite as convolutional
 from .net import weights as weightfiles

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from . import io, report
+from . import io
 from .base import log
 from .base.errors import Error
 from .base.files import find, writing
@@ -25,6 +25,7 @@ from .data import feed
 from .data.images import check_labels, size
 from .data.layouts import LAYOUTS, Images, Labels, facts_of, layout
 from .data.segmentation import SegmentationData
+from .look import pictures as report
 from .net import graph
 from .ops.base import REGISTRY, Context
 from .ops.softmax import Classified, ignored_label

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import __version__, experiment, predict, report, scoring
+from . import __version__, experiment, predict, scoring
 from .base.errors import Error
 from .base.files import find
 from .base.metrics import Scores
 from .data import segmentation as datasets
+from .look import pictures as report
 from .net import graph
 from .proto import caffe_pb2
 from .proto import text as prototext

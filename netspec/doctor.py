@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import __version__, describe, infer, report
+from . import __version__, infer
 from . import run as runs
 from .base.errors import Error, closest
 from .base.files import find
@@ -24,6 +24,8 @@ from .data.fetching import amount
 from .data.layouts import ILSVRC
 from .datacheck import SOLVER
 from .diagnosis import NOTE, OK, PROBLEM, Finding, Flow, draw, examine
+from .look import describe
+from .look import pictures as report
 from .net import graph
 from .net.deploy import deploy
 from .net.graph import Graph

@@ -9,13 +9,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from . import curves, experiment, predict, report, scoring
+from . import experiment, predict, scoring
 from .base import provenance
 from .base.errors import Error
 from .base.files import find, writing
 from .base.metrics import BINARY, MEASURES
 from .data.segmentation import SegmentationData
 from .datacheck import SOLVER
+from .look import curves
+from .look import pictures as report
 from .net import graph
 from .proto import caffe_pb2
 from .proto import text as prototext

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from . import predict, report
+from . import predict
 from .base import files
 from .base.errors import Error
 from .data import segmentation as datasets
+from .look import pictures as report
 from .net import graph
 from .proto import caffe_pb2
 from .proto import text as prototext

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from . import figure3
 from .base.errors import Error, closest
 from .base.files import find
-from .describe import size as pixels
+from .look import streams as figure3
+from .look.describe import size as pixels
 from .net import graph
 from .net.deploy import deploy
 from .ops import REGISTRY

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import report
 from .base.errors import Error, closest, listed
 from .base.files import find
+from .look import pictures as report
 from .net import graph, weights
 from .net import module as compiler
 from .proto import caffe_pb2

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from . import drawing, predict, report
+from . import predict
 from .base import files, log, metrics
 from .base.errors import Error, closest
 from .base.machine import PRECISIONS
@@ -25,6 +25,8 @@ from .base.provenance import origin
 from .data.arrays import Source
 from .data.batches import Batches
 from .data.segmentation import SegmentationData, read_label
+from .look import drawing
+from .look import pictures as report
 from .net import graph
 from .net.graph import Graph
 from .net.module import Net

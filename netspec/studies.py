@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from . import __version__, datacheck, experiment, netdiff, report, scoring
+from . import __version__, datacheck, experiment, netdiff, scoring
 from .base import log
 from .base.errors import Error
 from .base.files import find, writing
@@ -18,10 +18,11 @@ from .base.provenance import PROJECT, origin
 from .data import feed
 from .data.segmentation import SegmentationData
 from .experiment import Record, Trace
+from .look import pictures as report
+from .look.plot import beside, plot, points
 from .net import graph, weights
 from .net.deploy import deploy
 from .net.module import Net
-from .plot import beside, plot, points
 from .proto import caffe_pb2
 from .proto import text as prototext
 from .stitch import Stitched

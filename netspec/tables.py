@@ -13,13 +13,15 @@ from typing import NamedTuple
 
 import torch
 
-from . import describe, experiment, published, report, scoring
+from . import experiment, published, scoring
 from .base.errors import Error, closest
 from .base.files import find
 from .base.machine import choose
 from .base.metrics import MEASURES
 from .base.provenance import PROJECT
 from .experiment import Record
+from .look import describe
+from .look import pictures as report
 from .net import graph
 from .net.deploy import deploy
 from .net.module import Net

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 
-from . import report
 from .base import log
 from .base.errors import Error
 from .base.files import find
 from .base.provenance import PROJECT
 from .data.feed import Feed, cores
+from .look import pictures as report
 from .net import graph, surgery, weights
 from .net import rewrite as convolutional
 from .net.deploy import deploy

@@ -13,13 +13,14 @@ PACKAGE = PROJECT / "netspec"
 # Lowest first; a module imports only from rows above its own. Modules of one row do not import each other.
 # The numbers mark where each level of the design begins.
 LEVELS = (
+    "look",
     "net",
     "base",
     "base.errors",
     "base.files base.log proto data.fetching",  # 0
     "base.metrics train.updates base.machine ops.blobs published io",
-    "proto.upgrade ops.fillers drawing proto.hdf5 proto.wire proto.spec session",  # 1
-    "proto.text net.weights __init__ plot",
+    "proto.upgrade ops.fillers look.drawing proto.hdf5 proto.wire proto.spec session",  # 1
+    "proto.text net.weights __init__ look.plot",
     "ops.base",  # 2
     "ops.conv ops.neuron ops.softmax ops.output ops.python ops.recurrent ops.shape",  # 3
     "ops.pool ops.dense ops.norm ops.reduce ops.loss ops.resample",
@@ -35,7 +36,7 @@ LEVELS = (
     "data.lmdb data.windows",
     "net.coords",  # 4
     "net.graph",
-    "data.batches train.jobs net.deploy net.backprop figure3 base.provenance",  # 5
+    "data.batches train.jobs net.deploy net.backprop look.streams base.provenance",  # 5
     "net.fields",
     "net.module",  # 6
     "importers",  # 7
@@ -43,20 +44,20 @@ LEVELS = (
     "train.debuginfo export onnxops stitch",
     "onnxfile totorch trunks pynet",
     "train.solver classifier",
-    "train.preflight report detector curves",  # 9
-    "train.stages predict convert describe datacheck",
+    "train.preflight look.pictures detector look.curves",  # 9
+    "train.stages predict convert look.describe datacheck",
     "scoring",
     "experiment",
     "infer demo timing pycaffe htmlreport tables",  # 10
-    "parity catalogue run verify",
-    "drawlayers data.get diagnosis",
+    "parity look.types run verify",
+    "look.layers data.get diagnosis",
     "scriptcheck weightcheck",
     "doctor",
-    "draw",
+    "look.figure3",
     "netdiff",
     "studies",
     "cli.main",
-    "__main__ coord_map",
+    "__main__ draw coord_map",
 )
 OPTIONAL = {"h5py", "lmdb", "leveldb", "matplotlib", "sklearn", "safetensors", "torchvision", "cv2", "skimage", "onnx",
             "onnxruntime", "pydot", "grpc_tools", "tensorboard", "tensorflow", "keras"}

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from golden_case import load, load_all
 
-from netspec import catalogue
 from netspec.cli import main as cli
+from netspec.look import types as catalogue
 from netspec.ops import REGISTRY
 
 PROJECT = Path(__file__).resolve().parent.parent

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from training import changed, solve, start, write_job
 
-from netspec import curves
 from netspec.base import log, provenance
 from netspec.base.errors import Error
 from netspec.cli import main as cli
+from netspec.look import curves
 
 GOLDEN = Path(__file__).parent / "golden" / "log" / "train.log"
 OLD = """solver.cpp:43] Solving old

@@ -9,8 +9,9 @@ import pytest
 import torch
 from test_graph import DATA, net
 
-from netspec import describe, layers
+from netspec import layers
 from netspec.cli import main as cli
+from netspec.look import describe
 from netspec.net import fields as analysis
 from netspec.net import graph
 from netspec.net.deploy import deploy

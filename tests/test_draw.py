@@ -7,11 +7,12 @@ import pytest
 from PIL import Image
 from test_graph import DATA, conv, net, relu
 
-from netspec import draw, drawlayers
 from netspec.base.errors import Error
 from netspec.cli import main as cli
-from netspec.drawing import GREY, Line, Picture, Rect, Text, measure
-from netspec.drawlayers import draw_layers
+from netspec.look import figure3 as draw
+from netspec.look import layers as drawlayers
+from netspec.look.drawing import GREY, Line, Picture, Rect, Text, measure
+from netspec.look.layers import draw_layers
 from netspec.net import graph
 from netspec.net.deploy import deploy
 from netspec.proto import text as prototext

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from test_graph import DATA, conv, net
 
-from netspec import figure3, netdiff
+from netspec import netdiff
 from netspec.base.errors import Error
 from netspec.cli import main as cli
+from netspec.look import streams as figure3
 from netspec.net import graph
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from netspec import curves
 from netspec.cli import main as cli
+from netspec.look import curves
 from netspec.net import graph, weights
 from netspec.net.module import Net
 from netspec.proto import caffe_pb2

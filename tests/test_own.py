@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from netspec import figure3
 from netspec.cli.main import main
+from netspec.look import streams as figure3
 from netspec.net import graph
 from netspec.proto import text as prototext
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from netspec import plot
-from netspec.drawing import Line, Rect, Text
+from netspec.look import plot
+from netspec.look.drawing import Line, Rect, Text
 
 
 def extent(picture):

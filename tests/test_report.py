@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from netspec import report
 from netspec.base.errors import Error
 from netspec.base.metrics import Scores
+from netspec.look import pictures as report
 
 PALETTE = [(0, 0, 0), (128, 0, 0), (0, 128, 0)]
 NAMES = ["background", "cat", "dog"]

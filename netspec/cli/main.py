@@ -20,15 +20,15 @@ COMMANDS = {  # name -> (module that holds add_arguments and run, help)
     "convert": ("convert", "convert weights and old nets"),
     "time": ("timing", "measure the parts of a job on this machine"),
     "explain-crop": ("net.fields", "the arithmetic behind crop offsets"),
-    "draw": ("draw", "draw the layers of a net, or its streams"),
-    "curves": ("curves", "draw the training curves of a log"),
+    "draw": ("look.figure3", "draw the layers of a net, or its streams"),
+    "curves": ("look.curves", "draw the training curves of a log"),
     "report": ("htmlreport", "what runs left behind, on one HTML page"),
-    "describe": ("describe", "what each layer costs and sees of the data"),
+    "describe": ("look.describe", "what each layer costs and sees of the data"),
     "data": ("data.get", "get a data set, or check one"),
     "diff-net": ("netdiff", "compare two nets, or a net with figure 3"),
     "doctor": ("doctor", "find out what is wrong with a net, weights, a script or this installation"),
     "parity": ("parity", "compare a net with what another program computed"),
-    "layers": ("catalogue", "list the layer types"),
+    "layers": ("look.types", "list the layer types"),
 }
 
 

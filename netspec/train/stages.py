@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from .. import curves
 from ..base import log
 from ..base import machine as device
 from ..base.errors import Error, Interrupted
 from ..base.files import find
+from ..look import curves
 from ..net import surgery
 from ..proto import text as prototext
 from . import jobs, preflight

@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import report  # noqa: F401 - graph: which registers the sources
-from .base.errors import closest
-from .base.files import find
-from .net import graph  # noqa: F401 - graph: which registers the sources
-from .ops import REGISTRY, Operation
-from .proto import caffe_pb2, spec
-from .proto import text as prototext  # noqa: F401 - graph: which registers the sources
-from .proto.text import CAFFE
+from ..base.errors import closest
+from ..base.files import find
+from ..net import graph  # noqa: F401 - graph: which registers the sources
+from ..ops import REGISTRY, Operation
+from ..proto import caffe_pb2, spec
+from ..proto import text as prototext  # noqa: F401 - graph: which registers the sources
+from ..proto.text import CAFFE
+from . import pictures as report  # noqa: F401 - graph: which registers the sources
 
 BY_NUMBER = {"Filter": "all but the last", "LSTM": "x, static", "RNN": "x, static"}  # depends on the bottoms given
 FAMILIES = {"arrays": "data", "listed": "data", "lmdb": "data", "windows": "data", "norm": "normalisation",
@@ -43,7 +43,7 @@ class Entry(NamedTuple):
 def entries(results: Counter[str] | None = None) -> list[Entry]:
     """Every known type in the order of families; results: how many nets of each type Caffe has computed."""
     results = results or Counter()
-    known = [_entry(name, cls, results[name]) for name, cls in REGISTRY.items() if cls.__module__.startswith(__package__)]
+    known = [_entry(name, cls, results[name]) for name, cls in REGISTRY.items() if cls.__module__.startswith("netspec.")]
     missing = [Entry(name, "missing", "missing", *[""] * 7) for name in CAFFE - set(REGISTRY)]
     return sorted([*known, *missing], key=lambda entry: (entry.family, entry.type))
 

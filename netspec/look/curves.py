@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ..base.errors import Error
+from ..base.files import find
+from ..base.log import Log
+from ..base.provenance import origin
 from . import plot
-from .base.errors import Error
-from .base.files import find
-from .base.log import Log
-from .base.provenance import origin
 from .drawing import Picture
 
 LINE = re.compile(

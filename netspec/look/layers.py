@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from .base.errors import Error
-from .catalogue import FAMILIES
+from ..base.errors import Error
+from ..net.graph import Graph, Node, Value
 from .drawing import GREY, INK, Line, Picture, Point, Rect, Text, measure
-from .net.graph import Graph, Node, Value
+from .types import FAMILIES
 
 COLOURS = {"data": "#d9d9d9", "convolution": "#aecbe8", "pooling": "#f6c7a4", "resampling": "#b5dcc2", "normalisation": "#e3d3ea",
            "elementwise": "#f5e6a6", "shape": "#ececec", "parameters": "#9fb8d9", "losses": "#f0b3b3"}

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from ..base.errors import Error
+from ..base.files import writing
+from ..base.metrics import MEASURES, Scores
 from . import drawing
-from .base.errors import Error
-from .base.files import writing
-from .base.metrics import MEASURES, Scores
 
 VOID = 255
 VOID_COLOUR = (224, 224, 192)  # as in VOC's own label images

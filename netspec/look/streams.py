@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from .base.errors import Error
-from .net.coords import Values, listed, meeting, offsets, ways, wide
-from .net.graph import Graph, Node, Value, standing
-from .ops import REGISTRY, Operation
-from .proto import caffe_pb2
+from ..base.errors import Error
+from ..net.coords import Values, listed, meeting, offsets, ways, wide
+from ..net.graph import Graph, Node, Value, standing
+from ..ops import REGISTRY, Operation
+from ..proto import caffe_pb2
 
 Number = int | Fraction
 ROWS = {  # stride of the sum and factor of the last upsampling -> source: upsamplings before the sum

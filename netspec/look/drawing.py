@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-from .base.errors import Error
-from .base.files import writing
+from ..base.errors import Error
+from ..base.files import writing
 
 INK, GREY, PAPER = "#282828", "#8a8a8a", "#ffffff"
 KINDS = {".svg": "SVG", ".png": "PNG", ".pdf": "PDF"}
