@@ -8,8 +8,8 @@ from typing import Any
 from netspec import NetSpec
 from netspec import layers as L
 from netspec import params as P
+from netspec.convert.trunks import INCEPTION
 from netspec.coord_map import crop
-from netspec.trunks import INCEPTION
 
 Layers = dict[str, dict[str, Any]]  # name -> settings, in order: conv, pool and norm, then fc6 and fc7
 Tops = dict[str, Any]  # what a net can predict from, by name

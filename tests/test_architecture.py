@@ -13,6 +13,7 @@ PACKAGE = PROJECT / "netspec"
 # Lowest first; a module imports only from rows above its own. Modules of one row do not import each other.
 # The numbers mark where each level of the design begins.
 LEVELS = (
+    "convert",
     "look",
     "net",
     "base",
@@ -39,13 +40,13 @@ LEVELS = (
     "data.batches train.jobs net.deploy net.backprop look.streams base.provenance",  # 5
     "net.fields",
     "net.module",  # 6
-    "importers",  # 7
+    "convert.importers",  # 7
     "net.surgery train.snapshot net.layerwise train.display net.rewrite",  # 8
-    "train.debuginfo export onnxops stitch",
-    "onnxfile totorch trunks pynet",
+    "train.debuginfo convert.agree convert.onnxops stitch",
+    "convert.onnx convert.totorch convert.trunks pynet",
     "train.solver classifier",
     "train.preflight look.pictures detector look.curves",  # 9
-    "train.stages predict convert look.describe datacheck",
+    "train.stages predict cli.convert look.describe datacheck",
     "scoring",
     "experiment",
     "infer demo timing pycaffe htmlreport tables",  # 10

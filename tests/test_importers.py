@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from netspec import importers
 from netspec.base.errors import Error
 from netspec.cli.main import main
+from netspec.convert import importers
 from netspec.net import weights
 
 h5py = pytest.importorskip("h5py")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from netspec import export
 from netspec.cli.main import main
+from netspec.convert import agree as export
 from netspec.net import graph, weights
 from netspec.net.deploy import deploy
 from netspec.proto import text as prototext
@@ -15,7 +15,8 @@ from netspec.proto.caffe_pb2 import NetParameter
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
-from netspec import onnxfile, onnxops  # noqa: E402 - after the check
+from netspec.convert import onnx as onnxfile  # noqa: E402 - after the check
+from netspec.convert import onnxops
 
 DATA = 'name: "n" layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 20 dim: 26 } } }\n'
 FILL = 'weight_filler { type: "gaussian" std: 0.3 } bias_filler { type: "gaussian" std: 0.3 }'

@@ -5,9 +5,10 @@ import importlib.util
 import pytest
 import torch
 
-from netspec import export, totorch
 from netspec.base.errors import Error
 from netspec.cli.main import main
+from netspec.convert import agree as export
+from netspec.convert import totorch
 from netspec.net import graph
 from netspec.proto import text as prototext
 from netspec.proto.caffe_pb2 import NetParameter

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from netspec import importers, trunks
 from netspec.base.errors import Error
 from netspec.cli.main import main
+from netspec.convert import importers, trunks
 from netspec.net import graph, weights
 from netspec.net.module import Net
 

@@ -17,7 +17,7 @@ COMMANDS = {  # name -> (module that holds add_arguments and run, help)
     "studies": ("studies", "the papers' studies, each with a figure"),
     "verify": ("verify", "whether the published nets give their published scores"),
     "demo": ("demo", "train stages, score them, show them side by side"),
-    "convert": ("convert", "convert weights and old nets"),
+    "convert": ("cli.convert", "convert weights and old nets"),
     "time": ("timing", "measure the parts of a job on this machine"),
     "explain-crop": ("net.fields", "the arithmetic behind crop offsets"),
     "draw": ("look.figure3", "draw the layers of a net, or its streams"),

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .base.errors import Error
-from .base.files import find
-from .net import surgery, weights
-from .net.deploy import deploy
-from .net.graph import Graph, Value
-from .net.module import Net
-from .ops import Shape
+from ..base.errors import Error
+from ..base.files import find
+from ..net import surgery, weights
+from ..net.deploy import deploy
+from ..net.graph import Graph, Value
+from ..net.module import Net
+from ..ops import Shape
 
 AXES = ("N", "H", "W")
 TOLERANCE = 1e-4  # of the largest number of an output: float32's rounding through a hundred layers, and no more

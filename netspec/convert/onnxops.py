@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from .net.graph import Node, Value
-from .net.module import Net
-from .ops import Operation
-from .ops.pool import AVE, MAX, STOCHASTIC
-from .proto import caffe_pb2
+from ..net.graph import Node, Value
+from ..net.module import Net
+from ..ops import Operation
+from ..ops.pool import AVE, MAX, STOCHASTIC
+from ..proto import caffe_pb2
 
 END = 2**63 - 1
 Names = list[str]

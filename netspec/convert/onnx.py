@@ -4,11 +4,11 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from . import export
-from .base.errors import Error
-from .base.files import writing
-from .net.graph import Value
-from .net.module import Net
+from ..base.errors import Error
+from ..base.files import writing
+from ..net.graph import Value
+from ..net.module import Net
+from . import agree as export
 from .onnxops import Builder
 
 OPSET, IR = 18, 8  # ONNX 1.13 (2022), the first whose Pad, Split, Shape and reductions are as onnxops.py writes them

@@ -8,20 +8,22 @@ from pathlib import Path
 import torch
 from google.protobuf.message import DecodeError
 
-from . import export, importers, onnxfile, totorch, trunks
-from .base.errors import Error
-from .base.files import find, writing
-from .look import pictures as report
-from .net import graph, surgery
-from .net import rewrite as convolutional
-from .net import weights as weightfiles
-from .net.deploy import deploy
-from .net.module import Net
-from .net.weights import read_weights
-from .proto import text as prototext
-from .proto.caffe_pb2 import NetParameter, SolverParameter
-from .proto.upgrade import upgrade_net, upgrade_solver
-from .proto.wire import WireFile, head, is_text
+from ..base.errors import Error
+from ..base.files import find, writing
+from ..convert import agree as export
+from ..convert import importers, totorch, trunks
+from ..convert import onnx as onnxfile
+from ..look import pictures as report
+from ..net import graph, surgery
+from ..net import rewrite as convolutional
+from ..net import weights as weightfiles
+from ..net.deploy import deploy
+from ..net.module import Net
+from ..net.weights import read_weights
+from ..proto import text as prototext
+from ..proto.caffe_pb2 import NetParameter, SolverParameter
+from ..proto.upgrade import upgrade_net, upgrade_solver
+from ..proto.wire import WireFile, head, is_text
 
 ROUNDING = 1e-6  # of a blob's largest value: float32's rounding, which the two nets, run in float64, stay far below
 

@@ -7,19 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from ..base.errors import Error, closest
+from ..base.files import find
+from ..net import graph, weights
+from ..net.module import Net
+from ..proto import caffe_pb2
+from ..proto import hdf5 as hdf5file
+from ..proto import text as prototext
+from ..proto.spec import NetSpec, Top
+from ..proto.spec import layers as L
+from ..proto.spec import params as P
+from ..proto.wire import is_hdf5
 from . import importers
-from .base.errors import Error, closest
-from .base.files import find
 from .importers import MEAN_BGR, Input
-from .net import graph, weights
-from .net.module import Net
-from .proto import caffe_pb2
-from .proto import hdf5 as hdf5file
-from .proto import text as prototext
-from .proto.spec import NetSpec, Top
-from .proto.spec import layers as L
-from .proto.spec import params as P
-from .proto.wire import is_hdf5
 
 INPUTS = {
     **importers.INPUTS,

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import export
-from .base.errors import Error
-from .net.graph import Node
-from .net.module import Net
-from .ops import Operation
-from .ops.pool import AVE, MAX
-from .proto import caffe_pb2
+from ..base.errors import Error
+from ..net.graph import Node
+from ..net.module import Net
+from ..ops import Operation
+from ..ops.pool import AVE, MAX
+from ..proto import caffe_pb2
+from . import agree as export
 
 WIDTH = 110
 HARD = "\N{NO-BREAK SPACE}"  # where no line may end

@@ -1,0 +1,1 @@
+"""Nets and weights in from other frameworks and out to them."""
