@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import __version__, experiment, predict, scoring
+from . import __version__, experiment
 from .base.errors import Error
 from .base.files import find
 from .base.metrics import Scores
@@ -17,6 +17,8 @@ from .look import pictures as report
 from .net import graph
 from .proto import caffe_pb2
 from .proto import text as prototext
+from .score import predict
+from .score import score as scoring
 
 PROJECT = Path(__file__).resolve().parent.parent
 STAGES = [f"solvers/shapes-fcn{stride}s.prototxt" for stride in (32, 16, 8)]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import __version__, infer
+from . import __version__
 from . import run as runs
 from .base.errors import Error, closest
 from .base.files import find
@@ -34,6 +34,7 @@ from .ops import REGISTRY
 from .proto import text as prototext
 from .proto.caffe_pb2 import TEST, TRAIN, NetState
 from .proto.wire import head, is_text
+from .score import infer
 from .scriptcheck import script
 from .train import jobs, preflight, updates
 from .weightcheck import classifier, fill, weights_file

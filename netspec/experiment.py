@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import predict, scoring
 from .base import log, provenance
 from .base import machine as device
 from .base.errors import Error, Interrupted
@@ -19,6 +18,8 @@ from .base.files import find, writing
 from .data.layouts import LAYOUTS
 from .net.graph import Graph
 from .proto import text as prototext
+from .score import predict
+from .score import score as scoring
 from .train import snapshot as resume
 from .train import stages as train
 from .train.solver import Solver

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from . import experiment, predict, scoring
+from . import experiment
 from .base import provenance
 from .base.errors import Error
 from .base.files import find, writing
@@ -21,6 +21,8 @@ from .look import pictures as report
 from .net import graph
 from .proto import caffe_pb2
 from .proto import text as prototext
+from .score import predict
+from .score import score as scoring
 from .train import jobs
 from .train import snapshot as resume
 

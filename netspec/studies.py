@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from . import __version__, datacheck, experiment, netdiff, scoring
+from . import __version__, datacheck, experiment, netdiff
 from .base import log
 from .base.errors import Error
 from .base.files import find, writing
@@ -25,7 +25,8 @@ from .net.deploy import deploy
 from .net.module import Net
 from .proto import caffe_pb2
 from .proto import text as prototext
-from .stitch import Stitched
+from .score import score as scoring
+from .score.stitch import Stitched
 
 QUICK = 60  # iterations
 SMOOTH = 20  # a plotted loss is a mean over this part of a run

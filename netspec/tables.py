@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from . import experiment, published, scoring
+from . import experiment, published
 from .base.errors import Error, closest
 from .base.files import find
 from .base.machine import choose
@@ -27,6 +27,7 @@ from .net.deploy import deploy
 from .net.module import Net
 from .proto import caffe_pb2
 from .proto import text as prototext
+from .score import score as scoring
 
 SCORES = dict(MEASURES)
 GEOMETRIC = {"geometric": "geom. acc."}

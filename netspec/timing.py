@@ -21,7 +21,7 @@ from .net import rewrite as convolutional
 from .net.deploy import deploy
 from .net.module import Net
 from .proto import text as prototext
-from .scoring import add_device_arguments
+from .score.score import add_device_arguments
 from .train.solver import Solver
 
 

@@ -13,6 +13,7 @@ PACKAGE = PROJECT / "netspec"
 # Lowest first; a module imports only from rows above its own. Modules of one row do not import each other.
 # The numbers mark where each level of the design begins.
 LEVELS = (
+    "score",
     "convert",
     "look",
     "net",
@@ -42,14 +43,14 @@ LEVELS = (
     "net.module",  # 6
     "convert.importers",  # 7
     "net.surgery train.snapshot net.layerwise train.display net.rewrite",  # 8
-    "train.debuginfo convert.agree convert.onnxops stitch",
+    "train.debuginfo convert.agree convert.onnxops score.stitch",
     "convert.onnx convert.totorch convert.trunks pynet",
     "train.solver classifier",
     "train.preflight look.pictures detector look.curves",  # 9
-    "train.stages predict cli.convert look.describe datacheck",
-    "scoring",
+    "train.stages score.predict cli.convert look.describe datacheck",
+    "score.score",
     "experiment",
-    "infer demo timing pycaffe htmlreport tables",  # 10
+    "score.infer demo timing pycaffe htmlreport tables",  # 10
     "parity look.types run verify",
     "look.layers data.get diagnosis",
     "scriptcheck weightcheck",

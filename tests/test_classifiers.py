@@ -14,7 +14,7 @@ from netspec.base.errors import Error
 from netspec.net import graph
 from netspec.net.module import Net
 from netspec.net.rewrite import convolutionalise, randomise
-from netspec.stitch import rarefy
+from netspec.score.stitch import rarefy
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "models"))

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from netspec import predict
 from netspec.base.errors import Error
 from netspec.cli import main as cli
 from netspec.net import graph, weights
@@ -14,6 +13,7 @@ from netspec.net.deploy import deploy
 from netspec.net.module import Net
 from netspec.proto import text as prototext
 from netspec.proto.caffe_pb2 import TEST, TRAIN, NetParameter
+from netspec.score import predict
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 VOC = [path.parent.name for path in sorted(MODELS.glob("voc-*/deploy.prototxt"))]

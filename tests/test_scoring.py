@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from netspec import NetSpec, infer, predict, scoring
+from netspec import NetSpec
 from netspec import layers as L
 from netspec import params as P
 from netspec.base.errors import Error
@@ -23,6 +23,8 @@ from netspec.net.module import Net
 from netspec.net.weights import write_weights
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
+from netspec.score import infer, predict
+from netspec.score import score as scoring
 
 SIZES = {"a": (40, 30), "b": (23, 37), "c": (64, 48)}  # width, height
 CLASSES = 5

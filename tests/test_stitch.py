@@ -11,7 +11,7 @@ from netspec.base.errors import Error
 from netspec.net import graph
 from netspec.net.module import Net
 from netspec.net.rewrite import randomise, transplant
-from netspec.stitch import rarefy, shift_and_stitch
+from netspec.score.stitch import rarefy, shift_and_stitch
 
 
 def stack(layers, size=41, channels=2):

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from netspec import NetSpec, predict
+from netspec import NetSpec
 from netspec import layers as L
 from netspec.cli.main import main
 from netspec.convert import agree as export
 from netspec.net import graph, surgery, weights
 from netspec.proto import text as prototext
+from netspec.score import predict
 
 
 def two_trunks(path, classes=4):

@@ -11,8 +11,8 @@ from ..base.errors import Error, Interrupted, closest
 
 COMMANDS = {  # name -> (module that holds add_arguments and run, help)
     "solve": ("train.stages", "train nets by solver files"),
-    "score": ("scoring", "score a net on its data set"),
-    "infer": ("infer", "segment images"),
+    "score": ("score.score", "score a net on its data set"),
+    "infer": ("score.infer", "segment images"),
     "tables": ("tables", "the papers' tables beside what is measured here"),
     "studies": ("studies", "the papers' studies, each with a figure"),
     "verify": ("verify", "whether the published nets give their published scores"),

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base.errors import Error, closest, listed
-from .base.files import find
-from .base.machine import choose
-from .data import layouts
-from .data import segmentation as datasets
-from .net import surgery, weights
-from .net.deploy import feeds, part
-from .net.graph import Graph, standing
-from .net.module import Net
-from .proto import caffe_pb2
+from ..base.errors import Error, closest, listed
+from ..base.files import find
+from ..base.machine import choose
+from ..data import layouts
+from ..data import segmentation as datasets
+from ..net import surgery, weights
+from ..net.deploy import feeds, part
+from ..net.graph import Graph, standing
+from ..net.module import Net
+from ..proto import caffe_pb2
 
 
 class Looks(NamedTuple):

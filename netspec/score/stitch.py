@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from .base.errors import Error, closest
-from .net.fields import fields
-from .net.module import Net
-from .net.rewrite import pointwise
-from .ops.conv import geometry
-from .proto import caffe_pb2
+from ..base.errors import Error, closest
+from ..net.fields import fields
+from ..net.module import Net
+from ..net.rewrite import pointwise
+from ..ops.conv import geometry
+from ..proto import caffe_pb2
 
 
 def shift_and_stitch(net: Net, image: Tensor, blob: str, factor: int, step: int = 1) -> Tensor:

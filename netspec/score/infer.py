@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from ..base import files
+from ..base.errors import Error
+from ..data import segmentation as datasets
+from ..look import pictures as report
+from ..net import graph
+from ..proto import caffe_pb2
+from ..proto import text as prototext
 from . import predict
-from .base import files
-from .base.errors import Error
-from .data import segmentation as datasets
-from .look import pictures as report
-from .net import graph
-from .proto import caffe_pb2
-from .proto import text as prototext
-from .scoring import add_device_arguments
+from .score import add_device_arguments
 
 SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow opens some 16-bit PNGs as "I"
 

@@ -16,21 +16,21 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..base import files, log, metrics
+from ..base.errors import Error, closest
+from ..base.machine import PRECISIONS
+from ..base.metrics import BINARY, Binary, Scores, confusion
+from ..base.provenance import origin
+from ..data.arrays import Source
+from ..data.batches import Batches
+from ..data.segmentation import SegmentationData, read_label
+from ..look import drawing
+from ..look import pictures as report
+from ..net import graph
+from ..net.graph import Graph
+from ..net.module import Net
+from ..proto import caffe_pb2
 from . import predict
-from .base import files, log, metrics
-from .base.errors import Error, closest
-from .base.machine import PRECISIONS
-from .base.metrics import BINARY, Binary, Scores, confusion
-from .base.provenance import origin
-from .data.arrays import Source
-from .data.batches import Batches
-from .data.segmentation import SegmentationData, read_label
-from .look import drawing
-from .look import pictures as report
-from .net import graph
-from .net.graph import Graph
-from .net.module import Net
-from .proto import caffe_pb2
 
 Folder = str | os.PathLike
 Progress = Callable[[int, int, np.ndarray], None]  # images done, images in all, histogram so far

@@ -1,0 +1,1 @@
+"""Nets on images: predictions and what they are worth."""
