@@ -17,7 +17,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from . import io
 from .base import log
 from .base.errors import Error
 from .base.files import find, writing
@@ -31,6 +30,7 @@ from .ops.base import REGISTRY, Context
 from .ops.softmax import Classified, ignored_label
 from .proto import caffe_pb2
 from .proto import text as prototext
+from .pycaffe import io
 from .train import jobs
 
 KINDS = {  # what a finding is -> (its heading, whether training breaks on it)

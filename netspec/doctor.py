@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from . import __version__
-from . import run as runs
 from .base.errors import Error, closest
 from .base.files import find
 from .base.machine import choose
@@ -34,6 +33,7 @@ from .ops import REGISTRY
 from .proto import text as prototext
 from .proto.caffe_pb2 import TEST, TRAIN, NetState
 from .proto.wire import head, is_text
+from .pycaffe import script as runs
 from .score import infer
 from .scriptcheck import script
 from .train import jobs, preflight, updates

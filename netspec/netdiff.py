@@ -24,7 +24,7 @@ from .ops import REGISTRY
 from .proto import caffe_pb2
 from .proto import text as prototext
 from .proto.upgrade import upgrade_net
-from .run import old, stand_in
+from .pycaffe.script import old, stand_in
 
 WINDOW = {"kernel_size": "", "stride": "1", "pad": "0", "dilation": "1", "offset": "0"}  # one number an axis -> default
 ROWS = ("own", "32s", "16s", "8s")  # what --figure3 takes

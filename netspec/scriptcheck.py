@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from . import run
 from .base.errors import closest, listed
 from .diagnosis import NOTE, OK, PROBLEM, Finding
 from .ops import REGISTRY
 from .proto import spec
+from .pycaffe import script as run
 
 CAFFES = ("caffe", __package__)  # what a script may call it
 

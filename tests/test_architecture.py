@@ -20,8 +20,8 @@ LEVELS = (
     "base",
     "base.errors",
     "base.files base.log proto data.fetching",  # 0
-    "base.metrics train.updates base.machine ops.blobs published io",
-    "proto.upgrade ops.fillers look.drawing proto.hdf5 proto.wire proto.spec session",  # 1
+    "base.metrics train.updates base.machine ops.blobs published pycaffe.io",
+    "proto.upgrade ops.fillers look.drawing proto.hdf5 proto.wire proto.spec pycaffe.session",  # 1
     "proto.text net.weights __init__ look.plot",
     "ops.base",  # 2
     "ops.conv ops.neuron ops.softmax ops.output ops.python ops.recurrent ops.shape",  # 3
@@ -44,14 +44,14 @@ LEVELS = (
     "convert.importers",  # 7
     "net.surgery train.snapshot net.layerwise train.display net.rewrite",  # 8
     "train.debuginfo convert.agree convert.onnxops score.stitch",
-    "convert.onnx convert.totorch convert.trunks pynet",
-    "train.solver classifier",
-    "train.preflight look.pictures detector look.curves",  # 9
+    "convert.onnx convert.totorch convert.trunks pycaffe.net",
+    "train.solver pycaffe.classifier",
+    "train.preflight look.pictures pycaffe.detector look.curves",  # 9
     "train.stages score.predict cli.convert look.describe datacheck",
     "score.score",
     "experiment",
-    "score.infer demo timing pycaffe htmlreport tables",  # 10
-    "parity look.types run verify",
+    "score.infer demo timing pycaffe.solver htmlreport tables",  # 10
+    "parity look.types pycaffe.script verify",
     "look.layers data.get diagnosis",
     "scriptcheck weightcheck",
     "doctor",
@@ -59,7 +59,7 @@ LEVELS = (
     "netdiff",
     "studies",
     "cli.main",
-    "__main__ draw coord_map",
+    "pycaffe __main__ run detector classifier io draw coord_map",
 )
 OPTIONAL = {"h5py", "lmdb", "leveldb", "matplotlib", "sklearn", "safetensors", "torchvision", "cv2", "skimage", "onnx",
             "onnxruntime", "pydot", "grpc_tools", "tensorboard", "tensorflow", "keras"}

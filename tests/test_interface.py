@@ -14,8 +14,8 @@ from PIL import Image
 from training import write_job
 
 import netspec as caffe
-from netspec import session
 from netspec.net.layerwise import Layerwise
+from netspec.pycaffe import session
 
 HERE = Path(__file__).stem
 IN = 'layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 4 dim: 3 dim: 6 dim: 6 } } }\n'

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from netspec import io
 from netspec.base.errors import Error
+from netspec.pycaffe import io
 
 RNG = np.random.default_rng(0)
 

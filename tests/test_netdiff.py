@@ -11,7 +11,7 @@ from netspec.base.errors import Error
 from netspec.cli import main as cli
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
-from netspec.run import _StandIn
+from netspec.pycaffe.script import _StandIn
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 FCN = MODELS / "fcn.py"

@@ -14,8 +14,8 @@ from golden_case import close
 from training import BODY, write_job
 
 import netspec as caffe
-from netspec import session
 from netspec.net import weights
+from netspec.pycaffe import session
 
 GOLDEN = Path(__file__).parent / "golden"
 LAYERS = sorted(path.stem for path in (GOLDEN / "layers").glob("*.prototxt"))

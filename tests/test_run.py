@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from netspec import run
+from netspec.pycaffe import script as run
 
 PROJECT = Path(__file__).resolve().parent.parent
 

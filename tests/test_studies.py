@@ -10,13 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from netspec import io, netdiff, studies
+from netspec import netdiff, studies
 from netspec.base import provenance
 from netspec.cli import main as cli
 from netspec.net import graph, surgery, weights
 from netspec.net.deploy import deploy
 from netspec.net.module import Net
 from netspec.proto import caffe_pb2
+from netspec.pycaffe import io
 
 sys.path.insert(0, str(provenance.PROJECT / "data" / "shapes"))
 

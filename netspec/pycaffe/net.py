@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..base.errors import Error
+from ..base.files import find
+from ..data.batches import Batches
+from ..net import graph, weights
+from ..net import module as compiler
+from ..net.graph import Node
+from ..net.layerwise import Layerwise
+from ..ops.blobs import Blob
+from ..ops.python import BlobVec, Layer
+from ..train.debuginfo import DebugInfo
 from . import session
-from .base.errors import Error
-from .base.files import find
-from .data.batches import Batches
-from .net import graph, weights
-from .net import module as compiler
-from .net.graph import Node
-from .net.layerwise import Layerwise
-from .ops.blobs import Blob
-from .ops.python import BlobVec, Layer
-from .train.debuginfo import DebugInfo
 
 
 class Net:

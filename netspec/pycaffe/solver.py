@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..base.errors import Error, closest
+from ..base.files import find
+from ..ops import REGISTRY
+from ..ops.blobs import Blob
+from ..ops.python import BlobVec, Layer
+from ..proto import text as prototext
+from ..train import solver
 from . import session
-from .base.errors import Error, closest
-from .base.files import find
-from .ops import REGISTRY
-from .ops.blobs import Blob
-from .ops.python import BlobVec, Layer
-from .proto import text as prototext
-from .pynet import Net
-from .train import solver
+from .net import Net
 
 __all__ = ["AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "Blob", "BlobVec", "Layer", "NesterovSolver", "Net",
            "RMSPropSolver", "SGDSolver", "Solver", "get_solver", "layer_type_list"]

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from .base.errors import Error
-from .base.log import Log
-from .base.machine import choose
+from ..base.errors import Error
+from ..base.log import Log
+from ..base.machine import choose
 
 
 class _Mode:
