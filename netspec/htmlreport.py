@@ -14,8 +14,8 @@ from .base import provenance
 from .base.errors import Error
 from .base.files import find, writing
 from .base.metrics import BINARY, MEASURES
+from .check.data import SOLVER
 from .data.segmentation import SegmentationData
-from .datacheck import SOLVER
 from .look import curves
 from .look import pictures as report
 from .net import graph

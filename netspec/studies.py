@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from . import __version__, datacheck, experiment, netdiff
+from . import __version__, experiment
 from .base import log
 from .base.errors import Error
 from .base.files import find, writing
 from .base.provenance import PROJECT, origin
+from .check import data as datacheck
+from .check import diff as netdiff
 from .data import feed
 from .data.segmentation import SegmentationData
 from .experiment import Record, Trace

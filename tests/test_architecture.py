@@ -13,6 +13,7 @@ PACKAGE = PROJECT / "netspec"
 # Lowest first; a module imports only from rows above its own. Modules of one row do not import each other.
 # The numbers mark where each level of the design begins.
 LEVELS = (
+    "check",
     "score",
     "convert",
     "look",
@@ -47,16 +48,16 @@ LEVELS = (
     "convert.onnx convert.totorch convert.trunks pycaffe.net",
     "train.solver pycaffe.classifier",
     "train.preflight look.pictures pycaffe.detector look.curves",  # 9
-    "train.stages score.predict cli.convert look.describe datacheck",
+    "train.stages score.predict cli.convert look.describe check.data",
     "score.score",
     "experiment",
     "score.infer demo timing pycaffe.solver htmlreport tables",  # 10
-    "parity look.types pycaffe.script verify",
-    "look.layers data.get diagnosis",
-    "scriptcheck weightcheck",
-    "doctor",
+    "check.parity look.types pycaffe.script verify",
+    "look.layers data.get check.batch",
+    "check.script check.weightcheck",
+    "check.doctor",
     "look.figure3",
-    "netdiff",
+    "check.diff",
     "studies",
     "cli.main",
     "pycaffe __main__ run detector classifier io draw coord_map",

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from netspec import datacheck
 from netspec.base.errors import Error
+from netspec.check import data as datacheck
 from netspec.data import tree
 from netspec.data.layouts import facts
 from netspec.net.weights import read_mean

@@ -10,15 +10,15 @@ import pytest
 import torch
 from training import HDF5, PROJECT, VOC, write_voc
 
-from netspec import doctor, weightcheck
+from netspec.check import doctor, weightcheck
+from netspec.check.batch import MENDS, draw
+from netspec.check.script import lacking
 from netspec.cli import main as cli
 from netspec.data.layouts import ILSVRC
-from netspec.diagnosis import MENDS, draw
 from netspec.net import graph, surgery, weights
 from netspec.net.deploy import deploy
 from netspec.net.module import Net
 from netspec.proto import caffe_pb2
-from netspec.scriptcheck import lacking
 
 MEAN = np.array(ILSVRC, np.float32).reshape(3, 1, 1)
 STD = 255 * np.array((0.225, 0.224, 0.229)).reshape(3, 1, 1)  # BGR

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from test_graph import DATA, conv, net
 
-from netspec import netdiff
 from netspec.base.errors import Error
+from netspec.check import diff as netdiff
 from netspec.cli import main as cli
 from netspec.look import streams as figure3
 from netspec.net import graph

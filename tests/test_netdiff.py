@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from test_graph import DATA, conv, net, relu
 
-from netspec import netdiff
 from netspec.base.errors import Error
+from netspec.check import diff as netdiff
 from netspec.cli import main as cli
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext

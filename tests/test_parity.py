@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import netspec as caffe
-from netspec import parity
+from netspec.check import parity
 from netspec.cli import main as cli
 
 LAYERS = Path(__file__).parent / "golden" / "layers"

@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from netspec import netdiff, studies
+from netspec import studies
 from netspec.base import provenance
+from netspec.check import diff as netdiff
 from netspec.cli import main as cli
 from netspec.net import graph, surgery, weights
 from netspec.net.deploy import deploy

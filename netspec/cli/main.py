@@ -25,9 +25,9 @@ COMMANDS = {  # name -> (module that holds add_arguments and run, help)
     "report": ("htmlreport", "what runs left behind, on one HTML page"),
     "describe": ("look.describe", "what each layer costs and sees of the data"),
     "data": ("data.get", "get a data set, or check one"),
-    "diff-net": ("netdiff", "compare two nets, or a net with figure 3"),
-    "doctor": ("doctor", "find out what is wrong with a net, weights, a script or this installation"),
-    "parity": ("parity", "compare a net with what another program computed"),
+    "diff-net": ("check.diff", "compare two nets, or a net with figure 3"),
+    "doctor": ("check.doctor", "find out what is wrong with a net, weights, a script or this installation"),
+    "parity": ("check.parity", "compare a net with what another program computed"),
     "layers": ("look.types", "list the layer types"),
 }
 

@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if "check" in args:
-        from .. import datacheck
+        from ..check import data as datacheck
 
         parser = argparse.ArgumentParser("netspec data check", description=datacheck.__doc__)
         datacheck.add_arguments(parser)

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from .base.errors import Error, closest, listed
-from .diagnosis import NOTE, OK, PROBLEM, Finding
-from .net import surgery, weights
-from .net.module import Net
-from .proto.caffe_pb2 import NetParameter, V1LayerParameter
-from .proto.wire import WireFile, is_hdf5
+from ..base.errors import Error, closest, listed
+from ..net import surgery, weights
+from ..net.module import Net
+from ..proto.caffe_pb2 import NetParameter, V1LayerParameter
+from ..proto.wire import WireFile, is_hdf5
+from .batch import NOTE, OK, PROBLEM, Finding
 
 # classifier, a layer that tells it from those further down, the shape of its weight
 KNOWN = (("VGG19", "conv3_4", (256, 256, 3, 3)), ("VGG16", "conv3_3", (256, 256, 3, 3)),

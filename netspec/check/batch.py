@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base.errors import Error, listed
-from .data.layouts import ILSVRC
-from .net.graph import Graph, Node
-from .net.module import Net
-from .ops.softmax import ignored_label
-from .train.preflight import losses_of, stuck_layers
+from ..base.errors import Error, listed
+from ..data.layouts import ILSVRC
+from ..net.graph import Graph, Node
+from ..net.module import Net
+from ..ops.softmax import ignored_label
+from ..train.preflight import losses_of, stuck_layers
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 FALLS, MAY = 0.8, 0.95  # a change of the images that brings the loss down to this share was, or may have been, made in training

@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .base.errors import Error, closest, listed
-from .base.files import find
-from .look import pictures as report
-from .net import graph, weights
-from .net import module as compiler
-from .proto import caffe_pb2
-from .proto import text as prototext
-from .pycaffe.solver import Net
+from ..base.errors import Error, closest, listed
+from ..base.files import find
+from ..look import pictures as report
+from ..net import graph, weights
+from ..net import module as compiler
+from ..proto import caffe_pb2
+from ..proto import text as prototext
+from ..pycaffe.solver import Net
 
 OF = {"in": ("blob", "data"), "param": ("parameter", "data"), "topdiff": ("blob", "diff"), "out": ("blob", "data"),
       "l2": ("blob", "data"), "param_after": ("parameter", "data"), "indiff": ("blob", "diff"),

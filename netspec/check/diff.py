@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from .base.errors import Error, closest
-from .base.files import find
-from .look import streams as figure3
-from .look.describe import size as pixels
-from .net import graph
-from .net.deploy import deploy
-from .ops import REGISTRY
-from .proto import caffe_pb2
-from .proto import text as prototext
-from .proto.upgrade import upgrade_net
-from .pycaffe.script import old, stand_in
+from ..base.errors import Error, closest
+from ..base.files import find
+from ..look import streams as figure3
+from ..look.describe import size as pixels
+from ..net import graph
+from ..net.deploy import deploy
+from ..ops import REGISTRY
+from ..proto import caffe_pb2
+from ..proto import text as prototext
+from ..proto.upgrade import upgrade_net
+from ..pycaffe.script import old, stand_in
 
 WINDOW = {"kernel_size": "", "stride": "1", "pad": "0", "dilation": "1", "offset": "0"}  # one number an axis -> default
 ROWS = ("own", "32s", "16s", "8s")  # what --figure3 takes

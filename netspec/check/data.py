@@ -17,21 +17,21 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .base import log
-from .base.errors import Error
-from .base.files import find, writing
-from .data import feed
-from .data.images import check_labels, size
-from .data.layouts import LAYOUTS, Images, Labels, facts_of, layout
-from .data.segmentation import SegmentationData
-from .look import pictures as report
-from .net import graph
-from .ops.base import REGISTRY, Context
-from .ops.softmax import Classified, ignored_label
-from .proto import caffe_pb2
-from .proto import text as prototext
-from .pycaffe import io
-from .train import jobs
+from ..base import log
+from ..base.errors import Error
+from ..base.files import find, writing
+from ..data import feed
+from ..data.images import check_labels, size
+from ..data.layouts import LAYOUTS, Images, Labels, facts_of, layout
+from ..data.segmentation import SegmentationData
+from ..look import pictures as report
+from ..net import graph
+from ..ops.base import REGISTRY, Context
+from ..ops.softmax import Classified, ignored_label
+from ..proto import caffe_pb2
+from ..proto import text as prototext
+from ..pycaffe import io
+from ..train import jobs
 
 KINDS = {  # what a finding is -> (its heading, whether training breaks on it)
     "missing": ("files that are not there", True),

@@ -14,29 +14,29 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import __version__
-from .base.errors import Error, closest
-from .base.files import find
-from .base.machine import choose
-from .data.feed import cores
-from .data.fetching import amount
-from .data.layouts import ILSVRC
-from .datacheck import SOLVER
-from .diagnosis import NOTE, OK, PROBLEM, Finding, Flow, draw, examine
-from .look import describe
-from .look import pictures as report
-from .net import graph
-from .net.deploy import deploy
-from .net.graph import Graph
-from .net.module import Net
-from .ops import REGISTRY
-from .proto import text as prototext
-from .proto.caffe_pb2 import TEST, TRAIN, NetState
-from .proto.wire import head, is_text
-from .pycaffe import script as runs
-from .score import infer
-from .scriptcheck import script
-from .train import jobs, preflight, updates
+from .. import __version__
+from ..base.errors import Error, closest
+from ..base.files import find
+from ..base.machine import choose
+from ..data.feed import cores
+from ..data.fetching import amount
+from ..data.layouts import ILSVRC
+from ..look import describe
+from ..look import pictures as report
+from ..net import graph
+from ..net.deploy import deploy
+from ..net.graph import Graph
+from ..net.module import Net
+from ..ops import REGISTRY
+from ..proto import text as prototext
+from ..proto.caffe_pb2 import TEST, TRAIN, NetState
+from ..proto.wire import head, is_text
+from ..pycaffe import script as runs
+from ..score import infer
+from ..train import jobs, preflight, updates
+from .batch import NOTE, OK, PROBLEM, Finding, Flow, draw, examine
+from .data import SOLVER
+from .script import script
 from .weightcheck import classifier, fill, weights_file
 
 EXTRAS = {"h5py": "hdf5", "lmdb": "lmdb", "safetensors": "safetensors", "onnx": "onnx", "onnxruntime": "onnx"}

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from .base.errors import closest, listed
-from .diagnosis import NOTE, OK, PROBLEM, Finding
-from .ops import REGISTRY
-from .proto import spec
-from .pycaffe import script as run
+from ..base.errors import closest, listed
+from ..ops import REGISTRY
+from ..proto import spec
+from ..pycaffe import script as run
+from .batch import NOTE, OK, PROBLEM, Finding
 
-CAFFES = ("caffe", __package__)  # what a script may call it
+CAFFES = ("caffe", "netspec")  # what a script may call it
 
 
 def script(path: Path) -> list[Finding]:
@@ -82,7 +82,7 @@ def _here(module: str, folder: Path) -> bool:
 
 def lacking(names: list[str]) -> str | None:
     """None if netspec has what caffe calls NAME.NAME...; else the nearest name, as `closest` words it, or ""."""
-    thing = importlib.import_module(__package__)
+    thing = importlib.import_module("netspec")
     for name in filter(None, ".".join(run.OTHERWISE.get(name, name) for name in names).split(".")):
         if thing is spec.layers:
             return None if name in REGISTRY else closest(name, REGISTRY)

@@ -1,0 +1,1 @@
+"""What is wrong with a net, its weights, its data, a script."""
