@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from netspec.published import PAPER, RELEASED, Scores  # noqa: E402 - the path comes first
+from netspec.papers.published import PAPER, RELEASED, Scores  # noqa: E402 - the path comes first
 
 HERE = Path(__file__).resolve().parent
 MODELS = {path.parent.name: path.parent for path in sorted((HERE.parent / "models").rglob("deploy.prototxt"))}

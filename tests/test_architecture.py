@@ -13,6 +13,7 @@ PACKAGE = PROJECT / "netspec"
 # Lowest first; a module imports only from rows above its own. Modules of one row do not import each other.
 # The numbers mark where each level of the design begins.
 LEVELS = (
+    "papers",
     "check",
     "score",
     "convert",
@@ -21,7 +22,7 @@ LEVELS = (
     "base",
     "base.errors",
     "base.files base.log proto data.fetching",  # 0
-    "base.metrics train.updates base.machine ops.blobs published pycaffe.io",
+    "base.metrics train.updates base.machine ops.blobs papers.published pycaffe.io",
     "proto.upgrade ops.fillers look.drawing proto.hdf5 proto.wire proto.spec pycaffe.session",  # 1
     "proto.text net.weights __init__ look.plot",
     "ops.base",  # 2
@@ -50,15 +51,15 @@ LEVELS = (
     "train.preflight look.pictures pycaffe.detector look.curves",  # 9
     "train.stages score.predict cli.convert look.describe check.data",
     "score.score",
-    "experiment",
-    "score.infer demo timing pycaffe.solver htmlreport tables",  # 10
-    "check.parity look.types pycaffe.script verify",
+    "papers.record",
+    "score.infer papers.demo papers.timing pycaffe.solver papers.page papers.tables",  # 10
+    "check.parity look.types pycaffe.script papers.verify",
     "look.layers data.get check.batch",
     "check.script check.weightcheck",
     "check.doctor",
     "look.figure3",
     "check.diff",
-    "studies",
+    "papers.studies",
     "cli.main",
     "pycaffe __main__ run detector classifier io draw coord_map",
 )

@@ -5,9 +5,10 @@ import sys
 import pytest
 from PIL import Image
 
-from netspec import NetSpec, demo
+from netspec import NetSpec
 from netspec import layers as L
 from netspec.cli import main as cli
+from netspec.papers import demo
 from netspec.proto import text as prototext
 
 sys.path.insert(0, str(demo.PROJECT / "data" / "shapes"))

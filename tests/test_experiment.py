@@ -7,11 +7,12 @@ import sys
 import numpy as np
 import pytest
 
-from netspec import NetSpec, experiment
+from netspec import NetSpec
 from netspec import layers as L
 from netspec.base import provenance
 from netspec.base.errors import Error
 from netspec.net import weights
+from netspec.papers import record as experiment
 from netspec.proto import text as prototext
 from netspec.train.solver import Solver
 

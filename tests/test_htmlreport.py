@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 from training import VOC, changed, write_job
 
-from netspec import experiment, htmlreport
 from netspec.cli import main as cli
-from netspec.htmlreport import Html, table, tag
+from netspec.papers import page as htmlreport
+from netspec.papers import record as experiment
+from netspec.papers.page import Html, table, tag
 
 GOLDEN = Path(__file__).parent / "golden" / "log" / "train.log"
 VOID = {"meta", "img"}

@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from netspec import studies
 from netspec.base import provenance
 from netspec.check import diff as netdiff
 from netspec.cli import main as cli
 from netspec.net import graph, surgery, weights
 from netspec.net.deploy import deploy
 from netspec.net.module import Net
+from netspec.papers import studies
 from netspec.proto import caffe_pb2
 from netspec.pycaffe import io
 

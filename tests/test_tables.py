@@ -8,12 +8,13 @@ import sys
 
 import pytest
 
-from netspec import NetSpec, published, tables
+from netspec import NetSpec
 from netspec import layers as L
 from netspec.base import files, provenance
 from netspec.cli import main as cli
 from netspec.net import graph, weights
 from netspec.net.module import Net
+from netspec.papers import published, tables
 from netspec.proto import text as prototext
 
 sys.path.insert(0, str(provenance.PROJECT / "data" / "shapes"))

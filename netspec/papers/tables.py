@@ -13,21 +13,22 @@ from typing import NamedTuple
 
 import torch
 
-from . import experiment, published
-from .base.errors import Error, closest
-from .base.files import find
-from .base.machine import choose
-from .base.metrics import MEASURES
-from .base.provenance import PROJECT
-from .experiment import Record
-from .look import describe
-from .look import pictures as report
-from .net import graph
-from .net.deploy import deploy
-from .net.module import Net
-from .proto import caffe_pb2
-from .proto import text as prototext
-from .score import score as scoring
+from ..base.errors import Error, closest
+from ..base.files import find
+from ..base.machine import choose
+from ..base.metrics import MEASURES
+from ..base.provenance import PROJECT
+from ..look import describe
+from ..look import pictures as report
+from ..net import graph
+from ..net.deploy import deploy
+from ..net.module import Net
+from ..proto import caffe_pb2
+from ..proto import text as prototext
+from ..score import score as scoring
+from . import published
+from . import record as experiment
+from .record import Record
 
 SCORES = dict(MEASURES)
 GEOMETRIC = {"geometric": "geom. acc."}

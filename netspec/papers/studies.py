@@ -10,25 +10,26 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from . import __version__, experiment
-from .base import log
-from .base.errors import Error
-from .base.files import find, writing
-from .base.provenance import PROJECT, origin
-from .check import data as datacheck
-from .check import diff as netdiff
-from .data import feed
-from .data.segmentation import SegmentationData
-from .experiment import Record, Trace
-from .look import pictures as report
-from .look.plot import beside, plot, points
-from .net import graph, weights
-from .net.deploy import deploy
-from .net.module import Net
-from .proto import caffe_pb2
-from .proto import text as prototext
-from .score import score as scoring
-from .score.stitch import Stitched
+from .. import __version__
+from ..base import log
+from ..base.errors import Error
+from ..base.files import find, writing
+from ..base.provenance import PROJECT, origin
+from ..check import data as datacheck
+from ..check import diff as netdiff
+from ..data import feed
+from ..data.segmentation import SegmentationData
+from ..look import pictures as report
+from ..look.plot import beside, plot, points
+from ..net import graph, weights
+from ..net.deploy import deploy
+from ..net.module import Net
+from ..proto import caffe_pb2
+from ..proto import text as prototext
+from ..score import score as scoring
+from ..score.stitch import Stitched
+from . import record as experiment
+from .record import Record, Trace
 
 QUICK = 60  # iterations
 SMOOTH = 20  # a plotted loss is a mean over this part of a run

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
+from ..base.errors import Error
+from ..look import pictures as report
 from . import tables
-from .base.errors import Error
-from .look import pictures as report
 from .published import RELEASED, RELEASED_FILES, RELEASED_FROM
 
 NETS = ("voc-fcn32s", "voc-fcn16s", "voc-fcn8s")

@@ -11,18 +11,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .base import log, provenance
-from .base import machine as device
-from .base.errors import Error, Interrupted
-from .base.files import find, writing
-from .data.layouts import LAYOUTS
-from .net.graph import Graph
-from .proto import text as prototext
-from .score import predict
-from .score import score as scoring
-from .train import snapshot as resume
-from .train import stages as train
-from .train.solver import Solver
+from ..base import log, provenance
+from ..base import machine as device
+from ..base.errors import Error, Interrupted
+from ..base.files import find, writing
+from ..data.layouts import LAYOUTS
+from ..net.graph import Graph
+from ..proto import text as prototext
+from ..score import predict
+from ..score import score as scoring
+from ..train import snapshot as resume
+from ..train import stages as train
+from ..train.solver import Solver
 
 Record = dict[str, Any]
 BLOBS = (("score", "label"),)

@@ -8,19 +8,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import __version__, experiment
-from .base.errors import Error
-from .base.files import find
-from .base.metrics import Scores
-from .data import segmentation as datasets
-from .look import pictures as report
-from .net import graph
-from .proto import caffe_pb2
-from .proto import text as prototext
-from .score import predict
-from .score import score as scoring
+from .. import __version__
+from ..base.errors import Error
+from ..base.files import find
+from ..base.metrics import Scores
+from ..data import segmentation as datasets
+from ..look import pictures as report
+from ..net import graph
+from ..proto import caffe_pb2
+from ..proto import text as prototext
+from ..score import predict
+from ..score import score as scoring
+from . import record as experiment
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 STAGES = [f"solvers/shapes-fcn{stride}s.prototxt" for stride in (32, 16, 8)]
 
 

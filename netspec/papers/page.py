@@ -9,22 +9,22 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from . import experiment
-from .base import provenance
-from .base.errors import Error
-from .base.files import find, writing
-from .base.metrics import BINARY, MEASURES
-from .check.data import SOLVER
-from .data.segmentation import SegmentationData
-from .look import curves
-from .look import pictures as report
-from .net import graph
-from .proto import caffe_pb2
-from .proto import text as prototext
-from .score import predict
-from .score import score as scoring
-from .train import jobs
-from .train import snapshot as resume
+from ..base import provenance
+from ..base.errors import Error
+from ..base.files import find, writing
+from ..base.metrics import BINARY, MEASURES
+from ..check.data import SOLVER
+from ..data.segmentation import SegmentationData
+from ..look import curves
+from ..look import pictures as report
+from ..net import graph
+from ..proto import caffe_pb2
+from ..proto import text as prototext
+from ..score import predict
+from ..score import score as scoring
+from ..train import jobs
+from ..train import snapshot as resume
+from . import record as experiment
 
 PICTURES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".svg": "svg+xml"}
 KINDS = {".json": "Scores", ".log": "Curves", **dict.fromkeys(PICTURES, "Pictures"), ".prototxt": "Solvers and nets",

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import torch
 
-from .base import log
-from .base.errors import Error
-from .base.files import find
-from .base.provenance import PROJECT
-from .data.feed import Feed, cores
-from .look import pictures as report
-from .net import graph, surgery, weights
-from .net import rewrite as convolutional
-from .net.deploy import deploy
-from .net.module import Net
-from .proto import text as prototext
-from .score.score import add_device_arguments
-from .train.solver import Solver
+from ..base import log
+from ..base.errors import Error
+from ..base.files import find
+from ..base.provenance import PROJECT
+from ..data.feed import Feed, cores
+from ..look import pictures as report
+from ..net import graph, surgery, weights
+from ..net import rewrite as convolutional
+from ..net.deploy import deploy
+from ..net.module import Net
+from ..proto import text as prototext
+from ..score.score import add_device_arguments
+from ..train.solver import Solver
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,1 @@
+"""The papers' tables and studies, what runs leave behind, timing."""
