@@ -1,4 +1,4 @@
-"""Runs the solve command in children that kill themselves at one point of one snapshot; see test_train.py.
+"""Runs the solve command in children that kill themselves at one point of one snapshot; see tests/train/test_stages_stopped.py.
 
 A process of its own, which has done no training: only such a one can be forked safely, and quickly, many times.
 Reads a case a line, as JSON; answers with the child's exit status.

@@ -1,0 +1,71 @@
+"""The `convert upgrade` command on Caffe's own old files (`convert weights`: tests/convert/test_importers.py)."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from netspec.cli.main import main
+from netspec.net import weights
+from netspec.proto import text as prototext
+from netspec.proto.caffe_pb2 import NetParameter
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "weights"
+
+
+@pytest.mark.parametrize("name", ["v0", "legacy_input"])
+def test_old_nets(tmp_path, name):
+    new = tmp_path / "new.prototxt"
+    assert main(["convert", "upgrade", str(GOLDEN / f"{name}.prototxt"), str(new)]) == 0
+    expected = json.loads((GOLDEN / f"{name}.json").read_text())
+    net = prototext.parse(new.read_text(), NetParameter)
+    assert [[layer.name, layer.type] for layer in net.layer] == expected["layers"]
+    assert not net.layers and not net.input
+
+
+def test_old_weights(tmp_path):
+    old, new = GOLDEN / "v1.caffemodel", tmp_path / "new.caffemodel"
+    assert main(["convert", "upgrade", str(old), str(new)]) == 0
+    net = NetParameter.FromString(new.read_bytes())
+    assert not net.layers and {layer.name: layer.type for layer in net.layer}["ip"] == "InnerProduct"
+    read, expected = weights.read_weights(new), np.load(GOLDEN / "v1.npz")
+    for layer in ("conv", "ip"):
+        for i in (0, 1):
+            np.testing.assert_array_equal(read[layer][i].ravel(), expected[f"param:{layer}:{i}"].ravel())
+
+
+def test_old_solver(tmp_path):
+    old, new = tmp_path / "old.prototxt", tmp_path / "new.prototxt"
+    old.write_text('net: "layers.prototxt"\nsolver_type: NESTEROV\nbase_lr: 0.1 # a rate\n')
+    assert main(["convert", "upgrade", str(old), str(new)]) == 0
+    text = new.read_text()
+    assert 'type: "Nesterov"' in text and "solver_type" not in text and "snapshot_prefix" not in text
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n\x04name", b"\x00" * 99, b"layer { nam: 'x' }", b"\xa2\x06\x7f"]
+)
+def test_bad_files(tmp_path, capsys, content):
+    old = tmp_path / "old"
+    old.write_bytes(content)
+    assert main(["convert", "upgrade", str(old), str(tmp_path / "new")]) == 2
+    assert not (tmp_path / "new").exists()
+    error = capsys.readouterr().err
+    assert str(old) in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("content, what", [(b"<!DOCTYPE html><html></html>", "is a web page"),
+                                           (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer")])
+def test_upgrade_says_what_a_failed_download_is(tmp_path, capsys, content, what):
+    (tmp_path / "old").write_bytes(content)
+    assert main(["convert", "upgrade", str(tmp_path / "old"), str(tmp_path / "new")]) == 2
+    assert what in capsys.readouterr().err and not (tmp_path / "new").exists()
+
+
+def test_upgrade_refuses_weights_of_impossible_sizes(tmp_path, capsys):
+    net = NetParameter()
+    net.layer.add(name="l", type="Convolution").blobs.add().shape.dim.extend([2**31, 2**31, 4, 4])
+    (tmp_path / "old").write_bytes(net.SerializeToString())
+    assert main(["convert", "upgrade", str(tmp_path / "old"), str(tmp_path / "new")]) == 2
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,145 @@
+"""The command line: help of every command, one sentence for every mistake, doors that open from any folder."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from training import environment
+
+import netspec
+from netspec.base.errors import Error, Interrupted
+from netspec.cli import main as cli
+
+PROJECT = Path(__file__).resolve().parents[2]
+TOOLS = sorted((PROJECT / "tools").glob("*.py"))
+
+
+def run(capsys, *args):
+    """(exit status, standard output, standard error) of the command in this process."""
+    try:
+        status = cli.main(list(map(str, args)))
+    except SystemExit as e:  # argparse's way to end
+        status = e.code
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    return status, out, err
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_of_every_command(capsys, command):
+    status, out, err = run(capsys, command, "--help")
+    assert (status, err) == (0, "")
+    assert out.startswith(f"usage: netspec {command} ") and cli.COMMANDS[command][1].lower() in out.lower()
+
+
+def test_help_lists_the_commands(capsys):
+    status, out, _ = run(capsys, "--help")
+    assert status == 0
+    for name, (_, text) in cli.COMMANDS.items():
+        assert name in out and text in " ".join(out.split())
+
+
+def test_version(capsys):
+    assert run(capsys, "--version") == (0, f"netspec {netspec.__version__}\n", "")
+
+
+@pytest.mark.parametrize("word, meant", [("sovle", "solve"), ("Solve", "solve"), ("explain_crop", "explain-crop")])
+def test_unknown_commands_name_the_closest(capsys, word, meant):
+    status, out, err = run(capsys, word, "x", "--option")
+    assert (status, out) == (2, "") and err.count("\n") == 1
+    assert err.startswith(f"netspec: '{word}' is no command; did you mean '{meant}'? (commands: solve, ")
+    assert run(capsys, "qwertz")[2].startswith("netspec: 'qwertz' is no command (commands: ")
+
+
+@pytest.mark.parametrize("args", [(), ("solve",), ("score", "only-one"), ("solve", "a", "--no-such-option"),
+                                  ("solve", "a", "--iterations", "many")])
+def test_arguments_that_are_missing_or_wrong(capsys, args):
+    status, out, err = run(capsys, *args)
+    assert (status, out) == (2, "") and "error: " in err
+
+
+@pytest.mark.parametrize("args", [
+    ("solve", "nowhere.prototxt"), ("score", "nowhere.prototxt", "w.caffemodel"), ("explain-crop", "nowhere.prototxt"),
+    ("infer", "nowhere.prototxt", "w.caffemodel", "image.png", "--out", "out"),
+    ("convert", "weights", "nowhere.h5", "out.caffemodel"),
+])
+def test_missing_files_are_one_sentence(capsys, tmp_path, monkeypatch, args):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(capsys, *args)
+    assert status == 2 and err.count("\n") == 1 and "nowhere" in err and err.startswith(f"netspec {args[0]}: ")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content, words", [
+    (b"", ""), (b"net: 3 {", "net"), (b"\xff\xfe\x00binary", ""), (b'nett: "x"', "did you mean 'net'"),
+    (b'layer { name: "c" }', "NetParameter"),
+])
+def test_files_that_are_no_solver_are_one_sentence(capsys, tmp_path, content, words):
+    path = tmp_path / "s.prototxt"
+    path.write_bytes(content)
+    status, out, err = run(capsys, "solve", path)
+    err = "".join(line for line in err.splitlines(keepends=True) if not line.startswith("I"))  # the log has begun
+    assert (status, out) == (2, "") and err.count("\n") == 1 and str(path) in err and words in err
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Lets a function stand for the explain-crop command."""
+    from netspec.net import fields as analysis
+
+    def set_run(function):
+        monkeypatch.setattr(analysis, "run", lambda args: function())
+    return set_run
+
+
+def fail(error):
+    raise error
+
+
+@pytest.mark.parametrize("error, status, said", [
+    (Error("no"), 2, "netspec explain-crop: no\n"),
+    (Interrupted(15), 143, ""),
+    (Interrupted(2), 130, ""),
+    (KeyboardInterrupt(), 130, ""),
+    (PermissionError(13, "Permission denied", "file.x"), 2, "netspec explain-crop: file.x: Permission denied\n"),
+    (OSError(28, "No space left on device", "out.x"), 2, "netspec explain-crop: out.x: No space left on device\n"),
+])
+def test_how_a_command_ends(capsys, command, error, status, said):
+    command(lambda: fail(error))
+    assert run(capsys, "explain-crop", "x") == (status, "", said)
+
+
+@pytest.mark.parametrize("error", [ValueError("a mistake in the program"), OSError("no file to name")])
+def test_mistakes_of_the_program_are_not_hidden(capsys, command, error):
+    command(lambda: fail(error))
+    with pytest.raises(type(error)):
+        run(capsys, "explain-crop", "x")
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda path: path.name)
+def test_tools_open_from_any_folder(tmp_path, tool):
+    assert "tool(" in tool.read_text() and os.access(tool, os.X_OK)
+    clean = {k: v for k, v in environment().items() if k != "PYTHONPATH"}
+    done = subprocess.run([sys.executable, tool, "--help"], cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.startswith(f"usage: netspec {tool.stem.replace('_', '-')}"), done.stderr
+    assert tool.stem.replace("_", "-") in cli.COMMANDS
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    net = PROJECT / "models" / "voc-fcn8s" / "deploy.prototxt"
+    process = subprocess.Popen([sys.executable, PROJECT / "tools" / "solve.py", "--help"], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, env=environment(), text=True)
+    process.stdout.close()
+    assert process.wait(60) in (0, 120)
+    code = f"import sys; from netspec.cli.main import main; sys.exit(main(['explain-crop', {str(net)!r}]))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
+                               text=True)
+    process.stdout.close()
+    assert process.wait(60) == 0 and process.stderr.read() == ""
+
+
+def test_python_m_netspec_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "netspec", "--version"], cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout.startswith("netspec ")

@@ -1,0 +1,135 @@
+"""transform_param against loops, its chances against statistics, and resizing against OpenCV's own results."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+from PIL import Image
+from scipy import stats
+
+from netspec.base.errors import Error
+from netspec.data.arrays import MemoryData
+from netspec.data.transforms import Transform, decode, nearest, resize
+from netspec.ops.base import Context
+from netspec.proto import caffe_pb2
+
+OPENCV = dict(np.load(Path(__file__).parents[1] / "golden" / "resize.npz"))
+TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST
+X = np.random.RandomState(0).randint(0, 256, (3, 7, 9)).astype(np.uint8)
+MEAN = np.random.RandomState(1).rand(3, 7, 9).astype(np.float32) * 200
+
+
+def transform(settings, phase=TEST, base=None):
+    layer = text_format.Parse(
+        f'name: "l" type: "MemoryData" top: "a" top: "b" transform_param {{ {settings} }} '
+        "memory_data_param { batch_size: 1 channels: 1 height: 1 width: 1 }", caffe_pb2.LayerParameter())
+    return Transform(MemoryData(layer, (), Context(phase=phase, base=base)))
+
+
+def with_mean(folder, values=MEAN, name="mean.binaryproto"):
+    n, c, h, w = values.reshape(-1, *values.shape[-3:]).shape
+    blob = caffe_pb2.BlobProto(num=n, channels=c, height=h, width=w, data=values.ravel())
+    (folder / name).write_bytes(blob.SerializeToString())
+    return f'mean_file: "{name}"'
+
+
+def naive(x, scale=1.0, mean=None, crop=0, top=0, left=0, flip=False):
+    high, wide = crop or x.shape[1], crop or x.shape[2]
+    y = np.zeros((len(x), high, wide), np.float32)
+    for c, i, j in np.ndindex(*y.shape):
+        minus = 0 if mean is None else mean[c % len(mean)] if np.ndim(mean) == 1 else mean[c, top + i, left + j]
+        value = (np.float32(x[c, top + i, left + j]) - np.float32(minus)) * np.float32(scale)
+        y[c, i, wide - 1 - j if flip else j] = value
+    return y
+
+
+@pytest.mark.parametrize("mean,scale,crop", list(itertools.product(["", "one", "each", "file"], [1.0, 0.017], [0, 4, 7])))
+def test_mean_scale_and_middle_crop(tmp_path, mean, scale, crop):
+    text, values = {"": ("", None), "one": ("mean_value: 7.5", [7.5]), "file": (with_mean(tmp_path), MEAN),
+                    "each": ("mean_value: 1 mean_value: 2.25 mean_value: 100.1", [1, 2.25, 100.1])}[mean]
+    made = transform(f"{text} scale: {scale} crop_size: {crop}", TEST, tmp_path)
+    y = made(X, np.random.default_rng(0))
+    assert y.dtype == np.float32 and y.flags.c_contiguous and y.shape == made.shape(*X.shape)
+    place = ((7 - crop) // 2, (9 - crop) // 2) if crop else (0, 0)
+    assert np.array_equal(y, naive(X, scale, values, crop, *place))
+
+
+def test_float_pixels():
+    x = np.random.RandomState(2).randn(1, 5, 5).astype(np.float32)
+    assert np.array_equal(transform("mean_value: 2 scale: 3")(x, None), naive(x, 3, [2]))
+
+
+@pytest.mark.parametrize("phase", [TRAIN, TEST])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_random_crops_and_mirroring_are_uniform_and_carry_the_mean_along(tmp_path, phase, mirror):
+    made = transform(f"{with_mean(tmp_path)} crop_size: 5 mirror: {str(mirror).lower()}", phase, tmp_path)
+    places = list(itertools.product(range(3), range(5))) if phase == TRAIN else [(1, 2)]
+    kinds = [naive(X, 1, MEAN, 5, *place, flip).tobytes() for place in places for flip in ((False, True) if mirror else (False,))]
+    random = np.random.default_rng(3)
+    drawn = [made(X, random).tobytes() for _ in range(60 * len(kinds))]
+    counts = [drawn.count(kind) for kind in kinds]
+    assert sum(counts) == len(drawn), "nothing but these"
+    if len(kinds) > 1:
+        assert stats.chisquare(counts).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("settings,words", [
+    ("crop_size: 8", "crop_size 8 is more than an image of 7 x 9"),
+    ("mean_value: 1 mean_value: 2", "2 mean_value for 3 channels"),
+    ('mean_value: 1 mean_file: "m"', "both mean_file and mean_value"),
+    ("force_color: true force_gray: true", "both force_color and force_gray"),
+    ('mean_file: "none.binaryproto"', "not there"),
+    ('mean_file: "small.binaryproto"', r"mean_file is 3 x 4 x 4, an image is 3 x 7 x 9"),
+    ('mean_file: "two.binaryproto"', r"shape \[2, 3, 4, 4\]"),
+    ('mean_file: "bad.binaryproto"', "bad.binaryproto"),
+])
+def test_refuses(tmp_path, settings, words):
+    with_mean(tmp_path, MEAN[:, :4, :4], "small.binaryproto")
+    with_mean(tmp_path, np.zeros((2, 3, 4, 4)), "two.binaryproto")
+    (tmp_path / "bad.binaryproto").write_bytes(b"<html>")
+    with pytest.raises(Error, match=rf"layer 'l' \(MemoryData\): .*{words}"):
+        transform(settings, TEST, tmp_path)(X, None)
+
+
+# Resizing
+
+
+@pytest.mark.parametrize("name", [name for name in OPENCV if name != "image"])
+def test_resizing_is_that_of_opencv_to_the_bit(name):
+    kind, size = name.split("_")
+    height, width = map(int, size.split("x"))
+    if kind == "linear":
+        found = resize(OPENCV["image"].transpose(2, 0, 1), height, width).transpose(1, 2, 0)
+    else:
+        found = nearest(OPENCV["image"][:, :, 0], height, width)
+    assert found.dtype == np.uint8 and np.array_equal(found, OPENCV[name])
+
+
+def test_pillow_smooths_where_opencv_does_not():
+    image = OPENCV["image"]
+    ours = resize(image.transpose(2, 0, 1), 9, 5).transpose(1, 2, 0).astype(int)
+    pillow = np.asarray(Image.fromarray(image).resize((5, 9), Image.Resampling.BILINEAR)).astype(int)
+    assert abs(ours - pillow).max() > 20
+
+
+# Decoding
+
+RGB = np.random.RandomState(3).randint(0, 256, (4, 5, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("mode,channels", [("RGB", 3), ("RGBA", 4), ("L", 1), ("1", 1), ("P", 3), ("LA", 4)])
+def test_channels_are_those_of_the_image_unless_told(mode, channels):
+    image = Image.fromarray(RGB).convert(mode)
+    assert decode(image, "i", None).shape == (channels, 4, 5)
+    colour = decode(image, "i", True)
+    assert np.array_equal(colour[::-1].transpose(1, 2, 0), np.asarray(image.convert("RGB"))), "blue comes first"
+    assert np.array_equal(decode(image, "i", False)[0], np.asarray(image.convert("L")))
+    if mode == "RGBA":
+        assert np.array_equal(decode(image, "i", None)[3], np.asarray(image)[:, :, 3])
+
+
+def test_more_than_8_bits_are_refused():
+    with pytest.raises(Error, match="i has pixels of kind I;16"):
+        decode(Image.fromarray(np.zeros((2, 2), np.uint16)), "i", True)

@@ -1,0 +1,127 @@
+"""The generated data set: same bytes every time, whole or not at all, and made for finer strides to win."""
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from netspec.base.metrics import Scores, confusion
+from netspec.data.segmentation import facts
+
+SCRIPT = Path(__file__).resolve().parents[2] / "data" / "shapes" / "prepare.py"
+SMALL = ["--train", "3", "--val", "2", "--size", "64x48"]
+
+
+@pytest.fixture(scope="module")
+def prepare():
+    spec = importlib.util.spec_from_file_location("shapes_prepare", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def labels(folder):
+    return {p.stem: np.asarray(Image.open(p)) for p in (folder / "SegmentationClass").iterdir()}
+
+
+def test_layout_and_labels(prepare, tmp_path):
+    root = tmp_path / "set"
+    assert prepare.main(["--root", str(root), "--train", "12", "--val", "2"]) == 0
+    train = (root / "ImageSets/Segmentation/train.txt").read_text().split()
+    val = (root / "ImageSets/Segmentation/val.txt").read_text().split()
+    assert (len(train), len(val)) == (12, 2) and not set(train) & set(val)
+    assert {p.stem for p in (root / "JPEGImages").iterdir()} == set(train + val)
+    truth = labels(root)
+    assert truth.keys() == set(train + val)
+    assert {t.shape for t in truth.values()} == {(96, 128)}
+    assert set(np.unique(np.stack(list(truth.values())))) == {0, 1, 2, 3, 4, 255}
+    picture = Image.open(root / "SegmentationClass" / f"{train[0]}.png")
+    assert np.array_equal(np.array(picture.getpalette()[:15]).reshape(5, 3), facts("shapes").palette)
+    assert not list(tmp_path.glob(".*"))  # no scratch folder left
+
+
+def test_same_settings_give_same_bytes(prepare, tmp_path):
+    for name in ("a", "b"):
+        prepare.main(["--root", str(tmp_path / name), *SMALL])
+    prepare.main(["--root", str(tmp_path / "c"), *SMALL, "--seed", "1"])
+    a, b, c = (contents(tmp_path / name) for name in "abc")
+    assert a == b
+    assert a["JPEGImages/train_0000.jpg"] != c["JPEGImages/train_0000.jpg"]
+
+
+def test_an_image_does_not_depend_on_how_many_there_are(prepare, tmp_path):
+    prepare.main(["--root", str(tmp_path / "a"), *SMALL])
+    prepare.main(["--root", str(tmp_path / "b"), "--train", "2", "--val", "2", "--size", "64x48"])
+    a, b = contents(tmp_path / "a"), contents(tmp_path / "b")
+    assert all(a[name] == b[name] for name in b if name.endswith(("jpg", "png")))
+
+
+def test_second_run_does_nothing_and_other_settings_replace(prepare, tmp_path, capsys):
+    root = tmp_path / "set"
+    prepare.main(["--root", str(root), *SMALL])
+    before = {p: p.stat().st_mtime_ns for p in root.rglob("*")}
+    prepare.main(["--root", str(root), *SMALL])
+    assert "already there" in capsys.readouterr().out
+    assert {p: p.stat().st_mtime_ns for p in root.rglob("*")} == before
+    prepare.main(["--root", str(root), "--train", "1", "--val", "1", "--size", "64x48"])
+    assert len(list((root / "JPEGImages").iterdir())) == 2
+
+
+def test_a_foreign_folder_is_left_alone(prepare, tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "holiday.jpg").write_bytes(b"x")
+    assert prepare.main(["--root", str(tmp_path / "photos"), *SMALL]) == 2
+    assert "photos" in capsys.readouterr().err
+    assert contents(tmp_path / "photos") == {"holiday.jpg": b"x"}
+
+
+@pytest.mark.parametrize("options", [["--size", "64"], ["--size", "8x8"], ["--train", "0"], ["--seed", "-1"]])
+def test_senseless_options_are_refused(prepare, tmp_path, options):
+    with pytest.raises(SystemExit) as stop:
+        prepare.main(["--root", str(tmp_path / "set"), *options])
+    assert stop.value.code == 2
+
+
+def test_killed_run_leaves_nothing_under_the_final_name(prepare, tmp_path):
+    root = tmp_path / "set"
+    run = subprocess.Popen([sys.executable, SCRIPT, "--root", root, "--train", "5000"], stdout=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 30
+        while not list(tmp_path.glob(".set.*/new/JPEGImages/*.jpg")):
+            assert run.poll() is None and time.monotonic() < end
+            time.sleep(0.02)
+    finally:
+        os.kill(run.pid, signal.SIGKILL)
+        run.wait()
+    assert not root.exists()
+    assert prepare.main(["--root", str(root), *SMALL]) == 0
+    assert len(labels(root)) == 5
+
+
+def test_finer_strides_can_draw_more_of_it(prepare, tmp_path):
+    """The truth averaged over cells of the stride, enlarged bilinearly: mean IU rises as the stride falls."""
+    prepare.main(["--root", str(tmp_path / "set"), "--train", "20", "--val", "1"])
+    found = {}
+    for stride in (8, 16, 32):
+        hist = np.zeros((5, 5), np.int64)
+        for truth in labels(tmp_path / "set").values():
+            parts = []
+            for k in range(5):
+                part = Image.fromarray((truth == k).astype(np.float32))
+                small = part.resize((128 // stride, 96 // stride), Image.Resampling.BOX)
+                parts.append(np.asarray(small.resize((128, 96), Image.Resampling.BILINEAR)))
+            hist += confusion(truth, np.argmax(parts, axis=0), 5)
+        found[stride] = Scores.from_histogram(hist).mean_iu
+    assert found[32] + 0.1 < found[16] < found[8] - 0.1
+    assert found[32] > 0.25

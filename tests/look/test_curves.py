@@ -1,0 +1,135 @@
+"""Curves out of Caffe's log and of our own runs, live events, and what is no log."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from training import changed, solve, start, write_job
+
+from netspec.base import log, provenance
+from netspec.base.errors import Error
+from netspec.cli import main as cli
+from netspec.look import curves
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "log" / "train.log"
+OLD = """solver.cpp:43] Solving old
+I0101 solver.cpp:106] Iteration 0, loss = 3.5
+I0101 solver.cpp:122]     Train net output #0: loss = 3.25 (* 0.5 = 1.625 loss)
+I0101 solver.cpp:122]     Train net output #1: accuracy = 0.1
+I0101 solver.cpp:122]     Train net output #2: accuracy = 0.2
+I0101 sgd_solver.cpp:46] Iteration 0, lr = 1e-10
+I0101 solver.cpp:189] Iteration 10, Testing net (#1)
+I0101 solver.cpp:204]     Test net output #0: accuracy = 0.75
+I0101 solver.cpp:106] Iteration 20, loss = nan
+I0101 solver.cpp:106] Iteration 30, loss = 2
+"""
+
+
+def test_the_numbers_of_caffes_log():
+    (run,) = curves.read(GOLDEN)
+    assert run.name == "tiny_fcn"
+    assert run.series == {
+        ("loss", "test loss"): [(0, 1.37386), (10, 1.33517), (20, 1.30484)],
+        ("loss", "smoothed loss"): [(0, 1.37513), (5, 1.36663), (10, 1.34559), (15, 1.32247), (20, 1.3096)],
+        ("loss", "train loss"): [(0, 1.37513), (5, 1.35804), (10, 1.3376), (15, 1.31301)],
+        ("learning rate", "learning rate"): [(0, 0.01), (5, 0.01), (10, 0.005), (15, 0.005)],
+    }
+
+
+def test_older_lines_several_outputs_and_numbers_that_are_none(tmp_path):
+    (tmp_path / "old.log").write_text(OLD)
+    (run,) = curves.read(tmp_path / "old.log")
+    assert {key: len(points) for key, points in run.series.items()} == {
+        ("loss", "smoothed loss"): 3, ("loss", "train loss"): 1, ("other outputs", "train accuracy"): 1,
+        ("other outputs", "train accuracy #2"): 1, ("other outputs", "test #1 accuracy"): 1, ("learning rate",) * 2: 1}
+    assert run.series["other outputs", "test #1 accuracy"] == [(10, 0.75)]
+    page = curves.picture([run])
+    assert page.image().size == (round(2 * page.width), round(2 * page.height))
+
+
+def test_a_resumed_run_takes_the_place_of_what_it_runs_again():
+    reader = curves.Reader()
+    for text in ("] Solving a", "] Iteration 0, loss = 3", "] Iteration 10, loss = 2", "] Iteration 20, loss = 9", "] Solving a",
+                 "] Iteration 10, loss = 2.5", "] Solving b", "] Iteration 0, loss = 7"):
+        reader.line(text)
+    found = {run.name: run.series["loss", "smoothed loss"] for run in reader.runs}
+    assert found == {"a": [(0, 3), (10, 2.5)], "b": [(0, 7)]}
+
+
+def test_what_is_no_log_is_refused(tmp_path, capsys):
+    (tmp_path / "x.log").write_bytes(b"Iteration one\xff\x00")
+    with pytest.raises(Error, match="is no log of a training"):
+        curves.read(tmp_path / "x.log")
+    assert cli.main(["curves", str(tmp_path / "x.log")]) == 2
+    assert cli.main(["curves", str(tmp_path / "y.log")]) == 2
+    assert cli.main(["curves", str(GOLDEN), "--out", str(tmp_path / "x.gif")]) == 2
+    assert "'x.gif'" in capsys.readouterr().err.replace(str(tmp_path) + "/", "") and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_command_draws(tmp_path, capsys):
+    assert cli.main(["curves", str(GOLDEN), "--out", str(tmp_path / "c.png")]) == 0
+    assert "tiny_fcn: test loss: 3 values, iteration 0 to 20, the last 1.30484" in capsys.readouterr().out
+    image = Image.open(tmp_path / "c.png").convert("RGB")
+    assert len(image.getcolors(1 << 20)) > 20 and min(image.size) > 400
+    assert cli.main(["curves", str(GOLDEN), "--out", str(tmp_path / "c.svg")]) == 0
+    assert "learning rate" in (tmp_path / "c.svg").read_text()
+
+
+def test_solve_writes_log_curves_and_events(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    write_job(tmp_path, changed("max_iter: 12 display: 3 snapshot: 6 average_loss: 2"))
+    status, err = solve(tmp_path, "solver.prototxt", "--log", "logs/run.log", "--tensorboard", "events", "--quiet")
+    assert status == 0 and not err  # what is quiet on the terminal is whole in the file
+    text = (tmp_path / "logs/run.log").read_text()
+    assert re.search(r"netspec\] command: \S*tools/solve.py solver.prototxt --log logs/run.log", text)
+    assert "] Optimization Done." in text
+    (run,) = curves.read(tmp_path / "logs/run.log")
+    assert Image.open(tmp_path / "logs/run.log.png").width > 400
+    events = EventAccumulator(str(tmp_path / "events/tiny")).Reload()
+    assert events.Tags()["scalars"] == ["loss/smoothed_loss", "loss/train_loss", "learning_rate/learning_rate"]
+    for (panel, label), points in run.series.items():
+        seen = [(e.step, e.value) for e in events.Scalars(f"{panel}/{label}".replace(" ", "_"))]
+        assert seen == [(i, pytest.approx(v)) for i, v in points]
+    assert solve(tmp_path, "solver.prototxt", "--snapshot", "run/snap_iter_6.solverstate", "--log", "logs/run.log")[0] == 0
+    assert curves.read(tmp_path / "logs/run.log")[0].series == run.series
+
+
+def test_a_stopped_run_has_its_curves(tmp_path):
+    write_job(tmp_path, changed("max_iter: 100000 display: 1"))
+    process = start(tmp_path, "solver.prototxt", "--log", "run.log", "--iterations", "100000")
+    for line in process.stderr:
+        if "Iteration 5, lr" in line:
+            process.terminate()
+            break
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + 15
+    assert Image.open(tmp_path / "run.log.png").width > 400 and "stopped by SIGTERM" in (tmp_path / "run.log").read_text()
+
+
+def test_without_tensorboard_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
+    with pytest.raises(Error, match=re.escape("pip install netspec[tensorboard]")), \
+            curves.following(log.Log(quiet=True), folder=str(tmp_path / "e")):
+        pass
+
+
+def test_a_failed_run_keeps_its_log_and_the_listener_leaves(tmp_path):
+    said = log.Log(quiet=True)
+    with pytest.raises(ZeroDivisionError), curves.following(said, str(tmp_path / "a.log")):
+        said("solver.cpp:1", "before")
+        raise ZeroDivisionError
+    said("solver.cpp:1", "after")
+    text = (tmp_path / "a.log").read_text()
+    assert "] before" in text and "after" not in text and not (tmp_path / "a.log.png").exists()
+
+
+def test_origin_says_where_a_result_comes_from(tmp_path):
+    found = provenance.origin()
+    assert json.loads(json.dumps(found)) == found and list(found)[:2] == ["command", "date"]
+    checkout = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
+    if checkout.returncode == 0:
+        assert f"commit {checkout.stdout.strip()}" in found["netspec"]

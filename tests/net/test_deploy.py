@@ -1,0 +1,174 @@
+"""Nets without their data: what stays of a net, and which of a data layer's tops are images, which labels."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from netspec.base.errors import Error
+from netspec.cli import main as cli
+from netspec.net import graph, weights
+from netspec.net.deploy import deploy
+from netspec.net.module import Net
+from netspec.proto import text as prototext
+from netspec.proto.caffe_pb2 import TEST, TRAIN, NetParameter
+from netspec.score import predict
+
+MODELS = Path(__file__).resolve().parents[2] / "models"
+VOC = [path.parent.name for path in sorted(MODELS.glob("voc-*/deploy.prototxt"))]
+ABSENT = 'python_param { module: "absent" layer: "Absent" }'
+DATA = f'layer {{ name: "d" type: "Python" top: "data" top: "label" {ABSENT} }}'
+IMAGE = 'layer { name: "d" type: "Input" top: "data" '\
+        'input_param { shape { dim: 1 dim: 3 dim: 20 dim: 26 } } }'
+CONV = ('layer { name: "c" type: "Convolution" bottom: "data" top: "c" '
+        'convolution_param { num_output: 4 kernel_size: 1 weight_filler { type: "xavier" } } }')
+STAGED = ('state { stage: "deploy" level: 2 }' + DATA + CONV + '''
+    layer { name: "score" type: "Softmax" bottom: "c" top: "score" include { stage: "deploy" } }
+    layer { name: "high" type: "Power" bottom: "score" top: "high" include { min_level: 2 } }
+    layer { name: "low" type: "Power" bottom: "score" top: "low" include { max_level: 1 } }
+    layer { name: "loss" type: "SoftmaxWithLoss" bottom: "c" bottom: "label" top: "loss"
+            exclude { stage: "deploy" } }''')
+
+
+def parsed(text):
+    return prototext.parse(text, NetParameter)
+
+
+def layer(kind, bottoms, tops="", settings=""):
+    ends = (("bottom", bottoms), ("top", tops))
+    said = "".join(f'{end}: "{blob}" ' for end, blobs in ends for blob in blobs.split())
+    return f'layer {{ name: "{kind} {bottoms}" type: "{kind}" {said}{settings} }}'
+
+
+@pytest.fixture
+def staged(tmp_path, monkeypatch):
+    """A net with a stage and a level of its own, weights of it, and an image."""
+    monkeypatch.chdir(tmp_path)
+    Path("net.prototxt").write_text(STAGED)
+    weights.save("w.caffemodel", Net(deploy("net.prototxt")))
+    Image.fromarray(np.zeros((9, 12, 3), np.uint8)).save("a.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("suffix", ["torch", "onnx"])
+def test_a_nets_own_stage_and_level_hold_when_it_is_converted(staged, capsys, suffix):
+    if suffix == "onnx":
+        pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    out = f"out.{dict(torch='py', onnx='onnx')[suffix]}"
+    assert cli.main(["convert", suffix, "net.prototxt", "w.caffemodel", out]) == 0
+    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines() if "1x500x500" in line]
+    assert "high" in rows and not {"low", "c"} & set(rows)
+
+
+def test_a_nets_own_stage_and_level_hold_in_infer(staged, capsys):
+    options = ["--out", "o", "--device", "cpu", "--mean", "1,2,3"]
+    assert cli.main(["infer", "net.prototxt", "w.caffemodel", "a.png", *options]) == 0
+    assert Path("o/a_labels.png").exists()
+    assert cli.main(["infer", "net.prototxt", "w.caffemodel", "a.png", *options, "--score-blob", "high"]) == 0
+    assert cli.main(["infer", "net.prototxt", "w.caffemodel", "a.png", *options, "--score-blob", "low"]) == 2
+    assert "no blob 'low'" in capsys.readouterr().err
+
+
+def test_a_nets_own_stage_and_level_hold_with_losses_and_in_a_oneof_its_own():
+    made = deploy(parsed(STAGED), losses=True)
+    assert [node.name for node in made.layers] == ["d", "c", "score", "high"]
+    assert made.outputs == ("high", "label")
+    without = parsed(STAGED.replace(DATA, IMAGE))
+    assert [node.name for node in graph.build(without).nodes] == ["c", "score", "high"]
+    assert [node.name for node in graph.build(without, level=0).nodes] == ["c", "score", "low"]
+
+
+@pytest.mark.parametrize("name", ["nyud-fcn32s-color-hha", "nyud-fcn16s-color-hha"])
+@pytest.mark.parametrize("split", ["test", "trainval"])
+def test_two_images_are_no_image_and_its_label(name, split):
+    made = deploy(MODELS / name / f"{split}.prototxt", size=(64, 96))
+    assert made.inputs == ("color", "hha") and made.outputs == ("score",)
+    assert made.shape("color") == made.shape("hha") == (1, 3, 64, 96)
+
+
+def test_depth_beside_an_image_has_one_channel():
+    made = deploy(MODELS / "nyud-fcn32s-color-d/test.prototxt", size=(64, 96))
+    assert [made.shape(blob) for blob in ("color", "depth")] == [(1, 3, 64, 96), (1, 1, 64, 96)]
+    assert made.inputs == ("color", "depth") and made.outputs == ("score",)
+
+
+@pytest.mark.parametrize("name", VOC)
+def test_a_training_net_deployed_is_its_deploy_net(name):
+    kinds = [kind for kind in ("train", "val") if (MODELS / name / f"{kind}.prototxt").exists()]
+    assert kinds
+    own = deploy(MODELS / name / "deploy.prototxt", losses=True)
+    for made in (deploy(MODELS / name / f"{kind}.prototxt") for kind in kinds):
+        assert made.inputs == own.inputs == ("data",) and made.outputs == own.outputs == ("score",)
+        bodies = [[(n.name, n.type, [(top.blob, one.shapes[top]) for top in n.tops]) for n in one.nodes
+                   if n.type != "Dropout"] for one in (made, own)]  # which deploy nets have not
+        assert bodies[0] == bodies[1]
+        assert {slot.key: slot.shape for slot in made.params} == {slot.key: slot.shape for slot in own.params}
+
+
+BODY = CONV + layer("SoftmaxWithLoss", "c label", "loss")
+TWO_FILES = (f'layer {{ name: "a" type: "Python" top: "label" {ABSENT} }}'
+             f'layer {{ name: "b" type: "Python" top: "data" {ABSENT} }}')
+
+
+@pytest.mark.parametrize("text, inputs, outputs", [
+    (DATA + BODY, "data", "c"),
+    (DATA.replace('top: "data" top: "label"', 'top: "label" top: "data"') + BODY, "data", "c"),
+    (TWO_FILES + BODY, "data", "c"),
+    (IMAGE.replace('top: "data"', 'top: "data" top: "label"') + BODY, "data", "c"),  # one Input
+    # labels that a layer prepares, for a loss that looks alike on both, and for one of the other phase
+    (DATA + CONV + layer("Power", "label", "half") + layer("EuclideanLoss", "c half", "loss"), "data", "c"),
+    (DATA + CONV + layer("Power", "label", "half")
+     + layer("SoftmaxWithLoss", "c half", "loss", "include { phase: TRAIN }"), "data", "c"),
+    (DATA + CONV + layer("Power", "label", "half") + layer("Silence", "half"), "data", "c"),
+    (DATA + CONV + layer("EuclideanLoss", "label c", "loss"), "data", "c"),
+    (DATA + CONV + layer("HDF5Output", "c label"), "data", "c"),
+    (DATA + CONV + layer("Concat", "c label", "y") + layer("SoftmaxWithLoss", "c label", "loss"),
+     "data label", "y"),
+    # a pair, of which a loss reads both
+    (DATA.replace('"label"', '"pair" top: "label"') + CONV
+     + CONV.replace('"c"', '"p"').replace('"data"', '"pair"')
+     + layer("ContrastiveLoss", "c p label", "loss"), "data pair", "c p"),
+])
+def test_who_reads_it_tells_an_image_from_a_label(text, inputs, outputs):
+    made = deploy(parsed(text))
+    assert (made.inputs, made.outputs) == (tuple(inputs.split()), tuple(outputs.split()))
+    assert not any(node.op.loss for node in made.nodes)
+
+
+def test_labels_have_the_shapes_that_their_readers_take():
+    made = deploy(parsed(TWO_FILES + BODY), TRAIN, (10, 12), losses=True)
+    assert [made.shape(blob) for blob in ("label", "data", "loss")] == [(1, 1, 10, 12), (1, 3, 10, 12), ()]
+    for kind in ("Data", "ImageData", "WindowData", "MemoryData"):
+        data = (f'layer {{ name: "d" type: "{kind}" top: "data" top: "label" '
+                "transform_param { crop_size: 7 } }")
+        made = deploy(parsed(data + CONV), losses=True)
+        assert [made.shape(blob) for blob in ("data", "label")] == [(1, 3, 7, 7), (1,)]
+    made = deploy(parsed(IMAGE + CONV), size=(5, 6), losses=True)
+    assert made.shape("data") == (1, 3, 5, 6)
+    assert deploy(parsed(IMAGE + CONV), size=(5, 6)).shape("data") == (1, 3, 20, 26)  # for an export, its own
+
+
+def test_what_leads_to_a_blob():
+    text = IMAGE.replace('top: "data"', 'top: "left" top: "data"').replace("dim: 3 ", "dim: 7 ").replace(
+        "} }", "} shape { dim: 1 dim: 1 dim: 8 dim: 8 } }", 1) + CONV + layer("ReLU", "left", "other")
+    pruned, top, channels, _ = predict.image_net(parsed(text), "c", Path("x.prototxt"))
+    assert [each.name for each in pruned.layer] == ["d", "c"] and (top, channels) == ("data", 1)
+    assert graph.build(pruned).shape("c") == (1, 4, 8, 8)  # its own shape stays with it
+
+
+@pytest.mark.parametrize("text, message", [
+    ('layer { name: "x" type: "Power" include { phase: TRAIN } }', "the net has no layers in phase TEST"),
+    (DATA + layer("SoftmaxWithLoss", "data label", "loss"), "nothing is left without data layers and losses"),
+    (DATA + CONV.replace("Convolution", "Konvolution", 1), "'Konvolution', which is not known"),
+])
+def test_what_cannot_be_deployed(text, message):
+    with pytest.raises(Error, match=message):
+        deploy(parsed(text))
+
+
+def test_a_net_in_a_file_is_named_with_its_line(tmp_path):
+    (tmp_path / "n.prototxt").write_text(DATA + "\n" + layer("ReLU", "gone", "x"))
+    for losses in (True, False):
+        with pytest.raises(Error, match=r"n\.prototxt:2: layer 'ReLU gone'.*'gone' is no top"):
+            deploy(tmp_path / "n.prototxt", TEST, losses=losses)

@@ -1,0 +1,139 @@
+"""Passes layer by layer: every blob's data and diff, parameters' gradients and debug_info as Caffe's own."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from golden_case import close, load_all
+
+from netspec.net import graph
+from netspec.net.layerwise import Layerwise
+from netspec.net.module import Net
+from netspec.proto import caffe_pb2
+from netspec.proto import text as prototext
+from netspec.train.debuginfo import DebugInfo
+
+PACKED = Path(__file__).parents[1] / "golden" / "passes.npz"
+CASES = load_all(PACKED)
+with np.load(PACKED) as packed:
+    LINES = {name: entry["lines"] for name, entry in json.loads(packed["index"].tobytes()).items()}
+NUMBER = re.compile(r"-?\d[\d.]*(?:e[-+]?\d+)?")
+
+
+def opened(case):
+    """The net of a case with its inputs, parameters and the diffs of its tops."""
+    run = Layerwise(case.build())
+    for name, value in case.part("in").items():
+        run.blobs[name].data[...] = value
+    for name, value in case.part("topdiff").items():
+        run.blobs[name].diff[...] = value
+    return run
+
+
+def made(text, phase=caffe_pb2.TEST):
+    return Layerwise(Net(graph.build(prototext.parse(text, caffe_pb2.NetParameter), phase)))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_blob_is_as_caffe_leaves_it(name):
+    case = CASES[name]
+    run = opened(case)
+    run.forward()
+    run.backward()
+    for blob, value in case.part("out").items():
+        close(f"out:{blob}", run.blobs[blob].data, value)
+    for blob, value in case.part("diff").items():
+        if not (name == "bn" and blob == "x"):  # Caffe's BatchNorm fills in a diff that nobody asked for
+            close(f"diff:{blob}", run.blobs[blob].diff, value)
+    for key, value in case.part("paramdiff").items():
+        layer, index = key.rsplit(":", 1)
+        close(f"paramdiff:{key}", run.params[layer][int(index)].diff, value)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_debug_info_says_what_caffe_says(name):
+    run, said = opened(CASES[name]), []
+    run.watch = DebugInfo(lambda where, line, level: said.append(line))
+    run.forward()
+    run.backward()
+    caffe = LINES[name]
+    if name.startswith("auto"):  # Caffe gives automatic tops no name of their own
+        said = [line.replace("top blob loss (automatic)", "top blob (automatic)") for line in said]
+    assert [NUMBER.sub("#", line) for line in said] == [NUMBER.sub("#", line) for line in caffe]
+    for ours, theirs in zip(said, caffe, strict=True):
+        a, b = ([float(n) for n in NUMBER.findall(line)] for line in (ours, theirs))
+        assert a == pytest.approx(b, rel=2e-4, abs=1e-6), f"{ours} | {theirs}"
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.endswith("_forced")])
+def test_equals_the_compiled_net(name):
+    case = CASES[name]
+    run = opened(case)
+    run.forward()
+    run.backward()
+    net = case.build()
+    inputs = {k: torch.from_numpy(v).requires_grad_() for k, v in case.part("in").items()}
+    blobs = net(inputs)
+    objective = net.loss(blobs) + sum((blobs[k] * torch.from_numpy(v)).sum() for k, v in case.part("topdiff").items())
+    objective.backward()
+    for a, b in zip(net.parameters(), run.net.parameters(), strict=True):
+        if not a.requires_grad:
+            continue
+        np.testing.assert_allclose(a.grad, b.grad, rtol=1e-5, atol=1e-6)
+    for blob, x in inputs.items():
+        if x.grad is not None:
+            np.testing.assert_allclose(x.grad, run.blobs[blob].diff, rtol=1e-5, atol=1e-6)
+
+
+INPUT = 'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }\n'
+
+
+def test_a_pass_backward_without_one_forward_takes_the_data_as_they_are():
+    run = made('force_backward: true\n' + INPUT +
+               'layer { name: "p" type: "Power" bottom: "x" top: "y" power_param { power: 2 } }')
+    run.blobs["x"].data[...] = 3
+    run.blobs["y"].diff[...] = 1
+    run.backward()
+    assert (run.blobs["x"].diff == 6).all() and (run.blobs["y"].data == 0).all()
+
+
+def test_blobs_do_not_share_memory_where_operations_pass_their_bottom_on():
+    run = made(INPUT + 'layer { name: "d" type: "Dropout" bottom: "x" top: "d" }'
+               'layer { name: "s" type: "Split" bottom: "d" top: "a" top: "b" }'
+               'layer { name: "c" type: "Slice" bottom: "b" top: "e" top: "f" slice_param { slice_point: 1 } }')
+    run.blobs["x"].data[...] = 5
+    run.forward()
+    for blob in run.blobs.values():
+        assert (blob.data == 5).all()
+    for i, blob in enumerate(run.blobs.values()):
+        blob.data[...] = i
+    assert [set(blob.data.ravel()) for blob in run.blobs.values()] == [{i} for i in range(len(run.blobs))]
+
+
+def test_gradients_that_autograd_shares_are_apart():
+    run = made('force_backward: true\n' + INPUT + INPUT.replace('"x"', '"z"').replace('"in"', '"in2"') +
+               'layer { name: "e" type: "Eltwise" bottom: "x" bottom: "z" top: "y" }')
+    run.forward()
+    run.blobs["y"].diff[...] = 2
+    run.backward()
+    run.blobs["x"].diff[...] = 7
+    assert (run.blobs["z"].diff == 2).all() and (run.blobs["y"].diff == 2).all()
+
+
+def test_in_place_layers_keep_what_their_gradient_needs_when_arrays_are_held():
+    text = ('force_backward: true\n' + INPUT + 'layer { name: "p" type: "Power" bottom: "x" top: "y" power_param { scale: 1 } }'
+            'layer { name: "l" type: "PReLU" bottom: "y" top: "y" prelu_param { filler { value: 0.5 } } }')
+    run = made(text)
+    held = run.blobs["y"].data
+    for value, gradient in ((-2, 0.5), (4, 1), (-3, 0.5)):
+        run.blobs["x"].data[...] = value
+        run.forward()
+        assert (held == value * gradient).all()
+        run.blobs["y"].diff[...] = 1
+        run.params["l"][0].diff[...] = 0
+        run.backward()
+        assert (run.blobs["x"].diff == gradient).all()
+        assert (run.params["l"][0].diff == (2 * value if value < 0 else 0)).all()

@@ -1,0 +1,96 @@
+"""The time command prints figures it measured, for a small net."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from netspec import NetSpec
+from netspec import layers as L
+from netspec.cli import main as cli
+from netspec.proto import text as prototext
+
+ROOT = Path(__file__).parents[2]
+
+
+def small(path: Path, **data) -> None:
+    n = NetSpec()
+    if data:
+        n.data, n.label = L.HDF5Data(ntop=2, **data)
+    else:
+        n.data = L.Input(shape=dict(dim=[1, 3, 8, 8]))
+    n.score = L.Convolution(n.data, num_output=4, kernel_size=3, pad=1, weight_filler=dict(type="xavier"))
+    if data:
+        n.loss = L.SoftmaxWithLoss(n.score, n.label)
+    prototext.write(path, n.to_proto())
+
+
+def test_load_makes_the_file_and_times_it(tmp_path, capsys):
+    small(tmp_path / "net.prototxt")
+    weights = tmp_path / "made.caffemodel"
+    assert cli.main(["time", "load", str(tmp_path / "net.prototxt"), str(weights), "--runs", "2"]) == 0
+    assert weights.exists()
+    row = capsys.readouterr().out.splitlines()[-1].split()
+    assert row[0] == "made.caffemodel" and float(row[3]) <= float(row[2]) <= float(row[4])
+
+
+def test_data_gives_rates_and_the_share_of_waiting(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with h5py.File("data.h5", "w") as file:
+        file["data"] = np.random.default_rng(0).standard_normal((4, 3, 8, 8)).astype(np.float32)
+        file["label"] = np.zeros((4, 1, 8, 8), np.float32)
+    Path("data.txt").write_text("data.h5\n")
+    small(Path("net.prototxt"), source="data.txt", batch_size=2)
+    Path("solver.prototxt").write_text('net: "net.prototxt"\nbase_lr: 0.01\nlr_policy: "fixed"\nmax_iter: 9\n'
+                                       'weights: "none.caffemodel" snapshot: 1\n')
+    assert cli.main(["time", "data", "solver.prototxt", "--iterations", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[-3:]] == ["data", "training", "a"]
+    assert 0 <= float(lines[-1].split()[5]) <= 100
+    assert not list(Path().glob("*.solverstate"))
+
+
+def classifier(path: Path) -> None:
+    n = NetSpec()
+    n.data = L.Input(shape=dict(dim=[1, 3, 21, 21]))
+    n.conv = L.Convolution(n.data, num_output=4, kernel_size=3, stride=2)
+    n.pool = L.Pooling(L.Convolution(n.conv, num_output=4, kernel_size=3, pad=1), kernel_size=2, stride=2)
+    n.fc = L.InnerProduct(n.pool, num_output=4)
+    prototext.write(path, n.to_proto())
+
+
+def test_dense_scores_equal_the_classifier_on_their_windows(tmp_path, capsys):
+    classifier(tmp_path / "net.prototxt")
+    assert cli.main(["time", "dense", str(tmp_path / "net.prototxt"), "--size", "45", "--repeats", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "7x7 scores at stride 4, or crops of 21x21" in lines[1] and lines[5].startswith("49 crops")
+    # the window: 5 of pool, 10 before it, 12 before the padded convolution, 25 pixels
+    words = lines[-1].split()
+    assert "36 scores" in lines[-1] and "25x25" in lines[-1]
+    assert 0 <= float(words[words.index("by") + 1]) < 1e-4 * float(words[-1])
+
+
+@pytest.mark.slow
+def test_dense_alexnet_equals_its_windows(capsys):
+    assert cli.main(["time", "dense", str(ROOT / "models/alexnet/deploy.prototxt"), "--repeats", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    words = lines[-1].split()
+    assert "10x10 scores at stride 32" in lines[1] and "25 scores" in lines[-1] and "355x355" in lines[-1]
+    assert float(words[words.index("by") + 1]) < 1e-5 * float(words[-1])
+    assert float(lines[-2].split()[3]) > 1
+
+
+def test_dense_refuses_images_of_one_window_and_nets_of_several_paths(tmp_path, capsys):
+    classifier(tmp_path / "net.prototxt")
+    assert cli.main(["time", "dense", str(tmp_path / "net.prototxt"), "--size", "26"]) == 2
+    assert "larger --size" in capsys.readouterr().err
+    assert cli.main(["time", "dense", str(tmp_path / "net.prototxt"), "--size", "-1"]) == 2
+    assert "--size must be at least 1" in capsys.readouterr().err
+    assert cli.main(["time", "dense", str(ROOT / "models/googlenet/deploy.prototxt")]) == 2
+    assert "inception_3a/output" in capsys.readouterr().err
+
+
+def test_no_measurements_are_refused(tmp_path, capsys):
+    assert cli.main(["time", "load", "x", "y", "--runs", "0"]) == 2
+    assert "at least 1" in capsys.readouterr().err

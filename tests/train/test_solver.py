@@ -1,0 +1,401 @@
+"""The solver against Caffe's own results, and its promises: whole iterations, exact resumption, errors that tell."""
+
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from training import BODY, HDF5, SOLVER, VOC, changed, make_solver, params_of, same, solver_param, write_job
+
+from netspec.base.errors import Error, Interrupted
+from netspec.cli import main as cli
+from netspec.net import weights
+from netspec.proto.caffe_pb2 import NetParameter
+from netspec.train.solver import Solver, get_solver
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "solvers"
+JOBS = sorted(path.name for path in GOLDEN.iterdir())
+CHECKED = (1, 2, 5, 30)
+
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def golden(request, tmp_path, monkeypatch):
+    """A copy of one of Caffe's jobs as the current folder, and what Caffe computed."""
+    shutil.copytree(GOLDEN / request.param, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return dict(np.load("expected.npz"))
+
+
+def close(ours, caffe, what):
+    np.testing.assert_allclose(ours, caffe, rtol=1e-4, atol=1e-5, err_msg=what)
+
+
+def wanted(expected, prefix):
+    for key, value in expected.items():
+        if key.startswith(prefix):
+            layer, index = key.removeprefix(prefix).rsplit(":", 1)
+            yield layer, int(index), value
+
+
+def watch_loss(made):
+    """A list that gets the train net's loss blob of each forward pass."""
+    seen = []
+    made.net.register_forward_hook(lambda net, inputs, blobs: seen.append(blobs["loss"].item()))
+    return seen
+
+
+@pytest.mark.parametrize("golden", JOBS, indirect=True)
+def test_training_is_caffes(golden):
+    made = get_solver("solver.prototxt")
+    made.load("init.caffemodel")
+    blobs = made.net.layers_with_params()
+    for layer, index, value in wanted(golden, "init:"):
+        np.testing.assert_array_equal(blobs[layer][index].detach(), value)
+    batches, rates = watch_loss(made), []
+    for k in range(1, 31):
+        rates.append(made.lr)
+        made.step(1)
+        for layer, index, value in wanted(golden, f"at:{k}:"):
+            close(blobs[layer][index].detach(), value, f"{layer} {index} after {k}")
+    made.close()
+    size = made.param.iter_size  # Caffe's loss blob is that of the last batch of an iteration
+    close(batches[size - 1 :: size], golden["loss"][:30], "loss")
+    close(rates, golden["lr"][:30], "rate")
+    assert sum(1 for _ in wanted(golden, "at:30:")) == len(made.net.parameters_by_slot())
+
+
+@pytest.mark.parametrize("golden", JOBS, indirect=True)
+def test_caffes_solverstate_is_gone_on_from(golden):
+    made = get_solver("solver.prototxt")
+    made.restore("final_iter_30.solverstate")
+    assert made.iter == 30 and made.positions(made.net) == [0]  # Caffe's data begin again
+    batches = watch_loss(made)
+    made.step(10)
+    made.close()
+    close(batches[made.param.iter_size - 1 :: made.param.iter_size], golden["resumed_loss"], "loss")
+    blobs = made.net.layers_with_params()
+    for layer, index, value in wanted(golden, "resumed:"):
+        close(blobs[layer][index].detach(), value, f"{layer} {index}")
+
+
+def settings(path):
+    """The layers of a .caffemodel without blobs, and without the Splits that Caffe inserts and the names they make."""
+    net = NetParameter.FromString(Path(path).read_bytes())
+    for layer in net.layer:
+        layer.ClearField("blobs")
+        layer.ClearField("bottom")
+    return [layer for layer in net.layer if layer.type != "Split"]
+
+
+@pytest.mark.parametrize("golden", JOBS, indirect=True)
+def test_solve_command_writes_what_caffe_writes(golden, tmp_path):
+    with open("solver.prototxt", "a") as file:
+        file.write('\nsnapshot: 30 snapshot_after_train: true snapshot_prefix: "ours"\n')
+    text = Path("solver.prototxt").read_text().replace('snapshot_prefix: "final"', "").replace("snapshot: 0", "")
+    Path("solver.prototxt").write_text(text)
+    assert cli.main(["solve", "solver.prototxt", "--weights", "init.caffemodel", "--quiet"]) == 0
+    ours, caffe = (weights.read_weights(f"{name}_iter_30.caffemodel") for name in ("ours", "final"))
+    assert settings("ours_iter_30.caffemodel") == settings("final_iter_30.caffemodel")
+    for layer in ours:
+        for i, (a, b) in enumerate(zip(ours[layer], caffe[layer], strict=True)):
+            close(a, b, f"{layer} {i}")
+    a, b = (weights.read_state(f"{name}_iter_30.solverstate") for name in ("ours", "final"))
+    assert (a.iteration, a.current_step) == (b.iteration, b.current_step)
+    slots = get_solver("solver.prototxt").net.parameters_by_slot()
+    assert len(a.history) == len(b.history) and len(a.history) % len(slots) == 0
+    for i, (x, y) in enumerate(zip(a.history, b.history, strict=True)):
+        assert x.shape == y.shape
+        if slots[i % len(slots)][1].requires_grad:  # Caffe keeps a history of the others too, which nothing reads
+            close(x, y, f"history {i}")
+    assert cli.main(["solve", "solver.prototxt", "--snapshot", "final_iter_30.solverstate", "--quiet"]) == 0
+    resumed = weights.read_weights("ours_iter_40.caffemodel")
+    for layer, index, value in wanted(golden, "resumed:"):
+        close(resumed[layer][index], value, f"{layer} {index}")
+
+
+# one net, several ways to its batches
+
+STILL = BODY.replace('layer { name: "drop" type: "Dropout" bottom: "conv" top: "conv" }', "")
+
+
+def rows(size):
+    return HDF5.replace("batch_size: 2 shuffle: true", f"batch_size: {size}")
+
+
+def trained(folder, settings, data, iterations=4, body=STILL):
+    write_job(folder, changed(settings), body, data)
+    one = get_solver(folder / "solver.prototxt")
+    one.step(iterations)
+    one.close()
+    return params_of(one)
+
+
+def test_accumulated_batches_equal_one_big_batch(job):
+    body = STILL.replace("ignore_label: 255", "ignore_label: 255 normalization: BATCH_SIZE")
+    whole = trained(job, "base_lr: 1e-4", rows(6), body=body)
+    parts = trained(job, "base_lr: 1e-4 iter_size: 3", rows(2), body=body)
+    clipped = trained(job, "base_lr: 1e-4 iter_size: 3 clip_gradients: 1e-3", rows(2), body=body)
+    for key, value in whole.items():
+        np.testing.assert_allclose(value, parts[key], rtol=1e-5, atol=1e-7, err_msg=key)
+    assert not np.allclose(clipped["conv.weight"], parts["conv.weight"], rtol=1e-5)
+
+
+def test_gradients_are_clipped_before_they_are_divided(job):
+    """Caffe's order: the sum over iter_size is held to the norm, then divided."""
+    write_job(job, changed("iter_size: 2 clip_gradients: 0.01 weight_decay: 0 momentum: 0"), STILL, rows(2))
+    one = get_solver(job / "solver.prototxt")
+    before = params_of(one)
+    one.step(1)
+    after = params_of(one)
+    mults = {slot.key: slot.lr_mult for slot, _ in one.net.parameters_by_slot()}
+    norm = np.sqrt(sum(np.square((before[k] - after[k]) / (one.param.base_lr * mults[k])).sum() for k in before))
+    assert norm == pytest.approx(0.01 / 2, rel=1e-3)
+
+
+def test_rates_and_decays_are_multiplied_for_each_parameter(job):
+    body = STILL.replace("param { lr_mult: 1 } param { lr_mult: 2 decay_mult: 0 }",
+                         "param { lr_mult: 0 } param { lr_mult: 2 decay_mult: 0 }")
+    write_job(job, SOLVER, body, rows(2))
+    one = get_solver(job / "solver.prototxt")
+    before = params_of(one)
+    one.step(3)
+    after = params_of(one)
+    np.testing.assert_array_equal(before["conv.weight"], after["conv.weight"])
+    assert all((before[key] != after[key]).any() for key in ("conv.bias", "score.weight", "score.bias"))
+
+
+# whole iterations or nothing
+
+MOVING = STILL.replace('layer { name: "relu"',
+                       'layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "conv" }\nlayer { name: "relu"')
+
+
+def stop_after(one, batches):
+    seen = []
+
+    def hook(*ignored):
+        seen.append(1)
+        if len(seen) == batches:
+            one.stop = 2
+    one.net.register_forward_hook(hook)
+
+
+def history_of(iterations):
+    """The parameters after each iteration of an uninterrupted run; two solvers at once would share torch's random numbers."""
+    one, after = get_solver("solver.prototxt"), []
+    for _ in range(iterations):
+        after.append(params_of(one))
+        one.step(1)
+    places = [one.positions(net) for net in (one.net, *one.test_nets)]
+    one.close()
+    return [*after, params_of(one)], places
+
+
+@pytest.mark.parametrize("body", [BODY, MOVING])
+@pytest.mark.parametrize("batches", [4, 5, 6])
+def test_a_stop_leaves_the_last_whole_iteration(job, body, batches):
+    write_job(job, SOLVER + " iter_size: 3", body)
+    straight, places = history_of(6)
+    one = get_solver("solver.prototxt")
+    stop_after(one, batches)
+    with pytest.raises(Interrupted) as stop:
+        one.step(5)
+    assert (stop.value.number, stop.value.status) == (2, 130)
+    assert one.iter == batches // 3
+    same(params_of(one), straight[one.iter])
+    assert one.positions(one.net) == [3 * one.iter]
+    one.stop = None
+    one.step(6 - one.iter)
+    same(params_of(one), straight[6])
+    assert [one.positions(one.net)] == places
+    one.close()
+
+
+def test_a_stop_during_a_test_does_not_lose_the_place(job):
+    write_job(job, SOLVER + " test_iter: 3 test_interval: 2")
+    straight, places = history_of(4)
+    one = get_solver("solver.prototxt")
+    one.step(2)
+    seen = []
+    hook = one.test_nets[0].register_forward_hook(lambda *ignored: seen.append(setattr(one, "stop", 15)))
+    with pytest.raises(Interrupted):
+        one.step(2)
+    assert len(seen) == 1  # at the next image, not at the end of the test
+    assert one.iter == 2 and one.positions(one.test_nets[0]) == [3]
+    one.stop = None
+    hook.remove()
+    one.step(2)
+    same(params_of(one), straight[4])
+    assert [one.positions(net) for net in (one.net, *one.test_nets)] == places
+    one.close()
+
+
+@pytest.mark.parametrize("body", [BODY, MOVING])
+def test_a_loss_that_is_not_finite_updates_nothing(job, body):
+    with h5py.File(job / "data.h5", "a") as file:
+        file["data"][5] = np.inf
+    write_job(job, SOLVER.replace("snapshot: 3", "snapshot: 1"), body, rows(1))
+    one = get_solver("solver.prototxt")
+    one.step(5)
+    before = params_of(one)
+    with pytest.raises(Error) as caught:
+        one.step(1)
+    assert "at iteration 5; nothing was updated; the last good snapshot is run/snap_iter_5.solverstate; " in str(caught.value)
+    same(before, params_of(one))
+    assert one.iter == 5 and all(p.grad is None for p in one.net.parameters()) and one.positions(one.net) == [5]
+    one.close()
+
+
+def test_diverged_parameters_are_not_written_over_the_last_good_snapshot(job):
+    write_job(job, changed("base_lr: 3e38 snapshot: 1"), BODY.replace("std: 0.02", "std: 5"))
+    one = get_solver("solver.prototxt")
+    with pytest.raises(Error, match="parameters are infinite or NaN at iteration 1; no snapshot was written.*is none"):
+        one.step(1)
+    one.close()
+    assert not Path("run").exists()
+
+
+def test_an_error_in_the_data_names_them_and_the_layer(job):
+    with h5py.File(job / "data.h5", "a") as file:
+        file["label"][2, 0, 0, :2] = 7
+    write_job(job, data=rows(1))
+    one = get_solver("solver.prototxt")
+    one.step(2)
+    with pytest.raises(Error) as caught:
+        one.step(1)
+    assert "layer 'loss' (SoftmaxWithLoss): 2 labels lie outside" in str(caught.value)
+    assert str(caught.value).endswith("data.h5 row 2")
+    one.close()
+
+
+# nets
+
+def test_test_nets_share_the_parameters_and_give_means(job):
+    write_job(job, SOLVER + " test_iter: 3 test_iter: 2 test_interval: 2 test_compute_loss: true", data=rows(2))
+    lines = []
+    one = get_solver("solver.prototxt")
+    one.log = lambda where, text, level="I": lines.append((where, text))
+    assert len(one.test_nets) == 2
+    for net in one.test_nets:
+        assert all(a is b for (_, a), (_, b) in zip(net.parameters_by_slot(), one.net.parameters_by_slot(), strict=True))
+    means = one.test_all()
+    batches = [one.net.graph.sources[0].op.load(k) for k in range(3)]
+    with torch.no_grad():
+        losses = [one.test_nets[0](dict(zip(("data", "label"), map(torch.from_numpy, b), strict=True)))["loss"] for b in batches]
+    assert means[0]["loss"] == pytest.approx(float(sum(losses)) / 3, rel=1e-6)
+    assert means[1]["loss"] == pytest.approx(float(sum(losses[:2])) / 2, rel=1e-6)
+    assert ("solver.cpp:401", f"Test loss: {means[0]['loss']:.6g}") in lines
+    one.close()
+
+
+def test_an_output_that_changes_its_shape_has_no_mean(job):
+    body = BODY + 'layer { name: "p" type: "Softmax" bottom: "score" top: "prob" }'
+    write_job(job, SOLVER + " test_iter: 4 test_interval: 5", body, VOC)
+    one = get_solver("solver.prototxt")
+    assert set(one.test()) == {"loss"}
+    one.close()
+
+
+@pytest.mark.parametrize("text, words", [
+    ("", "must name one train net, by net, train_net, net_param or train_net_param, found none"),
+    ('net: "net.prototxt" train_net: "net.prototxt"', "found net, train_net"),
+    ('train_net: "net.prototxt" test_net: "net.prototxt"', "has 0 test_iter for 1 test nets"),
+    ('train_net: "net.prototxt" test_iter: 3', "has 1 test_iter for 0 test nets"),
+    ('net: "net.prototxt" test_iter: 3', "has a test net but no test_interval above 0"),
+    ('net: "net.prototxt" test_iter: 3 test_interval: 1 test_state { } test_state { }', "has 2 test_state for 1 test nets"),
+    ('net: "nett.prototxt"', "net 'nett.prototxt' is not there .tried "),
+    ('net: "net.prototxt" weights: "none.caffemodel"', "weights 'none.caffemodel' is not there .tried .*--weights names others"),
+])
+def test_solvers_that_name_no_nets_are_refused(job, text, words):
+    with pytest.raises(Error, match=words):
+        make_solver('base_lr: 1 lr_policy: "fixed" ' + text, path=job / "solver.prototxt")
+
+
+def test_states_of_solver_and_net_choose_the_layers(job):
+    body = BODY + "".join(f'layer {{ name: "{name}" type: "Silence" bottom: "score" include {{ {rule} }} }}\n' for name, rule in {
+        "train": "phase: TRAIN", "test": "phase: TEST", "own": 'stage: "own"', "given": 'stage: "given"', "high": "min_level: 2",
+    }.items())
+    write_job(job, body=body)
+    path = job / "net.prototxt"
+    path.write_text('state { stage: "own" level: 2 }\n' + path.read_text())
+    text = SOLVER + ' test_iter: 1 test_interval: 9 train_state { stage: "given" } test_state { level: 0 }'
+    one = make_solver(text, path="solver.prototxt")
+    names = [{n.name for n in net.graph.nodes if n.type == "Silence"} for net in (one.net, *one.test_nets)]
+    assert names == [{"train", "own", "given", "high"}, {"test", "own"}]
+
+
+def test_weights_of_the_solver_are_loaded(job):
+    one = get_solver("solver.prototxt")
+    one.step(3)
+    one.close()
+    read = weights.read_weights("run/snap_iter_3.caffemodel")
+    for name in read:
+        weights.write_weights(f"{name}.caffemodel", "x", {name: ("Convolution", read[name])})
+    other = make_solver(SOLVER + ' weights: "conv.caffemodel, score.caffemodel"', path="solver.prototxt")
+    same(params_of(other), params_of(one))
+    assert other.loaded == {"conv": "copied", "score": "copied"}
+    half = make_solver(SOLVER + ' weights: "conv.caffemodel"', path="solver.prototxt")
+    assert half.loaded == {"conv": "copied"}
+    weights.write_weights("other.caffemodel", "x", {"convolution": ("Convolution", read["conv"])})
+    with pytest.raises(Error, match="other.caffemodel have no layer of net 'tiny'; layers are matched by name"):
+        make_solver(SOLVER + ' weights: "other.caffemodel"', path="solver.prototxt")
+
+
+def test_nothing_to_learn_is_an_error(job):
+    body = BODY.replace("param { lr_mult: 1 } param { lr_mult: 2 decay_mult: 0 }", "").replace(
+        "convolution_param", "param { lr_mult: 0 } param { lr_mult: 0 } convolution_param")
+    write_job(job, body=body)
+    with pytest.raises(Error, match="has nothing to learn"):
+        get_solver("solver.prototxt")
+
+
+def test_parameters_of_any_number_of_axes(tmp_path, monkeypatch):
+    """Three spatial axes, one, and none: only four axes have a faster order in memory."""
+    monkeypatch.chdir(tmp_path)
+    with h5py.File("data.h5", "w") as file:
+        file["data"] = np.random.default_rng(0).normal(size=(4, 2, 3, 4, 5)).astype(np.float32)
+        file["label"] = np.arange(4, dtype=np.float32) % 2
+    Path("data.txt").write_text("data.h5\n")
+    body = """
+layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 3 kernel_size: 2
+  weight_filler { type: "xavier" } } }
+layer { name: "p" type: "PReLU" bottom: "c" top: "c" prelu_param { channel_shared: true } }
+layer { name: "ip" type: "InnerProduct" bottom: "c" top: "ip"
+  inner_product_param { num_output: 2 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
+"""
+    write_job(tmp_path, SOLVER, body, rows(4))
+    one = get_solver("solver.prototxt")
+    first = one.step(1)
+    one.step(8)
+    assert one.losses[-1] < first
+    again = get_solver("solver.prototxt")
+    again.restore("run/snap_iter_6.solverstate")
+    again.step(3)
+    same(params_of(one), params_of(again))
+    one.close()
+    again.close()
+
+
+def test_devices_and_precisions_that_are_not_here(job):
+    for device, words in (("tpu", "device 'tpu' is not known; use cpu, cuda or cuda:N"), ("meta", "is not known"),
+                          ("cuda:99", "is not here")):
+        with pytest.raises(Error, match=words):
+            get_solver("solver.prototxt", device=device)
+    with pytest.raises(Error, match="precision 'fp8' is not known; choose one of fp32, tf32, bf16"):
+        get_solver("solver.prototxt", precision="fp8")
+
+
+def test_a_solver_in_python_needs_no_file(job):
+    param = solver_param(SOLVER)
+    one = Solver(param)
+    one.step(3)
+    assert one.final_weights() == "run/snap_iter_3.caffemodel"
+    one.step(1)
+    assert one.final_weights() == "run/snap_iter_4.caffemodel" and Path("run/snap_iter_4.solverstate").exists()
+    one.close()
