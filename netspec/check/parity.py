@@ -17,7 +17,7 @@ from ..net import graph, weights
 from ..net import module as compiler
 from ..proto import caffe_pb2
 from ..proto import text as prototext
-from ..pycaffe.solver import Net
+from ..pycaffe.net import Net
 
 OF = {"in": ("blob", "data"), "param": ("parameter", "data"), "topdiff": ("blob", "diff"), "out": ("blob", "data"),
       "l2": ("blob", "data"), "param_after": ("parameter", "data"), "indiff": ("blob", "diff"),

@@ -10,7 +10,7 @@ from ..base.errors import Error
 from ..base.files import find
 from ..ops.base import Shape
 from .arrays import Batch, Source
-from .segmentation import open_image, read_label
+from .images import open_image, read_label
 from .transforms import Transform, decode, nearest, resize
 
 ORDER, PIXELS, SKIP = range(3)  # what a random generator is for

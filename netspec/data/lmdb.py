@@ -14,8 +14,8 @@ from ..base.files import find
 from ..ops.base import Shape
 from ..proto import caffe_pb2
 from .arrays import Batch, Source
+from .images import DAMAGE
 from .listed import PIXELS, SKIP
-from .segmentation import DAMAGE
 from .transforms import Transform, decode
 
 

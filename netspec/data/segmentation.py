@@ -14,8 +14,8 @@ from ..base.errors import Error, closest
 from ..ops.base import Shape
 from ..ops.python import ALIASES
 from .arrays import Batch, Source
-from .images import DAMAGE, check_labels, open_image, read_image, read_label, resized, size  # noqa: F401
-from .layouts import (  # noqa: F401
+from .images import size
+from .layouts import (
     FLAG,
     FOLDER,
     LAYOUTS,
@@ -23,7 +23,6 @@ from .layouts import (  # noqa: F401
     Facts,
     Images,
     Labels,
-    facts,
     facts_of,
     folder,
     layout,

@@ -9,7 +9,7 @@ from ..base.errors import Error
 from ..base.files import find
 from ..net.weights import read_mean
 from ..ops.base import Operation
-from .segmentation import DAMAGE
+from .images import DAMAGE
 
 
 class Transform:

@@ -10,8 +10,8 @@ from ..base.errors import Error
 from ..base.files import find
 from ..ops.base import Shape
 from .arrays import Batch, Source
+from .images import open_image
 from .listed import PIXELS
-from .segmentation import open_image
 from .transforms import Transform, decode, resize
 
 f32 = np.float32  # Caffe computes in float32, and where a window begins depends on how sums are rounded

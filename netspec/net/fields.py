@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from ..base.errors import Error
 from ..base.files import find
+from ..ops import CoordMap
 from . import graph as graphs
-from .coords import CoordMap, Step, Values, compose, listed, meeting, offsets, wide
+from .coords import Step, Values, compose, listed, meeting, offsets, wide
 from .deploy import deploy
 
 

@@ -12,7 +12,8 @@ from PIL import Image, ImageOps
 
 from ..base import files
 from ..base.errors import Error
-from ..data import segmentation as datasets
+from ..data.images import DAMAGE, open_image, resized
+from ..data.layouts import LAYOUTS, facts
 from ..look import pictures as report
 from ..net import graph
 from ..proto import caffe_pb2
@@ -29,7 +30,7 @@ def picture(path: str | os.PathLike, resize: float = 1.0) -> Image.Image:
     Grey, palette and CMYK are converted, transparency is dropped, of 16-bit grey the high byte is taken.
     Raises Error naming a file that cannot be read.
     """
-    image = datasets.open_image(Path(path))
+    image = open_image(Path(path))
     try:
         image = ImageOps.exif_transpose(image)
         if image.mode in SIXTEEN:
@@ -40,8 +41,8 @@ def picture(path: str | os.PathLike, resize: float = 1.0) -> Image.Image:
         elif image.mode == "F":
             raise Error(f"image {path} has pixels of kind F (fractions), expected 8 or 16 bits a channel")
         image = image.convert("RGB")
-        return image.resize(datasets.resized(image.size, resize), Image.Resampling.BILINEAR) if resize != 1 else image
-    except datasets.DAMAGE as error:
+        return image.resize(resized(image.size, resize), Image.Resampling.BILINEAR) if resize != 1 else image
+    except DAMAGE as error:
         raise Error(f"image {path} cannot be read: {error}") from None
 
 
@@ -58,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", nargs="+", metavar="IMAGE", help="image files of any size")
     parser.add_argument("--strict", action="store_true", help="refuse weights that lack a layer or hold another")
     parser.add_argument("--out", required=True, metavar="DIR", help="gets NAME_labels.png and NAME_overlay.png")
-    parser.add_argument("--dataset", metavar="NAME", help=f"{', '.join(datasets.LAYOUTS)} or a data set file: its names, "
+    parser.add_argument("--dataset", metavar="NAME", help=f"{', '.join(LAYOUTS)} or a data set file: its names, "
                         "colours and mean (default: what the data layer says, or the number of classes suggests)")
     parser.add_argument("--mean", type=_three, metavar="B,G,R", help="to subtract from images (0 to 255)")
     parser.add_argument("--score-blob", default="score", metavar="BLOB", help="the scores (default score)")
@@ -109,7 +110,7 @@ def _settle(args: argparse.Namespace, pixels: predict.Pixels, classes: int,
         if not (dataset or guessed):
             raise Error(f"{args.net} does not say which mean to subtract, and its {classes} classes fit no known "
                         "data set: give --mean B,G,R or --dataset")
-        mean = datasets.facts(dataset or guessed).mean
+        mean = facts(dataset or guessed).mean
         if channels == 1:
             mean = (float(np.mean(mean)),)
     if guessed:

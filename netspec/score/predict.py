@@ -15,7 +15,8 @@ from ..base.errors import Error, closest, listed
 from ..base.files import find
 from ..base.machine import choose
 from ..data import layouts
-from ..data import segmentation as datasets
+from ..data import layouts as layoutss
+from ..data.layouts import LAYOUTS, Facts, Images
 from ..net import surgery, weights
 from ..net.deploy import feeds, part
 from ..net.graph import Graph, standing
@@ -78,10 +79,10 @@ def channels(made: Graph, blob: str) -> int:
     return shape[1]
 
 
-def looks(dataset: str | datasets.Facts | None, classes: int) -> Looks:
+def looks(dataset: str | Facts | None, classes: int) -> Looks:
     """Names and colours of a data set, or of facts; numbers and VOC's colours where there is none, or it has more classes."""
     names, palette = [f"class {i}" for i in range(classes)], layouts.voc_colours(max(classes, 1))
-    facts = datasets.facts(dataset) if isinstance(dataset, str) else dataset
+    facts = layoutss.facts(dataset) if isinstance(dataset, str) else dataset
     if facts and len(facts.names) <= classes:  # with fewer, it is a set of one's own in that layout
         names[: len(facts.names)], palette[: len(facts.names)] = facts.names, facts.palette
     return Looks(names, palette)
@@ -89,8 +90,8 @@ def looks(dataset: str | datasets.Facts | None, classes: int) -> Looks:
 
 def guess(classes: int) -> str | None:
     """The one known data set with so many classes (of those with the same classes the first), if it is of photographs."""
-    fits = {layout.facts: name for name, layout in reversed(datasets.LAYOUTS.items())
-            if len(datasets.facts(name).names) == classes and len(layout.first(datasets.Images).mean) == 3}
+    fits = {layout.facts: name for name, layout in reversed(LAYOUTS.items())
+            if len(layoutss.facts(name).names) == classes and len(layout.first(Images).mean) == 3}
     return next(iter(fits.values())) if len(fits) == 1 else None
 
 
@@ -126,11 +127,11 @@ def _pixels(data: Any, path: Path) -> Pixels:
     elif data.transform_param.mean_value:
         given = {"mean": tuple(data.transform_param.mean_value)}
     dataset = str(given.get("dataset"))
-    known = dataset if dataset in datasets.LAYOUTS else None
+    known = dataset if dataset in LAYOUTS else None
     if dataset.endswith(".txt"):
         with suppress(Error):
             known = str(find(dataset, path.resolve().parent))
-    mean, resize = given.get("mean", datasets.facts(known).mean if known else None), given.get("resize", 1.0)
+    mean, resize = given.get("mean", layoutss.facts(known).mean if known else None), given.get("resize", 1.0)
     for key, numbers in (("mean", () if mean is None else mean), ("resize", (resize,))):
         if not isinstance(numbers, tuple | list) or not all(isinstance(n, int | float) for n in numbers):
             raise Error(f"{path}: layer '{data.name}': '{key}' of param_str is {given[key]!r}, expected numbers")

@@ -23,7 +23,8 @@ from ..base.metrics import BINARY, Binary, Scores, confusion
 from ..base.provenance import origin
 from ..data.arrays import Source
 from ..data.batches import Batches
-from ..data.segmentation import SegmentationData, read_label
+from ..data.images import read_label
+from ..data.segmentation import SegmentationData
 from ..look import drawing
 from ..look import pictures as report
 from ..net import graph

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import Error, listed
-from ..data.segmentation import SegmentationData, check_labels, overlap
+from ..data.images import check_labels
+from ..data.segmentation import SegmentationData, overlap
 from ..net.graph import Graph, Node, Value
 from ..net.module import Net
 from ..ops.loss import InfogainLoss

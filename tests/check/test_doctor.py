@@ -14,6 +14,7 @@ from netspec.check import doctor, weightcheck
 from netspec.check.batch import MENDS, draw
 from netspec.check.script import lacking
 from netspec.cli import main as cli
+from netspec.data.fetching import amount
 from netspec.data.layouts import ILSVRC
 from netspec.net import graph, surgery, weights
 from netspec.net.deploy import deploy
@@ -236,7 +237,7 @@ def test_memory_is_that_of_the_size_asked_for(folder, capsys, monkeypatch):
     assert problems(capsys, "net.prototxt", "--size", "100x200") == []
     one = 4 * 100 * 200  # data 3, label 1, conv 3, score 3, loss; all with gradients; 24 parameters with theirs and history
     assert "memory at 1 x 3 x 100 x 200: " in problems.out
-    assert f"{doctor.amount(3 * 4 * 24 + 2 * (10 * one + 4))} to train it" in problems.out
+    assert f"{amount(3 * 4 * 24 + 2 * (10 * one + 4))} to train it" in problems.out
     monkeypatch.setattr(doctor, "room", lambda device: 10**5)
     alone(problems(capsys, "net.prototxt", "--size", "100x200"), "memory at 1 x 3 x 100 x 200", "-> take smaller images")
 

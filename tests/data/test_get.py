@@ -19,6 +19,7 @@ from webserver import Web
 
 from netspec.cli import main as cli
 from netspec.data import get as getdata
+from netspec.data.fetching import alone
 from netspec.data.layouts import LAYOUTS
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -283,7 +284,7 @@ def test_ctrl_c_while_unpacking_leaves_the_archive_only(table, web, tmp_path):
 
 def test_two_runs_at_once(table, web, capsys):
     Path("data/toy/.images.part").mkdir(parents=True)
-    with getdata.alone(Path("data/toy/.images.part")):
+    with alone(Path("data/toy/.images.part")):
         assert data("toy", "--yes") == 2
     assert "another run is at work on data/toy/.images.part" in capsys.readouterr().err
     assert data("toy") == 0

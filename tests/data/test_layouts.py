@@ -11,8 +11,8 @@ from scipy.io import savemat
 from netspec.base.errors import Error
 from netspec.data import images as pixels
 from netspec.data import layouts
-from netspec.data.layouts import ILSVRC, PATCH, Images, Labels
-from netspec.data.segmentation import LAYOUTS, SegmentationData, facts, overlap
+from netspec.data.layouts import ILSVRC, LAYOUTS, PATCH, Images, Labels, facts
+from netspec.data.segmentation import SegmentationData, overlap
 from netspec.net import graph
 from netspec.ops.base import Context
 from netspec.proto import caffe_pb2

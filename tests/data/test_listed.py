@@ -13,7 +13,8 @@ from PIL import Image
 from scipy import stats
 
 from netspec.base.errors import Error
-from netspec.data.arrays import Feed, MemoryData
+from netspec.data.arrays import MemoryData
+from netspec.data.feed import Feed
 from netspec.data.listed import DenseImageData, ImageData
 from netspec.data.lmdb import Data
 from netspec.data.transforms import nearest, resize

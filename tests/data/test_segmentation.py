@@ -11,17 +11,10 @@ from PIL import Image
 
 from netspec.base.errors import Error
 from netspec.data import layouts
-from netspec.data.arrays import Feed
-from netspec.data.segmentation import (
-    LAYOUTS,
-    Images,
-    Labels,
-    SegmentationData,
-    check_labels,
-    facts,
-    read_image,
-    read_label,
-)
+from netspec.data.feed import Feed
+from netspec.data.images import check_labels, read_image, read_label
+from netspec.data.layouts import LAYOUTS, Images, Labels, facts
+from netspec.data.segmentation import SegmentationData
 from netspec.ops.base import Context
 from netspec.proto import caffe_pb2
 

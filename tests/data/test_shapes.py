@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from netspec.base.metrics import Scores, confusion
-from netspec.data.segmentation import facts
+from netspec.data.layouts import facts
 
 SCRIPT = Path(__file__).resolve().parents[2] / "data" / "shapes" / "prepare.py"
 SMALL = ["--train", "3", "--val", "2", "--size", "64x48"]

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 from golden_case import load, load_all
 
+from netspec import ops
 from netspec.cli import main as cli
 from netspec.look import types as catalogue
 from netspec.ops import REGISTRY
+from netspec.proto.text import CAFFE
 
 PROJECT = Path(__file__).resolve().parents[2]
 GOLDEN = PROJECT / "tests" / "golden"
@@ -22,12 +24,12 @@ def test_the_page_is_what_the_command_writes(capsys, monkeypatch):
 
 
 def test_all_types_of_caffe_are_there():
-    assert len(catalogue.CAFFE) == 61 and set(REGISTRY) >= catalogue.CAFFE
+    assert len(CAFFE) == 61 and set(REGISTRY) >= CAFFE
     assert not [entry for entry in ENTRIES.values() if entry.origin == "missing" or not entry.what]
 
 
 def test_a_type_that_is_not_there_is_listed_as_missing(monkeypatch):
-    monkeypatch.delitem(catalogue.REGISTRY, "ReLU")
+    monkeypatch.delitem(ops.REGISTRY, "ReLU")
     (missing,) = [entry for entry in catalogue.entries() if entry.origin == "missing"]
     assert missing.type == "ReLU" and "60 of the 61 types" in catalogue.markdown(catalogue.entries())
 

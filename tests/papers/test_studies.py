@@ -19,6 +19,7 @@ from netspec.net.module import Net
 from netspec.papers import studies
 from netspec.proto import caffe_pb2
 from netspec.pycaffe import io
+from netspec.score.stitch import Stitched
 
 sys.path.insert(0, str(provenance.PROJECT / "data" / "shapes"))
 
@@ -81,7 +82,7 @@ def stitched(factor, image):
     small = Net(deploy(netdiff.load(f"{generator}/deploy"), size=image.shape[2:], losses=True), share=net)
     with torch.no_grad():
         return (small({"data": image}, ["score", "score_fr"]), small,
-                studies.Stitched(net, small, factor)({"data": image}, ["score"])["score"])
+                Stitched(net, small, factor)({"data": image}, ["score"])["score"])
 
 
 def test_stitching_once_is_the_nets_own_upsampling():

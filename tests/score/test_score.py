@@ -16,8 +16,8 @@ from netspec import params as P
 from netspec.base.errors import Error
 from netspec.base.metrics import Binary, Scores, confusion, trimap
 from netspec.cli import main as cli
-from netspec.data import arrays as sources
 from netspec.data import layouts
+from netspec.data.feed import Feed
 from netspec.net import graph
 from netspec.net.module import Net
 from netspec.net.weights import write_weights
@@ -370,8 +370,8 @@ def test_more_than_256_classes():
 
 def test_sources_are_closed_when_scoring_fails(place, monkeypatch):
     closed = []
-    close = sources.Feed.close
-    monkeypatch.setattr(sources.Feed, "close", lambda feed: (closed.append(feed), close(feed)))
+    close = Feed.close
+    monkeypatch.setattr(Feed, "close", lambda feed: (closed.append(feed), close(feed)))
     (place / "images/JPEGImages/b.jpg").write_bytes(b"")
     with pytest.raises(Error, match="b.jpg"):
         scoring.score(net_of("val.prototxt"), workers=0)
