@@ -1,9 +1,17 @@
 """Where a net runs, and how exactly it multiplies there."""
 
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from .. import __version__
 from .errors import Error
 
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -35,3 +43,67 @@ def asked(param: Any) -> str:
     """The device that a SolverParameter's solver_mode asks for: GPU is Caffe's default, so without one it is the CPU."""
     gpu = param.solver_mode == param.GPU and torch.cuda.is_available()
     return f"cuda:{param.device_id}" if gpu else "cpu"
+
+
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def origin(device: str | torch.device = "cpu") -> dict[str, str]:
+    """What a figure needs to be believed, in words: command, date, version and commit, libraries, device, system."""
+    return {
+        "command": shlex.join(sys.argv),
+        "date": datetime.now().astimezone().isoformat(" ", "seconds"),
+        "netspec": f"{__version__}{commit()}",
+        "python": f"{platform.python_version()}, torch {torch.__version__}",
+        "device": device_name(device),
+        "system": platform.platform(),
+    }
+
+
+def commit() -> str:
+    """', commit abc1234' of the checkout that this package lies in, with 'and changes' if files differ; '' elsewhere."""
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(PROJECT), *words], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != PROJECT:
+            return ""
+        changes = " and changes" if git("status", "--porcelain", "--untracked-files=no") else ""
+        return f", commit {git('rev-parse', '--short', 'HEAD')}{changes}"
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def device_name(device: str | torch.device) -> str:
+    """The GPU's name, or the CPU's with its cores and threads."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{model}, {cores()} cores, {torch.get_num_threads()} threads"
+
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+
+def amount(size: float) -> str:
+    """A number of bytes as people read it: 187.2 MB."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size:.0f} bytes"
+
+
+
+def room(device: torch.device) -> int:
+    """The bytes of memory that a device has in all."""
+    return (torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else
+            os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

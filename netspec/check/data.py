@@ -20,6 +20,8 @@ from PIL import Image, ImageDraw, ImageFont
 from ..base import log
 from ..base.errors import Error
 from ..base.files import find, writing
+from ..base.machine import cores
+from ..base.table import table
 from ..data import feed
 from ..data.images import check_labels, size
 from ..data.layouts import LAYOUTS, Images, Labels, facts_of, layout
@@ -286,7 +288,7 @@ def summary(parts: Sequence[Part]) -> str:
         read = [item.size for item in part.items if item.size]
         sizes = " to ".join(f"{w}x{h}" for w, h in dict.fromkeys([min(read), max(read)])) if read else None
         rows.append([part.title, len(part.items), len(read), sizes, _numbers(part.mean()), _numbers(part.source.mean)])
-    lines = [report.table(rows, ["split", "images", "read", "size", "mean BGR", "mean used"])]
+    lines = [table(rows, ["split", "images", "read", "size", "mean BGR", "mean used"])]
     for top, facts in parts[0].labels.items():
         columns = {f"class of '{top}'": [*facts.names, "(void)"]}
         for part in parts:
@@ -296,7 +298,7 @@ def summary(parts: Sequence[Part]) -> str:
                 columns[f"{part.title} images"] = [*(pixels > 0).sum(0)]
         pixels, total = parts[0].pixels(top)
         columns["weight"] = [f"{w:.4f}" if np.isfinite(w) else None for w in weights(pixels[:, :-1], total)] + [None]
-        lines += ["", report.table(list(zip(*columns.values(), strict=True)), list(columns))]
+        lines += ["", table(list(zip(*columns.values(), strict=True)), list(columns))]
     return "\n".join(lines)
 
 
@@ -374,7 +376,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--balance", metavar="FILE.binaryproto", help="write the weights, of the first split's labels, as the "
                         "matrix that InfogainLoss reads")
     parser.add_argument("--power", type=float, default=1, metavar="P", help="of those weights; 0.5 is milder (default 1)")
-    parser.add_argument("--jobs", type=int, default=feed.cores(), metavar="N", help="processes that read (default: the cores)")
+    parser.add_argument("--jobs", type=int, default=cores(), metavar="N", help="processes that read (default: the cores)")
     parser.add_argument("--all", action="store_true", help=f"list all findings, not {MOST} of a kind")
 
 

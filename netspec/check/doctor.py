@@ -17,12 +17,10 @@ import torch
 from .. import __version__
 from ..base.errors import Error, closest
 from ..base.files import find
-from ..base.machine import choose
-from ..data.feed import cores
-from ..data.fetching import amount
+from ..base.machine import amount, choose, cores, room
+from ..base.table import table
 from ..data.layouts import ILSVRC
 from ..look import describe
-from ..look import pictures as report
 from ..net import graph
 from ..net.deploy import deploy
 from ..net.graph import Graph
@@ -66,12 +64,6 @@ def environment() -> list[Finding]:
         sys.meta_path[:] = finders
     place = (caffe.origin or ", ".join(caffe.submodule_search_locations or ())) if caffe else "no module: none is installed"
     return [*found, Finding(OK, "import caffe", f"gives {place}; 'python -m netspec.run SCRIPT' {instead}")]
-
-
-def room(device: torch.device) -> int:
-    """The bytes of memory that a device has in all."""
-    return (torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else
-            os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
 def types(layers: Sequence[Any], where: str) -> list[Finding]:
@@ -216,7 +208,7 @@ def run(args: argparse.Namespace) -> int:
     if flow:
         rows = [[f.layer, f.type, f"{f.weight:.3g}", f.gradient if f.gradient is None else f"{f.gradient:.3g}",
                  f"{f.gradient / f.weight:.2g}" if f.gradient and f.weight else None, f.verdict] for f in flow]
-        print(report.table(rows, ["layer", "type", "|weight|", "|gradient|", "by weight", ""]), end="\n\n")
+        print(table(rows, ["layer", "type", "|weight|", "|gradient|", "by weight", ""]), end="\n\n")
     for f in found:
         print(f"{f.level:8}{f.where}: {f.what}" + (f"\n{'':8}-> {f.do}" if f.do else ""))
     count = Counter(f.level for f in found)

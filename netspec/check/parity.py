@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..base import table as tables
 from ..base.errors import Error, closest, listed
 from ..base.files import find
-from ..look import pictures as report
 from ..net import graph, weights
 from ..net import module as compiler
 from ..proto import caffe_pb2
@@ -49,7 +49,7 @@ class Comparison:
         return next((row for row in self.rows if row.verdict != "ok"), None)
 
     def table(self) -> str:
-        return report.table(self.rows, ["what", "layer", "difference", ""])
+        return tables.table(self.rows, ["what", "layer", "difference", ""])
 
 
 def compare(path: str | os.PathLike, results: Mapping[str, np.ndarray], weights_path: str | os.PathLike | None = None,

@@ -10,10 +10,10 @@ from google.protobuf.message import DecodeError
 
 from ..base.errors import Error
 from ..base.files import find, writing
+from ..base.table import table
 from ..convert import agree as export
 from ..convert import importers, totorch, trunks
 from ..convert import onnx as onnxfile
-from ..look import pictures as report
 from ..net import graph, surgery
 from ..net import rewrite as convolutional
 from ..net import weights as weightfiles
@@ -126,7 +126,7 @@ def _fcn(args: argparse.Namespace) -> int:
     size = "x".join(map(str, old.graph.shape(new.graph.inputs[0])[2:]))
     print(f"made convolutional: {', '.join(layers)}; left out: {', '.join(dropped) or 'nothing'}\n"
           f"2 random images of {size}, {'weights of ' + args.weights if args.weights else 'random weights'}, float64:\n")
-    print(report.table([[blob, f"{apart:.2g}", f"{most:.4g}"] for blob, apart, most in rows],
+    print(table([[blob, f"{apart:.2g}", f"{most:.4g}"] for blob, apart, most in rows],
                        ["blob", "largest difference", "largest value"]))
     if not equal:
         print(f"not equal: a difference is above {ROUNDING:g} of the largest value, so nothing is written")

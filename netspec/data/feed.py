@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from ..base.errors import Error
+from ..base.machine import cores
 
 if TYPE_CHECKING:
     from .arrays import Source
@@ -101,11 +102,6 @@ class Feed:
                 code = worker.exitcode
                 return signal.Signals(-code).name if code < 0 else f"exit status {code}"
         return ""
-
-
-def cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _open: WeakSet[Feed] = WeakSet()

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO
 
 from ..base.errors import Error
+from ..base.machine import amount
 
 BLOCK, TRIES = 1 << 20, 5  # bytes; requests in a row without one byte more
 DAMAGE = (OSError, EOFError, RuntimeError, IndexError, ValueError, zlib.error, lzma.LZMAError,
@@ -44,14 +45,6 @@ def meter(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
         yield show
     finally:
         sys.stderr.write(start)
-
-
-def amount(size: float) -> str:
-    """A number of bytes as people read it: 187.2 MB."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size:.0f} bytes"
 
 
 def digest(path: Path, kind: str = "sha256") -> str:

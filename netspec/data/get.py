@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..base.errors import Error
-from .fetching import alone, amount, digest, download, space, unpack, verify
+from ..base.machine import amount
+from .fetching import alone, digest, download, space, unpack, verify
 from .layouts import LAYOUTS
 
 SETS = Path(__file__).resolve().parent / "sets", Path(__file__).resolve().parents[2] / "data"  # installed, or not

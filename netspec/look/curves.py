@@ -11,7 +11,7 @@ from pathlib import Path
 from ..base.errors import Error
 from ..base.files import find
 from ..base.log import Log
-from ..base.provenance import origin
+from ..base.machine import origin
 from . import plot
 from .drawing import Picture
 

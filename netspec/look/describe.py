@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 from ..base.errors import Error
 from ..base.files import find
+from ..base.table import table
 from ..net.deploy import deploy
 from ..net.fields import fields, placed
 from ..net.graph import Graph, Node, Value
 from ..ops import Shape
 from ..proto import caffe_pb2
-from .pictures import table
 
 BYTES = 4  # of a float32
 

@@ -3,8 +3,7 @@
 import csv
 import os
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -12,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from ..base.errors import Error
 from ..base.files import writing
 from ..base.metrics import MEASURES, Scores
+from ..base.table import percent, table
 from . import drawing
 
 VOID = 255
@@ -30,35 +30,6 @@ class Key(NamedTuple):
 
 
 # Tables
-
-
-def table(rows: Sequence[Sequence[Any]], headers: Sequence[str], *, markdown: bool = False) -> str:
-    """Aligned columns, plain or Markdown; columns of numbers to the right; None and NaN as "-".
-
-    Raises Error if a row has more or fewer cells than there are headers.
-    """
-    for row in rows:
-        if len(row) != len(headers):
-            raise Error(f"a table row has {len(row)} cells for {len(headers)} headers: {list(row)}")
-    cells = [["-" if cell is None or cell != cell else str(cell) for cell in row] for row in rows]
-    columns = list(zip(headers, *cells, strict=True))
-    least = 3 if markdown else 1  # Markdown's rule needs three dashes
-    widths = [max(least, *map(len, column)) for column in columns]
-    right = [len(column) > 1 and all(map(numeric, column[1:])) for column in columns]
-
-    def line(texts: Sequence[str]) -> str:
-        padded = [t.rjust(w) if r else t.ljust(w) for t, w, r in zip(texts, widths, right, strict=True)]
-        return f"| {' | '.join(padded)} |" if markdown else "  ".join(padded).rstrip()
-
-    rule = ["-" * w for w in widths]
-    if markdown:
-        rule = [dashes[:-1] + ":" if r else dashes for dashes, r in zip(rule, right, strict=True)]
-    return "\n".join([line(headers), line(rule), *map(line, cells)])
-
-
-def percent(value: float) -> str:
-    """A fraction in percent with one decimal, as the papers print it; "-" for NaN."""
-    return "-" if np.isnan(value) else f"{100 * value:.1f}"
 
 
 def measures(results: Sequence[tuple[str, Scores]], *, markdown: bool = False) -> str:
@@ -115,14 +86,6 @@ def class_names(classes: int, names: Sequence[str] | None) -> list[str]:
     if len(names) != classes:
         raise Error(f"{len(names)} class names are given for {classes} classes")
     return list(names)
-
-
-def numeric(cell: str) -> bool:
-    """Whether a cell holds a number, maybe in percent, or stands for one."""
-    with suppress(ValueError):
-        float(cell.rstrip("%"))
-        return True
-    return cell == "-"
 
 
 # Pictures

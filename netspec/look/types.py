@@ -11,6 +11,7 @@ import numpy as np
 
 from ..base.errors import closest
 from ..base.files import find
+from ..base.table import table
 from ..net import graph  # noqa: F401 - graph: which registers the sources
 from ..ops import REGISTRY, Operation
 from ..proto import caffe_pb2, spec
@@ -110,7 +111,7 @@ def plain(found: list[Entry]) -> str:
     """One line a type, in columns."""
     head = Entry("type", "family", "origin", "bottoms", "tops", "settings", "gradient", "map", "nets", "what it computes")
     used = [i for i in range(len(head)) if any(entry[i] for entry in found)]
-    return report.table([[entry[i] for i in used] for entry in found], [head[i] for i in used])
+    return table([[entry[i] for i in used] for entry in found], [head[i] for i in used])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ from .. import __version__
 from ..base.errors import Error
 from ..base.files import find
 from ..base.metrics import Scores
+from ..base.table import percent, table
 from ..data import segmentation as datasets
 from ..look import pictures as report
 from ..net import graph
@@ -96,8 +97,8 @@ def over_seeds(runs: Sequence[Sequence[Stage]]) -> str:
     rows = []
     for stages in zip(*runs, strict=True):
         values = [stage.scores.mean_iu for stage in stages]
-        rows.append([stages[0].name, *map(report.percent, (np.mean(values), min(values), max(values)))])
-    return report.table(rows, ["", "mean", "least", "most"])
+        rows.append([stages[0].name, *map(percent, (np.mean(values), min(values), max(values)))])
+    return table(rows, ["", "mean", "least", "most"])
 
 
 def reader(test: Path) -> datasets.SegmentationData:

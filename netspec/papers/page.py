@@ -9,10 +9,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ..base import provenance
 from ..base.errors import Error
 from ..base.files import find, writing
+from ..base.machine import origin
 from ..base.metrics import BINARY, MEASURES
+from ..base.table import numeric
 from ..check.data import SOLVER
 from ..data.segmentation import SegmentationData
 from ..look import curves
@@ -54,7 +55,7 @@ def tag(name: str, /, *inside: str, **attributes: str) -> Html:
 
 def table(rows: Sequence[Sequence[str]], headers: Sequence[str] = ()) -> Html:
     """Rows of texts, below headers if there are any; the first cell names its row, numbers stand to the right."""
-    kinds = ["number" if all(map(report.numeric, column)) else "text" for column in zip(*rows, strict=True)]
+    kinds = ["number" if all(map(numeric, column)) else "text" for column in zip(*rows, strict=True)]
     lines = [tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell, class_=kind) for cell, kind in
                                                          zip(row[1:], kinds[1:], strict=True))) for row in rows]
     head = [tag("th", header, scope="col", class_=kind) for header, kind in zip(headers, kinds, strict=False)]
@@ -160,7 +161,7 @@ def page(title: str, paths: Sequence[Path]) -> str:
         "Solvers and nets": [folded(str(path), prototext.read_text(path)) for path in kinds["Solvers and nets"]],
         "Weights": [table([[str(path), f"{path.stat().st_size / 1e6:.1f}"] for path in kinds["Weights"]], ["file", "MB"])]
         * bool(kinds["Weights"]),
-        "This page": [table(list(provenance.origin().items()))],
+        "This page": [table(list(origin().items()))],
     }
     body = [tag("h1", title), *(tag("section", tag("h2", name), *parts) for name, parts in sections.items() if parts)]
     policy = tag("meta", **{"http-equiv": "Content-Security-Policy", "content": "default-src 'none'; img-src data:; "

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..base import log, provenance
+from ..base import log
 from ..base import machine as device
 from ..base.errors import Error, Interrupted
 from ..base.files import find, writing
+from ..base.machine import origin
 from ..data.layouts import LAYOUTS
 from ..net.graph import Graph
 from ..proto import text as prototext
@@ -135,7 +136,7 @@ def recorded(path: Path, mark: str, measure: Callable[[], Record], device_name: 
     known = read(path)
     if known.get("mark") == mark and (beside is None or beside.exists()):
         return known
-    found = {**measure(), "mark": mark, "origin": provenance.origin(device.choose(device_name))}
+    found = {**measure(), "mark": mark, "origin": origin(device.choose(device_name))}
     with writing(path, "w") as file:
         json.dump(found, file, indent=1, allow_nan=False)
     return found

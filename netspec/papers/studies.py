@@ -14,10 +14,10 @@ from .. import __version__
 from ..base import log
 from ..base.errors import Error
 from ..base.files import find, writing
-from ..base.provenance import PROJECT, origin
+from ..base.machine import PROJECT, cores, origin
+from ..base.table import percent, table
 from ..check import data as datacheck
 from ..check import diff as netdiff
-from ..data import feed
 from ..data.segmentation import SegmentationData
 from ..look import pictures as report
 from ..look.plot import beside, plot, points
@@ -147,7 +147,7 @@ class Place:
         if not path.exists():
             made = graph.build(self.net("fcn32s", "train"), caffe_pb2.TRAIN, base=PROJECT)
             source = next(node.op for node in made.sources if isinstance(node.op, SegmentationData))
-            (part,) = datacheck.look([source], feed.cores(), log.make(True))
+            (part,) = datacheck.look([source], cores(), log.make(True))
             datacheck.write_balance(path, part)
         return path
 
@@ -257,7 +257,7 @@ def shown(name: str, places: Sequence[Place], picture: Path) -> str:
     for label, run in runs.items():
         end = curves[label][-1] if curves[label] else {}
         pixel = np.mean([record["pixel_accuracy"] for record in found[label]])
-        lines.append([label, *map(report.percent, (np.mean(mean_iu[label]), min(mean_iu[label]), max(mean_iu[label]), pixel)),
+        lines.append([label, *map(percent, (np.mean(mean_iu[label]), min(mean_iu[label]), max(mean_iu[label]), pixel)),
                       *(f"{end[key]:.0f}" if end else None for key in ("iterations", "images", "seconds")), first.start(run)[1]])
     drawn = {label: points for label, points in curves.items() if points}
     parts = [plot({label: [(point[axis], point["loss"]) for point in points] for label, points in drawn.items()}, axis, "loss",
@@ -270,7 +270,7 @@ def shown(name: str, places: Sequence[Place], picture: Path) -> str:
     claims += [f"{label}: learned nothing yet, it predicts one class everywhere" for label, records in found.items()
                if all(np.count_nonzero(np.sum(record["histogram"], 0)) == 1 for record in records)]
     return "\n\n".join([f"## {name}", study.says, f"![{name}]({picture.parent.name}/{picture.name})",
-                        report.table(lines, head, markdown=True), "\n".join(f"- {claim}" for claim in claims)])
+                        table(lines, head, markdown=True), "\n".join(f"- {claim}" for claim in claims)])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,13 +13,12 @@ from typing import NamedTuple
 
 import torch
 
+from ..base import table as tables
 from ..base.errors import Error, closest
 from ..base.files import find
-from ..base.machine import choose
+from ..base.machine import PROJECT, choose
 from ..base.metrics import MEASURES
-from ..base.provenance import PROJECT
 from ..look import describe
-from ..look import pictures as report
 from ..net import graph
 from ..net.deploy import deploy
 from ..net.module import Net
@@ -225,7 +224,7 @@ def shown(t: Table, lines: Sequence[Row], kind: str) -> str:
     mark = kind == "markdown"
     notes = [f"{'- ' * mark}{row.net}, {name}: {said}" for row in lines for name, said in (row.origin or {}).items()]
     remark = published.REMARKS.get(t.number) if t.nets[0] in published.PAPER else None
-    return "\n\n".join(filter(None, ["### " * mark + title, report.table(body, header, markdown=mark), remark, "\n".join(notes)]))
+    return "\n\n".join(filter(None, ["### " * mark + title, tables.table(body, header, markdown=mark), remark, "\n".join(notes)]))
 
 
 def _figure(key: str, value: float | None, whose: str) -> str | None:

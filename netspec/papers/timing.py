@@ -13,9 +13,9 @@ import torch
 from ..base import log
 from ..base.errors import Error
 from ..base.files import find
-from ..base.provenance import PROJECT
-from ..data.feed import Feed, cores
-from ..look import pictures as report
+from ..base.machine import PROJECT, cores
+from ..base.table import table
+from ..data.feed import Feed
 from ..net import graph, surgery, weights
 from ..net import rewrite as convolutional
 from ..net.deploy import deploy
@@ -82,7 +82,7 @@ def time_data(args: argparse.Namespace) -> None:
         for feed in feeds:
             feed.close()
     rows = [["data alone", *_rates(loads, batch)], ["training", *_rates(steps, batch * size)]]
-    print(report.table(rows, ["images/s", "median", "least", "most"]))
+    print(table(rows, ["images/s", "median", "least", "most"]))
     print(f"a step waits for data {100 * solver.waited / sum(steps):.1f} % of its time")
 
 
@@ -99,7 +99,7 @@ def time_load(args: argparse.Namespace) -> None:
     size = path.stat().st_size
     rows = [[path.name, f"{size / 1e6:.0f}", *(f"{t:.3f}" for t in (statistics.median(spent), min(spent), max(spent))),
              f"{(_peak() - before) / size:.2f}"]]
-    print(report.table(rows, ["file", "MB", "median s", "least", "most", "extra memory / size"]))
+    print(table(rows, ["file", "MB", "median s", "least", "most", "extra memory / size"]))
 
 
 def time_dense(args: argparse.Namespace) -> None:
@@ -136,7 +136,7 @@ def time_dense(args: argparse.Namespace) -> None:
           f"{side}x{side}")
     rows = [[name, *(f"{f(spent):.3f}" for f in (statistics.median, min, max))]
             for name, spent in zip(passes, zip(*rounds, strict=True), strict=True)]
-    print(report.table(rows, ["", "median s", "least", "most"]))
+    print(table(rows, ["", "median s", "least", "most"]))
     ratios = [crops / dense for dense, crops in rounds]
     print(f"the crops cost {statistics.median(ratios):.1f} times as much (least {min(ratios):.1f}, most {max(ratios):.1f})")
     print(f"without padding inside the net, {len(whole)} scores and the classifier on their windows of {window}x{window} differ "

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..base.errors import Error
-from ..look import pictures as report
+from ..base.table import table
 from . import tables
 from .published import RELEASED, RELEASED_FILES, RELEASED_FROM
 
@@ -38,5 +38,5 @@ def run(args: argparse.Namespace) -> int:
         good = abs(mean - expected) <= args.tolerance
         wrong += not good
         lines.append([net, found["images"], expected, f"{mean:.2f}", f"{mean - expected:+.2f}", "yes" if good else "NO"])
-    print(report.table(lines, ["", "images", "published mean IU", "here", "difference", f"within {args.tolerance:g}"]))
+    print(table(lines, ["", "images", "published mean IU", "here", "difference", f"within {args.tolerance:g}"]))
     return 1 if wrong else 0

@@ -18,9 +18,9 @@ from PIL import Image
 
 from ..base import files, log, metrics
 from ..base.errors import Error, closest
-from ..base.machine import PRECISIONS
+from ..base.machine import PRECISIONS, origin
 from ..base.metrics import BINARY, Binary, Scores, confusion
-from ..base.provenance import origin
+from ..base.table import percent, table
 from ..data.arrays import Source
 from ..data.batches import Batches
 from ..data.images import read_label
@@ -163,7 +163,7 @@ def run(args: argparse.Namespace) -> int:
     said = log.make(args.quiet)
 
     def progress(done: int, total: int, histogram: np.ndarray) -> None:
-        said.progress("score", done, total, f"mean IU {report.percent(Scores.from_histogram(histogram).mean_iu)}", 1)
+        said.progress("score", done, total, f"mean IU {percent(Scores.from_histogram(histogram).mean_iu)}", 1)
 
     try:
         result = score(net, score_blob=args.score_blob, label_blob=args.label_blob, save=args.save, progress=progress,
@@ -190,8 +190,8 @@ def run(args: argparse.Namespace) -> int:
     if result.bands:
         print("\n" + report.measures([(f"within {w} px of a boundary", scores) for w, scores in result.bands.items()]))
     if result.binary:
-        cells = [report.percent(getattr(result.binary, measure)) for measure in BINARY]
-        print("\n" + report.table([[result.looks.names[positive], *cells]], ["", *BINARY.values()]))
+        cells = [percent(getattr(result.binary, measure)) for measure in BINARY]
+        print("\n" + table([[result.looks.names[positive], *cells]], ["", *BINARY.values()]))
     if result.stray:
         most = len(result.histogram) - 1
         print(f"\nnot counted: {result.stray} pixels with labels that are neither 0 to {most} nor void")
@@ -233,7 +233,7 @@ def sheet(source: SegmentationData, looks: predict.Looks, nets: dict[str, Folder
     """
     shown = {"truth": [_labelled(source, i) for i in chosen]}
     shown |= {title: [_saved(source, folder, i) for i in chosen] for title, folder in nets.items()}
-    below = {title: [f"mean IU {report.percent(_mean_iu(source, looks, folder, i))}" for i in chosen]
+    below = {title: [f"mean IU {percent(_mean_iu(source, looks, folder, i))}" for i in chosen]
              for title, folder in nets.items()}
     photographs = [_photograph(next(top for top in source.read(i) if top.ndim == 3)) for i in chosen]
     columns = [("image", photographs, [source.names[i] for i in chosen])]

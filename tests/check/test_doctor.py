@@ -10,11 +10,11 @@ import pytest
 import torch
 from training import HDF5, PROJECT, VOC, write_voc
 
+from netspec.base.machine import amount
 from netspec.check import doctor, weightcheck
 from netspec.check.batch import MENDS, draw
 from netspec.check.script import lacking
 from netspec.cli import main as cli
-from netspec.data.fetching import amount
 from netspec.data.layouts import ILSVRC
 from netspec.net import graph, surgery, weights
 from netspec.net.deploy import deploy

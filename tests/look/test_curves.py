@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 from training import changed, solve, start, write_job
 
-from netspec.base import log, provenance
+from netspec.base import log
 from netspec.base.errors import Error
+from netspec.base.machine import origin
 from netspec.cli import main as cli
 from netspec.look import curves
 
@@ -128,7 +129,7 @@ def test_a_failed_run_keeps_its_log_and_the_listener_leaves(tmp_path):
 
 
 def test_origin_says_where_a_result_comes_from(tmp_path):
-    found = provenance.origin()
+    found = origin()
     assert json.loads(json.dumps(found)) == found and list(found)[:2] == ["command", "date"]
     checkout = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
     if checkout.returncode == 0:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from netspec.base.errors import Error
 from netspec.base.metrics import Scores
+from netspec.base.table import table
 from netspec.look import pictures as report
 
 PALETTE = [(0, 0, 0), (128, 0, 0), (0, 128, 0)]
@@ -21,7 +22,7 @@ def scores():
 
 
 def test_plain_table():
-    text = report.table([["fcn", 1.5, None], ["a longer one", 22, float("nan")]], ["net", "IU", "x"])
+    text = table([["fcn", 1.5, None], ["a longer one", 22, float("nan")]], ["net", "IU", "x"])
     assert text.splitlines() == [
         "net            IU  x",
         "------------  ---  -",
@@ -31,7 +32,7 @@ def test_plain_table():
 
 
 def test_markdown_table():
-    text = report.table([["a", "7.0%"], ["b", "12.5%"]], ["n", "share"], markdown=True)
+    text = table([["a", "7.0%"], ["b", "12.5%"]], ["n", "share"], markdown=True)
     assert text.splitlines() == [
         "| n   | share |",
         "| --- | ----: |",
@@ -41,9 +42,9 @@ def test_markdown_table():
 
 
 def test_table_without_rows_and_with_a_short_row():
-    assert report.table([], ["a", "b"]).splitlines() == ["a  b", "-  -"]
+    assert table([], ["a", "b"]).splitlines() == ["a  b", "-  -"]
     with pytest.raises(Error, match="1 cells for 2 headers"):
-        report.table([["x"]], ["a", "b"])
+        table([["x"]], ["a", "b"])
 
 
 def test_measures_are_table_2(scores):

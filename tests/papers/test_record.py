@@ -9,14 +9,15 @@ import pytest
 
 from netspec import NetSpec
 from netspec import layers as L
-from netspec.base import provenance
+from netspec.base import machine as provenance
 from netspec.base.errors import Error
+from netspec.base.machine import PROJECT
 from netspec.net import weights
 from netspec.papers import record as experiment
 from netspec.proto import text as prototext
 from netspec.train.solver import Solver
 
-sys.path.insert(0, str(provenance.PROJECT / "data" / "shapes"))
+sys.path.insert(0, str(PROJECT / "data" / "shapes"))
 
 import prepare  # noqa: E402 - the path comes first
 

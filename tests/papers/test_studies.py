@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from netspec.base import provenance
+from netspec.base.machine import PROJECT
 from netspec.check import diff as netdiff
 from netspec.cli import main as cli
 from netspec.net import graph, surgery, weights
@@ -21,7 +21,7 @@ from netspec.proto import caffe_pb2
 from netspec.pycaffe import io
 from netspec.score.stitch import Stitched
 
-sys.path.insert(0, str(provenance.PROJECT / "data" / "shapes"))
+sys.path.insert(0, str(PROJECT / "data" / "shapes"))
 
 import prepare  # noqa: E402 - the path comes first
 
@@ -73,7 +73,7 @@ def test_the_balance_is_of_the_training_labels(place):
 
 def stitched(factor, image):
     """A random 32s with its own data: as it is, and stitched."""
-    generator = f"{provenance.PROJECT / 'models/fcn.py'}:shapes-fcn32s"
+    generator = f"{PROJECT / 'models/fcn.py'}:shapes-fcn32s"
     torch.manual_seed(0)
     net = Net(deploy(netdiff.load(f"{generator}/val"), size=image.shape[2:], losses=True))
     with torch.no_grad():
@@ -156,6 +156,6 @@ def test_sampling_and_balance_change_the_training_net_alone(place):
     trained = at.recipe("sampled50")[0].train_net_param
     assert [x.name for x in trained.layer if x.type == "Python" and x.bottom] == ["sampled"]
     assert ast.literal_eval(next(x for x in trained.layer if x.name == "sampled").python_param.param_str)["keep"] == 0.5
-    made = graph.build(at.net("fcn32s-sampled50", "test"), caffe_pb2.TEST, base=provenance.PROJECT)
+    made = graph.build(at.net("fcn32s-sampled50", "test"), caffe_pb2.TEST, base=PROJECT)
     assert "sampled" not in [node.name for node in made.nodes]
     assert at.trained("balanced").exists()

@@ -10,14 +10,15 @@ import pytest
 
 from netspec import NetSpec
 from netspec import layers as L
-from netspec.base import files, provenance
+from netspec.base import files
+from netspec.base.machine import PROJECT, device_name
 from netspec.cli import main as cli
 from netspec.net import graph, weights
 from netspec.net.module import Net
 from netspec.papers import published, tables
 from netspec.proto import text as prototext
 
-sys.path.insert(0, str(provenance.PROJECT / "data" / "shapes"))
+sys.path.insert(0, str(PROJECT / "data" / "shapes"))
 
 import prepare  # noqa: E402 - the path comes first
 
@@ -87,7 +88,7 @@ def test_run_measures_once_in_stages_and_again_where_weights_change(place, capsy
     measured = lines(first.out, "here")
     assert status == 0 and [row["net"] for row in measured] == ["tiny-fcn32s", "tiny-fcn16s"]
     assert all(0 <= float(row["mean_iu"]) <= 100 and "tiny" not in row["mean_iu"] for row in measured)
-    assert all(provenance.device_name("cpu") in row["origin"] for row in measured)
+    assert all(device_name("cpu") in row["origin"] for row in measured)
     assert shown(capsys, *command)[1].out == first.out  # dates and all: nothing was measured again
     assert shown(capsys, *command[:3], "--format", "csv")[1].out == first.out
     shutil.copy("snapshot/tiny-fcn16s_iter_2.caffemodel", "snapshot/tiny-fcn32s_iter_2.caffemodel")
