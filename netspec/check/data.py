@@ -3,7 +3,6 @@
 import argparse
 import hashlib
 import os
-import re
 import signal
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -32,6 +31,7 @@ from ..ops.base import REGISTRY, Context
 from ..ops.softmax import Classified, ignored_label
 from ..proto import caffe_pb2
 from ..proto import text as prototext
+from ..proto.text import SOLVER
 from ..pycaffe import io
 from ..train import jobs
 
@@ -53,7 +53,6 @@ KINDS = {  # what a finding is -> (its heading, whether training breaks on it)
 }
 MOST = 10  # findings of a kind to list
 APART = 15.0  # of 255: how far the mean of a channel may be from the one used
-SOLVER = re.compile(r"^\s*(base_lr|(train_|test_)?net(_param)?)\s*[:{]", re.MULTILINE)
 SPLITS = ("train", "trainval", "training", "all", "val", "test")  # of a folder; the 2nd to 4th only without those before
 CELL, ROWS, MARK = 200, 8, (255, 0, 255)  # of the contact sheet: pixels, images a column, the colour of what is wrong
 Finding = tuple[str, str]  # its kind, and where and what

@@ -28,12 +28,12 @@ from ..net.module import Net
 from ..ops import REGISTRY
 from ..proto import text as prototext
 from ..proto.caffe_pb2 import TEST, TRAIN, NetState
+from ..proto.text import SOLVER
 from ..proto.wire import head, is_text
 from ..pycaffe import script as runs
 from ..score import infer
 from ..train import jobs, preflight, updates
 from .batch import NOTE, OK, PROBLEM, Finding, Flow, draw, examine
-from .data import SOLVER
 from .script import script
 from .weightcheck import classifier, fill, weights_file
 

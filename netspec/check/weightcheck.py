@@ -10,6 +10,7 @@ from ..base.errors import Error, closest, listed
 from ..net import surgery, weights
 from ..net.module import Net
 from ..proto.caffe_pb2 import NetParameter, V1LayerParameter
+from ..proto.model import Blobs, read_weights
 from ..proto.wire import WireFile, is_hdf5
 from .batch import NOTE, OK, PROBLEM, Finding
 
@@ -25,9 +26,9 @@ def classifier(shapes: Mapping[str, Sequence[int]]) -> str | None:
     return next((name for name, layer, shape in KNOWN if tuple(shapes.get(layer, ())) == shape), None)
 
 
-def weights_file(path: Path) -> tuple[list[Finding], dict[str, weights.Blobs]]:
+def weights_file(path: Path) -> tuple[list[Finding], dict[str, Blobs]]:
     """What is in a file of weights, and its blobs by layer."""
-    read = {name: blobs for name, blobs in weights.read_weights(path).items() if blobs}
+    read = {name: blobs for name, blobs in read_weights(path).items() if blobs}
     own = {name: [blob for blob in blobs if blob is not None] for name, blobs in read.items()}
     blobs = [blob for each in own.values() for blob in each]
     known = classifier({name: each[0].shape for name, each in own.items() if each})

@@ -19,9 +19,9 @@ from ..net import rewrite as convolutional
 from ..net import weights as weightfiles
 from ..net.deploy import deploy
 from ..net.module import Net
-from ..net.weights import read_weights
 from ..proto import text as prototext
 from ..proto.caffe_pb2 import NetParameter, SolverParameter
+from ..proto.model import read_weights
 from ..proto.upgrade import upgrade_net, upgrade_solver
 from ..proto.wire import WireFile, head, is_text
 

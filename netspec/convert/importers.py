@@ -13,8 +13,8 @@ import torch
 
 from ..base.errors import Error, closest
 from ..base.files import find
-from ..net.weights import write_weights
 from ..proto import hdf5 as hdf5file
+from ..proto.model import write_weights
 from ..proto.wire import is_hdf5
 
 MEAN_BGR = (104.00699, 116.66877, 122.67892)  # Caffe's of ILSVRC, which the nets here subtract

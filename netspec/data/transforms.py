@@ -7,8 +7,8 @@ from PIL import Image
 
 from ..base.errors import Error
 from ..base.files import find
-from ..net.weights import read_mean
 from ..ops.base import Operation
+from ..proto.model import read_mean
 from .images import DAMAGE
 
 

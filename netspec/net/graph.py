@@ -11,13 +11,10 @@ from typing import Any, NamedTuple
 from ..base.errors import Error, closest
 from ..data import arrays as sources
 from ..data import listed, lmdb, segmentation, windows  # noqa: F401 - imported to register
-from ..data import listed as imagesources
-from ..data import segmentation as datasets
 from ..ops import Context, Operation, Shape, lookup
 from ..proto import caffe_pb2
 from ..proto import text as prototext
 from .coords import Values, crop_param
-from .weights import AUTOMATIC
 
 
 class Value(NamedTuple):
@@ -358,3 +355,7 @@ class _Builder:
         nodes = tuple(replace(node, params=tuple(self.slots[slot.key] for slot in node.params)) for node in self.nodes)
         return Graph(net.name, self.context.phase, nodes, tuple(self.slots.values()), tuple(sorted(self.unread)),
                      self.shapes, path, net)
+
+
+
+AUTOMATIC = " (automatic)"  # what the name of a top ends in that a loss has in its graph alone

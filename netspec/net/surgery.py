@@ -8,6 +8,7 @@ import torch
 
 from ..base.errors import Error, closest
 from ..base.files import find
+from ..proto.model import read_weights, write_weights
 from . import weights
 from .deploy import deploy
 from .module import Net
@@ -102,12 +103,12 @@ def run(args: argparse.Namespace) -> int:
         name, _, change = given.partition(":")
         path = find(name, what="weights")
         try:
-            rows = transplant(net, weights.read_weights(path), change)
+            rows = transplant(net, read_weights(path), change)
         except Error as e:
             raise Error(f"{given}: {e}") from None
         filled |= {row[0] for row in rows}
         print("\n".join(f"{layer} <- {old} of {path} {shapes}" for layer, old, shapes in rows))
-    weights.write_weights(args.out, net.graph.name, {k: v for k, v in weights.layers_of(net).items() if k in filled},
+    write_weights(args.out, net.graph.name, {k: v for k, v in weights.layers_of(net).items() if k in filled},
                           hdf5=args.out.endswith(".h5"))
     left = [name for name in net.layers_with_params() if name not in filled]
     print(f"{len(filled)} layers -> {args.out}; without weights: {', '.join(left) or 'none'}")

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..base.errors import Error
 from ..base.files import find
-from ..net.weights import read_mean
 from ..proto import caffe_pb2
+from ..proto.model import read_mean
 from .base import Operation, Shape, raised
 from .softmax import MODES, Classified, ignored_label, normaliser
 

@@ -14,13 +14,13 @@ from ..base.files import find, writing
 from ..base.machine import origin
 from ..base.metrics import BINARY, MEASURES
 from ..base.table import numeric
-from ..check.data import SOLVER
 from ..data.segmentation import SegmentationData
 from ..look import curves
 from ..look import pictures as report
 from ..net import graph
 from ..proto import caffe_pb2
 from ..proto import text as prototext
+from ..proto.text import SOLVER
 from ..score import predict
 from ..score import score as scoring
 from ..train import jobs

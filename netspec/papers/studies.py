@@ -21,11 +21,12 @@ from ..check import diff as netdiff
 from ..data.segmentation import SegmentationData
 from ..look import pictures as report
 from ..look.plot import beside, plot, points
-from ..net import graph, weights
+from ..net import graph
 from ..net.deploy import deploy
 from ..net.module import Net
 from ..proto import caffe_pb2
 from ..proto import text as prototext
+from ..proto.model import read_weights, write_weights
 from ..score import score as scoring
 from ..score.stitch import Stitched
 from . import record as experiment
@@ -159,8 +160,8 @@ class Place:
         file = self.trained(run.after)
         if not run.fresh:
             return file, f"from {run.after}"
-        kept = {layer: ("", blobs) for layer, blobs in weights.read_weights(file).items() if "score" not in layer}
-        weights.write_weights(fresh := self.folder / f"{run.after}-trunk.caffemodel", run.after, kept)
+        kept = {layer: ("", blobs) for layer, blobs in read_weights(file).items() if "score" not in layer}
+        write_weights(fresh := self.folder / f"{run.after}-trunk.caffemodel", run.after, kept)
         return fresh, f"from a 32s of seed {self.seed + RUNS[run.after].seed} without its score layer, trained on the same images"
 
     def recipe(self, name: str) -> tuple[Any, int]:

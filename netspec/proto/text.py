@@ -226,3 +226,7 @@ def _explain(error: text_format.ParseError, text: str, root: type[Message], name
     if "codec can't decode" in said:
         said = "the string is not UTF-8"
     return f"{where}: {said[0].lower()}{said[1:]}"
+
+
+
+SOLVER = re.compile(r"^\s*(base_lr|(train_|test_)?net(_param)?)\s*[:{]", re.MULTILINE)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..base.errors import Error
 from ..base.files import find, writing
-from ..net import weights
+from ..proto.model import State, read_state, write_state, write_weights
 
 Layers = Mapping[str, tuple[str, Sequence[Any]]]
 Facts = dict[str, Any]
@@ -66,22 +66,22 @@ def save(prefix: str, net_name: str, layers: Layers, history: Sequence[np.ndarra
     for form in (False, True):
         at(prefix, facts["iter"], form).state.unlink(missing_ok=True)
     log("solver.cpp:474" if hdf5 else "solver.cpp:464", f"Snapshotting to {kind} file {model}")
-    weights.write_weights(model, net_name, layers, hdf5=hdf5)
+    write_weights(model, net_name, layers, hdf5=hdf5)
     write(_beside(state), facts)
     log("sgd_solver.cpp:296" if hdf5 else "sgd_solver.cpp:284", f"Snapshotting solver state to {kind} file {state}")
-    weights.write_state(state, iteration=facts["iter"], learned_net=str(model), history=history,
+    write_state(state, iteration=facts["iter"], learned_net=str(model), history=history,
                         current_step=current_step, hdf5=hdf5)
     return made
 
 
-def load(path: str | os.PathLike, base: Path | None = None) -> tuple[weights.State, Snapshot, Facts | None]:
+def load(path: str | os.PathLike, base: Path | None = None) -> tuple[State, Snapshot, Facts | None]:
     """A solver state, ours or Caffe's, where its weights lie, and our facts (None beside a state of Caffe's own).
 
     The weights are looked for beside the state before the place where they were written, so that a folder of
     snapshots can be moved. Raises Error for files that are missing or damaged.
     """
     path = find(path, base, "solver state")
-    state = weights.read_state(path)
+    state = read_state(path)
     model = None
     if state.learned_net:
         beside = path.parent / Path(state.learned_net).name

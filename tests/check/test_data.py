@@ -14,7 +14,7 @@ from netspec.base.errors import Error
 from netspec.check import data as datacheck
 from netspec.data import tree
 from netspec.data.layouts import facts
-from netspec.net.weights import read_mean
+from netspec.proto.model import read_mean
 
 CLASSES, VOID = 11, 11
 

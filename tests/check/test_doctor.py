@@ -20,6 +20,7 @@ from netspec.net import graph, surgery, weights
 from netspec.net.deploy import deploy
 from netspec.net.module import Net
 from netspec.proto import caffe_pb2
+from netspec.proto.model import write_weights
 
 MEAN = np.array(ILSVRC, np.float32).reshape(3, 1, 1)
 STD = 255 * np.array((0.225, 0.224, 0.229)).reshape(3, 1, 1)  # BGR
@@ -66,7 +67,7 @@ def folder(tmp_path, monkeypatch, one_thread):
     monkeypatch.chdir(tmp_path)
     bright()
     write()
-    weights.write_weights("w.caffemodel", "n", layers())
+    write_weights("w.caffemodel", "n", layers())
 
 
 def write(body=BODY, data=DATA, name="net.prototxt"):
@@ -174,7 +175,7 @@ def test_faults_are_told_apart(folder, capsys, fault):
         assert old in text
         text = text.replace(old, new)
     write(text)
-    weights.write_weights("w.caffemodel", "n", layers(**changed))
+    write_weights("w.caffemodel", "n", layers(**changed))
     found = problems(capsys, *WEIGHTS)
     if fault == "not finite":  # in the file, and so in the net
         assert found.pop().startswith("score: weights that are not finite")
@@ -184,18 +185,18 @@ def test_faults_are_told_apart(folder, capsys, fault):
 
 
 def test_a_near_name_of_another_shape_is_a_layer_to_be_learned_anew(folder, capsys):
-    weights.write_weights("w.caffemodel", "n", layers(score=None, score_21=[np.ones((21, 3, 1, 1)), np.ones(21)]))
+    write_weights("w.caffemodel", "n", layers(score=None, score_21=[np.ones((21, 3, 1, 1)), np.ones(21)]))
     assert problems(capsys, *WEIGHTS) == []
     assert "score: not in the weights: left at its filler" in problems.out and "in the file only: score_21" in problems.out
 
 
 def test_zero_weights(folder, capsys):
     zero = [np.zeros((3, 3, 1, 1)), np.zeros(3)]
-    weights.write_weights("w.caffemodel", "n", layers(conv=zero, score=zero))
+    write_weights("w.caffemodel", "n", layers(conv=zero, score=zero))
     found = problems(capsys, *WEIGHTS)
     assert found[0].startswith("conv, score (2): weights all zero, and so is what they read") and "--weights" in found[0]
     assert found[1].startswith("'score': all 3 classes get much the same score") and len(found) == 2
-    weights.write_weights("w.caffemodel", "n", layers(score=zero))
+    write_weights("w.caffemodel", "n", layers(score=zero))
     given = 'layer { name: "d" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }'
     write(BODY.rpartition("layer")[0], given, "deploy.prototxt")
     found = problems(capsys, "deploy.prototxt", "--weights", "w.caffemodel")
@@ -255,7 +256,7 @@ def test_the_solver_is_looked_at(folder, capsys):
 def test_weights_alone(folder, capsys):
     assert problems(capsys, "w.caffemodel") == []
     bad = layers(conv=[np.full((3, 3, 1, 1), np.inf), np.zeros(3)], score=[np.zeros((3, 3, 1, 1)), np.zeros(3)])
-    weights.write_weights("bad.caffemodel.h5", "n", bad, hdf5=True)
+    write_weights("bad.caffemodel.h5", "n", bad, hdf5=True)
     alone(problems(capsys, "bad.caffemodel.h5"), "NaN or Inf in conv")
     assert "HDF5, 2 layers" in problems.out and "weights all zero in score" in problems.out
     Path("cut.caffemodel").write_bytes(Path("w.caffemodel").read_bytes()[:60])

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from netspec.cli.main import main
-from netspec.net import weights
 from netspec.proto import text as prototext
 from netspec.proto.caffe_pb2 import NetParameter
+from netspec.proto.model import read_weights
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "weights"
 
@@ -29,7 +29,7 @@ def test_old_weights(tmp_path):
     assert main(["convert", "upgrade", str(old), str(new)]) == 0
     net = NetParameter.FromString(new.read_bytes())
     assert not net.layers and {layer.name: layer.type for layer in net.layer}["ip"] == "InnerProduct"
-    read, expected = weights.read_weights(new), np.load(GOLDEN / "v1.npz")
+    read, expected = read_weights(new), np.load(GOLDEN / "v1.npz")
     for layer in ("conv", "ip"):
         for i in (0, 1):
             np.testing.assert_array_equal(read[layer][i].ravel(), expected[f"param:{layer}:{i}"].ravel())

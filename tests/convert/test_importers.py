@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from netspec.base.errors import Error
 from netspec.cli.main import main
 from netspec.convert import importers
-from netspec.net import weights
+from netspec.proto.model import read_weights
 
 h5py = pytest.importorskip("h5py")
 
@@ -338,7 +338,7 @@ def test_the_command(tmp_path, capsys, name):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["conv1_1", "block1_conv1/block1_conv1", "4x3x3x3", "+", "4"]
     assert [line.split()[0] for line in lines[13:16]] == ["fc6", "fc7", "fc8"]
-    read, expected = weights.read_weights(out), importers.import_weights(path)
+    read, expected = read_weights(out), importers.import_weights(path)
     assert read.keys() == expected.keys()
     for layer, blobs in expected.items():
         for i in (0, 1):

@@ -14,6 +14,7 @@ from netspec.net.deploy import deploy
 from netspec.net.module import Net
 from netspec.proto import text as prototext
 from netspec.proto.caffe_pb2 import BlobProto
+from netspec.proto.model import write_weights
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "solvers"))
@@ -70,7 +71,7 @@ def random_weights(path, net, seed=0):
             parameter.data.normal_(0, (2 / parameter[0].numel()) ** 0.5, generator=generator)
     kept = {k: v for k, v in weights.layers_of(made).items() if not k.startswith(("score", "up", "scale"))}
     path.parent.mkdir(parents=True, exist_ok=True)
-    weights.write_weights(path, "random", kept)
+    write_weights(path, "random", kept)
 
 
 @pytest.mark.slow

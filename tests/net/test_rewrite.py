@@ -13,6 +13,7 @@ from netspec.net import graph, weights
 from netspec.net.module import Net
 from netspec.net.rewrite import randomise
 from netspec.proto import text as prototext
+from netspec.proto.model import write_weights
 
 SIZE = (12, 15)  # of the classifier's image
 
@@ -174,7 +175,7 @@ def test_weights_must_be_whole(tmp_path, capsys):
     path = write(tmp_path, plain)
     net = trained(path)
     some = {name: blobs for name, blobs in weights.layers_of(net).items() if name != "fc2"}
-    weights.write_weights(tmp_path / "some.caffemodel", "some", some)
+    write_weights(tmp_path / "some.caffemodel", "some", some)
     assert main(["convert", "fcn", str(path), str(tmp_path / "some.caffemodel")]) == 2
     assert "no weights for layer fc2" in capsys.readouterr().err
     assert main(["convert", "fcn", str(path), "--out-weights", str(tmp_path / "x.caffemodel")]) == 2

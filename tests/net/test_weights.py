@@ -15,6 +15,7 @@ from netspec.base.errors import Error
 from netspec.net import graph, weights
 from netspec.net import module as compiler
 from netspec.proto.caffe_pb2 import TEST, BlobProto, NetParameter, SolverState
+from netspec.proto.model import read_mean, read_state, read_weights, write_state, write_weights
 from netspec.proto.wire import MOST_FIELDS, delimited, varint
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "weights"
@@ -100,7 +101,7 @@ def unpacked(values, number=5):
     "name", ["small.caffemodel", "small.caffemodel.h5", "v1.caffemodel", "double.caffemodel"]
 )
 def test_files_of_caffe(name):
-    read, expected = weights.read_weights(GOLDEN / name), np.load(GOLDEN / f"{name.split('.')[0]}.npz")
+    read, expected = read_weights(GOLDEN / name), np.load(GOLDEN / f"{name.split('.')[0]}.npz")
     keys = [key for key in expected if key.startswith("param:")]
     assert sum(map(len, read.values())) == len(keys) == 4
     for key in keys:
@@ -111,7 +112,7 @@ def test_files_of_caffe(name):
 @pytest.mark.parametrize("name", NETS)
 def test_equals_protobuf(name):
     path = GOLDEN / f"{name}.caffemodel"
-    assert same(weights.read_weights(path), layers_by_protobuf(path.read_bytes()))
+    assert same(read_weights(path), layers_by_protobuf(path.read_bytes()))
 
 
 LEGACY = b"\x08\x01\x10\x01\x18\x02\x20\x03"  # num 1, channels 1, height 2, width 3
@@ -137,20 +138,20 @@ ODD = {
 
 @pytest.mark.parametrize("what", ODD)
 def test_odd_encodings(what, tmp_path):
-    read = weights.read_weights(file_of(tmp_path, ODD[what]))
+    read = read_weights(file_of(tmp_path, ODD[what]))
     assert any(map(len, read.values()))
     assert same(read, layers_by_protobuf(ODD[what]))
 
 
 def test_mean():
     np.testing.assert_array_equal(
-        weights.read_mean(GOLDEN / "mean.binaryproto"), np.load(GOLDEN / "mean.npz")["mean"]
+        read_mean(GOLDEN / "mean.binaryproto"), np.load(GOLDEN / "mean.npz")["mean"]
     )
 
 
 def test_state_of_caffe():
     path = GOLDEN / "adagrad.solverstate"
-    state, judge = weights.read_state(path), SolverState.FromString(path.read_bytes())
+    state, judge = read_state(path), SolverState.FromString(path.read_bytes())
     assert (state.iteration, state.learned_net) == (30, "final_iter_30.caffemodel")
     assert (state.iteration, state.current_step) == (judge.iter, judge.current_step)
     assert (
@@ -162,9 +163,9 @@ def test_state_of_caffe():
 def test_nothing_is_copied_in_reading(tmp_path):
     """The arrays are views, so a file as large as memory opens at once."""
     path = tmp_path / "big.caffemodel"
-    weights.write_weights(path, "big", {"x": ("InnerProduct", [np.zeros((1000, 5000), np.float32)])})
+    write_weights(path, "big", {"x": ("InnerProduct", [np.zeros((1000, 5000), np.float32)])})
     tracemalloc.start()
-    read = weights.read_weights(path)
+    read = read_weights(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1 << 20 and not read["x"][0].flags.owndata and not read["x"][0].flags.writeable
@@ -197,14 +198,14 @@ def plain(layers):
 @pytest.mark.parametrize("hdf5", [False, True])
 def test_written_is_read(tmp_path, hdf5):
     path = tmp_path / "new" / "x.bin"
-    weights.write_weights(path, "net", contents(), hdf5=hdf5)
-    assert same(weights.read_weights(path), plain(contents()))
+    write_weights(path, "net", contents(), hdf5=hdf5)
+    assert same(read_weights(path), plain(contents()))
     assert [x.name for x in path.parent.iterdir()] == ["x.bin"]
 
 
 def test_protobuf_reads_what_is_written(tmp_path):
     path = tmp_path / "x.caffemodel"
-    weights.write_weights(path, "net", contents())
+    write_weights(path, "net", contents())
     net = NetParameter.FromString(path.read_bytes())
     assert net.name == "net" and not net.layers
     assert [(x.name, x.type) for x in net.layer] == [(name, kind) for name, (kind, _) in contents().items()]
@@ -213,25 +214,25 @@ def test_protobuf_reads_what_is_written(tmp_path):
 
 def test_what_is_saved_is_byte_for_byte_what_caffe_wrote(tmp_path):
     net = compiler.Net(graph.load(GOLDEN / "small.prototxt", TEST))
-    weights.copy(weights.read_weights(GOLDEN / "small.caffemodel"), net.layers_with_params())
+    weights.copy(read_weights(GOLDEN / "small.caffemodel"), net.layers_with_params())
     weights.save(tmp_path / "x.caffemodel", net)
     assert (tmp_path / "x.caffemodel").read_bytes() == (GOLDEN / "small.caffemodel").read_bytes()
-    state = weights.read_state(GOLDEN / "adagrad.solverstate")
-    weights.write_state(tmp_path / "x.solverstate", **vars(state))
+    state = read_state(GOLDEN / "adagrad.solverstate")
+    write_state(tmp_path / "x.solverstate", **vars(state))
     assert (tmp_path / "x.solverstate").read_bytes() == (GOLDEN / "adagrad.solverstate").read_bytes()
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (2, 0), (3,), (1, 2, 3, 4)])
 def test_a_blob_is_written_as_caffe_writes_it(tmp_path, shape):
     blob = np.arange(math.prod(shape), dtype=np.float32).reshape(shape)
-    weights.write_weights(tmp_path / "x.caffemodel", "", {"x": ("PReLU", [blob])})
+    write_weights(tmp_path / "x.caffemodel", "", {"x": ("PReLU", [blob])})
     net = NetParameter(name="")
     made = net.layer.add(name="x", type="PReLU").blobs.add()
     if shape:  # Blob::ToProto adds one dimension after the other, and data number by number
         made.shape.dim.extend(shape)
     made.data.extend(blob.ravel().tolist())
     assert (tmp_path / "x.caffemodel").read_bytes() == net.SerializeToString()
-    assert np.array_equal(weights.read_weights(tmp_path / "x.caffemodel")["x"][0], blob)
+    assert np.array_equal(read_weights(tmp_path / "x.caffemodel")["x"][0], blob)
 
 
 STRANGE = """layer { name: "data" type: "Input" top: "data" top: "label" input_param {
@@ -247,7 +248,7 @@ def test_layers_with_odd_names_and_losses_without_a_top(tmp_path):
     net = compiler.Net(graph.load(tmp_path / "net.prototxt", TEST))
     for hdf5 in (False, True):
         weights.save(tmp_path / "x", net, hdf5=hdf5)
-        assert {k: len(v) for k, v in weights.read_weights(tmp_path / "x").items() if v} == {"c": 2}
+        assert {k: len(v) for k, v in read_weights(tmp_path / "x").items() if v} == {"c": 2}
     weights.save(tmp_path / "x", net)
     saved = NetParameter.FromString((tmp_path / "x").read_bytes()).layer[-1]
     assert (saved.type, list(saved.top), list(saved.loss_weight)) == ("SoftmaxWithLoss", [], [1])
@@ -256,7 +257,7 @@ def test_layers_with_odd_names_and_losses_without_a_top(tmp_path):
 def test_hdf5_has_caffes_layout(tmp_path):
     h5py = pytest.importorskip("h5py")
     path = tmp_path / "x.caffemodel.h5"
-    weights.write_weights(path, "net", {k: v for k, v in contents().items() if k != "a/b"}, hdf5=True)
+    write_weights(path, "net", {k: v for k, v in contents().items() if k != "a/b"}, hdf5=True)
     with h5py.File(path) as mine, h5py.File(GOLDEN / "small.caffemodel.h5") as caffes:
         assert list(mine) == list(caffes) == ["data"]
         assert list(mine["data"]) == ["bn", "conv", "relu"] and not len(mine["data/relu"])
@@ -267,7 +268,7 @@ def test_hdf5_has_caffes_layout(tmp_path):
 def test_a_binary_file_above_2_gib_is_refused(tmp_path):
     huge = np.broadcast_to(np.float32(0), (1 << 14, 1 << 15))
     with pytest.raises(Error, match="HDF5"):
-        weights.write_weights(tmp_path / "x", "net", {"x": ("InnerProduct", [huge])})
+        write_weights(tmp_path / "x", "net", {"x": ("InnerProduct", [huge])})
     assert not list(tmp_path.iterdir())
 
 
@@ -275,8 +276,8 @@ def test_a_binary_file_above_2_gib_is_refused(tmp_path):
 def test_state_goes_round(tmp_path, hdf5):
     path, history = tmp_path / "x.solverstate", [torch.arange(6.0).reshape(2, 3), np.float32([7])]
     facts = {"iteration": 300000, "learned_net": "net_iter_300000.caffemodel", "current_step": 3}
-    weights.write_state(path, **facts, history=history, hdf5=hdf5)
-    state = weights.read_state(path)
+    write_state(path, **facts, history=history, hdf5=hdf5)
+    state = read_state(path)
     assert {name: getattr(state, name) for name in facts} == facts
     assert same({"": state.history}, {"": [np.float32(blob) for blob in history]})
     if hdf5:
@@ -293,7 +294,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = file_of(tmp_path, b"old")
     for hdf5 in (False, True):
         with pytest.raises((ValueError, TypeError)):
-            weights.write_weights(path, "net", {"x": ("ReLU", [np.array(["text"])])}, hdf5=hdf5)
+            write_weights(path, "net", {"x": ("ReLU", [np.array(["text"])])}, hdf5=hdf5)
         assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
 
 
@@ -349,7 +350,7 @@ def test_refused(what, tmp_path):
     path = file_of(tmp_path, content)
     start = time.monotonic()
     with pytest.raises(Error, match=words) as refusal:
-        weights.read_weights(path)
+        read_weights(path)
     assert time.monotonic() - start < 5
     assert (
         str(path) in str(refusal.value) and "\n" not in str(refusal.value) and len(str(refusal.value)) < 500
@@ -363,15 +364,15 @@ def test_other_kinds_are_refused(tmp_path):
         GOLDEN / "mean.binaryproto",
     )
     for read, wrong in (
-        (weights.read_state, (small, mean, GOLDEN / "small.caffemodel.h5", GOLDEN)),
-        (weights.read_mean, (small, state, GOLDEN / "small.caffemodel.h5", GOLDEN)),
-        (weights.read_weights, (state, mean, GOLDEN, GOLDEN / "small.npz")),
+        (read_state, (small, mean, GOLDEN / "small.caffemodel.h5", GOLDEN)),
+        (read_mean, (small, state, GOLDEN / "small.caffemodel.h5", GOLDEN)),
+        (read_weights, (state, mean, GOLDEN, GOLDEN / "small.npz")),
     ):
         for path in wrong:
             with pytest.raises(Error):
                 read(path)
     with pytest.raises(Error, match="not there"):
-        weights.read_weights(tmp_path / "absent.caffemodel")
+        read_weights(tmp_path / "absent.caffemodel")
 
 
 @pytest.mark.parametrize("cut", [100, 2000, 6000, 12000])
@@ -379,7 +380,7 @@ def test_damaged_hdf5(tmp_path, cut):
     pytest.importorskip("h5py")
     content = (GOLDEN / "small.caffemodel.h5").read_bytes()
     with pytest.raises(Error, match="HDF5"):
-        weights.read_weights(file_of(tmp_path, content[:cut]))
+        read_weights(file_of(tmp_path, content[:cut]))
 
 
 def test_foreign_hdf5(tmp_path):
@@ -399,7 +400,7 @@ def test_foreign_hdf5(tmp_path):
         with h5py.File(path, "w") as file:
             make(file, name)
         with pytest.raises(Error, match=words):
-            weights.read_weights(path)
+            read_weights(path)
 
 
 def mutated(content, rng):
@@ -432,13 +433,13 @@ def fuzz(count, seed, folder):
     for name in ("a", "b"):
         blob = tiny.layer.add(name=name, type="X").blobs.add(data=[1, 2])
         blob.shape.dim.extend((1, 2))
-    seeds = [(weights.read_weights, tiny.SerializeToString())] * 6
-    seeds += [(weights.read_weights, content) for content in (SMALL, *ODD.values())]
-    seeds += [(weights.read_weights, (GOLDEN / "v1.caffemodel").read_bytes())]
+    seeds = [(read_weights, tiny.SerializeToString())] * 6
+    seeds += [(read_weights, content) for content in (SMALL, *ODD.values())]
+    seeds += [(read_weights, (GOLDEN / "v1.caffemodel").read_bytes())]
     seeds += [
-        (weights.read_state, STATE),
-        (weights.read_state, STATE[:28] + STATE[-2:]),
-        (weights.read_mean, MEAN),
+        (read_state, STATE),
+        (read_state, STATE[:28] + STATE[-2:]),
+        (read_mean, MEAN),
     ]
     path, accepted, slowest = folder / "mutant", 0, 0.0
     for i in range(count):
@@ -461,9 +462,9 @@ def fuzz(count, seed, folder):
 def agrees(read, result, content):
     """Where protobuf reads the content too, it must read the same."""
     try:
-        if read is weights.read_weights:
+        if read is read_weights:
             expected = layers_by_protobuf(content)
-        elif read is weights.read_state:
+        elif read is read_state:
             result = {"": result.history}
             expected = {"": [by_protobuf(blob) for blob in SolverState.FromString(content).history]}
         else:

@@ -7,8 +7,9 @@ from netspec import NetSpec
 from netspec import layers as L
 from netspec.cli.main import main
 from netspec.convert import agree as export
-from netspec.net import graph, surgery, weights
+from netspec.net import graph, surgery
 from netspec.proto import text as prototext
+from netspec.proto.model import read_weights, write_weights
 from netspec.score import predict
 
 
@@ -27,7 +28,7 @@ def trained(tmp_path):
     rng = np.random.RandomState(0)
     made = {"conv": [rng.rand(5, 3, 3, 3), rng.rand(5)], "score": [rng.rand(4, 5, 1, 1), rng.rand(4)]}
     made = {k: [b.astype(np.float32) for b in v] for k, v in made.items()}
-    weights.write_weights(tmp_path / "a.caffemodel", "a", {k: ("Convolution", v) for k, v in made.items()})
+    write_weights(tmp_path / "a.caffemodel", "a", {k: ("Convolution", v) for k, v in made.items()})
     two_trunks(tmp_path / "net.prototxt")
     return made
 
@@ -35,7 +36,7 @@ def trained(tmp_path):
 def test_two_files_fill_the_two_trunks_of_a_net(tmp_path, trained, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["convert", "transplant", "net.prototxt", "out.caffemodel", "a.caffemodel:color", "a.caffemodel:depth"]) == 0
-    read = weights.read_weights("out.caffemodel")
+    read = read_weights("out.caffemodel")
     for layer in ("conv", "score"):
         np.testing.assert_array_equal(read[layer + "color"][0], trained[layer][0])
         np.testing.assert_array_equal(read[layer + "depth"][1], trained[layer][1])
@@ -49,7 +50,7 @@ def test_a_score_layer_of_more_classes_begins_with_the_old_ones(tmp_path, traine
     monkeypatch.chdir(tmp_path)
     two_trunks("more.prototxt", classes=6)
     assert main(["convert", "transplant", "more.prototxt", "out.caffemodel", "a.caffemodel:score=scorecolor"]) == 0
-    read = weights.read_weights("out.caffemodel")
+    read = read_weights("out.caffemodel")
     assert list(read) == ["scorecolor"]
     np.testing.assert_array_equal(read["scorecolor"][0][:4], trained["score"][0])
     assert not read["scorecolor"][0][4:].any() and not read["scorecolor"][1][4:].any()
@@ -76,7 +77,7 @@ def test_upsampling_without_weights_is_bilinear_where_nets_are_exported_and_run(
     n.up = L.Deconvolution(n.score, convolution_param=dict(num_output=2, kernel_size=4, stride=2, bias_term=False))
     prototext.write(tmp_path / "net.prototxt", n.to_proto())
     blobs = [np.ones((2, 2, 1, 1), np.float32), np.zeros(2, np.float32)]
-    weights.write_weights(tmp_path / "w.caffemodel", "n", {"score": ("Convolution", blobs)})
+    write_weights(tmp_path / "w.caffemodel", "n", {"score": ("Convolution", blobs)})
     built = graph.load(tmp_path / "net.prototxt")
     for net in (export.filled(built, tmp_path / "w.caffemodel"), predict.load(built, tmp_path / "w.caffemodel", "cpu")[0]):
         up = net.layers_with_params()["up"][0].detach().numpy()

@@ -16,6 +16,7 @@ from netspec.net.module import Net
 from netspec.ops import REGISTRY
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
+from netspec.proto.model import read_weights
 from netspec.proto.upgrade import upgrade_net
 from netspec.proto.wire import delimited, varint
 
@@ -218,7 +219,7 @@ def test_weights_of_a_fork_whose_fields_collide(tmp_path):
         parts.append(delimited(100, len(body)) + body)
     path = tmp_path / "fork.caffemodel"
     path.write_bytes(b"".join(parts))
-    found = weights.read_weights(path)
+    found = read_weights(path)
     assert list(found) == ["l45", "l137", "l147", "l2000"]
     assert all(blobs[0].ravel().tolist() == [3, 4] for blobs in found.values())
     made = net(layer("BN", "bn_param { bn_mode: INFERENCE }").replace('"l"', '"l137"'), (1, 2, 1, 1))

@@ -12,9 +12,9 @@ from netspec import layers as L
 from netspec.base import machine as provenance
 from netspec.base.errors import Error
 from netspec.base.machine import PROJECT
-from netspec.net import weights
 from netspec.papers import record as experiment
 from netspec.proto import text as prototext
+from netspec.proto.model import read_weights
 from netspec.train.solver import Solver
 
 sys.path.insert(0, str(PROJECT / "data" / "shapes"))
@@ -51,13 +51,13 @@ def solver(iterations, rate="1e-5"):
 def test_training_goes_on_and_equals_a_run_without_interruption(place):
     file, kept = experiment.trained(*solver(4), None, ARGS)
     assert not kept and file.name == "a_iter_4.caffemodel"
-    whole = weights.read_weights(file)["score"]
+    whole = read_weights(file)["score"]
     for left in place.glob("out/*_4.*"):
         left.unlink()
     seen = []
     file, kept = experiment.trained(*solver(4), None, ARGS, watch=lambda s, loss: seen.append(s.iter))
     assert seen == [3, 4] and not kept
-    assert all(np.array_equal(a, b) for a, b in zip(whole, weights.read_weights(file)["score"], strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(whole, read_weights(file)["score"], strict=True))
     assert experiment.trained(*solver(4), None, ARGS)[1]
 
 

@@ -13,11 +13,12 @@ from PIL import Image
 from netspec.base.machine import PROJECT
 from netspec.check import diff as netdiff
 from netspec.cli import main as cli
-from netspec.net import graph, surgery, weights
+from netspec.net import graph, surgery
 from netspec.net.deploy import deploy
 from netspec.net.module import Net
 from netspec.papers import studies
 from netspec.proto import caffe_pb2
+from netspec.proto.model import read_weights
 from netspec.pycaffe import io
 from netspec.score.stitch import Stitched
 
@@ -144,9 +145,9 @@ def test_a_stitched_net_is_scored_as_any(place):
 def test_a_fixed_trunk_comes_from_another_seed_without_its_scores(place):
     at = studies.Place("shapes", 1, 1, ARGS)
     file, said = at.start("classifier")
-    assert "seed 101" in said and not any("score" in layer for layer in weights.read_weights(file))
-    before = weights.read_weights(file)
-    after = weights.read_weights(at.trained("classifier"))
+    assert "seed 101" in said and not any("score" in layer for layer in read_weights(file))
+    before = read_weights(file)
+    after = read_weights(at.trained("classifier"))
     assert all(np.array_equal(a, b) for layer in before for a, b in zip(before[layer], after[layer], strict=True))
     assert after["score_fr"][0].any()
 

@@ -14,7 +14,7 @@ from golden_case import close
 from training import BODY, write_job
 
 import netspec as caffe
-from netspec.net import weights
+from netspec.proto.model import read_weights
 from netspec.pycaffe import session
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -117,7 +117,7 @@ def test_layers_compute_what_caffe_computes(name, device):
 def test_weights_come_from_every_kind_of_file(file, tmp_path):
     text = str(GOLDEN / "weights" / "v1.prototxt")
     net = caffe.Net(text, caffe.TEST, weights=str(GOLDEN / "weights" / file))
-    stored = weights.read_weights(GOLDEN / "weights" / file)
+    stored = read_weights(GOLDEN / "weights" / file)
     assert list(net.params) == ["conv", "ip"]
     for layer, blobs in net.params.items():
         for blob, value in zip(blobs, stored[layer], strict=True):

@@ -20,9 +20,9 @@ from netspec.data import layouts
 from netspec.data.feed import Feed
 from netspec.net import graph
 from netspec.net.module import Net
-from netspec.net.weights import write_weights
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
+from netspec.proto.model import write_weights
 from netspec.score import infer, predict
 from netspec.score import score as scoring
 

@@ -15,6 +15,7 @@ from netspec.net import graph, weights
 from netspec.net.module import Net
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
+from netspec.proto.model import read_weights
 from netspec.train import snapshot as resume
 
 OLD = Path(__file__).parents[1] / "golden" / "oldrun"
@@ -45,7 +46,7 @@ def facts_in(name):
 @same_draws
 def test_a_run_goes_on_to_the_parameters_of_the_uninterrupted_one(place):
     assert cli.main(["solve", "solvers/tiny-fcn32s.prototxt", "--snapshot", SNAPSHOT, "--quiet"]) == 0
-    mine, theirs = (weights.read_weights(f"{folder}/tiny-fcn32s_iter_10.caffemodel") for folder in ("snapshot", "whole"))
+    mine, theirs = (read_weights(f"{folder}/tiny-fcn32s_iter_10.caffemodel") for folder in ("snapshot", "whole"))
     assert list(mine) == list(theirs) and len([layer for layer, blobs in theirs.items() if blobs]) == 4
     for layer in theirs:
         for a, b in zip(mine[layer], theirs[layer], strict=True):

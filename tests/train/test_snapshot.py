@@ -12,6 +12,7 @@ from training import BODY, HDF5, SOLVER, VOC, changed, make_solver, params_of, s
 from netspec.base.errors import Error
 from netspec.base.log import Log
 from netspec.net import weights
+from netspec.proto.model import read_state, write_state
 from netspec.train import snapshot as resume
 from netspec.train.solver import get_solver
 
@@ -118,10 +119,10 @@ def test_histories_of_old_files_have_four_axes(job):
     one = get_solver("solver.prototxt")
     one.step(3)
     one.close()
-    state = weights.read_state("run/snap_iter_3.solverstate")
+    state = read_state("run/snap_iter_3.solverstate")
     old = [np.array(h).reshape((1,) * (4 - h.ndim) + h.shape) for h in state.history]
     assert [h.shape for h in old] == [(5, 3, 3, 3), (1, 1, 1, 5), (4, 5, 1, 1), (1, 1, 1, 4)]
-    weights.write_state("run/old.solverstate", iteration=3, learned_net=state.learned_net, history=old)
+    write_state("run/old.solverstate", iteration=3, learned_net=state.learned_net, history=old)
     other = get_solver("solver.prototxt")
     other.restore("run/old.solverstate")
     for mine, theirs in zip(one.history, other.history, strict=True):

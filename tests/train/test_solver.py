@@ -11,8 +11,8 @@ from training import BODY, HDF5, SOLVER, VOC, changed, make_solver, params_of, s
 
 from netspec.base.errors import Error, Interrupted
 from netspec.cli import main as cli
-from netspec.net import weights
 from netspec.proto.caffe_pb2 import NetParameter
+from netspec.proto.model import read_state, read_weights, write_weights
 from netspec.train.solver import Solver, get_solver
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "solvers"
@@ -99,12 +99,12 @@ def test_solve_command_writes_what_caffe_writes(golden, tmp_path):
     text = Path("solver.prototxt").read_text().replace('snapshot_prefix: "final"', "").replace("snapshot: 0", "")
     Path("solver.prototxt").write_text(text)
     assert cli.main(["solve", "solver.prototxt", "--weights", "init.caffemodel", "--quiet"]) == 0
-    ours, caffe = (weights.read_weights(f"{name}_iter_30.caffemodel") for name in ("ours", "final"))
+    ours, caffe = (read_weights(f"{name}_iter_30.caffemodel") for name in ("ours", "final"))
     assert settings("ours_iter_30.caffemodel") == settings("final_iter_30.caffemodel")
     for layer in ours:
         for i, (a, b) in enumerate(zip(ours[layer], caffe[layer], strict=True)):
             close(a, b, f"{layer} {i}")
-    a, b = (weights.read_state(f"{name}_iter_30.solverstate") for name in ("ours", "final"))
+    a, b = (read_state(f"{name}_iter_30.solverstate") for name in ("ours", "final"))
     assert (a.iteration, a.current_step) == (b.iteration, b.current_step)
     slots = get_solver("solver.prototxt").net.parameters_by_slot()
     assert len(a.history) == len(b.history) and len(a.history) % len(slots) == 0
@@ -113,7 +113,7 @@ def test_solve_command_writes_what_caffe_writes(golden, tmp_path):
         if slots[i % len(slots)][1].requires_grad:  # Caffe keeps a history of the others too, which nothing reads
             close(x, y, f"history {i}")
     assert cli.main(["solve", "solver.prototxt", "--snapshot", "final_iter_30.solverstate", "--quiet"]) == 0
-    resumed = weights.read_weights("ours_iter_40.caffemodel")
+    resumed = read_weights("ours_iter_40.caffemodel")
     for layer, index, value in wanted(golden, "resumed:"):
         close(resumed[layer][index], value, f"{layer} {index}")
 
@@ -333,15 +333,15 @@ def test_weights_of_the_solver_are_loaded(job):
     one = get_solver("solver.prototxt")
     one.step(3)
     one.close()
-    read = weights.read_weights("run/snap_iter_3.caffemodel")
+    read = read_weights("run/snap_iter_3.caffemodel")
     for name in read:
-        weights.write_weights(f"{name}.caffemodel", "x", {name: ("Convolution", read[name])})
+        write_weights(f"{name}.caffemodel", "x", {name: ("Convolution", read[name])})
     other = make_solver(SOLVER + ' weights: "conv.caffemodel, score.caffemodel"', path="solver.prototxt")
     same(params_of(other), params_of(one))
     assert other.loaded == {"conv": "copied", "score": "copied"}
     half = make_solver(SOLVER + ' weights: "conv.caffemodel"', path="solver.prototxt")
     assert half.loaded == {"conv": "copied"}
-    weights.write_weights("other.caffemodel", "x", {"convolution": ("Convolution", read["conv"])})
+    write_weights("other.caffemodel", "x", {"convolution": ("Convolution", read["conv"])})
     with pytest.raises(Error, match="other.caffemodel have no layer of net 'tiny'; layers are matched by name"):
         make_solver(SOLVER + ' weights: "other.caffemodel"', path="solver.prototxt")
 

@@ -15,10 +15,11 @@ from netspec import NetSpec
 from netspec import layers as L
 from netspec import params as P
 from netspec.cli import main as cli
-from netspec.net import graph, surgery, weights
+from netspec.net import graph, surgery
 from netspec.net.coords import crop
 from netspec.net.module import Net
 from netspec.proto import text as prototext
+from netspec.proto.model import read_weights, write_weights
 from netspec.train import stages as train
 from netspec.train.solver import Solver
 from train.test_stages_stopped import newest
@@ -178,9 +179,9 @@ def test_no_snapshot_after_training_if_the_solver_says_so(job):
 
 def test_several_weights_files(job, capsys):
     assert cli.main(["solve", "solver.prototxt", "--quiet"]) == 0
-    read = weights.read_weights("run/snap_iter_12.caffemodel")
+    read = read_weights("run/snap_iter_12.caffemodel")
     for name in read:
-        weights.write_weights(f"{name}.caffemodel", "x", {name: ("Convolution", read[name])})
+        write_weights(f"{name}.caffemodel", "x", {name: ("Convolution", read[name])})
     _, err = said(capsys, "solver.prototxt", "--weights", "conv.caffemodel, score.caffemodel", "--iterations", 1)
     assert "solver.cpp:72] Finetuning from conv.caffemodel" in err and "Finetuning from score.caffemodel" in err
     assert "loaded: conv, score (2)" in err
@@ -193,7 +194,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_snapshot
                       r".*the last good snapshot is (\S+); try a lower base_lr \(the rate is 1e\+06\)", message)
     state = Path(found[4])
     assert state.name == newest(job).name and int(re.search(r"_iter_(\d+)", state.name)[1]) <= int(found[3])
-    for blobs in weights.read_weights(state.with_suffix(".caffemodel")).values():
+    for blobs in read_weights(state.with_suffix(".caffemodel")).values():
         assert all(np.isfinite(blob).all() for blob in blobs)
 
 
@@ -215,6 +216,6 @@ def test_bilinear_upsampling_where_neither_filler_nor_weights_fill(stages, capsy
     assert "bilinear upsampling: upscore_last8" in err
     assert "left at their filler: conv1, conv2, conv3, fc, score_fr (5)" in err
     assert "frozen (lr_mult 0): upscore_last8" in err
-    blob = weights.read_weights("run/fcn8_iter_1.caffemodel")["upscore_last8"][0]
+    blob = read_weights("run/fcn8_iter_1.caffemodel")["upscore_last8"][0]
     np.testing.assert_array_equal(blob[0, 0], surgery.bilinear_kernel(16))
     assert not blob[0, 1].any()

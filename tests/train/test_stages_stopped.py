@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from training import HDF5, PROJECT, VOC, changed, environment, solve, start, write_job
 
-from netspec.net import weights
+from netspec.proto.model import read_state, read_weights
 
 LONG = "max_iter: 200 snapshot: 4 average_loss: 7 test_iter: 2 test_interval: 10 display: 3 iter_size: 2"
 FINAL = ("run/snap_iter_200.caffemodel", "run/snap_iter_200.solverstate")
@@ -35,9 +35,9 @@ def check_whole(folder):
     """Every file with a final name can be read whole, and every solver state has what belongs to it."""
     for path in (folder / "run").glob("*"):
         if path.suffix == ".caffemodel":
-            assert {layer for layer, blobs in weights.read_weights(path).items() if blobs} == {"conv", "score"}
+            assert {layer for layer, blobs in read_weights(path).items() if blobs} == {"conv", "score"}
         elif path.suffix == ".solverstate":
-            state = weights.read_state(path)
+            state = read_state(path)
             assert len(state.history) == 4 and path.with_suffix(".resume").exists()
             assert path.with_suffix(".caffemodel").exists() and state.learned_net.endswith(f"{path.stem}.caffemodel")
         else:
@@ -90,7 +90,7 @@ def test_a_signal_writes_a_snapshot_and_the_run_goes_on_from_it(run, number, sta
     said = re.search(r"W.*netspec\] stopped by (Ctrl-C|SIGTERM) after (\d+) iterations; the same command with "
                      r"--snapshot (\S+) goes on$", err, re.MULTILINE)
     assert said and "Traceback" not in err and "Optimization stopped early." in err
-    assert weights.read_state(folder / said[3]).iteration == int(said[2]) < 200
+    assert read_state(folder / said[3]).iteration == int(said[2]) < 200
     check_whole(folder)
     assert newest(folder) == folder / said[3]
     again = go_on(folder)
@@ -211,7 +211,7 @@ def test_killed_within_a_snapshot(tmp_path, nursery, step, when, older, form):
     assert nursery(folder, "solver.prototxt", "--quiet", name=name, when=when) == -signal.SIGKILL
     state = newest(folder)
     assert state.name == f"snap_iter_{8 if (step, when) == ('state', 'after') else 4}.solverstate{end}"
-    assert weights.read_state(state).learned_net.endswith(f"{state.name.replace('solverstate', 'caffemodel')}")
+    assert read_state(state).learned_net.endswith(f"{state.name.replace('solverstate', 'caffemodel')}")
     assert nursery(folder, "solver.prototxt", "--quiet", "--snapshot", state) == 0
     for kind in ("caffemodel", "solverstate"):
         ours, wanted = (weights_in(place / f"run/snap_iter_14.{kind}{end}") for place in (folder, straight))
@@ -223,6 +223,6 @@ def weights_in(path):
     if path.suffix != ".h5":
         return path.read_bytes()
     if "caffemodel" in path.name:
-        return {layer: [b.tobytes() for b in blobs] for layer, blobs in weights.read_weights(path).items()}
-    state = weights.read_state(path)
+        return {layer: [b.tobytes() for b in blobs] for layer, blobs in read_weights(path).items()}
+    state = read_state(path)
     return state.iteration, [np.asarray(h).tobytes() for h in state.history]
