@@ -1,74 +1,21 @@
 """What produces data: layers without bottoms, which load the batch of any position."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..base import files
 from ..base.errors import Error, closest
-from ..ops.base import Context, Operation, Shape
+from ..ops.base import Operation, Shape
 from ..ops.fillers import fill
-from ..proto import caffe_pb2
+from ..ops.source import Batch, Source, _one_each
+from ..proto import hdf5 as hdf5file
 from .feed import Feed  # noqa: F401 - a source and its feed are wanted together
-
-Batch = tuple[np.ndarray, ...]
-
-
-class Source(Operation):
-    """A layer without bottoms that makes data. A subclass writes `shapes` and `load`.
-
-    A batch is a pure function of its position: the same in every process, whatever was loaded before. Random
-    choices come from `generator`. So a run resumes by its position alone, with any number of workers.
-    """
-
-    data = True
-    bottoms = 0
-    tops: ClassVar[int | tuple[int, int | None]] = (1, None)
-    fed: ClassVar[bool] = False  # the caller gives the tensors, `load` is not called
-    workers: ClassVar[bool] = True  # False: loading is too quick for worker processes to pay
-
-    batch_size: int = 1
-    seed: int = 0  # of all random choices
-
-    def shapes(self) -> list[Shape]:
-        """The shapes of the tops in the first batch, which Caffe shapes the net by."""
-        raise NotImplementedError
-
-    def load(self, position: int) -> Batch:
-        """Batch number `position`: float32 arrays, one a top.
-
-        Positions run 0, 1, ... from the start of the run, over the epochs for ever. Raises Error naming the
-        file that cannot be read.
-        """
-        raise NotImplementedError
-
-    def describe(self, position: int) -> str:
-        """Where batch `position` comes from, for error messages."""
-        return f"batch {position} of layer '{self.layer.name}'"
-
-    def generator(self, *numbers: int) -> np.random.Generator:
-        """The random generator of an item (an epoch, ...): follows from `seed` and the numbers alone."""
-        return np.random.default_rng([self.seed, *numbers])
-
-    def items(self, position: int) -> range:
-        """The numbers of a batch's items, counted from the start of the run."""
-        return range(position * self.batch_size, (position + 1) * self.batch_size)
-
-    def infer(self, *shapes: Shape) -> list[Shape]:
-        return self.shapes()
-
-    def __reduce__(self) -> tuple:
-        # messages of the private descriptor pool cannot be pickled, so a spawned worker makes its own source
-        return _rebuild, (type(self), self.layer.SerializeToString(), self.context, self.seed)
-
-
-def _rebuild(cls: type[Source], layer: bytes, context: Context, seed: int) -> Source:
-    source = cls(caffe_pb2.LayerParameter.FromString(layer), (), context)
-    source.seed = seed
-    return source
 
 
 class Input(Source):
@@ -246,11 +193,52 @@ class HDF5Data(Source):
         return data
 
 
-def _one_each(source: Source, field: str, values: list, *default: Any) -> list:
-    """A repeated field given once for all tops or once for each; `default` where it is not given at all."""
-    tops = len(source.layer.top)
-    if not values and default:
-        values = list(default)
-    if len(values) not in (1, tops):
-        raise source.error(f"needs {field} once, or once for each of the {tops} tops; found {len(values)}")
-    return values if len(values) == tops else values * tops
+
+NAMES = ("data", "label")
+
+
+class HDF5Output(Operation):
+    """Writes its bottoms as the data sets 'data' and 'label' of the file `file_name`, with at least four axes.
+
+    The first batch makes the file anew, each further one adds its rows. While rows are added the file has another
+    name (.NAME.part), so that whoever opens it finds it whole.
+    """
+
+    type = "HDF5Output"
+    sink = True
+    bottoms = 2
+    tops = 0
+    undifferentiable = frozenset({0, 1})
+
+    def setup(self, *shapes: Shape) -> None:
+        if not self.layer.hdf5_output_param.file_name:
+            raise self.error("needs hdf5_output_param { file_name: FILE }")
+        self.path = Path(self.layer.hdf5_output_param.file_name)
+        self.rows: list[Shape] | None = None  # the shapes of a row, once there is one
+
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        if not all(shapes) or shapes[0][0] != shapes[1][0]:
+            raise self.error(f"takes bottoms with as many items: {list(shapes[0])} and {list(shapes[1])}")
+        return []
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> list[Tensor]:
+        blobs = [x.detach().float().cpu().numpy() for x in bottoms]
+        blobs = [x.reshape(*x.shape, *(1,) * (4 - x.ndim)) for x in blobs]
+        rows = [x.shape[1:] for x in blobs]
+        if self.rows is None:
+            with hdf5file.creating(self.path) as file:
+                for name, values in zip(NAMES, blobs, strict=True):
+                    file.create_dataset(name, data=values, maxshape=(None, *values.shape[1:]))
+            self.rows = rows
+            return []
+        if rows != self.rows:
+            raise self.error(f"{self.path} holds rows of shapes {self.rows}, this batch has {rows}")
+        part = self.path.with_name(f".{self.path.name}.part")
+        os.replace(self.path, part)
+        with hdf5file.adding(part) as file:
+            for name, values in zip(NAMES, blobs, strict=True):
+                data = file[name]
+                data.resize(len(data) + len(values), 0)
+                data[-len(values) :] = values
+        os.replace(part, self.path)
+        return []

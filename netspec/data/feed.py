@@ -20,7 +20,7 @@ from ..base.errors import Error
 from ..base.machine import cores
 
 if TYPE_CHECKING:
-    from .arrays import Source
+    from ..ops.source import Source
 
 class Unreadable(Error):
     """A batch that cannot be loaded: a file is missing, damaged, or not what it should be."""

@@ -12,8 +12,8 @@ from PIL import Image
 from ..base.errors import Error
 from ..base.files import find
 from ..ops.base import Shape
+from ..ops.source import Batch, Source
 from ..proto import caffe_pb2
-from .arrays import Batch, Source
 from .images import DAMAGE
 from .listed import PIXELS, SKIP
 from .transforms import Transform, decode

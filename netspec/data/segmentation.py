@@ -13,7 +13,7 @@ from ..base import files
 from ..base.errors import Error, closest
 from ..ops.base import Shape
 from ..ops.python import ALIASES
-from .arrays import Batch, Source
+from ..ops.source import Batch, Source
 from .images import size
 from .layouts import (
     FLAG,

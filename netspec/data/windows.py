@@ -9,7 +9,7 @@ import numpy as np
 from ..base.errors import Error
 from ..base.files import find
 from ..ops.base import Shape
-from .arrays import Batch, Source
+from ..ops.source import Batch, Source
 from .images import open_image
 from .listed import PIXELS
 from .transforms import Transform, decode, resize

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import Error
-from ..data.arrays import Input, Source
+from ..data.arrays import Input
 from ..ops import REGISTRY, Operation, Shape, lookup
 from ..ops.conv import Window
+from ..ops.source import Source
 from ..proto import caffe_pb2
 from ..proto import text as prototext
 from .graph import Graph, build, standing

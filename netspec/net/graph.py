@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..base.errors import Error, closest
-from ..data import arrays as sources
 from ..data import listed, lmdb, segmentation, windows  # noqa: F401 - imported to register
 from ..ops import Context, Operation, Shape, lookup
+from ..ops.source import Source
 from ..proto import caffe_pb2
 from ..proto import text as prototext
 from .coords import Values, crop_param
@@ -59,7 +59,7 @@ class Node:
     @property
     def source(self) -> bool:
         """Whether it makes data, or stands for who does."""
-        return isinstance(self.op, (Given, sources.Source))
+        return isinstance(self.op, (Given, Source))
 
 
 @dataclass(frozen=True)

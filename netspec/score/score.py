@@ -21,7 +21,6 @@ from ..base.errors import Error, closest
 from ..base.machine import PRECISIONS, origin
 from ..base.metrics import BINARY, Binary, Scores, confusion
 from ..base.table import percent, table
-from ..data.arrays import Source
 from ..data.batches import Batches
 from ..data.images import read_label
 from ..data.segmentation import SegmentationData
@@ -30,6 +29,7 @@ from ..look import pictures as report
 from ..net import graph
 from ..net.graph import Graph
 from ..net.module import Net
+from ..ops.source import Source
 from ..proto import caffe_pb2
 from . import predict
 

@@ -16,9 +16,10 @@ from google.protobuf import text_format
 
 from netspec.base.errors import Error
 from netspec.data import feed as feeds
-from netspec.data.arrays import DummyData, HDF5Data, Input, Source
+from netspec.data.arrays import DummyData, HDF5Data, Input
 from netspec.data.feed import Feed
 from netspec.ops.base import Context
+from netspec.ops.source import Source
 from netspec.proto import caffe_pb2
 
 

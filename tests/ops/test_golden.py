@@ -11,10 +11,10 @@ from scipy import stats
 
 from netspec import ops
 from netspec.base.errors import Error
-from netspec.data.arrays import Source
 from netspec.net import graph
 from netspec.net.module import Net
 from netspec.ops import REGISTRY
+from netspec.ops.source import Source
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
 

@@ -1,0 +1,74 @@
+"""TODO."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..proto import caffe_pb2
+from .base import Context, Operation, Shape
+
+Batch = tuple[np.ndarray, ...]
+
+
+class Source(Operation):
+    """A layer without bottoms that makes data. A subclass writes `shapes` and `load`.
+
+    A batch is a pure function of its position: the same in every process, whatever was loaded before. Random
+    choices come from `generator`. So a run resumes by its position alone, with any number of workers.
+    """
+
+    data = True
+    bottoms = 0
+    tops: ClassVar[int | tuple[int, int | None]] = (1, None)
+    fed: ClassVar[bool] = False  # the caller gives the tensors, `load` is not called
+    workers: ClassVar[bool] = True  # False: loading is too quick for worker processes to pay
+
+    batch_size: int = 1
+    seed: int = 0  # of all random choices
+
+    def shapes(self) -> list[Shape]:
+        """The shapes of the tops in the first batch, which Caffe shapes the net by."""
+        raise NotImplementedError
+
+    def load(self, position: int) -> Batch:
+        """Batch number `position`: float32 arrays, one a top.
+
+        Positions run 0, 1, ... from the start of the run, over the epochs for ever. Raises Error naming the
+        file that cannot be read.
+        """
+        raise NotImplementedError
+
+    def describe(self, position: int) -> str:
+        """Where batch `position` comes from, for error messages."""
+        return f"batch {position} of layer '{self.layer.name}'"
+
+    def generator(self, *numbers: int) -> np.random.Generator:
+        """The random generator of an item (an epoch, ...): follows from `seed` and the numbers alone."""
+        return np.random.default_rng([self.seed, *numbers])
+
+    def items(self, position: int) -> range:
+        """The numbers of a batch's items, counted from the start of the run."""
+        return range(position * self.batch_size, (position + 1) * self.batch_size)
+
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        return self.shapes()
+
+    def __reduce__(self) -> tuple:
+        # messages of the private descriptor pool cannot be pickled, so a spawned worker makes its own source
+        return _rebuild, (type(self), self.layer.SerializeToString(), self.context, self.seed)
+
+
+def _rebuild(cls: type[Source], layer: bytes, context: Context, seed: int) -> Source:
+    source = cls(caffe_pb2.LayerParameter.FromString(layer), (), context)
+    source.seed = seed
+    return source
+
+
+def _one_each(source: Source, field: str, values: list, *default: Any) -> list:
+    """A repeated field given once for all tops or once for each; `default` where it is not given at all."""
+    tops = len(source.layer.top)
+    if not values and default:
+        values = list(default)
+    if len(values) not in (1, tops):
+        raise source.error(f"needs {field} once, or once for each of the {tops} tops; found {len(values)}")
+    return values if len(values) == tops else values * tops
