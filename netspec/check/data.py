@@ -2,7 +2,6 @@
 
 import argparse
 import hashlib
-import os
 import signal
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -18,10 +17,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..base import log
 from ..base.errors import Error
-from ..base.files import find, writing
+from ..base.files import find
 from ..base.machine import cores
 from ..base.table import table
 from ..data import feed
+from ..data.balance import weights, write_balance
 from ..data.images import check_labels, size
 from ..data.layouts import LAYOUTS, Images, Labels, facts_of, layout
 from ..data.segmentation import SegmentationData
@@ -32,7 +32,6 @@ from ..ops.softmax import Classified, ignored_label
 from ..proto import caffe_pb2
 from ..proto import text as prototext
 from ..proto.text import SOLVER
-from ..pycaffe import io
 from ..train import jobs
 
 KINDS = {  # what a finding is -> (its heading, whether training breaks on it)
@@ -91,28 +90,6 @@ class Part:
         read = [item for item in self.items if item.size]
         pixels = sum(item.size[0] * item.size[1] for item in read)
         return sum(item.total for item in read) / pixels if pixels else np.full(len(self.source.mean), np.nan)
-
-
-def weights(pixels: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """Median-frequency weights of classes from their pixels (images, classes) and all pixels (images); NaN for absent ones.
-
-    median(freq) / freq(c); freq(c) is the pixels of class c by all pixels of the images it occurs in (Eigen & Fergus 2015).
-    """
-    with np.errstate(invalid="ignore"):
-        frequency = pixels.sum(0) / np.where(pixels > 0, total[:, None], 0).sum(0)
-    there = frequency[np.isfinite(frequency)]
-    return np.median(there) / frequency if len(there) else frequency
-
-
-def write_balance(path: str | os.PathLike, part: Part, power: float = 1) -> None:
-    """Write the `weights` of a split's first labels as InfogainLoss reads them: a diagonal matrix, 1 x 1 x C x C, float32.
-
-    Classes that never occur get 1. power: of the weights; 0.5 is milder.
-    """
-    pixels, total = part.pixels(next(iter(part.labels)))
-    matrix = np.diag(np.nan_to_num(weights(pixels[:, :-1], total), nan=1.0) ** power).astype(np.float32)
-    with writing(path) as file:
-        file.write(io.array_to_blobproto(matrix[None, None]).SerializeToString())
 
 
 def sources(path: Path, dataset: str | None = None) -> tuple[list[SegmentationData], list[jobs.Job], list[str]]:

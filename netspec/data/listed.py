@@ -10,8 +10,7 @@ from ..base.errors import Error
 from ..base.files import find
 from ..ops.base import Shape
 from ..ops.source import Batch, Source
-from .images import open_image, read_label
-from .transforms import Transform, decode, nearest, resize
+from .images import Transform, decode, nearest, open_image, read_label, resize
 
 ORDER, PIXELS, SKIP = range(3)  # what a random generator is for
 

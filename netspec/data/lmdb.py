@@ -14,9 +14,8 @@ from ..base.files import find
 from ..ops.base import Shape
 from ..ops.source import Batch, Source
 from ..proto import caffe_pb2
-from .images import DAMAGE
+from .images import DAMAGE, Transform, decode
 from .listed import PIXELS, SKIP
-from .transforms import Transform, decode
 
 
 class Data(Source):

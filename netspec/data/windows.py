@@ -10,9 +10,8 @@ from ..base.errors import Error
 from ..base.files import find
 from ..ops.base import Shape
 from ..ops.source import Batch, Source
-from .images import open_image
+from .images import Transform, decode, open_image, resize
 from .listed import PIXELS
-from .transforms import Transform, decode, resize
 
 f32 = np.float32  # Caffe computes in float32, and where a window begins depends on how sums are rounded
 

@@ -18,6 +18,7 @@ from ..base.machine import PROJECT, cores, origin
 from ..base.table import percent, table
 from ..check import data as datacheck
 from ..check import diff as netdiff
+from ..data.balance import write_balance
 from ..data.segmentation import SegmentationData
 from ..look import pictures as report
 from ..look.plot import beside, plot, points
@@ -149,7 +150,7 @@ class Place:
             made = graph.build(self.net("fcn32s", "train"), caffe_pb2.TRAIN, base=PROJECT)
             source = next(node.op for node in made.sources if isinstance(node.op, SegmentationData))
             (part,) = datacheck.look([source], cores(), log.make(True))
-            datacheck.write_balance(path, part)
+            write_balance(path, part)
         return path
 
     def start(self, name: str) -> tuple[Path | None, str]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..base.errors import Error
 from ..base.files import find
-from ..data.batches import Batches
+from ..data.feed import Batches
 from ..net import graph, weights
 from ..net import module as compiler
 from ..net.graph import Node

@@ -21,7 +21,7 @@ from ..base.errors import Error, closest
 from ..base.machine import PRECISIONS, origin
 from ..base.metrics import BINARY, Binary, Scores, confusion
 from ..base.table import percent, table
-from ..data.batches import Batches
+from ..data.feed import Batches
 from ..data.images import read_label
 from ..data.segmentation import SegmentationData
 from ..look import drawing

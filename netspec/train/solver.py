@@ -18,7 +18,7 @@ from ..base.errors import Error, Interrupted
 from ..base.files import find
 from ..base.log import Log
 from ..base.machine import choose
-from ..data.batches import Batches, Skips
+from ..data.feed import Batches, Skips
 from ..net import weights
 from ..net.layerwise import Layerwise
 from ..net.module import Net

@@ -13,6 +13,7 @@ from PIL import Image
 from netspec.base.errors import Error
 from netspec.check import data as datacheck
 from netspec.data import tree
+from netspec.data.balance import weights
 from netspec.data.layouts import facts
 from netspec.proto.model import read_mean
 
@@ -73,10 +74,10 @@ def test_a_sound_data_set(camvid, capsys):
 def test_weights_are_the_median_frequency_by_the_frequency():
     """Worked by hand: class 0 has 30 of 100 + 100 pixels, class 1 60 of 100, class 2 none, class 3 20 of 100 + 100."""
     pixels, total = np.array([[10, 60, 0, 10], [20, 0, 0, 10]]), np.array([100, 100])
-    found = datacheck.weights(pixels, total)
+    found = weights(pixels, total)
     np.testing.assert_allclose(found[[0, 1, 3]], 0.15 / np.array([0.15, 0.6, 0.1]))
     assert np.isnan(found[2])
-    assert np.isnan(datacheck.weights(np.zeros((2, 4)), total)).all()
+    assert np.isnan(weights(np.zeros((2, 4)), total)).all()
 
 
 def test_the_balance_is_the_matrix_that_infogain_reads(camvid, tmp_path):

@@ -20,8 +20,7 @@ from data.test_listed import LMDB, WINDOWS, database, raw, window_file
 from netspec.base.errors import Error
 from netspec.base.log import Log
 from netspec.data import feed as feeds
-from netspec.data.batches import Batches, Skips
-from netspec.data.feed import Feed, Unreadable
+from netspec.data.feed import Batches, Feed, Skips, Unreadable
 from netspec.data.listed import DenseImageData, ImageData
 from netspec.data.lmdb import Data
 from netspec.data.segmentation import SegmentationData

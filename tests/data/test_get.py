@@ -19,7 +19,7 @@ from webserver import Web
 
 from netspec.cli import main as cli
 from netspec.data import get as getdata
-from netspec.data.fetching import alone
+from netspec.data.get import alone
 from netspec.data.layouts import LAYOUTS
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -17,7 +17,8 @@ import pytest
 from webserver import Web
 
 from netspec import Error
-from netspec.data import fetching
+from netspec.data import get as fetching
+from netspec.data.get import download, space, unpack
 
 PROJECT = Path(__file__).resolve().parents[2]
 BODY = random.Random(7).randbytes(300_000)
@@ -32,7 +33,7 @@ def web():
 
 
 def get(web, folder, checksum=SUM, size=300_000, timeout=5.0):
-    fetching.download(web.url, folder / "a.tar", checksum, size, timeout=timeout, pause=0.01)
+    download(web.url, folder / "a.tar", checksum, size, timeout=timeout, pause=0.01)
 
 
 def names(folder):
@@ -241,23 +242,23 @@ def test_a_full_disk(web, tmp_path, small_disk):
     assert 100_000 < kept < 250_000 and len(web.requests) == 1
     (small_disk / "a.tar.part").unlink()
     with pytest.raises(Error, match=f"the disk of {small_disk} has 20.* kB free, and 300.0 kB are needed"):
-        fetching.space({small_disk / "not" / "there": 200_000, small_disk: 100_000})
+        space({small_disk / "not" / "there": 200_000, small_disk: 100_000})
     (small_disk / "a.tar.part.tag").unlink()
     archive = tar(tmp_path / "big.tar", {f"{n}": os.urandom(30_000) for n in range(9)})
     with pytest.raises(Error, match="too much for an archive of this size, or for the disk"):
-        fetching.unpack(archive, small_disk)
+        unpack(archive, small_disk)
     for left in small_disk.iterdir():
         left.unlink()
     many = tar(tmp_path / "many.tar", {f"small/{n}": b"1" for n in range(90)})  # 90 bytes, but each takes a page
     with pytest.raises(Error, match="holds 'small/[345].', and with it too much"):
-        fetching.unpack(many, small_disk)
+        unpack(many, small_disk)
 
 
 def test_space_counts_each_disk_once(tmp_path):
     free = fetching.shutil.disk_usage(tmp_path).free
-    fetching.space({tmp_path: free // 3, tmp_path / "b": free // 3})
+    space({tmp_path: free // 3, tmp_path / "b": free // 3})
     with pytest.raises(Error, match="are needed"):
-        fetching.space({tmp_path: free * 2 // 3, tmp_path / "b": free * 2 // 3})
+        space({tmp_path: free * 2 // 3, tmp_path / "b": free * 2 // 3})
 
 
 # Archives
@@ -307,10 +308,10 @@ def test_what_is_unpacked(tmp_path, name):
         tar(path, [entry("./top", tarfile.DIRTYPE), *(entry(f"./{n}", content=c) for n, c in TREE.items())],
             {"gz": "w:gz", "tgz": "w:gz", "bz2": "w:bz2", "xz": "w:xz"}.get(name.rpartition(".")[2], "w"))
     (tmp_path / "all").mkdir()
-    assert fetching.unpack(path, tmp_path / "all") == 3
+    assert unpack(path, tmp_path / "all") == 3
     assert {str(p.relative_to(tmp_path / "all")): p.read_bytes() for p in (tmp_path / "all").rglob("*") if p.is_file()} == TREE
     (tmp_path / "voc").mkdir()
-    assert fetching.unpack(path, tmp_path / "voc", "VOC") == 2
+    assert unpack(path, tmp_path / "voc", "VOC") == 2
     assert (tmp_path / "voc" / "a.txt").read_bytes() == b"one\n" and names(tmp_path / "voc") == ["a.txt", "deep"]
     mode = (tmp_path / "voc" / "a.txt").stat().st_mode
     assert stat.S_ISREG(mode) and mode & 0o111 == 0  # as any file that this user makes, whatever the archive says
@@ -366,7 +367,7 @@ def test_an_archive_that_means_harm(tmp_path, form, case):
     out = tmp_path / "in" / "here"
     out.mkdir(parents=True)
     with pytest.raises(Error) as caught:
-        fetching.unpack(path, out)
+        unpack(path, out)
     assert f"nothing of {path} is used" in str(caught.value) and message in str(caught.value)
     assert names(tmp_path) == sorted([path.name, "in"]) and names(tmp_path / "in") == ["here"]
     assert all(p.is_dir() or p.is_file() and not p.is_symlink() for p in out.rglob("*"))
@@ -375,7 +376,7 @@ def test_an_archive_that_means_harm(tmp_path, form, case):
 
 def test_links_outside_the_part_that_is_taken_do_no_harm(tmp_path):
     path = tar(tmp_path / "a.tar", [entry("x/link", tarfile.SYMTYPE, linkname="/etc"), entry("x/VOC/a", content=b"1")])
-    assert fetching.unpack(path, tmp_path, "VOC") == 1 and (tmp_path / "a").read_bytes() == b"1"
+    assert unpack(path, tmp_path, "VOC") == 1 and (tmp_path / "a").read_bytes() == b"1"
 
 
 class Zeros(io.RawIOBase):
@@ -403,7 +404,7 @@ def test_a_bomb(tmp_path, form):
     assert path.stat().st_size < 1 << 20
     (tmp_path / "out").mkdir()
     with pytest.raises(Error, match="it holds 'zeros', and with it too much for an archive of this size"):
-        fetching.unpack(path, tmp_path / "out")
+        unpack(path, tmp_path / "out")
     assert names(tmp_path / "out") == []
 
 
@@ -416,7 +417,7 @@ def test_a_zip_that_lies_about_a_size(tmp_path, size):
     path.write_bytes(raw)
     (tmp_path / "out").mkdir()
     with pytest.raises(Error, match="cannot be unpacked: .*a"):
-        fetching.unpack(path, tmp_path / "out")
+        unpack(path, tmp_path / "out")
     assert (tmp_path / "out" / "a").stat().st_size <= size
 
 
@@ -427,7 +428,7 @@ def test_a_zip_with_a_password(tmp_path):
     raw[6] |= 1
     path.write_bytes(raw)
     with pytest.raises(Error, match="cannot be unpacked: .*password"):
-        fetching.unpack(path, tmp_path)
+        unpack(path, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tar.bz2", "a.tar.xz", "a.zip"])
@@ -451,7 +452,7 @@ def test_archives_cut_short_or_changed_end_with_a_sentence(tmp_path, name):
         out = tmp_path / f"box{number}" / "out"
         out.mkdir(parents=True)
         try:
-            fetching.unpack(path, out)
+            unpack(path, out)
         except Error:
             refused += 1
         assert names(out.parent) == ["out"]

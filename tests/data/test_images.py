@@ -11,7 +11,7 @@ from scipy import stats
 
 from netspec.base.errors import Error
 from netspec.data.arrays import MemoryData
-from netspec.data.transforms import Transform, decode, nearest, resize
+from netspec.data.images import Transform, decode, nearest, resize
 from netspec.ops.base import Context
 from netspec.proto import caffe_pb2
 
