@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from netspec.net import graph
+from netspec.net import build as builds
 from netspec.net.module import Net
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
@@ -39,7 +39,7 @@ class Case:
 
     def build(self) -> Net:
         """The net with the case's parameters."""
-        net = Net(graph.build(self.net, self.phase))
+        net = Net(builds.build(self.net, self.phase))
         params = net.layers_with_params()
         with torch.no_grad():
             for key, value in self.part("param").items():

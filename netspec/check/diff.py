@@ -18,7 +18,7 @@ from ..base.errors import Error, closest
 from ..base.files import find
 from ..look import streams as figure3
 from ..look.describe import size as pixels
-from ..net import graph
+from ..net.build import standing
 from ..net.deploy import deploy
 from ..ops import REGISTRY
 from ..proto import caffe_pb2
@@ -131,7 +131,7 @@ class Layer:
 
 def layers(net: Any, phase: int | None = None, body: bool = False) -> list[Layer]:
     """The layers of a net, in a phase if one is given, without its sources if only its body is asked for."""
-    kept, writers = net.layer if phase is None else graph.standing(net, phase), {}
+    kept, writers = net.layer if phase is None else standing(net, phase), {}
     found = [Layer(each, writers, phase is not None) for each in kept]
     return [layer for layer in found if layer.bottoms or not body]
 

@@ -21,7 +21,7 @@ from ..base.machine import amount, choose, cores, room
 from ..base.table import table
 from ..data.layouts import ILSVRC
 from ..look import describe
-from ..net import graph
+from ..net.build import standing
 from ..net.deploy import deploy
 from ..net.graph import Graph
 from ..net.module import Net
@@ -94,7 +94,7 @@ def build(job: jobs.Job, base: Path, size: tuple[int, int] | None, level: str) -
     path = find(job.net, base, "net") if isinstance(job.net, str) else None
     net, where = (prototext.read_net(path), str(path)) if path else (job.net, job.field)
     net.state.MergeFrom(job.state)
-    found = types(graph.standing(net, job.phase), where)
+    found = types(standing(net, job.phase), where)
     if any(f.level == PROBLEM for f in found):
         return None, False, found
     made, lost = None, []
@@ -201,7 +201,7 @@ def run(args: argparse.Namespace) -> int:
         train, tests = jobs.jobs(param, str(path))
         found, flow = nets([train, *tests], path.resolve().parent, param, args)
     else:
-        layers = graph.standing(prototext.read_net(path), TRAIN)
+        layers = standing(prototext.read_net(path), TRAIN)
         learns = any(any(x.loss_weight) or x.type in REGISTRY and REGISTRY[x.type].loss for x in layers)
         job = jobs.Job(TRAIN if learns else TEST, "net", str(path), NetState())
         found, flow = nets([job], path.resolve().parent, None, args)

@@ -13,8 +13,9 @@ import numpy as np
 from ..base import table as tables
 from ..base.errors import Error, closest, listed
 from ..base.files import find
-from ..net import graph, weights
 from ..net import module as compiler
+from ..net import weights
+from ..net.build import build
 from ..proto import caffe_pb2
 from ..proto import text as prototext
 from ..pycaffe.net import Net
@@ -96,12 +97,12 @@ def _net(path: Path, phase: int, parts: Mapping[str, Mapping[str, np.ndarray]], 
     """The net with the parameters and the inputs of the results."""
     text = prototext.read_net(path)
     options = {"phase": phase, "level": 0, "path": path, "shapes": {k: v.shape for k, v in parts["in"].items()}}
-    made = graph.build(text, **options)
+    made = build(text, **options)
     frozen = {f"{slot.layer}:{slot.index}" for slot in made.params if not slot.lr_mult}
     if set(parts["indiff"]) & set(made.inputs) or any(
             np.any(value) for kind in ("paramdiff", "grad_l2") for key, value in parts[kind].items() if key in frozen):
         text.force_backward = True  # as it must have been there
-        made = graph.build(text, **options)
+        made = build(text, **options)
     built = compiler.Net(made)
     if weights_path:
         loaded = weights.load(weights_path, built.layers_with_params())

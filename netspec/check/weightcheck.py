@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import Error, closest, listed
-from ..net import surgery, weights
+from ..net import weights
 from ..net.module import Net
+from ..net.weights import interp, unfilled_upsampling
 from ..proto.caffe_pb2 import NetParameter, V1LayerParameter
 from ..proto.model import Blobs, read_weights
 from ..proto.wire import WireFile, is_hdf5
@@ -70,8 +71,8 @@ def fill(net: Net, read: Mapping[str, Sequence[Any]], where: str) -> tuple[list[
                 found.append(Finding(PROBLEM, where, str(e), "or take weights of a net with such a layer"))
                 del fits[name]
         done = weights.copy(fits, target)
-    bilinear = [name for name in surgery.unfilled_upsampling(net) if name in done.missing]
-    surgery.interp(net, bilinear)
+    bilinear = [name for name in unfilled_upsampling(net) if name in done.missing]
+    interp(net, bilinear)
     lacking = [name for name in done.missing if name not in bilinear]
     for level, what, names in ((OK, "copied", done.copied), (OK, "copied in another shape", done.reshaped),
                                (OK, "made bilinear upsampling", bilinear), (NOTE, "in the file only", done.ignored)):

@@ -14,9 +14,10 @@ from ..base.table import table
 from ..convert import agree as export
 from ..convert import importers, totorch, trunks
 from ..convert import onnx as onnxfile
-from ..net import graph, surgery
 from ..net import rewrite as convolutional
 from ..net import weights as weightfiles
+from ..net import weights as weightss
+from ..net.build import build
 from ..net.deploy import deploy
 from ..net.module import Net
 from ..proto import text as prototext
@@ -50,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     trunks.add_arguments(trunk)
     trunk.set_defaults(convert=trunks.run)
     transplant = kinds.add_parser("transplant", help="weights of several files into one, under the names of a net")
-    surgery.add_arguments(transplant)
-    transplant.set_defaults(convert=surgery.run)
+    weightss.add_arguments(transplant)
+    transplant.set_defaults(convert=weightss.run)
     upgrade = kinds.add_parser("upgrade", help="a net, a solver or weights of an older Caffe to today's form")
     upgrade.add_argument("old", metavar="OLD", help="net or solver .prototxt, or .caffemodel")
     upgrade.add_argument("new", metavar="NEW", help="the file to write")
@@ -112,7 +113,7 @@ def _fcn(args: argparse.Namespace) -> int:
         raise Error("--out-weights needs WEIGHTS to convert")
     old = Net(deploy(path, losses=True))
     form, layers, dropped = convolutional.convolutionalise(old.graph)
-    new = Net(graph.build(form))
+    new = Net(build(form))
     if args.weights:
         left = weightfiles.load(find(args.weights, what="weights"), old.layers_with_params()).missing
         if left:

@@ -10,10 +10,11 @@ import torch
 
 from ..base.errors import Error
 from ..base.files import find
-from ..net import surgery, weights
+from ..net import weights
 from ..net.deploy import deploy
 from ..net.graph import Graph, Value
 from ..net.module import Net
+from ..net.weights import interp, interp_missing, unfilled_upsampling
 from ..ops import Shape
 
 AXES = ("N", "H", "W")
@@ -27,11 +28,11 @@ def filled(graph: Graph, path: str | os.PathLike | None, seed: int = 0) -> Net:
     torch.manual_seed(seed)
     net = Net(graph).eval()
     if path:
-        left = surgery.interp_missing(net, weights.load(find(path, what="weights"), net.layers_with_params()).missing)
+        left = interp_missing(net, weights.load(find(path, what="weights"), net.layers_with_params()).missing)
         if left:
             print(f"{path} lacks {', '.join(left)}: left at their fillers")
         return net
-    surgery.interp(net, surgery.unfilled_upsampling(net))
+    interp(net, unfilled_upsampling(net))
     with torch.no_grad():
         for node in graph.nodes:
             params = [net.parameter(slot) for slot in node.params]

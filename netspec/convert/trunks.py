@@ -9,7 +9,8 @@ import numpy as np
 
 from ..base.errors import Error, closest
 from ..base.files import find
-from ..net import graph, weights
+from ..net import weights
+from ..net.build import build
 from ..net.module import Net
 from ..proto import caffe_pb2
 from ..proto import hdf5 as hdf5file
@@ -184,7 +185,7 @@ def trunk(path: str | Path, arch: str, input: str | None = None) -> tuple[Any, N
     t.net.prob = L.Softmax(ARCHITECTURES[arch](t))
     proto = t.net.to_proto()
     proto.name = arch
-    net = Net(graph.build(proto, caffe_pb2.TEST)).eval()
+    net = Net(build(proto, caffe_pb2.TEST)).eval()
     there = _keras(path) if keras else _torch(path)
     blobs = {name: _blobs(path, name, kind, source, there, keras) for name, (kind, source) in t.sources.items()}
     for name, params in net.layers_with_params().items():

@@ -8,8 +8,9 @@ from fractions import Fraction
 from typing import Any
 
 from ..base.errors import Error
+from ..net.build import standing
 from ..net.coords import Values, listed, meeting, offsets, ways, wide
-from ..net.graph import Graph, Node, Value, standing
+from ..net.graph import Graph, Node, Value
 from ..ops import REGISTRY, Operation
 from ..proto import caffe_pb2
 

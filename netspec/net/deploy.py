@@ -16,7 +16,8 @@ from ..ops.conv import Window
 from ..ops.source import Source
 from ..proto import caffe_pb2
 from ..proto import text as prototext
-from .graph import Graph, build, standing
+from .build import build, standing
+from .graph import Graph
 
 SIDE = 500  # pixels of images whose size nothing says
 

@@ -1,8 +1,9 @@
 """A compiled net run layer by layer, as Caffe runs one: data and diff of every blob can be read and written in between."""
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple, Protocol
 
@@ -13,17 +14,103 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from ..ops import Shape
 from ..ops.blobs import Blob
 from ..ops.python import BlobVec, Python
-from . import backprop
-from .graph import Node, Value
+from .graph import Graph, Node, Value
 from .module import Net
+
+
+@dataclass
+class Layer:
+    """One layer of the net as Caffe runs it: a node, or a Split behind a blob that several layers read.
+
+    Blobs have the names that they have in Caffe, where each reader of a shared blob has a name of its own.
+    """
+
+    name: str
+    maker: str  # the layer itself, or the one whose top a Split spreads
+    node: Node | None  # None: Split
+    bottoms: list[str]
+    tops: list[str]
+    weights: Sequence[float]  # of the tops in the loss
+    backward: bool = False  # the layer runs backward
+    bottom_backward: Sequence[bool] = ()  # which bottoms get a gradient
+    param_backward: Sequence[bool] = ()
+
+
+def layers(graph: Graph) -> list[Layer]:
+    """The layers of a graph in Caffe's order, Splits among them (InsertSplits), with their flags (Net::Init)."""
+    found = list(_with_splits(graph))
+    _flag(found)
+    if graph.proto is not None and graph.proto.force_backward:
+        for layer in found:
+            layer.backward = True
+            layer.bottom_backward = [flag or _may_be_forced(layer, i) for i, flag in enumerate(layer.bottom_backward)]
+            layer.param_backward = [True] * len(layer.param_backward)
+    return found
+
+
+def _with_splits(graph: Graph) -> list[Layer]:
+    uses = Counter(value for node in graph.layers for value in node.bottoms)
+    for node in graph.layers:  # a loss counts as a reader only where the prototxt says so
+        uses.update(top for top, _, said in zip(node.tops, node.loss_weights, node.op.layer.loss_weight, strict=False) if said)
+    taken: Counter[Value] = Counter()
+    split: dict[Value, str] = {}
+    found = []
+    for node in graph.layers:
+        bottoms = []
+        for value in node.bottoms:
+            bottoms.append(f"{split[value]}_{taken[value]}" if value in split else value.blob)
+            taken[value] += 1
+        weights = list(node.loss_weights)
+        found.append(Layer(node.name, node.name, node, bottoms, [top.blob for top in node.tops], weights))
+        for i, top in enumerate(node.tops):
+            if uses[top] > 1:
+                split[top] = f"{top.blob}_{node.name}_{i}_split"
+                taken[top] = int(bool(weights[i]))
+                found.append(Layer(split[top], node.name, None, [top.blob], [f"{split[top]}_{k}" for k in range(uses[top])],
+                                   [weights[i]] + [0.0] * (uses[top] - 1)))
+                weights[i] = 0.0
+    return found
+
+
+def _flag(found: list[Layer]) -> None:
+    needed: dict[str, bool] = {}
+    for layer in found:
+        told = layer.node.op.layer.propagate_down if layer.node else ()
+        layer.bottom_backward = list(told) or [needed[blob] for blob in layer.bottoms]
+        layer.param_backward = _learned(layer.node) if layer.node else ()
+        layer.backward = any(needed[blob] for blob in layer.bottoms) or any(layer.param_backward)
+        for top in layer.tops:
+            needed[top] = needed.get(top, False) or layer.backward
+    under_loss, skipped = set(), set()
+    for layer in reversed(found):
+        counts = any(layer.weights) or any(top in under_loss for top in layer.tops)
+        if layer.backward and all(top in skipped for top in layer.tops):
+            layer.backward, layer.bottom_backward = False, [False] * len(layer.bottoms)
+        if counts:
+            under_loss.update(layer.bottoms)
+        else:
+            layer.backward, layer.bottom_backward = False, [False] * len(layer.bottoms)
+        skipped.update(blob for blob, flag in zip(layer.bottoms, layer.bottom_backward, strict=True) if not flag)
+
+
+def _learned(node: Node) -> list[bool]:
+    specs = node.op.layer.param
+    if node.type == "BatchNorm":  # Caffe freezes its parameters only after it has looked
+        return [True] * len(node.params)
+    return [i >= len(specs) or specs[i].lr_mult != 0 for i in range(len(node.params))]
+
+
+def _may_be_forced(layer: Layer, index: int) -> bool:
+    """AllowForceBackward: not the labels of a loss."""
+    return layer.node is None or index not in layer.node.op.undifferentiable
 
 
 class Watch(Protocol):
     """Who is told of each layer that was run; Splits, which take no time, among them."""
 
-    def forward(self, run: "Layerwise", layer: backprop.Layer) -> None: ...
+    def forward(self, run: "Layerwise", layer: Layer) -> None: ...
 
-    def backward(self, run: "Layerwise", layer: backprop.Layer, grads: Sequence[Tensor | None]) -> None: ...
+    def backward(self, run: "Layerwise", layer: Layer, grads: Sequence[Tensor | None]) -> None: ...
 
     def through(self, run: "Layerwise") -> None: ...
 
@@ -50,7 +137,7 @@ class Layerwise:
         self.watch: Watch | None = None
         self.hooks: dict[str, list[Callable[[int], Any]]] = defaultdict(list)  # called with the number of a layer
         self.nodes = net.graph.layers
-        self.plan = backprop.layers(net.graph)
+        self.plan = layers(net.graph)
         self.weights = {top: w for node in self.nodes for top, w in zip(node.tops, node.loss_weights, strict=True) if w}
         self._makers = {top: node.name for node in self.nodes for top in node.tops}
         self._read = {value for node in self.nodes for value in node.bottoms}
@@ -141,7 +228,7 @@ class Layerwise:
         wanted = dict.fromkeys((*self.net.graph.outputs, *self.net.losses))
         return {name: self.blobs[name].data_memory.tensor(self.net.device) for name in wanted}
 
-    def _call(self, when: str, layer: backprop.Layer) -> None:
+    def _call(self, when: str, layer: Layer) -> None:
         if layer.node and self.hooks.get(when):
             for hook in self.hooks[when]:
                 hook(self.index(layer.name))
@@ -161,7 +248,7 @@ class Layerwise:
             if value in self.weights:
                 self._weigh(value)
 
-    def _forward(self, layer: backprop.Layer, node: Node) -> None:
+    def _forward(self, layer: Layer, node: Node) -> None:
         self._tapes.pop(node.name, None)
         if node.source:
             tops = self.feed(node) or ()
@@ -174,7 +261,7 @@ class Layerwise:
             self.blobs[value.blob].data_memory.put(top)
             self._shape(value, tuple(top.shape))
 
-    def _record(self, layer: backprop.Layer, node: Node) -> tuple[Tape, list[Tensor]]:
+    def _record(self, layer: Layer, node: Node) -> tuple[Tape, list[Tensor]]:
         """Run a layer: its tape and its tops."""
         device = self.net.device
         memories = [self.blobs[b.blob].data_memory for b in node.bottoms]
@@ -198,7 +285,7 @@ class Layerwise:
         edges = [(get_gradient_edge(top), top.dtype) if top.requires_grad else None for top in tops]
         return Tape(bottoms, params, edges), tops
 
-    def _backward(self, layer: backprop.Layer, node: Node) -> list[Tensor | None]:
+    def _backward(self, layer: Layer, node: Node) -> list[Tensor | None]:
         """The gradients of a layer's bottoms, where they get one, from its tops' diffs; adds those of its parameters."""
         device = self.net.device
         if node.name not in self._tapes:  # there was no forward pass: from the data as they are

@@ -5,8 +5,9 @@ from typing import Any
 
 import torch
 
-from ..base.errors import Error
+from ..base.errors import Error, closest
 from ..ops import Shape
+from ..ops.conv import geometry
 from ..proto import caffe_pb2
 from .graph import Graph, Node, Value
 from .module import Net
@@ -107,3 +108,51 @@ def randomise(net: Net, seed: int = 0) -> None:
         for p in net.parameters():
             gain = math.sqrt(2 * len(p) / p.numel()) if p.ndim > 1 else 0
             p.normal_(0, gain, generator=generator) if gain else p.uniform_(0.5, 1.5, generator=generator)
+
+
+
+def rarefy(net: Any, layer: str) -> Any:
+    """The NetParameter with a pooling's or convolution's stride 1, and the convolutions behind it dilated by that stride.
+
+    Its outputs are stride times as fine, and are what shift_and_stitch interlaces (the paper's enlarged filter with zeros).
+    Raises Error for a layer that is not there or has no stride, and where a layer behind it has no dilated form: in Caffe
+    convolutions alone have one.
+    """
+    new = caffe_pb2.NetParameter.FromString(net.SerializeToString())
+    found = next((x for x in new.layer if x.name == layer), None)
+    if found is None:
+        raise Error(f"net '{net.name}' has no layer '{layer}'{closest(layer, [x.name for x in new.layer])}")
+    if found.type not in ("Convolution", "Pooling"):
+        raise Error(f"layer '{layer}' is of type {found.type}; a Convolution or Pooling has a stride")
+    own = found.convolution_param if found.type == "Convolution" else found.pooling_param
+    _, stride, _, _ = geometry(own, 2)
+    if stride == (1, 1):
+        raise Error(f"layer '{layer}' has stride 1 already")
+    for field in ("stride", "stride_h", "stride_w"):
+        own.ClearField(field)
+    fine: set[str] = set()  # blobs on the finer grid
+    for x in new.layer:
+        touched = [blob in fine for blob in x.bottom]
+        if x.name == layer:
+            fine.update(x.top)
+        elif x.type == "Convolution" and any(touched):
+            _dilate(x.convolution_param, stride)
+            fine.update(x.top)
+        elif all(touched) and touched and pointwise(x):
+            fine.update(x.top)
+        elif any(touched):
+            why = ("joins it with blobs that are not finer" if not all(touched) else
+                   "is fully connected; make the net convolutional first (netspec convert fcn)" if x.type == "InnerProduct"
+                   else "has no dilated form in Caffe; rarefy a layer behind it, or shift and stitch")
+            raise Error(f"layer '{x.name}' ({x.type}) reads what layer '{layer}' makes, and {why}")
+    return new
+
+
+def _dilate(p: Any, factor: tuple[int, int]) -> None:
+    """Spread a convolution's taps, and its padding with them."""
+    _, _, pad, dilation = geometry(p, 2)
+    for field in ("pad", "pad_h", "pad_w", "dilation"):
+        p.ClearField(field)
+    for field, values in (("pad", pad), ("dilation", dilation)):
+        scaled = [v * f for v, f in zip(values, factor, strict=True)]
+        getattr(p, field).extend(scaled[:1] if len(set(scaled)) == 1 else scaled)

@@ -15,7 +15,7 @@ from ..base.metrics import Scores
 from ..base.table import percent, table
 from ..data import segmentation as datasets
 from ..look import pictures as report
-from ..net import graph
+from ..net.build import load
 from ..proto import caffe_pb2
 from ..proto import text as prototext
 from ..score import predict
@@ -86,7 +86,7 @@ def run_stages(solvers: Sequence[Path], seed: int, out: Path, args: argparse.Nam
         weights, kept = experiment.trained(path, param, before, args, mark)
         if kept:
             print(f"{path.stem}: kept from an earlier run; remove {out} to train again")
-        made, predictions = graph.load(test, caffe_pb2.TEST), out / path.stem
+        made, predictions = load(test, caffe_pb2.TEST), out / path.stem
         found = experiment.scored(out / f"{path.stem}.json", made, weights, args, save=predictions)
         stages.append(Stage(path.stem, test, weights, predictions, Scores.from_histogram(np.array(found["histogram"]))))
     return stages
@@ -103,7 +103,7 @@ def over_seeds(runs: Sequence[Sequence[Stage]]) -> str:
 
 def reader(test: Path) -> datasets.SegmentationData:
     """The data layer of a net that scores."""
-    for node in graph.load(test, caffe_pb2.TEST).sources:
+    for node in load(test, caffe_pb2.TEST).sources:
         if isinstance(node.op, datasets.SegmentationData):
             return node.op
     raise Error(f"{test}: stages are shown for nets whose data layer is SegmentationData")

@@ -18,6 +18,7 @@ from ..data.segmentation import SegmentationData
 from ..look import curves
 from ..look import pictures as report
 from ..net import graph
+from ..net.build import load
 from ..proto import caffe_pb2
 from ..proto import text as prototext
 from ..proto.text import SOLVER
@@ -135,7 +136,7 @@ def score(solvers: Mapping[Path, Any], args: argparse.Namespace) -> None:
         weights = resume.kept(prefix, "caffemodel")
         if not weights:
             raise Error(f"{path}: there is no {resume.stem(prefix, 'N')}.caffemodel to score; train it first")
-        made = graph.load(experiment.test_net(path, param), caffe_pb2.TEST)
+        made = load(experiment.test_net(path, param), caffe_pb2.TEST)
         experiment.scored(Path(f"{prefix}.json"), made, weights[-1][1], args, save=Path(f"{prefix}_predictions"))
         source = made.sources[0].op
         if isinstance(source, SegmentationData):

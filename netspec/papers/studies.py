@@ -22,7 +22,7 @@ from ..data.balance import write_balance
 from ..data.segmentation import SegmentationData
 from ..look import pictures as report
 from ..look.plot import beside, plot, points
-from ..net import graph
+from ..net.build import build
 from ..net.deploy import deploy
 from ..net.module import Net
 from ..proto import caffe_pb2
@@ -147,7 +147,7 @@ class Place:
         """A matrix for InfogainLoss with the training labels' median-frequency weights; 1 for classes that never occur."""
         path = self.folder.parent / "balance.binaryproto"
         if not path.exists():
-            made = graph.build(self.net("fcn32s", "train"), caffe_pb2.TRAIN, base=PROJECT)
+            made = build(self.net("fcn32s", "train"), caffe_pb2.TRAIN, base=PROJECT)
             source = next(node.op for node in made.sources if isinstance(node.op, SegmentationData))
             (part,) = datacheck.look([source], cores(), log.make(True))
             write_balance(path, part)
@@ -204,7 +204,7 @@ class Place:
     def scored(self, name: str) -> Record:
         """The scores of a run, trained if it is not."""
         run = RUNS[name]
-        made = graph.build(self.net(run.net, "test"), caffe_pb2.TEST, base=PROJECT)
+        made = build(self.net(run.net, "test"), caffe_pb2.TEST, base=PROJECT)
         file = self.trained(run.after if run.stitch else name)
 
         def wrap(net: Net) -> Any:

@@ -19,7 +19,7 @@ from ..base.files import find
 from ..base.machine import PROJECT, choose
 from ..base.metrics import MEASURES
 from ..look import describe
-from ..net import graph
+from ..net.build import build
 from ..net.deploy import deploy
 from ..net.module import Net
 from ..proto import caffe_pb2
@@ -85,7 +85,7 @@ def table(number: int, family: str | None) -> Table:
 def scored(net: str, weights: Path, kind: str, args: argparse.Namespace) -> Record:
     """The record of a net on its test images, or val where there is no test, scored if it is missing or of other weights."""
     path = experiment.test_net(_solver(net), prototext.read_solver(_solver(net)))
-    made = graph.build(experiment.relocated(prototext.read_net(path), args.data), caffe_pb2.TEST, path=path)
+    made = build(experiment.relocated(prototext.read_net(path), args.data), caffe_pb2.TEST, path=path)
     tops = [top.blob for node in made.sources for top in node.tops]
     heads = [("score_sem", "sem"), ("score_geo", "geo")] if "sem" in tops else experiment.BLOBS
     return experiment.scored(_record(net, kind, args), made, weights, args, blobs=heads)

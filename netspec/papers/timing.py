@@ -16,10 +16,12 @@ from ..base.files import find
 from ..base.machine import PROJECT, cores
 from ..base.table import table
 from ..data.feed import Feed
-from ..net import graph, surgery, weights
+from ..net import graph, weights
 from ..net import rewrite as convolutional
+from ..net.build import build
 from ..net.deploy import deploy
 from ..net.module import Net
+from ..net.weights import interp, unfilled_upsampling
 from ..proto import text as prototext
 from ..score.score import add_device_arguments
 from ..train.solver import Solver
@@ -64,7 +66,7 @@ def time_data(args: argparse.Namespace) -> None:
         param.ClearField(field)
     param.display = param.snapshot = param.test_interval = 0
     solver = Solver(param, path=path, device=args.device or "cpu", precision=args.precision, log=log.Log(quiet=True))
-    surgery.interp(solver.net, surgery.unfilled_upsampling(solver.net))
+    interp(solver.net, unfilled_upsampling(solver.net))
     size = max(1, param.iter_size)
     try:
         solver.step(2)
@@ -110,18 +112,18 @@ def time_dense(args: argparse.Namespace) -> None:
     """
     classifier = Net(deploy(find(args.net, PROJECT, "net"), losses=True))
     form, layers, _ = convolutional.convolutionalise(classifier.graph)
-    net = Net(graph.build(form))
+    net = Net(build(form))
     convolutional.randomise(classifier)
     convolutional.transplant(classifier, net)
     data, score = net.graph.inputs[0], net.graph.node(layers[-1]).tops[0].blob
     channels, side = net.graph.shape(data)[1:3]
     image = torch.randn(1, channels, args.size, args.size, generator=torch.Generator().manual_seed(0)) * 50
     try:
-        plain = Net(graph.build(convolutional.unpadded(form), shapes={data: tuple(image.shape)}), share=net)
+        plain = Net(build(convolutional.unpadded(form), shapes={data: tuple(image.shape)}), share=net)
     except Error as problem:
         raise Error(f"{problem}; without padding a net needs larger images, and paths of the same size") from None
     window, stride = _window(plain.graph, score, tuple(image.shape))
-    small = graph.build(convolutional.unpadded(classifier.graph.proto), shapes={data: (1, channels, window, window)})
+    small = build(convolutional.unpadded(classifier.graph.proto), shapes={data: (1, channels, window, window)})
 
     with torch.no_grad():
         high, wide = net({data: image}, [score])[score].shape[2:]

@@ -13,8 +13,9 @@ from torch import Tensor
 from ..base.errors import Error
 from ..base.files import find
 from ..data.feed import Batches
-from ..net import graph, weights
 from ..net import module as compiler
+from ..net import weights
+from ..net.build import load
 from ..net.graph import Node
 from ..net.layerwise import Layerwise
 from ..ops.blobs import Blob
@@ -34,7 +35,7 @@ class Net:
                  stages: Iterable[str] | None = None, weights: str | os.PathLike | None = None) -> None:
         if isinstance(phase, (str, os.PathLike)):
             phase, weights, level = level, phase, 0
-        made = compiler.Net(graph.load(find(network_file, what="net"), int(phase), level=level, stages=stages or ()))
+        made = compiler.Net(load(find(network_file, what="net"), int(phase), level=level, stages=stages or ()))
         made.to(session.device())
         for node in made.graph.sources:
             if "seed" not in vars(node.op):

@@ -15,7 +15,7 @@ from ..base.errors import Error
 from ..data.images import DAMAGE, open_image, resized
 from ..data.layouts import LAYOUTS, facts
 from ..look import pictures as report
-from ..net import graph
+from ..net.build import build
 from ..proto import caffe_pb2
 from ..proto import text as prototext
 from . import predict
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     first = picture(args.image[0], pixels.resize)
     shape = (1, channels, first.height, first.width)
     try:
-        made = graph.build(net, caffe_pb2.TEST, shapes={top: shape}, path=path)
+        made = build(net, caffe_pb2.TEST, shapes={top: shape}, path=path)
     except Error as e:
         raise Error(f"image {args.image[0]} ({first.width}x{first.height}): {e}") from None
     classes = predict.channels(made, args.score_blob)

@@ -17,10 +17,12 @@ from ..base.machine import choose
 from ..data import layouts
 from ..data import layouts as layoutss
 from ..data.layouts import LAYOUTS, Facts, Images
-from ..net import surgery, weights
+from ..net import weights
+from ..net.build import standing
 from ..net.deploy import feeds, part
-from ..net.graph import Graph, standing
+from ..net.graph import Graph
 from ..net.module import Net
+from ..net.weights import interp_missing
 from ..proto import caffe_pb2
 
 
@@ -55,7 +57,7 @@ def load(
     if target and not (report.copied or report.reshaped):
         raise Error(f"{path}: has no layer of net '{made.name}' (the file: {listed(report.ignored) or 'nothing'}; the net: "
                     f"{listed(report.missing)}); parameters are matched by layer name")
-    left = surgery.interp_missing(net, report.missing)
+    left = interp_missing(net, report.missing)
     remarks = [f"{path} lacks {listed(left)}: left at their fillers"] * bool(left)
     remarks += [f"{path} holds {listed(report.ignored)}, not in the net: ignored"] * bool(report.ignored)
     net.precision = torch.bfloat16 if precision == "bf16" else None

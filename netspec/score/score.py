@@ -26,7 +26,7 @@ from ..data.images import read_label
 from ..data.segmentation import SegmentationData
 from ..look import drawing
 from ..look import pictures as report
-from ..net import graph
+from ..net.build import load
 from ..net.graph import Graph
 from ..net.module import Net
 from ..ops.source import Source
@@ -154,7 +154,7 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     path = files.find(args.net, what="net")
-    made = graph.load(path, caffe_pb2.TEST)
+    made = load(path, caffe_pb2.TEST)
     predict.channels(made, args.score_blob)  # wrong names are found before half a gigabyte is read
     source, positive = _asked(args, made)
     net, remarks = predict.load(made, args.weights, args.device, args.precision, args.strict)

@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from ..net.backprop import Layer
-from ..net.layerwise import Layerwise
+from ..net.layerwise import Layer, Layerwise
 
 
 class DebugInfo:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from ..base.errors import Error
 from ..base.files import find
-from ..net import graph
+from ..net import build as builds
 from ..net.graph import Graph
 from ..proto import caffe_pb2
 from ..proto import text as prototext
@@ -57,7 +57,7 @@ def build(job: Job, base: Path | None = None) -> Graph:
     state = caffe_pb2.NetState(phase=job.phase)
     state.MergeFrom(param.state)
     state.MergeFrom(job.state)
-    return graph.build(param, state.phase, level=state.level, stages=state.stage,
+    return builds.build(param, state.phase, level=state.level, stages=state.stage,
                        base=path.resolve().parent if path else base, path=path)
 
 

@@ -14,7 +14,7 @@ from ..base import machine as device
 from ..base.errors import Error, Interrupted
 from ..base.files import find
 from ..look import curves
-from ..net import surgery
+from ..net.weights import interp, unfilled_upsampling
 from ..proto import text as prototext
 from . import jobs, preflight
 from . import snapshot as resume
@@ -114,8 +114,8 @@ def run_stage(path: Path, param: Any, carried: list[str] | None, state: str | No
 
 def interpolate(solver: Solver) -> list[str]:
     """Make upsampling bilinear that neither a filler nor a weights file fills; the layers."""
-    layers = [layer for layer in surgery.unfilled_upsampling(solver.net) if layer not in solver.loaded]
-    surgery.interp(solver.net, layers)
+    layers = [layer for layer in unfilled_upsampling(solver.net) if layer not in solver.loaded]
+    interp(solver.net, layers)
     return layers
 
 

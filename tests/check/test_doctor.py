@@ -16,9 +16,11 @@ from netspec.check.batch import MENDS, draw
 from netspec.check.script import lacking
 from netspec.cli import main as cli
 from netspec.data.layouts import ILSVRC
-from netspec.net import graph, surgery, weights
+from netspec.net import weights
+from netspec.net.build import load
 from netspec.net.deploy import deploy
 from netspec.net.module import Net
+from netspec.net.weights import bilinear_kernel
 from netspec.proto import caffe_pb2
 from netspec.proto.model import write_weights
 
@@ -122,7 +124,7 @@ def test_without_labels_the_numbers_of_images_tell_where_the_trunk_is_known(fold
     text = (PROJECT / "models/alexnet/deploy.prototxt").read_text().partition('name: "relu2"')[0]
     Path("deploy.prototxt").write_text(text.rpartition("layer {")[0].replace("227", "40"))
     np.save("x.npy", FEED[feed](np.random.default_rng(0).integers(0, 256, (1, 3, 40, 40)).astype(np.float32)))
-    net = Net(graph.load("deploy.prototxt"))
+    net = Net(load("deploy.prototxt"))
     for p in net.parameters():
         torch.nn.init.normal_(p)
     weights.save("alex.caffemodel", net)
@@ -294,10 +296,10 @@ def test_upsampling_without_weights_is_made_bilinear_as_solve_does(tmp_path):
         layer { name: "up" type: "Deconvolution" bottom: "x" top: "up"
           convolution_param { num_output: 2 kernel_size: 4 stride: 2 bias_term: false } }"""
     (tmp_path / "up.prototxt").write_text(up)
-    net = Net(graph.load(tmp_path / "up.prototxt"))
+    net = Net(load(tmp_path / "up.prototxt"))
     found, complete = weightcheck.fill(net, {}, "w")
     assert complete and [f.what for f in found] == ["made bilinear upsampling: up"]
-    assert np.array_equal(net.layers_with_params()["up"][0][0, 0].detach(), surgery.bilinear_kernel(4))
+    assert np.array_equal(net.layers_with_params()["up"][0][0, 0].detach(), bilinear_kernel(4))
 
 
 # scripts

@@ -8,7 +8,8 @@ import torch
 
 from netspec.cli.main import main
 from netspec.convert import agree as export
-from netspec.net import graph, weights
+from netspec.net import weights
+from netspec.net.build import build
 from netspec.net.deploy import deploy
 from netspec.proto import text as prototext
 from netspec.proto.caffe_pb2 import NetParameter
@@ -124,7 +125,7 @@ CASES = {
 
 
 def built(text):
-    return export.filled(graph.build(prototext.parse(DATA + text, NetParameter)), None)
+    return export.filled(build(prototext.parse(DATA + text, NetParameter)), None)
 
 
 def session(net):

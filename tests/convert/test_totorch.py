@@ -9,7 +9,7 @@ from netspec.base.errors import Error
 from netspec.cli.main import main
 from netspec.convert import agree as export
 from netspec.convert import totorch
-from netspec.net import graph
+from netspec.net.build import build
 from netspec.proto import text as prototext
 from netspec.proto.caffe_pb2 import NetParameter
 
@@ -71,7 +71,7 @@ CASES = {
 
 
 def built(text):
-    return export.filled(graph.build(prototext.parse(DATA + text, NetParameter)), None)
+    return export.filled(build(prototext.parse(DATA + text, NetParameter)), None)
 
 
 def written(net, folder):

@@ -9,7 +9,8 @@ import torch
 from netspec.base.errors import Error
 from netspec.cli.main import main
 from netspec.convert import importers, trunks
-from netspec.net import graph, weights
+from netspec.net import weights
+from netspec.net.build import build, load
 from netspec.net.module import Net
 
 MEAN = np.array(importers.MEAN_BGR, np.float32)
@@ -47,7 +48,7 @@ def test_torchvision_computes_the_same(models, tmp_path, arch, side):
     model.transform_input = True  # as torchvision sets it for its weights; only GoogLeNet looks
     torch.save(model.state_dict(), tmp_path / "model.pth")
     assert main(["convert", "trunk", str(tmp_path / "model.pth"), str(tmp_path / "out"), "--arch", arch]) == 0
-    net = Net(graph.load(tmp_path / "out" / "deploy.prototxt")).eval()
+    net = Net(load(tmp_path / "out" / "deploy.prototxt")).eval()
     weights.load(tmp_path / "out" / f"{arch}.caffemodel", net.layers_with_params(), strict=True)
     pixels = np.random.default_rng(0).integers(0, 256, (2, side, side, 3)).astype(np.float32)  # BGR
     rgb = torch.from_numpy(pixels[..., ::-1].copy()).permute(0, 3, 1, 2) / 255
@@ -64,7 +65,7 @@ def keras_file(path, names):
     h5py = pytest.importorskip("h5py")
     t = trunks.Trunk(True, 1e-5)
     t.net.prob = trunks.L.Softmax(trunks.ARCHITECTURES["resnet50"](t))
-    net = Net(graph.build(t.net.to_proto()))
+    net = Net(build(t.net.to_proto()))
     rng = np.random.default_rng(1)
     blobs = {}
     with h5py.File(path, "w") as file:

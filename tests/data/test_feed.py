@@ -25,7 +25,7 @@ from netspec.data.listed import DenseImageData, ImageData
 from netspec.data.lmdb import Data
 from netspec.data.segmentation import SegmentationData
 from netspec.data.windows import WindowData
-from netspec.net import graph
+from netspec.net.build import build
 from netspec.ops.base import Context
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
@@ -116,7 +116,7 @@ def net_of(*sources):
     text = "".join(f'layer {{ name: "n{i}" type: "Python" top: "a{i}" top: "b{i}" python_param {{ module: "test_sources" '
                    f'layer: "Numbers" param_str: "{dict(bad=bad, size=1)}" }} }}' for i, bad in enumerate(sources))
     text += 'layer { name: "s" type: "Silence" ' + " ".join(f'bottom: "a{i}" bottom: "b{i}"' for i in range(len(sources))) + " }"
-    return graph.build(prototext.parse(text, caffe_pb2.NetParameter))
+    return build(prototext.parse(text, caffe_pb2.NetParameter))
 
 
 @pytest.mark.parametrize("cores", [2, 8])

@@ -13,7 +13,7 @@ from netspec.data import images as pixels
 from netspec.data import layouts
 from netspec.data.layouts import ILSVRC, LAYOUTS, PATCH, Images, Labels, facts
 from netspec.data.segmentation import SegmentationData, overlap
-from netspec.net import graph
+from netspec.net.build import load
 from netspec.ops.base import Context
 from netspec.proto import caffe_pb2
 
@@ -673,7 +673,7 @@ def test_nets_of_the_release_run_as_they_are(tmp_path, net, monkeypatch):
     path.parent.mkdir()
     path.write_text(f'layer {{ name: "data" type: "Python" {text} python_param {{ module: "{module}" layer: "{layer}" '
                     f'param_str: "{param_str}" }} }}')
-    op = graph.load(path).sources[0].op
+    op = load(path).sources[0].op
     assert isinstance(op, SegmentationData)
     found = op.load(0)
     assert [top.shape for top in found] == [(1, 3, 6, 8)] + [(1, 1, 6, 8)] * (len(tops) - 1)

@@ -19,7 +19,7 @@ from netspec.data.images import nearest, resize
 from netspec.data.listed import DenseImageData, ImageData
 from netspec.data.lmdb import Data
 from netspec.data.windows import WindowData
-from netspec.net import graph
+from netspec.net.build import build, load
 from netspec.net.module import Net
 from netspec.ops.base import Context
 from netspec.proto import caffe_pb2
@@ -306,10 +306,10 @@ def test_a_net_over_an_image_list(tmp_path):
                 batch_size: 2 } transform_param { scale: 0.00392 } }
         layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" inner_product_param { num_output: 2 } }
         layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }""")
-    net = Net(graph.load(tmp_path / "net.prototxt", TRAIN))
+    net = Net(load(tmp_path / "net.prototxt", TRAIN))
     feed = Feed(net.graph.sources[0].op, 0, 0)
     assert float(net(dict(zip(("data", "label"), next(feed), strict=True)))["loss"].detach()) == pytest.approx(np.log(2))
-    given = graph.load(tmp_path / "net.prototxt", TEST, shapes={"data": (1, 3, 6, 8), "label": (1,)})
+    given = load(tmp_path / "net.prototxt", TEST, shapes={"data": (1, 3, 6, 8), "label": (1,)})
     assert given.shape("ip") == (1, 2)
 
 
@@ -399,7 +399,7 @@ def test_memory_data_comes_from_the_caller():
     text = """layer { name: "d" type: "MemoryData" top: "x" top: "l"
                       memory_data_param { batch_size: 2 channels: 1 height: 2 width: 2 } }
               layer { name: "s" type: "Sigmoid" bottom: "x" top: "y" } layer { name: "n" type: "Silence" bottom: "l" }"""
-    net = Net(graph.build(prototext.parse(text, caffe_pb2.NetParameter)))
+    net = Net(build(prototext.parse(text, caffe_pb2.NetParameter)))
     assert net({"x": torch.zeros(2, 1, 2, 2), "l": torch.zeros(2)})["y"].unique().tolist() == [0.5]
 
 

@@ -14,6 +14,7 @@ from netspec.cli import main as cli
 from netspec.look import describe
 from netspec.net import fields as analysis
 from netspec.net import graph
+from netspec.net.build import build
 from netspec.net.deploy import deploy
 from netspec.net.module import Net
 from netspec.proto import spec
@@ -93,7 +94,7 @@ PAPER = {  # Table 1: convolution layers, parameters in millions, receptive fiel
 @pytest.mark.parametrize("name", PAPER)
 def test_table_1_of_the_paper(name):
     make, *expected = PAPER[name]
-    found = list(describe.table1(graph.build(make().to_proto())).values())
+    found = list(describe.table1(build(make().to_proto())).values())
     found[1] = round(found[1] / 1e6)
     assert found == expected
 
@@ -136,7 +137,7 @@ layer { name: "ip" type: "InnerProduct" bottom: "d" top: "ip" inner_product_para
 
 
 def test_numbers_worked_out_by_hand():
-    made = graph.build(net(DATA + SMALL))  # 2 x 3 x 8 x 9
+    made = build(net(DATA + SMALL))  # 2 x 3 x 8 x 9
     found = {row.layer: row for row in describe.rows(made)}
     assert found["data"][3:] == ((2, 3, 8, 9), 0, 0, 4 * 432, (1, 1), (1, 1), (0, 0))
     assert found["c"][3:] == ((2, 4, 4, 5), 4 * 27 + 4, 160 * 27, 640, (3, 3), (2, 2), (-1, -1))
@@ -151,14 +152,14 @@ def test_numbers_worked_out_by_hand():
 def test_a_shared_parameter_counts_once():
     shared = ('layer {{ name: "{0}" type: "Convolution" bottom: "data" top: "{0}" param {{ name: "w" }} param {{ name: "b" }} '
               "convolution_param {{ num_output: 2 kernel_size: 1 }} }}\n")
-    made = graph.build(net(DATA + shared.format("a") + shared.format("b")))
+    made = build(net(DATA + shared.format("a") + shared.format("b")))
     assert [row.parameters for row in describe.rows(made)] == [0, 8, 0]
     assert describe.totals(made)["parameters"] == 8
 
 
 def test_multiplications_are_those_of_the_arithmetic():
     """A deconvolution multiplies as often as the convolution that it is the transpose of."""
-    both = graph.build(net(DATA + """
+    both = build(net(DATA + """
 layer { name: "c" type: "Convolution" bottom: "data" top: "c"
     convolution_param { num_output: 6 kernel_size: 4 stride: 2 pad: 1 group: 3 } }
 layer { name: "d" type: "Deconvolution" bottom: "c" top: "d"
@@ -189,7 +190,7 @@ def built(stack):
         rest.update(dict(pool=1) if kind == "Pooling" else dict(num_output=1) if kind.endswith("onvolution") else {})
         param = {"Interp": "interp_param", "Pooling": "pooling_param"}.get(kind, "convolution_param")
         top = n[f"l{i}"] = getattr(L, kind)(top, **{param: rest})
-    return graph.build(n.to_proto())
+    return build(n.to_proto())
 
 
 def reached(made, blob):
@@ -229,7 +230,7 @@ def test_where_branches_meet_the_widest_counts():
     n.a, n.b = conv(n.data, 2, 5, pad=2), conv(n.data, 2, 1)
     n.sum, n.joined = L.Eltwise(n.a, n.b), L.Concat(n.b, n.a)
     n.cut = L.Crop(n.joined, L.Slice(n.sum, ntop=1, slice_param=dict(axis=1)), axis=2, offset=0)
-    made = graph.build(n.to_proto())
+    made = build(n.to_proto())
     known = analysis.fields(made)
     for blob in ("sum", "joined", "cut"):
         assert [tuple(axis) for axis in known[graph.Value(blob)]] == [(1, -2, 5)] * 2
@@ -241,21 +242,21 @@ layer { name: "small" type: "DummyData" top: "small" dummy_data_param { shape { 
 layer { name: "cut" type: "Crop" bottom: "data" bottom: "small" top: "cut" crop_param { axis: %d offset: %s } }"""
     for axis, offset, expected in ((2, "3", (3, 3)), (2, "1 offset: 3", (1, 3)), (-2, "1 offset: 3", (1, 3)),
                                    (1, "0 offset: 1 offset: 3", (1, 3))):
-        made = graph.build(net(text % (axis, offset)))
+        made = build(net(text % (axis, offset)))
         assert [axis.first for axis in analysis.fields(made)[graph.Value("cut")]] == list(expected)
-    made = graph.build(net((text % (3, "2")).replace("dim: 4", "dim: 8")))
+    made = build(net((text % (3, "2")).replace("dim: 4", "dim: 8")))
     assert [axis.first for axis in analysis.fields(made)[graph.Value("cut")]] == [0, 2]
 
 
 def test_layers_without_a_place_on_the_data():
-    made = graph.build(net(DATA + """
+    made = build(net(DATA + """
 layer { name: "flat" type: "Flatten" bottom: "data" top: "flat" }
 layer { name: "ip" type: "InnerProduct" bottom: "flat" top: "ip" inner_product_param { num_output: 5 } }
 layer { name: "global" type: "Pooling" bottom: "data" top: "global" pooling_param { pool: AVE global_pooling: true } }"""))
     found = {row.layer: row for row in describe.rows(made)}
     assert found["flat"].field is None and found["ip"].field is None
     assert found["global"].field == (8, 9) and found["global"].offset == (0, 0)
-    lone = graph.build(net('layer { name: "p" type: "Parameter" top: "p" parameter_param { shape { dim: 2 } } }'))
+    lone = build(net('layer { name: "p" type: "Parameter" top: "p" parameter_param { shape { dim: 2 } } }'))
     assert describe.table1(lone) == {"convolution layers": 0, "parameters": 2, "receptive field": None,
                                      "maximum stride": None}
 

@@ -13,7 +13,7 @@ from netspec.look import figure3 as draw
 from netspec.look import layers as drawlayers
 from netspec.look.drawing import GREY, Line, Picture, Rect, Text, measure
 from netspec.look.layers import draw_layers
-from netspec.net import graph
+from netspec.net.build import build
 from netspec.net.deploy import deploy
 from netspec.proto import text as prototext
 
@@ -90,7 +90,7 @@ def test_svg_is_well_formed_and_the_same_each_time(drawn):
 
 
 def test_words_in_boxes():
-    made = graph.build(net(DATA + conv("a<b", "data", more="pad: 1 stride: 2 dilation: 3") + relu("r", "a<b") + """
+    made = build(net(DATA + conv("a<b", "data", more="pad: 1 stride: 2 dilation: 3") + relu("r", "a<b") + """
 layer { name: "p" type: "Pooling" bottom: "a<b" top: "p" pooling_param { pool: AVE kernel_h: 3 kernel_w: 2 stride: 2 } }
 layer { name: "s" type: "Eltwise" bottom: "p" bottom: "p" top: "s" eltwise_param { operation: PROD } }"""))
     picture = draw_layers(made)
@@ -101,7 +101,7 @@ layer { name: "s" type: "Eltwise" bottom: "p" bottom: "p" top: "s" eltwise_param
 
 
 def test_a_layer_in_place_whose_bottom_others_read_is_a_box_of_its_own():
-    made = graph.build(net(DATA + conv("c", "data") + conv("before", "c") + relu("r", "c") + conv("after", "c")))
+    made = build(net(DATA + conv("c", "data") + conv("before", "c") + relu("r", "c") + conv("after", "c")))
     picture = draw_layers(made)
     assert [box.title.split("\n")[0] for box in boxes(picture)] == ["data", "c", "before", "r", "after"]
 

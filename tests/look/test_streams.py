@@ -11,7 +11,7 @@ from netspec.base.errors import Error
 from netspec.check import diff as netdiff
 from netspec.cli import main as cli
 from netspec.look import streams as figure3
-from netspec.net import graph
+from netspec.net.build import build
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
 
@@ -36,7 +36,7 @@ def layer(made, name):
 def only(made):
     """The one prediction of a net, built if its sizes fit."""
     try:
-        built = graph.build(made, TEST)
+        built = build(made, TEST)
     except Error:
         built = figure3.outline(made, TEST)
     (found,) = figure3.streams(built)
@@ -210,7 +210,7 @@ def test_every_misaligned_crop_is_told(name, by):
 
 def test_the_outline_is_the_graph():
     made = read("voc-fcn8s")
-    assert figure3.streams(figure3.outline(made, TEST)) == figure3.streams(graph.build(made, TEST))
+    assert figure3.streams(figure3.outline(made, TEST)) == figure3.streams(build(made, TEST))
 
 
 def test_a_net_that_cannot_be_built_is_judged_all_the_same(capsys, tmp_path):
@@ -325,12 +325,12 @@ def test_softmax_and_other_outputs_are_no_predictions():
 
 def test_where_there_are_no_streams(capsys):
     with pytest.raises(Error, match="no map of scores made by a convolution"):
-        figure3.streams(graph.build(net(IMAGE + pool("p", "data"))))
+        figure3.streams(build(net(IMAGE + pool("p", "data"))))
     apart = 'layer { name: "flat" type: "Tile" bottom: "pool5" top: "flat" tile_param { axis: 2 tiles: 2 } }\n'
     with pytest.raises(Error, match="no coordinate maps lead from 'a' to an image"):
-        figure3.streams(graph.build(net(TRUNK + apart + conv("a", "flat"))))
+        figure3.streams(build(net(TRUNK + apart + conv("a", "flat"))))
     status, out, err = held(capsys, MODELS / "voc-fcn9s" / "deploy.prototxt")
     assert status == 2 and "is not there" in err
     wide = conv("a", "deep") + deconv("up", "a", 2).replace("stride: 2", "stride_h: 2 stride_w: 1")
     with pytest.raises(Error, match="Figure 3 has one factor for both"):
-        figure3.streams(graph.build(net(TRUNK + wide)))
+        figure3.streams(build(net(TRUNK + wide)))

@@ -11,10 +11,9 @@ import torch
 from netspec import NetSpec
 from netspec import layers as L
 from netspec.base.errors import Error
-from netspec.net import graph
+from netspec.net.build import build, load
 from netspec.net.module import Net
-from netspec.net.rewrite import convolutionalise, randomise
-from netspec.score.stitch import rarefy
+from netspec.net.rewrite import convolutionalise, randomise, rarefy
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "models"))
@@ -46,7 +45,7 @@ def test_committed_nets_are_what_the_generator_writes(name, tmp_path):
 def test_equal_to_the_published_net(name):
     layers, numbers, last, side, digest = PUBLISHED[name]
     net = classifiers.generate(name)
-    built = graph.build(net)
+    built = build(net)
     assert len(net.layer) == layers
     assert sum(math.prod(slot.shape) for slot in built.params) == numbers
     assert built.shape(last)[2:] == (side, side) and built.shape("prob") == (built.shape("data")[0], 1000)
@@ -63,18 +62,18 @@ def test_vgg16_is_vgg19_less_three_convolutions():
 @pytest.mark.parametrize("name, first, kernel", [("alexnet", "fc6", 6), ("caffenet", "fc6", 6), ("vgg16", "fc6", 7),
                                                  ("googlenet", "loss3/classifier", 1), ("resnet101", "fc1000", 1)])
 def test_each_becomes_convolutional(name, first, kernel):
-    classifier = graph.load(ROOT / "models" / name / "deploy.prototxt")
+    classifier = load(ROOT / "models" / name / "deploy.prototxt")
     net, layers, dropped = convolutionalise(classifier)
     assert layers[0] == first and not dropped
     assert {x.name: list(x.convolution_param.kernel_size) for x in net.layer}[first] == [kernel]
-    built = graph.build(net)
+    built = build(net)
     assert built.shape("prob") == (1, 1000, 1, 1)
     assert {s.key: math.prod(s.shape) for s in built.params} == {s.key: math.prod(s.shape) for s in classifier.params}
 
 
 def test_dense_alexnet_has_the_grid_of_the_paper():
-    net, _, _ = convolutionalise(graph.load(ROOT / "models" / "alexnet" / "deploy.prototxt"))
-    assert graph.build(net, shapes={"data": (1, 3, 500, 500)}).shape("fc8") == (1, 1000, 10, 10)
+    net, _, _ = convolutionalise(load(ROOT / "models" / "alexnet" / "deploy.prototxt"))
+    assert build(net, shapes={"data": (1, 3, 500, 500)}).shape("fc8") == (1, 1000, 10, 10)
 
 
 def test_dense_alexnet_is_its_crops_where_no_padding_reaches():
@@ -84,7 +83,7 @@ def test_dense_alexnet_is_its_crops_where_no_padding_reaches():
     classifiers.alexnet(n)
     layers = n.to_proto()
     del layers.layer[[x.name for x in layers.layer].index("fc6"):]
-    net = Net(graph.build(layers))
+    net = Net(build(layers))
     randomise(net)
     image = torch.randn(1, 3, 227 + 2 * 32, 227 + 2 * 32, generator=torch.Generator().manual_seed(0)) * 50
     with torch.no_grad():
@@ -98,10 +97,10 @@ def test_dense_alexnet_is_its_crops_where_no_padding_reaches():
 
 
 def test_vgg16_rarefied_at_pool5_has_stride_16():
-    net, _, _ = convolutionalise(graph.load(ROOT / "models" / "vgg16" / "deploy.prototxt"))
+    net, _, _ = convolutionalise(load(ROOT / "models" / "vgg16" / "deploy.prototxt"))
     fine = rarefy(net, "pool5")
     assert [list(x.convolution_param.dilation) for x in fine.layer if x.name.startswith("fc")] == [[2], [2], [2]]
     for side, cells in ((224, 1), (240, 2), (256, 3)):
-        assert graph.build(fine, shapes={"data": (1, 3, side, side)}).shape("prob")[2:] == (cells, cells)
+        assert build(fine, shapes={"data": (1, 3, side, side)}).shape("prob")[2:] == (cells, cells)
     with pytest.raises(Error, match="'pool5' .*no dilated form"):
         rarefy(net, "pool4")

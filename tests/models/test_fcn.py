@@ -9,6 +9,7 @@ import pytest
 
 from netspec.base.errors import Error
 from netspec.net import graph
+from netspec.net.build import build, load
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
 
@@ -54,7 +55,7 @@ def facts(layer, built):
 
 def built_for(net, phase, size, golden):
     tops = [top for layer in net.layer if not layer.bottom for top in layer.top]
-    return graph.build(net, phase, shapes={top: tuple(golden["shapes"][size][top]) for top in tops})
+    return build(net, phase, shapes={top: tuple(golden["shapes"][size][top]) for top in tops})
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -107,7 +108,7 @@ def covers(built, net, sizes):
 @pytest.mark.parametrize("name", fcn.NETS)
 def test_the_output_covers_images_of_any_size(name):
     least = next((SIZES[family] for family in SIZES if name.startswith(family + "-fcn")), 1)
-    built = graph.load(ROOT / "models" / home(name) / "deploy.prototxt")
+    built = load(ROOT / "models" / home(name) / "deploy.prototxt")
     covers(built, fcn.NETS[name], [(size, 2 * least + 127 - size) for size in range(least, least + 128, 1 + 6 * (least == 1))])
 
 
@@ -121,7 +122,7 @@ def test_the_variants_of_the_studies_exist_for_every_family(family):
         for split in ("train", "deploy")[balanced:]:  # the matrix of weights is the user's to make
             made = fcn.generate(name, split)
             tops = {top: (1, net.data.images.get(top, 1), size, size) for x in made.layer if not x.bottom for top in x.top}
-            shapes = graph.build(made, caffe_pb2.TEST, shapes=tops).shapes
+            shapes = build(made, caffe_pb2.TEST, shapes=tops).shapes
             assert all(shapes[graph.Value("score" + head.suffix)][2:] == (size, size) for head in net.data.heads)
 
 

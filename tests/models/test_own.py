@@ -10,7 +10,7 @@ from PIL import Image
 
 from netspec.cli.main import main
 from netspec.look import streams as figure3
-from netspec.net import graph
+from netspec.net.build import load
 from netspec.proto import text as prototext
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +47,7 @@ def test_the_stages_train_and_are_scored(own, capsys):
     out = capsys.readouterr().out
     assert "disc" in out and "3 images" in out
     for stride in (32, 16, 8):
-        built = graph.load(own / f"my/set-fcn{stride}s/deploy.prototxt")
+        built = load(own / f"my/set-fcn{stride}s/deploy.prototxt")
         assert not figure3.check(figure3.streams(built)[0], f"{stride}s" if f"{stride}s" in figure3.ROWS else None)
 
 

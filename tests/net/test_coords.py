@@ -10,7 +10,7 @@ import torch
 from netspec import NetSpec, layers, params
 from netspec.base.errors import Error
 from netspec.net import coords as coord_map
-from netspec.net import graph
+from netspec.net.build import build
 from netspec.net.module import Net
 from netspec.ops import REGISTRY
 from netspec.proto import caffe_pb2
@@ -119,7 +119,7 @@ def test_an_impulse_on_the_top_comes_from_where_the_map_says(kind, settings):
     layer {{ name: "y" type: "Input" top: "y" input_param {{ shape {{ dim: 1 dim: 1 dim: 21 dim: 23 }} }} }}
     layer {{ name: "l" type: "{kind}" bottom: "x" {second} top: "t" {extra} }}"""
     shapes = {"y": (1, 1, 12, 12)} if kind == "Crop" else {}
-    net = Net(graph.build(prototext.parse(text, caffe_pb2.NetParameter), shapes=shapes))
+    net = Net(build(prototext.parse(text, caffe_pb2.NetParameter), shapes=shapes))
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.fill_(0.5)

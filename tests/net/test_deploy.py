@@ -8,7 +8,8 @@ from PIL import Image
 
 from netspec.base.errors import Error
 from netspec.cli import main as cli
-from netspec.net import graph, weights
+from netspec.net import weights
+from netspec.net.build import build
 from netspec.net.deploy import deploy
 from netspec.net.module import Net
 from netspec.proto import text as prototext
@@ -75,8 +76,8 @@ def test_a_nets_own_stage_and_level_hold_with_losses_and_in_a_oneof_its_own():
     assert [node.name for node in made.layers] == ["d", "c", "score", "high"]
     assert made.outputs == ("high", "label")
     without = parsed(STAGED.replace(DATA, IMAGE))
-    assert [node.name for node in graph.build(without).nodes] == ["c", "score", "high"]
-    assert [node.name for node in graph.build(without, level=0).nodes] == ["c", "score", "low"]
+    assert [node.name for node in build(without).nodes] == ["c", "score", "high"]
+    assert [node.name for node in build(without, level=0).nodes] == ["c", "score", "low"]
 
 
 @pytest.mark.parametrize("name", ["nyud-fcn32s-color-hha", "nyud-fcn16s-color-hha"])
@@ -154,7 +155,7 @@ def test_what_leads_to_a_blob():
         "} }", "} shape { dim: 1 dim: 1 dim: 8 dim: 8 } }", 1) + CONV + layer("ReLU", "left", "other")
     pruned, top, channels, _ = predict.image_net(parsed(text), "c", Path("x.prototxt"))
     assert [each.name for each in pruned.layer] == ["d", "c"] and (top, channels) == ("data", 1)
-    assert graph.build(pruned).shape("c") == (1, 4, 8, 8)  # its own shape stays with it
+    assert build(pruned).shape("c") == (1, 4, 8, 8)  # its own shape stays with it
 
 
 @pytest.mark.parametrize("text, message", [

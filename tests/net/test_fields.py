@@ -8,8 +8,8 @@ import pytest
 from net.test_graph import DATA, conv, net
 from netspec.base.errors import Error
 from netspec.cli import main as cli
-from netspec.net import fields as analysis
-from netspec.net import graph
+from netspec.look import describe
+from netspec.net.build import build
 from netspec.proto import text as prototext
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
@@ -72,7 +72,7 @@ UP = DATA + 'layer { name: "c" type: "Convolution" bottom: "data" top: "c" ' \
 
 
 def explained(text, name="crop"):
-    return analysis.explain(graph.build(net(text)), name)
+    return describe.explain(build(net(text)), name)
 
 
 @pytest.mark.parametrize("settings, agrees", [

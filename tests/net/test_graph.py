@@ -3,7 +3,8 @@
 import pytest
 
 from netspec.base.errors import Error
-from netspec.net import graph
+from netspec.net import build as builds
+from netspec.net.build import load
 from netspec.net.graph import Value
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
@@ -17,7 +18,7 @@ def net(text, name="n"):
 
 
 def build(text, phase=TEST, **options):
-    return graph.build(net(text), phase, **options)
+    return builds.build(net(text), phase, **options)
 
 
 def conv(name, bottom, outputs=4, extra="", more=""):
@@ -292,21 +293,21 @@ def test_errors_name_file_and_line(tmp_path):
     path = tmp_path / "net.prototxt"
     path.write_text('name: "n"\n' + DATA + "# a comment\n\n" + conv("c", "data") + relu("r", "d") )
     with pytest.raises(Error) as caught:
-        graph.load(path)
+        load(path)
     assert str(caught.value).startswith(f"{path}:6: layer 'r' (ReLU): bottom 'd'")
     path.write_text('name: "n"\n' + DATA + "\n" + conv("c", "data", 0))
     with pytest.raises(Error) as caught:  # the file has changed: so have the lines
-        graph.load(path)
+        load(path)
     assert str(caught.value).startswith(f"{path}:4: layer 'c' (Convolution): needs num_output")
     path.write_text('name: "n"\n' + DATA + conv("c", "data").replace("Convolution", "Convolve"))
     with pytest.raises(Error) as caught:
-        graph.load(path)
+        load(path)
     assert str(caught.value).startswith(f"{path}:3: layer 'c' has type 'Convolve'")
 
 
 def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(Error, match="nowhere.prototxt' is not there"):
-        graph.load(tmp_path / "nowhere.prototxt")
+        load(tmp_path / "nowhere.prototxt")
 
 
 @pytest.mark.parametrize("layer, what", [
@@ -319,4 +320,4 @@ def test_shapes_that_no_blob_can_have_are_refused_before_they_are_made(layer, wh
     text = ('layer { name: "d" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } } '
             f'layer {{ name: "l" {layer} }}')
     with pytest.raises(Error, match=f"layer 'l' .*{what}"):
-        graph.build(prototext.parse(text, caffe_pb2.NetParameter))
+        builds.build(prototext.parse(text, caffe_pb2.NetParameter))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from golden_case import close, load_all
 
-from netspec.net import graph
+from netspec.net.build import build
 from netspec.net.layerwise import Layerwise
 from netspec.net.module import Net
 from netspec.proto import caffe_pb2
@@ -34,7 +34,7 @@ def opened(case):
 
 
 def made(text, phase=caffe_pb2.TEST):
-    return Layerwise(Net(graph.build(prototext.parse(text, caffe_pb2.NetParameter), phase)))
+    return Layerwise(Net(build(prototext.parse(text, caffe_pb2.NetParameter), phase)))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -10,6 +10,7 @@ import torch
 from net.test_graph import DATA, LABEL, TRAIN, conv, loss, net, relu
 from netspec.base.errors import Error
 from netspec.net import graph
+from netspec.net.build import build
 from netspec.net.module import Net
 from netspec.ops import REGISTRY
 
@@ -18,7 +19,7 @@ FILLER = 'weight_filler { type: "gaussian" std: 0.5 } bias_filler { type: "gauss
 
 def made(text, phase=TRAIN, share=None, **options):
     torch.manual_seed(1)
-    return Net(graph.build(net(text), phase, **options), share)
+    return Net(build(net(text), phase, **options), share)
 
 
 def image(*shape, seed=0):

@@ -9,7 +9,8 @@ import torch
 from netspec import NetSpec
 from netspec import layers as L
 from netspec.cli.main import main
-from netspec.net import graph, weights
+from netspec.net import weights
+from netspec.net.build import load
 from netspec.net.module import Net
 from netspec.net.rewrite import randomise
 from netspec.proto import text as prototext
@@ -73,7 +74,7 @@ def write(tmp_path, build) -> Path:
 
 
 def trained(path) -> Net:
-    net = Net(graph.load(path))
+    net = Net(load(path))
     randomise(net, seed=3)
     weights.save(path.with_name("w.caffemodel"), net)
     return net
@@ -85,7 +86,7 @@ def test_dense_scores_are_those_of_the_crops(tmp_path, build, capsys):
     old = trained(path)
     assert main(["convert", "fcn", str(path), str(tmp_path / "w.caffemodel")]) == 0
     assert "equal within" in capsys.readouterr().out
-    new = Net(graph.load(tmp_path / "net-fcn.prototxt"))
+    new = Net(load(tmp_path / "net-fcn.prototxt"))
     assert "InnerProduct" not in {node.type for node in new.graph.nodes}
     report = weights.load(tmp_path / "net-fcn.caffemodel", new.layers_with_params(), strict=True)
     assert not report.reshaped
@@ -106,7 +107,7 @@ def test_the_classifiers_own_weights_fit_by_name(tmp_path):
     trained(path)
     assert main(["convert", "fcn", str(path), str(tmp_path / "w.caffemodel"), "--out", str(tmp_path / "a" / "n.prototxt"),
                  "--out-weights", str(tmp_path / "b" / "w.caffemodel")]) == 0
-    first, second = (Net(graph.load(tmp_path / "a" / "n.prototxt")) for _ in range(2))
+    first, second = (Net(load(tmp_path / "a" / "n.prototxt")) for _ in range(2))
     assert weights.load(tmp_path / "w.caffemodel", first.layers_with_params(), strict=True).reshaped == ["fc1", "fc2"]
     weights.load(tmp_path / "b" / "w.caffemodel", second.layers_with_params(), strict=True)
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
@@ -127,7 +128,7 @@ def test_training_nets_lose_labels_losses_and_accuracies(tmp_path, capsys):
         layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }""")
     assert main(["convert", "fcn", str(tmp_path / "net.prototxt")]) == 0
     assert "left out: acc, loss" in capsys.readouterr().out
-    new = graph.load(tmp_path / "net-fcn.prototxt")
+    new = load(tmp_path / "net-fcn.prototxt")
     assert [(x.name, x.type) for x in new.layers] == [("data", "Input"), ("conv", "Convolution"), ("fc", "Convolution")]
     assert new.shape("data") == (1, 3, 12, 12) and new.outputs == ("fc",)
 

@@ -7,7 +7,8 @@ from netspec import NetSpec
 from netspec import layers as L
 from netspec.cli.main import main
 from netspec.convert import agree as export
-from netspec.net import graph, surgery
+from netspec.net.build import load
+from netspec.net.weights import bilinear_kernel, grown
 from netspec.proto import text as prototext
 from netspec.proto.model import read_weights, write_weights
 from netspec.score import predict
@@ -67,7 +68,7 @@ def test_what_does_not_fit_is_refused(tmp_path, trained, monkeypatch, capsys, gi
 
 def test_blobs_of_another_kind_stay_as_they_are():
     blob = np.ones((2, 3, 3, 3), np.float32)
-    assert surgery.grown(blob, (2, 3, 5, 5)) is blob and surgery.grown(blob, (1, 3, 3, 3)) is blob
+    assert grown(blob, (2, 3, 5, 5)) is blob and grown(blob, (1, 3, 3, 3)) is blob
 
 
 def test_upsampling_without_weights_is_bilinear_where_nets_are_exported_and_run(tmp_path):
@@ -78,8 +79,8 @@ def test_upsampling_without_weights_is_bilinear_where_nets_are_exported_and_run(
     prototext.write(tmp_path / "net.prototxt", n.to_proto())
     blobs = [np.ones((2, 2, 1, 1), np.float32), np.zeros(2, np.float32)]
     write_weights(tmp_path / "w.caffemodel", "n", {"score": ("Convolution", blobs)})
-    built = graph.load(tmp_path / "net.prototxt")
+    built = load(tmp_path / "net.prototxt")
     for net in (export.filled(built, tmp_path / "w.caffemodel"), predict.load(built, tmp_path / "w.caffemodel", "cpu")[0]):
         up = net.layers_with_params()["up"][0].detach().numpy()
-        np.testing.assert_array_equal(up[0, 0], surgery.bilinear_kernel(4))
+        np.testing.assert_array_equal(up[0, 0], bilinear_kernel(4))
         assert not up[0, 1].any()

@@ -10,8 +10,9 @@ from fork_cases import layer
 
 from netspec import NetSpec, layers, params
 from netspec.base.errors import Error
-from netspec.net import fields as analysis
-from netspec.net import graph, weights
+from netspec.look.describe import explain
+from netspec.net import weights
+from netspec.net.build import build, load
 from netspec.net.module import Net
 from netspec.ops import REGISTRY
 from netspec.proto import caffe_pb2
@@ -62,7 +63,7 @@ def net(text, *shapes, phase=caffe_pb2.TEST):
     """Input layers x, z, w of these shapes and the layers of `text`."""
     inputs = "".join(f'layer {{ name: "{b}" type: "Input" top: "{b}" input_param {{ shape {{ '
                      f'{" ".join(f"dim: {n}" for n in shape)} }} }} }}\n' for b, shape in zip("xzw", shapes, strict=False))
-    return Net(graph.build(prototext.parse(inputs + text, caffe_pb2.NetParameter), phase))
+    return Net(build(prototext.parse(inputs + text, caffe_pb2.NetParameter), phase))
 
 
 @pytest.mark.parametrize("text,shapes,words", REFUSED, ids=[f"{text.split()[4]} {w}" for text, _, w in REFUSED])
@@ -172,10 +173,10 @@ def auto(pad=100, kernel=64, stride=32):
 
 
 def test_auto_crop_becomes_the_crop_that_the_maps_give():
-    node = graph.build(auto()).node("score")
+    node = build(auto()).node("score")
     assert node.type == "Crop" and node.op.layer.crop_param.axis == 2
     assert list(node.op.layer.crop_param.offset) == [115]  # 99 + 16: the first of each pooling's window, 31/2, and (64 - 1)/2
-    explained = analysis.explain(graph.build(auto()), "score")
+    explained = explain(build(auto()), "score")
     assert explained.agrees
 
 
@@ -186,7 +187,7 @@ def test_auto_crop_becomes_the_crop_that_the_maps_give():
 ])
 def test_auto_crop_that_cannot_align(settings, words):
     with pytest.raises(Error, match=rf"layer 'score' \(AutoCrop\): .*{words}"):
-        graph.build(auto(**settings))
+        build(auto(**settings))
 
 
 # Old forms, and files of forks whose field numbers mean other things here
@@ -234,7 +235,7 @@ def test_an_unknown_type_says_where_what_is_near_and_the_way_out(tmp_path):
     path = tmp_path / "net.prototxt"
     path.write_text('name: "n"\n' + layer("Input", "", "").replace('"l"', '"i"') + "\n" + layer("UnPooling", "", "y", "z"))
     with pytest.raises(Error) as caught:
-        graph.load(path)
+        load(path)
     assert str(caught.value) == (
         f"{path}:4: layer 'l' has type 'UnPooling', which is not known; did you mean 'Unpooling'? A layer of your own "
         'can be given as type "Python" with python_param { module: ... layer: ... }')

@@ -11,7 +11,7 @@ from scipy import stats
 
 from netspec import ops
 from netspec.base.errors import Error
-from netspec.net import graph
+from netspec.net.build import build
 from netspec.net.module import Net
 from netspec.ops import REGISTRY
 from netspec.ops.source import Source
@@ -76,7 +76,7 @@ def made(text, *shapes, phase=caffe_pb2.TEST):
     inputs = "".join(
         f'layer {{ name: "{blob}" type: "Input" top: "{blob}" input_param {{ shape {{ '
         f'{" ".join(f"dim: {n}" for n in shape)} }} }} }}\n' for blob, shape in zip("xzw", shapes, strict=False))
-    return Net(graph.build(prototext.parse(inputs + text, caffe_pb2.NetParameter), phase))
+    return Net(build(prototext.parse(inputs + text, caffe_pb2.NetParameter), phase))
 
 
 def layer(kind, settings="", bottoms="x", tops="y"):

@@ -1,7 +1,6 @@
 """Layers written in Python, pycaffe's kind: what they get, what they give, and that nets learn through them."""
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import torch
 from training import write_job
 
 import netspec as caffe
-from netspec.net import graph
+from netspec.net.build import build
 from netspec.net.module import Net
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
@@ -164,7 +163,7 @@ def net_of(tmp_path, monkeypatch):
 
 def compiled(text, phase=caffe.TRAIN):
     torch.manual_seed(0)
-    return Net(graph.build(prototext.parse(text, caffe_pb2.NetParameter), phase))
+    return Net(build(prototext.parse(text, caffe_pb2.NetParameter), phase))
 
 
 def gradients(text, seed=0):

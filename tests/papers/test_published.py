@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from netspec.net import graph, surgery
+from netspec.net.build import build
 from netspec.net.module import Net
+from netspec.net.weights import interp
 from netspec.proto import caffe_pb2
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "models"))
@@ -30,12 +31,12 @@ def of(name):
 
 
 def with_weights(name, inputs):
-    built = graph.build(fcn.generate(name), caffe_pb2.TEST, shapes={k: tuple(v.shape) for k, v in inputs.items()})
+    built = build(fcn.generate(name), caffe_pb2.TEST, shapes={k: tuple(v.shape) for k, v in inputs.items()})
     net = Net(built)
     with torch.no_grad():
         for slot, parameter in net.parameters_by_slot():
             if "up" in slot.layer:
-                surgery.interp(net, [slot.layer])
+                interp(net, [slot.layer])
             elif not slot.layer.startswith("scale_"):
                 seed = zlib.crc32(f"{slot.layer}/{slot.index}".encode())
                 values = np.random.RandomState(seed).standard_normal(slot.shape)

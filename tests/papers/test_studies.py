@@ -13,9 +13,10 @@ from PIL import Image
 from netspec.base.machine import PROJECT
 from netspec.check import diff as netdiff
 from netspec.cli import main as cli
-from netspec.net import graph, surgery
+from netspec.net.build import build
 from netspec.net.deploy import deploy
 from netspec.net.module import Net
+from netspec.net.weights import interp, unfilled_upsampling
 from netspec.papers import studies
 from netspec.proto import caffe_pb2
 from netspec.proto.model import read_weights
@@ -79,7 +80,7 @@ def stitched(factor, image):
     net = Net(deploy(netdiff.load(f"{generator}/val"), size=image.shape[2:], losses=True))
     with torch.no_grad():
         net.layers_with_params()["score_fr"][0].normal_()
-    surgery.interp(net, surgery.unfilled_upsampling(net))
+    interp(net, unfilled_upsampling(net))
     small = Net(deploy(netdiff.load(f"{generator}/deploy"), size=image.shape[2:], losses=True), share=net)
     with torch.no_grad():
         return (small({"data": image}, ["score", "score_fr"]), small,
@@ -157,6 +158,6 @@ def test_sampling_and_balance_change_the_training_net_alone(place):
     trained = at.recipe("sampled50")[0].train_net_param
     assert [x.name for x in trained.layer if x.type == "Python" and x.bottom] == ["sampled"]
     assert ast.literal_eval(next(x for x in trained.layer if x.name == "sampled").python_param.param_str)["keep"] == 0.5
-    made = graph.build(at.net("fcn32s-sampled50", "test"), caffe_pb2.TEST, base=PROJECT)
+    made = build(at.net("fcn32s-sampled50", "test"), caffe_pb2.TEST, base=PROJECT)
     assert "sampled" not in [node.name for node in made.nodes]
     assert at.trained("balanced").exists()

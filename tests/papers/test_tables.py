@@ -13,7 +13,8 @@ from netspec import layers as L
 from netspec.base import files
 from netspec.base.machine import PROJECT, device_name
 from netspec.cli import main as cli
-from netspec.net import graph, weights
+from netspec.net import weights
+from netspec.net.build import load
 from netspec.net.module import Net
 from netspec.papers import published, tables
 from netspec.proto import text as prototext
@@ -151,7 +152,7 @@ def released(place):
     make("voc", (32, 16, 8))
     shutil.move("data", "elsewhere")
     for name in ("voc-fcn32s", "voc-fcn16s", "voc-fcn8s"):
-        weights.save(f"given/{published.RELEASED_FILES[name]}.caffemodel", Net(graph.load(f"models/{name}/deploy.prototxt")))
+        weights.save(f"given/{published.RELEASED_FILES[name]}.caffemodel", Net(load(f"models/{name}/deploy.prototxt")))
     return ["verify", "released", "--weights", "given", "--data", "elsewhere", "--quiet"]
 
 

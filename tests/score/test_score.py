@@ -18,7 +18,7 @@ from netspec.base.metrics import Binary, Scores, confusion, trimap
 from netspec.cli import main as cli
 from netspec.data import layouts
 from netspec.data.feed import Feed
-from netspec.net import graph
+from netspec.net.build import build, load
 from netspec.net.module import Net
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
@@ -85,7 +85,7 @@ def read(path):
 
 
 def net_of(path, weights="random.caffemodel"):
-    return predict.load(graph.load(path, caffe_pb2.TEST), weights, "cpu")[0]
+    return predict.load(load(path, caffe_pb2.TEST), weights, "cpu")[0]
 
 
 def command(capsys, *argv):
@@ -126,7 +126,7 @@ def test_batches_that_do_not_divide_the_list(place):
     one = scoring.score(net_of("val.prototxt"), workers=0)
     data = dict(dataset="shapes", root="images", split="val", batch_size=2)
     two = scoring.score(
-        predict.load(graph.build(net_spec(data)), "random.caffemodel", "cpu")[0], workers=0, save="out"
+        predict.load(build(net_spec(data)), "random.caffemodel", "cpu")[0], workers=0, save="out"
     )
     np.testing.assert_array_equal(one.histogram, two.histogram)
     assert two.images == 3 and sorted(p.name for p in (place / "out").iterdir()) == ["a.png", "b.png", "c.png"]
@@ -141,7 +141,7 @@ def test_labels_outside_the_classes_are_counted_apart(place):
     (place / "images/ImageSets/Segmentation/val.txt").write_text("a\n")
     made = net_spec(dict(dataset="shapes", root="images", split="val"))
     del made.layer[-1]  # the loss would refuse such labels
-    result = scoring.score(predict.load(graph.build(made), "random.caffemodel", "cpu")[0], workers=0)
+    result = scoring.score(predict.load(build(made), "random.caffemodel", "cpu")[0], workers=0)
     assert result.stray == 7 and np.isnan(result.loss) and result.as_dict()["loss"] is None
     assert before - 7 <= result.histogram.sum() <= before
 
@@ -348,7 +348,7 @@ def test_reference_val_nets_give_their_mean():
     pruned, top, channels, pixels = predict.image_net(n.to_proto(), "score", "x.prototxt")
     assert [layer.name for layer in pruned.layer] == ["data", "score"] and list(pruned.layer[0].top) == ["data"]
     assert (top, channels, pixels) == ("data", 3, ((1.5, 2, 3), 1.0, None))
-    made = graph.build(pruned, shapes={top: (1, 3, 9, 7)})
+    made = build(pruned, shapes={top: (1, 3, 9, 7)})
     assert Net(made)({"data": torch.zeros(1, 3, 9, 7)})["score"].shape == (1, 21, 9, 7)
 
 
@@ -410,7 +410,7 @@ def test_a_set_of_other_classes_is_not_given_the_layouts_names():
 
 def test_bands_and_one_class_equal_what_the_saved_predictions_give(place):
     made = net_spec(dict(dataset="shapes", root="images", split="val"))
-    result = scoring.score(predict.load(graph.build(made), "random.caffemodel", "cpu")[0], workers=0, save="p", trimap=[1, 3],
+    result = scoring.score(predict.load(build(made), "random.caffemodel", "cpu")[0], workers=0, save="p", trimap=[1, 3],
                            positive=1)
     pairs = [(read(f"images/SegmentationClass/{name}.png"), read(f"p/{name}.png")) for name in SIZES]
     expected = sum(trimap(t, p, CLASSES, [1, 3]) for t, p in pairs)
@@ -425,7 +425,7 @@ def test_padding_of_a_batch_is_no_boundary(place):
         stripes = np.arange(width, dtype=np.uint8)[None].repeat(height, 0) // 20
         Image.fromarray(stripes).save(f"images/SegmentationClass/{name}.png")
     nets = [net_spec(dict(dataset="shapes", root="images", split="val", batch_size=n)) for n in (1, 3)]
-    one, two = (scoring.score(predict.load(graph.build(n), "random.caffemodel", "cpu")[0], workers=0, trimap=[2]) for n in nets)
+    one, two = (scoring.score(predict.load(build(n), "random.caffemodel", "cpu")[0], workers=0, trimap=[2]) for n in nets)
     assert one.bands[2].as_dict()["class_accuracy"] == pytest.approx(two.bands[2].as_dict()["class_accuracy"], nan_ok=True)
     assert (one.images, two.images) == (3, 3)
 
@@ -436,7 +436,7 @@ def test_a_threshold_on_the_probability(place, softmax):
     del made.layer[-1]
     if softmax:
         made.layer.add(name="prob", type="Softmax", bottom=["score"], top=["prob"])
-    net = predict.load(graph.build(made), "random.caffemodel", "cpu")[0]
+    net = predict.load(build(made), "random.caffemodel", "cpu")[0]
     blob = "prob" if softmax else "score"
     result = scoring.score(net, score_blob=blob, workers=0, positive=1, threshold=0.3)
     pairs = np.zeros((2, 2), np.int64)

@@ -8,10 +8,10 @@ import torch
 from netspec import NetSpec
 from netspec import layers as L
 from netspec.base.errors import Error
-from netspec.net import graph
+from netspec.net.build import build
 from netspec.net.module import Net
-from netspec.net.rewrite import randomise, transplant
-from netspec.score.stitch import rarefy, shift_and_stitch
+from netspec.net.rewrite import randomise, rarefy, transplant
+from netspec.score.stitch import shift_and_stitch
 
 
 def stack(layers, size=41, channels=2):
@@ -31,7 +31,7 @@ def stack(layers, size=41, channels=2):
 
 def pair(net, rare):
     """Both compiled, in float64, with the same random parameters."""
-    first, second = (Net(graph.build(x)).double() for x in (net, rare))
+    first, second = (Net(build(x)).double() for x in (net, rare))
     randomise(first)
     transplant(first, second)
     return first, second
@@ -67,7 +67,7 @@ def test_all_subsampling_removed_equals_all_shifts(seed):
         if layer.type in ("Convolution", "Pooling") and max([1, *rare_stride(layer)]) > 1:
             rare = rarefy(rare, layer.name)
     stitched = same(*pair(net, rare), image(net), factor)
-    built = graph.build(net).shape(graph.build(net).outputs[0])
+    built = build(net).shape(build(net).outputs[0])
     assert stitched.shape[2] >= (built[2] - 1) * factor + 1
 
 
@@ -134,7 +134,7 @@ def test_a_skip_around_the_layer_is_refused():
 
 
 def test_shifting_refuses_what_it_cannot_do():
-    net = Net(graph.build(stack([("conv", 3, 2)])))
+    net = Net(build(stack([("conv", 3, 2)])))
     x = torch.zeros(1, 2, 9, 9)
     for arguments, said in ((("l0", 0), "at least 1"), (("l1", 2), "no blob 'l1'"), (("l0", 8), "does not fit")):
         with pytest.raises(Error, match=said):

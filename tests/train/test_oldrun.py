@@ -11,7 +11,8 @@ import torch
 
 from netspec.cli import main as cli
 from netspec.look import curves
-from netspec.net import graph, weights
+from netspec.net import weights
+from netspec.net.build import load
 from netspec.net.module import Net
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
@@ -120,7 +121,7 @@ def test_a_record_says_what_is_measured_now(place):
 
 def test_nets_of_ones_own_are_built_trained_and_scored(place, capsys):
     assert prototext.read_solver("set/set-fcn8s.prototxt").weights == ["set/snapshot/set-fcn16s_iter_2.caffemodel"]
-    net = Net(graph.load("set/set-fcn8s/train.prototxt", caffe_pb2.TRAIN))
+    net = Net(load("set/set-fcn8s/train.prototxt", caffe_pb2.TRAIN))
     assert net.graph.shape("score")[1:] == (3, 36, 40) and {"fc7", "score_pool3", "upscore8"} <= set(net.layers_with_params())
     torch.manual_seed(0)
     for parameter in net.parameters():

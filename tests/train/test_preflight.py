@@ -13,7 +13,7 @@ from training import BODY, HDF5, VOC, changed, write_hdf5, write_job
 
 from netspec.base.errors import Error
 from netspec.cli import main as cli
-from netspec.net import graph
+from netspec.net.build import build
 from netspec.net.module import Net
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
@@ -36,7 +36,7 @@ def refused(capsys, *args):
 
 def stuck(body):
     loss = 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "score" bottom: "label" top: "loss" }\n'
-    return preflight.stuck_layers(Net(graph.build(net(LABEL + body + loss), TRAIN)))
+    return preflight.stuck_layers(Net(build(net(LABEL + body + loss), TRAIN)))
 
 
 def trunk(a="", b="", score=""):
@@ -63,7 +63,7 @@ def train_a_little(body, iterations=3):
     """The layers whose weights are still zero after some steps of gradient descent."""
     loss = 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "score" bottom: "label" top: "loss" }\n'
     torch.manual_seed(0)
-    one = Net(graph.build(net(LABEL + body + loss), TRAIN))
+    one = Net(build(net(LABEL + body + loss), TRAIN))
     label = torch.randint(0, 4, (2, 1, 8, 9)).float()
     for _ in range(iterations):
         one.zero_grad()
@@ -173,7 +173,7 @@ def test_a_test_net_on_some_of_the_training_images_is_refused(tmp_path):
     lists = {"train": "a\nb\n", "val": "b\nc\n", "apart": "c\n"}
     for split, listed in lists.items():
         (tmp_path / f"{split}.txt").write_text(listed)
-    graphs = {split: graph.build(prototext.parse(VOC.replace("dict_here", str(dict(
+    graphs = {split: build(prototext.parse(VOC.replace("dict_here", str(dict(
         dataset="folder", root=str(tmp_path), split=split, classes=["one"]))), caffe_pb2.NetParameter)) for split in lists}
     with pytest.raises(Error, match="1 of the 2 images of 'val' are in 'train', which is trained on, such as .*b.png"):
         preflight.check_apart(graphs["train"], graphs["val"])
@@ -192,7 +192,7 @@ def test_a_prefix_that_cannot_be_written_to_is_refused(job, capsys):
 
 def test_the_summary_is_one_screen():
     body = conv("a", "data", more=G, extra="param { lr_mult: 0 } param { lr_mult: 0 }") + conv("b", "a") + conv("c", "b")
-    one = Net(graph.build(net(DATA + body), TRAIN))
+    one = Net(build(net(DATA + body), TRAIN))
     text = preflight.summary(one, {"a": "copied", "b": "reshaped"}, [])
     assert text.splitlines() == [
         "n: 3 layers, 3 with parameters, 56 parameters (40 learned)", "  loaded: a", "  loaded, reshaped: b",
@@ -201,14 +201,14 @@ def test_the_summary_is_one_screen():
     many, bottom = DATA, "data"
     for i in range(30):
         many, bottom = many + conv(f"conv{i}", bottom), f"conv{i}"
-    lines = preflight.summary(Net(graph.build(net(many), TRAIN)), {}).splitlines()
+    lines = preflight.summary(Net(build(net(many), TRAIN)), {}).splitlines()
     assert lines[1] == "  left at their filler: conv0, conv1, conv2, conv3, conv4, conv5, ..., conv29 (30)"
 
 
 # the plateau
 
 def watched(body, losses):
-    one = Net(graph.build(net(LABEL + body), TRAIN))
+    one = Net(build(net(LABEL + body), TRAIN))
     said = []
     watch = preflight.watch_plateau(one, said.append, iterations=10)
     for loss in losses:
@@ -257,7 +257,7 @@ def test_check_says_all_of_it(job):
 
 
 def test_the_summary_names_layers_of_the_file_that_the_net_lacks():
-    made = Net(graph.build(net(LABEL + trunk(G, G, G)), TRAIN))
+    made = Net(build(net(LABEL + trunk(G, G, G)), TRAIN))
     said = preflight.summary(made, {"a": "copied"}, skipped=["fc8"])
     assert "skipped, not in the net: fc8" in said and "loaded: a" in said
 
@@ -282,7 +282,7 @@ def doubts(rate, momentum, normalize, size=375):
     shapes = {"data": (1, 21, size, 500), "label": (1, 1, size, 500)}
     param = prototext.parse(f"base_lr: {rate} momentum: {momentum}", caffe_pb2.SolverParameter)
     param.type = "SGD"
-    return preflight.rate_doubts(graph.build(net(LABEL + loss), TRAIN, shapes=shapes), param)
+    return preflight.rate_doubts(build(net(LABEL + loss), TRAIN, shapes=shapes), param)
 
 
 @pytest.mark.parametrize("rate, momentum, normalize", [

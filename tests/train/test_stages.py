@@ -15,9 +15,10 @@ from netspec import NetSpec
 from netspec import layers as L
 from netspec import params as P
 from netspec.cli import main as cli
-from netspec.net import graph, surgery
+from netspec.net.build import build
 from netspec.net.coords import crop
 from netspec.net.module import Net
+from netspec.net.weights import bilinear_kernel
 from netspec.proto import text as prototext
 from netspec.proto.model import read_weights, write_weights
 from netspec.train import stages as train
@@ -79,7 +80,7 @@ class Watched(Solver):
 
     def blobs(self):
         stride = int(self.net.graph.name.removeprefix("fcn"))
-        deploy = Net(graph.build(fcn(stride, deploy=True)), share=self.net)
+        deploy = Net(build(fcn(stride, deploy=True)), share=self.net)
         images = [torch.from_numpy(self.net.graph.sources[0].op.load(k)[0]) for k in range(5)]
         names = [name for name in dict.fromkeys(v.blob for v in deploy.graph.shapes) if not name.startswith("conv")]
         with torch.no_grad():
@@ -217,5 +218,5 @@ def test_bilinear_upsampling_where_neither_filler_nor_weights_fill(stages, capsy
     assert "left at their filler: conv1, conv2, conv3, fc, score_fr (5)" in err
     assert "frozen (lr_mult 0): upscore_last8" in err
     blob = read_weights("run/fcn8_iter_1.caffemodel")["upscore_last8"][0]
-    np.testing.assert_array_equal(blob[0, 0], surgery.bilinear_kernel(16))
+    np.testing.assert_array_equal(blob[0, 0], bilinear_kernel(16))
     assert not blob[0, 1].any()

@@ -1,0 +1,244 @@
+"""TODO."""
+
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..base.errors import Error, closest
+from ..ops import Context, Operation, Shape, lookup
+from ..proto import caffe_pb2
+from ..proto import text as prototext
+from .coords import Values, crop_param
+from .graph import AUTOMATIC, Given, Graph, Node, Slot, Value
+
+
+def load(path: str | os.PathLike, phase: int = caffe_pb2.TEST, **options: Any) -> Graph:
+    """`build` for a prototxt file; relative paths in its layers start from the file's folder too."""
+    path = Path(path)
+    return build(prototext.read_net(path), phase, path=path, **options)
+
+
+def build(
+    net: Any,
+    phase: int = caffe_pb2.TEST,
+    *,
+    level: int | None = None,
+    stages: Iterable[str] = (),
+    shapes: Mapping[str, Shape] | None = None,
+    base: Path | None = None,
+    path: Path | None = None,
+) -> Graph:
+    """The graph of a NetParameter.
+
+    level: instead of the net's own. stages are added to those that the net itself states. shapes: blob name ->
+    shape, for data layers that are not to be opened (their data then come from the caller) and for Input layers
+    of another size. base: where relative paths start; path: the net's file, for errors. Raises Error for a graph
+    that cannot work, naming file, line and layer.
+    """
+    context = Context(phase=phase, base=base or (path.resolve().parent if path else None))
+    builder = _Builder(context, dict(shapes or {}), path, net.force_backward)
+    for layer in standing(net, phase, level, stages, builder.where):
+        builder.add(layer)
+    return builder.finish(net, path)
+
+
+def standing(
+    net: Any,
+    phase: int,
+    level: int | None = None,
+    stages: Iterable[str] = (),
+    where: Callable[[Any], str] = lambda layer: "",
+) -> list[Any]:
+    """The layers of a NetParameter that its state keeps in a phase; level and stages as `build` takes them."""
+    state = caffe_pb2.NetState(phase=phase, level=net.state.level if level is None else level)
+    state.stage.extend([*net.state.stage, *stages])
+    return [layer for layer in net.layer if included(layer, state, where(layer))]
+
+
+def included(layer: Any, state: Any, where: str = "") -> bool:
+    """Whether a layer's include and exclude rules keep it in this NetState (Net::FilterNet)."""
+    if layer.include and layer.exclude:
+        raise Error(f"{where}layer '{layer.name}': give include rules or exclude rules, not both")
+    if layer.include:
+        return any(_meets(state, rule) for rule in layer.include)
+    return not any(_meets(state, rule) for rule in layer.exclude)
+
+
+def _meets(state: Any, rule: Any) -> bool:
+    return not (
+        (rule.HasField("phase") and rule.phase != state.phase)
+        or (rule.HasField("min_level") and state.level < rule.min_level)
+        or (rule.HasField("max_level") and state.level > rule.max_level)
+        or set(rule.stage) - set(state.stage)
+        or set(rule.not_stage) & set(state.stage)
+    )
+MOST_NUMBERS = 2**31 - 1  # Caffe counts a blob's numbers in an int
+
+
+class _Builder:
+    """The state of building one graph, layer by layer."""
+
+    def __init__(self, context: Context, shapes: dict[str, Shape], path: Path | None, force: bool) -> None:
+        self.context, self.given, self.path, self.force = context, shapes, path, force
+        self.nodes: list[Node] = []
+        self.slots: dict[str, Slot] = {}  # by key
+        self.named: dict[str, str] = {}  # the name in `param { name: }` -> key
+        self.said: dict[str, set[str]] = {}  # key -> the multipliers that some layer gave
+        self.current: dict[str, Value] = {}  # blob -> its newest version
+        self.unread: set[str] = set()
+        self.shapes: dict[Value, Shape] = {}
+        self.names: set[str] = set()
+        self.overwritten: dict[Value, str] = {}  # value -> the layer that works on it in place
+        self.fed: set[str] = set()  # the names in `given` that were met
+
+    def where(self, layer: Any) -> str:
+        if self.path is None:
+            return ""
+        return f"{self.path}:{self.lines.get(layer.name, 1)}: "
+
+    @cached_property
+    def lines(self) -> dict[str, int]:
+        return prototext.layer_lines(self.path)
+
+    def error(self, layer: Any, message: str) -> Error:
+        return Error(f"{self.where(layer)}layer '{layer.name}' ({layer.type}): {message}")
+
+    def add(self, layer: Any) -> None:
+        if layer.name in self.names:
+            raise self.error(layer, "the net has two layers of this name; parameters are kept by name, rename one")
+        self.names.add(layer.name)
+        context = replace(self.context, where=self.where(layer))
+        if layer.HasField("phase"):
+            context = replace(context, phase=layer.phase)
+        bottoms = tuple(self.read(layer, blob) for blob in layer.bottom)
+        given = not bottoms and layer.top and all(blob in self.given for blob in layer.top)
+        cls = Given if given else lookup(layer, context.where)
+        if cls.aligned:
+            layer = self.crop(layer, bottoms)
+            cls = lookup(layer)
+        automatic = cls.loss and not layer.top  # its loss counts all the same, as a blob that is no output
+        if automatic:
+            layer = type(layer).FromString(layer.SerializeToString())
+            layer.top.append(layer.name + AUTOMATIC)
+        op = cls(layer, [self.shapes[b] for b in bottoms], context)
+        slots = tuple(self.slot(op, i) for i in range(len(op.params)))
+        if len(layer.param) > len(slots):
+            raise op.error(f"has {len(layer.param)} param for {len(slots)} parameters")
+        tops_shapes = self.top_shapes(op, bottoms)
+        tops = tuple(self.write(layer, i) for i in range(len(layer.top)))
+        if automatic:
+            self.unread.discard(layer.top[0])
+        self.shapes.update(zip(tops, map(tuple, tops_shapes), strict=True))
+        self.nodes.append(Node(op, bottoms, tops, slots, self.loss_weights(op), self.propagate(op)))
+
+    def crop(self, layer: Any, bottoms: Sequence[Value]) -> Any:
+        """The Crop that a layer stands for whose offset follows from the layers above."""
+        new = type(layer).FromString(layer.SerializeToString())
+        new.type = "Crop"
+        if len(bottoms) == 2:
+            try:
+                settings = crop_param(*bottoms, Values(self.nodes))
+            except Error as e:
+                raise self.error(layer, str(e)) from None
+            new.crop_param.CopyFrom(caffe_pb2.CropParameter(**settings))
+        return new
+
+    def top_shapes(self, op: Operation, bottoms: Sequence[Value]) -> list[Shape]:
+        """What the caller gave, else what the operation says."""
+        given = [blob for blob in op.layer.top if blob in self.given and not bottoms]
+        self.fed.update(given)
+        if isinstance(op, Given):
+            return [self.given[blob] for blob in given]
+        shapes = op.infer(*(self.shapes[b] for b in bottoms))
+        for blob, shape in zip(op.layer.top, shapes, strict=False):
+            self.possible(op, f"top '{blob}'", shape)
+        if given and not getattr(op, "fed", False):
+            raise op.error(f"got a shape for '{given[0]}' from outside but not for its other tops; give all or none")
+        return [self.given[blob] if blob in given else shape for blob, shape in zip(op.layer.top, shapes, strict=True)]
+
+    def possible(self, op: Operation, what: str, shape: Shape) -> None:
+        """Error for a shape that no blob can have, before anything is allocated (Blob::Reshape's checks)."""
+        if min(shape, default=0) < 0 or math.prod(shape) > MOST_NUMBERS:
+            raise op.error(f"{what} would have shape {list(shape)}; sizes are 0 or more, and a blob has at most "
+                           f"{MOST_NUMBERS} numbers")
+
+    def read(self, layer: Any, blob: str) -> Value:
+        if blob not in self.current:
+            raise self.error(layer, f"bottom '{blob}' is no top of a layer above{closest(blob, self.current)}")
+        self.unread.discard(blob)
+        return self.current[blob]
+
+    def write(self, layer: Any, index: int) -> Value:
+        blob = layer.top[index]
+        old = self.current.get(blob)
+        if old is not None and (index >= len(layer.bottom) or layer.bottom[index] != blob):
+            raise self.error(layer, f"top '{blob}' is there already, made above; give this one a name of its own")
+        if old is not None:
+            self.overwritten[old] = layer.name
+        self.current[blob] = Value(blob) if old is None else Value(blob, old.version + 1)
+        self.unread.add(blob)
+        return self.current[blob]
+
+    def slot(self, op: Operation, index: int) -> Slot:
+        """The slot of a parameter: a new one, or the one its `param { name: }` shares (Net::AppendParam)."""
+        layer, param = op.layer, op.params[index]
+        self.possible(op, f"parameter {index}", param.shape)
+        names = ("weight", "bias") if len(op.params) <= 2 else tuple(map(str, range(len(op.params))))
+        spec = layer.param[index] if index < len(layer.param) else caffe_pb2.ParamSpec()
+        slot = Slot(f"{layer.name}.{names[index]}", layer.name, index, param.shape, param.filler,
+                    spec.lr_mult, spec.decay_mult)
+        said = {field for field in ("lr_mult", "decay_mult") if spec.HasField(field)}
+        if not spec.name or spec.name not in self.named:
+            if spec.name:
+                self.named[spec.name] = slot.key
+            self.slots[slot.key], self.said[slot.key] = slot, said
+            return slot
+        owner = self.slots[self.named[spec.name]]
+        permissive = spec.share_mode == caffe_pb2.ParamSpec.PERMISSIVE
+        if owner.shape != param.shape and not (permissive and math.prod(owner.shape) == math.prod(param.shape)):
+            raise op.error(f"shares parameter '{spec.name}' with layer '{owner.layer}', which has shape "
+                           f"{list(owner.shape)}, but needs {list(param.shape)}")
+        for field in said:
+            mine, theirs = getattr(spec, field), getattr(owner, field)
+            if field in self.said[owner.key] and mine != theirs:
+                raise op.error(f"gives the shared parameter '{spec.name}' {field} {mine:g}, layer '{owner.layer}' "
+                               f"gave {theirs:g}; a shared parameter has one")
+            owner = replace(owner, **{field: mine})  # whoever says it first, says it for all
+        self.said[owner.key] |= said
+        self.slots[owner.key] = owner
+        return owner
+
+    def loss_weights(self, op: Operation) -> tuple[float, ...]:
+        layer = op.layer
+        if layer.loss_weight and len(layer.loss_weight) != len(layer.top):
+            raise op.error(f"has {len(layer.loss_weight)} loss_weight for {len(layer.top)} tops")
+        if layer.loss_weight:
+            return tuple(layer.loss_weight)
+        return tuple(float(op.loss and i == 0) for i in range(len(layer.top)))
+
+    def propagate(self, op: Operation) -> tuple[bool, ...]:
+        told = op.layer.propagate_down
+        if told and len(told) != len(op.layer.bottom):
+            raise op.error(f"has {len(told)} propagate_down for {len(op.layer.bottom)} bottoms")
+        allowed = told if told and not self.force else [True] * len(op.layer.bottom)  # force_backward overrules
+        return tuple(i not in op.undifferentiable and ok for i, ok in enumerate(allowed))
+
+    def finish(self, net: Any, path: Path | None) -> Graph:
+        unknown = set(self.given) - self.fed
+        if unknown:
+            blob = min(unknown)
+            made = blob in self.current
+            raise Error(f"net '{net.name}' " + (f"computes blob '{blob}'; only data layers can be given a shape" if made else
+                        f"has no blob '{blob}' to give a shape to{closest(blob, self.current)}"))
+        for node in self.nodes:
+            for top, weight in zip(node.tops, node.loss_weights, strict=True):
+                if weight and top in self.overwritten:
+                    raise node.op.error(f"its loss '{top.blob}' is overwritten in place by layer '{self.overwritten[top]}'; "
+                                        "give that layer's top a name of its own")
+        nodes = tuple(replace(node, params=tuple(self.slots[slot.key] for slot in node.params)) for node in self.nodes)
+        return Graph(net.name, self.context.phase, nodes, tuple(self.slots.values()), tuple(sorted(self.unread)),
+                     self.shapes, path, net)
