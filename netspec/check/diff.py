@@ -2,19 +2,15 @@
 
 import argparse
 import ast
-import importlib.util
-import inspect
 import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, MutableSequence
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..base.errors import Error, closest
+from ..base.errors import Error
 from ..base.files import find
 from ..look import streams as figure3
 from ..look.describe import size as pixels
@@ -22,47 +18,11 @@ from ..net.build import standing
 from ..net.deploy import deploy
 from ..ops import REGISTRY
 from ..proto import caffe_pb2
-from ..proto import text as prototext
-from ..proto.upgrade import upgrade_net
-from ..pycaffe.script import old, stand_in
+from ..pycaffe.script import load
 
 WINDOW = {"kernel_size": "", "stride": "1", "pad": "0", "dilation": "1", "offset": "0"}  # one number an axis -> default
 ROWS = ("own", "32s", "16s", "8s")  # what --figure3 takes
 COLOURS = {"@": 36, "-": 31, "+": 32}
-
-
-def load(given: str) -> Any:
-    """The NetParameter, upgraded, of a prototxt file or a generator FILE.py:NAME[/SPLIT].
-
-    The generator is the file's `generate(NAME, SPLIT)`, or else its function NAME, called with SPLIT if it takes an
-    argument (default: train). Raises Error for what is missing or fails.
-    """
-    path, _, call = given.rpartition(":")
-    if given.endswith(".py"):
-        raise Error(f"{given} is a program; to compare a net that it makes, write FILE.py:NAME or FILE.py:NAME/SPLIT")
-    if not path.endswith(".py"):
-        return prototext.read_net(find(given, what="net"))
-    name, _, split = call.partition("/")
-    spec = importlib.util.spec_from_file_location(f"generator_{Path(path).stem}", find(path, what="generator"))
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    if not importlib.util.find_spec("caffe"):
-        stand_in()
-    try:
-        spec.loader.exec_module(module)
-        function = partial(module.generate, name) if hasattr(module, "generate") else getattr(module, name, None)
-        if function is None:
-            raise Error(f"{path} has neither a function 'generate' nor '{name}'{closest(name, vars(module))}")
-        takes = inspect.signature(function).parameters
-        if split and not takes:
-            raise Error(f"{given}: {name} makes one net, without splits; leave /{split} out")
-        made = function(split or "train") if takes else function()
-        net = prototext.parse(str(made.to_proto() if hasattr(made, "to_proto") else made), caffe_pb2.NetParameter, given)
-    except Error:
-        raise
-    except Exception as e:  # whatever a person's script does
-        raise Error(f"{given} gave no net: {old(e) or f'{type(e).__name__}: {e}'}") from e
-    upgrade_net(net, given)
-    return net
 
 
 def settings(message: Any, skip: Iterable[str] = ()) -> dict[str, str]:

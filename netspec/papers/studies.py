@@ -17,7 +17,6 @@ from ..base.files import find, writing
 from ..base.machine import PROJECT, cores, origin
 from ..base.table import percent, table
 from ..check import data as datacheck
-from ..check import diff as netdiff
 from ..data.balance import write_balance
 from ..data.segmentation import SegmentationData
 from ..look import pictures as report
@@ -28,6 +27,7 @@ from ..net.module import Net
 from ..proto import caffe_pb2
 from ..proto import text as prototext
 from ..proto.model import read_weights, write_weights
+from ..pycaffe.script import load
 from ..score import score as scoring
 from ..score.stitch import Stitched
 from . import record as experiment
@@ -136,11 +136,11 @@ class Place:
         """A NetParameter of the family; its last split of images for "test"."""
         name = f"{PROJECT / 'models/fcn.py'}:{self.family}-{variant}"
         if split != "test":
-            return netdiff.load(f"{name}/{split}")
+            return load(f"{name}/{split}")
         try:
-            return netdiff.load(f"{name}/test")
+            return load(f"{name}/test")
         except Error:
-            return netdiff.load(f"{name}/val")
+            return load(f"{name}/val")
 
     @cached_property
     def balance(self) -> Path:

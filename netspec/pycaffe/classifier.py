@@ -1,10 +1,11 @@
 """pycaffe's Classifier: class probabilities of whole images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..base.errors import Error
 from ..proto.caffe_pb2 import TEST
 from . import io
 from .net import Net
@@ -49,3 +50,60 @@ class Classifier(ImageNet):
             return found.reshape(len(images), 10, -1).mean(1)
         y, x = ((np.array(self.image_dims) - self.crop_dims) / 2).astype(int)
         return self._outputs_of(images[:, y : y + self.crop_dims[0], x : x + self.crop_dims[1]])
+
+
+
+class Detector(ImageNet):
+    """context_pad: pixels of the net's input on each side that show what surrounds the window."""
+
+    def __init__(self, model_file: Any, pretrained_file: Any, *settings: Any, context_pad: int | None = None,
+                 **named: Any) -> None:
+        super().__init__(model_file, pretrained_file, *settings, **named)
+        self.configure_crop(context_pad)
+
+    def detect_windows(self, images_windows: Iterable[tuple[Any, Iterable[Sequence[int]]]]) -> list[dict[str, Any]]:
+        """images_windows: (file, windows [ymin, xmin, ymax, xmax]). For each window a dict of filename, window, prediction."""
+        asked = [(name, window) for name, windows in images_windows for window in windows]
+        images = {name: io.load_image(name) for name in dict.fromkeys(name for name, _ in asked)}
+        found = self._outputs_of([self.crop(images[name], window) for name, window in asked])
+        return [dict(window=window, prediction=prediction, filename=name)
+                for (name, window), prediction in zip(asked, found, strict=True)]
+
+    def detect_selective_search(self, image_fnames: Iterable[Any]) -> list[dict[str, Any]]:
+        """Error: the proposals come from a MATLAB program; find windows another way and give them to detect_windows."""
+        raise Error("selective search is a MATLAB program, which is not run from here; give its windows to detect_windows")
+
+    def crop(self, im: np.ndarray, window: Sequence[int]) -> np.ndarray:
+        """A window of an image H x W x K; with context_pad and its surroundings in the net's size, the mean where none are."""
+        window = np.array(window)
+        if not self.context_pad:
+            return im[window[0] : window[2], window[1] : window[3]]
+        size = self.blobs[self.inputs[0]].width  # of the crop, which is square
+        scale = size / (size - 2.0 * self.context_pad)
+        half = (window[2:] - window[:2] + 1) / 2.0
+        box = np.round(np.tile(window[:2] + half, 2) + scale * np.concatenate([-half, half]))
+        stretch = size / (box[2:] - box[:2] + 1)
+        pad = _nearest(np.maximum(0, -box[:2]) * stretch)
+        box = np.clip(box, 0, im.shape[:2] * 2).astype(int)
+        part = np.minimum(_nearest((box[2:] - box[:2] + 1) * stretch), size - pad)
+        if not part.all():
+            raise Error(f"window {window.tolist()} lies outside its image of {im.shape[0]}x{im.shape[1]}")
+        crop = np.ones(self.crop_dims, np.float32) * self.crop_mean
+        crop[pad[0] : pad[0] + part[0], pad[1] : pad[1] + part[1]] = io.resize_image(im[box[0] : box[2], box[1] : box[3]], part)
+        return crop
+
+    def configure_crop(self, context_pad: int | None) -> None:
+        """Set context_pad, and `crop_mean`, the mean as an image before preprocessing, which fills what is outside images."""
+        name = self.inputs[0]
+        self.context_pad = context_pad
+        self.crop_dims = np.array(self.blobs[name].shape[1:])[[1, 2, 0]]
+        self.crop_mean = np.zeros(self.crop_dims, np.float32)
+        mean = self.transformer.mean.get(name)
+        if mean is not None:
+            swap = self.transformer.channel_swap.get(name, range(len(mean)))
+            self.crop_mean = mean.transpose(1, 2, 0)[..., np.argsort(swap)] / self.transformer.raw_scale.get(name, 1)
+
+
+def _nearest(values: np.ndarray) -> np.ndarray:
+    """Whole numbers, a half rounded up."""
+    return np.floor(values + 0.5).astype(int)

@@ -20,7 +20,7 @@ from ..net.graph import Node
 from ..net.layerwise import Layerwise
 from ..ops.blobs import Blob
 from ..ops.python import BlobVec, Layer
-from ..train.debuginfo import DebugInfo
+from ..train.display import DebugInfo
 from . import session
 
 

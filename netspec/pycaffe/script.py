@@ -5,15 +5,21 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import inspect
 import re
 import runpy
 import sys
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..base.errors import Error
+from ..base.errors import Error, closest
 from ..base.files import find
+from ..proto import caffe_pb2
+from ..proto import text as prototext
+from ..proto.upgrade import upgrade_net
 
 HOME = "netspec"
 OTHERWISE = {"net_spec": "proto.spec", "_caffe": "pycaffe"}  # Caffe's module -> ours, where the names differ
@@ -99,3 +105,38 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     sys.exit(importlib.import_module(f"{HOME}.run").main())  # not this copy of it, which a script would import anew
+
+
+
+def load(given: str) -> Any:
+    """The NetParameter, upgraded, of a prototxt file or a generator FILE.py:NAME[/SPLIT].
+
+    The generator is the file's `generate(NAME, SPLIT)`, or else its function NAME, called with SPLIT if it takes an
+    argument (default: train). Raises Error for what is missing or fails.
+    """
+    path, _, call = given.rpartition(":")
+    if given.endswith(".py"):
+        raise Error(f"{given} is a program; to compare a net that it makes, write FILE.py:NAME or FILE.py:NAME/SPLIT")
+    if not path.endswith(".py"):
+        return prototext.read_net(find(given, what="net"))
+    name, _, split = call.partition("/")
+    spec = importlib.util.spec_from_file_location(f"generator_{Path(path).stem}", find(path, what="generator"))
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    if not importlib.util.find_spec("caffe"):
+        stand_in()
+    try:
+        spec.loader.exec_module(module)
+        function = partial(module.generate, name) if hasattr(module, "generate") else getattr(module, name, None)
+        if function is None:
+            raise Error(f"{path} has neither a function 'generate' nor '{name}'{closest(name, vars(module))}")
+        takes = inspect.signature(function).parameters
+        if split and not takes:
+            raise Error(f"{given}: {name} makes one net, without splits; leave /{split} out")
+        made = function(split or "train") if takes else function()
+        net = prototext.parse(str(made.to_proto() if hasattr(made, "to_proto") else made), caffe_pb2.NetParameter, given)
+    except Error:
+        raise
+    except Exception as e:  # whatever a person's script does
+        raise Error(f"{given} gave no net: {old(e) or f'{type(e).__name__}: {e}'}") from e
+    upgrade_net(net, given)
+    return net

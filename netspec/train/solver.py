@@ -26,8 +26,7 @@ from ..proto import caffe_pb2
 from ..proto import text as prototext
 from . import jobs, updates
 from . import snapshot as resume
-from .debuginfo import DebugInfo
-from .display import Display
+from .display import DebugInfo, Display
 from .jobs import Job
 
 TRAIN_LINES = {"net": 102, "train_net": 92, "net_param": 97, "train_net_param": 88}  # of solver.cpp, for log parsers

@@ -11,8 +11,9 @@ import torch
 from training import HDF5, PROJECT, VOC, write_voc
 
 from netspec.base.machine import amount
-from netspec.check import doctor, weightcheck
+from netspec.check import doctor
 from netspec.check.batch import MENDS, draw
+from netspec.check.doctor import classifier, fill, weights_file
 from netspec.check.script import lacking
 from netspec.cli import main as cli
 from netspec.data.layouts import ILSVRC
@@ -273,7 +274,7 @@ def test_generations_of_weights(tmp_path):
         "V2": caffe_pb2.NetParameter(layer=[dict(name="a", blobs=[blob])]),
     }.items():
         (tmp_path / name).write_bytes(net.SerializeToString())
-        assert f"{name}, 1 layers, 2 numbers" in weightcheck.weights_file(tmp_path / name)[0][0].what
+        assert f"{name}, 1 layers, 2 numbers" in weights_file(tmp_path / name)[0][0].what
 
 
 @pytest.mark.parametrize("name, known", [
@@ -281,7 +282,7 @@ def test_generations_of_weights(tmp_path):
     ("alexnet", "AlexNet or CaffeNet"), ("voc-fcn32s", "VGG16"), ("shapes-fcn32s", None)])
 def test_classifiers_are_known_by_their_layers(name, known):
     made = deploy(PROJECT / f"models/{name}/deploy.prototxt", losses=True)
-    assert weightcheck.classifier({slot.layer: slot.shape for slot in reversed(made.params)}) == known
+    assert classifier({slot.layer: slot.shape for slot in reversed(made.params)}) == known
 
 
 def test_layers_of_forks_are_noted(folder, capsys):
@@ -297,7 +298,7 @@ def test_upsampling_without_weights_is_made_bilinear_as_solve_does(tmp_path):
           convolution_param { num_output: 2 kernel_size: 4 stride: 2 bias_term: false } }"""
     (tmp_path / "up.prototxt").write_text(up)
     net = Net(load(tmp_path / "up.prototxt"))
-    found, complete = weightcheck.fill(net, {}, "w")
+    found, complete = fill(net, {}, "w")
     assert complete and [f.what for f in found] == ["made bilinear upsampling: up"]
     assert np.array_equal(net.layers_with_params()["up"][0][0, 0].detach(), bilinear_kernel(4))
 

@@ -8,12 +8,12 @@ import pytest
 from net.test_graph import DATA, conv, net
 
 from netspec.base.errors import Error
-from netspec.check import diff as netdiff
 from netspec.cli import main as cli
 from netspec.look import streams as figure3
 from netspec.net.build import build
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
+from netspec.pycaffe.script import load
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 TEST = caffe_pb2.TEST
@@ -236,7 +236,7 @@ OTHERS = {
 
 
 def generated(name, split="train"):
-    return netdiff.load(f"{MODELS / 'fcn.py'}:{name}/{split}")
+    return load(f"{MODELS / 'fcn.py'}:{name}/{split}")
 
 
 @pytest.mark.parametrize("name", OTHERS)

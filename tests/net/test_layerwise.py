@@ -14,7 +14,7 @@ from netspec.net.layerwise import Layerwise
 from netspec.net.module import Net
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
-from netspec.train.debuginfo import DebugInfo
+from netspec.train.display import DebugInfo
 
 PACKED = Path(__file__).parents[1] / "golden" / "passes.npz"
 CASES = load_all(PACKED)
