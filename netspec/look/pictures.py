@@ -1,6 +1,5 @@
 """What people look at: tables of scores, label images in class colours, overlays, sheets side by side."""
 
-import csv
 import os
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,9 +9,6 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from ..base.errors import Error
 from ..base.files import writing
-from ..base.metrics import MEASURES, Scores
-from ..base.table import percent, table
-from . import drawing
 
 VOID = 255
 VOID_COLOUR = (224, 224, 192)  # as in VOC's own label images
@@ -30,62 +26,6 @@ class Key(NamedTuple):
 
 
 # Tables
-
-
-def measures(results: Sequence[tuple[str, Scores]], *, markdown: bool = False) -> str:
-    """The papers' Table 2: a row for each (name, scores), the four measures in percent."""
-    rows = [[name, *(percent(getattr(scores, m)) for m in MEASURES)] for name, scores in results]
-    return table(rows, ["", *MEASURES.values()], markdown=markdown)
-
-
-def per_class(scores: Scores, names: Sequence[str] | None = None, *, markdown: bool = False) -> str:
-    """IU and accuracy of each class in percent, and a line that lists the classes not counted.
-
-    names: one a class, or None for their numbers. Raises Error if there are more or fewer.
-    """
-    names = class_names(len(scores.class_iu), names)
-    counted = [i for i in range(len(names)) if i not in scores.absent]
-    rows = [[names[i], percent(scores.class_iu[i]), percent(scores.class_accuracy[i])] for i in counted]
-    text = table(rows, ["class", "IU", "acc."], markdown=markdown)
-    if scores.absent:
-        absent = ", ".join(names[i] for i in scores.absent)
-        text += f"\n\nnot counted, being in neither truth nor prediction: {absent}"
-    return text
-
-
-def save_confusion(path: str | os.PathLike, histogram: np.ndarray, names: Sequence[str]) -> None:
-    """Write a confusion matrix, rows truth: as .csv in pixels; as .png, .svg or .pdf in percent of each true class."""
-    names = class_names(len(histogram), names)
-    if str(path).lower().endswith(".csv"):
-        with writing(path, "w") as file:
-            rows = [[name, *row] for name, row in zip(names, histogram.tolist(), strict=True)]
-            csv.writer(file, lineterminator="\n").writerows([["truth \\ prediction", *names], *rows])
-        return
-    shares = np.asarray(histogram) / np.maximum(np.sum(histogram, 1, keepdims=True), 1)
-    cell, left = 28, 24 + max(drawing.measure(f"{name} 00", 11) for name in names)
-    page = drawing.Picture(max(270, left + cell * len(names) + 12), 44 + cell * len(names) + 12)
-    page.shapes.append(drawing.Text(12, 14, "rows truth, columns prediction, in % of the row", 11, fill=drawing.GREY))
-    for i, (name, row) in enumerate(zip(names, shares, strict=True)):
-        y, x = 44 + cell * i, left + cell * i
-        page.shapes += [drawing.Text(left - 6, y + cell / 2, f"{name} {i}", 11, "end"),
-                        drawing.Text(x + cell / 2, 34, str(i), 11, "middle")]
-        for j, share in enumerate(row):
-            shade = "#" + "".join(f"{round(255 + share * (full - 255)):02x}" for full in (8, 69, 148))
-            said = f"{names[j]} for {name}: {percent(share)} %"
-            page.shapes.append(drawing.Rect(left + cell * j, y, cell, cell, shade, "#dddddd", said))
-            if share >= 0.005:
-                ink = drawing.PAPER if share > 0.5 else drawing.INK
-                page.shapes.append(drawing.Text(left + cell * (j + 0.5), y + cell / 2, f"{100 * share:.0f}", 10, "middle", ink))
-    page.save(path)
-
-
-def class_names(classes: int, names: Sequence[str] | None) -> list[str]:
-    """`names`, or "class 0", "class 1", ... for None. Raises Error if they are not as many as `classes`."""
-    if names is None:
-        return [f"class {i}" for i in range(classes)]
-    if len(names) != classes:
-        raise Error(f"{len(names)} class names are given for {classes} classes")
-    return list(names)
 
 
 # Pictures

@@ -20,6 +20,7 @@ from ..proto import caffe_pb2
 from ..proto import text as prototext
 from ..score import predict
 from ..score import score as scoring
+from ..score.sheet import measures, sheet
 from . import record as experiment
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     data = reader(stages[0].test)
     for seed, found in runs.items():
         print(f"\n{len(data)} images, '{data.split}' of '{data.dataset}', random_seed {seed}, in percent\n")
-        print(report.measures([(stage.name, stage.scores) for stage in found]))
+        print(measures([(stage.name, stage.scores) for stage in found]))
     if len(runs) > 1:
         print(f"\nmean IU in percent over random_seed {', '.join(map(str, runs))}\n")
         print(over_seeds(list(runs.values())))
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     chosen = np.linspace(0, len(data) - 1, max(1, min(args.rows, len(data)))).round().astype(int).tolist()
     shown = {title: stage.predictions for title, stage in zip(titles, alike, strict=True)}
     looks = predict.looks(data.facts, len(stages[0].scores.class_iu))
-    report.save(out / "stages.png", scoring.sheet(data, looks, shown, chosen))
+    report.save(out / "stages.png", sheet(data, looks, shown, chosen))
     others = [stage.name for stage in stages if stage not in alike]
     print(f"\npicture      {out / 'stages.png'}" + f", without {', '.join(others)}, of other images" * bool(others))
     for stage in stages:

@@ -24,6 +24,7 @@ from ..proto import text as prototext
 from ..proto.text import SOLVER
 from ..score import predict
 from ..score import score as scoring
+from ..score.sheet import sheet, worst
 from ..train import jobs
 from ..train import snapshot as resume
 from . import record as experiment
@@ -145,8 +146,8 @@ def score(solvers: Mapping[Path, Any], args: argparse.Namespace) -> None:
         prefix, made, source = found[-1]
         looks = predict.looks(source.facts, predict.channels(made, "score"))
         nets = {Path(each).name: f"{each}_predictions" for each, _, _ in found}
-        chosen = scoring.worst(source, looks, f"{prefix}_predictions", 8)
-        report.save(f"{prefix}_worst.png", scoring.sheet(source, looks, nets, chosen))
+        chosen = worst(source, looks, f"{prefix}_predictions", 8)
+        report.save(f"{prefix}_worst.png", sheet(source, looks, nets, chosen))
 
 
 def page(title: str, paths: Sequence[Path]) -> str:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ..base import files, log, metrics
 from ..base.errors import Error, closest
@@ -22,7 +21,6 @@ from ..base.machine import PRECISIONS, origin
 from ..base.metrics import BINARY, Binary, Scores, confusion
 from ..base.table import percent, table
 from ..data.feed import Batches
-from ..data.images import read_label
 from ..data.segmentation import SegmentationData
 from ..look import drawing
 from ..look import pictures as report
@@ -32,8 +30,8 @@ from ..net.module import Net
 from ..ops.source import Source
 from ..proto import caffe_pb2
 from . import predict
+from .sheet import measures, per_class, save_confusion, sheet, worst
 
-Folder = str | os.PathLike
 Progress = Callable[[int, int, np.ndarray], None]  # images done, images in all, histogram so far
 
 
@@ -172,7 +170,7 @@ def run(args: argparse.Namespace) -> int:
         said.close()
     name = made.name or path.stem
     if args.confusion:
-        report.save_confusion(args.confusion, result.histogram, result.looks.names)
+        save_confusion(args.confusion, result.histogram, result.looks.names)
     if args.sheet:
         titles = [*(Path(folder).name for folder in args.beside), name]
         nets = {folder if titles.count(title) > 1 else title: folder for title, folder in zip(titles, args.beside, strict=False)}
@@ -185,10 +183,10 @@ def run(args: argparse.Namespace) -> int:
     rate = f"{result.images / max(result.seconds, 1e-9):.1f} images/s"
     print(f"{name}: {result.images} images in {result.seconds:.1f} s ({rate}, {net.device})", end="")
     print(f", loss {result.loss:.6g}\n" if net.losses else "\n")
-    print(report.measures([(name, result.scores)]), end="\n\n")
-    print(report.per_class(result.scores, result.looks.names))
+    print(measures([(name, result.scores)]), end="\n\n")
+    print(per_class(result.scores, result.looks.names))
     if result.bands:
-        print("\n" + report.measures([(f"within {w} px of a boundary", scores) for w, scores in result.bands.items()]))
+        print("\n" + measures([(f"within {w} px of a boundary", scores) for w, scores in result.bands.items()]))
     if result.binary:
         cells = [percent(getattr(result.binary, measure)) for measure in BINARY]
         print("\n" + table([[result.looks.names[positive], *cells]], ["", *BINARY.values()]))
@@ -215,54 +213,6 @@ def _asked(args: argparse.Namespace, made: Graph) -> tuple[Source, int | None]:
         if path and Path(path).suffix.lower() not in ends:
             raise Error(f"{option}: '{path}' must end in {' or '.join(ends)}")
     return source, named.get(args.binary)
-
-
-def worst(source: SegmentationData, looks: predict.Looks, folder: Folder, most: int) -> list[int]:
-    """The places in the list of at most `most` images whose saved predictions have the least mean IU, that first."""
-    found = [(_mean_iu(source, looks, folder, i), i) for i in range(len(source))]
-    chosen = [index for iu, index in sorted(found) if not math.isnan(iu)][:most]
-    if not chosen:
-        raise Error(f"no image of '{source.dataset}' {source.split} has a labelled pixel")
-    return chosen
-
-
-def sheet(source: SegmentationData, looks: predict.Looks, nets: dict[str, Folder], chosen: Sequence[int]) -> Image.Image:
-    """Image, truth and predictions, with the mean IU of each, for places in the list.
-
-    nets: title -> the folder where predictions were saved. Raises Error if a folder lacks one.
-    """
-    shown = {"truth": [_labelled(source, i) for i in chosen]}
-    shown |= {title: [_saved(source, folder, i) for i in chosen] for title, folder in nets.items()}
-    below = {title: [f"mean IU {percent(_mean_iu(source, looks, folder, i))}" for i in chosen]
-             for title, folder in nets.items()}
-    photographs = [_photograph(next(top for top in source.read(i) if top.ndim == 3)) for i in chosen]
-    columns = [("image", photographs, [source.names[i] for i in chosen])]
-    for title, each in shown.items():
-        columns.append((title, [report.colour(one, looks.palette) for one in each], below.get(title, [""] * len(chosen))))
-    present = np.concatenate([one.ravel() for each in shown.values() for one in each])
-    return report.sheet(columns, legend=report.keys(present, looks.palette, looks.names))
-
-
-def _saved(source: SegmentationData, folder: Folder, index: int) -> np.ndarray:
-    return read_label(files.find(Path(folder) / f"{source.names[index]}.png", what="prediction"))
-
-
-def _labelled(source: SegmentationData, index: int) -> np.ndarray:
-    label = next(top for top in source.read(index) if top.ndim == 2)
-    return np.where(label == source.facts.void, report.VOID, label)
-
-
-def _mean_iu(source: SegmentationData, looks: predict.Looks, folder: Folder, index: int) -> float:
-    return Scores.from_histogram(confusion(_labelled(source, index), _saved(source, folder, index), len(looks.names))).mean_iu
-
-
-def _photograph(pixels: np.ndarray) -> np.ndarray:
-    """Pixels as stored as a picture; bands and depths are stretched from their least to their most."""
-    if pixels.dtype == np.uint8:
-        return pixels
-    low, high = float(pixels.min()), float(pixels.max())
-    grey = ((pixels - low) * (255 / max(high - low, 1e-9))).astype(np.uint8)
-    return grey[:, :, 2::-1] if grey.shape[2] > 2 else grey[:, :, 0]
 
 
 def _source(made: Graph, label_blob: str) -> Source:

@@ -11,6 +11,7 @@ from netspec.base.errors import Error
 from netspec.base.metrics import Scores
 from netspec.base.table import table
 from netspec.look import pictures as report
+from netspec.score.sheet import measures, per_class, save_confusion
 
 PALETTE = [(0, 0, 0), (128, 0, 0), (0, 128, 0)]
 NAMES = ["background", "cat", "dog"]
@@ -48,23 +49,23 @@ def test_table_without_rows_and_with_a_short_row():
 
 
 def test_measures_are_table_2(scores):
-    text = report.measures([("FCN-32s", scores)], markdown=True)
+    text = measures([("FCN-32s", scores)], markdown=True)
     assert text.splitlines()[0] == "|         | pixel acc. | mean acc. | mean IU | f.w. IU |"
     # 13/16; (6/8 + 7/8)/2; (6/9 + 7/10)/2; (8*6/9 + 8*7/10)/16
     assert text.splitlines()[2] == "| FCN-32s |       81.2 |      81.2 |    68.3 |    68.3 |"
 
 
 def test_per_class_lists_what_is_not_counted(scores):
-    lines = report.per_class(scores, NAMES).splitlines()
+    lines = per_class(scores, NAMES).splitlines()
     assert [line.split() for line in lines[2:4]] == [["background", "66.7", "75.0"], ["cat", "70.0", "87.5"]]
     assert lines[-1] == "not counted, being in neither truth nor prediction: dog"
-    assert "class 1" in report.per_class(scores)
+    assert "class 1" in per_class(scores)
     with pytest.raises(Error, match="2 class names are given for 3 classes"):
-        report.per_class(scores, NAMES[:2])
+        per_class(scores, NAMES[:2])
 
 
 def test_class_that_is_only_predicted_has_no_accuracy():
-    text = report.per_class(Scores.from_histogram([[3, 1], [0, 0]]), ["a", "b"])
+    text = per_class(Scores.from_histogram([[3, 1], [0, 0]]), ["a", "b"])
     assert text.splitlines()[-1].split() == ["b", "0.0", "-"]
 
 
@@ -147,16 +148,16 @@ def test_texts_stand_below_the_pictures_of_a_sheet():
 def test_confusion_matrix_as_text_and_picture(tmp_path):
     histogram = np.array([[3, 1, 0], [0, 0, 0], [5, 0, 123456789012]])
     names = ["a,b", '<"x">', "sky"]
-    report.save_confusion(tmp_path / "c.csv", histogram, names)
+    save_confusion(tmp_path / "c.csv", histogram, names)
     with open(tmp_path / "c.csv", newline="") as file:
         head, *rows = csv.reader(file)
     assert head[1:] == names == [row[0] for row in rows]
     assert [[int(cell) for cell in row[1:]] for row in rows] == histogram.tolist()
-    report.save_confusion(tmp_path / "c.svg", histogram, names)
+    save_confusion(tmp_path / "c.svg", histogram, names)
     ElementTree.parse(tmp_path / "c.svg")
     assert ">75<" in (tmp_path / "c.svg").read_text()
-    report.save_confusion(tmp_path / "c.png", histogram, None)
+    save_confusion(tmp_path / "c.png", histogram, None)
     full = (np.array(Image.open(tmp_path / "c.png").convert("RGB")) == (8, 69, 148)).all(-1).sum()
     assert 0.5 * 56**2 < full < 56**2  # one cell is 100 %
     with pytest.raises(Error, match="2 class names are given for 3"):
-        report.save_confusion(tmp_path / "d.csv", histogram, names[:2])
+        save_confusion(tmp_path / "d.csv", histogram, names[:2])

@@ -23,8 +23,9 @@ from netspec.net.module import Net
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
 from netspec.proto.model import write_weights
-from netspec.score import infer, predict
+from netspec.score import infer, predict, sheet
 from netspec.score import score as scoring
+from netspec.score.sheet import _photograph, sheet
 
 SIZES = {"a": (40, 30), "b": (23, 37), "c": (64, 48)}  # width, height
 CLASSES = 5
@@ -514,7 +515,7 @@ def test_the_worst_images_come_first(place, monkeypatch):
     seen = []
     monkeypatch.setattr(scoring.report, "sheet", lambda columns, legend: seen.extend([columns, legend]))
     source = net.graph.sources[0].op
-    scoring.sheet(source, result.looks, {"net": "p"}, scoring.worst(source, result.looks, "p", 2))
+    sheet(source, result.looks, {"net": "p"}, sheet.worst(source, result.looks, "p", 2))
     worst = sorted(own, key=own.get)[:2]
     (_, images, names), (_, truths, _), (title, predictions, texts) = seen[0]
     assert names == worst and title == "net" and texts == [f"mean IU {100 * own[name]:.1f}" for name in worst]
@@ -524,9 +525,9 @@ def test_the_worst_images_come_first(place, monkeypatch):
 
 
 def test_bands_of_any_depth_are_shown():
-    grey = scoring._photograph(np.linspace(100, 5000, 24, dtype=np.float32).reshape(2, 3, 4))
+    grey = _photograph(np.linspace(100, 5000, 24, dtype=np.float32).reshape(2, 3, 4))
     assert grey.dtype == np.uint8 and grey.shape == (2, 3, 3) and (grey.min(), grey.max()) == (0, 243)
-    assert scoring._photograph(np.full((2, 3, 1), 7, np.int32)).tolist() == [[0] * 3] * 2
+    assert _photograph(np.full((2, 3, 1), 7, np.int32)).tolist() == [[0] * 3] * 2
 
 
 @pytest.mark.parametrize("given, words", [({"dataset": ["voc"]}, None), ({"mean": "grey"}, "'mean' of param_str is 'grey'"),
