@@ -1,6 +1,5 @@
 """The `data check` command: every image and label of a data set opened once, and what is wrong with them."""
 
-import argparse
 import hashlib
 import signal
 from collections import defaultdict
@@ -18,10 +17,9 @@ from PIL import Image, ImageDraw, ImageFont
 from ..base import log
 from ..base.errors import Error
 from ..base.files import find
-from ..base.machine import cores
 from ..base.table import table
 from ..data import feed
-from ..data.balance import weights, write_balance
+from ..data.balance import weights
 from ..data.images import check_labels, size
 from ..data.layouts import LAYOUTS, Images, Labels, facts_of, layout
 from ..data.segmentation import SegmentationData
@@ -342,42 +340,3 @@ def _picture(pixels: np.ndarray, kind: Images) -> Image.Image:
 
 def _numbers(values: Iterable[float]) -> str:
     return ", ".join(f"{v:.1f}" for v in values)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", metavar="NET|SOLVER|DIR", help="a prototxt with its data layers, a data set's folder, or the "
-                        "data set file of your own images")
-    parser.add_argument("--dataset", metavar="NAME", help=f"what is in DIR: {', '.join(LAYOUTS)}, or a data set file")
-    parser.add_argument("--sheet", metavar="FILE.png", help="write a page of images beside their labels")
-    parser.add_argument("--balance", metavar="FILE.binaryproto", help="write the weights, of the first split's labels, as the "
-                        "matrix that InfogainLoss reads")
-    parser.add_argument("--power", type=float, default=1, metavar="P", help="of those weights; 0.5 is milder (default 1)")
-    parser.add_argument("--jobs", type=int, default=cores(), metavar="N", help="processes that read (default: the cores)")
-    parser.add_argument("--all", action="store_true", help=f"list all findings, not {MOST} of a kind")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Check, print, write; 1 if training would break on a finding."""
-    if args.jobs < 1 or not 0 <= args.power <= 2:
-        raise Error(f"--jobs must be at least 1 and --power from 0 to 2, found {args.jobs} and {args.power:g}")
-    path = find(args.data, what="net, solver or folder")
-    given, nets, passed = sources(path, args.dataset)
-    parts = look(given, args.jobs, log.make())
-    findings = [finding for part in parts for item in part.items for finding in item.findings] + across(parts)
-    print(summary(parts), "", sep="\n")
-    if args.balance:  # before the nets are built: they may read it
-        write_balance(args.balance, parts[0], args.power)
-    wrong = {}
-    for job in nets:
-        try:
-            wrong |= dict.fromkeys(fits(jobs.build(job, path.resolve().parent), parts))
-        except (Error, OSError) as error:
-            passed.append(f"{error}; the losses of a net that cannot be built are not checked")
-    findings += wrong
-    broken = sum(KINDS[kind][1] for kind, _ in findings)
-    print(*dict.fromkeys(passed), sep="\n", end="\n\n" * bool(passed))
-    print(listed(findings, None if args.all else MOST), end="\n" * bool(findings))
-    print(f"{broken} errors, on which training would break; {len(findings) - broken} warnings")
-    if args.sheet:
-        report.save(args.sheet, contact_sheet(parts))
-    return 1 if broken else 0

@@ -18,7 +18,6 @@ from .. import __version__
 from ..base.errors import Error, closest, listed
 from ..base.files import find
 from ..base.machine import amount, choose, cores, room
-from ..base.table import table
 from ..data.layouts import ILSVRC
 from ..look import describe
 from ..net import weights
@@ -29,15 +28,13 @@ from ..net.module import Net
 from ..net.weights import interp, unfilled_upsampling
 from ..ops import REGISTRY
 from ..proto import text as prototext
-from ..proto.caffe_pb2 import TEST, TRAIN, NetParameter, NetState, V1LayerParameter
+from ..proto.caffe_pb2 import TRAIN, NetParameter, V1LayerParameter
 from ..proto.model import Blobs, read_weights
-from ..proto.text import SOLVER
-from ..proto.wire import WireFile, head, is_hdf5, is_text
+from ..proto.wire import WireFile, is_hdf5
 from ..pycaffe import script as runs
-from ..score import infer
+from ..score import predict
 from ..train import jobs, preflight, updates
 from .batch import NOTE, OK, PROBLEM, Finding, Flow, draw, examine
-from .script import script
 
 EXTRAS = {"h5py": "hdf5", "lmdb": "lmdb", "safetensors": "safetensors", "onnx": "onnx", "onnxruntime": "onnx"}
 
@@ -81,7 +78,7 @@ def picture(name: str) -> torch.Tensor:
     """An image file as `infer` feeds it, less ILSVRC's mean; or an array (C, H, W) or (N, C, H, W) in .npy, as it is."""
     path = find(name, what="image")
     if path.suffix != ".npy":
-        return infer.blob(infer.picture(path), ILSVRC)
+        return predict.blob(predict.picture(path), ILSVRC)
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, OSError) as e:
@@ -176,47 +173,6 @@ def memory(made: Graph, device: torch.device, kinds: int) -> Finding:
     return Finding(OK if training < has else NOTE if running < has else PROBLEM, f"memory at {size}",
                    f"{amount(running)} to run it, {amount(training)} to train it (parameters, gradients, history, all blobs and "
                    f"theirs); {device} has {amount(has)}", "" if training < has else "take smaller images or batches")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("subject", nargs="?", metavar="NET|SOLVER|WEIGHTS|SCRIPT",
-                        help="what to look at (default: this installation)")
-    parser.add_argument("--weights", metavar="FILE[,FILE]", help="of the net (default: what the solver says)")
-    parser.add_argument("--size", type=describe.size, metavar="HxW", help="look with random images of this size")
-    parser.add_argument("--image", metavar="FILE", help="look with this picture, or with an array in .npy as a script feeds it")
-    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
-
-
-def run(args: argparse.Namespace) -> int:
-    """The `doctor` command; 1 if there is a problem."""
-    path, flow = find(args.subject) if args.subject else None, []
-    torch.manual_seed(0)
-    if path is None:
-        found = environment()
-    elif path.suffix == ".py":
-        found = script(path)
-    elif not is_text(head(path)):
-        found, _ = weights_file(path)
-    elif SOLVER.search(prototext.read_text(path)):
-        param = prototext.read_solver(path)
-        updates.check(param)
-        train, tests = jobs.jobs(param, str(path))
-        found, flow = nets([train, *tests], path.resolve().parent, param, args)
-    else:
-        layers = standing(prototext.read_net(path), TRAIN)
-        learns = any(any(x.loss_weight) or x.type in REGISTRY and REGISTRY[x.type].loss for x in layers)
-        job = jobs.Job(TRAIN if learns else TEST, "net", str(path), NetState())
-        found, flow = nets([job], path.resolve().parent, None, args)
-    if flow:
-        rows = [[f.layer, f.type, f"{f.weight:.3g}", f.gradient if f.gradient is None else f"{f.gradient:.3g}",
-                 f"{f.gradient / f.weight:.2g}" if f.gradient and f.weight else None, f.verdict] for f in flow]
-        print(table(rows, ["layer", "type", "|weight|", "|gradient|", "by weight", ""]), end="\n\n")
-    for f in found:
-        print(f"{f.level:8}{f.where}: {f.what}" + (f"\n{'':8}-> {f.do}" if f.do else ""))
-    count = Counter(f.level for f in found)
-    print(f"\n{count[PROBLEM]} problem{'s' * (count[PROBLEM] != 1)}, {count[NOTE]} note{'s' * (count[NOTE] != 1)}")
-    return int(count[PROBLEM] > 0)
-
 
 
 # classifier, a layer that tells it from those further down, the shape of its weight

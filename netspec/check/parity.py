@@ -1,6 +1,5 @@
 """The `parity` command: a net here against what another program computed for it, blob by blob."""
 
-import argparse
 import os
 import zipfile
 from collections.abc import Mapping
@@ -11,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..base import table as tables
-from ..base.errors import Error, closest, listed
-from ..base.files import find
+from ..base.errors import Error, closest
 from ..net import module as compiler
 from ..net import weights
 from ..net.build import build
@@ -162,31 +160,6 @@ def _difference(ours: np.ndarray, theirs: np.ndarray, rtol: float, atol: float) 
     at = np.unravel_index(np.argmax(np.where(wrong, apart, -1)), ours.shape)
     return (f"max {apart.max():.2g}, relative {relative.max():.2g}, {np.mean(wrong):.0%} of it; at "
             f"{[int(i) for i in at]} {ours[at]:.6g} here, {theirs[at]:.6g} in the results"), "DIFFERS"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("net", metavar="NET.prototxt")
-    parser.add_argument("results", metavar="RESULTS.npz", help="what the other program was fed and computed (docs/pycaffe.md)")
-    parser.add_argument("--weights", metavar="FILE", help="parameters that RESULTS does not hold")
-    parser.add_argument("--phase", choices=("TEST", "TRAIN"), default="TEST", help="where RESULTS does not say it (default TEST)")
-    parser.add_argument("--rtol", type=float, default=RTOL, help=f"of a number or the blob's rms, the larger (default {RTOL:g})")
-    parser.add_argument("--atol", type=float, default=ATOL, help=f"absolute tolerance (default {ATOL:g})")
-
-
-def run(args: argparse.Namespace) -> int:
-    """The `parity` command; 1 if anything is out of tolerance."""
-    results = read_results(find(args.results, what="results"))
-    given = find(args.weights, what="weights") if args.weights else None
-    found = compare(find(args.net, what="net"), results, given, caffe_pb2.Phase.Value(args.phase), args.rtol, args.atol)
-    if not found.rows:
-        raise Error(f"{args.results}: holds nothing to compare ({', '.join(KINDS[3:])})")
-    print(found.table())
-    if found.unchecked:
-        print(f"not in the results: {listed(found.unchecked, 12)}")
-    bad = [row for row in found.rows if row.verdict != "ok"]
-    print(f"{len(found.rows) - len(bad)} of {len(found.rows)} agree" + (
-        f"; the first that does not, in the order of the passes: {found.first.key}, layer '{found.first.layer}'" if bad else ""))
-    return int(bool(bad))
 
 
 def read_results(path: Path) -> dict[str, np.ndarray]:

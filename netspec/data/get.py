@@ -1,6 +1,5 @@
 """The `data` command: get a data set from where it is published, or from archives on disk; data/sources.json has the facts."""
 
-import argparse
 import fcntl
 import hashlib
 import http.client
@@ -25,6 +24,7 @@ from typing import IO, NamedTuple
 
 from ..base.errors import Error
 from ..base.machine import amount
+from ..cli.data import _asked
 from .layouts import LAYOUTS
 
 SETS = Path(__file__).resolve().parent / "sets", Path(__file__).resolve().parents[2] / "data"  # installed, or not
@@ -73,40 +73,6 @@ def catalogue() -> dict[str, DataSet]:
     return sets
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    choice = parser.add_subparsers(metavar="NAME")
-    check = choice.add_parser("check", help="open every image and label", add_help=False, prefix_chars="\0")
-    check.add_argument("check", nargs="*")  # options too: its module is imported only where it is called
-    for name, data in catalogue().items():
-        one = choice.add_parser(name, help=data.what, description=f"{data.what}. Terms: {data.terms}.")
-        one.add_argument("--root", type=Path, default=Path(data.root), metavar="DIR", help="the folder to make (%(default)s)")
-        one.add_argument("--archives", type=Path, metavar="DIR", help="where its archives are, or are put (ROOT/../archives)")
-        one.add_argument("--yes", action="store_true", help="download without asking")
-        one.set_defaults(data=data)
-
-
-def run(args: argparse.Namespace) -> int:
-    if "check" in args:
-        from ..check import data as datacheck
-
-        parser = argparse.ArgumentParser("netspec data check", description=datacheck.__doc__)
-        datacheck.add_arguments(parser)
-        return datacheck.run(parser.parse_args(args.check))
-    if "data" in args:
-        return prepare(args.data, args.root, args.archives or args.root.parent / "archives", args.yes) or 0
-    for name, data in catalogue().items():
-        print(f"{name}: {data.what}\n    {data.state(Path(data.root)) or 'there'}: {data.root}")
-        print(f"    {'; '.join(map(str, data.archives))}\n    terms: {data.terms}")
-    return 0
-
-
-def _asked() -> bool:
-    """Whether somebody at a terminal says yes."""
-    if sys.stdin.isatty():
-        print("Download? [y/N] ", end="", flush=True)
-    return sys.stdin.isatty() and sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
 def prepare(data: DataSet, root: Path, archives: Path, yes: bool = False) -> None:
     """Make `root` from the archives in a folder, downloading those that are not there.
 
@@ -152,7 +118,6 @@ def prepare(data: DataSet, root: Path, archives: Path, yes: bool = False) -> Non
     if state := data.state(root):
         raise Error(f"{root} is {state}: what was there before is in the way")
     print(f"{root}: " + ", ".join(f"{count} {pattern}" for pattern, count in data.counts.items()))
-
 
 
 BLOCK, TRIES = 1 << 20, 5  # bytes; requests in a row without one byte more

@@ -1,6 +1,5 @@
 """Training curves out of logs, Caffe's or ours: as a picture, or as events for TensorBoard while they are written."""
 
-import argparse
 import math
 import os
 import re
@@ -9,7 +8,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..base.errors import Error
-from ..base.files import find
 from ..base.log import Log
 from ..base.machine import origin
 from . import plot
@@ -143,20 +141,3 @@ def following(said: Log, path: str | None = None, folder: str | None = None) -> 
             copies[-1].stream.close()
             with suppress(Error):  # a run that ended before its first loss has no curves
                 picture(read(path)).save(f"{path}.png")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("log", metavar="LOG", help="what 'solve --log' or 'caffe train' wrote")
-    parser.add_argument("--out", metavar="FILE", help="a .png, .svg or .pdf (default LOG.png)")
-
-
-def run(args: argparse.Namespace) -> int:
-    path = find(args.log, what="log")
-    runs, out = read(path), args.out or f"{path}.png"
-    picture(runs).save(out)
-    for each in runs:
-        for (_, label), points in each.series.items():
-            (first, _), (last, value) = points[0], points[-1]
-            print(f"{each.name}: {label}: {len(points)} values, iteration {first} to {last}, the last {value:g}")
-    print(f"curves: {out}")
-    return 0

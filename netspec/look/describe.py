@@ -1,25 +1,17 @@
 """The `describe` command: what each layer of a net costs and what part of the data it sees, and Table 1's static rows."""
 
-import argparse
-import csv
-import io
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..base.errors import Error
-from ..base.files import find
 from ..base.table import table
 from ..net import graph as graphs
 from ..net.coords import Step, Values, compose, listed, meeting, offsets, wide
-from ..net.deploy import deploy
 from ..net.fields import fields, placed
 from ..net.graph import Graph, Node, Value
 from ..ops import CoordMap, Shape
-from ..proto import caffe_pb2
 
 BYTES = 4  # of a float32
 
@@ -127,76 +119,6 @@ def text(graph: Graph, found: Sequence[Row]) -> str:
     lines = [[r.layer, r.type, " x ".join(map(str, r.shape)), r.parameters or None, f"{r.macs / 1e6:.1f}" if r.macs else None,
               f"{r.memory / 2**20:.2f}" if r.memory else None, field(r), _pixels(r.stride), _pixels(r.offset)] for r in found]
     return table(lines, ["layer", "type", "top", "parameters", "M MACs", "MiB", "field", "stride", "offset"])
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = ("field: how many pixels of the data a cell of the layer's top sees; stride: how far off the next cell's "
-                     "lie; offset: where the first cell's begin, negative in the padding. MACs: of convolutions and products.")
-    parser.add_argument("nets", nargs="+", metavar="NET.prototxt", help="its data need not be there")
-    parser.add_argument("--size", type=size, metavar="HxW",
-                        help="of the data (default: an Input's own or the crop_size, else 500x500)")
-    parser.add_argument("--phase", choices=("TEST", "TRAIN"), default="TEST", help="default TEST")
-    parser.add_argument("--layer", metavar="NAME", help="only this layer")
-    parser.add_argument("--table1", action="store_true", help="the lower rows of the paper's Table 1, one column a net")
-    kinds = parser.add_mutually_exclusive_group()
-    kinds.add_argument("--csv", action="store_true", help="exact numbers, one line a layer")
-    kinds.add_argument("--json", action="store_true", help="the same with the totals")
-
-
-def size(given: str) -> tuple[int, int]:
-    """HxW as two numbers above 0; ValueError, which argparse words, for anything else."""
-    high, across = map(int, given.lower().split("x"))
-    if min(high, across) < 1:
-        raise ValueError(given)
-    return high, across
-
-
-def run(args: argparse.Namespace) -> int:
-    """The `describe` command."""
-    graphs = [deploy(find(net, what="net"), caffe_pb2.Phase.Value(args.phase), args.size, losses=True)
-              for net in args.nets]
-    if args.table1:
-        names = [graph.name or Path(net).resolve().parent.name for graph, net in zip(graphs, args.nets, strict=True)]
-        names = names if len(set(names)) == len(names) else args.nets
-        print(_columns(dict(zip(names, map(table1, graphs), strict=True)), args))
-        return 0
-    if len(graphs) > 1:
-        raise Error(f"describes one net at a time, {len(graphs)} given; several go with --table1")
-    (graph,) = graphs
-    found = [row for row in rows(graph) if args.layer in (None, row.layer)]
-    if not found:
-        graph.node(args.layer)  # which says what is nearest
-    total = totals(graph)
-    if args.csv:
-        lines = ([*row[:3], "x".join(map(str, row.shape)), *row[4:7], *map(_pixels, row[7:])] for row in found)
-        print(_csv([Row._fields, *lines]))
-    elif args.json:
-        print(json.dumps(dict(net=graph.name, layers=[row._asdict() for row in found], totals=total), indent=1))
-    else:
-        print(text(graph, found))
-        if not args.layer:
-            print(f"\n{total['parameters']:,} parameters ({total['parameters'] * BYTES / 2**20:.1f} MiB), "
-                  f"{total['macs'] / 1e9:.2f} G MACs, blobs {total['forward'] / 2**20:.1f} MiB at most in a forward pass, "
-                  f"{total['training'] / 2**20:.1f} MiB with all gradients for training")
-    return 0
-
-
-def _columns(nets: Mapping[str, dict[str, Any]], args: argparse.Namespace) -> str:
-    names = list(next(iter(nets.values())))
-    if args.json:
-        return json.dumps(nets, indent=1)
-    lines = [[name, *(column[name] for column in nets.values())] for name in names]
-    if args.csv:
-        return _csv([["", *nets], *lines])
-    shown = [[name, *(f"{v / 1e6:.0f}M" if name == "parameters" else v for v in values)] for name, *values in lines]
-    return table(shown, ["", *nets])
-
-
-def _csv(lines: Sequence[Sequence[Any]]) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(lines)
-    return out.getvalue().rstrip("\n")
-
 
 
 class Explained(NamedTuple):

@@ -1,6 +1,5 @@
 """The `draw` command: a picture of a net's layers, or of nets in the manner of the paper's Figure 3."""
 
-import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,12 +9,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..base.errors import Error
-from ..base.files import find
-from ..net.deploy import deploy
 from ..net.fields import fields
 from ..net.graph import Graph
 from ..proto.upgrade import upgrade_net
-from .describe import size
 from .drawing import GREY, PAPER, Line, Picture, Rect, Text, measure
 from .layers import draw_layers
 from .streams import Number, Stream, outline, streams
@@ -176,20 +172,3 @@ def draw_net(caffe_net: Any, rankdir: str = "LR", ext: str = "png", phase: int |
         path = Path(folder) / f"net.{ext}"
         draw_net_to_file(caffe_net, path, rankdir, phase, display_lrm)
         return path.read_bytes()
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("nets", nargs="+", metavar="NET.prototxt", help="its data need not be there")
-    parser.add_argument("--out", required=True, metavar="FILE", help="to write: .svg, .png or .pdf")
-    parser.add_argument("--style", choices=("layers", "figure3"), default="layers",
-                        help="layers: every layer (default); figure3: streams of predictions, several nets in one picture")
-    parser.add_argument("--size", type=size, metavar="HxW", help="of the data, as in describe")
-
-
-def run(args: argparse.Namespace) -> int:
-    """The `draw` command."""
-    graphs = [deploy(find(net, what="net"), size=args.size, losses=True) for net in args.nets]
-    if args.style == "layers" and len(graphs) > 1:
-        raise Error(f"draws the layers of one net, {len(graphs)} given; several go with --style figure3")
-    (draw_figure3(graphs) if args.style == "figure3" else draw_layers(graphs[0])).save(args.out)
-    return 0

@@ -1,32 +1,11 @@
 """What follows from a graph alone: the arithmetic behind crop offsets, and what part of the data each blob sees."""
 
-import argparse
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from ..base.errors import Error
-from ..base.files import find
-from ..look.describe import explain
 from . import graph as graphs
 from .coords import wide
-from .deploy import deploy
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("net", metavar="NET.prototxt")
-    parser.add_argument("layer", nargs="?", help="one Crop layer (default: all)")
-
-
-def run(args: argparse.Namespace) -> int:
-    """The `explain-crop` command; 1 if an offset differs from what the maps give."""
-    graph = deploy(find(args.net, what="net"), losses=True)
-    names = [args.layer] if args.layer else [n.name for n in graph.nodes if n.type == "Crop"]
-    if not names:
-        raise Error(f"{args.net}: the net has no Crop layer")
-    found = [explain(graph, name) for name in names]
-    print("\n\n".join(each.text for each in found))
-    return int(any(each.agrees is False for each in found))
 
 
 class Field(NamedTuple):

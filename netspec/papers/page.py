@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import Error
-from ..base.files import find, writing
+from ..base.files import find
 from ..base.machine import origin
 from ..base.metrics import BINARY, MEASURES
 from ..base.table import numeric
@@ -23,7 +23,6 @@ from ..proto import caffe_pb2
 from ..proto import text as prototext
 from ..proto.text import SOLVER
 from ..score import predict
-from ..score import score as scoring
 from ..score.sheet import sheet, worst
 from ..train import jobs
 from ..train import snapshot as resume
@@ -171,28 +170,3 @@ def page(title: str, paths: Sequence[Path]) -> str:
     head = [tag("meta", charset="utf-8"), policy, tag("meta", name="viewport", content="width=device-width"), tag("title", title),
             tag("style", Html(STYLE))]
     return "<!DOCTYPE html>\n" + tag("html", tag("head", *head), tag("body", tag("main", *body)), lang="en") + "\n"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", nargs="+", metavar="SOLVER|FOLDER|FILE", help="a solver stands for its nets and all that lies "
-                        "under its snapshot_prefix, a folder for its files: records of scores (.json), logs, pictures, "
-                        ".prototxt, weights")
-    parser.add_argument("--out", default="report.html", metavar="FILE", help="the page (default report.html)")
-    parser.add_argument("--title", default="A run of netspec")
-    parser.add_argument("--score", action="store_true", help="first score the newest weights of each SOLVER on the test.prototxt "
-                        "beside its net")
-    scoring.add_device_arguments(parser)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-
-
-def run(args: argparse.Namespace) -> int:
-    given = [find(name, what="solver, folder or file") for name in args.what]
-    if args.score:
-        score({path: param for path in given if (param := solver(path)) is not None}, args)
-    paths = list({file.resolve(): file for path in given for file in gather(path)}.values())
-    if not any(path.suffix.lower() in KINDS for path in paths):
-        raise Error(f"{', '.join(args.what)}: nothing to report, no file that ends in {', '.join(KINDS)}")
-    with writing(args.out, "w") as file:
-        file.write(page(args.title, paths))
-    print(f"report: {args.out} ({Path(args.out).stat().st_size / 1e6:.1f} MB, of {len(paths)} files)")
-    return 0

@@ -13,8 +13,8 @@ from PIL import Image
 from .. import __version__
 from ..base import log
 from ..base.errors import Error
-from ..base.files import find, writing
-from ..base.machine import PROJECT, cores, origin
+from ..base.files import find
+from ..base.machine import PROJECT, cores
 from ..base.table import percent, table
 from ..check import data as datacheck
 from ..data.balance import write_balance
@@ -28,7 +28,6 @@ from ..proto import caffe_pb2
 from ..proto import text as prototext
 from ..proto.model import read_weights, write_weights
 from ..pycaffe.script import load
-from ..score import score as scoring
 from ..score.stitch import Stitched
 from . import record as experiment
 from .record import Record, Trace
@@ -273,43 +272,3 @@ def shown(name: str, places: Sequence[Place], picture: Path) -> str:
                if all(np.count_nonzero(np.sum(record["histogram"], 0)) == 1 for record in records)]
     return "\n\n".join([f"## {name}", study.says, f"![{name}]({picture.parent.name}/{picture.name})",
                         table(lines, head, markdown=True), "\n".join(f"- {claim}" for claim in claims)])
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", choices=(*STUDIES, "all"), metavar="NAME", help=f"{', '.join(STUDIES)}, or all")
-    parser.add_argument("--family", default="shapes", help="a data set of models/fcn.py with solvers (default shapes)")
-    budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--budget", type=int, metavar="N", help="iterations of the 32s; other runs in proportion (default: the "
-                        "solvers' own)")
-    budget.add_argument("--quick", action="store_const", const=QUICK, dest="budget", help=f"--budget {QUICK}: minutes on shapes")
-    parser.add_argument("--seeds", type=lambda text: [int(n) for n in text.split(",")], default=[1], metavar="1,2,3",
-                        help="random_seed of the runs (default 1)")
-    parser.add_argument("--out", type=Path, default=Path("studies"), metavar="DIR", help="for the runs, which an interrupted "
-                        "command goes on with (default studies)")
-    parser.add_argument("--page", type=Path, metavar="FILE.md", help="what is printed, with its pictures in a folder of the "
-                        "same name beside it (default OUT/FAMILY.md)")
-    scoring.add_device_arguments(parser)
-    parser.add_argument("--quiet", action="store_true", help="only warnings and errors beside the results")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Run the studies, print and write the page."""
-    if args.budget is not None and args.budget < 1:
-        raise Error(f"--budget must be at least 1, found {args.budget}")
-    page = args.page or args.out / f"{args.family}.md"
-    places = [Place(args.family, args.budget, seed, args) for seed in args.seeds]
-    budget = f"{args.budget or places[0].first} iterations of the 32s and the others in the solvers' proportion"
-    said = origin()
-    parts = [f"# The papers' studies on {args.family}",
-             f"Budget: {budget}; random_seed {', '.join(map(str, args.seeds))} (fillers and draws; the images' order is one). "
-             "Seconds are of the processor on a CPU, over all threads, of the clock on a GPU; losses and seconds are the first "
-             "seed's. One budget and one data set: what a study shows here, it shows here.",
-             f"    {said['command']}", f"{said['device']}; {said['date']}; {said['netspec']}"]
-    print("\n\n".join(parts))
-    for name in STUDIES if args.study == "all" else [args.study]:
-        parts.append(shown(name, places, page.with_suffix("") / f"{name}.png"))
-        print(f"\n{parts[-1]}", flush=True)
-        with writing(page, "w") as file:
-            file.write("\n\n".join(parts) + "\n")
-    print(f"\npage: {page}")
-    return 0

@@ -5,7 +5,6 @@ import csv
 import io
 import json
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +23,6 @@ from ..net.deploy import deploy
 from ..net.module import Net
 from ..proto import caffe_pb2
 from ..proto import text as prototext
-from ..score import score as scoring
 from . import published
 from . import record as experiment
 from .record import Record
@@ -231,36 +229,3 @@ def _figure(key: str, value: float | None, whose: str) -> str | None:
     sign = "+" if whose.startswith("  less") else ""
     digits = 0 if key == "milliseconds" or key in FACTS and key not in ("mean_iu", "parameters") else 1
     return None if value is None else f"{round(value, digits) + 0.0:{sign}.{digits}f}"  # 0.0 makes of -0.0 plain 0
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("number", metavar="1|2|3|4|5|all", choices=("1", "2", "3", "4", "5", "all"))
-    parser.add_argument("--family", metavar="NAME", help="tables 1 and 2 of this data set: of solvers/NAME-fcn32s.prototxt, ... "
-                        "(default voc)")
-    parser.add_argument("--run", action="store_true", dest="measure", help="train, score and time what is missing; goes on "
-                        "after an interruption")
-    add_place_arguments(parser)
-    parser.add_argument("--format", choices=FORMATS, default="text")
-
-
-def add_place_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where weights, data and records are, and where nets run."""
-    parser.add_argument("--weights", type=Path, metavar="ROOT", help="the folder of the released caffemodels, to score them")
-    parser.add_argument("--data", type=Path, metavar="ROOT", help="what stands for the folder data/ (it has voc/VOC2011, ...)")
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="records of what was measured "
-                        "(default results)")
-    scoring.add_device_arguments(parser)
-    parser.add_argument("--quiet", action="store_true", help="only warnings and errors beside the results")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Print the tables; 1 if something was to be measured and could not be."""
-    if args.family and args.number not in ("1", "2"):
-        raise Error(f"--family goes with tables 1 and 2; table {args.number} is of its own data set")
-    tables = [table(number, args.family) for number in (range(1, 6) if args.number == "all" else [int(args.number)])]
-    failed = measure(tables, args) if args.measure else []
-    texts = [shown(t, rows(t, args), args.format) for t in tables]
-    print(f"[{', '.join(texts)}]" if args.format == "json" else "\n\n".join(texts))
-    for problem in failed:
-        print(problem, file=sys.stderr)
-    return 1 if failed else 0

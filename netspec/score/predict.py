@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..base.errors import Error, closest, listed
@@ -16,6 +17,7 @@ from ..base.files import find
 from ..base.machine import choose
 from ..data import layouts
 from ..data import layouts as layoutss
+from ..data.images import DAMAGE, open_image, resized
 from ..data.layouts import LAYOUTS, Facts, Images
 from ..net import weights
 from ..net.build import standing
@@ -144,3 +146,36 @@ def _pixels(data: Any, path: Path) -> Pixels:
 
 def _no_blob(where: str, blob: str, blobs: Iterable[str]) -> Error:
     return Error(f"{where} has no blob '{blob}' (--score-blob names the one with the scores){closest(blob, blobs)}")
+
+
+
+SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow opens some 16-bit PNGs as "I"
+
+
+def picture(path: str | os.PathLike, resize: float = 1.0) -> Image.Image:
+    """An image file as 8-bit RGB, upright as its EXIF says, its sides scaled.
+
+    Grey, palette and CMYK are converted, transparency is dropped, of 16-bit grey the high byte is taken.
+    Raises Error naming a file that cannot be read.
+    """
+    image = open_image(Path(path))
+    try:
+        image = ImageOps.exif_transpose(image)
+        if image.mode in SIXTEEN:
+            values = np.asarray(image)
+            if values.min() < 0 or values.max() > 65535:
+                raise Error(f"image {path} has values from {values.min()} to {values.max()}, expected 8 or 16 bits")
+            image = Image.fromarray((values >> 8).astype(np.uint8))
+        elif image.mode == "F":
+            raise Error(f"image {path} has pixels of kind F (fractions), expected 8 or 16 bits a channel")
+        image = image.convert("RGB")
+        return image.resize(resized(image.size, resize), Image.Resampling.BILINEAR) if resize != 1 else image
+    except DAMAGE as error:
+        raise Error(f"image {path} cannot be read: {error}") from None
+
+
+def blob(image: Image.Image, mean: Sequence[float], channels: int = 3) -> torch.Tensor:
+    """The net's input (1, C, H, W), float32: BGR (or grey, for one channel) less the mean."""
+    pixels = np.asarray(image.convert("L"))[..., None] if channels == 1 else np.asarray(image)[..., ::-1]
+    mean = np.asarray(mean, np.float32).reshape(-1, 1, 1)
+    return torch.from_numpy(np.subtract(pixels.transpose(2, 0, 1), mean, dtype=np.float32)[None])

@@ -12,6 +12,7 @@ from PIL import Image
 
 from netspec.base.errors import Error
 from netspec.check import data as datacheck
+from netspec.cli.data_check import add_arguments, run
 from netspec.data import tree
 from netspec.data.balance import weights
 from netspec.data.layouts import facts
@@ -50,8 +51,8 @@ def put(root, split, name, image=None, label=None):
 
 def check(*args):
     parser = argparse.ArgumentParser()
-    datacheck.add_arguments(parser)
-    return datacheck.run(parser.parse_args(["--jobs", "2", *map(str, args)]))
+    add_arguments(parser)
+    return run(parser.parse_args(["--jobs", "2", *map(str, args)]))
 
 
 def net(path, **options):

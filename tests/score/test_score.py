@@ -23,8 +23,10 @@ from netspec.net.module import Net
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
 from netspec.proto.model import write_weights
-from netspec.score import infer, predict, sheet
+from netspec.score import predict, sheet
+from netspec.score import predict as predicts
 from netspec.score import score as scoring
+from netspec.score.predict import picture
 from netspec.score.sheet import _photograph, sheet
 
 SIZES = {"a": (40, 30), "b": (23, 37), "c": (64, 48)}  # width, height
@@ -227,9 +229,9 @@ def test_every_kind_of_image_is_read_as_the_same_picture(place):
     }
     for name, image in kinds.items():
         image.save(name)
-        np.testing.assert_array_equal(np.array(infer.picture(name)), colour, name)
+        np.testing.assert_array_equal(np.array(picture(name)), colour, name)
     Image.fromarray(grey > 127).save("bits.png")
-    np.testing.assert_array_equal(np.array(infer.picture("bits.png")), (colour > 127) * np.uint8(255))
+    np.testing.assert_array_equal(np.array(picture("bits.png")), (colour > 127) * np.uint8(255))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -239,7 +241,7 @@ def test_exif_turns_are_applied(place, orientation):
     pixels = np.zeros((20, 30, 3), np.uint8)
     pixels[:10, :15] = 255  # stored top left
     Image.fromarray(pixels).save("t.png", exif=exif)
-    found = np.array(infer.picture("t.png"))
+    found = np.array(picture("t.png"))
     rows, columns = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}[orientation]
     height, width = (20, 30) if orientation < 5 else (30, 20)
     assert found.shape == (height, width, 3)
@@ -249,8 +251,8 @@ def test_exif_turns_are_applied(place, orientation):
 
 def test_the_input_is_bgr_less_the_mean():
     image = Image.new("RGB", (2, 1), (10, 20, 30))
-    assert infer.blob(image, (1, 2, 3))[0, :, 0, 0].tolist() == [29, 18, 7]
-    assert infer.blob(image.convert("L").convert("RGB"), (1,), 1).shape == (1, 1, 1, 2)
+    assert predicts.blob(image, (1, 2, 3))[0, :, 0, 0].tolist() == [29, 18, 7]
+    assert predicts.blob(image.convert("L").convert("RGB"), (1,), 1).shape == (1, 1, 1, 2)
 
 
 def test_infer_takes_mean_and_names_as_told(place, capsys):

@@ -1,56 +1,24 @@
-"""The `infer` command: images of any size and kind into label images and overlays with a legend."""
+"""TODO."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ..base import files
 from ..base.errors import Error
-from ..data.images import DAMAGE, open_image, resized
 from ..data.layouts import LAYOUTS, facts
 from ..look import pictures as report
 from ..net.build import build
 from ..proto import caffe_pb2
 from ..proto import text as prototext
-from . import predict
-from .score import add_device_arguments
-
-SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow opens some 16-bit PNGs as "I"
-
-
-def picture(path: str | os.PathLike, resize: float = 1.0) -> Image.Image:
-    """An image file as 8-bit RGB, upright as its EXIF says, its sides scaled.
-
-    Grey, palette and CMYK are converted, transparency is dropped, of 16-bit grey the high byte is taken.
-    Raises Error naming a file that cannot be read.
-    """
-    image = open_image(Path(path))
-    try:
-        image = ImageOps.exif_transpose(image)
-        if image.mode in SIXTEEN:
-            values = np.asarray(image)
-            if values.min() < 0 or values.max() > 65535:
-                raise Error(f"image {path} has values from {values.min()} to {values.max()}, expected 8 or 16 bits")
-            image = Image.fromarray((values >> 8).astype(np.uint8))
-        elif image.mode == "F":
-            raise Error(f"image {path} has pixels of kind F (fractions), expected 8 or 16 bits a channel")
-        image = image.convert("RGB")
-        return image.resize(resized(image.size, resize), Image.Resampling.BILINEAR) if resize != 1 else image
-    except DAMAGE as error:
-        raise Error(f"image {path} cannot be read: {error}") from None
-
-
-def blob(image: Image.Image, mean: Sequence[float], channels: int = 3) -> torch.Tensor:
-    """The net's input (1, C, H, W), float32: BGR (or grey, for one channel) less the mean."""
-    pixels = np.asarray(image.convert("L"))[..., None] if channels == 1 else np.asarray(image)[..., ::-1]
-    mean = np.asarray(mean, np.float32).reshape(-1, 1, 1)
-    return torch.from_numpy(np.subtract(pixels.transpose(2, 0, 1), mean, dtype=np.float32)[None])
+from ..score import predict
+from ..score.predict import blob, picture
+from .options import _three, add_device_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -138,13 +106,3 @@ def _shares(labels: np.ndarray, names: Sequence[str]) -> str:
     counts = np.bincount(labels.ravel(), minlength=len(names))
     order = [i for i in np.argsort(-counts, kind="stable") if counts[i]]
     return ", ".join(f"{names[i]} {100 * counts[i] / labels.size:.0f}%" for i in order)
-
-
-def _three(text: str) -> tuple[float, ...]:
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) not in (1, 3) or not all(map(np.isfinite, numbers)):
-        raise argparse.ArgumentTypeError(f"expected three numbers B,G,R, found '{text}'")
-    return numbers

@@ -1,12 +1,13 @@
-"""The `verify` command: whether the published nets give their published scores here."""
+"""TODO."""
 
 import argparse
 from pathlib import Path
 
 from ..base.errors import Error
 from ..base.table import table
-from . import tables
-from .published import RELEASED, RELEASED_FILES, RELEASED_FROM
+from ..papers import tables
+from ..papers.published import RELEASED, RELEASED_FILES, RELEASED_FROM
+from .options import add_place_arguments
 
 NETS = ("voc-fcn32s", "voc-fcn16s", "voc-fcn8s")
 TOLERANCE = 0.1  # the figures have one decimal, and a few pixels are ties that rounding decides
@@ -17,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         + " / ".join(str(RELEASED[net][2]) for net in NETS))
     parser.add_argument("--tolerance", type=float, default=TOLERANCE, metavar="POINTS",
                         help="of the mean IU in percent (default %(default)s)")
-    tables.add_place_arguments(parser)
+    add_place_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,0 +1,23 @@
+"""TODO."""
+
+import argparse
+
+from ..base.files import find
+from ..look.curves import picture, read
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("log", metavar="LOG", help="what 'solve --log' or 'caffe train' wrote")
+    parser.add_argument("--out", metavar="FILE", help="a .png, .svg or .pdf (default LOG.png)")
+
+
+def run(args: argparse.Namespace) -> int:
+    path = find(args.log, what="log")
+    runs, out = read(path), args.out or f"{path}.png"
+    picture(runs).save(out)
+    for each in runs:
+        for (_, label), points in each.series.items():
+            (first, _), (last, value) = points[0], points[-1]
+            print(f"{each.name}: {label}: {len(points)} values, iteration {first} to {last}, the last {value:g}")
+    print(f"curves: {out}")
+    return 0

@@ -1,0 +1,27 @@
+"""TODO."""
+
+import argparse
+
+from ..base.errors import Error
+from ..base.files import find
+from ..look.figure3 import draw_figure3
+from ..look.layers import draw_layers
+from ..net.deploy import deploy
+from .options import size
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("nets", nargs="+", metavar="NET.prototxt", help="its data need not be there")
+    parser.add_argument("--out", required=True, metavar="FILE", help="to write: .svg, .png or .pdf")
+    parser.add_argument("--style", choices=("layers", "figure3"), default="layers",
+                        help="layers: every layer (default); figure3: streams of predictions, several nets in one picture")
+    parser.add_argument("--size", type=size, metavar="HxW", help="of the data, as in describe")
+
+
+def run(args: argparse.Namespace) -> int:
+    """The `draw` command."""
+    graphs = [deploy(find(net, what="net"), size=args.size, losses=True) for net in args.nets]
+    if args.style == "layers" and len(graphs) > 1:
+        raise Error(f"draws the layers of one net, {len(graphs)} given; several go with --style figure3")
+    (draw_figure3(graphs) if args.style == "figure3" else draw_layers(graphs[0])).save(args.out)
+    return 0
