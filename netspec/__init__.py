@@ -12,10 +12,9 @@ _MODULES = ("classifier", "coord_map", "detector", "draw", "io", "proto", "pycaf
 _PLACES = {  # of pycaffe's names; their modules need torch, and are imported when one of the names is used
     "pycaffe": "AdaDeltaSolver AdaGradSolver AdamSolver Layer NesterovSolver Net RMSPropSolver SGDSolver get_solver "
                "layer_type_list",
-    "pycaffe.session": "NCCL Timer has_nccl init_log log set_device set_logging_disabled set_mode_cpu set_mode_gpu set_multiprocess "
-               "set_random_seed set_solver_count set_solver_rank solver_count solver_rank",
-    "pycaffe.classifier": "Classifier",
-    "pycaffe.detector": "Detector",
+    "pycaffe.session": "NCCL Timer has_nccl init_log log set_device set_logging_disabled set_mode_cpu set_mode_gpu "
+                       "set_multiprocess set_random_seed set_solver_count set_solver_rank solver_count solver_rank",
+    "pycaffe.classifier": "Classifier Detector",
 }
 _PLACE = {name: module for module, names in _PLACES.items() for name in names.split()}
 __all__ = ["Error", "NetSpec", "TEST", "TRAIN", "layers", "params", "to_proto", *_MODULES, *_PLACE]

@@ -1,3 +1,3 @@
 """Caffe's Detector."""
 
-from .pycaffe.detector import *  # noqa: F403 - a name that scripts import
+from .pycaffe.classifier import *  # noqa: F403 - a name that scripts import

@@ -17,7 +17,7 @@ from netspec.cli import main as cli  # noqa: F401 - train: loaded once, not in e
 from netspec.net import weights  # noqa: F401 - train: loaded once, not in every child
 from netspec.proto import hdf5 as hdf5file  # noqa: F401 - train: loaded once, not in every child
 from netspec.train import snapshot as resume  # noqa: F401 - train: loaded once, not in every child
-from netspec.train import stages as train
+from netspec.train import stages as train  # noqa: F401 - loaded once, not in every child
 
 WRITE, RENAME = files.writing, os.replace
 

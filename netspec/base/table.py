@@ -1,4 +1,4 @@
-"""TODO."""
+"""The one table in text: columns as wide as their widest cell, numbers to the right."""
 
 from collections.abc import Sequence
 from contextlib import suppress

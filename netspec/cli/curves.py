@@ -1,4 +1,4 @@
-"""TODO."""
+"""`netspec curves`: the training curves of a log, drawn."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""`netspec data`: get a data set, or check one."""
 
 import argparse
 import sys
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
         data_check.add_arguments(parser)
         return data_check.run(parser.parse_args(args.check))
     if "data" in args:
-        return prepare(args.data, args.root, args.archives or args.root.parent / "archives", args.yes) or 0
+        return prepare(args.data, args.root, args.archives or args.root.parent / "archives", lambda: args.yes or _asked()) or 0
     for name, data in catalogue().items():
         print(f"{name}: {data.what}\n    {data.state(Path(data.root)) or 'there'}: {data.root}")
         print(f"    {'; '.join(map(str, data.archives))}\n    terms: {data.terms}")

@@ -1,4 +1,4 @@
-"""TODO."""
+"""`netspec data check`: open every image and label once."""
 
 import argparse
 
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     findings = [finding for part in parts for item in part.items for finding in item.findings] + across(parts)
     print(summary(parts), "", sep="\n")
     if args.balance:  # before the nets are built: they may read it
-        write_balance(args.balance, parts[0], args.power)
+        write_balance(args.balance, *parts[0].pixels(next(iter(parts[0].labels))), args.power)
     wrong = {}
     for job in nets:
         try:

@@ -1,4 +1,4 @@
-"""TODO."""
+"""`netspec demo`: train stages, score them, show them side by side."""
 
 import argparse
 import time

@@ -1,4 +1,4 @@
-"""TODO."""
+"""`netspec describe`: what each layer costs and sees of the data."""
 
 import argparse
 import csv
@@ -14,6 +14,7 @@ from ..base.table import table
 from ..look.describe import BYTES, Row, _pixels, rows, table1, text, totals
 from ..net.deploy import deploy
 from ..proto import caffe_pb2
+from .options import size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""TODO."""
+"""`netspec diff-net`: compare two nets, or a net with figure 3."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""TODO."""
+"""`netspec doctor`: find out what is wrong with a net, weights, a script or this installation."""
 
 import argparse
 from collections import Counter

@@ -1,4 +1,4 @@
-"""TODO."""
+"""`netspec draw`: a picture of a net's layers, or of nets in the manner of the paper's figure 3."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""`netspec explain-crop`: the arithmetic behind crop offsets."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""`netspec infer`: segment images."""
 
 import argparse
 import sys

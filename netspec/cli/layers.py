@@ -1,4 +1,4 @@
-"""TODO."""
+"""`netspec layers`: every layer type with what it takes, what it gives and what it computes."""
 
 import argparse
 import json

@@ -9,26 +9,26 @@ from collections.abc import Sequence
 from .. import __version__
 from ..base.errors import Error, Interrupted, closest
 
-COMMANDS = {  # name -> (module that holds add_arguments and run, help)
-    "solve": ("train.stages", "train nets by solver files"),
-    "score": ("score.score", "score a net on its data set"),
-    "infer": ("score.infer", "segment images"),
-    "tables": ("papers.tables", "the papers' tables beside what is measured here"),
-    "studies": ("papers.studies", "the papers' studies, each with a figure"),
-    "verify": ("papers.verify", "whether the published nets give their published scores"),
-    "demo": ("papers.demo", "train stages, score them, show them side by side"),
-    "convert": ("cli.convert", "convert weights and old nets"),
-    "time": ("papers.timing", "measure the parts of a job on this machine"),
-    "explain-crop": ("net.fields", "the arithmetic behind crop offsets"),
-    "draw": ("look.figure3", "draw the layers of a net, or its streams"),
-    "curves": ("look.curves", "draw the training curves of a log"),
-    "report": ("papers.page", "what runs left behind, on one HTML page"),
-    "describe": ("look.describe", "what each layer costs and sees of the data"),
-    "data": ("data.get", "get a data set, or check one"),
-    "diff-net": ("check.diff", "compare two nets, or a net with figure 3"),
-    "doctor": ("check.doctor", "find out what is wrong with a net, weights, a script or this installation"),
-    "parity": ("check.parity", "compare a net with what another program computed"),
-    "layers": ("look.types", "list the layer types"),
+COMMANDS = {  # name -> help; a file a command, cli/NAME.py, with add_arguments and run
+    "solve": "train nets by solver files",
+    "score": "score a net on its data set",
+    "infer": "segment images",
+    "tables": "the papers' tables beside what is measured here",
+    "studies": "the papers' studies, each with a figure",
+    "verify": "whether the published nets give their published scores",
+    "demo": "train stages, score them, show them side by side",
+    "convert": "convert weights and old nets",
+    "time": "measure the parts of a job on this machine",
+    "explain-crop": "the arithmetic behind crop offsets",
+    "draw": "draw the layers of a net, or its streams",
+    "curves": "draw the training curves of a log",
+    "report": "what runs left behind, on one HTML page",
+    "describe": "what each layer costs and sees of the data",
+    "data": "get a data set, or check one",
+    "diff-net": "compare two nets, or a net with figure 3",
+    "doctor": "find out what is wrong with a net, weights, a script or this installation",
+    "parity": "compare a net with what another program computed",
+    "layers": "list the layer types",
 }
 
 
@@ -45,10 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = next((a for a in argv if not a.startswith("-")), None)
     if chosen is not None and chosen not in COMMANDS:
         return refuse("netspec", f"'{chosen}' is no command{closest(chosen, COMMANDS)} (commands: {', '.join(COMMANDS)})")
-    for name, (module, text) in COMMANDS.items():
+    for name, text in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if name == chosen:  # the others' modules are not even imported
-            command = importlib.import_module(f"..{module}", __package__)
+            command = importlib.import_module(f".{name.replace('-', '_')}", __package__)
             command.add_arguments(sub)
             sub.set_defaults(run=command.run)
     args = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Options that several commands share, and what their values may be."""
 
 import argparse
 from pathlib import Path

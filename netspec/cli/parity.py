@@ -1,4 +1,4 @@
-"""TODO."""
+"""`netspec parity`: compare a net with what another program computed."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""`netspec report`: what runs left behind, on one HTML page."""
 
 import argparse
 from pathlib import Path

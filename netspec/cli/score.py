@@ -1,4 +1,4 @@
-"""TODO."""
+"""`netspec score`: score a net on its data set."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""TODO."""
+"""`netspec solve`: train nets by solver files."""
 
 import argparse
 from pathlib import Path

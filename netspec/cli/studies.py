@@ -1,4 +1,4 @@
-"""TODO."""
+"""`netspec studies`: the papers' studies, each with a figure."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""TODO."""
+"""`netspec tables`: the papers' tables beside what is measured here."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""TODO."""
+"""`netspec time`: measure the parts of a job on this machine."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""`netspec verify`: whether the published nets give their published scores."""
 
 import argparse
 from pathlib import Path

@@ -1,12 +1,11 @@
-"""TODO."""
+"""How often each class occurs in labels, and the weights that even it out."""
 
 import os
 
 import numpy as np
 
 from ..base.files import writing
-from ..check.data import Part
-from ..pycaffe import io
+from ..proto.caffe_pb2 import BlobProto, BlobShape
 
 
 def weights(pixels: np.ndarray, total: np.ndarray) -> np.ndarray:
@@ -20,12 +19,12 @@ def weights(pixels: np.ndarray, total: np.ndarray) -> np.ndarray:
     return np.median(there) / frequency if len(there) else frequency
 
 
-def write_balance(path: str | os.PathLike, part: Part, power: float = 1) -> None:
-    """Write the `weights` of a split's first labels as InfogainLoss reads them: a diagonal matrix, 1 x 1 x C x C, float32.
+def write_balance(path: str | os.PathLike, pixels: np.ndarray, total: np.ndarray, power: float = 1) -> None:
+    """Write the `weights` of labels as InfogainLoss reads them: a diagonal matrix, 1 x 1 x C x C, float32.
 
-    Classes that never occur get 1. power: of the weights; 0.5 is milder.
+    pixels: of each class and, last, of void, in each image (images, C + 1); total: of all values (images). Classes
+    that never occur get 1. power: of the weights; 0.5 is milder.
     """
-    pixels, total = part.pixels(next(iter(part.labels)))
     matrix = np.diag(np.nan_to_num(weights(pixels[:, :-1], total), nan=1.0) ** power).astype(np.float32)
     with writing(path) as file:
-        file.write(io.array_to_blobproto(matrix[None, None]).SerializeToString())
+        file.write(BlobProto(shape=BlobShape(dim=(1, 1, *matrix.shape)), data=matrix.ravel()).SerializeToString())

@@ -24,7 +24,6 @@ from typing import IO, NamedTuple
 
 from ..base.errors import Error
 from ..base.machine import amount
-from ..cli.data import _asked
 from .layouts import LAYOUTS
 
 SETS = Path(__file__).resolve().parent / "sets", Path(__file__).resolve().parents[2] / "data"  # installed, or not
@@ -73,10 +72,10 @@ def catalogue() -> dict[str, DataSet]:
     return sets
 
 
-def prepare(data: DataSet, root: Path, archives: Path, yes: bool = False) -> None:
+def prepare(data: DataSet, root: Path, archives: Path, consent: Callable[[], bool]) -> None:
     """Make `root` from the archives in a folder, downloading those that are not there.
 
-    Asks on a terminal before it downloads, unless `yes`. `root` (or, if it is there, its entries) appears when all is
+    Asks `consent` before it downloads. `root` (or, if it is there, its entries) appears when all is
     unpacked and counted; before that only archives, or parts of them, are left behind. Raises Error.
     """
     if not (state := data.state(root)):
@@ -89,7 +88,7 @@ def prepare(data: DataSet, root: Path, archives: Path, yes: bool = False) -> Non
         print(f"archive  {archive}, {f'from {archive.url}' if archive in missing else f'in {archives}'}")
         if archive in missing and not archive.checksum:
             raise Error(f"no checksum of {archive.name} is known: get it from {archive.url} into {archives}, then try again")
-    if missing and not yes and not _asked():
+    if missing and not consent():
         raise Error("nothing is downloaded without your consent: --yes gives it")
     space({archives: sum(a.bytes for a in missing), root: sum(a.bytes for a in data.archives)})
     for archive, path in ((a, archives / a.name) for a in data.archives):

@@ -1,4 +1,4 @@
-"""TODO."""
+"""From a NetParameter and a phase to a graph: filter, in-place layers, shapes, shared parameters."""
 
 import math
 import os

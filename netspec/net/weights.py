@@ -226,7 +226,7 @@ def transplant(net: Net, read: Mapping[str, Sequence[np.ndarray]], change: str =
             renamed[names[name]] = [grown(np.asarray(b), p.shape) for b, p in zip(blobs, target, strict=True)]
     if not renamed:
         raise Error(f"no layer of net '{net.graph.name}' has a name from the weights{f' ending in {change!r}' if change else ''}")
-    report = weights.copy(renamed, params)
+    report = copy(renamed, params)
     return [[name, next(k for k, v in names.items() if v == name), report.shapes[name]] for name in renamed]
 
 
@@ -250,7 +250,7 @@ def run(args: argparse.Namespace) -> int:
             raise Error(f"{given}: {e}") from None
         filled |= {row[0] for row in rows}
         print("\n".join(f"{layer} <- {old} of {path} {shapes}" for layer, old, shapes in rows))
-    write_weights(args.out, net.graph.name, {k: v for k, v in weights.layers_of(net).items() if k in filled},
+    write_weights(args.out, net.graph.name, {k: v for k, v in layers_of(net).items() if k in filled},
                           hdf5=args.out.endswith(".h5"))
     left = [name for name in net.layers_with_params() if name not in filled]
     print(f"{len(filled)} layers -> {args.out}; without weights: {', '.join(left) or 'none'}")

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The contract of what makes data: the batch at a position is a pure function of the position."""
 
 from typing import Any, ClassVar
 

@@ -149,7 +149,7 @@ class Place:
             made = build(self.net("fcn32s", "train"), caffe_pb2.TRAIN, base=PROJECT)
             source = next(node.op for node in made.sources if isinstance(node.op, SegmentationData))
             (part,) = datacheck.look([source], cores(), log.make(True))
-            write_balance(path, part)
+            write_balance(path, *part.pixels(next(iter(part.labels))))
         return path
 
     def start(self, name: str) -> tuple[Path | None, str]:

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Caffe's binary files: .caffemodel, .solverstate and .binaryproto, in and out, without a net."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Scores as tables, and pictures of predictions beside their truth."""
 
 import csv
 import math

@@ -17,7 +17,7 @@ from netspec.proto.caffe_pb2 import NetParameter
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 from netspec.convert import onnx as onnxfile  # noqa: E402 - after the check
-from netspec.convert import onnxops
+from netspec.convert import onnxops  # noqa: E402
 
 DATA = 'name: "n" layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 20 dim: 26 } } }\n'
 FILL = 'weight_filler { type: "gaussian" std: 0.3 } bias_filler { type: "gaussian" std: 0.3 }'

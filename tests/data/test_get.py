@@ -127,7 +127,8 @@ def test_without_consent_nothing_is_downloaded(table, web, capsys, monkeypatch):
 
 @pytest.mark.parametrize("answer, status", [("y\n", 0), ("n\n", 2), ("\n", 2), ("\x04", 2)])
 def test_on_a_terminal_it_asks(table, web, tmp_path, answer, status):
-    code = ("import sys; from pathlib import Path; from netspec.cli import main as cli; from netspec.data import get as getdata; getdata.SOURCES = Path(sys.argv[1]);"
+    code = ("import sys; from pathlib import Path; "
+            "from netspec.cli import main as cli; from netspec.data import get as getdata; getdata.SOURCES = Path(sys.argv[1]);"
             "sys.exit(cli.main(['data', 'toy']))")
     ours, theirs = pty.openpty()
     process = subprocess.Popen([sys.executable, "-c", code, tmp_path / "sources.json"], stdin=theirs, stdout=subprocess.PIPE,

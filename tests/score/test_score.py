@@ -23,11 +23,12 @@ from netspec.net.module import Net
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
 from netspec.proto.model import write_weights
-from netspec.score import predict, sheet
+from netspec.score import predict
 from netspec.score import predict as predicts
 from netspec.score import score as scoring
 from netspec.score.predict import picture
-from netspec.score.sheet import _photograph, sheet
+from netspec.score import sheet as sheets
+from netspec.score.sheet import _photograph
 
 SIZES = {"a": (40, 30), "b": (23, 37), "c": (64, 48)}  # width, height
 CLASSES = 5
@@ -517,7 +518,7 @@ def test_the_worst_images_come_first(place, monkeypatch):
     seen = []
     monkeypatch.setattr(scoring.report, "sheet", lambda columns, legend: seen.extend([columns, legend]))
     source = net.graph.sources[0].op
-    sheet(source, result.looks, {"net": "p"}, sheet.worst(source, result.looks, "p", 2))
+    sheets.sheet(source, result.looks, {"net": "p"}, sheets.worst(source, result.looks, "p", 2))
     worst = sorted(own, key=own.get)[:2]
     (_, images, names), (_, truths, _), (title, predictions, texts) = seen[0]
     assert names == worst and title == "net" and texts == [f"mean IU {100 * own[name]:.1f}" for name in worst]
