@@ -208,7 +208,7 @@ def test_the_caller_keeps_his_input():
     assert torch.equal(x, before)
 
 
-@pytest.mark.parametrize("phase", [TRAIN, graph.caffe_pb2.TEST])
+@pytest.mark.parametrize("phase", [TRAIN, caffe_pb2.TEST])
 def test_a_blob_read_before_and_after_an_in_place_layer(phase):
     head = DATA + conv("c", "data", more=FILLER)
     tail = 'layer { name: "sum" type: "Eltwise" bottom: "before" bottom: "after" top: "sum" }'
