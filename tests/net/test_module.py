@@ -9,10 +9,10 @@ import torch
 
 from net.test_graph import DATA, LABEL, TRAIN, conv, loss, net, relu
 from netspec.base.errors import Error
-from netspec.net import graph
 from netspec.net.build import build
 from netspec.net.module import Net
 from netspec.ops import REGISTRY
+from netspec.proto import caffe_pb2
 
 FILLER = 'weight_filler { type: "gaussian" std: 0.5 } bias_filler { type: "gaussian" std: 0.5 }'
 
