@@ -9,14 +9,22 @@ from .proto.spec import NetSpec, layers, params, to_proto
 
 __version__ = "0.1.0"
 _MODULES = ("classifier", "coord_map", "detector", "draw", "io", "proto", "pycaffe")
-_PLACES = {  # of pycaffe's names; their modules need torch, and are imported when one of the names is used
-    "pycaffe": "AdaDeltaSolver AdaGradSolver AdamSolver Layer NesterovSolver Net RMSPropSolver SGDSolver get_solver "
-               "layer_type_list",
-    "pycaffe.session": "NCCL Timer has_nccl init_log log set_device set_logging_disabled set_mode_cpu set_mode_gpu "
-                       "set_multiprocess set_random_seed set_solver_count set_solver_rank solver_count solver_rank",
+_PLACES = {  # of names whose modules need torch; they are imported when one of the names is used
+    "net.build": "build",
+    "net.deploy": "deploy",
+    "net.module": "TorchNet=Net",  # pycaffe has a Net of its own
+    "ops.base": "Operation",
+    "ops.source": "Source",
+    "data.layouts": "PATCH",
+    "pycaffe": "AdaDeltaSolver AdaGradSolver AdamSolver Layer NesterovSolver Net RMSPropSolver SGDSolver "
+               "get_solver layer_type_list",
+    "pycaffe.session": "NCCL Timer has_nccl init_log log set_device set_logging_disabled set_mode_cpu "
+                       "set_mode_gpu set_multiprocess set_random_seed set_solver_count set_solver_rank "
+                       "solver_count solver_rank",
     "pycaffe.classifier": "Classifier Detector",
 }
-_PLACE = {name: module for module, names in _PLACES.items() for name in names.split()}
+_PLACE = {face: (module, name or face) for module, names in _PLACES.items()
+          for face, _, name in (each.partition("=") for each in names.split())}
 __all__ = ["Error", "NetSpec", "TEST", "TRAIN", "layers", "params", "to_proto", *_MODULES, *_PLACE]
 
 
@@ -24,7 +32,8 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f".{name}", __name__)
     if name in _PLACE:
-        return getattr(importlib.import_module(f".{_PLACE[name]}", __name__), name)
+        module, inner = _PLACE[name]
+        return getattr(importlib.import_module(f".{module}", __name__), inner)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 

@@ -9,49 +9,56 @@ from collections.abc import Sequence
 from .. import __version__
 from ..base.errors import Error, Interrupted, closest
 
-COMMANDS = {  # name -> help; a file a command, cli/NAME.py, with add_arguments and run
-    "solve": "train nets by solver files",
-    "score": "score a net on its data set",
-    "infer": "segment images",
-    "tables": "the papers' tables beside what is measured here",
-    "studies": "the papers' studies, each with a figure",
-    "verify": "whether the published nets give their published scores",
-    "demo": "train stages, score them, show them side by side",
-    "convert": "convert weights and old nets",
-    "time": "measure the parts of a job on this machine",
-    "explain-crop": "the arithmetic behind crop offsets",
-    "draw": "draw the layers of a net, or its streams",
-    "curves": "draw the training curves of a log",
-    "report": "what runs left behind, on one HTML page",
-    "describe": "what each layer costs and sees of the data",
-    "data": "get a data set, or check one",
-    "diff-net": "compare two nets, or a net with figure 3",
-    "doctor": "find out what is wrong with a net, weights, a script or this installation",
-    "parity": "compare a net with what another program computed",
-    "layers": "list the layer types",
+GROUPS = {  # what for -> command -> help; a file a command, cli/NAME.py, with add_arguments and run
+    "train": {
+        "solve": "train nets by solver files",
+        "demo": "train stages, score them, show them side by side",
+        "curves": "draw the training curves of a log",
+        "report": "what runs left behind, on one HTML page",
+    },
+    "use": {
+        "infer": "segment images",
+        "score": "score a net on its data set",
+    },
+    "nets": {
+        "describe": "what each layer costs and sees of the data",
+        "draw": "draw the layers of a net, or its streams",
+        "diff-net": "compare two nets, or a net with figure 3",
+        "explain-crop": "the arithmetic behind crop offsets",
+        "layers": "list the layer types",
+    },
+    "data": {
+        "data": "get a data set, or check one",
+    },
+    "convert": {
+        "convert": "convert weights and old nets",
+    },
+    "check": {
+        "doctor": "find out what is wrong with a net, weights, a script or this installation",
+        "parity": "compare a net with what another program computed",
+        "verify": "whether the published nets give their published scores",
+        "time": "measure the parts of a job on this machine",
+    },
+    "papers": {
+        "tables": "the papers' tables beside what is measured here",
+        "studies": "the papers' studies, each with a figure",
+    },
 }
+COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
-    The exit status: 0 done, 1 the answer is no, 2 bad input (one sentence on standard error), 128 + the signal's
-    number after an interruption.
+    The exit status: 0 done, 1 the answer is no, 2 bad input (one sentence on standard error), 128 + the
+    signal's number after an interruption.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="netspec", description="Caffe's fully convolutional networks on PyTorch.")
-    parser.add_argument("--version", action="version", version=f"netspec {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chosen = next((a for a in argv if not a.startswith("-")), None)
     if chosen is not None and chosen not in COMMANDS:
-        return refuse("netspec", f"'{chosen}' is no command{closest(chosen, COMMANDS)} (commands: {', '.join(COMMANDS)})")
-    for name, text in COMMANDS.items():
-        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        if name == chosen:  # the others' modules are not even imported
-            command = importlib.import_module(f".{name.replace('-', '_')}", __package__)
-            command.add_arguments(sub)
-            sub.set_defaults(run=command.run)
-    args = parser.parse_args(argv)
+        return refuse("netspec", f"'{chosen}' is no command{closest(chosen, COMMANDS)} (commands: "
+                                 f"{', '.join(COMMANDS)})")
+    args = _parser(chosen).parse_args(argv)
     try:
         return args.run(args)
     except Error as e:
@@ -67,6 +74,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return e.status
     except KeyboardInterrupt:
         return 130
+
+
+def _parser(chosen: str | None) -> argparse.ArgumentParser:
+    """The parser of one command, whose module alone is imported, or of none."""
+    parser = argparse.ArgumentParser(
+        "netspec", description="Caffe's fully convolutional networks on PyTorch.",
+        epilog="netspec COMMAND --help says more.", formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="version", version=f"netspec {__version__}")
+    groups = (f"{group}:\n" + "".join(f"  {name:<14}{text}\n" for name, text in commands.items())
+              for group, commands in GROUPS.items())
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands",
+                                     description="\n".join(groups))
+    if chosen is not None:
+        text = COMMANDS[chosen]
+        command = importlib.import_module(f".{chosen.replace('-', '_')}", __package__)
+        sub = commands.add_parser(chosen, description=text[0].upper() + text[1:] + ".")
+        command.add_arguments(sub)
+        sub.set_defaults(run=command.run)
+    return parser
 
 
 def refuse(who: str, message: str) -> int:
