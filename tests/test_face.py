@@ -3,9 +3,10 @@
 import re
 from pathlib import Path
 
-import netspec
 import pytest
 import torch
+
+import netspec
 
 PROJECT = Path(__file__).resolve().parent.parent
 PAGES = [PROJECT / "README.md", *PROJECT.glob("docs/*.md"), *PROJECT.glob("data/*/README.md")]

@@ -87,10 +87,10 @@ def test_files_that_are_no_solver_are_one_sentence(capsys, tmp_path, content, wo
 @pytest.fixture
 def command(monkeypatch):
     """Lets a function stand for the explain-crop command."""
-    from netspec.net import fields as analysis
+    from netspec.cli import explain_crop
 
     def set_run(function):
-        monkeypatch.setattr(analysis, "run", lambda args: function())
+        monkeypatch.setattr(explain_crop, "run", lambda args: function())
     return set_run
 
 
