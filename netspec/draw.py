@@ -1,3 +1,3 @@
 """Caffe's draw: pictures of nets."""
 
-from .look.figure3 import *  # noqa: F403 - a name that scripts import
+from .pycaffe.draw import *  # noqa: F403 - a name that scripts import

@@ -1,20 +1,15 @@
-"""The `draw` command: a picture of a net's layers, or of nets in the manner of the paper's Figure 3."""
+"""Nets in the manner of Figure 3 (Long et al. 2015): trunks as grids that coarsen, and below them what is summed."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from os.path import commonprefix
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 from ..base.errors import Error
 from ..net.fields import fields
 from ..net.graph import Graph
-from ..proto.upgrade import upgrade_net
 from .drawing import GREY, PAPER, Line, Picture, Rect, Text, measure
-from .layers import draw_layers
-from .streams import Number, Stream, outline, streams
+from .streams import Number, Stream, streams
 
 SIDE, GAP, DEEP = 84.0, 26.0, 62.0  # of a grid, beside it, and below it for its label and the arrows
 IMAGE, POOLED, SCORED, PREDICTED = "#eeeeee", "#cfe0f1", "#f5e6a6", "#b5dcc2"
@@ -152,23 +147,3 @@ def _bars(part: Part) -> Iterator[Rect | Text]:
     for i in range(len(part.names)):
         yield Rect(part.x - 4 * len(part.names) + 8 * i + 2, part.y, 4, SIDE, "#7f9fc4", title=part.names[i])
     yield Text(part.x, part.y + SIDE + 11, part.label, 10, "middle")
-
-
-def draw_net_to_file(caffe_net: Any, filename: str | Path, rankdir: str = "LR", phase: int | None = None,
-                     display_lrm: bool = False) -> None:
-    """pycaffe's: a picture (.svg, .png, .pdf) of the layers of a NetParameter, or of those in a phase, as they are written.
-
-    Nothing of the net has to fit or be there, so there are no shapes. Layers go from top to bottom whatever `rankdir`
-    says, and learning rates are not shown. Raises Error for other kinds of file.
-    """
-    net = type(caffe_net).FromString(caffe_net.SerializeToString())
-    upgrade_net(net, net.name)
-    draw_layers(outline(net, phase, lenient=True)).save(filename)
-
-
-def draw_net(caffe_net: Any, rankdir: str = "LR", ext: str = "png", phase: int | None = None, display_lrm: bool = False) -> bytes:
-    """pycaffe's: the content of the file that draw_net_to_file writes."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / f"net.{ext}"
-        draw_net_to_file(caffe_net, path, rankdir, phase, display_lrm)
-        return path.read_bytes()

@@ -16,6 +16,7 @@ from netspec.look.layers import draw_layers
 from netspec.net.build import build
 from netspec.net.deploy import deploy
 from netspec.proto import text as prototext
+from netspec.pycaffe.draw import draw_net_to_file
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 NETS = ["voc-fcn8s/train", "voc-fcn32s/deploy", "voc-fcn-googlenet/train", "googlenet/deploy", "resnet50/deploy",
@@ -212,6 +213,6 @@ def test_questions_that_have_no_answer(capsys, tmp_path):
     prototext.write(tmp_path / "net.prototxt", net(DATA + relu("r", "data", "r")))
     assert "nothing of Figure 3" in drew(capsys, tmp_path / "net.prototxt", "--style", "figure3", "--out", tmp_path / "n.svg")[1]
     with pytest.raises(Error, match="has no layers to draw"):
-        draw.draw_net_to_file(net(""), tmp_path / "net.svg")
+        draw_net_to_file(net(""), tmp_path / "net.svg")
     with pytest.raises(Error, match="ends in none"):
         Picture(1, 1).save(tmp_path / "net")
