@@ -1,7 +1,10 @@
 """Options that several commands share, and what their values may be."""
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,3 +53,33 @@ def add_place_arguments(parser: argparse.ArgumentParser) -> None:
                         "(default results)")
     add_device_arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="only warnings and errors beside the results")
+
+
+def renamed(parser: argparse.ArgumentParser, old: str, new: argparse.Action) -> None:
+    """Let what `add_argument` returned go by an option's old name too, for this release: unlisted, with a pointer.
+
+    Where `new` is a position, what is given under the old name is kept under that name (else None), not at `new`.
+    """
+    dest, nargs, default = old.lstrip("-").replace("-", "_"), None, None
+    if new.option_strings:
+        dest, nargs, default = new.dest, new.nargs, argparse.SUPPRESS
+    parser.add_argument(old, action=_Renamed, new=new, dest=dest, nargs=nargs, default=default, type=new.type,
+                        choices=new.choices, help=argparse.SUPPRESS)
+
+
+class _Renamed(argparse.Action):
+    """Says what an option is called now, and does what it does."""
+
+    def __init__(self, *args: Any, new: argparse.Action, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.new = new
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace,
+                 values: str | Sequence[Any] | None, option_string: str | None = None) -> None:
+        now = self.new.option_strings[0] if self.new.option_strings else f"the argument {self.new.metavar}"
+        print(f"netspec: {option_string} is now {now}; the old spelling goes on working for this release",
+              file=sys.stderr)
+        if self.new.option_strings:
+            self.new(parser, namespace, values, option_string)
+        else:
+            setattr(namespace, self.dest, values)
