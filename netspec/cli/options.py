@@ -63,8 +63,8 @@ def renamed(parser: argparse.ArgumentParser, old: str, new: argparse.Action) -> 
     dest, nargs, default = old.lstrip("-").replace("-", "_"), None, None
     if new.option_strings:
         dest, nargs, default = new.dest, new.nargs, argparse.SUPPRESS
-    parser.add_argument(old, action=_Renamed, new=new, dest=dest, nargs=nargs, default=default, type=new.type,
-                        choices=new.choices, help=argparse.SUPPRESS)
+    parser.add_argument(old, action=_Renamed, new=new, dest=dest, nargs=nargs, default=default,
+                        type=new.type or str, choices=new.choices, help=argparse.SUPPRESS)
 
 
 class _Renamed(argparse.Action):
