@@ -16,13 +16,12 @@ from ..convert import importers, totorch, trunks
 from ..convert import onnx as onnxfile
 from ..net import rewrite as convolutional
 from ..net import weights as weightfiles
-from ..net import weights as weightss
 from ..net.build import build
 from ..net.deploy import deploy
 from ..net.module import Net
 from ..proto import text as prototext
 from ..proto.caffe_pb2 import NetParameter, SolverParameter
-from ..proto.model import read_weights
+from ..proto.model import read_weights, write_weights
 from ..proto.upgrade import upgrade_net, upgrade_solver
 from ..proto.wire import WireFile, head, is_text
 
@@ -51,8 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     trunks.add_arguments(trunk)
     trunk.set_defaults(convert=trunks.run)
     transplant = kinds.add_parser("transplant", help="weights of several files into one, under the names of a net")
-    weightss.add_arguments(transplant)
-    transplant.set_defaults(convert=weightss.run)
+    transplant.add_argument("net", metavar="NET.prototxt")
+    transplant.add_argument("out", metavar="OUT", help="the weights to write: the layers that got any")
+    transplant.add_argument("files", nargs="+", metavar="FILE[:SUFFIX|:OLD=NEW]",
+                            help="weights; names get the suffix, or one layer another name")
+    transplant.set_defaults(convert=_transplant)
     upgrade = kinds.add_parser("upgrade", help="a net, a solver or weights of an older Caffe to today's form")
     upgrade.add_argument("old", metavar="OLD", help="net or solver .prototxt, or .caffemodel")
     upgrade.add_argument("new", metavar="NEW", help="the file to write")
@@ -139,6 +141,25 @@ def _fcn(args: argparse.Namespace) -> int:
         weightfiles.save(args.out_weights or out.with_suffix(".caffemodel"), new.float())
         print(f"-> {args.out_weights or out.with_suffix('.caffemodel')}")
     return 0
+
+
+def _transplant(args: argparse.Namespace) -> None:
+    """Weights of several files, under the names of one net."""
+    net = Net(deploy(find(args.net, what="net"), losses=True))
+    filled = set()
+    for given in args.files:
+        name, _, change = given.partition(":")
+        path = find(name, what="weights")
+        try:
+            rows = weightfiles.transplant(net, read_weights(path), change)
+        except Error as e:
+            raise Error(f"{given}: {e}") from None
+        filled |= {row[0] for row in rows}
+        print("\n".join(f"{layer} <- {old} of {path} {shapes}" for layer, old, shapes in rows))
+    write_weights(args.out, net.graph.name, {k: v for k, v in weightfiles.layers_of(net).items() if k in filled},
+                  hdf5=args.out.endswith(".h5"))
+    left = [name for name in net.layers_with_params() if name not in filled]
+    print(f"{len(filled)} layers -> {args.out}; without weights: {', '.join(left) or 'none'}")
 
 
 def compare(old: Net, new: Net, blobs: Sequence[str], seed: int = 0) -> list[tuple[str, float, float]]:

@@ -1,6 +1,5 @@
 """Weights, solver states and means in Caffe's files, and the copying of weights into a net by layer name."""
 
-import argparse
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,10 +10,8 @@ import numpy as np
 import torch
 
 from ..base.errors import Error, closest
-from ..base.files import find
 from ..proto.caffe_pb2 import LayerParameter
-from ..proto.model import Blobs, _read, _reshaping, read_weights, write_weights
-from .deploy import deploy
+from ..proto.model import Blobs, _read, _reshaping, write_weights
 from .graph import AUTOMATIC
 from .module import Net
 
@@ -155,7 +152,6 @@ def _shapes(blobs: Sequence[Any]) -> str:
     return " + ".join("x".join(map(str, blob.shape)) or "1" for blob in blobs if blob is not None)
 
 
-
 def bilinear_kernel(size: int) -> np.ndarray:
     """The size x size kernel that upsamples by (size + 1) // 2 with bilinear interpolation, float32."""
     factor = (size + 1) // 2
@@ -228,30 +224,3 @@ def transplant(net: Net, read: Mapping[str, Sequence[np.ndarray]], change: str =
         raise Error(f"no layer of net '{net.graph.name}' has a name from the weights{f' ending in {change!r}' if change else ''}")
     report = copy(renamed, params)
     return [[name, next(k for k, v in names.items() if v == name), report.shapes[name]] for name in renamed]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("net", metavar="NET.prototxt")
-    parser.add_argument("out", metavar="OUT", help="the weights to write: the layers that got any")
-    parser.add_argument("files", nargs="+", metavar="FILE[:SUFFIX|:OLD=NEW]",
-                        help="weights; names get the suffix, or one layer another name")
-
-
-def run(args: argparse.Namespace) -> int:
-    """The `convert transplant` command: weights of several files, under the names of one net."""
-    net = Net(deploy(find(args.net, what="net"), losses=True))
-    filled = set()
-    for given in args.files:
-        name, _, change = given.partition(":")
-        path = find(name, what="weights")
-        try:
-            rows = transplant(net, read_weights(path), change)
-        except Error as e:
-            raise Error(f"{given}: {e}") from None
-        filled |= {row[0] for row in rows}
-        print("\n".join(f"{layer} <- {old} of {path} {shapes}" for layer, old, shapes in rows))
-    write_weights(args.out, net.graph.name, {k: v for k, v in layers_of(net).items() if k in filled},
-                          hdf5=args.out.endswith(".h5"))
-    left = [name for name in net.layers_with_params() if name not in filled]
-    print(f"{len(filled)} layers -> {args.out}; without weights: {', '.join(left) or 'none'}")
-    return 0
