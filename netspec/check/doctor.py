@@ -25,7 +25,6 @@ from ..net.build import standing
 from ..net.deploy import deploy
 from ..net.graph import Graph
 from ..net.module import Net
-from ..net.weights import interp, unfilled_upsampling
 from ..ops import REGISTRY
 from ..proto import text as prototext
 from ..proto.caffe_pb2 import TRAIN, NetParameter, V1LayerParameter
@@ -222,7 +221,7 @@ def fill(net: Net, read: Mapping[str, Sequence[Any]], where: str) -> tuple[list[
     """
     target, fits, found = net.layers_with_params(), dict(read), []
     try:
-        done = weights.copy(fits, target)
+        done = weights.ready(net, fits)
     except Error:
         for name in read.keys() & target.keys():
             try:
@@ -230,17 +229,14 @@ def fill(net: Net, read: Mapping[str, Sequence[Any]], where: str) -> tuple[list[
             except Error as e:
                 found.append(Finding(PROBLEM, where, str(e), "or take weights of a net with such a layer"))
                 del fits[name]
-        done = weights.copy(fits, target)
-    bilinear = [name for name in unfilled_upsampling(net) if name in done.missing]
-    interp(net, bilinear)
-    lacking = [name for name in done.missing if name not in bilinear]
+        done = weights.ready(net, fits)
     for level, what, names in ((OK, "copied", done.copied), (OK, "copied in another shape", done.reshaped),
-                               (OK, "made bilinear upsampling", bilinear), (NOTE, "in the file only", done.ignored)):
+                               (OK, "made bilinear upsampling", done.bilinear), (NOTE, "in the file only", done.ignored)):
         found += [Finding(level, where, f"{what}: {listed(names)}")] * bool(names)
-    for name in [name for name in lacking if name not in read]:
+    for name in [name for name in done.missing if name not in read]:
         near = closest(name, [other for other in done.ignored if done.shapes[other] == done.shapes[name]])
         level = PROBLEM if near or not net.losses else NOTE
         found.append(Finding(level, name, f"not in the weights{near or ': left at its filler'}",
                              "rename the layer: weights go by layer names" if near else
                              "nothing, if it is to be trained; else take weights that have it"))
-    return found, not lacking
+    return found, not done.missing

@@ -122,7 +122,7 @@ def _fcn(args: argparse.Namespace) -> int:
             raise Error(f"{args.weights}: has no weights for layer {', '.join(left)} of {path}")
     else:
         convolutional.randomise(old)
-    convolutional.transplant(old.double(), new)
+    convolutional.share_reshaped(old.double(), new)
     blobs = [*(new.graph.node(name).tops[0].blob for name in layers), *new.graph.outputs]
     rows = compare(old, new, list(dict.fromkeys(blobs)))
     equal = all(apart <= ROUNDING * most for _, apart, most in rows)

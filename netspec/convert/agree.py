@@ -10,11 +10,10 @@ import torch
 
 from ..base.errors import Error
 from ..base.files import find
-from ..net import weights
 from ..net.deploy import deploy
 from ..net.graph import Graph, Value
 from ..net.module import Net
-from ..net.weights import interp, interp_missing, unfilled_upsampling
+from ..net.weights import ready
 from ..ops import Shape
 
 AXES = ("N", "H", "W")
@@ -27,12 +26,11 @@ def filled(graph: Graph, path: str | os.PathLike | None, seed: int = 0) -> Net:
     """The net with a file's weights; without one, with numbers drawn by its fillers, and where those say 0 by msra's."""
     torch.manual_seed(seed)
     net = Net(graph).eval()
+    left = ready(net, find(path, what="weights") if path else None).missing
     if path:
-        left = interp_missing(net, weights.load(find(path, what="weights"), net.layers_with_params()).missing)
         if left:
             print(f"{path} lacks {', '.join(left)}: left at their fillers")
         return net
-    interp(net, unfilled_upsampling(net))
     with torch.no_grad():
         for node in graph.nodes:
             params = [net.parameter(slot) for slot in node.params]

@@ -92,7 +92,7 @@ def unpadded(net: Any) -> Any:
     return new
 
 
-def transplant(old: Net, new: Net) -> None:
+def share_reshaped(old: Net, new: Net) -> None:
     """Let the convolutional net use the classifier's parameters, as views: no number is copied."""
     theirs = old.layers_with_params()
     for name, params in new.layers_with_params().items():

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,12 +42,14 @@ def save(path: str | os.PathLike, net: Any, hdf5: bool = False) -> None:
 
 @dataclass
 class Report:
-    """What `copy` did, by layer name; ignored are in the file only, missing in the net only."""
+    """What `copy` did, by layer name; ignored are in the file only, missing in the net only, but for those that
+    `ready` made bilinear."""
 
     copied: list[str] = field(default_factory=list)
     reshaped: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    bilinear: list[str] = field(default_factory=list)
     shapes: dict[str, str] = field(default_factory=dict)
 
     def table(self) -> str:
@@ -181,12 +183,24 @@ def unfilled_upsampling(net: Net) -> list[str]:
             and not n.op.layer.convolution_param.HasField("weight_filler") and n.op.dims == 2]
 
 
-def interp_missing(net: Net, missing: Iterable[str]) -> list[str]:
-    """Make those of the layers that are unfilled upsampling bilinear, as `solve` does; the others of them."""
-    missing = list(missing)
-    bilinear = [name for name in unfilled_upsampling(net) if name in missing]
-    interp(net, bilinear)
-    return [name for name in missing if name not in bilinear]
+def interp_missing(net: Net, missing: Container[str]) -> list[str]:
+    """Make those of the layers that are unfilled upsampling bilinear; their names."""
+    found = [name for name in unfilled_upsampling(net) if name in missing]
+    interp(net, found)
+    return found
+
+
+def ready(net: Net, source: str | os.PathLike | Mapping[str, Blobs] | None = None, *, strict: bool = False) -> Report:
+    """Weights, of a file or read already, copied into the layers of the same names, and upsampling that neither
+    they nor a filler fill made bilinear. Raises Error as `copy`."""
+    target = net.layers_with_params()
+    if isinstance(source, str | os.PathLike):
+        report = load(source, target, strict=strict)
+    else:
+        report = copy(source or {}, target, strict=strict)
+    report.bilinear = interp_missing(net, report.missing)
+    report.missing = [name for name in report.missing if name not in report.bilinear]
+    return report
 
 
 def grown(blob: np.ndarray, shape: Sequence[int]) -> np.ndarray:

@@ -21,7 +21,6 @@ from ..net import rewrite as convolutional
 from ..net.build import build
 from ..net.deploy import deploy
 from ..net.module import Net
-from ..net.weights import interp, unfilled_upsampling
 from ..proto import text as prototext
 from ..train.solver import Solver
 
@@ -34,7 +33,7 @@ def time_data(args: argparse.Namespace) -> None:
         param.ClearField(field)
     param.display = param.snapshot = param.test_interval = 0
     solver = Solver(param, path=path, device=args.device or "cpu", precision=args.precision, log=log.Log(quiet=True))
-    interp(solver.net, unfilled_upsampling(solver.net))
+    weights.ready(solver.net)
     size = max(1, param.iter_size)
     try:
         solver.step(2)
@@ -82,7 +81,7 @@ def time_dense(args: argparse.Namespace) -> None:
     form, layers, _ = convolutional.convolutionalise(classifier.graph)
     net = Net(build(form))
     convolutional.randomise(classifier)
-    convolutional.transplant(classifier, net)
+    convolutional.share_reshaped(classifier, net)
     data, score = net.graph.inputs[0], net.graph.node(layers[-1]).tops[0].blob
     channels, side = net.graph.shape(data)[1:3]
     image = torch.randn(1, channels, args.size, args.size, generator=torch.Generator().manual_seed(0)) * 50

@@ -19,12 +19,11 @@ from ..data import layouts
 from ..data import layouts as layoutss
 from ..data.images import DAMAGE, open_image, resized
 from ..data.layouts import LAYOUTS, Facts, Images
-from ..net import weights
 from ..net.build import standing
 from ..net.deploy import feeds, part
 from ..net.graph import Graph
 from ..net.module import Net
-from ..net.weights import interp_missing
+from ..net.weights import ready
 from ..proto import caffe_pb2
 
 
@@ -54,13 +53,11 @@ def load(
     """
     place = choose(device, precision)
     net = Net(made)
-    target = net.layers_with_params()
-    report = weights.load(find(path, what="weights"), target, strict=strict)
-    if target and not (report.copied or report.reshaped):
+    report = ready(net, find(path, what="weights"), strict=strict)
+    if net.graph.params and not (report.copied or report.reshaped):
         raise Error(f"{path}: has no layer of net '{made.name}' (the file: {listed(report.ignored) or 'nothing'}; the net: "
-                    f"{listed(report.missing)}); parameters are matched by layer name")
-    left = interp_missing(net, report.missing)
-    remarks = [f"{path} lacks {listed(left)}: left at their fillers"] * bool(left)
+                    f"{listed(list(net.layers_with_params()))}); parameters are matched by layer name")
+    remarks = [f"{path} lacks {listed(report.missing)}: left at their fillers"] * bool(report.missing)
     remarks += [f"{path} holds {listed(report.ignored)}, not in the net: ignored"] * bool(report.ignored)
     net.precision = torch.bfloat16 if precision == "bf16" else None
     return net.to(place).eval(), remarks

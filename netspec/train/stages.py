@@ -10,7 +10,7 @@ import torch
 
 from ..base import log
 from ..base.errors import Interrupted
-from ..net.weights import interp, unfilled_upsampling
+from ..net.weights import interp_missing
 from . import preflight
 from .solver import Solver
 
@@ -39,7 +39,8 @@ def run_stage(path: Path, param: Any, carried: list[str] | None, state: str | No
         if state:
             said("caffe.cpp:235", f"Resuming from {state}")
             solver.restore(state)
-        preflight.check(solver, interpolate(solver) if not state else [])
+        lacking = solver.net.layers_with_params().keys() - solver.loaded.keys()
+        preflight.check(solver, [] if state else interp_missing(solver.net, lacking))
         said("caffe.cpp:239", "Starting Optimization")
         with stopping(solver):
             try:
@@ -54,13 +55,6 @@ def run_stage(path: Path, param: Any, carried: list[str] | None, state: str | No
         return solver
     finally:
         solver.close()
-
-
-def interpolate(solver: Solver) -> list[str]:
-    """Make upsampling bilinear that neither a filler nor a weights file fills; the layers."""
-    layers = [layer for layer in unfilled_upsampling(solver.net) if layer not in solver.loaded]
-    interp(solver.net, layers)
-    return layers
 
 
 @contextmanager

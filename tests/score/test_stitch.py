@@ -10,7 +10,7 @@ from netspec import layers as L
 from netspec.base.errors import Error
 from netspec.net.build import build
 from netspec.net.module import Net
-from netspec.net.rewrite import randomise, rarefy, transplant
+from netspec.net.rewrite import randomise, rarefy, share_reshaped
 from netspec.score.stitch import shift_and_stitch
 
 
@@ -33,7 +33,7 @@ def pair(net, rare):
     """Both compiled, in float64, with the same random parameters."""
     first, second = (Net(build(x)).double() for x in (net, rare))
     randomise(first)
-    transplant(first, second)
+    share_reshaped(first, second)
     return first, second
 
 
