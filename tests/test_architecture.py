@@ -4,19 +4,14 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+import wings
+from wings import MODULES, ROW, imported, wing
 
 from netspec.cli.main import COMMANDS
 
-PROJECT = Path(__file__).resolve().parent.parent
-PACKAGE = PROJECT / "netspec"
-
-# Lowest first. A wing imports only from rows above its own; wings of one row do not import each other.
-ROWS = ("base", "proto", "ops", "data", "net", "train look convert", "score pycaffe", "check papers", "cli")
-ROW = {wing: number for number, row in enumerate(ROWS) for wing in row.split()}
+PROJECT, PACKAGE = wings.PROJECT, wings.PACKAGE
 FORWARDERS = {"io", "draw", "coord_map", "classifier", "detector", "run"}  # names that scripts import
 DOORS = {"__init__", "__main__", *FORWARDERS}  # may import any wing, and no wing imports them
 FACES = {"__init__", "pycaffe", "ops", *FORWARDERS}  # may hand on names that they do not define
@@ -24,55 +19,11 @@ OPTIONAL = {"h5py", "lmdb", "leveldb", "matplotlib", "sklearn", "safetensors", "
             "onnxruntime", "pydot", "grpc_tools", "tensorboard", "tensorflow", "keras"}
 
 
-def dotted(path: Path) -> str:
-    """A file's module, without the package's name: 'net.graph'; 'net' for its __init__; '__init__' for the face."""
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
-
-
-MODULES = {dotted(path): path for path in PACKAGE.rglob("*.py")}
 FOLDERS = ("models", "solvers", "tools", "data")
 SOURCES = [*MODULES.values(), *(path for folder in FOLDERS for path in (PROJECT / folder).rglob("*.py"))]
 TESTS = list((PROJECT / "tests").rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
 EACH = pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PROJECT)))
-
-
-def running(tree: ast.AST) -> list[ast.AST]:
-    """All nodes but those behind `if TYPE_CHECKING:`."""
-    found = []
-    queue = [tree]
-    while queue:
-        node = queue.pop()
-        found.append(node)
-        hidden = node.body if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING" else ()
-        queue += [child for child in ast.iter_child_nodes(node) if child not in hidden]
-    return found
-
-
-def imported(path: Path, tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """(module, name) of what a file imports from the package, anywhere in it; the name is '' for a whole module."""
-    package = list(path.relative_to(PACKAGE).parts[:-1])
-    for node in running(tree):
-        if isinstance(node, ast.Import):
-            found = [(alias.name, "") for alias in node.names if alias.name.split(".")[0] == "netspec"]
-        elif isinstance(node, ast.ImportFrom) and node.level:
-            base = ".".join(["netspec", *package[: len(package) - node.level + 1], *filter(None, [node.module])])
-            found = [(base, alias.name) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "netspec":
-            found = [(node.module, alias.name) for alias in node.names]
-        else:
-            continue
-        for module, name in found:
-            whole = f"{module}.{name}".rstrip(".").removeprefix("netspec").lstrip(".")
-            if whole in MODULES:
-                yield whole, ""
-            else:
-                yield module.removeprefix("netspec").lstrip(".") or "__init__", name
-
-
-def wing(module: str) -> str:
-    return module.split(".")[0]
 
 
 def test_every_file_stands_in_a_wing_or_is_a_door():
