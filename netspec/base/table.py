@@ -9,16 +9,17 @@ import numpy as np
 from .errors import Error
 
 
-def table(rows: Sequence[Sequence[Any]], headers: Sequence[str], *, markdown: bool = False) -> str:
-    """Aligned columns, plain or Markdown; columns of numbers to the right; None and NaN as "-".
+def table(rows: Sequence[Sequence[Any]], headers: Sequence[str] | None = None, *, markdown: bool = False) -> str:
+    """Aligned columns, plain (also without headers) or Markdown; columns of numbers to the right; None and NaN as "-".
 
     Raises Error if a row has more or fewer cells than there are headers.
     """
+    names = headers if headers is not None else [""] * max(map(len, rows), default=0)
     for row in rows:
-        if len(row) != len(headers):
-            raise Error(f"a table row has {len(row)} cells for {len(headers)} headers: {list(row)}")
+        if len(row) != len(names):
+            raise Error(f"a table row has {len(row)} cells for {len(names)} headers: {list(row)}")
     cells = [["-" if cell is None or cell != cell else str(cell) for cell in row] for row in rows]
-    columns = list(zip(headers, *cells, strict=True))
+    columns = list(zip(names, *cells, strict=True))
     least = 3 if markdown else 1  # Markdown's rule needs three dashes
     widths = [max(least, *map(len, column)) for column in columns]
     right = [len(column) > 1 and all(map(numeric, column[1:])) for column in columns]
@@ -30,7 +31,7 @@ def table(rows: Sequence[Sequence[Any]], headers: Sequence[str], *, markdown: bo
     rule = ["-" * w for w in widths]
     if markdown:
         rule = [dashes[:-1] + ":" if r else dashes for dashes, r in zip(rule, right, strict=True)]
-    return "\n".join([line(headers), line(rule), *map(line, cells)])
+    return "\n".join([*([line(names), line(rule)] if headers is not None else []), *map(line, cells)])
 
 
 def percent(value: float) -> str:

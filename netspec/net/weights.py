@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ..base.errors import Error, closest
+from ..base.table import table
 from ..proto.caffe_pb2 import LayerParameter
 from ..proto.model import Blobs, _read, _reshaping, write_weights
 from .graph import AUTOMATIC
@@ -64,8 +65,7 @@ class Report:
             )
             for name in names
         ]
-        widths = [max((len(row[i]) for row in rows), default=0) for i in (0, 1)]
-        return "\n".join(f"{a:{widths[0]}}  {b:{widths[1]}}  {c}".rstrip() for a, b, c in rows)
+        return table(rows)
 
 
 def load(
