@@ -10,7 +10,9 @@ from .errors import Error
 
 
 def table(rows: Sequence[Sequence[Any]], headers: Sequence[str] | None = None, *, markdown: bool = False) -> str:
-    """Aligned columns, plain (also without headers) or Markdown; columns of numbers to the right; None and NaN as "-".
+    """Aligned columns, plain or Markdown; columns of numbers to the right; None and NaN as "-".
+
+    Without headers only the rows.
 
     Raises Error if a row has more or fewer cells than there are headers.
     """
