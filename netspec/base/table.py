@@ -13,7 +13,8 @@ def table(rows: Sequence[Sequence[Any]], headers: Sequence[str] | None = None, *
           markdown: bool = False) -> str:
     """Aligned columns, plain or Markdown; columns of numbers to the right; None and NaN as "-".
 
-    Without headers there is no rule either. Raises Error if a row has more or fewer cells than there are headers.
+    Without headers there is no rule either. Raises Error if a row has more or fewer cells than there
+    are headers.
     """
     names = headers if headers is not None else [""] * max(map(len, rows), default=0)
     for row in rows:
