@@ -5,7 +5,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from ..base.table import table
-from ..net import graph  # noqa: F401 - graph: which registers the sources
+from ..net import build  # noqa: F401 - which registers the sources
 from ..ops import REGISTRY, Operation
 from ..proto import spec
 from ..proto import text as prototext  # noqa: F401 - graph: which registers the sources

@@ -9,22 +9,27 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import Error, closest
+from ..data import arrays, listed, lmdb, segmentation, windows  # noqa: F401 - imported to register
 from ..ops import Context, Operation, Shape, lookup
+from ..ops.source import Source
 from ..proto import caffe_pb2
-from ..proto import text as prototext
+from ..proto.caffe_pb2 import LayerParameter, NetParameter, NetState, ParamSpec, Phase
+from ..proto.text import layer_lines, read_net
 from .coords import Values, crop_param
 from .graph import AUTOMATIC, Given, Graph, Node, Slot, Value
 
+MOST_NUMBERS = 2**31 - 1  # Caffe counts a blob's numbers in an int
 
-def load(path: str | os.PathLike, phase: int = caffe_pb2.TEST, **options: Any) -> Graph:
+
+def load(path: str | os.PathLike, phase: Phase = caffe_pb2.TEST, **options: Any) -> Graph:
     """`build` for a prototxt file; relative paths in its layers start from the file's folder too."""
     path = Path(path)
-    return build(prototext.read_net(path), phase, path=path, **options)
+    return build(read_net(path), phase, path=path, **options)
 
 
 def build(
-    net: Any,
-    phase: int = caffe_pb2.TEST,
+    net: NetParameter,
+    phase: Phase = caffe_pb2.TEST,
     *,
     level: int | None = None,
     stages: Iterable[str] = (),
@@ -34,10 +39,10 @@ def build(
 ) -> Graph:
     """The graph of a NetParameter.
 
-    level: instead of the net's own. stages are added to those that the net itself states. shapes: blob name ->
-    shape, for data layers that are not to be opened (their data then come from the caller) and for Input layers
-    of another size. base: where relative paths start; path: the net's file, for errors. Raises Error for a graph
-    that cannot work, naming file, line and layer.
+    level: instead of the net's own. stages are added to those that the net itself states. shapes: blob name
+    -> shape, for data layers that are not to be opened (their data then come from the caller) and for Input
+    layers of another size. base: where relative paths start; path: the net's file, for errors. Raises Error
+    for a graph that cannot work, naming file, line and layer.
     """
     context = Context(phase=phase, base=base or (path.resolve().parent if path else None))
     builder = _Builder(context, dict(shapes or {}), path, net.force_backward)
@@ -47,19 +52,19 @@ def build(
 
 
 def standing(
-    net: Any,
-    phase: int,
+    net: NetParameter,
+    phase: Phase,
     level: int | None = None,
     stages: Iterable[str] = (),
-    where: Callable[[Any], str] = lambda layer: "",
-) -> list[Any]:
-    """The layers of a NetParameter that its state keeps in a phase; level and stages as `build` takes them."""
-    state = caffe_pb2.NetState(phase=phase, level=net.state.level if level is None else level)
+    where: Callable[[LayerParameter], str] = lambda layer: "",
+) -> list[LayerParameter]:
+    """The layers that a net's state keeps in a phase; level and stages as `build` takes them."""
+    state = NetState(phase=phase, level=net.state.level if level is None else level)
     state.stage.extend([*net.state.stage, *stages])
     return [layer for layer in net.layer if included(layer, state, where(layer))]
 
 
-def included(layer: Any, state: Any, where: str = "") -> bool:
+def included(layer: LayerParameter, state: NetState, where: str = "") -> bool:
     """Whether a layer's include and exclude rules keep it in this NetState (Net::FilterNet)."""
     if layer.include and layer.exclude:
         raise Error(f"{where}layer '{layer.name}': give include rules or exclude rules, not both")
@@ -68,7 +73,7 @@ def included(layer: Any, state: Any, where: str = "") -> bool:
     return not any(_meets(state, rule) for rule in layer.exclude)
 
 
-def _meets(state: Any, rule: Any) -> bool:
+def _meets(state: NetState, rule: caffe_pb2.NetStateRule) -> bool:
     return not (
         (rule.HasField("phase") and rule.phase != state.phase)
         or (rule.HasField("min_level") and state.level < rule.min_level)
@@ -76,7 +81,6 @@ def _meets(state: Any, rule: Any) -> bool:
         or set(rule.stage) - set(state.stage)
         or set(rule.not_stage) & set(state.stage)
     )
-MOST_NUMBERS = 2**31 - 1  # Caffe counts a blob's numbers in an int
 
 
 class _Builder:
@@ -95,21 +99,20 @@ class _Builder:
         self.overwritten: dict[Value, str] = {}  # value -> the layer that works on it in place
         self.fed: set[str] = set()  # the names in `given` that were met
 
-    def where(self, layer: Any) -> str:
-        if self.path is None:
-            return ""
-        return f"{self.path}:{self.lines.get(layer.name, 1)}: "
-
     @cached_property
     def lines(self) -> dict[str, int]:
-        return prototext.layer_lines(self.path)
+        return layer_lines(self.path) if self.path else {}
 
-    def error(self, layer: Any, message: str) -> Error:
+    def where(self, layer: LayerParameter) -> str:
+        return f"{self.path}:{self.lines.get(layer.name, 1)}: " if self.path else ""
+
+    def error(self, layer: LayerParameter, message: str) -> Error:
         return Error(f"{self.where(layer)}layer '{layer.name}' ({layer.type}): {message}")
 
-    def add(self, layer: Any) -> None:
+    def add(self, layer: LayerParameter) -> None:
         if layer.name in self.names:
-            raise self.error(layer, "the net has two layers of this name; parameters are kept by name, rename one")
+            raise self.error(layer, "the net has two layers of this name; parameters are kept by name, "
+                             "rename one")
         self.names.add(layer.name)
         context = replace(self.context, where=self.where(layer))
         if layer.HasField("phase"):
@@ -122,26 +125,26 @@ class _Builder:
             cls = lookup(layer)
         automatic = cls.loss and not layer.top  # its loss counts all the same, as a blob that is no output
         if automatic:
-            layer = type(layer).FromString(layer.SerializeToString())
+            layer = _copied(layer)
             layer.top.append(layer.name + AUTOMATIC)
         op = cls(layer, [self.shapes[b] for b in bottoms], context)
         slots = tuple(self.slot(op, i) for i in range(len(op.params)))
         if len(layer.param) > len(slots):
             raise op.error(f"has {len(layer.param)} param for {len(slots)} parameters")
-        tops_shapes = self.top_shapes(op, bottoms)
+        shapes = self.top_shapes(op, bottoms)
         tops = tuple(self.write(layer, i) for i in range(len(layer.top)))
         if automatic:
             self.unread.discard(layer.top[0])
-        self.shapes.update(zip(tops, map(tuple, tops_shapes), strict=True))
-        self.nodes.append(Node(op, bottoms, tops, slots, self.loss_weights(op), self.propagate(op)))
+        self.shapes.update(zip(tops, map(tuple, shapes), strict=True))
+        self.nodes.append(Node(op, bottoms, tops, slots, _loss_weights(op), self.propagate(op)))
 
-    def crop(self, layer: Any, bottoms: Sequence[Value]) -> Any:
+    def crop(self, layer: LayerParameter, bottoms: Sequence[Value]) -> LayerParameter:
         """The Crop that a layer stands for whose offset follows from the layers above."""
-        new = type(layer).FromString(layer.SerializeToString())
+        new = _copied(layer)
         new.type = "Crop"
         if len(bottoms) == 2:
             try:
-                settings = crop_param(*bottoms, Values(self.nodes))
+                settings = crop_param(bottoms[0], bottoms[1], Values(self.nodes))
             except Error as e:
                 raise self.error(layer, str(e)) from None
             new.crop_param.CopyFrom(caffe_pb2.CropParameter(**settings))
@@ -155,28 +158,26 @@ class _Builder:
             return [self.given[blob] for blob in given]
         shapes = op.infer(*(self.shapes[b] for b in bottoms))
         for blob, shape in zip(op.layer.top, shapes, strict=False):
-            self.possible(op, f"top '{blob}'", shape)
-        if given and not getattr(op, "fed", False):
-            raise op.error(f"got a shape for '{given[0]}' from outside but not for its other tops; give all or none")
-        return [self.given[blob] if blob in given else shape for blob, shape in zip(op.layer.top, shapes, strict=True)]
+            _check_possible(op, f"top '{blob}'", shape)
+        if given and not (isinstance(op, Source) and op.fed):
+            raise op.error(f"got a shape for '{given[0]}' from outside but not for its other tops; "
+                           "give all or none")
+        return [self.given[blob] if blob in given else shape
+                for blob, shape in zip(op.layer.top, shapes, strict=True)]
 
-    def possible(self, op: Operation, what: str, shape: Shape) -> None:
-        """Error for a shape that no blob can have, before anything is allocated (Blob::Reshape's checks)."""
-        if min(shape, default=0) < 0 or math.prod(shape) > MOST_NUMBERS:
-            raise op.error(f"{what} would have shape {list(shape)}; sizes are 0 or more, and a blob has at most "
-                           f"{MOST_NUMBERS} numbers")
-
-    def read(self, layer: Any, blob: str) -> Value:
+    def read(self, layer: LayerParameter, blob: str) -> Value:
         if blob not in self.current:
-            raise self.error(layer, f"bottom '{blob}' is no top of a layer above{closest(blob, self.current)}")
+            near = closest(blob, self.current)
+            raise self.error(layer, f"bottom '{blob}' is no top of a layer above{near}")
         self.unread.discard(blob)
         return self.current[blob]
 
-    def write(self, layer: Any, index: int) -> Value:
+    def write(self, layer: LayerParameter, index: int) -> Value:
         blob = layer.top[index]
         old = self.current.get(blob)
         if old is not None and (index >= len(layer.bottom) or layer.bottom[index] != blob):
-            raise self.error(layer, f"top '{blob}' is there already, made above; give this one a name of its own")
+            raise self.error(layer, f"top '{blob}' is there already, made above; "
+                             "give this one a name of its own")
         if old is not None:
             self.overwritten[old] = layer.name
         self.current[blob] = Value(blob) if old is None else Value(blob, old.version + 1)
@@ -186,59 +187,76 @@ class _Builder:
     def slot(self, op: Operation, index: int) -> Slot:
         """The slot of a parameter: a new one, or the one its `param { name: }` shares (Net::AppendParam)."""
         layer, param = op.layer, op.params[index]
-        self.possible(op, f"parameter {index}", param.shape)
-        names = ("weight", "bias") if len(op.params) <= 2 else tuple(map(str, range(len(op.params))))
-        spec = layer.param[index] if index < len(layer.param) else caffe_pb2.ParamSpec()
-        slot = Slot(f"{layer.name}.{names[index]}", layer.name, index, param.shape, param.filler,
-                    spec.lr_mult, spec.decay_mult)
+        _check_possible(op, f"parameter {index}", param.shape)
+        spec = layer.param[index] if index < len(layer.param) else ParamSpec()
         said = {field for field in ("lr_mult", "decay_mult") if spec.HasField(field)}
-        if not spec.name or spec.name not in self.named:
-            if spec.name:
-                self.named[spec.name] = slot.key
-            self.slots[slot.key], self.said[slot.key] = slot, said
-            return slot
+        if spec.name and spec.name in self.named:
+            return self.shared(op, spec, param.shape, said)
+        key = f"{layer.name}.{('weight', 'bias')[index] if len(op.params) <= 2 else index}"
+        slot = Slot(key, layer.name, index, param.shape, param.filler, spec.lr_mult, spec.decay_mult)
+        if spec.name:
+            self.named[spec.name] = key
+        self.slots[key], self.said[key] = slot, said
+        return slot
+
+    def shared(self, op: Operation, spec: ParamSpec, shape: Shape, said: set[str]) -> Slot:
+        """The slot of the layer that shares its parameter with this one; said: the multipliers given here."""
         owner = self.slots[self.named[spec.name]]
-        permissive = spec.share_mode == caffe_pb2.ParamSpec.PERMISSIVE
-        if owner.shape != param.shape and not (permissive and math.prod(owner.shape) == math.prod(param.shape)):
+        permissive = spec.share_mode == ParamSpec.PERMISSIVE
+        if owner.shape != shape and not (permissive and math.prod(owner.shape) == math.prod(shape)):
             raise op.error(f"shares parameter '{spec.name}' with layer '{owner.layer}', which has shape "
-                           f"{list(owner.shape)}, but needs {list(param.shape)}")
+                           f"{list(owner.shape)}, but needs {list(shape)}")
         for field in said:
             mine, theirs = getattr(spec, field), getattr(owner, field)
             if field in self.said[owner.key] and mine != theirs:
-                raise op.error(f"gives the shared parameter '{spec.name}' {field} {mine:g}, layer '{owner.layer}' "
-                               f"gave {theirs:g}; a shared parameter has one")
+                raise op.error(f"gives the shared parameter '{spec.name}' {field} {mine:g}, layer "
+                               f"'{owner.layer}' gave {theirs:g}; a shared parameter has one")
             owner = replace(owner, **{field: mine})  # whoever says it first, says it for all
         self.said[owner.key] |= said
         self.slots[owner.key] = owner
         return owner
 
-    def loss_weights(self, op: Operation) -> tuple[float, ...]:
-        layer = op.layer
-        if layer.loss_weight and len(layer.loss_weight) != len(layer.top):
-            raise op.error(f"has {len(layer.loss_weight)} loss_weight for {len(layer.top)} tops")
-        if layer.loss_weight:
-            return tuple(layer.loss_weight)
-        return tuple(float(op.loss and i == 0) for i in range(len(layer.top)))
-
     def propagate(self, op: Operation) -> tuple[bool, ...]:
-        told = op.layer.propagate_down
-        if told and len(told) != len(op.layer.bottom):
-            raise op.error(f"has {len(told)} propagate_down for {len(op.layer.bottom)} bottoms")
-        allowed = told if told and not self.force else [True] * len(op.layer.bottom)  # force_backward overrules
+        told, bottoms = op.layer.propagate_down, op.layer.bottom
+        if told and len(told) != len(bottoms):
+            raise op.error(f"has {len(told)} propagate_down for {len(bottoms)} bottoms")
+        allowed = told if told and not self.force else [True] * len(bottoms)  # force_backward overrules
         return tuple(i not in op.undifferentiable and ok for i, ok in enumerate(allowed))
 
-    def finish(self, net: Any, path: Path | None) -> Graph:
-        unknown = set(self.given) - self.fed
-        if unknown:
-            blob = min(unknown)
-            made = blob in self.current
-            raise Error(f"net '{net.name}' " + (f"computes blob '{blob}'; only data layers can be given a shape" if made else
-                        f"has no blob '{blob}' to give a shape to{closest(blob, self.current)}"))
+    def finish(self, net: NetParameter, path: Path | None) -> Graph:
+        for blob in sorted(set(self.given) - self.fed):
+            if blob in self.current:
+                raise Error(f"net '{net.name}' computes blob '{blob}'; only data layers can be given a shape")
+            near = closest(blob, self.current)
+            raise Error(f"net '{net.name}' has no blob '{blob}' to give a shape to{near}")
         for node in self.nodes:
             for top, weight in zip(node.tops, node.loss_weights, strict=True):
                 if weight and top in self.overwritten:
-                    raise node.op.error(f"its loss '{top.blob}' is overwritten in place by layer '{self.overwritten[top]}'; "
-                                        "give that layer's top a name of its own")
-        nodes = tuple(replace(node, params=tuple(self.slots[slot.key] for slot in node.params)) for node in self.nodes)
-        return Graph(net.name, self.context.phase, nodes, tuple(self.slots.values()), tuple(sorted(self.unread)),
-                     self.shapes, path, net)
+                    raise node.op.error(f"its loss '{top.blob}' is overwritten in place by layer "
+                                        f"'{self.overwritten[top]}'; give that layer's top a name of its own")
+        nodes = tuple(replace(node, params=tuple(self.slots[slot.key] for slot in node.params))
+                      for node in self.nodes)
+        params, outputs = tuple(self.slots.values()), tuple(sorted(self.unread))
+        return Graph(net.name, self.context.phase, nodes, params, outputs, self.shapes, path, net)
+
+
+def _copied(layer: LayerParameter) -> LayerParameter:
+    new = LayerParameter()
+    new.CopyFrom(layer)
+    return new
+
+
+def _check_possible(op: Operation, what: str, shape: Shape) -> None:
+    """Error for a shape that no blob can have, before anything is allocated (Blob::Reshape's checks)."""
+    if min(shape, default=0) < 0 or math.prod(shape) > MOST_NUMBERS:
+        raise op.error(f"{what} would have shape {list(shape)}; sizes are 0 or more, and a blob has at most "
+                       f"{MOST_NUMBERS} numbers")
+
+
+def _loss_weights(op: Operation) -> tuple[float, ...]:
+    layer = op.layer
+    if layer.loss_weight and len(layer.loss_weight) != len(layer.top):
+        raise op.error(f"has {len(layer.loss_weight)} loss_weight for {len(layer.top)} tops")
+    if layer.loss_weight:
+        return tuple(layer.loss_weight)
+    return tuple(float(op.loss and i == 0) for i in range(len(layer.top)))

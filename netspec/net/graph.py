@@ -1,15 +1,17 @@
-"""From a NetParameter and a phase to an immutable graph: filtered, in-place made explicit, every shape known."""
+"""A net in one phase as an immutable graph: filtered, in-place layers made explicit, every shape known."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..base.errors import Error, closest
-from ..data import listed, lmdb, segmentation, windows  # noqa: F401 - imported to register
 from ..ops import Operation, Shape
 from ..ops.source import Source
+from ..proto.caffe_pb2 import FillerParameter, NetParameter
+
+AUTOMATIC = " (automatic)"  # ends the name of a top that the graph adds to a loss without one
 
 
 class Value(NamedTuple):
@@ -27,9 +29,15 @@ class Slot:
     layer: str
     index: int
     shape: Shape
-    filler: Any
+    filler: FillerParameter | None  # None: zeros
     lr_mult: float
     decay_mult: float
+
+
+class Given(Source):
+    """Stands for a source whose shapes the caller gave: its data come from the caller too."""
+
+    fed = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +62,7 @@ class Node:
     @property
     def source(self) -> bool:
         """Whether it makes data, or stands for who does."""
-        return isinstance(self.op, (Given, Source))
+        return isinstance(self.op, Source)
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class Graph:
     outputs: tuple[str, ...]  # blobs that no layer reads, in alphabetical order, as Caffe lists them
     shapes: Mapping[Value, Shape]
     path: Path | None = None
-    proto: Any = None  # the NetParameter it was built from
+    proto: NetParameter | None = None  # what it was built from
 
     @cached_property
     def sources(self) -> tuple[Node, ...]:
@@ -107,19 +115,7 @@ class Graph:
 
     def node(self, name: str) -> Node:
         """The layer of this name; Error with the closest one if there is none."""
-        for node in self.layers:
-            if node.name == name:
-                return node
-        names = [n.name for n in self.layers]
-        raise Error(f"net '{self.name}' has no layer '{name}'{closest(name, names)}")
-
-
-class Given(Operation):
-    """Stands for a source whose shapes the caller gave: its data come from the caller too."""
-
-    bottoms = (0, None)
-    tops = (0, None)
-    fed = True
-
-
-AUTOMATIC = " (automatic)"  # what the name of a top ends in that a loss has in its graph alone
+        found = {node.name: node for node in self.layers}
+        if name not in found:
+            raise Error(f"net '{self.name}' has no layer '{name}'{closest(name, found)}")
+        return found[name]
