@@ -3,11 +3,11 @@
 import importlib
 from typing import Any
 
+from .base import __version__
 from .base.errors import Error
 from .proto.caffe_pb2 import TEST, TRAIN
 from .proto.spec import NetSpec, layers, params, to_proto
 
-__version__ = "0.1.0"
 _MODULES = ("classifier", "coord_map", "detector", "draw", "io", "proto", "pycaffe")
 _PLACES = {  # of names whose modules need torch; they are imported when one of the names is used
     "net.build": "build",
@@ -25,7 +25,8 @@ _PLACES = {  # of names whose modules need torch; they are imported when one of 
 }
 _PLACE = {face: (module, name or face) for module, names in _PLACES.items()
           for face, _, name in (each.partition("=") for each in names.split())}
-__all__ = ["Error", "NetSpec", "TEST", "TRAIN", "layers", "params", "to_proto", *_MODULES, *_PLACE]
+__all__ = ["Error", "NetSpec", "TEST", "TRAIN", "__version__", "layers", "params", "to_proto",
+           *_MODULES, *_PLACE]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The exception that means "you, not the program": bad input, said in one sentence; and the one of a stopped run."""
+"""The exception that says what to mend in the input, in one sentence; and the one of a run that was stopped."""
 
 import difflib
 from collections.abc import Iterable

@@ -31,7 +31,10 @@ def find(path: str | os.PathLike, base: str | os.PathLike | None = None, what: s
 
 
 def inside(folder: Path, name: str) -> Path:
-    """`folder`/`name`, refusing a name that leaves the folder (absolute, or by '..'); links in the folder are trusted."""
+    """`folder`/`name`. Raises Error for a name that leaves the folder (absolute, or by '..').
+
+    Links in the folder are trusted.
+    """
     path = folder / name
     if not Path(os.path.normpath(path)).is_relative_to(os.path.normpath(folder)):
         raise Error(f"'{name}' leaves the folder {folder}; only names inside it are read or written")

@@ -38,7 +38,7 @@ class Log:
                 raise
 
     def progress(self, name: str, done: int, total: int, facts: str, images: float) -> None:
-        """A step is over: `done` of `total` iterations, `facts` to show, `images` seen since the last call."""
+        """A step is over, the `done`th of `total`; `facts` to show; `images` seen since the last call."""
 
     def close(self) -> None:
         """Nothing more comes."""
@@ -72,7 +72,8 @@ class Bar(Log):
         spent, iterations = max(now - self.begun[0], 1e-9), done - self.begun[1]
         text = f"{done}/{total}  {facts}"
         if iterations > 0:
-            text += f"  {self.images / spent:.1f} images/s  {_clock(spent / iterations * (total - done))} left"
+            left = spent / iterations * (total - done)
+            text += f"  {self.images / spent:.1f} images/s  {_clock(left)} left"
         self.bar = _fit(name, done / max(total, 1), text, self.columns() - 1)
         self.put(f"\r\x1b[K{self.bar}")
         if done >= total:
@@ -93,7 +94,7 @@ class Bar(Log):
 
 
 def _fit(name: str, share: float, text: str, width: int) -> str:
-    """`NAME [####....] TEXT` in at most `width` columns: a bar of what room there is, none in a narrow window."""
+    """`NAME [####....] TEXT` in at most `width` columns; the bar takes what room is left, if that is enough."""
     room = min(24, width - len(name) - len(text) - 4)
     filled = int(room * min(share, 1))
     bar = f"[{'#' * filled}{'.' * (room - filled)}] " if room >= 4 else ""

@@ -1,4 +1,6 @@
-"""Where a net runs, and how exactly it multiplies there."""
+"""This machine: the device that a net runs on, the precision there, cores, memory, and what versions of what."""
+
+from __future__ import annotations
 
 import os
 import platform
@@ -7,14 +9,18 @@ import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
-
-from .. import __version__
+from . import __version__
 from .errors import Error
 
+if TYPE_CHECKING:  # torch takes a second to import: the functions that need it do
+    import torch
+
+    from ..proto.caffe_pb2 import SolverParameter
+
 PRECISIONS = ("fp32", "tf32", "bf16")
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 def choose(name: str | None = None, precision: str = "fp32") -> torch.device:
@@ -23,6 +29,8 @@ def choose(name: str | None = None, precision: str = "fp32") -> torch.device:
     Allows or forbids TF32 for the whole process, as the precision says. Raises Error for a device that is not
     here and for an unknown precision.
     """
+    import torch
+
     if precision not in PRECISIONS:
         raise Error(f"precision '{precision}' is not known; choose one of {', '.join(PRECISIONS)}")
     name = name or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -33,24 +41,25 @@ def choose(name: str | None = None, precision: str = "fp32") -> torch.device:
     if found is None or found.type not in ("cpu", "cuda"):
         raise Error(f"device '{name}' is not known; use cpu, cuda or cuda:N")
     if found.type == "cuda":
-        if not torch.cuda.is_available() or (found.index or 0) >= torch.cuda.device_count():
-            raise Error(f"device '{name}' is not here ({torch.cuda.device_count()} CUDA devices found); use --device cpu")
+        count = torch.cuda.device_count()
+        if not torch.cuda.is_available() or (found.index or 0) >= count:
+            raise Error(f"device '{name}' is not here ({count} CUDA devices found); use --device cpu")
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
     return found
 
 
-def asked(param: Any) -> str:
-    """The device that a SolverParameter's solver_mode asks for: GPU is Caffe's default, so without one it is the CPU."""
+def asked(param: SolverParameter) -> str:
+    """The device that solver_mode asks for: GPU is Caffe's default, so where there is none it is the CPU."""
+    import torch
+
     gpu = param.solver_mode == param.GPU and torch.cuda.is_available()
     return f"cuda:{param.device_id}" if gpu else "cpu"
 
 
-
-PROJECT = Path(__file__).resolve().parents[2]
-
-
 def origin(device: str | torch.device = "cpu") -> dict[str, str]:
-    """What a figure needs to be believed, in words: command, date, version and commit, libraries, device, system."""
+    """What a figure needs to be believed: command, date, version and commit, libraries, device, system."""
+    import torch
+
     return {
         "command": shlex.join(sys.argv),
         "date": datetime.now().astimezone().isoformat(" ", "seconds"),
@@ -62,9 +71,10 @@ def origin(device: str | torch.device = "cpu") -> dict[str, str]:
 
 
 def commit() -> str:
-    """', commit abc1234' of the checkout that this package lies in, with 'and changes' if files differ; '' elsewhere."""
+    """', commit abc1234' of the checkout that this package lies in, '' elsewhere; 'and changes' if files differ."""
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(PROJECT), *words], capture_output=True, text=True, check=True).stdout.strip()
+        command = ["git", "-C", str(PROJECT), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         if Path(git("rev-parse", "--show-toplevel")).resolve() != PROJECT:
@@ -77,21 +87,30 @@ def commit() -> str:
 
 def device_name(device: str | torch.device) -> str:
     """The GPU's name, or the CPU's with its cores and threads."""
+    import torch
+
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{model}, {cores()} cores, {torch.get_num_threads()} threads"
-
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{next(models, platform.machine())}, {cores()} cores, {torch.get_num_threads()} threads"
 
 
 def cores() -> int:
     """The processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
+
+def room(device: torch.device) -> int:
+    """The bytes of memory that a device has in all."""
+    if device.type != "cuda":
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    import torch
+
+    return torch.cuda.get_device_properties(device).total_memory
 
 
 def amount(size: float) -> str:
@@ -100,10 +119,3 @@ def amount(size: float) -> str:
         if size >= scale:
             return f"{size / scale:.1f} {unit}"
     return f"{size:.0f} bytes"
-
-
-
-def room(device: torch.device) -> int:
-    """The bytes of memory that a device has in all."""
-    return (torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else
-            os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

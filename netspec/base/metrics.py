@@ -1,4 +1,4 @@
-"""The measures of semantic segmentation of the FCN papers, and of one class alone, from confusion histograms."""
+"""The FCN papers' measures of semantic segmentation, and those of one class, from confusion histograms."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,15 +8,16 @@ from scipy import ndimage
 
 from .errors import Error
 
-MEASURES: Mapping[str, str] = {"pixel_accuracy": "pixel acc.", "mean_accuracy": "mean acc.", "mean_iu": "mean IU",
-                               "fw_iu": "f.w. IU"}
+MEASURES: Mapping[str, str] = {"pixel_accuracy": "pixel acc.", "mean_accuracy": "mean acc.",
+                               "mean_iu": "mean IU", "fw_iu": "f.w. IU"}
 """The four measures: attribute of `Scores` -> column title of the papers' tables."""
 BINARY: Mapping[str, str] = {"jaccard": "Jaccard", "precision": "precision", "recall": "recall",
                              "specificity": "specificity", "overall_accuracy": "overall acc."}
 """The measures of one class against the others: attribute of `Binary` -> column title."""
 
 
-def confusion(truth: np.ndarray, prediction: np.ndarray, classes: int, ignore: int | None = 255) -> np.ndarray:
+def confusion(truth: np.ndarray, prediction: np.ndarray, classes: int,
+              ignore: int | None = 255) -> np.ndarray:
     """Pixels of each true class (rows) predicted as each class (columns): int64, (classes, classes).
 
     truth, prediction: whole numbers in any dtype, of the same shape. A pixel whose truth is `ignore`, or
@@ -31,13 +32,15 @@ def confusion(truth: np.ndarray, prediction: np.ndarray, classes: int, ignore: i
     if columns.size and (columns.min() < 0 or columns.max() >= classes):
         wrong = columns.min() if columns.min() < 0 else columns.max()
         raise Error(f"a pixel is predicted as class {wrong}; classes are 0 to {classes - 1}")
-    return np.bincount(rows * classes + columns, minlength=classes**2).reshape(classes, classes).astype(np.int64, copy=False)
+    counts = np.bincount(rows * classes + columns, minlength=classes**2).reshape(classes, classes)
+    return counts.astype(np.int64, copy=False)
 
 
 def boundary_distance(labels: np.ndarray) -> np.ndarray:
     """How many pixels each pixel of labels (H, W) is from another label: float64 (H, W), 1 beside a boundary.
 
-    Euclidean: 1 + the distance to the nearest pixel with a neighbour (of four) of another label; inf without any.
+    Euclidean: 1 + the distance to the nearest pixel one of whose four neighbours has another label; inf without
+    any.
     """
     labels = np.asarray(labels)
     beside = np.zeros(labels.shape, bool)
@@ -52,10 +55,10 @@ def trimap(truth: np.ndarray, prediction: np.ndarray, classes: int, widths: Sequ
            ignore: int | None = 255) -> np.ndarray:
     """The `confusion` of the pixels within each width of a boundary: int64 (len(widths), classes, classes).
 
-    truth, prediction: (H, W), of one image. The band of width w is the pixels at most w from another label of the
-    truth, on either side (Kohli, Ladicky, Torr 2009; Kraehenbuehl, Koltun 2011). `ignore` is a label too: VOC has it
-    between objects. Rows and columns at the bottom and right that hold nothing else are the padding of a batch, no
-    boundary. Raises Error as `confusion` does.
+    truth, prediction: (H, W), of one image. The band of width w is the pixels at most w from another label of
+    the truth, on either side (Kohli, Ladicky, Torr 2009; Kraehenbuehl, Koltun 2011). `ignore` is a label too:
+    VOC has it between objects. Rows and columns at the bottom and right that hold nothing else are the padding
+    of a batch, no boundary. Raises Error as `confusion` does.
     """
     truth, prediction = np.asarray(truth), np.asarray(prediction)
     whole = confusion(truth, prediction, classes, ignore)
@@ -97,8 +100,10 @@ class Scores:
         truth = histogram.sum(1).astype(np.float64)
         union = truth + histogram.sum(0) - right
         accuracy, iu = _ratio(right, truth), _ratio(right, union)
-        pixels, weighted = _ratio(np.array([right.sum(), truth @ np.nan_to_num(iu)]), np.full(2, truth.sum())).tolist()
-        return cls(pixels, _mean(accuracy), _mean(iu), weighted, accuracy, iu, np.flatnonzero(union == 0).tolist())
+        parts = np.array([right.sum(), truth @ np.nan_to_num(iu)])
+        pixels, weighted = _ratio(parts, np.full(2, truth.sum())).tolist()
+        absent = np.flatnonzero(union == 0).tolist()
+        return cls(pixels, _mean(accuracy), _mean(iu), weighted, accuracy, iu, absent)
 
     def as_dict(self) -> dict[str, float | list[float | None] | list[int] | None]:
         """Plain numbers for JSON, which has no NaN: None there."""
@@ -114,8 +119,9 @@ class Scores:
 class Binary:
     """One class, the positive, against all others, as fractions of 1; NaN where nothing is there to measure.
 
-    With tp pixels rightly positive, fp wrongly so, tn rightly negative, fn wrongly so: jaccard tp / (tp + fp + fn),
-    precision tp / (tp + fp), recall tp / (tp + fn), specificity tn / (tn + fp), overall_accuracy (tp + tn) / all.
+    With tp pixels rightly positive, fp wrongly so, tn rightly negative, fn wrongly so: jaccard
+    tp / (tp + fp + fn), precision tp / (tp + fp), recall tp / (tp + fn), specificity tn / (tn + fp),
+    overall_accuracy (tp + tn) / all.
     """
 
     jaccard: float

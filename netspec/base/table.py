@@ -1,10 +1,9 @@
 """The one table in text: columns as wide as their widest cell, numbers to the right."""
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
-
-import numpy as np
 
 from .errors import Error
 
@@ -38,7 +37,7 @@ def table(rows: Sequence[Sequence[Any]], headers: Sequence[str] | None = None, *
 
 def percent(value: float) -> str:
     """A fraction in percent with one decimal, as the papers print it; "-" for NaN."""
-    return "-" if np.isnan(value) else f"{100 * value:.1f}"
+    return "-" if math.isnan(value) else f"{100 * value:.1f}"
 
 
 def numeric(cell: str) -> bool:

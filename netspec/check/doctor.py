@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import __version__
+from ..base import __version__
 from ..base.errors import Error, closest, listed
 from ..base.files import find
 from ..base.machine import amount, choose, cores, room

@@ -13,6 +13,7 @@ import torch
 
 from ..base.errors import Error, closest
 from ..base.files import find
+from ..base.table import table
 from ..proto import hdf5 as hdf5file
 from ..proto.model import write_weights
 from ..proto.wire import is_hdf5
@@ -98,8 +99,7 @@ def convert(
     write_weights(out, net, contents, hdf5=str(out).endswith(".h5"))
     rows = [(x.name, x.source, " + ".join("x".join(map(str, b.shape)) for b in x.blobs)) for x in layers]
     rows += [(row.caffe, "(not in the file)", "") for row in NETS[net] if row.caffe not in contents]
-    widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
-    return "\n".join(f"{a:{widths[0]}}  {b:{widths[1]}}  {c}".rstrip() for a, b, c in rows)
+    return table(rows)
 
 
 def _layers(path: str | os.PathLike, net: str, input: str | None) -> list[Layer]:

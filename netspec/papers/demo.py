@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import __version__
+from ..base import __version__
 from ..base.errors import Error
 from ..base.metrics import Scores
 from ..base.table import percent, table

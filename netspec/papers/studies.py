@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from .. import __version__
-from ..base import log
+from ..base import __version__, log
 from ..base.errors import Error
 from ..base.files import find
 from ..base.machine import PROJECT, cores
