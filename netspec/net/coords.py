@@ -1,18 +1,26 @@
 """Coordinate maps between blobs and the crop offsets that follow from them.
 
 A map takes a coordinate x of one blob to scale * x + shift on another. Convolution and pooling shrink,
-deconvolution spreads, padding and cropping shift (Long et al. 2015, released with the nets as "coordinate maps").
+deconvolution spreads, padding and cropping shift (Long et al. 2015; released with the nets as "coordinate
+maps").
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..base.errors import Error
 from ..ops import REGISTRY, CoordMap
+from ..ops.base import Number
 from ..proto import spec
+from ..proto.caffe_pb2 import LayerParameter
+
+if TYPE_CHECKING:
+    from .graph import Node, Value
+
+Fractions = tuple[Fraction, ...]
 
 
 class Misfit(Error, AssertionError):
@@ -24,10 +32,10 @@ class Apart(Error, RuntimeError):
 
 
 class Step(NamedTuple):
-    """A blob on the way from a start up through first causes: how `start` = scale * x + shift of this blob's x."""
+    """A blob on the way from a start up through first causes: how `start` = scale * x + shift of its x."""
 
     blob: Any  # a Top, or a graph's Value
-    layer: Any  # LayerParameter of the layer between this blob and the one before it; None for the start
+    layer: LayerParameter | None  # between this blob and the one before it; None for the start
     own: CoordMap  # that layer's map
     total: CoordMap  # of the whole way so far
     before: Any  # the blob before it
@@ -46,14 +54,23 @@ def compose(base: CoordMap, inner: CoordMap) -> CoordMap:
 def inverse(m: CoordMap) -> CoordMap:
     """The map back."""
     ((scale, shift),) = wide(m)
-    return CoordMap(m.axis, tuple(1 / a for a in scale), tuple(-b / a for a, b in zip(scale, shift, strict=True)))
+    back = tuple(-b / a for a, b in zip(scale, shift, strict=True))
+    return CoordMap(m.axis, tuple(1 / a for a in scale), back)
 
 
-def wide(*maps: CoordMap) -> list[tuple[tuple, tuple]]:
+def wide(*maps: CoordMap) -> list[tuple[Fractions, Fractions]]:
     """Scales and shifts as fractions, one for each axis that any of the maps tells apart."""
-    listed = [[v if isinstance(v, tuple) else (v,) for v in (m.scale, m.shift)] for m in maps]
-    dims = max(len(v) for pair in listed for v in pair)
-    return [tuple(tuple(map(Fraction, v * dims if len(v) == 1 else v)) for v in pair) for pair in listed]
+    pairs = [(_fractions(m.scale), _fractions(m.shift)) for m in maps]
+    axes = max(len(numbers) for pair in pairs for numbers in pair)
+    return [(_spread(scale, axes), _spread(shift, axes)) for scale, shift in pairs]
+
+
+def _fractions(numbers: Number | tuple[Number, ...]) -> Fractions:
+    return tuple(Fraction(n) for n in (numbers if isinstance(numbers, tuple) else (numbers,)))
+
+
+def _spread(numbers: Fractions, axes: int) -> Fractions:
+    return numbers * axes if len(numbers) == 1 else numbers
 
 
 class Tops:
@@ -62,7 +79,7 @@ class Tops:
     def causes(self, top: spec.Top) -> Sequence[spec.Top]:
         return top.fn.inputs
 
-    def layer(self, top: spec.Top) -> Any:
+    def layer(self, top: spec.Top) -> LayerParameter:
         return top.fn.layer("", [], [])
 
     def name(self, top: spec.Top) -> str:
@@ -72,21 +89,21 @@ class Tops:
 class Values:
     """The walk over the values of a graph's nodes."""
 
-    def __init__(self, nodes: Iterable[Any]) -> None:
+    def __init__(self, nodes: Iterable["Node"]) -> None:
         self.makers = {top: node for node in nodes for top in node.tops}
 
-    def causes(self, value: Any) -> Sequence[Any]:
+    def causes(self, value: "Value") -> Sequence["Value"]:
         return self.makers[value].bottoms
 
-    def layer(self, value: Any) -> Any:
+    def layer(self, value: "Value") -> LayerParameter:
         return self.makers[value].op.layer
 
-    def name(self, value: Any) -> str:
+    def name(self, value: "Value") -> str:
         return f"'{value.blob}'"
 
 
-def ways(start: Any, walk: Any) -> Iterator[Step]:
-    """Every blob that `start` is computed from, nearest first, through layers that have a coordinate map.
+def ways(start: Any, walk: Tops | Values) -> Iterator[Step]:
+    """Every blob that `start` is computed from, nearest first, as far as layers have a coordinate map.
 
     A Crop's second bottom gives a size, not values, so the way goes through the first alone.
     """
@@ -94,8 +111,7 @@ def ways(start: Any, walk: Any) -> Iterator[Step]:
     while queue:
         step = queue.pop(0)
         yield step
-        causes = walk.causes(step.blob)
-        if not causes:
+        if not (causes := walk.causes(step.blob)):
             continue
         layer = walk.layer(step.blob)
         own = REGISTRY[layer.type].coord_map(layer) if layer.type in REGISTRY else None
@@ -107,8 +123,8 @@ def ways(start: Any, walk: Any) -> Iterator[Step]:
                 queue.append(Step(cause, layer, own, compose(step.total, own), step.blob))
 
 
-def meeting(top_from: Any, top_to: Any, walk: Any) -> tuple[list[Step], list[Step], CoordMap]:
-    """The ways from two blobs back to the nearest blob behind both, and the map from the first to the second."""
+def meeting(top_from: Any, top_to: Any, walk: Tops | Values) -> tuple[list[Step], list[Step], CoordMap]:
+    """The ways back from two blobs to the nearest behind both, and the map from the first to the second."""
     behind = {step.blob: step for step in ways(top_from, walk)}
     reached: dict[Any, Step] = {}
     for step in ways(top_to, walk):
@@ -116,8 +132,8 @@ def meeting(top_from: Any, top_to: Any, walk: Any) -> tuple[list[Step], list[Ste
         if step.blob in behind:
             total = compose(step.total, inverse(behind[step.blob].total))
             return _path(behind, step.blob), _path(reached, step.blob), total
-    raise Apart(f"no coordinate map leads from {walk.name(top_from)} to {walk.name(top_to)}: no layers with a map "
-                "connect them to a common blob")
+    raise Apart(f"no coordinate map leads from {walk.name(top_from)} to {walk.name(top_to)}: "
+                "no layers with a map connect them to a common blob")
 
 
 def _path(steps: dict[Any, Step], end: Any) -> list[Step]:
@@ -129,7 +145,7 @@ def _path(steps: dict[Any, Step], end: Any) -> list[Step]:
 
 
 def coord_map_from_to(top_from: spec.Top, top_to: spec.Top) -> tuple[int | None, np.ndarray, np.ndarray]:
-    """pycaffe's: (axis, scale, shift), float64 arrays, that takes a coordinate on `top_from` to one on `top_to`."""
+    """pycaffe's: (axis, scale, shift), float64 arrays, from a coordinate on `top_from` to one on `top_to`."""
     m = meeting(top_from, top_to, Tops())[2]
     ((scale, shift),) = wide(m)
     return m.axis, np.array([float(a) for a in scale]), np.array([float(b) for b in shift])
@@ -153,16 +169,13 @@ def crop(top_from: spec.Top, top_to: spec.Top) -> spec.Top:
     return spec.layers.Crop(top_from, top_to, crop_param=crop_param(top_from, top_to, Tops()))
 
 
-def crop_param(top_from: Any, top_to: Any, walk: Any) -> dict[str, Any]:
+def crop_param(top_from: Any, top_to: Any, walk: Tops | Values) -> dict[str, Any]:
     """The settings of the Crop that lays the first blob on the second; Misfit or Apart if there is none."""
     m = meeting(top_from, top_to, walk)[2]
-    return dict(axis=_axis(m) + 1, offset=offsets(m, (walk.name(top_from), walk.name(top_to))))
+    axis = 2 if m.axis is None else m.axis + 1
+    return dict(axis=axis, offset=offsets(m, (walk.name(top_from), walk.name(top_to))))
 
 
-def _axis(m: CoordMap) -> int:
-    return 1 if m.axis is None else m.axis
-
-
-def listed(values: Any) -> str:
+def listed(values: Iterable[Any]) -> str:
     """Numbers in words, each once."""
     return ", ".join(dict.fromkeys(str(v) for v in values))

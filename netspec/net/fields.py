@@ -1,18 +1,19 @@
-"""What follows from a graph alone: the arithmetic behind crop offsets, and what part of the data each blob sees."""
+"""Receptive fields: what part of the data each blob of a graph sees."""
 
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from . import graph as graphs
 from .coords import wide
+from .graph import Graph, Node, Value
 
 
 class Field(NamedTuple):
     """What the cells of a blob see of the data along one axis, in the data's pixels.
 
-    Cell i sees `extent` pixels from first + i * stride on; a negative `first` is padding. Behind a deconvolution, whose
-    cells differ, extent is that of the ones that see most, laid around the middle that the coordinate map gives.
+    Cell i sees `extent` pixels from first + i * stride on; a negative `first` is padding. Behind a
+    deconvolution, whose cells differ, extent is that of the ones that see most, laid around the middle that
+    the coordinate map gives.
     """
 
     stride: Fraction
@@ -20,26 +21,26 @@ class Field(NamedTuple):
     extent: Fraction
 
 
-def fields(graph: graphs.Graph) -> dict[graphs.Value, tuple[Field, ...]]:
-    """Value -> its receptive field along each axis of the data; values that have no place on the data are not in it.
+def fields(graph: Graph) -> dict[Value, tuple[Field, ...]]:
+    """Value -> its receptive field along each axis of the data; what has no place on the data is not in it.
 
-    Size and place follow from the operations' windows and coordinate maps. Where layers meet, the field reaches as
-    far as the widest. A layer without spatial axes in its top, as InnerProduct, keeps those of what it sees.
+    Size and place follow from the operations' windows and coordinate maps. Where layers meet, the field
+    reaches as far as the widest. A layer without spatial axes in its top, as InnerProduct, keeps those of
+    what it sees.
     """
-    pixel = Field(Fraction(1), Fraction(0), Fraction(1))
-    known = {top: (pixel,) * (len(graph.shapes[top]) - 2) for node in graph.sources for top in node.tops
-             if len(graph.shapes[top]) > 2}
+    pixel, shapes = Field(Fraction(1), Fraction(0), Fraction(1)), graph.shapes
+    known = {top: (pixel,) * (len(shapes[top]) - 2) for node in graph.sources for top in node.tops
+             if len(shapes[top]) > 2}
     for node in graph.nodes:
-        seen = [bottom for i, bottom in enumerate(node.bottoms) if i not in node.op.undifferentiable]
-        shapes = [graph.shapes[bottom] for bottom in node.bottoms]
-        window = node.op.window(*shapes) if seen and seen[0] in known else None
-        if window is None or any(bottom not in known or len(known[bottom]) != len(known[seen[0]]) for bottom in seen):
+        seen = [known.get(b) for i, b in enumerate(node.bottoms) if i not in node.op.undifferentiable]
+        window = node.op.window(*(shapes[bottom] for bottom in node.bottoms)) if seen and seen[0] else None
+        if window is None or len({axes and len(axes) for axes in seen}) > 1:
             continue
-        joined = [_hull([known[bottom][i] for bottom in seen]) for i in range(len(known[seen[0]]))]
+        joined = [_hull(axis) for axis in zip(*seen, strict=True)]
         cells = [*window, *(1,) * (len(joined) - len(window))]
         steps = zip(joined, cells, *placed(node, len(joined)), strict=True)
         found = tuple(_through(*step) for step in steps)
-        known.update({top: found for top in node.tops if len(graph.shapes[top]) > 1})
+        known.update({top: found for top in node.tops if len(shapes[top]) > 1})
     return known
 
 
@@ -49,7 +50,7 @@ def _hull(parts: Sequence[Field]) -> Field:
 
 
 def _through(f: Field, cells: int, scale: Fraction | None, shift: Fraction) -> Field:
-    """The field behind an operation with a window of `cells`; scale None: its first window begins at the first cell."""
+    """The field behind an operation with a window of `cells`; scale None: it begins at the first cell."""
     extent = f.extent + (cells - 1) * f.stride
     if scale is None:
         return Field(f.stride, f.first, extent)
@@ -57,12 +58,13 @@ def _through(f: Field, cells: int, scale: Fraction | None, shift: Fraction) -> F
     return Field(f.stride / scale, centre - (extent - 1) / 2, extent)
 
 
-def placed(node: graphs.Node, dims: int) -> tuple[list[Fraction | None], list[Fraction]]:
-    """Scale and shift of a layer's coordinate map along each of the axes from 2 on; scales None where it has no map."""
+def placed(node: Node, dims: int) -> tuple[list[Fraction | None], list[Fraction]]:
+    """Scale and shift of a layer's coordinate map along each axis from 2 on; scales None: it has no map."""
     own = node.op.coord_map(node.op.layer)
     if own is None:
         return [None] * dims, [Fraction(0)] * dims
-    first = 0 if own.axis is None else (own.axis + 1) % (dims + 2) - 2  # of the axes behind N x C, the first that moves
+    # the first that moves of the axes behind N x C
+    first = 0 if own.axis is None else (own.axis + 1) % (dims + 2) - 2
     ((scales, shifts),) = wide(own)
     at = [0 if len(scales) == 1 and i >= first else i - first for i in range(dims)]
     moved = [0 <= j < len(scales) for j in at]

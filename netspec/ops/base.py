@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -13,6 +14,7 @@ from ..base.errors import Error, closest
 from ..proto import caffe_pb2
 
 Shape = tuple[int, ...]
+Number = float | Fraction
 
 REGISTRY: dict[str, type["Operation"]] = {}
 
@@ -24,8 +26,8 @@ class CoordMap(NamedTuple):
     """
 
     axis: int | None = None
-    scale: float | tuple[float, ...] = 1.0
-    shift: float | tuple[float, ...] = 0.0
+    scale: Number | tuple[Number, ...] = 1.0
+    shift: Number | tuple[Number, ...] = 0.0
 
 
 IDENTITY = CoordMap()
