@@ -1,11 +1,6 @@
 #!/usr/bin/env python3
 """The same as `netspec time`; runs from any folder."""
 
-import sys
-from pathlib import Path
+from door import enter
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from netspec.cli.main import tool  # noqa: E402 - the path comes first
-
-tool("time")
+enter(__file__)

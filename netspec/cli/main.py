@@ -98,8 +98,3 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
 def refuse(who: str, message: str) -> int:
     print(f"{who}: {message}", file=sys.stderr)
     return 2
-
-
-def tool(command: str) -> None:
-    """The door that tools/COMMAND.py opens."""
-    sys.exit(main([command, *sys.argv[1:]]))
