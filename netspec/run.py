@@ -1,9 +1,11 @@
 """`python -m netspec.run SCRIPT`: a Caffe script, with this package in Caffe's place."""
 
-import importlib
 import sys
 
-from .pycaffe.script import *  # noqa: F403 - a name that scripts import
+from .cli.run import main
+from .pycaffe.script import stand_in
+
+__all__ = ["main", "stand_in"]
 
 if __name__ == "__main__":
-    sys.exit(importlib.import_module("netspec.pycaffe.script").main())  # not this copy, which a script would import anew
+    sys.exit(main())

@@ -20,7 +20,7 @@ CAFFES = ("caffe", "netspec")  # what a script may call it
 def script(path: Path) -> list[Finding]:
     """Whether a script is Python 3, and whether what it takes from caffe is in netspec."""
     def old(problem: Exception, line: int) -> list[Finding]:
-        said = run.old(problem)
+        said = run.python2(problem)
         what = said and said.removesuffix(f"; {run.CONVERT}").removeprefix(f"{path}:{line}: ")
         return [Finding(PROBLEM, f"{path}:{line}", what, run.CONVERT)] if what else []
 

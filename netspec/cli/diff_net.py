@@ -12,7 +12,7 @@ from ..check.diff import ROWS, changes, difference, layers, match, settings
 from ..look import streams as figure3
 from ..net.deploy import deploy
 from ..proto import caffe_pb2
-from ..pycaffe.script import load
+from ..pycaffe.script import read_or_generate
 from .options import size as pixels
 
 COLOURS = {"@": 36, "-": 31, "+": 32}
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         args.figure3 = "own"
     if args.figure3 is None and len(args.nets) != 2 or not args.nets:
         raise Error(f"two nets are compared, {len(args.nets)} given; --figure3 takes one")
-    nets = [load(given) for given in args.nets]
+    nets = [read_or_generate(given) for given in args.nets]
     files = [net if ".py:" in given else find(given) for given, net in zip(args.nets, nets, strict=True)]
     phase = caffe_pb2.Phase.Value(args.phase) if args.phase else None
     known = caffe_pb2.TEST if phase is None else phase

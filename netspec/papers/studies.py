@@ -26,7 +26,7 @@ from ..net.module import Net
 from ..proto import caffe_pb2
 from ..proto import text as prototext
 from ..proto.model import read_weights, write_weights
-from ..pycaffe.script import load
+from ..pycaffe.script import read_or_generate
 from ..score.stitch import Stitched
 from . import record as experiment
 from .record import Record, Trace
@@ -134,11 +134,11 @@ class Place:
         """A NetParameter of the family; its last split of images for "test"."""
         name = f"{PROJECT / 'models/fcn.py'}:{self.family}-{variant}"
         if split != "test":
-            return load(f"{name}/{split}")
+            return read_or_generate(f"{name}/{split}")
         try:
-            return load(f"{name}/test")
+            return read_or_generate(f"{name}/test")
         except Error:
-            return load(f"{name}/val")
+            return read_or_generate(f"{name}/val")
 
     @cached_property
     def balance(self) -> Path:

@@ -1,19 +1,24 @@
 """Caffe's Python face: nets, solvers, blobs as live arrays, layers in Python, io, Classifier, Detector."""
 
-from ..ops.blobs import Blob
-from ..ops.python import BlobVec, Layer
-from .net import Net
-from .solver import (
-    AdaDeltaSolver,
-    AdaGradSolver,
-    AdamSolver,
-    NesterovSolver,
-    RMSPropSolver,
-    SGDSolver,
-    Solver,
-    get_solver,
-    layer_type_list,
-)
+import importlib
+from typing import Any
 
-__all__ = ["AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "Blob", "BlobVec", "Layer", "NesterovSolver", "Net",
-           "RMSPropSolver", "SGDSolver", "Solver", "get_solver", "layer_type_list"]
+_PLACES = {  # modules that need torch, and are imported when one of their names is used
+    ".net": "Net",
+    ".solver": "AdaDeltaSolver AdaGradSolver AdamSolver NesterovSolver RMSPropSolver SGDSolver Solver get_solver "
+               "layer_type_list",
+    "..ops.blobs": "Blob",
+    "..ops.python": "BlobVec Layer",
+}
+_PLACE = {name: module for module, names in _PLACES.items() for name in names.split()}
+__all__ = [*_PLACE]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACE:
+        return getattr(importlib.import_module(_PLACE[name], __name__), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

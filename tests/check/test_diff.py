@@ -11,7 +11,7 @@ from netspec.check import diff as netdiff
 from netspec.cli import main as cli
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
-from netspec.pycaffe.script import _StandIn, load
+from netspec.pycaffe.script import _StandIn, read_or_generate
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 FCN = MODELS / "fcn.py"
@@ -294,6 +294,6 @@ def test_a_net_without_layers(capsys, tmp_path):
 
 
 def test_load_gives_what_a_file_gives():
-    assert load(f"{FCN}:voc-fcn16s/train") == prototext.read_net(NET)
+    assert read_or_generate(f"{FCN}:voc-fcn16s/train") == prototext.read_net(NET)
     with pytest.raises(Error, match="not there"):
-        load("nowhere.prototxt")
+        read_or_generate("nowhere.prototxt")

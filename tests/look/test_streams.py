@@ -13,7 +13,7 @@ from netspec.look import streams as figure3
 from netspec.net.build import build
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
-from netspec.pycaffe.script import load
+from netspec.pycaffe.script import read_or_generate
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 TEST = caffe_pb2.TEST
@@ -236,7 +236,7 @@ OTHERS = {
 
 
 def generated(name, split="train"):
-    return load(f"{MODELS / 'fcn.py'}:{name}/{split}")
+    return read_or_generate(f"{MODELS / 'fcn.py'}:{name}/{split}")
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -20,7 +20,7 @@ from netspec.papers import studies
 from netspec.proto import caffe_pb2
 from netspec.proto.model import read_weights
 from netspec.pycaffe import io
-from netspec.pycaffe.script import load
+from netspec.pycaffe.script import read_or_generate
 from netspec.score.stitch import Stitched
 
 sys.path.insert(0, str(PROJECT / "data" / "shapes"))
@@ -77,11 +77,11 @@ def stitched(factor, image):
     """A random 32s with its own data: as it is, and stitched."""
     generator = f"{PROJECT / 'models/fcn.py'}:shapes-fcn32s"
     torch.manual_seed(0)
-    net = Net(deploy(load(f"{generator}/val"), size=image.shape[2:], losses=True))
+    net = Net(deploy(read_or_generate(f"{generator}/val"), size=image.shape[2:], losses=True))
     with torch.no_grad():
         net.layers_with_params()["score_fr"][0].normal_()
     interp(net, unfilled_upsampling(net))
-    small = Net(deploy(load(f"{generator}/deploy"), size=image.shape[2:], losses=True), share=net)
+    small = Net(deploy(read_or_generate(f"{generator}/deploy"), size=image.shape[2:], losses=True), share=net)
     with torch.no_grad():
         return (small({"data": image}, ["score", "score_fr"]), small,
                 Stitched(net, small, factor)({"data": image}, ["score"])["score"])
