@@ -1,8 +1,8 @@
-"""A compiled net run layer by layer, as Caffe runs one: data and diff of every blob can be read and written in between."""
+"""A net run layer by layer, as Caffe runs one: data and diff of blobs can be read and written in between."""
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple, Protocol
@@ -37,39 +37,39 @@ class Layer:
 
 
 def layers(graph: Graph) -> list[Layer]:
-    """The layers of a graph in Caffe's order, Splits among them (InsertSplits), with their flags (Net::Init)."""
+    """The layers of a graph in Caffe's order, with Splits (InsertSplits) and flags (Net::Init)."""
     found = list(_with_splits(graph))
     _flag(found)
     if graph.proto is not None and graph.proto.force_backward:
         for layer in found:
             layer.backward = True
-            layer.bottom_backward = [flag or _may_be_forced(layer, i) for i, flag in enumerate(layer.bottom_backward)]
+            layer.bottom_backward = [flag or _may_be_forced(layer, i)
+                                     for i, flag in enumerate(layer.bottom_backward)]
             layer.param_backward = [True] * len(layer.param_backward)
     return found
 
 
-def _with_splits(graph: Graph) -> list[Layer]:
+def _with_splits(graph: Graph) -> Iterator[Layer]:
     uses = Counter(value for node in graph.layers for value in node.bottoms)
     for node in graph.layers:  # a loss counts as a reader only where the prototxt says so
-        uses.update(top for top, _, said in zip(node.tops, node.loss_weights, node.op.layer.loss_weight, strict=False) if said)
+        uses.update(top for top, said in zip(node.tops, node.op.layer.loss_weight, strict=False) if said)
     taken: Counter[Value] = Counter()
     split: dict[Value, str] = {}
-    found = []
     for node in graph.layers:
         bottoms = []
         for value in node.bottoms:
             bottoms.append(f"{split[value]}_{taken[value]}" if value in split else value.blob)
             taken[value] += 1
-        weights = list(node.loss_weights)
-        found.append(Layer(node.name, node.name, node, bottoms, [top.blob for top in node.tops], weights))
+        shared = [uses[top] > 1 for top in node.tops]  # the weight of such a top goes to its Split
+        weights = [0.0 if many else weight for many, weight in zip(shared, node.loss_weights, strict=True)]
+        yield Layer(node.name, node.name, node, bottoms, [top.blob for top in node.tops], weights)
         for i, top in enumerate(node.tops):
-            if uses[top] > 1:
-                split[top] = f"{top.blob}_{node.name}_{i}_split"
-                taken[top] = int(bool(weights[i]))
-                found.append(Layer(split[top], node.name, None, [top.blob], [f"{split[top]}_{k}" for k in range(uses[top])],
-                                   [weights[i]] + [0.0] * (uses[top] - 1)))
-                weights[i] = 0.0
-    return found
+            if shared[i]:
+                name = split[top] = f"{top.blob}_{node.name}_{i}_split"
+                weight = node.loss_weights[i]
+                taken[top] = int(bool(weight))
+                tops = [f"{name}_{k}" for k in range(uses[top])]
+                yield Layer(name, node.name, None, [top.blob], tops, [weight] + [0.0] * (uses[top] - 1))
 
 
 def _flag(found: list[Layer]) -> None:
@@ -81,16 +81,16 @@ def _flag(found: list[Layer]) -> None:
         layer.backward = any(needed[blob] for blob in layer.bottoms) or any(layer.param_backward)
         for top in layer.tops:
             needed[top] = needed.get(top, False) or layer.backward
-    under_loss, skipped = set(), set()
+    under_loss: set[str] = set()
+    skipped: set[str] = set()
     for layer in reversed(found):
         counts = any(layer.weights) or any(top in under_loss for top in layer.tops)
-        if layer.backward and all(top in skipped for top in layer.tops):
+        if not counts or layer.backward and all(top in skipped for top in layer.tops):
             layer.backward, layer.bottom_backward = False, [False] * len(layer.bottoms)
         if counts:
             under_loss.update(layer.bottoms)
-        else:
-            layer.backward, layer.bottom_backward = False, [False] * len(layer.bottoms)
-        skipped.update(blob for blob, flag in zip(layer.bottoms, layer.bottom_backward, strict=True) if not flag)
+        flags = zip(layer.bottoms, layer.bottom_backward, strict=True)
+        skipped.update(blob for blob, flag in flags if not flag)
 
 
 def _learned(node: Node) -> list[bool]:
@@ -135,10 +135,11 @@ class Layerwise:
         """feed: the tops of a source for the next pass, or None where they are to stay as they are."""
         self.net, self.feed = net, feed
         self.watch: Watch | None = None
-        self.hooks: dict[str, list[Callable[[int], Any]]] = defaultdict(list)  # called with the number of a layer
+        self.hooks: dict[str, list[Callable[[int], Any]]] = defaultdict(list)  # called with a layer's number
         self.nodes = net.graph.layers
         self.plan = layers(net.graph)
-        self.weights = {top: w for node in self.nodes for top, w in zip(node.tops, node.loss_weights, strict=True) if w}
+        self.weights = {top: weight for node in self.nodes
+                        for top, weight in zip(node.tops, node.loss_weights, strict=True) if weight}
         self._makers = {top: node.name for node in self.nodes for top in node.tops}
         self._read = {value for node in self.nodes for value in node.bottoms}
         shapes = net.graph.shapes
@@ -162,7 +163,7 @@ class Layerwise:
                 node.op.instance.blobs[:] = self.params.get(node.name, ())
 
     def settle(self) -> None:
-        """Carry what was written into arrays over to the net's parameters, before someone else works on these."""
+        """Carry what was written into arrays over to the net's parameters, before others use them."""
         for blob in self.learnable:
             blob.data_memory.settle()
             blob.diff_memory.settle()
@@ -173,7 +174,7 @@ class Layerwise:
 
     def reshape(self) -> None:
         """Give every blob the shape that follows from those of the sources' tops."""
-        inputs = {top.blob: self.blobs[top.blob].shape for node in self.net.graph.sources for top in node.tops}
+        inputs = {blob: self.blobs[blob].shape for blob in self.net.graph.inputs}
         for value, shape in self.net.graph.infer(inputs).items():
             self._shape(value, shape)
 
@@ -196,30 +197,35 @@ class Layerwise:
                 self._call("after_forward", layer)
 
     def backward(self, start: int | None = None, end: int = 0) -> None:
-        """Run the layers from number `start` (None: the last) down to number `end` backward, from their tops' diffs."""
-        names, done = self._names(end, start), set()
+        """Run layers backward from their tops' diffs, from number `start` (None: the last) down to `end`."""
+        names = self._names(end, start)
+        done: set[Value] = set()
         for value, weight in self.weights.items():
             if value in self._read and self._makers[value] in names:  # its diff is that of its readers, too
-                self._add(value, torch.full(self.blobs[value.blob].shape, weight, device=self.net.device), done)
+                shape = self.blobs[value.blob].shape
+                self._add(value, torch.full(shape, weight, device=self.net.device), done)
         for layer in reversed(self.plan):
             if layer.maker in names:
                 self._call("before_backward", layer)
-            if layer.maker in names and layer.backward:
-                grads: Sequence[Tensor | None] = ()
-                if layer.node and not layer.node.source:
-                    grads = self._backward(layer, layer.node)
-                    for value, grad in zip(layer.node.bottoms, grads, strict=True):
-                        if grad is not None:
-                            self._add(value, grad, done)
-                if self.watch:
-                    self.watch.backward(self, layer, grads)
-            if layer.maker in names:
+                if layer.backward:
+                    self._pass_back(layer, done)
                 self._call("after_backward", layer)
         if self.watch and len(names) == len(self.nodes):
             self.watch.through(self)
 
+    def _pass_back(self, layer: Layer, done: set[Value]) -> None:
+        """Run a layer backward; `done` has the values that got a gradient in this pass."""
+        grads: Sequence[Tensor | None] = ()
+        if layer.node and not layer.node.source:
+            grads = self._backward(layer, layer.node)
+            for value, grad in zip(layer.node.bottoms, grads, strict=True):
+                if grad is not None:
+                    self._add(value, grad, done)
+        if self.watch:
+            self.watch.backward(self, layer, grads)
+
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The whole net for these tops of its sources, as `net(inputs)`: outputs and losses, without gradients."""
+        """The whole net, as `net(inputs)`: outputs and losses, without gradients."""
         feed, self.feed = self.feed, lambda node: [inputs[top.blob] for top in node.tops]
         try:
             self.forward()
@@ -265,10 +271,10 @@ class Layerwise:
         """Run a layer: its tape and its tops."""
         device = self.net.device
         memories = [self.blobs[b.blob].data_memory for b in node.bottoms]
-        fits = (node.name, *(memory.shape for memory in memories))
-        if fits not in self._fits:
-            node.op.infer(*fits[1:])
-            self._fits.add(fits)
+        shapes = [memory.shape for memory in memories]
+        if (node.name, *shapes) not in self._fits:
+            node.op.infer(*shapes)
+            self._fits.add((node.name, *shapes))
         bottoms = [memory.tensor(device) for memory in memories]
         for i, (value, memory) in enumerate(zip(node.bottoms, memories, strict=True)):
             if memory.shown and value.blob in {top.blob for top in node.tops}:
@@ -278,28 +284,29 @@ class Layerwise:
         leaves = [t.detach().requires_grad_(layer.backward and flag)
                   for t, flag in zip((*bottoms, *params), wanted, strict=True)]
         bottoms, params = leaves[: len(bottoms)], leaves[len(bottoms) :]
+        precision = self.net.precision
         with torch.set_grad_enabled(layer.backward), \
-                torch.autocast(device.type, self.net.precision, enabled=self.net.precision is not None):
-            tops = node.op.forward(bottoms, params)
-        tops = [tops] if isinstance(tops, Tensor) else list(tops)
+                torch.autocast(device.type, precision, enabled=precision is not None):
+            made = node.op.forward(bottoms, params)
+        tops = [made] if isinstance(made, Tensor) else list(made)
         edges = [(get_gradient_edge(top), top.dtype) if top.requires_grad else None for top in tops]
         return Tape(bottoms, params, edges), tops
 
     def _backward(self, layer: Layer, node: Node) -> list[Tensor | None]:
-        """The gradients of a layer's bottoms, where they get one, from its tops' diffs; adds those of its parameters."""
+        """The gradients of a layer's bottoms, where they get one; adds those of its parameters to theirs."""
         device = self.net.device
         if node.name not in self._tapes:  # there was no forward pass: from the data as they are
             self._tapes[node.name], _ = self._record(layer, node)
         tape = self._tapes[node.name]
-        tops = [(edge[0], self.blobs[value.blob].diff_memory.tensor(device).to(edge[1]))
-                for value, edge in zip(node.tops, tape.tops, strict=True) if edge]
+        edges = [edge for edge, _ in filter(None, tape.tops)]
+        diffs = [self.blobs[value.blob].diff_memory.tensor(device).to(edge[1])
+                 for value, edge in zip(node.tops, tape.tops, strict=True) if edge]
         wanted = [t for t in (*tape.bottoms, *tape.params) if t.requires_grad]
-        if not tops or not wanted:
+        if not edges or not wanted:
             return [None] * len(tape.bottoms)
-        found = torch.autograd.grad([edge for edge, _ in tops], wanted, [diff for _, diff in tops], retain_graph=True,
-                                    allow_unused=True)
-        found = [torch.zeros_like(t) if grad is None else grad for t, grad in zip(wanted, found, strict=True)]
-        grads = iter(_apart(found, [diff for _, diff in tops]))
+        found = torch.autograd.grad(edges, wanted, diffs, retain_graph=True, allow_unused=True)
+        whole = [torch.zeros_like(t) if grad is None else grad for t, grad in zip(wanted, found, strict=True)]
+        grads = iter(_apart(whole, diffs))
         of_bottoms = [next(grads) if t.requires_grad else None for t in tape.bottoms]
         for param, blob in zip(tape.params, self.params.get(node.name, ()), strict=True):
             if param.requires_grad:
@@ -315,12 +322,12 @@ class Layerwise:
 
 @cache
 def _forkable() -> None:
-    """After a pass, a forked process has the bookkeeping of threads that it does not have: it waits for them for ever."""
+    """After a pass, a forked process would wait for ever for threads that it has not inherited."""
     os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 def _apart(tensors: Sequence[Tensor], others: Sequence[Tensor]) -> list[Tensor]:
-    """The tensors without gradient, copied where they lie in the memory of the others, of one another or of themselves."""
+    """The tensors without gradient, copied where they share memory with others, one another or themselves."""
     seen = {t.untyped_storage().data_ptr() for t in others if t.numel()}
     apart = []
     for tensor in tensors:

@@ -1,6 +1,6 @@
 """From a graph to a `torch.nn.Module`."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -8,13 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from ..base.errors import Error
-from ..ops import Shape
 from ..ops.fillers import fill
 from .graph import Graph, Node, Slot, Value
 
 
 class _Module(nn.Module):
-    """A module whose parts may bear any name: a layer called "training" must not stand in the way of the mode."""
+    """A module whose parts may have any name: a layer called "training" must not hide the mode."""
 
     def train(self, mode: bool = True) -> Any:
         self.__dict__["training"] = mode
@@ -32,8 +31,9 @@ class Net(_Module):
     never of losses or parameters.
     """
 
-    def __init__(self, graph: Graph, share: "Net | None" = None, generator: torch.Generator | None = None) -> None:
-        """share: a net whose parameters of the same layer names are used, not copied. generator: for fillers."""
+    def __init__(self, graph: Graph, share: "Net | None" = None,
+                 generator: torch.Generator | None = None) -> None:
+        """share: a net whose parameters are used, not copied, by layer name. generator: for fillers."""
         super().__init__()
         self.graph = graph
         self.precision: torch.dtype | None = None
@@ -46,8 +46,9 @@ class Net(_Module):
                 with torch.no_grad():
                     fill(parameter, slot.filler, generator)
             elif tuple(parameter.shape) != slot.shape:
+                name = share.graph.name if share else ""
                 raise Error(f"layer '{slot.layer}': parameter {slot.index} is {list(parameter.shape)} in net "
-                            f"'{share.graph.name}' and {list(slot.shape)} in net '{graph.name}', so they cannot share it")
+                            f"'{name}' and {list(slot.shape)} in net '{graph.name}', so they cannot share it")
             self._register(slot.key, parameter)
         self._plan = _plan(graph)
         self._fits: set[tuple] = set()
@@ -57,26 +58,33 @@ class Net(_Module):
         module: nn.Module = self
         *path, name = key.split(".")
         for part in path:  # not add_module, which refuses such names
-            module = module._modules.setdefault(part, _Module())
+            inner = module._modules.get(part)
+            if inner is None:
+                inner = module._modules[part] = _Module()
+            module = inner
         module._parameters[name] = parameter
         self._places[key] = module, name
 
     def parameter(self, slot: Slot) -> nn.Parameter:
         """The tensor of a parameter blob."""
         module, name = self._places[slot.key]
-        return module._parameters[name]
+        found = module._parameters[name]
+        assert found is not None
+        return found
 
     def share(self, other: "Net") -> None:
-        """Use the parameters of the other net's layers of the same names from now on; Error if they do not fit."""
+        """From now on use the other net's parameters, by layer name; Error if they do not fit."""
         theirs = other.layers_with_params()
         for slot, mine in self.parameters_by_slot():
-            if slot.layer in theirs:
-                found = theirs[slot.layer][slot.index :][:1]
-                if [p.shape for p in found] != [mine.shape]:
-                    raise Error(f"layer '{slot.layer}': parameter {slot.index} is {[list(p.shape) for p in found]} in net "
-                                f"'{other.graph.name}' and [{list(mine.shape)}] in net '{self.graph.name}', so they "
-                                "cannot share it")
-                self._register(slot.key, found[0])
+            if slot.layer not in theirs:
+                continue
+            found = theirs[slot.layer][slot.index :][:1]
+            shapes = [list(p.shape) for p in found]
+            if shapes != [list(mine.shape)]:
+                raise Error(f"layer '{slot.layer}': parameter {slot.index} is {shapes} in net "
+                            f"'{other.graph.name}' and [{list(mine.shape)}] in net '{self.graph.name}', "
+                            "so they cannot share it")
+            self._register(slot.key, found[0])
 
     def parameters_by_slot(self) -> list[tuple[Slot, nn.Parameter]]:
         """Every parameter blob of the net with its facts, in the order of the layers."""
@@ -101,26 +109,29 @@ class Net(_Module):
         self.graph.check_blobs(want or ())
         wanted = {*(self.graph.outputs if want is None else want), *self._plan.losses}
         values: dict[str, Tensor] = dict(inputs)
-        autocast = torch.autocast(self.device.type, self.precision, enabled=self.precision is not None)
-        with autocast:
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
             for node, overwrite, done in self._plan.steps:
-                bottoms = [values[b.blob] if ok else values[b.blob].detach()
-                           for b, ok in zip(node.bottoms, node.propagate, strict=True)]
-                params = [self.parameter(slot).reshape(param.shape) if slot.shape != param.shape else self.parameter(slot)
-                          for slot, param in zip(node.params, node.op.params, strict=True)]  # see share_mode
-                options = {"inplace": True} if overwrite else {}
-                tops = node.op.forward(bottoms, params, **options)
-                if isinstance(tops, Tensor):
-                    tops = (tops,)
-                if not bottoms:  # a Python layer that makes data does not know the device
-                    tops = [top.to(self.device) for top in tops]
-                del bottoms
-                for value, top in zip(node.tops, tops, strict=True):
-                    values[value.blob] = top
+                tops = self._run(node, values, {"inplace": True} if overwrite else {})
+                values.update(zip((value.blob for value in node.tops), tops, strict=True))
                 for blob in done:
                     if blob not in wanted:
                         del values[blob]
         return {blob: values[blob] for blob in values if blob in wanted}
+
+    def _run(self, node: Node, values: Mapping[str, Tensor], options: Mapping[str, bool]) -> Sequence[Tensor]:
+        """The tops of a layer."""
+        bottoms = [values[b.blob] if ok else values[b.blob].detach()
+                   for b, ok in zip(node.bottoms, node.propagate, strict=True)]
+        params: list[Tensor] = [self.parameter(slot) for slot in node.params]
+        for i, (slot, own) in enumerate(zip(node.params, node.op.params, strict=True)):
+            if slot.shape != own.shape:  # see share_mode
+                params[i] = params[i].reshape(own.shape)
+        tops = node.op.forward(bottoms, params, **options)
+        if isinstance(tops, Tensor):
+            tops = (tops,)
+        if not bottoms:  # a Python layer that makes data does not know the device
+            tops = [top.to(self.device) for top in tops]
+        return tops
 
     def loss(self, blobs: Mapping[str, Tensor]) -> Tensor:
         """The objective: the sum over all tops with a loss_weight of that weight times the top's sum."""
@@ -138,40 +149,34 @@ class Net(_Module):
         """Refuse sizes that do not fit before any arithmetic; every set of sizes is looked at once."""
         if torch.compiler.is_compiling():  # torch.compile and torch.export: sizes are symbols there
             return
-        shapes: dict[str, Shape] = {blob: tuple(inputs[blob].shape) for blob in self.graph.inputs if blob in inputs}
-        key = tuple(shapes.items())
+        key = tuple((blob, tuple(inputs[blob].shape)) for blob in self.graph.inputs if blob in inputs)
         if key not in self._fits:
-            self.graph.infer(shapes)
+            self.graph.infer(dict(key))
             self._fits.add(key)
 
 
 class _Plan(NamedTuple):
-    """What can be known of a run before it: who may overwrite its bottom, and when a blob is no longer needed."""
+    """What can be known of a run before it."""
 
-    steps: list[tuple[Node, bool, tuple[str, ...]]]
+    steps: list[tuple[Node, bool, list[str]]]  # node, may it overwrite its bottom, blobs not needed after it
     losses: dict[str, float]
 
 
 def _plan(graph: Graph) -> _Plan:
     readers = Counter(b for node in graph.nodes for b in node.bottoms)
     maker = {top: node for node in graph.nodes for top in node.tops}
-    last: dict[str, int] = {}
-    for i, node in enumerate(graph.nodes):
-        for value in (*node.bottoms, *node.tops):
-            last[value.blob] = i
-    done: dict[int, list[str]] = {}
-    for blob, i in last.items():
-        done.setdefault(i, []).append(blob)
-    steps = []
-    for i, node in enumerate(graph.nodes):
-        steps.append((node, _overwrites(node, readers, maker), tuple(done.get(i, ()))))
+    last = {value.blob: node for node in graph.nodes for value in (*node.bottoms, *node.tops)}
+    done = defaultdict(list)
+    for blob, node in last.items():
+        done[node].append(blob)
+    steps = [(node, _overwrites(node, readers, maker), done[node]) for node in graph.nodes]
     losses = {top.blob: weight for node in graph.nodes
               for top, weight in zip(node.tops, node.loss_weights, strict=True) if weight}
     return _Plan(steps, losses)
 
 
 def _overwrites(node: Node, readers: Mapping[Value, int], maker: Mapping[Value, Node]) -> bool:
-    """Whether an in-place layer may truly reuse its bottom's memory: no other layer reads it, and no gradient does."""
+    """Whether an in-place layer may reuse its bottom's memory: no other layer reads it, and no gradient."""
     if not node.op.overwrites or not node.tops or node.tops[0].blob != node.bottoms[0].blob:
         return False
     producer = maker.get(node.bottoms[0])
