@@ -5,7 +5,6 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,7 +41,8 @@ def environment() -> list[Finding]:
     """Versions, optional libraries, devices, and what `import caffe` gives."""
     version, cpu = importlib.metadata.version, torch.device("cpu")
     libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "protobuf", "pillow", "scipy"))
-    found = [Finding(OK, "netspec", f"{__version__} in {Path(__file__).parent}; Python {platform.python_version()}, {libraries}"),
+    place = Path(__file__).parents[1]
+    found = [Finding(OK, "netspec", f"{__version__} in {place}; Python {platform.python_version()}, {libraries}"),
              *(Finding(OK, name, version(name)) if importlib.util.find_spec(name) else
                Finding(NOTE, name, "not installed", f"where it is needed: pip install netspec[{extra}]")
                for name, extra in EXTRAS.items()),
@@ -52,14 +52,12 @@ def environment() -> list[Finding]:
     if not torch.cuda.is_available():
         found.append(Finding(NOTE, "cuda", "no GPU that this torch can use: nets run on the CPU",
                              "" if torch.version.cuda else "if there is one, install a torch that is built for CUDA"))
-    caffe, finders = importlib.util.find_spec("caffe"), sys.meta_path[:]
+    caffe = importlib.util.find_spec("caffe")
     try:
-        runs.stand_in()
-        instead = "takes netspec for it"
+        with runs.standing_in():
+            instead = "takes netspec for it"
     except Error as e:
         instead = f"says: {e}"
-    finally:
-        sys.meta_path[:] = finders
     place = (caffe.origin or ", ".join(caffe.submodule_search_locations or ())) if caffe else "no module: none is installed"
     return [*found, Finding(OK, "import caffe", f"gives {place}; 'python -m netspec.run SCRIPT' {instead}")]
 

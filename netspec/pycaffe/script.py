@@ -6,6 +6,8 @@ import importlib.util
 import inspect
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -44,9 +46,28 @@ def stand_in(replace: bool = False) -> None:
     if found and not replace:
         raise Error(f"a caffe is installed here ({found.origin}); 'python SCRIPT' runs scripts with it, "
                     "--replace takes netspec instead")
-    for name in [name for name in sys.modules if name.partition(".")[0] == "caffe"]:
+    for name in _imported():
         del sys.modules[name]
     sys.meta_path.insert(0, _StandIn())
+
+
+@contextmanager
+def standing_in() -> Iterator[None]:
+    """`stand_in` within a block; behind it, `import caffe` gives what it gave before."""
+    finders, modules = sys.meta_path[:], {name: sys.modules[name] for name in _imported()}
+    stand_in()
+    try:
+        yield
+    finally:
+        sys.meta_path[:] = finders
+        for name in _imported():
+            del sys.modules[name]
+        sys.modules.update(modules)
+
+
+def _imported() -> list[str]:
+    """The names of caffe's modules that are imported."""
+    return [name for name in sys.modules if name.partition(".")[0] == "caffe"]
 
 
 def python2(problem: BaseException) -> str | None:
@@ -74,10 +95,9 @@ def read_or_generate(given: str) -> NetParameter:
     if not path.endswith(".py"):
         return read_net(find(given, what="net"))
     file = find(path, what="generator")
-    if not importlib.util.find_spec("caffe"):
-        stand_in()
     try:
-        net = parse(_generated(file, *call.partition("/")[::2], given), NetParameter, given)
+        with nullcontext() if importlib.util.find_spec("caffe") else standing_in():
+            net = parse(_generated(file, *call.partition("/")[::2], given), NetParameter, given)
     except Error:
         raise
     except Exception as e:  # whatever a person's script does
@@ -107,7 +127,8 @@ class _StandIn(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds `caffe` and all below it in this package, as the very same modules."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        return ModuleSpec(name, self) if name.partition(".")[0] == "caffe" else None
+        place = str(Path(__file__).parents[1])
+        return ModuleSpec(name, self, origin=place) if name.partition(".")[0] == "caffe" else None
 
     def exec_module(self, module: ModuleType) -> None:
         name = module.__name__

@@ -1,5 +1,6 @@
 """diff-net: what is a difference and what is not, renames, generators, shapes, and its exit status."""
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -11,20 +12,11 @@ from netspec.check import diff as netdiff
 from netspec.cli import main as cli
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
-from netspec.pycaffe.script import _StandIn, read_or_generate
+from netspec.pycaffe.script import read_or_generate
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 FCN = MODELS / "fcn.py"
 NET = MODELS / "voc-fcn16s" / "train.prototxt"
-
-
-@pytest.fixture(autouse=True)
-def no_stand_in():
-    """A generator may make `import caffe` work; not for the tests that follow."""
-    yield
-    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _StandIn)]
-    for name in [name for name in sys.modules if name.partition(".")[0] == "caffe"]:
-        del sys.modules[name]
 
 
 def diff(a, b, **options):
@@ -297,3 +289,8 @@ def test_load_gives_what_a_file_gives():
     assert read_or_generate(f"{FCN}:voc-fcn16s/train") == prototext.read_net(NET)
     with pytest.raises(Error, match="not there"):
         read_or_generate("nowhere.prototxt")
+
+
+def test_a_generator_leaves_no_caffe_behind():
+    """It may make `import caffe` work, but not for what this process does next."""
+    assert read_or_generate(f"{FCN}:voc-fcn16s/train").name and importlib.util.find_spec("caffe") is None
