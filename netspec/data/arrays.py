@@ -15,7 +15,6 @@ from ..ops.base import Operation, Shape
 from ..ops.fillers import fill
 from ..ops.source import Batch, Source, _one_each
 from ..proto import hdf5 as hdf5file
-from .feed import Feed  # noqa: F401 - a source and its feed are wanted together
 
 
 class Input(Source):

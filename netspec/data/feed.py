@@ -9,27 +9,24 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 from weakref import WeakSet, finalize
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from ..base.errors import Error
 from ..base.log import Log
 from ..base.machine import cores
-from ..net.graph import Graph, Node
+from ..ops.source import Batch, Source
 
-if TYPE_CHECKING:
-    from ..ops.source import Source
+START = "fork" if sys.platform == "linux" else "spawn"  # of processes; macOS can fork, but not safely
+
 
 class Unreadable(Error):
     """A batch that cannot be loaded: a file is missing, damaged, or not what it should be."""
-
-
-START = "fork" if sys.platform == "linux" else "spawn"  # of processes; macOS can fork, but not safely
 
 
 class Feed:
@@ -41,28 +38,30 @@ class Feed:
     be loaded (the next call gives the one after it) and Error where a worker died (the feed is then closed).
     """
 
-    def __init__(self, source: "Source", position: int = 0, workers: int | None = None) -> None:
+    def __init__(self, source: Source, position: int = 0, workers: int | None = None) -> None:
         if source.fed:
-            raise source.error("is filled by the caller; there is nothing to load")
+            _unfed(source)
         if workers is None:
             workers = (1 if cores() <= 2 else 4) if source.workers else 0
         self.source, self.position = source, position
         ahead = 4 if workers == 1 else 2  # batches a worker
         self._ring = _Ring(workers * ahead + 2, _bytes(source)) if workers and START == "fork" else None
-        options: dict[str, Any] = dict(
-            num_workers=workers, prefetch_factor=ahead, worker_init_fn=_deaf, multiprocessing_context=START
-        )
-        loader = DataLoader(
+        options: dict[str, Any] = {}
+        if workers:
+            options = dict(num_workers=workers, prefetch_factor=ahead, worker_init_fn=_deaf,
+                           multiprocessing_context=START)
+        loader: DataLoader[Any] = DataLoader(
             _Positions(source, self._ring),
             batch_size=None,
             sampler=itertools.count(position),
             collate_fn=_same,
             generator=torch.Generator(),  # a loader draws a number: not from the net's random state
-            **options if workers else {},
+            **options,
         )
         with _children_unwatched():
-            self._batches: Iterator | None = iter(loader)
-        # a Feed that is forgotten in a cycle: its queues end before it can ask its workers to, which are deaf to SIGTERM
+            self._batches: Iterator[Any] | None = iter(loader)
+        # a Feed that is forgotten in a cycle: its queues end before it can ask its workers to, which are deaf
+        # to SIGTERM
         self._end = finalize(self, _kill, os.getpid(), list(getattr(self._batches, "_workers", ())))
         self._end.atexit = False
         _open.add(self)
@@ -72,7 +71,7 @@ class Feed:
     def __iter__(self) -> "Feed":
         return self
 
-    def __next__(self) -> tuple[torch.Tensor, ...]:
+    def __next__(self) -> tuple[Tensor, ...]:
         if self._batches is None:
             raise RuntimeError("next() on a closed Feed")
         try:
@@ -89,7 +88,7 @@ class Feed:
         self.position += 1
         if isinstance(batch, _Failure):
             raise Unreadable(batch.message)
-        if isinstance(batch, _Slot):
+        if self._ring and isinstance(batch, _Slot):
             batch = self._ring.read(batch)
         return tuple(batch)
 
@@ -105,6 +104,106 @@ class Feed:
                 code = worker.exitcode
                 return signal.Signals(-code).name if code < 0 else f"exit status {code}"
         return ""
+
+
+class Skips:
+    """The batches that a run could not load and went past: at most `most` different ones, each said once.
+
+    Such a batch is left out whole, in all data layers of its net alike, and the one at the next position takes
+    its place. So what a net sees follows from its positions alone, whatever the number of workers. `seen`, what
+    was wrong with each, only counts; a file that a later epoch meets again counts once.
+    """
+
+    def __init__(self, log: Log, most: int = 0) -> None:
+        self.log, self.most = log, most
+        self.seen: list[str] = []
+
+    def past(self, error: Unreadable, running: int) -> None:
+        """Count a batch, the `running`th in a row; raises Error where it is one too many."""
+        what = str(error)
+        if what not in self.seen and len(self.seen) < self.most:
+            self.seen.append(what)
+            self.log("netspec", f"left out: {what} ({len(self.seen)} of at most {self.most})", "W")
+        elif what not in self.seen or not self.most:
+            before = f"; {len(self.seen)} others were left out before" if self.seen else ""
+            raise Error(f"{what}{before} (solve --skip-bad N goes past N such)") from None
+        elif running > 10 * (self.most + 1):
+            raise Error(f"{what}; {running} batches in a row cannot be loaded") from None
+
+
+class Batches:
+    """One Feed for each source of a net, opened when the first batch is asked for.
+
+    given: what fills the tops of a source that waits for its caller (Input); without it such a source is an
+    Error. skips: what to go past; without it a batch that cannot be loaded is an Error. workers: see Feed.
+    """
+
+    def __init__(self, sources: Sequence[Source], device: torch.device, skips: Skips | None = None,
+                 workers: int | None = None) -> None:
+        self.sources, self.device, self.skips, self.workers = sources, device, skips, workers
+        self.given: Callable[[Source], Sequence[Tensor]] = _unfed
+        self._feeds: list[Feed | None] = []
+        self._positions = [0] * len(sources)
+
+    @property
+    def positions(self) -> list[int]:
+        """The number of the next batch of each source."""
+        return [feed.position if feed else 0 for feed in self._feeds] or self._positions
+
+    def next(self) -> dict[str, Tensor]:
+        """The net's next input blobs, on its device."""
+        if not self._feeds:
+            self._feeds = [None if source.fed else Feed(source, at, self.workers)
+                           for source, at in zip(self.sources, self._positions, strict=True)]
+        running = 0
+        while True:
+            running += 1
+            try:
+                drawn = self._draw()
+            except Unreadable as error:
+                if self.skips is None:
+                    raise
+                self.skips.past(error, running)
+            else:
+                return {blob: tensor.to(self.device, non_blocking=True) for blob, tensor in drawn}
+
+    def _draw(self) -> list[tuple[str, Tensor]]:
+        """The next batch of every source, by blob.
+
+        Where one cannot be loaded, all go past their own before Unreadable is raised.
+        """
+        drawn: list[tuple[str, Tensor]] = []
+        failed = None
+        for source, feed in zip(self.sources, self._feeds, strict=True):
+            try:
+                drawn += zip(source.layer.top, next(feed) if feed else self.given(source), strict=True)
+            except Unreadable as error:
+                failed = failed or error
+        if failed:
+            raise failed
+        return drawn
+
+    def last(self) -> str:
+        """The files behind the batch that `next` gave, for error messages."""
+        places = ["given by the caller" if source.fed else source.describe(at - 1)
+                  for source, at in zip(self.sources, self.positions, strict=True)]
+        return ", ".join(dict.fromkeys(places))
+
+    def rewind(self, positions: Sequence[int]) -> None:
+        """Go on from these positions."""
+        self.close()
+        self._positions = list(positions)
+
+    def close(self) -> None:
+        """End the worker processes; the next batch starts them again where they were."""
+        self._positions = self.positions
+        for feed in filter(None, self._feeds):
+            feed.close()
+        self._feeds = []
+
+
+def _unfed(source: Source) -> NoReturn:
+    raise source.error("is filled by the caller; there is nothing to load")
 
 
 _open: WeakSet[Feed] = WeakSet()
@@ -130,7 +229,7 @@ class _Failure(NamedTuple):
 class _Slot(NamedTuple):
     """Where in the ring a batch lies."""
 
-    index: int
+    number: int
     shapes: list[tuple[int, ...]]
 
 
@@ -144,34 +243,34 @@ class _Ring:
     def __init__(self, slots: int, size: int) -> None:
         self.slots = np.frombuffer(mmap.mmap(-1, slots * size), np.float32).reshape(slots, -1)
 
-    def write(self, position: int, arrays: tuple[np.ndarray, ...]) -> _Slot | None:
+    def write(self, position: int, arrays: Batch) -> _Slot | None:
         """None if the batch is too large for a slot."""
-        index, start = position % len(self.slots), 0
+        number, start = position % len(self.slots), 0
         if sum(a.size for a in arrays) > self.slots.shape[1]:
             return None
         for array in arrays:
-            self.slots[index, start : start + array.size].reshape(array.shape)[...] = array
+            self.slots[number, start : start + array.size].reshape(array.shape)[...] = array
             start += array.size
-        return _Slot(index, [a.shape for a in arrays])
+        return _Slot(number, [a.shape for a in arrays])
 
-    def read(self, slot: _Slot) -> list[torch.Tensor]:
+    def read(self, slot: _Slot) -> list[Tensor]:
         sizes = [int(np.prod(shape)) for shape in slot.shapes]
-        flat = torch.from_numpy(self.slots[slot.index, : sum(sizes)].copy())
+        flat = torch.from_numpy(self.slots[slot.number, : sum(sizes)].copy())
         return [part.view(shape) for part, shape in zip(flat.split(sizes), slot.shapes, strict=True)]
 
 
-def _bytes(source: "Source") -> int:
+def _bytes(source: Source) -> int:
     """Room for batches of several times the first one's size: memory counts only when it is written to."""
     return 4 * 4 * sum(int(np.prod(shape)) for shape in source.shapes())
 
 
-class _Positions:
+class _Positions(Dataset[Any]):
     """A source as the data set that a DataLoader expects."""
 
-    def __init__(self, source: "Source", ring: _Ring | None) -> None:
+    def __init__(self, source: Source, ring: _Ring | None) -> None:
         self.source, self.ring = source, ring
 
-    def __getitem__(self, position: int) -> list[torch.Tensor] | _Slot | _Failure:
+    def __getitem__(self, position: int) -> list[Tensor] | _Slot | _Failure:
         try:
             arrays = self.source.load(position)
         except Error as error:
@@ -205,92 +304,3 @@ def _children_unwatched() -> Iterator[None]:
     before = signal.getsignal(signal.SIGCHLD)
     yield
     signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
-
-
-
-class Skips:
-    """The batches that a run could not load and went past: at most `most` different ones, each said once.
-
-    Such a batch is left out whole, in all data layers of its net alike, and the one at the next position takes its
-    place. So what a net sees follows from its positions alone, whatever the number of workers. `seen`, what was wrong
-    with each, only counts; a file that a later epoch meets again counts once.
-    """
-
-    def __init__(self, log: Log, most: int = 0) -> None:
-        self.log, self.most = log, most
-        self.seen: list[str] = []
-
-    def past(self, error: Unreadable, running: int) -> None:
-        """Count a batch, the `running`th in a row; raises Error where it is one too many."""
-        what = str(error)
-        if what not in self.seen and len(self.seen) < self.most:
-            self.seen.append(what)
-            self.log("netspec", f"left out: {what} ({len(self.seen)} of at most {self.most})", "W")
-        elif what not in self.seen or not self.most:
-            before = f"; {len(self.seen)} others were left out before" if self.seen else ""
-            raise Error(f"{what}{before} (solve --skip-bad N goes past N such)") from None
-        elif running > 10 * (self.most + 1):
-            raise Error(f"{what}; {running} batches in a row cannot be loaded") from None
-
-
-class Batches:
-    """One Feed for each source of a graph, opened when the first batch is asked for.
-
-    given: what fills the tops of a source that waits for its caller (Input); without it such a source is an Error.
-    skips: what to go past; without it a batch that cannot be loaded is an Error. workers: see Feed.
-    """
-
-    def __init__(self, graph: Graph, device: torch.device, skips: Skips | None = None, workers: int | None = None) -> None:
-        self.sources, self.device, self.skips, self.workers = graph.sources, device, skips, workers
-        self.given: Callable[[Node], Sequence[Tensor]] | None = None
-        self._feeds: list[Feed | None] = []
-        self._positions = [0] * len(graph.sources)
-
-    @property
-    def positions(self) -> list[int]:
-        """The number of the next batch of each source."""
-        return [feed.position if feed else 0 for feed in self._feeds] or self._positions
-
-    def next(self) -> dict[str, Tensor]:
-        """The net's next input blobs, on its device."""
-        if not self._feeds:
-            self._feeds = [None if node.op.fed and self.given else Feed(node.op, at, self.workers)
-                           for node, at in zip(self.sources, self._positions, strict=True)]
-        for running in itertools.count(1):
-            try:
-                return {top.blob: tensor.to(self.device, non_blocking=True) for node, batch in self._draw()
-                        for top, tensor in zip(node.tops, batch, strict=True)}
-            except Unreadable as error:
-                if self.skips is None:
-                    raise
-                self.skips.past(error, running)
-
-    def _draw(self) -> list[tuple[Node, Sequence[Tensor]]]:
-        """The next batch of every source; where one cannot be loaded, all go past their own before Unreadable is raised."""
-        drawn, failed = [], None
-        for node, feed in zip(self.sources, self._feeds, strict=True):
-            try:
-                drawn.append((node, next(feed) if feed else self.given(node)))
-            except Unreadable as error:
-                failed = failed or error
-        if failed:
-            raise failed
-        return drawn
-
-    def last(self) -> str:
-        """The files behind the batch that `next` gave, for error messages."""
-        places = ["given by the caller" if node.op.fed else node.op.describe(at - 1)
-                  for node, at in zip(self.sources, self.positions, strict=True)]
-        return ", ".join(dict.fromkeys(places))
-
-    def rewind(self, positions: Sequence[int]) -> None:
-        """Go on from these positions."""
-        self.close()
-        self._positions = list(positions)
-
-    def close(self) -> None:
-        """End the worker processes; the next batch starts them again where they were."""
-        self._positions = self.positions
-        for feed in filter(None, self._feeds):
-            feed.close()
-        self._feeds = []

@@ -86,6 +86,11 @@ class Graph:
     def nodes(self) -> tuple[Node, ...]:
         return tuple(node for node in self.layers if not node.source)
 
+    @cached_property
+    def readers(self) -> tuple[Source, ...]:
+        """The operations of `sources`."""
+        return tuple(node.op for node in self.layers if isinstance(node.op, Source))
+
     @property
     def inputs(self) -> tuple[str, ...]:
         """The blobs that come from outside."""

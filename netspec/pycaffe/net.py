@@ -20,6 +20,7 @@ from ..net.graph import Node
 from ..net.layerwise import Layerwise
 from ..ops.blobs import Blob
 from ..ops.python import BlobVec, Layer
+from ..ops.source import Source
 from ..train.display import DebugInfo
 from . import session
 
@@ -40,7 +41,7 @@ class Net:
         for node in made.graph.sources:
             if "seed" not in vars(node.op):
                 node.op.seed = int(torch.randint(2**31 - 1, ()))
-        self._open(made, Batches(made.graph, torch.device("cpu")))
+        self._open(made, Batches(made.graph.readers, torch.device("cpu")))
         if weights is not None:
             self.copy_from(weights)
 
@@ -48,7 +49,7 @@ class Net:
     def of(cls, net: compiler.Net, batches: Batches | None = None) -> "Net":
         """This interface to a compiled net, whose data come from `batches`."""
         self = cls.__new__(cls)
-        self._open(net, batches or Batches(net.graph, torch.device("cpu")))
+        self._open(net, batches or Batches(net.graph.readers, torch.device("cpu")))
         return self
 
     def _open(self, net: compiler.Net, batches: Batches) -> None:
@@ -64,10 +65,10 @@ class Net:
                 for top, values in zip(node.tops, node.op.load(0), strict=True):
                     self.blobs[top.blob].data_memory.put(torch.from_numpy(values))
 
-    def _given(self, node: Node) -> list[Tensor]:
-        if node.name in self._arrays:
-            return next(self._arrays[node.name])
-        return [self.blobs[top.blob].data_memory.tensor() for top in node.tops]
+    def _given(self, source: Source) -> list[Tensor]:
+        if source.layer.name in self._arrays:
+            return next(self._arrays[source.layer.name])
+        return [self.blobs[blob].data_memory.tensor() for blob in source.layer.top]
 
     def _feed(self, node: Node) -> list[Tensor] | None:
         """The next tops of a data layer; blobs that the caller fills, and constant ones, stay as they are."""
@@ -78,7 +79,7 @@ class Net:
         tops = [self._next.pop(top.blob) for top in node.tops]
         if node.type == "DummyData":
             tops = [old if filler is None or filler.type == "constant" else new
-                    for old, new, filler in zip(self._given(node), tops, node.op.fillers, strict=True)]
+                    for old, new, filler in zip(self._given(node.op), tops, node.op.fillers, strict=True)]
         return tops
 
     # -- what there is -----------------------------------------------------------------------------------

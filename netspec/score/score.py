@@ -79,7 +79,7 @@ def score(
     histogram, pairs = np.zeros((classes, classes), np.int64), np.zeros((2, 2), np.int64)
     bands = np.zeros((len(trimap), classes, classes), np.int64)
     loss, done, stray = 0.0, 0, 0
-    with closing(Batches(net.graph, net.device, workers=workers)) as batches, torch.inference_mode():
+    with closing(Batches(net.graph.readers, net.device, workers=workers)) as batches, torch.inference_mode():
         for position in range(-(-total // source.batch_size)):
             inputs = batches.next()
             blobs = net(inputs, [score_blob])

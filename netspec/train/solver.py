@@ -83,7 +83,8 @@ class Solver:
         self._moving = [p for n in self.net.graph.nodes if n.op.moving
                         for p in self.net.layers_with_params()[n.name]]
         self.skips = Skips(self.log)  # its `most` is for the caller to set
-        self.batches = {net: Batches(net.graph, self.device, self.skips) for net in (self.net, *self.test_nets)}
+        self.batches = {net: Batches(net.graph.readers, self.device, self.skips)
+                        for net in (self.net, *self.test_nets)}
         self._unseeded = [node.op for net in self.batches for node in net.graph.sources if "seed" not in vars(node.op)]
         self._seed(self.seed)
         self.display = Display(param, self.log)

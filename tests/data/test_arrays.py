@@ -348,7 +348,7 @@ def program(text):
 def test_a_program_that_forgets_to_close_still_ends():
     assert program("""
 from data.test_arrays import numbers
-from netspec.data.arrays import Feed
+from netspec.data.feed import Feed
 kept = [Feed(numbers(), 3, n) for n in (1, 2)]
 print(*(int(next(feed)[0].sum()) for feed in kept))
 """) == (0, "6 6\n", "")
@@ -359,7 +359,7 @@ def test_a_death_is_told_at_the_next_batch_not_in_the_middle_of_a_step():
 import os, signal, time
 from data.test_arrays import numbers
 from netspec.base.errors import Error
-from netspec.data.arrays import Feed
+from netspec.data.feed import Feed
 feed = Feed(numbers(), 0, 1)
 os.kill(int(next(feed)[1]), signal.SIGKILL)
 for step in range(50):

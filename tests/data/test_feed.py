@@ -113,7 +113,7 @@ def test_from_a_position_on_the_images_are_those_of_the_uninterrupted_run(tmp_pa
 
 def net_of(*sources):
     """A graph of Numbers layers."""
-    text = "".join(f'layer {{ name: "n{i}" type: "Python" top: "a{i}" top: "b{i}" python_param {{ module: "test_sources" '
+    text = "".join(f'layer {{ name: "n{i}" type: "Python" top: "a{i}" top: "b{i}" python_param {{ module: "data.test_arrays" '
                    f'layer: "Numbers" param_str: "{dict(bad=bad, size=1)}" }} }}' for i, bad in enumerate(sources))
     text += 'layer { name: "s" type: "Silence" ' + " ".join(f'bottom: "a{i}" bottom: "b{i}"' for i in range(len(sources))) + " }"
     return build(prototext.parse(text, caffe_pb2.NetParameter))
@@ -123,7 +123,7 @@ def net_of(*sources):
 def test_a_bad_batch_is_left_out_of_all_data_layers_alike(monkeypatch, capsys, cores):
     monkeypatch.setattr(feeds, "cores", lambda: cores)
     skips = Skips(Log(), 3)
-    batches = Batches(net_of([1, 4], [3]), torch.device("cpu"), skips)
+    batches = Batches(net_of([1, 4], [3]).readers, torch.device("cpu"), skips)
     for expected in (0, 2, 5):
         blobs = batches.next()
         assert [int(blobs[k][0, 0]) for k in ("a0", "a1")] == [expected] * 2 and batches.positions == [expected + 1] * 2
@@ -136,7 +136,7 @@ def test_a_bad_batch_is_left_out_of_all_data_layers_alike(monkeypatch, capsys, c
 
 
 def test_one_bad_batch_too_many_and_nothing_but_bad_ones():
-    batches = Batches(net_of([1, 2]), torch.device("cpu"), Skips(Log(quiet=True), 1))
+    batches = Batches(net_of([1, 2]).readers, torch.device("cpu"), Skips(Log(quiet=True), 1))
     batches.next()
     with pytest.raises(Error, match=r"batch 2 of layer 'n0' is bad; 1 others were left out before \(solve --skip-bad"):
         batches.next()
@@ -238,7 +238,7 @@ def test_a_feed_forgotten_in_a_cycle_does_not_keep_the_program_from_ending():
     assert program("""
 import gc
 from data.test_arrays import numbers
-from netspec.data.arrays import Feed
+from netspec.data.feed import Feed
 feed = Feed(numbers(), 0, 2)
 next(feed)
 feed.itself = feed

@@ -230,16 +230,17 @@ def test_too_little_room_is_said_before_anything_is_got(table, web, capsys):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from netspec import cli, fetching, getdata
+from netspec.cli import main as cli
+from netspec.data import get as getdata
 getdata.SOURCES = Path(sys.argv[1])
 def unpack(*arguments, inner=getdata.unpack):
-    write, count = fetching._write, []
+    write, count = getdata._write, []
     def writing(file, block):
         write(file, block)
         count.append(1)
         if len(count) == 3:
             os.kill(os.getpid(), signal.SIGKILL)
-    fetching._write = writing
+    getdata._write = writing
     return inner(*arguments)
 if sys.argv[2] == "unpacking":
     getdata.unpack = unpack

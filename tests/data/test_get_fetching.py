@@ -49,9 +49,10 @@ def child(code, *arguments):
 DOWNLOAD = """
 import sys
 from pathlib import Path
-from netspec import Error, fetching
+from netspec import Error
+from netspec.data.get import download
 try:
-    fetching.download(sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), pause=0.01)
+    download(sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), pause=0.01)
 except Error as error:
     sys.exit(f"Error: {error}")
 """
