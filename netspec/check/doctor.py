@@ -18,7 +18,7 @@ from ..base.errors import Error, closest, listed
 from ..base.files import find
 from ..base.machine import amount, choose, cores, room
 from ..data.layouts import ILSVRC
-from ..look import describe
+from ..look import costs
 from ..net import weights
 from ..net.build import standing
 from ..net.deploy import deploy
@@ -162,9 +162,9 @@ def _solver(param: Any, made: Graph) -> list[Finding]:
 
 
 def memory(made: Graph, device: torch.device, kinds: int) -> Finding:
-    """The bytes that a graph takes, by describe.totals; kinds: blobs of history a parameter."""
-    total, has = describe.totals(made), room(device)
-    own = describe.BYTES * total["parameters"]
+    """The bytes that a graph takes, by costs.totals; kinds: blobs of history a parameter."""
+    total, has = costs.totals(made), room(device)
+    own = costs.BYTES * total["parameters"]
     running, training = own + total["forward"], (2 + kinds) * own + total["training"]
     size = " x ".join(map(str, made.shape(made.inputs[0]))) if made.inputs else "the data's size"
     return Finding(OK if training < has else NOTE if running < has else PROBLEM, f"memory at {size}",

@@ -11,7 +11,7 @@ from typing import Any
 from ..base.errors import Error
 from ..base.files import find
 from ..base.table import table
-from ..look.describe import BYTES, Row, _pixels, rows, table1, text, totals
+from ..look.costs import BYTES, Row, _pixels, rows, table1, text, totals
 from ..net.deploy import deploy
 from ..proto import caffe_pb2
 from .options import size

@@ -4,8 +4,8 @@ import argparse
 
 from ..base.errors import Error
 from ..base.files import find
+from ..look.diagram import draw_layers
 from ..look.figure3 import draw_figure3
-from ..look.layers import draw_layers
 from ..net.deploy import deploy
 from .options import size
 

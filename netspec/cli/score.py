@@ -13,8 +13,8 @@ from ..base.machine import origin
 from ..base.metrics import BINARY, Scores
 from ..base.table import percent, table
 from ..data.segmentation import SegmentationData
-from ..look import drawing
 from ..look import pictures as report
+from ..look import shapes
 from ..net.build import load
 from ..net.graph import Graph
 from ..ops.source import Source
@@ -105,7 +105,7 @@ def _asked(args: argparse.Namespace, made: Graph) -> tuple[Source, int | None]:
         raise Error(f"--threshold {args.threshold:g}: goes with --binary CLASS, and is from 0 to below 1")
     if args.sheet and not (args.save and isinstance(source, SegmentationData) and args.worst > 0):
         raise Error("--sheet needs --save DIR, --worst above 0, and a net whose data layer is SegmentationData")
-    for option, path, ends in (("--sheet", args.sheet, [".png"]), ("--confusion", args.confusion, [".csv", *drawing.KINDS])):
+    for option, path, ends in (("--sheet", args.sheet, [".png"]), ("--confusion", args.confusion, [".csv", *shapes.KINDS])):
         if path and Path(path).suffix.lower() not in ends:
             raise Error(f"{option}: '{path}' must end in {' or '.join(ends)}")
     return source, named.get(args.binary)

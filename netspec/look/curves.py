@@ -10,8 +10,8 @@ from pathlib import Path
 from ..base.errors import Error
 from ..base.log import Log
 from ..base.machine import origin
-from . import plot
-from .drawing import Picture
+from . import charts
+from .shapes import Picture
 
 LINE = re.compile(
     r"(?:^|\] ?)\s*(?:Solving (?P<net>.*)|Iteration (?P<at>\d+)(?: \([^)]*\))?,? (?:loss = (?P<smoothed>\S+)|lr = (?P<rate>\S+)"
@@ -92,9 +92,9 @@ def picture(runs: Sequence[Run]) -> Picture:
                 series = {label: [(i, math.log10(v)) for i, v in points if math.isfinite(v)] for label, points in series.items()}
             if series:
                 title = "" if plots else run.name
-                plots.append(plot.plot(series, "iteration", f"log10 of the {panel}" if wide else panel, title=title))
-        columns.append(plot.above(plots))
-    return plot.beside(columns)
+                plots.append(charts.plot(series, "iteration", f"log10 of the {panel}" if wide else panel, title=title))
+        columns.append(charts.above(plots))
+    return charts.beside(columns)
 
 
 class Events(Log):

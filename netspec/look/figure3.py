@@ -8,7 +8,7 @@ from os.path import commonprefix
 from ..base.errors import Error
 from ..net.fields import fields
 from ..net.graph import Graph
-from .drawing import GREY, PAPER, Line, Picture, Rect, Text, measure
+from .shapes import GREY, PAPER, Line, Picture, Rect, Text, measure
 from .streams import Number, Stream, streams
 
 SIDE, GAP, DEEP = 84.0, 26.0, 62.0  # of a grid, beside it, and below it for its label and the arrows

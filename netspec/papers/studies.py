@@ -19,7 +19,7 @@ from ..check import data as datacheck
 from ..data.balance import write_balance
 from ..data.segmentation import SegmentationData
 from ..look import pictures as report
-from ..look.plot import beside, plot, points
+from ..look.charts import beside, plot, points
 from ..net.build import build
 from ..net.deploy import deploy
 from ..net.module import Net

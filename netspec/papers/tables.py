@@ -17,7 +17,7 @@ from ..base.errors import Error, closest
 from ..base.files import find
 from ..base.machine import PROJECT, choose
 from ..base.metrics import MEASURES
-from ..look import describe
+from ..look import costs
 from ..net.build import build
 from ..net.deploy import deploy
 from ..net.module import Net
@@ -198,7 +198,7 @@ def _measured(t: Table, net: str, kind: str, args: argparse.Namespace) -> tuple[
         if said := record.get("origin"):
             origins[part] = "; ".join(str(said.get(key)) for key in ("command", "device", "date", "netspec"))
     if t.columns is FACTS and kind == "scores":
-        known = describe.table1(deploy(_deploy_net(net), losses=True))
+        known = costs.table1(deploy(_deploy_net(net), losses=True))
         found |= {key.replace(" ", "_"): value for key, value in known.items()} | {"parameters": known["parameters"] / 1e6}
     return {key: found.get(key) for key in t.columns}, origins or None
 

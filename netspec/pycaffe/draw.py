@@ -3,7 +3,7 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..look.layers import draw_layers
+from ..look.diagram import draw_layers
 from ..look.streams import outline
 from ..proto.caffe_pb2 import NetParameter
 from ..proto.upgrade import upgrade_net

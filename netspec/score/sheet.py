@@ -16,8 +16,8 @@ from ..base.metrics import MEASURES, Scores, confusion
 from ..base.table import percent, table
 from ..data.images import read_label
 from ..data.segmentation import SegmentationData
-from ..look import drawing
 from ..look import pictures as report
+from ..look import shapes
 from . import predict
 
 
@@ -51,20 +51,20 @@ def save_confusion(path: str | os.PathLike, histogram: np.ndarray, names: Sequen
             csv.writer(file, lineterminator="\n").writerows([["truth \\ prediction", *names], *rows])
         return
     shares = np.asarray(histogram) / np.maximum(np.sum(histogram, 1, keepdims=True), 1)
-    cell, left = 28, 24 + max(drawing.measure(f"{name} 00", 11) for name in names)
-    page = drawing.Picture(max(270, left + cell * len(names) + 12), 44 + cell * len(names) + 12)
-    page.shapes.append(drawing.Text(12, 14, "rows truth, columns prediction, in % of the row", 11, fill=drawing.GREY))
+    cell, left = 28, 24 + max(shapes.measure(f"{name} 00", 11) for name in names)
+    page = shapes.Picture(max(270, left + cell * len(names) + 12), 44 + cell * len(names) + 12)
+    page.shapes.append(shapes.Text(12, 14, "rows truth, columns prediction, in % of the row", 11, fill=shapes.GREY))
     for i, (name, row) in enumerate(zip(names, shares, strict=True)):
         y, x = 44 + cell * i, left + cell * i
-        page.shapes += [drawing.Text(left - 6, y + cell / 2, f"{name} {i}", 11, "end"),
-                        drawing.Text(x + cell / 2, 34, str(i), 11, "middle")]
+        page.shapes += [shapes.Text(left - 6, y + cell / 2, f"{name} {i}", 11, "end"),
+                        shapes.Text(x + cell / 2, 34, str(i), 11, "middle")]
         for j, share in enumerate(row):
             shade = "#" + "".join(f"{round(255 + share * (full - 255)):02x}" for full in (8, 69, 148))
             said = f"{names[j]} for {name}: {percent(share)} %"
-            page.shapes.append(drawing.Rect(left + cell * j, y, cell, cell, shade, "#dddddd", said))
+            page.shapes.append(shapes.Rect(left + cell * j, y, cell, cell, shade, "#dddddd", said))
             if share >= 0.005:
-                ink = drawing.PAPER if share > 0.5 else drawing.INK
-                page.shapes.append(drawing.Text(left + cell * (j + 0.5), y + cell / 2, f"{100 * share:.0f}", 10, "middle", ink))
+                ink = shapes.PAPER if share > 0.5 else shapes.INK
+                page.shapes.append(shapes.Text(left + cell * (j + 0.5), y + cell / 2, f"{100 * share:.0f}", 10, "middle", ink))
     page.save(path)
 
 

@@ -9,10 +9,10 @@ from PIL import Image
 
 from netspec.base.errors import Error
 from netspec.cli import main as cli
+from netspec.look import diagram
 from netspec.look import figure3 as draw
-from netspec.look import layers as drawlayers
-from netspec.look.drawing import GREY, Line, Picture, Rect, Text, measure
-from netspec.look.layers import draw_layers
+from netspec.look.diagram import draw_layers
+from netspec.look.shapes import GREY, Line, Picture, Rect, Text, measure
 from netspec.net.build import build
 from netspec.net.deploy import deploy
 from netspec.proto import text as prototext
@@ -114,10 +114,10 @@ def test_edges_without_a_gradient_are_grey():
 
 
 def test_boxes_are_spread_as_little_as_needed():
-    assert drawlayers._spread([0, 100], [10, 10], [1, 1], gap=5) == [0, 100]
-    assert drawlayers._spread([0, 0, 0], [10, 10, 10], [1, 1, 1], gap=5) == pytest.approx([-15, 0, 15])
-    assert drawlayers._spread([0, 0], [10, 10], [3, 1], gap=2) == pytest.approx([-3, 9])
-    assert drawlayers._spread([50, 0, 200], [10, 10, 10], [1, 1, 1], gap=0) == pytest.approx([20, 30, 200])
+    assert diagram._spread([0, 100], [10, 10], [1, 1], gap=5) == [0, 100]
+    assert diagram._spread([0, 0, 0], [10, 10, 10], [1, 1, 1], gap=5) == pytest.approx([-15, 0, 15])
+    assert diagram._spread([0, 0], [10, 10], [3, 1], gap=2) == pytest.approx([-3, 9])
+    assert diagram._spread([50, 0, 200], [10, 10, 10], [1, 1, 1], gap=0) == pytest.approx([20, 30, 200])
 
 
 # Figure 3

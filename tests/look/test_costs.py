@@ -11,7 +11,7 @@ from net.test_graph import DATA, net
 
 from netspec import layers
 from netspec.cli import main as cli
-from netspec.look import describe
+from netspec.look import costs
 from netspec.net import fields as analysis
 from netspec.net import graph
 from netspec.net.build import build
@@ -94,7 +94,7 @@ PAPER = {  # Table 1: convolution layers, parameters in millions, receptive fiel
 @pytest.mark.parametrize("name", PAPER)
 def test_table_1_of_the_paper(name):
     make, *expected = PAPER[name]
-    found = list(describe.table1(build(make().to_proto())).values())
+    found = list(costs.table1(build(make().to_proto())).values())
     found[1] = round(found[1] / 1e6)
     assert found == expected
 
@@ -118,7 +118,7 @@ def test_table_1_by_one_command(capsys, tmp_path):
 @pytest.mark.parametrize("name", ["voc-fcn32s", "voc-fcn16s", "voc-fcn8s"])
 @pytest.mark.parametrize("kind", ["deploy", "train"])
 def test_skips_do_not_change_table_1(name, kind):
-    found = describe.table1(deploy(MODELS / name / f"{kind}.prototxt", losses=True))
+    found = costs.table1(deploy(MODELS / name / f"{kind}.prototxt", losses=True))
     assert (found["convolution layers"], found["receptive field"], found["maximum stride"]) == (16, 404, 32)
     assert round(found["parameters"] / 1e6) == 134
 
@@ -138,14 +138,14 @@ layer { name: "ip" type: "InnerProduct" bottom: "d" top: "ip" inner_product_para
 
 def test_numbers_worked_out_by_hand():
     made = build(net(DATA + SMALL))  # 2 x 3 x 8 x 9
-    found = {row.layer: row for row in describe.rows(made)}
+    found = {row.layer: row for row in costs.rows(made)}
     assert found["data"][3:] == ((2, 3, 8, 9), 0, 0, 4 * 432, (1, 1), (1, 1), (0, 0))
     assert found["c"][3:] == ((2, 4, 4, 5), 4 * 27 + 4, 160 * 27, 640, (3, 3), (2, 2), (-1, -1))
     assert found["r"][3:] == ((2, 4, 4, 5), 0, 0, 0, (3, 3), (2, 2), (-1, -1))
     assert found["p"][3:] == ((2, 4, 2, 2), 0, 0, 128, (7, 7), (4, 4), (-1, -1))  # rows round up: 3 of 4 fit once and a half
     assert found["d"][3:] == ((2, 6, 2, 1), 6 * 2 * 2, 24 * 4, 96, (7, 11), (4, 4), (-1, -1))
     assert found["ip"][3:] == ((2, 5), 65, 10 * 12, 40, (11, 11), (4, 4), (-1, -1))
-    assert describe.totals(made) == dict(parameters=112 + 24 + 65, macs=4320 + 96 + 120, forward=4 * (432 + 160),
+    assert costs.totals(made) == dict(parameters=112 + 24 + 65, macs=4320 + 96 + 120, forward=4 * (432 + 160),
                                          training=8 * (432 + 160 + 32 + 24 + 10))
 
 
@@ -153,8 +153,8 @@ def test_a_shared_parameter_counts_once():
     shared = ('layer {{ name: "{0}" type: "Convolution" bottom: "data" top: "{0}" param {{ name: "w" }} param {{ name: "b" }} '
               "convolution_param {{ num_output: 2 kernel_size: 1 }} }}\n")
     made = build(net(DATA + shared.format("a") + shared.format("b")))
-    assert [row.parameters for row in describe.rows(made)] == [0, 8, 0]
-    assert describe.totals(made)["parameters"] == 8
+    assert [row.parameters for row in costs.rows(made)] == [0, 8, 0]
+    assert costs.totals(made)["parameters"] == 8
 
 
 def test_multiplications_are_those_of_the_arithmetic():
@@ -164,7 +164,7 @@ layer { name: "c" type: "Convolution" bottom: "data" top: "c"
     convolution_param { num_output: 6 kernel_size: 4 stride: 2 pad: 1 group: 3 } }
 layer { name: "d" type: "Deconvolution" bottom: "c" top: "d"
     convolution_param { num_output: 3 kernel_size: 4 stride: 2 pad: 1 group: 3 } }"""))
-    found = [row.macs for row in describe.rows(both)]
+    found = [row.macs for row in costs.rows(both)]
     assert found[1] == found[2] == (2 * 6 * 4 * 4) * 16  # each result is a sum over 1 channel of 4 x 4
 
 
@@ -253,11 +253,11 @@ def test_layers_without_a_place_on_the_data():
 layer { name: "flat" type: "Flatten" bottom: "data" top: "flat" }
 layer { name: "ip" type: "InnerProduct" bottom: "flat" top: "ip" inner_product_param { num_output: 5 } }
 layer { name: "global" type: "Pooling" bottom: "data" top: "global" pooling_param { pool: AVE global_pooling: true } }"""))
-    found = {row.layer: row for row in describe.rows(made)}
+    found = {row.layer: row for row in costs.rows(made)}
     assert found["flat"].field is None and found["ip"].field is None
     assert found["global"].field == (8, 9) and found["global"].offset == (0, 0)
     lone = build(net('layer { name: "p" type: "Parameter" top: "p" parameter_param { shape { dim: 2 } } }'))
-    assert describe.table1(lone) == {"convolution layers": 0, "parameters": 2, "receptive field": None,
+    assert costs.table1(lone) == {"convolution layers": 0, "parameters": 2, "receptive field": None,
                                      "maximum stride": None}
 
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from ..base.errors import Error
 from ..net.graph import Graph, Node, Value
-from .drawing import GREY, INK, Line, Picture, Point, Rect, Text, measure
+from .shapes import GREY, INK, Line, Picture, Point, Rect, Text, measure
 from .types import FAMILIES
 
 COLOURS = {"data": "#d9d9d9", "convolution": "#aecbe8", "pooling": "#f6c7a4", "resampling": "#b5dcc2", "normalisation": "#e3d3ea",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import cycle
 
-from .drawing import GREY, Line, Picture, Point, Rect, Text, measure
+from .shapes import GREY, Line, Picture, Point, Rect, Text, measure
 
 COLOURS = ("#1b6ca8", "#d1495b", "#3a8d5d", "#e08e1b", "#7b4fa3", "#0aa3a3", "#8a5a44", "#5b6770")
 GRID = "#e4e4e4"
