@@ -126,7 +126,7 @@ def test_nothing_dangerous(path):
 @EACH
 def test_optional_libraries_are_imported_where_they_are_used(path):
     for node in TREES[path].body:  # the module's own level, with what stands under if, try and with there
-        for inner in [node] if not isinstance(node, ast.If | ast.Try | ast.With) else ast.walk(node):
+        for inner in [node] if not isinstance(node, ast.If | ast.Try | ast.With) else running(node):
             names = [alias.name for alias in inner.names] if isinstance(inner, ast.Import) else \
                 [inner.module or ""] if isinstance(inner, ast.ImportFrom) else []
             assert not OPTIONAL & {name.split(".")[0] for name in names}, f"line {inner.lineno}"

@@ -3,7 +3,6 @@
 import argparse
 
 from ..base.files import find
-from ..look.curves import picture, read
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,12 +11,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..look.curves import draw_curves, read_log
+
     path = find(args.log, what="log")
-    runs, out = read(path), args.out or f"{path}.png"
-    picture(runs).save(out)
+    runs, out = read_log(path), args.out or f"{path}.png"
+    draw_curves(runs).save(out)
     for each in runs:
         for (_, label), points in each.series.items():
-            (first, _), (last, value) = points[0], points[-1]
-            print(f"{each.name}: {label}: {len(points)} values, iteration {first} to {last}, the last {value:g}")
+            (first, _), (last, value), count = points[0], points[-1], len(points)
+            print(f"{each.name}: {label}: {count} values, iteration {first} to {last}, the last {value:g}")
     print(f"curves: {out}")
     return 0

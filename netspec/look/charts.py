@@ -1,111 +1,123 @@
-"""Plots out of drawing's shapes: lines over two axes, and points by name; several stand side by side."""
+"""Charts by matplotlib: lines over two axes, and marks by name; several stand in one picture."""
 
+import io
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import cycle
+from typing import TYPE_CHECKING
 
-from .shapes import GREY, Line, Picture, Point, Rect, Text, measure
+from ..base.errors import Error
+from ..base.files import writing
+from .shapes import Point, kind_of, printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
 
 COLOURS = ("#1b6ca8", "#d1495b", "#3a8d5d", "#e08e1b", "#7b4fa3", "#0aa3a3", "#8a5a44", "#5b6770")
-GRID = "#e4e4e4"
-SMALL = 10  # points, of the letters
-TOP = 26  # where the axes begin
+WIDTH, HEIGHT = 420, 290  # points, of each part of a chart; a PNG has two pixels a point
+DATES = {"SVG": "Date", "PDF": "CreationDate"}  # left out, so that a file is the same each time
 
 
-def plot(series: Mapping[str, Sequence[Point]], xlabel: str, ylabel: str, *, title: str = "", width: float = 420,
-         height: float = 280) -> Picture:
+@dataclass(frozen=True)
+class Lines:
     """A line for each name -> points (x, y), above a legend; points that are not finite are left out."""
-    lines = {name: [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)] for name, points in series.items()}
-    every = [point for points in lines.values() for point in points] or [(0.0, 0.0), (1.0, 1.0)]
-    xspan, (y0, y1) = (_span(numbers) for numbers in zip(*every, strict=True))
-    marks = {f"{y:g}": y for y in ticks(y0, y1)}
-    page, right = Picture(width, height), width - 12
-    at, left, bottom = _axes(page, max(measure(word, SMALL) for word in marks), right, xspan, xlabel, title)
 
-    def up(y: float) -> float:
-        return bottom - (y - y0) / (y1 - y0) * (bottom - TOP)
+    series: Mapping[str, Sequence[Point]]
+    xlabel: str
+    ylabel: str
+    title: str = ""
+    logarithmic: bool = False  # the axis upwards
 
-    page.shapes[:0] = [Line([(left, up(y)), (right, up(y))], GRID) for y in marks.values()]  # under the axes
-    page.shapes += [Text(left - 5, up(y), word, SMALL, "end") for word, y in marks.items()]
-    page.shapes.append(Text(right, 13, ylabel, SMALL, "end", GREY))
-    page.shapes += [Line([(at(x), up(y)) for x, y in points], colour, 1.6)
-                    for points, colour in zip(lines.values(), cycle(COLOURS), strict=False) if len(points) > 1]
-    return above([page, _legend(lines, width)])
-
-
-def points(values: Mapping[str, Sequence[float]], xlabel: str, *, title: str = "", width: float = 420) -> Picture:
-    """A row for each name, with a mark at each of its values and a bar at their mean."""
-    every = [v for row in values.values() for v in row if math.isfinite(v)] or [0.0, 1.0]
-    margin, step, right = 0.05 * (max(every) - min(every)), 22, width - 40
-    page = Picture(width, TOP + step * len(values) + 42)
-    at, left, _ = _axes(page, max((measure(name, SMALL + 1) for name in values), default=0), right,
-                        _span([min(every) - margin, max(every) + margin]), xlabel, title)
-    for i, ((name, row), colour) in enumerate(zip(values.items(), cycle(COLOURS), strict=False)):
-        y, found = TOP + step * (i + 0.5) + 2, [v for v in row if math.isfinite(v)]
-        page.shapes.append(Text(left - 6, y, name, SMALL + 1, "end"))
-        if found:
-            mean = sum(found) / len(found)
-            page.shapes += [Rect(at(mean) - 1.5, y - 9, 3, 18, colour, colour),
-                            *(Rect(at(v) - 3, y - 3, 6, 6, colour, colour) for v in found),
-                            Text(right + 6, y, f"{mean:.1f}", SMALL)]
-    return page
+    def draw(self, place: "SubFigure") -> "Axes":
+        axes = place.subplots()
+        if self.logarithmic:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+        for points, colour in zip(self.series.values(), cycle(COLOURS), strict=False):
+            finite = [point for point in points if all(map(math.isfinite, point))]
+            axes.plot([x for x, _ in finite], [y for _, y in finite], color=colour, linewidth=1.6,
+                      marker="." if len(finite) == 1 else "")
+        axes.set(xlabel=printable(self.xlabel), ylabel=printable(self.ylabel))
+        place.legend(axes.lines, list(map(printable, self.series)), loc="outside lower left", ncols=3)
+        return axes
 
 
-def beside(pictures: Sequence[Picture], down: bool = False) -> Picture:
-    """Pictures on one page, from left to right, or down the page."""
-    page = Picture(0, 0)
-    for picture in pictures:
-        x, y = (0, page.height) if down else (page.width, 0)
-        page.shapes += [_moved(shape, x, y) for shape in picture.shapes]
-        page.width, page.height = max(page.width, x + picture.width), max(page.height, y + picture.height)
-    return page
+@dataclass(frozen=True)
+class Marks:
+    """A row for each name: a mark at each of its finite values, a bar and a number for their mean."""
+
+    values: Mapping[str, Sequence[float]]
+    xlabel: str
+    title: str = ""
+
+    def draw(self, place: "SubFigure") -> "Axes":
+        axes = place.subplots()
+        for row, (values, colour) in enumerate(zip(self.values.values(), cycle(COLOURS), strict=False)):
+            finite = [value for value in values if math.isfinite(value)]
+            axes.plot(finite, [row] * len(finite), "s", color=colour, markersize=5)
+            if finite:
+                mean = sum(finite) / len(finite)
+                axes.plot([mean], [row], "|", color=colour, markersize=16, markeredgewidth=2.5)
+                axes.annotate(f"{mean:.1f}", (1.01, row), xycoords=("axes fraction", "data"), va="center")
+        axes.set_yticks(range(len(self.values)), list(map(printable, self.values)))
+        axes.set_ylim(len(self.values) - 0.5, -0.5)
+        axes.set_xlabel(printable(self.xlabel))
+        return axes
 
 
-above = partial(beside, down=True)
+class Chart:
+    """Columns of Lines and Marks in one picture, from left to right; `figure` is matplotlib's."""
+
+    def __init__(self, columns: Sequence[Sequence[Lines | Marks]]) -> None:
+        """Raises Error without matplotlib."""
+        with _settings():
+            from matplotlib.figure import Figure
+
+            wide, high = len(columns), max(map(len, columns))
+            self.figure = Figure((wide * WIDTH / 72, high * HEIGHT / 72), layout="constrained")
+            places = self.figure.subfigures(high, wide, squeeze=False)
+            for number, column in enumerate(columns):
+                for place, part in zip(places[:, number], column, strict=False):
+                    part.draw(place).set_title(printable(part.title))
+
+    def content(self, kind: str) -> bytes:
+        """A whole file; kind: SVG, PNG or PDF."""
+        undated = {DATES[kind]: None} if kind in DATES else {}
+        with _settings(), io.BytesIO() as file:
+            self.figure.savefig(file, format=kind.lower(), dpi=144, metadata=undated)
+            return file.getvalue()
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write an SVG, PNG or PDF file, as its name ends; Error for any other end."""
+        content = self.content(kind_of(path))
+        with writing(path) as file:
+            file.write(content)
 
 
-def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten apart) from low to high."""
-    rough = (high - low) / about
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * 0.999)
-    return [round(i * step, 12) for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+def require_matplotlib() -> None:
+    """Error, naming the extra to install, without matplotlib; for before a long run that ends in a chart."""
+    try:
+        import matplotlib  # noqa: F401 - whether it is there
+    except ImportError:
+        raise Error("charts need matplotlib: pip install netspec[plot]") from None
 
 
-def _span(values: Sequence[float]) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    half = abs(low) / 2 or 0.5
-    return (low, high) if high > low else (low - half, high + half)
+@contextmanager
+def _settings() -> Iterator[None]:
+    """Within, matplotlib's settings are ours, and it does not warn of letters that its font lacks."""
+    require_matplotlib()
+    from matplotlib import rc_context
 
-
-def _axes(page: Picture, wide: float, right: float, span: tuple[float, float], xlabel: str,
-          title: str) -> tuple[Callable[[float], float], float, float]:
-    """Draws axes beside words `wide`, and a grid upon `span`; where a number lies across, and the left and bottom ends."""
-    left, bottom, (x0, x1) = 14 + wide, page.height - 38, span
-
-    def at(x: float) -> float:
-        return left + (x - x0) / (x1 - x0) * (right - left)
-
-    for x in ticks(*span):
-        page.shapes += [Line([(at(x), TOP), (at(x), bottom)], GRID), Text(at(x), bottom + 10, f"{x:g}", SMALL, "middle")]
-    page.shapes += [Line([(left, TOP), (left, bottom), (right, bottom)], GREY), Text(left, 13, title, 12),
-                    Text((left + right) / 2, bottom + 27, xlabel, 11, "middle")]
-    return at, left, bottom
-
-
-def _legend(names: Iterable[str], width: float) -> Picture:
-    page, x, y = Picture(width, 8), 12.0, 4.0
-    for name, colour in zip(names, cycle(COLOURS), strict=False):
-        wide = 30 + measure(name, SMALL)
-        if x + wide > width and x > 12:
-            x, y = 12.0, y + 15
-        page.shapes += [Line([(x, y), (x + 16, y)], colour, 2.5), Text(x + 20, y, name, SMALL)]
-        x, page.height = x + wide + 6, y + 12
-    return page
-
-
-def _moved(shape: Rect | Line | Text, dx: float, dy: float) -> Rect | Line | Text:
-    if isinstance(shape, Line):
-        return shape._replace(points=[(x + dx, y + dy) for x, y in shape.points])
-    return shape._replace(x=shape.x + dx, y=shape.y + dy)
+    with rc_context({
+        "text.parse_math": False,  # a $ in a name begins no formula
+        "svg.fonttype": "none", "svg.hashsalt": "netspec",  # letters stay letters; the same file each time
+        "font.size": 9, "axes.titlesize": 10, "axes.titlelocation": "left", "axes.spines.top": False,
+        "axes.spines.right": False, "axes.grid": True, "grid.color": "#e4e4e4", "legend.frameon": False,
+    }), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

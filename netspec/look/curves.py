@@ -1,4 +1,4 @@
-"""Training curves out of logs, Caffe's or ours: as a picture, or as events for TensorBoard while they are written."""
+"""Training curves out of logs, Caffe's or ours: as a chart, or as events for TensorBoard while they come."""
 
 import math
 import os
@@ -6,99 +6,114 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..base.errors import Error
 from ..base.log import Log
 from ..base.machine import origin
-from . import charts
-from .shapes import Picture
+from .charts import Chart, Lines
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 LINE = re.compile(
-    r"(?:^|\] ?)\s*(?:Solving (?P<net>.*)|Iteration (?P<at>\d+)(?: \([^)]*\))?,? (?:loss = (?P<smoothed>\S+)|lr = (?P<rate>\S+)"
-    r"|Testing net \(#(?P<tested>\d+)\))|(?P<phase>Train|Test) net output #(?P<number>\d+): (?P<output>.*?) = "
-    r"(?P<value>\S+)(?P<loss> \(\* .*)?)\s*$")
-PANELS = ("loss", "other outputs", "learning rate")
+    r"(?:^|\] ?)\s*(?:Solving (?P<net>.*)|Iteration (?P<at>\d+)(?: \([^)]*\))?,? "
+    r"(?:loss = (?P<smoothed>\S+)|lr = (?P<rate>\S+)|Testing net \(#(?P<tested>\d+)\))|"
+    r"(?P<phase>Train|Test) net output #(?P<number>\d+): (?P<output>.*?) = (?P<value>\S+)(?P<loss> \(\* .*)?)"
+    r"\s*$")
+LOSS, OTHER, RATE = PANELS = ("loss", "other outputs", "learning rate")
+WIDE = 30  # from here on, the greatest value by the least, a panel's axis is logarithmic
 
 
-class Run:
-    """One net's training: `series` has for (panel, label) the points (iteration, value), iterations rising."""
+class Training:
+    """One net's run in a log; `series`: (panel, label) -> points (iteration, value), iterations rising."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.series = name, {}
+        self.name = name
+        self.series: dict[tuple[str, str], list[tuple[int, float]]] = {}
 
     def add(self, panel: str, label: str, iteration: int, value: float) -> None:
-        """A new point; it takes the place of those from its iteration on, which a resumed run has run again."""
+        """A new point, in place of those from its iteration on, which a resumed run has run again."""
         points = self.series.setdefault((panel, label), [])
         while points and points[-1][0] >= iteration:
             points.pop()
         points.append((iteration, value))
 
 
-class Reader:
-    """Makes `runs` of the lines of a log, with or without glog's beginnings; other lines are let by."""
+class LogReader:
+    """Makes `runs` of the lines of a log, with or without glog's beginnings; other lines are passed over."""
 
     def __init__(self) -> None:
-        self.runs: list[Run] = []
-        self.at, self.tested, self.first = 0, "0", {}
+        self.runs: list[Training] = []
+        self.iteration, self.tested = 0, "0"
+        self.first: dict[tuple[str, str], str] = {}  # (phase, output) -> the first of its numbers
 
-    def line(self, text: str) -> tuple[Run, str, str, int, float] | None:
+    def line(self, text: str) -> tuple[Training, str, str, int, float] | None:
         """What the next line says, added to its run: (run, panel, label, iteration, value), or None."""
         found = LINE.search(text)
-        if found and found["net"] is not None and not (self.runs and self.runs[-1].name == found["net"]):  # else resumed
-            self.runs.append(Run(found["net"]))
-            self.first = {}  # (phase, output) -> its number, the first if it has several
-        if not found or found["net"] is not None:
+        if not found:
             return None
-        self.at, self.tested = int(found["at"] or self.at), found["tested"] or self.tested
+        if found["net"] is not None:
+            if not self.runs or self.runs[-1].name != found["net"]:  # else the run is resumed
+                self.runs.append(Training(found["net"]))
+                self.first = {}
+            return None
+        self.iteration, self.tested = int(found["at"] or self.iteration), found["tested"] or self.tested
         try:
             value = float(found["smoothed"] or found["rate"] or found["value"] or "")
         except ValueError:
             return None
-        panel, label = ("loss", "smoothed loss") if found["smoothed"] else (PANELS[2], PANELS[2])
-        if found["phase"]:
-            phase = found["phase"].lower() + (f" #{self.tested}" if found["phase"] == "Test" and self.tested != "0" else "")
-            number = self.first.setdefault((phase, found["output"]), found["number"])
-            label = f"{phase} {found['output']}" + (f" #{found['number']}" if number != found["number"] else "")
-            panel = PANELS[0 if found["loss"] else 1]
-        self.runs = self.runs or [Run("")]
-        self.runs[-1].add(panel, label, self.at, value)
-        return self.runs[-1], panel, label, self.at, value
+        self.runs = self.runs or [Training("")]
+        point = (*self._place(found), self.iteration, value)
+        self.runs[-1].add(*point)
+        return self.runs[-1], *point
+
+    def _place(self, found: re.Match[str]) -> tuple[str, str]:
+        """The panel and the label of a value."""
+        if not found["phase"]:
+            return (LOSS, "smoothed loss") if found["smoothed"] else (RATE, RATE)
+        phase, output, number = found["phase"].lower(), found["output"], found["number"]
+        if phase == "test" and self.tested != "0":
+            phase += f" #{self.tested}"
+        label = f"{phase} {output}"
+        if self.first.setdefault((phase, output), number) != number:
+            label += f" #{number}"
+        return LOSS if found["loss"] else OTHER, label
 
 
-def read(path: str | os.PathLike) -> list[Run]:
+def read_log(path: str | os.PathLike) -> list[Training]:
     """The runs of a log in order. Raises Error if there is none with a number in it."""
-    reader = Reader()
+    reader = LogReader()
     with open(path, encoding="utf-8", errors="replace") as file:
         for text in file:
             reader.line(text)
-    if not any(run.series for run in reader.runs):
+    runs = [run for run in reader.runs if run.series]
+    if not runs:
         raise Error(f"{path}: is no log of a training: it has no line such as 'Iteration 20, loss = 1.5'")
-    return [run for run in reader.runs if run.series]
+    return runs
 
 
-def picture(runs: Sequence[Run]) -> Picture:
-    """A column of plots for each run: losses, other outputs where there are any, rate; over iterations.
+def draw_curves(runs: Sequence[Training]) -> Chart:
+    """A column for each run: losses, other outputs where there are any, rate; over iterations.
 
-    Losses and rates that differ more than 30 times are shown by their logarithm.
+    Losses and rates that differ more than WIDE times are shown over a logarithmic axis.
     """
     columns = []
     for run in runs:
-        plots = []
+        column: list[Lines] = []
         for panel in PANELS:  # reversed: the smoothed loss comes last, on top
-            series = {label: points for (p, label), points in sorted(run.series.items(), reverse=True) if p == panel}
+            labels = sorted((label for p, label in run.series if p == panel), reverse=True)
+            series = {label: run.series[panel, label] for label in labels}
             values = [v for points in series.values() for _, v in points if math.isfinite(v)]
-            wide = panel != PANELS[1] and values and 0 < 30 * min(values) < max(values)
-            if wide:
-                series = {label: [(i, math.log10(v)) for i, v in points if math.isfinite(v)] for label, points in series.items()}
+            wide = panel != OTHER and bool(values) and 0 < WIDE * min(values) < max(values)
             if series:
-                title = "" if plots else run.name
-                plots.append(charts.plot(series, "iteration", f"log10 of the {panel}" if wide else panel, title=title))
-        columns.append(charts.above(plots))
-    return charts.beside(columns)
+                column.append(Lines(series, "iteration", panel, "" if column else run.name, wide))
+        columns.append(column)
+    return Chart(columns)
 
 
 class Events(Log):
-    """A log that becomes events for TensorBoard, one folder a run below `folder`. Raises Error without TensorBoard."""
+    """A log that becomes events for TensorBoard, a folder a run below `folder`; Error without TensorBoard."""
 
     def __init__(self, folder: str) -> None:
         super().__init__()
@@ -106,7 +121,8 @@ class Events(Log):
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise Error("TensorBoard is not here; pip install netspec[tensorboard]") from None
-        self.folder, self.writer, self.reader, self.writers = folder, SummaryWriter, Reader(), {}
+        self.folder, self.writer, self.reader = folder, SummaryWriter, LogReader()
+        self.writers: dict[Training, SummaryWriter] = {}
 
     def say(self, where: str, line: str, level: str) -> None:
         if found := self.reader.line(line):
@@ -123,8 +139,8 @@ class Events(Log):
 
 @contextmanager
 def following(said: Log, path: str | None = None, folder: str | None = None) -> Iterator[None]:
-    """Within, what `said` is told goes to the end of the file `path` too, after where it all comes from, and to TensorBoard
-    below `folder`. At the end the file's curves are drawn as PATH.png."""
+    """Within, what `said` is told goes to TensorBoard below `folder` too, and to the end of the file `path`,
+    after lines on where it all comes from. At the end the file's curves are drawn as PATH.png."""
     copies: list[Log] = [Events(folder)] if folder else []
     if path:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -139,5 +155,13 @@ def following(said: Log, path: str | None = None, folder: str | None = None) -> 
             copy.close()
         if path:
             copies[-1].stream.close()
-            with suppress(Error):  # a run that ended before its first loss has no curves
-                picture(read(path)).save(f"{path}.png")
+            _draw_log(said, path)
+
+
+def _draw_log(said: Log, path: str) -> None:
+    with suppress(Error):  # a run that ended before its first loss has no curves
+        runs = read_log(path)
+        try:
+            draw_curves(runs).save(f"{path}.png")
+        except Error as e:  # no reason to fail: the log is whole
+            said("netspec", f"no curves are drawn: {e}", "W")

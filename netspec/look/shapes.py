@@ -4,16 +4,21 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from xml.sax.saxutils import escape
 
 from ..base.errors import Error
 from ..base.files import writing
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
+
 INK, GREY, PAPER = "#282828", "#8a8a8a", "#ffffff"
 KINDS = {".svg": "SVG", ".png": "PNG", ".pdf": "PDF"}
 FONT = "Helvetica, Arial, 'Liberation Sans', sans-serif"
-WIDTHS = {"iljtfrI.,:;'|!()[]/- ": 0.34, "mwMW%@": 0.9, "ABCDEFGHJKLNOPQRSTUVXYZ_+=": 0.7}  # of a letter, in sizes; else 0.57
+WIDTHS = {"iljtfrI.,:;'|!()[]/- ": 0.34, "mwMW%@": 0.9, "ABCDEFGHJKLNOPQRSTUVXYZ_+=": 0.7}
+USUAL = 0.57  # the width of any other letter, in sizes as well
 BARRED = dict.fromkeys({*range(32)} - {9, 10, 13}, "\ufffd")  # characters that XML has no way to write
 MOST_PIXELS = 24_000_000  # of a painting before it is made smaller
 
@@ -33,12 +38,12 @@ class Rect(NamedTuple):
 
     def svg(self) -> str:
         title = f"<title>{escape(self.title)}</title>" if self.title else ""
-        return (f'<rect x="{self.x:g}" y="{self.y:g}" width="{self.width:g}" height="{self.height:g}" fill="{self.fill}" '
-                f'stroke="{self.stroke}">{title}</rect>')
+        return (f'<rect x="{self.x:g}" y="{self.y:g}" width="{self.width:g}" height="{self.height:g}" '
+                f'fill="{self.fill}" stroke="{self.stroke}">{title}</rect>')
 
-    def paint(self, canvas, scale: float) -> None:
-        corners = [self.x * scale, self.y * scale, (self.x + self.width) * scale, (self.y + self.height) * scale]
-        canvas.rectangle(corners, self.fill, self.stroke, max(1, round(scale)))
+    def paint(self, canvas: "ImageDraw", scale: float) -> None:
+        x, y, width, height = (number * scale for number in self[:4])
+        canvas.rectangle((x, y, x + width, y + height), self.fill, self.stroke, max(1, round(scale)))
 
 
 class Line(NamedTuple):
@@ -59,10 +64,11 @@ class Line(NamedTuple):
     def svg(self) -> str:
         points = " ".join(f"{x:g},{y:g}" for x, y in self.points)
         head = " ".join(f"{x:.1f},{y:.1f}" for x, y in self.head()) if self.arrow else ""
-        return (f'<polyline points="{points}" fill="none" stroke="{self.stroke}" stroke-width="{self.width:g}"/>'
-                + (f'<polygon points="{head}" fill="{self.stroke}"/>' if head else ""))
+        arrow = f'<polygon points="{head}" fill="{self.stroke}"/>' if head else ""
+        return (f'<polyline points="{points}" fill="none" stroke="{self.stroke}" '
+                f'stroke-width="{self.width:g}"/>{arrow}')
 
-    def paint(self, canvas, scale: float) -> None:
+    def paint(self, canvas: "ImageDraw", scale: float) -> None:
         points = [(x * scale, y * scale) for x, y in self.points]
         canvas.line(points, self.stroke, max(1, round(self.width * scale)), joint="curve")
         if self.arrow:
@@ -70,7 +76,7 @@ class Line(NamedTuple):
 
 
 class Text(NamedTuple):
-    """One line of letters, its middle at the height y; anchor: start, middle or end; halo: paper around the letters."""
+    """A line of letters, its middle at the height y; anchor: start, middle or end; halo: paper around it."""
 
     x: float
     y: float
@@ -82,15 +88,16 @@ class Text(NamedTuple):
 
     def svg(self) -> str:
         halo = f' stroke="{PAPER}" stroke-width="3" paint-order="stroke"' if self.halo else ""
-        return (f'<text x="{self.x:g}" y="{self.y + 0.35 * self.size:g}" font-size="{self.size:g}" fill="{self.fill}" '
-                f'text-anchor="{self.anchor}"{halo}>{escape(self.text)}</text>')
+        return (f'<text x="{self.x:g}" y="{self.y + 0.35 * self.size:g}" font-size="{self.size:g}" '
+                f'fill="{self.fill}" text-anchor="{self.anchor}"{halo}>{escape(self.text)}</text>')
 
-    def paint(self, canvas, scale: float) -> None:
+    def paint(self, canvas: "ImageDraw", scale: float) -> None:
         from PIL import ImageFont
 
+        place, font = (self.x * scale, self.y * scale), ImageFont.load_default(self.size * scale)
         where = {"start": "lm", "middle": "mm", "end": "rm"}[self.anchor]
-        canvas.text((self.x * scale, self.y * scale), self.text, self.fill, ImageFont.load_default(self.size * scale), where,
-                    stroke_width=round(1.5 * scale) if self.halo else 0, stroke_fill=PAPER)
+        canvas.text(place, self.text, self.fill, font, where, stroke_fill=PAPER,
+                    stroke_width=round(1.5 * scale) if self.halo else 0)
 
 
 @dataclass
@@ -103,27 +110,27 @@ class Picture:
 
     def svg(self) -> str:
         """The whole file."""
-        size = f'width="{self.width:g}" height="{self.height:g}" viewBox="0 0 {self.width:g} {self.height:g}"'
-        return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="{FONT}">',
-                          f'<rect width="100%" height="100%" fill="{PAPER}"/>', *(shape.svg() for shape in self.shapes),
-                          "</svg>", ""]).translate(BARRED)
+        wide, high = f"{self.width:g}", f"{self.height:g}"
+        head = (f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{high}" '
+                f'viewBox="0 0 {wide} {high}" font-family="{FONT}">')
+        paper = f'<rect width="100%" height="100%" fill="{PAPER}"/>'
+        return printable("\n".join([head, paper, *(shape.svg() for shape in self.shapes), "</svg>", ""]))
 
-    def image(self, scale: float = 2):
-        """A Pillow image of `scale` pixels a point, painted larger and made smaller, so that lines are smooth."""
+    def image(self, scale: float = 2) -> "Image":
+        """An image of `scale` pixels a point, painted larger and made smaller, so that lines are smooth."""
         from PIL import Image, ImageDraw
 
-        fine = max(1.0, min(3.0, (MOST_PIXELS / (self.width * self.height)) ** 0.5 / scale))
-        canvas = Image.new("RGB", (round(self.width * scale * fine), round(self.height * scale * fine)), PAPER)
+        fine = max(1.0, min(3.0, (MOST_PIXELS / (self.width * self.height)) ** 0.5 / scale)) * scale
+        size = round(self.width * scale), round(self.height * scale)
+        canvas = Image.new("RGB", (round(self.width * fine), round(self.height * fine)), PAPER)
         draw = ImageDraw.Draw(canvas)
         for shape in self.shapes:
-            shape.paint(draw, scale * fine)
-        return canvas.resize((round(self.width * scale), round(self.height * scale)), Image.Resampling.LANCZOS)
+            shape.paint(draw, fine)
+        return canvas.resize(size, Image.Resampling.LANCZOS)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write an SVG, PNG or PDF file, as its name ends; Error for any other end."""
-        kind = KINDS.get(Path(path).suffix.lower())
-        if kind is None:
-            raise Error(f"'{path}' ends in none of {', '.join(KINDS)}, the kinds of picture that can be written")
+        kind = kind_of(path)
         with writing(path, "w" if kind == "SVG" else "wb") as file:
             if kind == "SVG":
                 file.write(self.svg())
@@ -131,6 +138,19 @@ class Picture:
                 self.image().save(file, kind, **({"resolution": 144} if kind == "PDF" else {}))
 
 
+def kind_of(path: str | os.PathLike) -> str:
+    """SVG, PNG or PDF, as the name of a file ends; Error for any other end."""
+    kind = KINDS.get(Path(path).suffix.lower())
+    if kind is None:
+        raise Error(f"'{path}' ends in none of {', '.join(KINDS)}, the kinds of picture that can be written")
+    return kind
+
+
+def printable(text: str) -> str:
+    """A text without the characters that XML has no way to write."""
+    return text.translate(BARRED)
+
+
 def measure(text: str, size: float) -> float:
     """About how wide a text is: rather too wide, since the letters are those of whoever shows it."""
-    return size * sum(next((w for letters, w in WIDTHS.items() if letter in letters), 0.57) for letter in text)
+    return size * sum(next((w for alike, w in WIDTHS.items() if letter in alike), USUAL) for letter in text)

@@ -101,7 +101,7 @@ def log(path: Path) -> list[Html]:
     """The curves of a log, and what netspec said in it of nets, origin and trouble."""
     said = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
             if re.match(r"[WE]\d", line) or " netspec] " in line]
-    return [image(path.name, curves.picture(curves.read(path)).svg().encode(), "svg+xml"),
+    return [image(path.name, curves.draw_curves(curves.read_log(path)).content("SVG"), "svg+xml"),
             *([folded(f"{path.name}: what was said", "\n".join(said))] if said else [])]
 
 

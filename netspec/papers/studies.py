@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from ..base import __version__, log
 from ..base.errors import Error
@@ -18,8 +17,7 @@ from ..base.table import percent, table
 from ..check import data as datacheck
 from ..data.balance import write_balance
 from ..data.segmentation import SegmentationData
-from ..look import pictures as report
-from ..look.charts import beside, plot, points
+from ..look.charts import Chart, Lines, Marks, require_matplotlib
 from ..net.build import build
 from ..net.deploy import deploy
 from ..net.module import Net
@@ -247,6 +245,7 @@ def verdict(claim: tuple[str, str, str], mean_iu: Mapping[str, Sequence[float]])
 
 def shown(name: str, places: Sequence[Place], picture: Path) -> str:
     """Run a study for each seed, draw its figure, and describe it in Markdown."""
+    require_matplotlib()
     study, first = STUDIES[name], places[0]
     pretrained = bool(first.solver("fcn32s").weights)  # then there is no random trunk
     runs = {label: run for label, run in study.runs.items() if not (pretrained and run == "random")}
@@ -260,11 +259,10 @@ def shown(name: str, places: Sequence[Place], picture: Path) -> str:
         lines.append([label, *map(percent, (np.mean(mean_iu[label]), min(mean_iu[label]), max(mean_iu[label]), pixel)),
                       *(f"{end[key]:.0f}" if end else None for key in ("iterations", "images", "seconds")), first.start(run)[1]])
     drawn = {label: points for label, points in curves.items() if points}
-    parts = [plot({label: [(point[axis], point["loss"]) for point in points] for label, points in drawn.items()}, axis, "loss",
-                  title=f"training loss, seed {first.seed}", width=400) for axis in study.axes]
+    losses = [Lines({label: [(point[axis], point["loss"]) for point in points] for label, points in drawn.items()},
+                    axis, "loss", f"training loss, seed {first.seed}") for axis in study.axes]
     marks = {label: [100 * v for v in values] for label, values in mean_iu.items()}
-    parts.append(points(marks, "mean IU, %", title="mean IU, a mark a seed", width=400))
-    report.save(picture, beside(parts).image(1.5).quantize(64, method=Image.Quantize.FASTOCTREE))  # keeps thin lines' colours
+    Chart([*([each] for each in losses), [Marks(marks, "mean IU, %", "mean IU, a mark a seed")]]).save(picture)
     head = ["", "mean IU", "least", "most", "pixel acc.", "iterations", "images", "seconds", "starts"]
     claims = [verdict(claim, mean_iu) for claim in study.claims if {claim[0], claim[2]} <= set(runs)]
     claims += [f"{label}: learned nothing yet, it predicts one class everywhere" for label, records in found.items()

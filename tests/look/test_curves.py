@@ -30,7 +30,7 @@ I0101 solver.cpp:106] Iteration 30, loss = 2
 
 
 def test_the_numbers_of_caffes_log():
-    (run,) = curves.read(GOLDEN)
+    (run,) = curves.read_log(GOLDEN)
     assert run.name == "tiny_fcn"
     assert run.series == {
         ("loss", "test loss"): [(0, 1.37386), (10, 1.33517), (20, 1.30484)],
@@ -42,17 +42,17 @@ def test_the_numbers_of_caffes_log():
 
 def test_older_lines_several_outputs_and_numbers_that_are_none(tmp_path):
     (tmp_path / "old.log").write_text(OLD)
-    (run,) = curves.read(tmp_path / "old.log")
+    (run,) = curves.read_log(tmp_path / "old.log")
     assert {key: len(points) for key, points in run.series.items()} == {
         ("loss", "smoothed loss"): 3, ("loss", "train loss"): 1, ("other outputs", "train accuracy"): 1,
         ("other outputs", "train accuracy #2"): 1, ("other outputs", "test #1 accuracy"): 1, ("learning rate",) * 2: 1}
     assert run.series["other outputs", "test #1 accuracy"] == [(10, 0.75)]
-    page = curves.picture([run])
-    assert page.image().size == (round(2 * page.width), round(2 * page.height))
+    curves.draw_curves([run]).save(tmp_path / "old.png")
+    assert Image.open(tmp_path / "old.png").size == (2 * 420, 3 * 2 * 290)  # two pixels a point, three panels
 
 
 def test_a_resumed_run_takes_the_place_of_what_it_runs_again():
-    reader = curves.Reader()
+    reader = curves.LogReader()
     for text in ("] Solving a", "] Iteration 0, loss = 3", "] Iteration 10, loss = 2", "] Iteration 20, loss = 9", "] Solving a",
                  "] Iteration 10, loss = 2.5", "] Solving b", "] Iteration 0, loss = 7"):
         reader.line(text)
@@ -63,7 +63,7 @@ def test_a_resumed_run_takes_the_place_of_what_it_runs_again():
 def test_what_is_no_log_is_refused(tmp_path, capsys):
     (tmp_path / "x.log").write_bytes(b"Iteration one\xff\x00")
     with pytest.raises(Error, match="is no log of a training"):
-        curves.read(tmp_path / "x.log")
+        curves.read_log(tmp_path / "x.log")
     assert cli.main(["curves", str(tmp_path / "x.log")]) == 2
     assert cli.main(["curves", str(tmp_path / "y.log")]) == 2
     assert cli.main(["curves", str(GOLDEN), "--out", str(tmp_path / "x.gif")]) == 2
@@ -88,7 +88,7 @@ def test_solve_writes_log_curves_and_events(tmp_path):
     text = (tmp_path / "logs/run.log").read_text()
     assert re.search(r"netspec\] command: \S*tools/solve.py solver.prototxt --log logs/run.log", text)
     assert "] Optimization Done." in text
-    (run,) = curves.read(tmp_path / "logs/run.log")
+    (run,) = curves.read_log(tmp_path / "logs/run.log")
     assert Image.open(tmp_path / "logs/run.log.png").width > 400
     events = EventAccumulator(str(tmp_path / "events/tiny")).Reload()
     assert events.Tags()["scalars"] == ["loss/smoothed_loss", "loss/train_loss", "learning_rate/learning_rate"]
@@ -96,7 +96,7 @@ def test_solve_writes_log_curves_and_events(tmp_path):
         seen = [(e.step, e.value) for e in events.Scalars(f"{panel}/{label}".replace(" ", "_"))]
         assert seen == [(i, pytest.approx(v)) for i, v in points]
     assert solve(tmp_path, "solver.prototxt", "--snapshot", "run/snap_iter_6.solverstate", "--log", "logs/run.log")[0] == 0
-    assert curves.read(tmp_path / "logs/run.log")[0].series == run.series
+    assert curves.read_log(tmp_path / "logs/run.log")[0].series == run.series
 
 
 def test_a_stopped_run_has_its_curves(tmp_path):
@@ -116,6 +116,15 @@ def test_without_tensorboard_the_extra_is_named(tmp_path, monkeypatch):
     with pytest.raises(Error, match=re.escape("pip install netspec[tensorboard]")), \
             curves.following(log.Log(quiet=True), folder=str(tmp_path / "e")):
         pass
+
+
+def test_without_matplotlib_a_run_keeps_its_log_and_says_what_is_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    said = log.Log(quiet=True)
+    with curves.following(said, str(tmp_path / "a.log")):
+        said("solver.cpp:239", "Iteration 0, loss = 3")
+    assert "no curves are drawn: charts need matplotlib: pip install netspec[plot]" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.log"]
 
 
 def test_a_failed_run_keeps_its_log_and_the_listener_leaves(tmp_path):
