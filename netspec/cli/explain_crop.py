@@ -4,7 +4,7 @@ import argparse
 
 from ..base.errors import Error
 from ..base.files import find
-from ..look.costs import explain
+from ..look.crops import explain
 from ..net.deploy import deploy
 
 

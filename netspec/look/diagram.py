@@ -1,18 +1,21 @@
-"""A net as a picture of its layers from top to bottom: in ranks, with few crossings and straight ways (Sugiyama 1981)."""
+"""A net as a diagram of its layers: in ranks, with few crossings and straight ways (Sugiyama 1981)."""
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from ..base.errors import Error
 from ..net.graph import Graph, Node, Value
+from ..proto.caffe_pb2 import EltwiseParameter, PoolingParameter
 from .shapes import GREY, INK, Line, Picture, Point, Rect, Text, measure
 from .types import FAMILIES
 
-COLOURS = {"data": "#d9d9d9", "convolution": "#aecbe8", "pooling": "#f6c7a4", "resampling": "#b5dcc2", "normalisation": "#e3d3ea",
-           "elementwise": "#f5e6a6", "shape": "#ececec", "parameters": "#9fb8d9", "losses": "#f0b3b3"}
+GAP = 44  # points between ranks
+COLOURS = {"data": "#d9d9d9", "convolution": "#aecbe8", "pooling": "#f6c7a4", "resampling": "#b5dcc2",
+           "normalisation": "#e3d3ea", "elementwise": "#f5e6a6", "shape": "#ececec", "parameters": "#9fb8d9",
+           "losses": "#f0b3b3"}
 OTHER = "#ffffff"
-KINDS = (("pooling_param", "pool"), ("eltwise_param", "operation"))  # settings that say what a layer computes
 
 
 @dataclass(eq=False)
@@ -22,23 +25,61 @@ class Box:
     rank: int
     nodes: list[Node] = field(default_factory=list)
     x: float = 0  # of its middle
+    y: float = 0  # of its top
     width: float = 12
     height: float = 0
+    floor: float = 0  # where its rank ends
     pull: float = 1  # how much its wish counts where boxes are in each other's way
 
     def lines(self) -> list[str]:
         first, *rest = self.nodes
         return [first.name, wording(first), *(f"+ {node.name} {node.type}" for node in rest)]
 
+    def port(self, value: Value) -> float:
+        """The x where a blob's edges leave it."""
+        made = self.nodes[-1].tops
+        return self.x + self.width * ((made.index(value) + 0.5) / len(made) - 0.5)
 
-Near = dict[Box, tuple[dict[Box, float], dict[Box, float]]]  # what is joined to a box from above and from below, how much
+
+@dataclass(eq=False)
+class Edge:
+    """A blob's way from the box that makes it, by a place in each rank between, to one that reads it."""
+
+    value: Value
+    aside: bool  # it carries no gradient
+    way: list[Box]
+
+
+Near = dict[Box, tuple[dict[Box, float], dict[Box, float]]]  # what a box is joined to above and below, how much
+
+
+def draw_layers(graph: Graph) -> Picture:
+    """Layers as boxes coloured by family, those in place inside the box of what they work on; blobs as edges.
+
+    Beside an edge stands its shape; a grey one carries no gradient: labels, sizes. Raises Error for a graph
+    without layers.
+    """
+    if not graph.layers:
+        raise Error(f"net '{graph.name}' has no layers to draw")
+    boxes, edges = _boxes(graph)
+    ranks = _ranks(boxes, edges)
+    near: Near = {box: ({}, {}) for rank in ranks for box in rank}
+    for edge in edges:
+        for a, b in pairwise(edge.way):
+            near[a][1][b] = near[b][0][a] = 0.1 if edge.aside else 1
+    ranks = _ordered(ranks, near)
+    _straighten(ranks, near)
+    _stack(ranks)
+    return _painted(graph, [box for rank in ranks for box in rank], edges)
 
 
 def wording(node: Node) -> str:
     """A layer's type and the settings that its shape depends on."""
     op, words = node.op, [node.type]
-    words += [getattr(op.layer, p).DESCRIPTOR.fields_by_name[f].enum_type.values_by_number[getattr(getattr(op.layer, p), f)].name
-              for p, f in KINDS if p.startswith(node.type.lower())]
+    if node.type == "Pooling":
+        words.append(PoolingParameter.PoolMethod.Name(op.layer.pooling_param.pool))
+    if node.type == "Eltwise":
+        words.append(EltwiseParameter.EltwiseOp.Name(op.layer.eltwise_param.operation))
     kernel = getattr(op, "kernel", ())
     if kernel:
         words.append("x".join(map(str, kernel)))
@@ -56,74 +97,89 @@ def _label(graph: Graph, box: Box, value: Value) -> str:
     return ": ".join(filter(None, (name, " x ".join(map(str, shape[1:] if len(shape) > 1 else shape)))))
 
 
-def draw_layers(graph: Graph) -> Picture:
-    """Layers as boxes coloured by family, those in place inside the box of their bottom's; shapes of blobs on the edges.
-
-    A grey edge carries no gradient: labels, sizes. Raises Error for a graph without layers.
-    """
-    if not graph.layers:
-        raise Error(f"net '{graph.name}' has no layers to draw")
+def _boxes(graph: Graph) -> tuple[list[Box], list[Edge]]:
+    readers = Counter(bottom for node in graph.layers for bottom in node.bottoms)
     boxes: list[Box] = []
+    edges: list[Edge] = []
     made: dict[Value, Box] = {}
-    readers: dict[Value, int] = {}
     for node in graph.layers:
-        for bottom in node.bottoms:
-            readers[bottom] = readers.get(bottom, 0) + 1
-    edges: list[tuple[Box, Box, Value, bool]] = []
-    for node in graph.layers:
-        if len(node.bottoms) == len(node.tops) == 1 and node.tops[0].version and readers[node.bottoms[0]] == 1:
+        one = len(node.bottoms) == len(node.tops) == 1
+        if one and node.tops[0].version and readers[node.bottoms[0]] == 1:
             box = made[node.bottoms[0]]
         else:
             box = Box(max((made[b].rank + 1 for b in node.bottoms), default=0))
             boxes.append(box)
-            edges += [(made[b], box, b, i in node.op.undifferentiable) for i, b in enumerate(node.bottoms)]
+            aside = node.op.undifferentiable
+            edges += [Edge(b, i in aside, [made[b], box]) for i, b in enumerate(node.bottoms)]
         box.nodes.append(node)
         made.update(dict.fromkeys(node.tops, box))
     for box in boxes:
-        said = [_label(graph, box, top) for top in box.nodes[-1].tops]
-        texts = [measure(box.lines()[0], 12), *(measure(line, 10) for line in box.lines()[1:])]
-        box.width = max(max(texts) + 16, (len(said) + 1) * max([0, *(measure(s, 9) + 10 for s in said)]))
+        name, *more = box.lines()
+        said = [measure(_label(graph, box, top), 9) + 10 for top in box.nodes[-1].tops]
+        texts = [measure(name, 12), *(measure(line, 10) for line in more)]
+        box.width = max(max(texts) + 16, (len(said) + 1) * max([0, *said]))
         box.height = 8 + 15 * len(box.lines())
-    return _painted(graph, *_routes(boxes, edges))
+    return boxes, edges
 
 
-def _routes(boxes: Sequence[Box], edges: Sequence[tuple[Box, Box, Value, bool]]) -> tuple[list[list[Box]], list[tuple]]:
-    """The boxes rank by rank in an order with few crossings and at their x; and the edges with the places they pass."""
+def _ranks(boxes: Sequence[Box], edges: Sequence[Edge]) -> list[list[Box]]:
+    """The boxes by rank, with the places that long edges pass; those of one blob pass the same places."""
     ranks: list[list[Box]] = [[] for _ in range(max(box.rank for box in boxes) + 1)]
     for box in boxes:
         ranks[box.rank].append(box)
-    routes: list[tuple] = []
-    chains: dict[tuple, list[Box]] = {}  # edges of one blob run together
-    for source, target, value, aside in edges:
-        chain = chains.setdefault((value, aside), [source])
+    chains: dict[tuple[Value, bool], list[Box]] = {}
+    for edge in edges:
+        source, target = edge.way
+        chain = chains.setdefault((edge.value, edge.aside), [source])
         while len(chain) < target.rank - source.rank:
-            chain.append(Box(source.rank + len(chain), pull=0.1 if aside else 8))
+            chain.append(Box(source.rank + len(chain), pull=0.1 if edge.aside else 8))
             ranks[chain[-1].rank].append(chain[-1])
-        routes.append(([*chain[: target.rank - source.rank], target], value, aside))
-    near: Near = {box: ({}, {}) for rank in ranks for box in rank}
-    for way, _, aside in routes:
-        for a, b in pairwise(way):
-            near[a][1][b] = near[b][0][a] = 0.1 if aside else 1
-    best = (_crossings(ranks, near), [list(rank) for rank in ranks])
+        edge.way = [*chain[: target.rank - source.rank], target]
+    return ranks
+
+
+def _ordered(ranks: list[list[Box]], near: Near) -> list[list[Box]]:
+    """The ranks, each in an order with few crossings: by the mean place of what is above, then below, ..."""
+    best, fewest = [list(rank) for rank in ranks], _crossings(ranks, near)
     for sweep in range(12):
         below = sweep % 2
         for fixed, rank in pairwise(ranks[::-1] if below else ranks):
             at = {box: float(i) for i, box in enumerate(fixed)}
             wish = {box: _mean(near[box][below], at, i) for i, box in enumerate(rank)}
             rank.sort(key=wish.__getitem__)
-        best = min(best, (_crossings(ranks, near), [list(rank) for rank in ranks]), key=lambda pair: pair[0])
-    ranks = best[1]
-    for sweep in range(13):  # by what is above, then by what is below, ...: so that ways are straight
+        if (count := _crossings(ranks, near)) < fewest:
+            best, fewest = [list(rank) for rank in ranks], count
+    return best
+
+
+def _straighten(ranks: Sequence[Sequence[Box]], near: Near) -> None:
+    """Give boxes their x: by what is above, then by what is below, ..., so that ways are straight."""
+    for sweep in range(13):
         for rank in ranks[::-1] if sweep % 2 else ranks:
             at = {other: other.x for box in rank for other in near[box][sweep % 2]}
             wanted = [_mean(near[box][sweep % 2], at, box.x) for box in rank]
-            for box, x in zip(rank, _spread(wanted, [box.width for box in rank], [box.pull for box in rank]), strict=True):
+            places = _spread(wanted, [box.width for box in rank], [box.pull for box in rank])
+            for box, x in zip(rank, places, strict=True):
                 box.x = x
-    return ranks, routes
+    left = min(box.x - box.width / 2 for rank in ranks for box in rank)
+    for box in (box for rank in ranks for box in rank):
+        box.x -= left - 20
+
+
+def _stack(ranks: Iterable[Sequence[Box]]) -> None:
+    """Give boxes their y, rank below rank."""
+    y = 64.0
+    for rank in ranks:
+        floor = y + max(box.height for box in rank)
+        for box in rank:
+            box.y, box.floor = y, floor
+        y = floor + GAP
 
 
 def _mean(others: dict[Box, float], at: dict[Box, float], otherwise: float) -> float:
-    return sum(at[box] * weight for box, weight in others.items()) / sum(others.values()) if others else otherwise
+    """The weighted mean of where others are; `otherwise` without any."""
+    total = sum(others.values())
+    return sum(at[box] * weight for box, weight in others.items()) / total if others else otherwise
 
 
 def _crossings(ranks: Sequence[Sequence[Box]], near: Near) -> int:
@@ -135,8 +191,9 @@ def _crossings(ranks: Sequence[Sequence[Box]], near: Near) -> int:
     return count
 
 
-def _spread(wanted: Sequence[float], widths: Sequence[float], weights: Sequence[float], gap: float = 16) -> list[float]:
-    """The places nearest to the wanted ones, by weighted squares, where boxes in this order do not overlap."""
+def _spread(wanted: Sequence[float], widths: Sequence[float], weights: Sequence[float],
+            gap: float = 16) -> list[float]:
+    """Where boxes in this order do not overlap, as near to the wanted places as can be, by weighted squares."""
     shift = [0.0]
     for a, b in pairwise(widths):
         shift.append(shift[-1] + (a + b) / 2 + gap)
@@ -146,54 +203,49 @@ def _spread(wanted: Sequence[float], widths: Sequence[float], weights: Sequence[
         while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
             (x1, w1, n1), (x2, w2, n2) = blocks[-2:]
             blocks[-2:] = [[(x1 * w1 + x2 * w2) / (w1 + w2), w1 + w2, n1 + n2]]
-    return [x + s for x, s in zip([b[0] for b in blocks for _ in range(int(b[2]))], shift, strict=True)]
+    means = [mean for mean, _, members in blocks for _ in range(int(members))]
+    return [x + s for x, s in zip(means, shift, strict=True)]
 
 
-def _painted(graph: Graph, ranks: Sequence[Sequence[Box]], routes: Sequence[tuple], gap: float = 44) -> Picture:
-    left = min(box.x - box.width / 2 for rank in ranks for box in rank) - 20
-    tops, y = [], 64.0
-    for rank in ranks:
-        tops.append(y)
-        y += max(box.height for box in rank) + gap
-    bottoms = [top + max(box.height for box in rank) for top, rank in zip(tops, ranks, strict=True)]
-    used = list(dict.fromkeys(_family(box) for rank in ranks for box in rank if box.nodes))
-    right = max(box.x + box.width / 2 for rank in ranks for box in rank) - left + 20
-    picture = Picture(max(right, 40 + sum(measure(name, 10) + 34 for name in used), 300), y - gap + 40)
-    draw = picture.shapes.append
-    draw(Text(20, 20, graph.name or "net", 14))
+def _painted(graph: Graph, boxes: Sequence[Box], edges: Sequence[Edge]) -> Picture:
+    picture = Picture(0, max(box.floor for box in boxes) + 40, [Text(20, 20, graph.name or "net", 14)])
     x = 20.0
-    for name in used:
-        draw(Rect(x, 36, 12, 12, COLOURS.get(name, OTHER)))
-        draw(Text(x + 17, 42, name, 10))
+    for name in dict.fromkeys(_family(box) for box in boxes if box.nodes):
+        picture.shapes += [Rect(x, 36, 12, 12, COLOURS.get(name, OTHER)), Text(x + 17, 42, name, 10)]
         x += measure(name, 10) + 34
-    for number, (way, value, aside) in enumerate(routes):
-        first, last = way[0], way[-1]
-        port, begin = _port(first, value) - left, tops[first.rank] + first.height
-        points = [(port, begin), (port, bottoms[first.rank] + gap / 3)]
-        for box in way[1:-1]:
-            points += [*_bend(points[-1], (box.x - left, tops[box.rank])), (box.x - left, bottoms[box.rank])]
-        arriving = sorted((w[-2].x, i) for i, (w, _, _) in enumerate(routes) if w[-1] is last)
-        share = (arriving.index((way[-2].x, number)) + 0.5) / len(arriving)
-        end = (last.x - left + 0.8 * last.width * (share - 0.5), tops[last.rank])
-        points += [*_bend(points[-1], (end[0], end[1] - 8)), end]
-        draw(Line(points, GREY if aside else INK, 1, True))
-    for rank, top in zip(ranks, tops, strict=True):
-        for box in rank:
-            if box.nodes:
-                corner = box.x - left - box.width / 2
-                draw(Rect(corner, top, box.width, box.height, COLOURS.get(_family(box), OTHER), title="\n".join(box.lines())))
-                for i, line in enumerate(box.lines()):
-                    draw(Text(box.x - left, top + 11.5 + 15 * i, line, 10 if i else 12, "middle", INK if i < 2 else "#666666"))
-                for value in box.nodes[-1].tops:
-                    said = _label(graph, box, value)
-                    draw(Text(_port(box, value) - left + 4, top + box.height + 9, said, 9, fill="#3a5a80", halo=True))
+    picture.width = max(300, x + 20, *(box.x + box.width / 2 + 20 for box in boxes))
+    arriving: dict[Box, list[Edge]] = defaultdict(list)
+    for edge in sorted(edges, key=lambda edge: edge.way[-2].x):
+        arriving[edge.way[-1]].append(edge)
+    for edge in edges:
+        ends = arriving[edge.way[-1]]
+        line = _course(edge, (ends.index(edge) + 0.5) / len(ends))
+        picture.shapes.append(Line(line, GREY if edge.aside else INK, arrow=True))
+    for box in boxes:
+        if box.nodes:
+            picture.shapes += _drawn(graph, box)
     return picture
 
 
-def _port(box: Box, value: Value) -> float:
-    """Where a blob's edges leave its box."""
-    made = box.nodes[-1].tops
-    return box.x + box.width * ((made.index(value) + 0.5) / len(made) - 0.5)
+def _course(edge: Edge, share: float) -> list[Point]:
+    """The points of an edge; share: where it arrives, 0 to 1 along the middle of its last box."""
+    first, *places, last = edge.way
+    port = first.port(edge.value)
+    points = [(port, first.y + first.height), (port, first.floor + GAP / 3)]
+    for box in places:
+        points += [*_bend(points[-1], (box.x, box.y)), (box.x, box.floor)]
+    end = last.x + 0.8 * last.width * (share - 0.5)
+    return [*points, *_bend(points[-1], (end, last.y - 8)), (end, last.y)]
+
+
+def _drawn(graph: Graph, box: Box) -> Iterator[Rect | Text]:
+    lines, fill = box.lines(), COLOURS.get(_family(box), OTHER)
+    yield Rect(box.x - box.width / 2, box.y, box.width, box.height, fill, title="\n".join(lines))
+    for i, line in enumerate(lines):
+        yield Text(box.x, box.y + 11.5 + 15 * i, line, 10 if i else 12, "middle", INK if i < 2 else "#666666")
+    for value in box.nodes[-1].tops:
+        place = box.port(value) + 4, box.y + box.height + 9
+        yield Text(*place, _label(graph, box, value), 9, fill="#3a5a80", halo=True)
 
 
 def _family(box: Box) -> str:

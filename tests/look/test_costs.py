@@ -138,7 +138,7 @@ layer { name: "ip" type: "InnerProduct" bottom: "d" top: "ip" inner_product_para
 
 def test_numbers_worked_out_by_hand():
     made = build(net(DATA + SMALL))  # 2 x 3 x 8 x 9
-    found = {row.layer: row for row in costs.rows(made)}
+    found = {row.layer: row for row in costs.layer_costs(made)}
     assert found["data"][3:] == ((2, 3, 8, 9), 0, 0, 4 * 432, (1, 1), (1, 1), (0, 0))
     assert found["c"][3:] == ((2, 4, 4, 5), 4 * 27 + 4, 160 * 27, 640, (3, 3), (2, 2), (-1, -1))
     assert found["r"][3:] == ((2, 4, 4, 5), 0, 0, 0, (3, 3), (2, 2), (-1, -1))
@@ -153,7 +153,7 @@ def test_a_shared_parameter_counts_once():
     shared = ('layer {{ name: "{0}" type: "Convolution" bottom: "data" top: "{0}" param {{ name: "w" }} param {{ name: "b" }} '
               "convolution_param {{ num_output: 2 kernel_size: 1 }} }}\n")
     made = build(net(DATA + shared.format("a") + shared.format("b")))
-    assert [row.parameters for row in costs.rows(made)] == [0, 8, 0]
+    assert [row.parameters for row in costs.layer_costs(made)] == [0, 8, 0]
     assert costs.totals(made)["parameters"] == 8
 
 
@@ -164,7 +164,7 @@ layer { name: "c" type: "Convolution" bottom: "data" top: "c"
     convolution_param { num_output: 6 kernel_size: 4 stride: 2 pad: 1 group: 3 } }
 layer { name: "d" type: "Deconvolution" bottom: "c" top: "d"
     convolution_param { num_output: 3 kernel_size: 4 stride: 2 pad: 1 group: 3 } }"""))
-    found = [row.macs for row in costs.rows(both)]
+    found = [row.macs for row in costs.layer_costs(both)]
     assert found[1] == found[2] == (2 * 6 * 4 * 4) * 16  # each result is a sum over 1 channel of 4 x 4
 
 
@@ -253,7 +253,7 @@ def test_layers_without_a_place_on_the_data():
 layer { name: "flat" type: "Flatten" bottom: "data" top: "flat" }
 layer { name: "ip" type: "InnerProduct" bottom: "flat" top: "ip" inner_product_param { num_output: 5 } }
 layer { name: "global" type: "Pooling" bottom: "data" top: "global" pooling_param { pool: AVE global_pooling: true } }"""))
-    found = {row.layer: row for row in costs.rows(made)}
+    found = {row.layer: row for row in costs.layer_costs(made)}
     assert found["flat"].field is None and found["ip"].field is None
     assert found["global"].field == (8, 9) and found["global"].offset == (0, 0)
     lone = build(net('layer { name: "p" type: "Parameter" top: "p" parameter_param { shape { dim: 2 } } }'))

@@ -8,7 +8,7 @@ import pytest
 from net.test_graph import DATA, conv, net
 from netspec.base.errors import Error
 from netspec.cli import main as cli
-from netspec.look import costs
+from netspec.look import crops
 from netspec.net.build import build
 from netspec.proto import text as prototext
 
@@ -72,7 +72,7 @@ UP = DATA + 'layer { name: "c" type: "Convolution" bottom: "data" top: "c" ' \
 
 
 def explained(text, name="crop"):
-    return costs.explain(build(net(text)), name)
+    return crops.explain(build(net(text)), name)
 
 
 @pytest.mark.parametrize("settings, agrees", [

@@ -10,7 +10,7 @@ from fork_cases import layer
 
 from netspec import NetSpec, layers, params
 from netspec.base.errors import Error
-from netspec.look.costs import explain
+from netspec.look.crops import explain
 from netspec.net import weights
 from netspec.net.build import build, load
 from netspec.net.module import Net
