@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import wings
-from wings import MODULES, ROW, imported, wing
+from wings import MODULES, ROW, imported, running, wing
 
 from netspec.cli.main import COMMANDS
 

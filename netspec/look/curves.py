@@ -6,15 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..base.errors import Error
 from ..base.log import Log
 from ..base.machine import origin
 from .charts import Chart, Lines
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 LINE = re.compile(
     r"(?:^|\] ?)\s*(?:Solving (?P<net>.*)|Iteration (?P<at>\d+)(?: \([^)]*\))?,? "

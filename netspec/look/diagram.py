@@ -50,7 +50,7 @@ class Edge:
     way: list[Box]
 
 
-Near = dict[Box, tuple[dict[Box, float], dict[Box, float]]]  # what a box is joined to above and below, how much
+Near = dict[Box, tuple[dict[Box, float], dict[Box, float]]]  # how much is joined to a box above and below
 
 
 def draw_layers(graph: Graph) -> Picture:
@@ -193,7 +193,7 @@ def _crossings(ranks: Sequence[Sequence[Box]], near: Near) -> int:
 
 def _spread(wanted: Sequence[float], widths: Sequence[float], weights: Sequence[float],
             gap: float = 16) -> list[float]:
-    """Where boxes in this order do not overlap, as near to the wanted places as can be, by weighted squares."""
+    """Places, in this order and without overlap, nearest to the wanted ones by weighted squares."""
     shift = [0.0]
     for a, b in pairwise(widths):
         shift.append(shift[-1] + (a + b) / 2 + gap)
