@@ -5,9 +5,8 @@ blob tells them apart, not its place among the tops of a data layer.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from ..base.errors import Error
 from ..data.arrays import Input
@@ -15,15 +14,16 @@ from ..ops import REGISTRY, Operation, Shape, lookup
 from ..ops.conv import Window
 from ..ops.source import Source
 from ..proto import caffe_pb2
-from ..proto import text as prototext
+from ..proto.caffe_pb2 import LayerParameter, NetParameter, Phase
+from ..proto.text import read_net
 from .build import build, standing
 from .graph import Graph
 
 SIDE = 500  # pixels of images whose size nothing says
 
 
-def deploy(net: str | os.PathLike | Any, phase: int = caffe_pb2.TEST, size: tuple[int, int] | None = None, *,
-           losses: bool = False, path: Path | None = None) -> Graph:
+def deploy(net: str | os.PathLike | NetParameter, phase: Phase = caffe_pb2.TEST,
+           size: tuple[int, int] | None = None, *, losses: bool = False, path: Path | None = None) -> Graph:
     """The graph of a net, a file or a NetParameter, whose data need not be there.
 
     Data layers give images of `size` (None: their crop_size, else 500x500), with 3 channels if they come
@@ -31,23 +31,22 @@ def deploy(net: str | os.PathLike | Any, phase: int = caffe_pb2.TEST, size: tupl
     labels and what is made of labels alone. losses: all of it stays, and Input layers have `size` too. path:
     the net's file, for errors. Raises Error as `build` does, and where no layer is left or in the phase.
     """
-    if isinstance(net, str | os.PathLike):
+    if not isinstance(net, NetParameter):
         path = Path(net)
-        net = prototext.read_net(path)
-    layers = standing(net, phase)
-    if not layers:
+        net = read_net(path)
+    if not (layers := standing(net, phase)):
         raise Error(f"{path or 'the net'} has no layers in phase {caffe_pb2.Phase.Name(phase)}")
     _, images = _leading(layers, _results(net.layer))
     if not losses:
-        net = _with(net, _useful(layers, images))
-        layers = net.layer
+        layers = list(_useful(layers, images))
+        net = _with(net, layers)
         if all(map(feeds, layers)):
             raise Error(f"{path or 'the net'}: nothing is left without data layers and losses")
     shapes = dict(_given(layers, images, size, size if losses else None))
     return build(net, phase, shapes=shapes, path=path)
 
 
-def part(net: Any, blob: str, phase: int = caffe_pb2.TEST) -> Any:
+def part(net: NetParameter, blob: str, phase: Phase = caffe_pb2.TEST) -> NetParameter:
     """The NetParameter of what leads to a blob of a net, its sources left with the tops that are needed.
 
     It is to be built with shapes for the data layers that it has: these cannot be opened with fewer tops.
@@ -56,20 +55,20 @@ def part(net: Any, blob: str, phase: int = caffe_pb2.TEST) -> Any:
     return _with(net, [_trimmed(layer, needed) if feeds(layer) else layer for layer in layers])
 
 
-def feeds(layer: Any) -> bool:
+def feeds(layer: LayerParameter) -> bool:
     """Whether a layer gives data."""
     return not layer.bottom and _kind(layer).data
 
 
-def _with(net: Any, layers: Iterable[Any]) -> Any:
-    new = caffe_pb2.NetParameter()
+def _with(net: NetParameter, layers: Iterable[LayerParameter]) -> NetParameter:
+    new = NetParameter()
     new.CopyFrom(net)
     del new.layer[:]
     new.layer.extend(layers)
     return new
 
 
-def _kind(layer: Any) -> type[Operation]:
+def _kind(layer: LayerParameter) -> type[Operation]:
     """The class of a layer; without bottoms that of its type, as who gives data need not be here.
 
     A type that is not known is a source or any operation: where it must be known, `build` says so.
@@ -80,7 +79,7 @@ def _kind(layer: Any) -> type[Operation]:
         return Operation if layer.bottom else Source
 
 
-def _results(layers: Iterable[Any]) -> set[str]:
+def _results(layers: Iterable[LayerParameter]) -> set[str]:
     """The blobs that a net is for: what no layer reads, and the predictions that a loss or a measure reads.
 
     It takes the layers of all phases: what a phase's own loss reads as a label is no result in the other.
@@ -99,17 +98,19 @@ def _results(layers: Iterable[Any]) -> set[str]:
     return found | unread
 
 
-def _leading(layers: Iterable[Any], wanted: Iterable[str]) -> tuple[list[Any], set[str]]:
+def _leading(layers: Sequence[LayerParameter],
+             wanted: Iterable[str]) -> tuple[list[LayerParameter], set[str]]:
     """The layers that lead to the blobs wanted, and all blobs on the way."""
-    needed, found = set(wanted), []
-    for layer in reversed(list(layers)):
+    needed = set(wanted)
+    found: list[LayerParameter] = []
+    for layer in reversed(layers):
         if needed & set(layer.top):
             found.insert(0, layer)
             needed |= set(layer.bottom)
     return found, needed
 
 
-def _useful(layers: Iterable[Any], images: set[str]) -> Iterator[Any]:
+def _useful(layers: Iterable[LayerParameter], images: set[str]) -> Iterator[LayerParameter]:
     """The layers without losses, measures and labels, and without what is made of labels alone."""
     labels: set[str] = set()
     for layer in layers:
@@ -124,9 +125,9 @@ def _useful(layers: Iterable[Any], images: set[str]) -> Iterator[Any]:
             yield layer
 
 
-def _trimmed(source: Any, needed: set[str]) -> Any:
+def _trimmed(source: LayerParameter, needed: set[str]) -> LayerParameter:
     """A source with those of its tops that are needed."""
-    new, places = type(source)(), [i for i, top in enumerate(source.top) if top in needed]
+    new, places = LayerParameter(), [i for i, top in enumerate(source.top) if top in needed]
     new.CopyFrom(source)
     new.top[:] = [source.top[i] for i in places]
     if len(source.input_param.shape) == len(source.top):
@@ -135,7 +136,7 @@ def _trimmed(source: Any, needed: set[str]) -> Any:
     return new
 
 
-def _given(layers: Iterable[Any], images: set[str], size: tuple[int, int] | None,
+def _given(layers: Iterable[LayerParameter], images: set[str], size: tuple[int, int] | None,
            inputs: tuple[int, int] | None) -> Iterator[tuple[str, Shape]]:
     """The blobs of data layers, and of Input layers if those have a size of `inputs`, with their shapes."""
     seen = {bottom for layer in layers if issubclass(_kind(layer), Window) for bottom in layer.bottom}

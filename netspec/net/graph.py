@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ..base.errors import Error, closest
 from ..ops import Operation, Shape
 from ..ops.source import Source
-from ..proto.caffe_pb2 import FillerParameter, NetParameter
+from ..proto.caffe_pb2 import FillerParameter, NetParameter, Phase
 
 AUTOMATIC = " (automatic)"  # ends the name of a top that the graph adds to a loss without one
 
@@ -70,7 +70,7 @@ class Graph:
     """A net in one phase. `sources` give the blobs that `nodes`, in order, turn into `outputs`."""
 
     name: str
-    phase: int
+    phase: Phase
     layers: tuple[Node, ...]  # sources and nodes, as they stand in the file
     params: tuple[Slot, ...]
     outputs: tuple[str, ...]  # blobs that no layer reads, in alphabetical order, as Caffe lists them

@@ -1,5 +1,6 @@
-"""Weights, solver states and means in Caffe's files, and the copying of weights into a net by layer name."""
+"""Weights into a net and out of it, by the names of its layers."""
 
+import itertools
 import math
 import os
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -8,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import Parameter
 
 from ..base.errors import Error, closest
 from ..base.table import table
+from ..ops.conv import Deconvolution
 from ..proto.caffe_pb2 import LayerParameter
 from ..proto.model import Blobs, _read, _reshaping, write_weights
 from .graph import AUTOMATIC
@@ -19,9 +22,91 @@ from .module import Net
 _ROWS = 1 << 23  # numbers copied at a time
 
 
-def layers_of(net: Any) -> dict[str, tuple[LayerParameter, Blobs]]:
-    """Settings and blobs of each layer of a compiler.Net, as `write_weights` takes them; the phase is the net's where a
-    layer has none, and tops that only the graph knows are left out."""
+@dataclass
+class Report:
+    """What `copy` did, by layer name."""
+
+    copied: list[str] = field(default_factory=list)
+    reshaped: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)  # in the weights only
+    missing: list[str] = field(default_factory=list)  # in the net only
+    bilinear: list[str] = field(default_factory=list)  # in the net only, and made so by `ready`
+    shapes: dict[str, str] = field(default_factory=dict)
+
+    def table(self) -> str:
+        """One line a layer."""
+        kinds = {
+            "copied": self.copied,
+            "reshaped": self.reshaped,
+            "ignored (not in the net)": self.ignored,
+            "left at its filler (not in the file)": self.missing,
+        }
+        rows = [(name, what, self.shapes.get(name, "")) for what, names in kinds.items() for name in names]
+        return table(rows)
+
+
+def ready(net: Net, source: str | os.PathLike | Mapping[str, Blobs] | None = None, *,
+          strict: bool = False) -> Report:
+    """Copies weights, of a file or read already, into the layers of the same names, and makes upsampling that
+    neither they nor a filler fill bilinear. Raises Error as `copy`."""
+    target = net.layers_with_params()
+    if isinstance(source, str | os.PathLike):
+        report = load(source, target, strict=strict)
+    else:
+        report = copy(source or {}, target, strict=strict)
+    report.bilinear = interp_missing(net, report.missing)
+    report.missing = [name for name in report.missing if name not in report.bilinear]
+    return report
+
+
+def load(path: str | os.PathLike, target: Mapping[str, Sequence[Parameter]], *,
+         strict: bool = False) -> Report:
+    """`copy` straight from a file, which its errors name."""
+    weights = _read(path, target)
+    try:
+        return copy(weights, target, strict=strict)
+    except Error as problem:
+        raise Error(f"{path}: {problem}") from None
+
+
+def copy(weights: Mapping[str, Sequence[np.ndarray | None]], target: Mapping[str, Sequence[Parameter]], *,
+         strict: bool = False) -> Report:
+    """Copies blobs into the parameters of the layers with the same names, as Caffe's CopyTrainedLayersFrom.
+
+    Beyond Caffe, a fully connected layer's weight N x K fits a convolution's N x C x kernel, and the other
+    way round, where the numbers are as many. Raises Error, with nothing copied, if a shape or a number of
+    blobs does not fit, or (strict) if a layer is on one side only.
+    """
+    report = Report()
+    pairs: list[tuple[Parameter, np.ndarray]] = []
+    seen: set[int] = set()
+    for name, params in target.items():
+        if name in weights:
+            pairs += _fit(name, weights[name], params, seen, report)
+        else:
+            report.shapes[name] = _shapes(params)
+            if any(id(param) not in seen for param in params):
+                report.missing.append(name)
+        seen.update(map(id, params))
+    for name, blobs in weights.items():
+        if blobs and name not in target:
+            report.ignored.append(name)
+            report.shapes[name] = _shapes(blobs)
+    if strict and (report.ignored or report.missing):
+        sides = [f"{', '.join(names)} only in the {side}"
+                 for side, names in (("weights", report.ignored), ("net", report.missing)) if names]
+        near = closest(report.missing[0], report.ignored) if report.missing else ""
+        raise Error(f"strict: layers {' and '.join(sides)}{near}")
+    for param, blob in pairs:
+        _assign(param, blob)
+    return report
+
+
+def layers_of(net: Net) -> dict[str, tuple[LayerParameter, Blobs]]:
+    """Settings and blobs of each layer of a net, as `write_weights` takes them.
+
+    The phase is the net's where a layer has none, and tops that only the graph knows are left out.
+    """
     params, phase = net.layers_with_params(), LayerParameter(phase=net.graph.phase)
     found = {}
     for node in net.graph.layers:
@@ -36,122 +121,9 @@ def layers_of(net: Any) -> dict[str, tuple[LayerParameter, Blobs]]:
     return found
 
 
-def save(path: str | os.PathLike, net: Any, hdf5: bool = False) -> None:
-    """The weights of a compiler.Net as a .caffemodel (or .caffemodel.h5)."""
+def save(path: str | os.PathLike, net: Net, hdf5: bool = False) -> None:
+    """The weights of a net as a .caffemodel (or .caffemodel.h5)."""
     write_weights(path, net.graph.name, layers_of(net), hdf5=hdf5)
-
-
-@dataclass
-class Report:
-    """What `copy` did, by layer name; ignored are in the file only, missing in the net only, but for those that
-    `ready` made bilinear."""
-
-    copied: list[str] = field(default_factory=list)
-    reshaped: list[str] = field(default_factory=list)
-    ignored: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    bilinear: list[str] = field(default_factory=list)
-    shapes: dict[str, str] = field(default_factory=dict)
-
-    def table(self) -> str:
-        """One line a layer."""
-        rows = [
-            (name, what, self.shapes.get(name, ""))
-            for what, names in (
-                ("copied", self.copied),
-                ("reshaped", self.reshaped),
-                ("ignored (not in the net)", self.ignored),
-                ("left at its filler (not in the file)", self.missing),
-            )
-            for name in names
-        ]
-        return table(rows)
-
-
-def load(
-    path: str | os.PathLike, target: Mapping[str, Sequence[torch.nn.Parameter]], *, strict: bool = False
-) -> Report:
-    """`copy` straight from a file, which its errors name."""
-    weights = _read(path, target)
-    try:
-        return copy(weights, target, strict=strict)
-    except Error as problem:
-        raise Error(f"{path}: {problem}") from None
-
-
-def copy(
-    weights: Mapping[str, Sequence[np.ndarray | None]],
-    target: Mapping[str, Sequence[torch.nn.Parameter]],
-    *,
-    strict: bool = False,
-) -> Report:
-    """Copies blobs into the parameters of the layers with the same names, as Caffe's CopyTrainedLayersFrom.
-
-    Beyond Caffe, a fully connected layer's weight N x K fits a convolution's N x C x kernel, and the other
-    way round, where the numbers are as many. Raises Error, with nothing copied, if a shape or a number of
-    blobs does not fit, or (strict) if a layer is on one side only.
-    """
-    report = Report()
-    pairs: list[tuple[torch.nn.Parameter, np.ndarray]] = []
-    seen: set[int] = set()
-    for name, params in target.items():
-        blobs = list(weights.get(name, ()))
-        if name in weights:
-            pairs += _fit(name, blobs, params, seen, report)
-        elif any(id(param) not in seen for param in params):
-            report.missing.append(name)
-        if name not in weights:
-            report.shapes[name] = _shapes(params)
-        seen.update(map(id, params))
-    for name, blobs in weights.items():
-        if blobs and name not in target:
-            report.ignored.append(name)
-            report.shapes[name] = _shapes(blobs)
-    if strict and (report.ignored or report.missing):
-        sides = [f"{', '.join(report.ignored)} only in the weights"] if report.ignored else []
-        sides += [f"{', '.join(report.missing)} only in the net"] if report.missing else []
-        near = closest(report.missing[0], report.ignored) if report.missing else ""
-        raise Error(f"strict: layers {' and '.join(sides)}{near}")
-    for param, blob in pairs:
-        _assign(param, blob)
-    return report
-
-
-def _fit(name: str, blobs: Blobs, params: Sequence[Any], seen: set[int], report: Report) -> Iterator[tuple]:
-    """Yields (parameter, array of its shape) for one layer, and files the layer in the report."""
-    blobs = blobs + [None] * (len(params) - len(blobs))
-    if len(blobs) > len(params) or any(
-        blob is None and id(param) not in seen for blob, param in zip(blobs, params, strict=True)
-    ):
-        found = sum(blob is not None for blob in blobs)
-        raise Error(
-            f"layer '{name}': the weights have {found} blobs {_shapes(blobs)}, the net has {len(params)} "
-            f"{_shapes(params)}; rename the layer in the net to leave it at its filler"
-        )
-    reshaped = False
-    for i, (blob, param) in enumerate(zip(blobs, params, strict=True)):
-        if blob is None:  # shared with a layer that has it
-            continue
-        reshaped |= _reshaping(name, i, tuple(param.shape), blob.shape)
-        yield param, blob.reshape(param.shape)
-    (report.reshaped if reshaped else report.copied).append(name)
-    arrow = f"{_shapes(blobs)} -> " if reshaped else ""
-    report.shapes[name] = arrow + _shapes(params)
-
-
-def _assign(param: torch.nn.Parameter, blob: np.ndarray) -> None:
-    """In pieces: the views of a mapped file are not aligned for torch, and a whole copy would cost memory."""
-    with torch.no_grad():
-        if not blob.ndim:
-            param.fill_(float(blob))
-            return
-        step = max(1, _ROWS // max(1, math.prod(blob.shape[1:])))
-        for row in range(0, len(blob), step):
-            param[row : row + step].copy_(torch.from_numpy(np.array(blob[row : row + step])))
-
-
-def _shapes(blobs: Sequence[Any]) -> str:
-    return " + ".join("x".join(map(str, blob.shape)) or "1" for blob in blobs if blob is not None)
 
 
 def bilinear_kernel(size: int) -> np.ndarray:
@@ -163,24 +135,25 @@ def bilinear_kernel(size: int) -> np.ndarray:
 
 
 def interp(net: Net, layers: Iterable[str]) -> None:
-    """Make deconvolution layers bilinear upsampling: the kernel on the diagonal of the channels, zero elsewhere."""
+    """Make deconvolutions bilinear upsampling: the kernel on the diagonal of the channels, zero elsewhere."""
     params = net.layers_with_params()
     for layer in layers:
         weight = params[layer][0]
         outer, inner, h, w = weight.shape
         if h != w or inner not in (1, outer):
-            raise Error(f"layer '{layer}': bilinear upsampling needs a square kernel and as many inputs as outputs, "
-                        f"found {list(weight.shape)}")
+            raise Error(f"layer '{layer}': bilinear upsampling needs a square kernel and as many inputs as "
+                        f"outputs, found {list(weight.shape)}")
         with torch.no_grad():
             weight.zero_()
             rows = torch.arange(outer)
-            weight[rows, rows if inner == outer else 0] = torch.from_numpy(bilinear_kernel(h)).to(weight.device)
+            kernel = torch.from_numpy(bilinear_kernel(h)).to(weight.device)
+            weight[rows, rows if inner == outer else 0] = kernel
 
 
 def unfilled_upsampling(net: Net) -> list[str]:
     """Deconvolution layers that the prototxt gives no weight_filler: the ones that `interp` is for."""
-    return [n.name for n in net.graph.nodes if n.type == "Deconvolution"
-            and not n.op.layer.convolution_param.HasField("weight_filler") and n.op.dims == 2]
+    return [n.name for n in net.graph.nodes if isinstance(n.op, Deconvolution) and n.op.dims == 2
+            and not n.op.layer.convolution_param.HasField("weight_filler")]
 
 
 def interp_missing(net: Net, missing: Container[str]) -> list[str]:
@@ -188,33 +161,6 @@ def interp_missing(net: Net, missing: Container[str]) -> list[str]:
     found = [name for name in unfilled_upsampling(net) if name in missing]
     interp(net, found)
     return found
-
-
-def ready(net: Net, source: str | os.PathLike | Mapping[str, Blobs] | None = None, *, strict: bool = False) -> Report:
-    """Weights, of a file or read already, copied into the layers of the same names, and upsampling that neither
-    they nor a filler fill made bilinear. Raises Error as `copy`."""
-    target = net.layers_with_params()
-    if isinstance(source, str | os.PathLike):
-        report = load(source, target, strict=strict)
-    else:
-        report = copy(source or {}, target, strict=strict)
-    report.bilinear = interp_missing(net, report.missing)
-    report.missing = [name for name in report.missing if name not in report.bilinear]
-    return report
-
-
-def grown(blob: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """A blob (outputs, inputs, ...) widened to `shape`: a new input gets the mean of the old ones, a new output zeros.
-
-    That is how colour weights come to read depth, and the scores of k classes to begin those of more. A blob of
-    another kind is returned as it is.
-    """
-    if len(shape) != blob.ndim or tuple(shape[2:]) != blob.shape[2:] or (np.array(blob.shape) > shape).any():
-        return blob
-    if blob.ndim > 1:
-        extra = np.repeat(blob.mean(1, keepdims=True), shape[1] - blob.shape[1], axis=1)
-        blob = np.concatenate([blob, extra.astype(blob.dtype)], 1)
-    return np.concatenate([blob, np.zeros((shape[0] - blob.shape[0], *blob.shape[1:]), blob.dtype)])
 
 
 def transplant(net: Net, read: Mapping[str, Sequence[np.ndarray]], change: str = "") -> list[list[str]]:
@@ -228,13 +174,63 @@ def transplant(net: Net, read: Mapping[str, Sequence[np.ndarray]], change: str =
     if old and (old not in read or new not in params):
         missing, known, where = (old, read, "the weights") if old not in read else (new, params, "the net")
         raise Error(f"layer '{missing}' is not in {where}{closest(missing, known)}")
-    names = {name: (new if name == old else name) if old else name + change for name in read}
-    renamed = {}
+    renamed, origin = {}, {}
     for name, blobs in read.items():
-        target = params.get(names[name], ())
+        mine = name + change if not old else new if name == old else name
+        target = params.get(mine, ())
         if target and len(target) == len(blobs):
-            renamed[names[name]] = [grown(np.asarray(b), p.shape) for b, p in zip(blobs, target, strict=True)]
+            renamed[mine] = [grown(np.asarray(b), p.shape) for b, p in zip(blobs, target, strict=True)]
+            origin[mine] = name
     if not renamed:
-        raise Error(f"no layer of net '{net.graph.name}' has a name from the weights{f' ending in {change!r}' if change else ''}")
+        ending = f" ending in {change!r}" if change else ""
+        raise Error(f"no layer of net '{net.graph.name}' has a name from the weights{ending}")
     report = copy(renamed, params)
-    return [[name, next(k for k, v in names.items() if v == name), report.shapes[name]] for name in renamed]
+    return [[name, origin[name], report.shapes[name]] for name in renamed]
+
+
+def grown(blob: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """A blob (outputs, inputs, ...) widened to `shape`: new inputs get the mean of the old, new outputs 0.
+
+    That is how colour weights come to read depth, and the scores of k classes to begin those of more. A blob
+    of another kind is returned as it is.
+    """
+    if len(shape) != blob.ndim or tuple(shape[2:]) != blob.shape[2:] or (np.array(blob.shape) > shape).any():
+        return blob
+    if blob.ndim > 1:
+        extra = np.repeat(blob.mean(1, keepdims=True), shape[1] - blob.shape[1], axis=1)
+        blob = np.concatenate([blob, extra.astype(blob.dtype)], 1)
+    return np.concatenate([blob, np.zeros((shape[0] - blob.shape[0], *blob.shape[1:]), blob.dtype)])
+
+
+def _fit(name: str, blobs: Sequence[np.ndarray | None], params: Sequence[Parameter], seen: set[int],
+         report: Report) -> Iterator[tuple[Parameter, np.ndarray]]:
+    """Yields (parameter, array of its shape) for one layer, and files the layer in the report."""
+    pairs = list(itertools.zip_longest(params, blobs))  # blob None: shared with a layer that has it
+    if len(blobs) > len(params) or any(blob is None and id(param) not in seen for param, blob in pairs):
+        found = sum(blob is not None for blob in blobs)
+        raise Error(
+            f"layer '{name}': the weights have {found} blobs {_shapes(blobs)}, the net has {len(params)} "
+            f"{_shapes(params)}; rename the layer in the net to leave it at its filler"
+        )
+    reshaped = False
+    for i, (param, blob) in enumerate(pairs):
+        if blob is not None:
+            reshaped |= _reshaping(name, i, tuple(param.shape), blob.shape)
+            yield param, blob.reshape(param.shape)
+    (report.reshaped if reshaped else report.copied).append(name)
+    report.shapes[name] = (f"{_shapes(blobs)} -> " if reshaped else "") + _shapes(params)
+
+
+def _assign(param: Parameter, blob: np.ndarray) -> None:
+    """In pieces: the views of a mapped file are not aligned for torch, and a whole copy would cost memory."""
+    with torch.no_grad():
+        if not blob.ndim:
+            param.fill_(float(blob))
+            return
+        step = max(1, _ROWS // max(1, math.prod(blob.shape[1:])))
+        for row in range(0, len(blob), step):
+            param[row : row + step].copy_(torch.from_numpy(np.array(blob[row : row + step])))
+
+
+def _shapes(blobs: Sequence[Any]) -> str:
+    return " + ".join("x".join(map(str, blob.shape)) or "1" for blob in blobs if blob is not None)

@@ -41,7 +41,7 @@ class Context:
     the layer, for errors.
     """
 
-    phase: int = caffe_pb2.TEST
+    phase: caffe_pb2.Phase = caffe_pb2.TEST
     base: Path | None = None
     where: str = ""
 
