@@ -19,7 +19,7 @@ from ..base.errors import Error
 from ..base.files import find
 from ..base.table import table
 from ..data import feed
-from ..data.balance import weights
+from ..data.balance import by_class, pixel_counts, weights
 from ..data.images import check_labels, size
 from ..data.layouts import LAYOUTS, Images, Labels, facts_of, layout
 from ..data.segmentation import SegmentationData
@@ -79,9 +79,7 @@ class Part:
 
     def pixels(self, top: str) -> tuple[np.ndarray, np.ndarray]:
         """Of each class, and of void, in each image: (images, classes + 1); and of all values, (images)."""
-        counts = [item.counts.get(top, {}) for item in self.items]
-        values = (*range(len(self.labels[top].names)), self.labels[top].void)
-        return np.array([[c.get(value, 0) for value in values] for c in counts]), np.array([sum(c.values()) for c in counts])
+        return by_class([item.counts.get(top, {}) for item in self.items], self.labels[top])
 
     def mean(self) -> np.ndarray:
         """Over all pixels of the images that can be read, as fed (BGR); NaN without any."""
@@ -224,7 +222,7 @@ def _look(place: tuple[int, int]) -> Item:
         if pixels.shape[:2] != first.shape[:2]:
             findings.append(("sizes", f"{other} is {size(first)}, {path} is {size(pixels)}"))
         if isinstance(kind, Labels):
-            counts[top] = {int(value): int(times) for value, times in zip(*np.unique(pixels, return_counts=True), strict=True)}
+            counts[top] = pixel_counts(pixels)
             wrong = check_labels(pixels, len(facts_of(source.layout, top).names), kind.void)
             findings += [("stray", f"{path}: {wrong}")] * bool(wrong) + [("void", str(path))] * (set(counts[top]) == {kind.void})
         elif shape is None:

@@ -4,11 +4,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..base.machine import PRECISIONS
+
+if TYPE_CHECKING:
+    from ..papers.record import Settings
 
 
 def widths(text: str) -> list[int]:
@@ -47,12 +50,23 @@ def _three(text: str) -> tuple[float, ...]:
 
 def add_place_arguments(parser: argparse.ArgumentParser) -> None:
     """Where weights, data and records are, and where nets run."""
-    parser.add_argument("--weights", type=Path, metavar="ROOT", help="the folder of the released caffemodels, to score them")
-    parser.add_argument("--data", type=Path, metavar="ROOT", help="what stands for the folder data/ (it has voc/VOC2011, ...)")
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="records of what was measured "
-                        "(default results)")
+    root = parser.add_argument("--weights-root", type=Path, dest="released", metavar="DIR",
+                               help="the folder of the released caffemodels, to score them")
+    renamed(parser, "--weights", root)
+    parser.add_argument("--data", type=Path, metavar="DIR",
+                        help="what stands for the folder data/ (it has voc/VOC2011, ...)")
+    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR",
+                        help="records of what was measured (default results)")
     add_device_arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="only warnings and errors beside the results")
+
+
+def settings(args: argparse.Namespace) -> "Settings":
+    """What these options and --quiet say."""
+    from ..papers.record import Settings
+
+    known = Settings.__dataclass_fields__
+    return Settings(**{name: value for name, value in vars(args).items() if name in known})
 
 
 def renamed(parser: argparse.ArgumentParser, old: str, new: argparse.Action) -> None:

@@ -5,26 +5,28 @@ from pathlib import Path
 
 from ..base.errors import Error
 from ..base.files import find, writing
-from ..papers.page import KINDS, gather, page, score, solver
-from .options import add_device_arguments
+from .options import add_device_arguments, settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", nargs="+", metavar="SOLVER|FOLDER|FILE", help="a solver stands for its nets and all that lies "
-                        "under its snapshot_prefix, a folder for its files: records of scores (.json), logs, pictures, "
-                        ".prototxt, weights")
+    parser.add_argument("what", nargs="+", metavar="SOLVER|FOLDER|FILE",
+                        help="a solver stands for its nets and all that lies under its snapshot_prefix, a "
+                        "folder for its files: records of scores (.json), logs, pictures, .prototxt, weights")
     parser.add_argument("--out", default="report.html", metavar="FILE", help="the page (default report.html)")
     parser.add_argument("--title", default="A run of netspec")
-    parser.add_argument("--score", action="store_true", help="first score the newest weights of each SOLVER on the test.prototxt "
-                        "beside its net")
+    parser.add_argument("--score", action="store_true",
+                        help="first score the newest weights of each SOLVER on the test.prototxt beside its "
+                        "net")
     add_device_arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..papers.page import KINDS, gather, page, score, solver
+
     given = [find(name, what="solver, folder or file") for name in args.what]
     if args.score:
-        score({path: param for path in given if (param := solver(path)) is not None}, args)
+        score({path: param for path in given if (param := solver(path)) is not None}, settings(args))
     paths = list({file.resolve(): file for path in given for file in gather(path)}.values())
     if not any(path.suffix.lower() in KINDS for path in paths):
         raise Error(f"{', '.join(args.what)}: nothing to report, no file that ends in {', '.join(KINDS)}")

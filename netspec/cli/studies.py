@@ -5,40 +5,55 @@ from pathlib import Path
 
 from ..base.errors import Error
 from ..base.files import writing
-from ..base.machine import origin
-from ..papers.studies import QUICK, STUDIES, Place, shown
-from .options import add_device_arguments
+from ..papers.plans import STUDIES
+from .options import add_device_arguments, renamed, settings
+
+QUICK = 60  # iterations
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", choices=(*STUDIES, "all"), metavar="NAME", help=f"{', '.join(STUDIES)}, or all")
-    parser.add_argument("--family", default="shapes", help="a data set of models/fcn.py with solvers (default shapes)")
+    parser.add_argument("study", choices=(*STUDIES, "all"), metavar="NAME",
+                        help=f"{', '.join(STUDIES)}, or all")
+    parser.add_argument("--family", default="shapes", metavar="NAME",
+                        help="a data set of models/fcn.py with solvers (default shapes)")
     budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--budget", type=int, metavar="N", help="iterations of the 32s; other runs in proportion (default: the "
-                        "solvers' own)")
-    budget.add_argument("--quick", action="store_const", const=QUICK, dest="budget", help=f"--budget {QUICK}: minutes on shapes")
-    parser.add_argument("--seeds", type=lambda text: [int(n) for n in text.split(",")], default=[1], metavar="1,2,3",
-                        help="random_seed of the runs (default 1)")
-    parser.add_argument("--out", type=Path, default=Path("studies"), metavar="DIR", help="for the runs, which an interrupted "
-                        "command goes on with (default studies)")
-    parser.add_argument("--page", type=Path, metavar="FILE.md", help="what is printed, with its pictures in a folder of the "
-                        "same name beside it (default OUT/FAMILY.md)")
+    budget.add_argument("--budget", type=int, metavar="N",
+                        help="iterations of the 32s; other runs in proportion (default: the solvers' own)")
+    budget.add_argument("--quick", action="store_const", const=QUICK, dest="budget",
+                        help=f"--budget {QUICK}: minutes on shapes")
+    seed = parser.add_argument("--seed", type=_seeds, nargs="+", default=[[1]], metavar="N",
+                               help="random_seed of the runs; several: each run once for each (default 1)")
+    renamed(parser, "--seeds", seed)
+    parser.add_argument("--out", type=Path, default=Path("studies"), metavar="DIR",
+                        help="for the runs, which an interrupted command goes on with (default studies)")
+    parser.add_argument("--page", type=Path, metavar="FILE.md",
+                        help="gets what is printed, a folder of the same name beside it the pictures "
+                        "(default OUT/FAMILY.md)")
     add_device_arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="only warnings and errors beside the results")
 
 
+def _seeds(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]  # --seeds 1,2,3 is how it was given before
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the studies, print and write the page."""
+    from ..base.machine import origin
+    from ..papers.studies import Place, shown
+
     if args.budget is not None and args.budget < 1:
         raise Error(f"--budget must be at least 1, found {args.budget}")
+    seeds = [seed for given in args.seed for seed in given]
     page = args.page or args.out / f"{args.family}.md"
-    places = [Place(args.family, args.budget, seed, args) for seed in args.seeds]
-    budget = f"{args.budget or places[0].first} iterations of the 32s and the others in the solvers' proportion"
-    said = origin()
+    places = [Place(args.family, args.budget, seed, settings(args), args.out) for seed in seeds]
+    said, iterations = origin(), args.budget or places[0].first
     parts = [f"# The papers' studies on {args.family}",
-             f"Budget: {budget}; random_seed {', '.join(map(str, args.seeds))} (fillers and draws; the images' order is one). "
-             "Seconds are of the processor on a CPU, over all threads, of the clock on a GPU; losses and seconds are the first "
-             "seed's. One budget and one data set: what a study shows here, it shows here.",
+             f"Budget: {iterations} iterations of the 32s and the others in the solvers' proportion; "
+             f"random_seed {', '.join(map(str, seeds))} (fillers and draws; the images' order is one). "
+             "Seconds are of the processor on a CPU, over all threads, of the clock on a GPU; losses and "
+             "seconds are the first seed's. One budget and one data set: what a study shows here, it shows "
+             "here.",
              f"    {said['command']}", f"{said['device']}; {said['date']}; {said['netspec']}"]
     print("\n\n".join(parts))
     for name in STUDIES if args.study == "all" else [args.study]:

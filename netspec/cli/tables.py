@@ -4,27 +4,29 @@ import argparse
 import sys
 
 from ..base.errors import Error
-from ..papers.tables import FORMATS, measure, rows, shown, table
-from .options import add_place_arguments
+from .options import add_place_arguments, settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("number", metavar="1|2|3|4|5|all", choices=("1", "2", "3", "4", "5", "all"))
-    parser.add_argument("--family", metavar="NAME", help="tables 1 and 2 of this data set: of solvers/NAME-fcn32s.prototxt, ... "
-                        "(default voc)")
-    parser.add_argument("--run", action="store_true", dest="measure", help="train, score and time what is missing; goes on "
-                        "after an interruption")
+    parser.add_argument("--family", metavar="NAME",
+                        help="tables 1 and 2 of this data set: solvers/NAME-fcn32s.prototxt (default voc)")
+    parser.add_argument("--run", action="store_true", dest="measure",
+                        help="train, score and time what is missing; goes on after an interruption")
     add_place_arguments(parser)
-    parser.add_argument("--format", choices=FORMATS, default="text")
+    parser.add_argument("--format", choices=("text", "markdown", "csv", "json", "latex"), default="text")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the tables; 1 if something was to be measured and could not be."""
+    from ..papers.tables import measure_all, rows, shown, table
+
     if args.family and args.number not in ("1", "2"):
         raise Error(f"--family goes with tables 1 and 2; table {args.number} is of its own data set")
-    tables = [table(number, args.family) for number in (range(1, 6) if args.number == "all" else [int(args.number)])]
-    failed = measure(tables, args) if args.measure else []
-    texts = [shown(t, rows(t, args), args.format) for t in tables]
+    numbers = range(1, 6) if args.number == "all" else [int(args.number)]
+    tables = [table(number, args.family) for number in numbers]
+    failed = measure_all(tables, settings(args)) if args.measure else []
+    texts = [shown(t, rows(t, settings(args)), args.format) for t in tables]
     print(f"[{', '.join(texts)}]" if args.format == "json" else "\n\n".join(texts))
     for problem in failed:
         print(problem, file=sys.stderr)

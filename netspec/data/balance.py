@@ -1,17 +1,44 @@
 """How often each class occurs in labels, and the weights that even it out."""
 
 import os
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ..base.files import writing
 from ..proto.caffe_pb2 import BlobProto, BlobShape
+from .layouts import Facts, Labels, facts_of
+from .segmentation import SegmentationData
+
+
+def pixel_counts(labels: np.ndarray) -> dict[int, int]:
+    """Label value -> how many pixels have it."""
+    values, pixels = np.unique(labels, return_counts=True)
+    return dict(zip(values.tolist(), pixels.tolist(), strict=True))
+
+
+def by_class(images: Sequence[Mapping[int, int]], facts: Facts) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of each class and, last, of void, in each image (images, classes + 1), and of all values
+    (images)."""
+    values = (*range(len(facts.names)), facts.void)
+    return (np.array([[image.get(value, 0) for value in values] for image in images]),
+            np.array([sum(image.values()) for image in images]))
+
+
+def count(source: SegmentationData) -> tuple[np.ndarray, np.ndarray]:
+    """`by_class` of the first labels that a source reads, of every image in its list."""
+    kinds = zip(source.tops_read, source.kinds, strict=True)
+    top = next(top for top, kind in kinds if isinstance(kind, Labels))
+    labels = (tree.read(top, split, name, 1.0) for tree, split, name in source.entries)
+    return by_class([pixel_counts(each) for each in labels], facts_of(source.layout, top))
 
 
 def weights(pixels: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """Median-frequency weights of classes from their pixels (images, classes) and all pixels (images); NaN for absent ones.
+    """Median-frequency weights of classes from their pixels (images, classes) and all pixels (images); NaN
+    for absent ones.
 
-    median(freq) / freq(c); freq(c) is the pixels of class c by all pixels of the images it occurs in (Eigen & Fergus 2015).
+    median(freq) / freq(c); freq(c) is the pixels of class c by all pixels of the images it occurs in (Eigen &
+    Fergus 2015).
     """
     with np.errstate(invalid="ignore"):
         frequency = pixels.sum(0) / np.where(pixels > 0, total[:, None], 0).sum(0)
@@ -22,9 +49,10 @@ def weights(pixels: np.ndarray, total: np.ndarray) -> np.ndarray:
 def write_balance(path: str | os.PathLike, pixels: np.ndarray, total: np.ndarray, power: float = 1) -> None:
     """Write the `weights` of labels as InfogainLoss reads them: a diagonal matrix, 1 x 1 x C x C, float32.
 
-    pixels: of each class and, last, of void, in each image (images, C + 1); total: of all values (images). Classes
-    that never occur get 1. power: of the weights; 0.5 is milder.
+    pixels: of each class and, last, of void, in each image (images, C + 1); total: of all values (images).
+    Classes that never occur get 1. power: of the weights; 0.5 is milder.
     """
     matrix = np.diag(np.nan_to_num(weights(pixels[:, :-1], total), nan=1.0) ** power).astype(np.float32)
+    blob = BlobProto(shape=BlobShape(dim=(1, 1, *matrix.shape)), data=matrix.ravel())
     with writing(path) as file:
-        file.write(BlobProto(shape=BlobShape(dim=(1, 1, *matrix.shape)), data=matrix.ravel()).SerializeToString())
+        file.write(blob.SerializeToString())

@@ -1,7 +1,6 @@
-"""The `demo` command: train stages from solver files, score each, and show them side by side."""
+"""Stages from solver files: each trained on from the one before and scored, once for each seed."""
 
-import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,14 +10,15 @@ from ..base import __version__
 from ..base.errors import Error
 from ..base.metrics import Scores
 from ..base.table import percent, table
-from ..data import segmentation as datasets
+from ..data.segmentation import SegmentationData
+from ..look import pictures
 from ..net.build import load
-from ..proto import caffe_pb2
-from ..proto import text as prototext
-from . import record as experiment
-
-PROJECT = Path(__file__).resolve().parents[2]
-STAGES = [f"solvers/shapes-fcn{stride}s.prototxt" for stride in (32, 16, 8)]
+from ..proto.caffe_pb2 import TEST
+from ..proto.text import read_solver, to_text
+from ..score import predict
+from ..score.sheet import sheet
+from . import record
+from .record import Settings
 
 
 class Stage(NamedTuple):
@@ -27,27 +27,25 @@ class Stage(NamedTuple):
     name: str
     test: Path  # the net it is scored with
     weights: Path
+    kept: bool  # from an earlier run
     predictions: Path  # folder of palette PNGs
     scores: Scores
 
 
-def run_stages(solvers: Sequence[Path], seed: int, out: Path, args: argparse.Namespace) -> list[Stage]:
-    """Train and score the stages of one seed; what an earlier run left, from the same files, is kept."""
-    stages: list[Stage] = []
+def run_stages(solvers: Sequence[Path], seed: int, out: Path, settings: Settings) -> Iterator[Stage]:
+    """Train and score the stages of a seed; what an earlier run left in `out` from the same files is kept."""
+    before: Path | None = None
     for path in solvers:
-        param = prototext.read_solver(path)
-        test = experiment.test_net(path, param)
+        param = read_solver(path)
+        test = record.test_net(path, param)
         param.random_seed, param.snapshot_prefix = seed, str(out / path.stem)
-        before = stages[-1].weights if stages else None
-        mark = experiment.digest(f"{__version__} {args.precision}", prototext.to_text(param),
-                                 *sorted(test.parent.glob("*.prototxt")), *[before] * bool(before))
-        weights, kept = experiment.trained(path, param, before, args, mark)
-        if kept:
-            print(f"{path.stem}: kept from an earlier run; remove {out} to train again")
-        made, predictions = load(test, caffe_pb2.TEST), out / path.stem
-        found = experiment.scored(out / f"{path.stem}.json", made, weights, args, save=predictions)
-        stages.append(Stage(path.stem, test, weights, predictions, Scores.from_histogram(np.array(found["histogram"]))))
-    return stages
+        mark = record.digest(f"{__version__} {settings.precision}", to_text(param),
+                             *sorted(test.parent.glob("*.prototxt")), before)
+        before, kept = record.trained(path, param, before, settings, mark)
+        made, predictions = load(test, TEST), out / path.stem
+        found = record.scored(out / f"{path.stem}.json", made, before, settings, save=predictions)
+        scores = Scores.from_histogram(np.array(found["histogram"]))
+        yield Stage(path.stem, test, before, kept, predictions, scores)
 
 
 def over_seeds(runs: Sequence[Sequence[Stage]]) -> str:
@@ -59,9 +57,23 @@ def over_seeds(runs: Sequence[Sequence[Stage]]) -> str:
     return table(rows, ["", "mean", "least", "most"])
 
 
-def reader(test: Path) -> datasets.SegmentationData:
+def reader(test: Path) -> SegmentationData:
     """The data layer of a net that scores."""
-    for node in load(test, caffe_pb2.TEST).sources:
-        if isinstance(node.op, datasets.SegmentationData):
+    for node in load(test, TEST).sources:
+        if isinstance(node.op, SegmentationData):
             return node.op
     raise Error(f"{test}: stages are shown for nets whose data layer is SegmentationData")
+
+
+def draw(path: Path, stages: Sequence[Stage], rows: int) -> list[str]:
+    """Show truth and predictions for so many images of the first stage. Stages with other images are left
+    out; their names."""
+    data = reader(stages[0].test)
+    alike = [stage for stage in stages if reader(stage.test).pictures == data.pictures]
+    titles = [stage.name.rpartition("-fcn")[2] or stage.name for stage in alike]
+    shown = {stage.name if titles.count(title) > 1 else title: stage.predictions
+             for title, stage in zip(titles, alike, strict=True)}
+    chosen = np.linspace(0, len(data) - 1, max(1, min(rows, len(data)))).round().astype(int).tolist()
+    looks = predict.looks(data.facts, len(stages[0].scores.class_iu))
+    pictures.save(path, sheet(data, looks, shown, chosen))
+    return [stage.name for stage in stages if stage not in alike]

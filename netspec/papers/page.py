@@ -1,36 +1,32 @@
-"""The `report` command: what runs left behind, on one HTML page that needs nothing beside it."""
+"""What runs left behind, on one HTML page that needs nothing beside it."""
 
-import argparse
 import base64
 import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from ..base.errors import Error
-from ..base.files import find
 from ..base.machine import origin
 from ..base.metrics import BINARY, MEASURES
 from ..base.table import numeric
 from ..data.segmentation import SegmentationData
-from ..look import curves
-from ..look import pictures as report
-from ..net import graph
+from ..look import pictures
+from ..look.curves import draw_curves, read_log
 from ..net.build import load
-from ..proto import caffe_pb2
-from ..proto import text as prototext
-from ..proto.text import SOLVER
+from ..net.graph import Graph
+from ..proto.caffe_pb2 import TEST, SolverParameter
+from ..proto.text import SOLVER, read_solver, read_text
 from ..score import predict
 from ..score.sheet import sheet, worst
-from ..train import jobs
-from ..train import snapshot as resume
-from . import record as experiment
+from ..train import jobs, snapshot
+from . import record
+from .record import Record, Settings
 
 PICTURES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".svg": "svg+xml"}
-KINDS = {".json": "Scores", ".log": "Curves", **dict.fromkeys(PICTURES, "Pictures"), ".prototxt": "Solvers and nets",
-         ".caffemodel": "Weights", ".h5": "Weights"}
+KINDS = {".json": "Scores", ".log": "Curves", **dict.fromkeys(PICTURES, "Pictures"),
+         ".prototxt": "Solvers and nets", ".caffemodel": "Weights", ".h5": "Weights"}
 STYLE = """
 :root { color-scheme: light dark; --line: 1px solid #8885; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
@@ -55,10 +51,13 @@ def tag(name: str, /, *inside: str, **attributes: str) -> Html:
 
 
 def table(rows: Sequence[Sequence[str]], headers: Sequence[str] = ()) -> Html:
-    """Rows of texts, below headers if there are any; the first cell names its row, numbers stand to the right."""
+    """Rows of texts, below headers if there are any; the first cell names its row, numbers stand to the
+    right."""
     kinds = ["number" if all(map(numeric, column)) else "text" for column in zip(*rows, strict=True)]
-    lines = [tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell, class_=kind) for cell, kind in
-                                                         zip(row[1:], kinds[1:], strict=True))) for row in rows]
+    lines = []
+    for first, *cells in rows:
+        others = [tag("td", cell, class_=kind) for cell, kind in zip(cells, kinds[1:], strict=True)]
+        lines.append(tag("tr", tag("th", first, scope="row"), *others))
     head = [tag("th", header, scope="col", class_=kind) for header, kind in zip(headers, kinds, strict=False)]
     return tag("table", *([tag("thead", tag("tr", *head))] if head else []), tag("tbody", *lines))
 
@@ -73,71 +72,79 @@ def image(title: str, content: bytes, kind: str) -> Html:
     return tag("figure", tag("img", src=data, alt=title), tag("figcaption", title))
 
 
-def scores(records: Mapping[str, Any]) -> list[Html]:
-    """Tables of what `score --json`, `demo` and others recorded: the measures, IU by class, bands, one class, origins."""
-    def cells(found: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
-        return ["-" if found.get(key) is None else f"{100 * found[key]:.1f}" for key in keys]
-
-    def turned(of: Mapping[str, Mapping[str, str]], absent: str) -> list[list[str]]:
-        """A row for each key of the inner mappings, a column for each outer one."""
-        return [[key, *(inner.get(key, absent) for inner in of.values())] for key in dict.fromkeys(chain(*of.values()))]
-
-    measured = [[name, *cells(r, MEASURES), f"{r.get('images', '-')}", "-" if r.get("loss") is None else f"{r['loss']:.4g}"]
-                for name, r in records.items()]
-    ious = {name: {c["name"]: cells(c, ["iu"])[0] for c in r.get("classes", [])} for name, r in records.items()}
-    bands = [[f"{name}, within {width} px", *cells(found, MEASURES)] for name, r in records.items()
+def scores(records: Mapping[str, Record]) -> list[Html]:
+    """Tables of what `score --json`, `demo` and others recorded: measures, IU by class, bands, one class,
+    origins."""
+    measured = [[name, *_cells(r, MEASURES), f"{r.get('images', '-')}",
+                 "-" if r.get("loss") is None else f"{r['loss']:.4g}"] for name, r in records.items()]
+    ious = {name: {each["name"]: _cells(each, ["iu"])[0] for each in r.get("classes", [])}
+            for name, r in records.items()}
+    bands = [[f"{name}, within {width} px", *_cells(found, MEASURES)] for name, r in records.items()
              for width, found in r.get("trimap", {}).items()]
-    binary = [[name, *cells(r["binary"], BINARY)] for name, r in records.items() if r.get("binary")]
+    binary = [[name, *_cells(r["binary"], BINARY)] for name, r in records.items() if r.get("binary")]
     origins = {name: r["origin"] for name, r in records.items() if r.get("origin")}
     parts = (("In percent, but for images and loss", measured, ["net", *MEASURES.values(), "images", "loss"]),
-             ("IU of each class, in percent", turned(ious, "-"), ["class", *ious]),
+             ("IU of each class, in percent", _turned(ious, "-"), ["class", *ious]),
              ("Near boundaries", bands, ["net", *MEASURES.values()]),
              ("One class against the others", binary, ["net", *BINARY.values()]),
-             ("Where they come from", turned(origins, ""), ["", *origins]))
+             ("Where they come from", _turned(origins, ""), ["", *origins]))
     return [part for title, rows, head in parts if rows for part in (tag("h3", title), table(rows, head))]
+
+
+def _cells(found: Record, keys: Iterable[str]) -> list[str]:
+    return ["-" if found.get(key) is None else f"{100 * found[key]:.1f}" for key in keys]
+
+
+def _turned(of: Mapping[str, Mapping[str, str]], absent: str) -> list[list[str]]:
+    """A row for each key of the inner mappings, a column for each outer one."""
+    keys = dict.fromkeys(chain.from_iterable(of.values()))
+    return [[key, *(inner.get(key, absent) for inner in of.values())] for key in keys]
 
 
 def log(path: Path) -> list[Html]:
     """The curves of a log, and what netspec said in it of nets, origin and trouble."""
     said = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
             if re.match(r"[WE]\d", line) or " netspec] " in line]
-    return [image(path.name, curves.draw_curves(curves.read_log(path)).content("SVG"), "svg+xml"),
-            *([folded(f"{path.name}: what was said", "\n".join(said))] if said else [])]
+    drawn = image(path.name, draw_curves(read_log(path)).content("SVG"), "svg+xml")
+    return [drawn, *([folded(f"{path.name}: what was said", "\n".join(said))] if said else [])]
 
 
 def gather(path: Path) -> list[Path]:
-    """The files of a folder (not of folders in it), the oldest first; a solver, its nets and what lies under its
-    snapshot_prefix; or a file."""
+    """The files of a folder (not of folders in it), the oldest first; a solver, its nets and what lies under
+    its snapshot_prefix; or a file."""
     if path.is_dir():
-        return sorted((file for file in path.iterdir() if file.suffix.lower() in KINDS), key=lambda file: file.stat().st_mtime)
+        there = [file for file in path.iterdir() if file.suffix.lower() in KINDS]
+        return sorted(there, key=lambda file: file.stat().st_mtime)
     param = solver(path)
     if param is None:
         return [path]
-    train, tests = jobs.jobs(param, str(path))
-    nets = dict.fromkeys(job.net for job in (train, *tests) if isinstance(job.net, str))
     prefix = Path(param.snapshot_prefix)
-    made = (file for file in prefix.parent.glob("*") if file.name.startswith((f"{prefix.name}.", f"{prefix.name}_")))
-    return [path, *(find(net, path.resolve().parent, "net") for net in nets),
-            *sorted(file for file in made if file.suffix.lower() in KINDS)]
+    begin = f"{prefix.name}.", f"{prefix.name}_"
+    made = [file for file in prefix.parent.glob("*")
+            if file.name.startswith(begin) and file.suffix.lower() in KINDS]
+    return [path, *jobs.files(param, path), *sorted(made)]
 
 
-def solver(path: Path) -> Any | None:
-    """The SolverParameter in a file; None for a folder, and for a file that is no solver."""
-    told = prototext.read_text(path) if path.suffix == ".prototxt" and path.is_file() else ""
-    return prototext.read_solver(path) if SOLVER.search(told) else None
+def solver(path: Path) -> SolverParameter | None:
+    """The solver in a file; None for a folder, and for a file that is none."""
+    told = read_text(path) if path.suffix == ".prototxt" and path.is_file() else ""
+    return read_solver(path) if SOLVER.search(told) else None
 
 
-def score(solvers: Mapping[Path, Any], args: argparse.Namespace) -> None:
-    """Score the newest snapshot of each solver on the test.prototxt or val.prototxt beside its net, unless that is recorded.
-    Record and predictions lie under its snapshot_prefix; with those of the last net, one sheet of nets with the same images."""
-    groups: dict[Any, list[tuple[str, graph.Graph, SegmentationData]]] = {}
+def score(solvers: Mapping[Path, SolverParameter], settings: Settings) -> None:
+    """Score the newest snapshot of each solver on the test.prototxt or val.prototxt beside its net, unless
+    that is recorded. Record and predictions lie under its snapshot_prefix; with those of the last net of the
+    same images, a sheet of all such nets."""
+    groups: dict[tuple, list[tuple[str, Graph, SegmentationData]]] = {}
     for path, param in solvers.items():
         prefix = param.snapshot_prefix
-        weights = resume.kept(prefix, "caffemodel")
+        weights = snapshot.kept(prefix, "caffemodel")
         if not weights:
-            raise Error(f"{path}: there is no {resume.stem(prefix, 'N')}.caffemodel to score; train it first")
-        made = load(experiment.test_net(path, param), caffe_pb2.TEST)
-        experiment.scored(Path(f"{prefix}.json"), made, weights[-1][1], args, save=Path(f"{prefix}_predictions"))
+            name = snapshot.stem(prefix, "N")
+            raise Error(f"{path}: there is no {name}.caffemodel to score; train it first")
+        made = load(record.test_net(path, param), TEST)
+        predictions = Path(f"{prefix}_predictions")
+        record.scored(Path(f"{prefix}.json"), made, weights[-1][1], settings, save=predictions)
         source = made.sources[0].op
         if isinstance(source, SegmentationData):
             groups.setdefault(source.pictures, []).append((prefix, made, source))
@@ -146,27 +153,32 @@ def score(solvers: Mapping[Path, Any], args: argparse.Namespace) -> None:
         looks = predict.looks(source.facts, predict.channels(made, "score"))
         nets = {Path(each).name: f"{each}_predictions" for each, _, _ in found}
         chosen = worst(source, looks, f"{prefix}_predictions", 8)
-        report.save(f"{prefix}_worst.png", sheet(source, looks, nets, chosen))
+        pictures.save(f"{prefix}_worst.png", sheet(source, looks, nets, chosen))
 
 
 def page(title: str, paths: Sequence[Path]) -> str:
-    """The whole page about files of the kinds in KINDS, a section each kind."""
-    kinds = {kind: [path for path in paths if KINDS.get(path.suffix.lower()) == kind] for kind in dict.fromkeys(KINDS.values())}
-    records = {path.stem: record for path in kinds["Scores"] if "mean_iu" in (record := experiment.read(path))}
+    """The whole page about files of the kinds in KINDS, a section for each kind."""
+    kinds: dict[str, list[Path]] = {kind: [] for kind in KINDS.values()}
+    for path in paths:
+        if kind := KINDS.get(path.suffix.lower()):
+            kinds[kind].append(path)
+    records = {path.stem: found for path in kinds["Scores"] if "mean_iu" in (found := record.read(path))}
     drawn = {f"{path.resolve()}.png" for path in kinds["Curves"]}  # anew, from their logs
-    pictures = [path for path in kinds["Pictures"] if str(path.resolve()) not in drawn]
+    images = [path for path in kinds["Pictures"] if str(path.resolve()) not in drawn]
+    weights = [[str(path), f"{path.stat().st_size / 1e6:.1f}"] for path in kinds["Weights"]]
     sections = {
         "Scores": scores(records) if records else [],
         "Curves": [part for path in kinds["Curves"] for part in log(path)],
-        "Pictures": [image(path.name, path.read_bytes(), PICTURES[path.suffix.lower()]) for path in pictures],
-        "Solvers and nets": [folded(str(path), prototext.read_text(path)) for path in kinds["Solvers and nets"]],
-        "Weights": [table([[str(path), f"{path.stat().st_size / 1e6:.1f}"] for path in kinds["Weights"]], ["file", "MB"])]
-        * bool(kinds["Weights"]),
+        "Pictures": [image(path.name, path.read_bytes(), PICTURES[path.suffix.lower()]) for path in images],
+        "Solvers and nets": [folded(str(path), read_text(path)) for path in kinds["Solvers and nets"]],
+        "Weights": [table(weights, ["file", "MB"])] if weights else [],
         "This page": [table(list(origin().items()))],
     }
-    body = [tag("h1", title), *(tag("section", tag("h2", name), *parts) for name, parts in sections.items() if parts)]
-    policy = tag("meta", **{"http-equiv": "Content-Security-Policy", "content": "default-src 'none'; img-src data:; "
-                            "style-src 'unsafe-inline'"})
-    head = [tag("meta", charset="utf-8"), policy, tag("meta", name="viewport", content="width=device-width"), tag("title", title),
+    body = [tag("h1", title),
+            *(tag("section", tag("h2", name), *parts) for name, parts in sections.items() if parts)]
+    policy = {"http-equiv": "Content-Security-Policy",
+              "content": "default-src 'none'; img-src data:; style-src 'unsafe-inline'"}
+    head = [tag("meta", charset="utf-8"), tag("meta", **policy),
+            tag("meta", name="viewport", content="width=device-width"), tag("title", title),
             tag("style", Html(STYLE))]
-    return "<!DOCTYPE html>\n" + tag("html", tag("head", *head), tag("body", tag("main", *body)), lang="en") + "\n"
+    return f"<!DOCTYPE html>\n{tag('html', tag('head', *head), tag('body', tag('main', *body)), lang='en')}\n"

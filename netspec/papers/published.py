@@ -1,7 +1,8 @@
-"""Figures of the papers, and of the released nets as others scored them: what tables and recipes are held against.
+"""Figures of the papers, and of the released nets as others scored them: what tables and recipes are held
+against.
 
-Long, Shelhamer, Darrell, CVPR 2015 (arXiv:1411.4038), Tables 1 to 5. Scores are pixel accuracy, mean accuracy,
-mean IU and frequency weighted IU, in percent; None where none is given.
+Long, Shelhamer, Darrell, CVPR 2015 (arXiv:1411.4038), Tables 1 to 5. Scores are pixel accuracy, mean
+accuracy, mean IU and frequency weighted IU, in percent; None where none is given.
 """
 
 from typing import NamedTuple
@@ -38,12 +39,15 @@ RELEASED: dict[str, Scores] = {  # the same split, scored by others
     "voc-fcn-alexnet": _mean_iu(48.0),
 }
 RELEASED_FILES = {  # the release's weights, from RELEASED_FROM, which no longer answers at all times
-    "voc-fcn32s": "fcn32s-heavy-pascal", "voc-fcn16s": "fcn16s-heavy-pascal", "voc-fcn8s": "fcn8s-heavy-pascal",
-    "voc-fcn8s-atonce": "fcn8s-atonce-pascal", "voc-fcn-alexnet": "fcn-alexnet-pascal",
+    "voc-fcn32s": "fcn32s-heavy-pascal", "voc-fcn16s": "fcn16s-heavy-pascal",
+    "voc-fcn8s": "fcn8s-heavy-pascal", "voc-fcn8s-atonce": "fcn8s-atonce-pascal",
+    "voc-fcn-alexnet": "fcn-alexnet-pascal",
     "nyud-fcn32s-color": "nyud-fcn32s-color-heavy", "nyud-fcn32s-hha": "nyud-fcn32s-hha-heavy",
     "nyud-fcn32s-color-hha": "nyud-fcn32s-color-hha-heavy",
-    **{net: f"{net}-heavy" for net in (f"{family}-fcn{s}s" for family in ("siftflow", "pascalcontext") for s in (32, 16, 8))},
+    **{f"{family}-fcn{s}s": f"{family}-fcn{s}s-heavy"
+       for family in ("siftflow", "pascalcontext") for s in (32, 16, 8)},
 }
+VERIFIED = ("voc-fcn32s", "voc-fcn16s", "voc-fcn8s")  # the released nets that `verify` scores
 RELEASED_FROM = "http://dl.caffe.berkeleyvision.org/"
 
 
@@ -63,7 +67,8 @@ TABLE1 = {
     "voc-fcn32s": Table1(56.0, 210, 16, 134_000_000, 404, 32),
     "voc-fcn-googlenet": Table1(42.5, 59, 22, 6_000_000, 907, 32),
 }
-TABLE3 = {  # mean IU on the test servers of VOC 2011 and 2012, and milliseconds of inference
+# mean IU on the test servers of VOC 2011 and 2012, and milliseconds of inference
+TABLE3: dict[str, tuple[float | None, ...]] = {
     "R-CNN": (47.9, None, None),
     "SDS": (52.6, 51.6, 50_000),
     "voc-fcn8s": (62.7, 62.2, 175),
@@ -76,6 +81,7 @@ OTHERS: dict[str, dict[str, tuple[float | None, ...]]] = {  # data set -> neighb
     },
 }
 REMARKS = {  # table -> what its figures need said
-    1: "The paper's times are a K40c's, of images of 500x500; its 907 counts the final 7x7 pooling, which the net leaves out.",
+    1: "The paper's times are a K40c's, of images of 500x500; its 907 counts the final 7x7 pooling, which "
+       "the net leaves out.",
     3: "Only the servers can score their test images; here inference is timed on an image of 500x500.",
 }

@@ -1,69 +1,85 @@
-"""Work that outlives its command: a net is trained from where it was left, measured once, and its figures recorded."""
+"""Work that outlives its command: training that goes on where it was left, and records of what was
+measured."""
 
-import argparse
 import ast
 import csv
 import hashlib
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..base import log
-from ..base import machine as device
 from ..base.errors import Error, Interrupted
-from ..base.files import find, writing
-from ..base.machine import origin
+from ..base.files import writing
+from ..base.machine import asked, choose, origin
 from ..data.layouts import LAYOUTS
 from ..net.graph import Graph
-from ..proto import text as prototext
+from ..proto.caffe_pb2 import NetParameter, SolverParameter
+from ..proto.text import read_solver, to_text
 from ..score import predict
-from ..score import score as scoring
-from ..train import snapshot as resume
-from ..train import stages as train
+from ..score.score import score
+from ..train import jobs, snapshot, stages
 from ..train.solver import Solver
 
 Record = dict[str, Any]
 BLOBS = (("score", "label"),)
 
 
-def digest(*parts: str | bytes | Path) -> str:
-    """SHA-256 over texts, bytes and the contents of files."""
+@dataclass(frozen=True)
+class Settings:
+    """How nets are trained and scored, and where what they need is.
+
+    device: cpu, cuda or cuda:N; None: what solver_mode says, a GPU if there is one. quiet: only warnings and
+    errors are said. data: what stands for the folder data/ (None: itself). released: the folder of the
+    release's weights. results: the folder of the tables' records.
+    """
+
+    device: str | None = None
+    precision: str = "fp32"
+    quiet: bool = False
+    data: Path | None = None
+    released: Path | None = None
+    results: Path = Path("results")
+
+
+def digest(*parts: str | bytes | Path | None) -> str:
+    """SHA-256 over texts, bytes and the contents of files; None is left out."""
     whole = hashlib.sha256()
     for part in parts:
-        content = part.read_bytes() if isinstance(part, Path) else part.encode() if isinstance(part, str) else part
-        whole.update(b"%d:" % len(content) + content)
+        if part is not None:
+            part = part.read_bytes() if isinstance(part, Path) else part
+            content = part.encode() if isinstance(part, str) else part
+            whole.update(b"%d:" % len(content) + content)
     return whole.hexdigest()
 
 
-def trained(path: Path, param: Any, carried: Path | None, args: argparse.Namespace, mark: str | None = None,
+def trained(path: Path, param: SolverParameter, carried: Path | None, settings: Settings,
+            mark: str | None = None,
             watch: Callable[[Solver, float], None] | None = None) -> tuple[Path, bool]:
-    """The weights of a solver's last iteration, under its snapshot_prefix, and whether they were there already.
+    """The weights of a solver's last iteration, under its snapshot_prefix, and whether they were there
+    already.
 
-    If not, it is trained, from its newest snapshot on if there is one. carried: weights to start from, not those the
-    solver names. mark: what the result depends on; snapshots of another mark are removed first (None: all are trusted).
-    watch: called after each iteration with solver and loss. args: device, precision, quiet.
+    If not, it is trained, from its newest snapshot on if there is one. carried: weights to start from, not
+    those the solver names. mark: what the result depends on; snapshots of another mark are removed first
+    (None: all are trusted). watch: called after each iteration with solver and loss.
     """
-    prefix = Path(param.snapshot_prefix)
-    noted = Path(f"{prefix}.mark")
-    states = resume.kept(prefix, "solverstate")
-    ready = [file for n, file in resume.kept(prefix, "caffemodel") if n == param.max_iter]
-    if mark is not None and (not noted.exists() or noted.read_text() != mark):
-        for old in (*ready, *(file for _, file in states)):
-            old.unlink()
-        states, ready = [], []
-        with writing(noted, "w") as file:
-            file.write(mark)
+    if mark is not None:
+        _forget_others(param, mark)
+    ready = _finished(param)
     if ready:
         return ready[-1], True
-    state = next((file for n, file in reversed(states) if n < param.max_iter), None)
+    states = [file for n, file in snapshot.kept(param.snapshot_prefix, "solverstate") if n < param.max_iter]
     param.snapshot_after_train = True
-    said = log.make(args.quiet)
+    said = log.make(settings.quiet)
     try:
-        solver = train.run_stage(path, param, [str(carried)] if carried else None, state and str(state),
-                                 args.device or device.asked(param), args.precision, said, watch=watch)
+        state = str(states[-1]) if states else None
+        solver = stages.run_stage(path, param, [str(carried)] if carried else None, state,
+                                  settings.device or asked(param), settings.precision, said, watch=watch)
     except Interrupted:
         said("netspec", "this same command goes on from there", "W")
         raise
@@ -72,34 +88,55 @@ def trained(path: Path, param: Any, carried: Path | None, args: argparse.Namespa
     return Path(solver.final_weights()), False
 
 
-def weights_of(path: Path, args: argparse.Namespace) -> Path:
-    """The weights at the end of a solver file, trained if they are not there: first those that it starts from, if a solver
-    beside it makes them."""
-    param = prototext.read_solver(path)
+def _finished(param: SolverParameter) -> list[Path]:
+    """The weights of a solver's last iteration, if they are there."""
+    return [file for n, file in snapshot.kept(param.snapshot_prefix, "caffemodel") if n == param.max_iter]
+
+
+def _forget_others(param: SolverParameter, mark: str) -> None:
+    """Remove what would be gone on with, unless it is of this mark, which is noted."""
+    noted = Path(f"{param.snapshot_prefix}.mark")
+    if not noted.exists() or noted.read_text() != mark:
+        states = [file for _, file in snapshot.kept(param.snapshot_prefix, "solverstate")]
+        for old in (*_finished(param), *states):
+            old.unlink()
+        with writing(noted, "w") as file:
+            file.write(mark)
+
+
+def weights_of(path: Path, settings: Settings) -> Path:
+    """The weights at the end of a solver file, trained if they are not there, after those that it starts
+    from, if a solver beside it makes these."""
+    param = read_solver(path)
     for file in param.weights:
-        before = path.with_name(resume.prefix_of(file) + ".prototxt")
+        before = path.with_name(snapshot.prefix_of(file) + ".prototxt")
         if not Path(file).exists() and before.exists() and before != path:
-            weights_of(before, args)
-    return trained(path, param, None, args)[0]
+            weights_of(before, settings)
+    return trained(path, param, None, settings)[0]
 
 
-def test_net(path: Path, param: Any) -> Path:
-    """The net that a solver file's weights are scored with: test.prototxt beside its train net, or val.prototxt."""
-    folder = find(param.train_net or param.net, path.resolve().parent, "net").parent
+def test_net(path: Path, param: SolverParameter) -> Path:
+    """The net that a solver file's weights are scored with: test.prototxt beside its train net, or
+    val.prototxt."""
+    folder = next(iter(jobs.files(param, path)), path).parent
     for name in ("test.prototxt", "val.prototxt"):
         if (folder / name).exists():
             return folder / name
-    raise Error(f"{folder} has neither test.prototxt nor val.prototxt, with which the weights of {path.name} could be scored")
+    raise Error(f"{folder} has neither test.prototxt nor val.prototxt, with which the weights of {path.name} "
+                "could be scored")
 
 
 class Trace:
-    """A CSV file with iteration, loss and seconds of every iteration of a run, which a resumed run goes on with.
+    """A CSV file with iteration, loss and seconds of every iteration of a run, which a resumed run goes on
+    with.
 
-    The seconds are those of the processor on a CPU, which others that use it do not lengthen, and of the clock on a GPU.
+    The seconds are the processor's on a CPU, where other programs do not lengthen them, and the clock's on a
+    GPU.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.rows, self.begun = path, self.read(path), None
+        self.path, self.rows = path, self.read(path)
+        self.begun: float | None = None
 
     @staticmethod
     def read(path: Path) -> list[tuple[int, float, float]]:
@@ -128,51 +165,60 @@ def read(path: Path) -> Record:
     return found if isinstance(found, dict) else {}
 
 
-def recorded(path: Path, mark: str, measure: Callable[[], Record], device_name: str | None, beside: Path | None = None) -> Record:
-    """What `measure` finds, with its origin: from the file if that has the same mark, else measured now and written there.
+def recorded(path: Path, mark: str, measure: Callable[[], Record], device: str | None,
+             beside: Path | None = None) -> Record:
+    """What `measure` finds, with its origin: from the file if that has the same mark, else measured now and
+    kept.
 
-    device_name: the device that the origin names. beside: what must be there for a record to count.
+    device: that which the origin names. beside: what must be there for a record to count.
     """
     known = read(path)
     if known.get("mark") == mark and (beside is None or beside.exists()):
         return known
-    found = {**measure(), "mark": mark, "origin": origin(device.choose(device_name))}
+    found = {**measure(), "mark": mark, "origin": origin(choose(device))}
     with writing(path, "w") as file:
         json.dump(found, file, indent=1, allow_nan=False)
     return found
 
 
-def scored(path: Path, made: Graph, weights: Path, args: argparse.Namespace, *, blobs: Sequence[tuple[str, str]] = BLOBS,
-           save: Path | None = None, wrap: Callable[[Any], Any] = lambda net: net, what: str = "") -> Record:
-    """The record of a TEST graph's scores on its data: Result.as_dict(), the confusion histogram, and the weights file.
+def scored(path: Path, made: Graph, weights: Path, settings: Settings, *,
+           blobs: Sequence[tuple[str, str]] = BLOBS, save: Path | None = None,
+           wrap: Callable[[Any], Any] = lambda net: net, what: str = "") -> Record:
+    """The record of a TEST graph's scores on its data: Result.as_dict(), the confusion histogram, the weights
+    file.
 
-    blobs: (scores, truth) of each head; the first gives the record, the pixel accuracy of others goes into "heads".
-    save: a folder for predictions. wrap: makes of the net what is scored in its place, which `what` names.
+    blobs: (scores, truth) of each head; the first gives the record, the pixel accuracy of others goes into
+    "heads". save: a folder for predictions. wrap: makes of the net what is scored in its place, which `what`
+    names.
     """
     def measure() -> Record:
-        net, remarks = predict.load(made, weights, args.device, args.precision)
+        net, remarks = predict.load(made, weights, settings.device, settings.precision)
+        said = log.make(settings.quiet)
         for remark in remarks:
-            print(f"note: {remark}", file=sys.stderr)
-        said = log.make(args.quiet)
+            said.put(f"note: {remark}\n")
 
-        def progress(done: int, total: int, histogram: Any) -> None:
+        def progress(done: int, total: int, histogram: np.ndarray) -> None:
             said.progress(f"score {made.name}", done, total, "", 1)
 
         try:
-            first, *rest = [scoring.score(wrap(net), score_blob=score, label_blob=label, save=save, progress=progress)
-                            for score, label in blobs]
+            first, *rest = [score(wrap(net), score_blob=blob, label_blob=label, save=save, progress=progress)
+                            for blob, label in blobs]
         finally:
             said.close()
-        return {"net": made.name, **first.as_dict(), "histogram": first.histogram.tolist(), "weights": str(weights),
-                "heads": {label: other.as_dict()["pixel_accuracy"] for (_, label), other in zip(blobs[1:], rest, strict=True)}}
+        heads = zip([label for _, label in blobs[1:]], rest, strict=True)
+        return {"net": made.name, **first.as_dict(), "histogram": first.histogram.tolist(),
+                "weights": str(weights),
+                "heads": {label: other.as_dict()["pixel_accuracy"] for label, other in heads}}
 
-    mark = digest(prototext.to_text(made.proto), weights, f"{args.precision} {what}")
-    return recorded(path, mark, measure, args.device, save)
+    mark = digest(to_text(made.proto), weights, f"{settings.precision} {what}")
+    return recorded(path, mark, measure, settings.device, save)
 
 
-def relocated(net: Any, data: Path | None) -> Any:
-    """A NetParameter whose data layers read below `data` what they read below the folder data/; the same for None."""
-    for layer in net.layer if data else ():
+def relocated(net: NetParameter, data: Path | None) -> NetParameter:
+    """A net whose data layers read below `data` what they read below the folder data/; the same for None."""
+    if data is None:
+        return net
+    for layer in net.layer:
         if layer.type != "Python" or layer.bottom or not layer.python_param.param_str:
             continue
         param = ast.literal_eval(layer.python_param.param_str)

@@ -1,142 +1,32 @@
-"""The `time` command: how fast the parts of a job are, measured on this machine, warm, side by side."""
+"""How fast the parts of a job are on this machine, warm: its data, a weights file, scores of a whole image at
+once."""
 
-import argparse
 import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import torch
+from torch.nn.functional import pad
 
 from ..base import log
 from ..base.errors import Error
-from ..base.files import find
-from ..base.machine import PROJECT
 from ..base.table import table
-from ..data.feed import Feed
-from ..net import graph, weights
-from ..net import rewrite as convolutional
+from ..data.feed import Batches
+from ..net import rewrite, weights
 from ..net.build import build
 from ..net.deploy import deploy
+from ..net.graph import Graph
 from ..net.module import Net
-from ..proto import text as prototext
+from ..proto.text import read_solver
 from ..train.solver import Solver
 
 
-def time_data(args: argparse.Namespace) -> None:
-    """Images/s of the data pipeline alone and of training, and the share of a training step spent waiting for data."""
-    path = find(args.solver, what="solver")
-    param = prototext.read_solver(path)
-    for field in ("test_net", "test_iter", "weights"):  # the speed is the same without
-        param.ClearField(field)
-    param.display = param.snapshot = param.test_interval = 0
-    solver = Solver(param, path=path, device=args.device or "cpu", precision=args.precision, log=log.Log(quiet=True))
-    weights.ready(solver.net)
-    size = max(1, param.iter_size)
-    try:
-        solver.step(2)
-        solver.waited = 0.0
-        steps = _timed(lambda: solver.step(1), args.iterations)
-    finally:
-        solver.close()
-    batch = solver.net.graph.sources[0].op.batch_size
-    feeds = [Feed(node.op) for node in solver.net.graph.sources]
-    try:
-        for feed in feeds:
-            next(feed)
-        loads = _timed(lambda: [next(feed) for feed in feeds], args.iterations * size)
-    finally:
-        for feed in feeds:
-            feed.close()
-    rows = [["data alone", *_rates(loads, batch)], ["training", *_rates(steps, batch * size)]]
-    print(table(rows, ["images/s", "median", "least", "most"]))
-    print(f"a step waits for data {100 * solver.waited / sum(steps):.1f} % of its time")
-
-
-def time_load(args: argparse.Namespace) -> None:
-    """Seconds to read a weights file into a net that exists, and the memory that takes beside the net's."""
-    path = Path(args.weights)
-    net = Net(deploy(find(args.net, PROJECT, "net"), losses=True))
-    if not path.exists():
-        weights.save(path, net)
-    target = net.layers_with_params()
-    before = _peak()
-    weights.load(path, target)
-    spent = _timed(lambda: weights.load(path, target), args.runs)
-    size = path.stat().st_size
-    rows = [[path.name, f"{size / 1e6:.0f}", *(f"{t:.3f}" for t in (statistics.median(spent), min(spent), max(spent))),
-             f"{(_peak() - before) / size:.2f}"]]
-    print(table(rows, ["file", "MB", "median s", "least", "most", "extra memory / size"]))
-
-
-def time_dense(args: argparse.Namespace) -> None:
-    """Section 3.1: seconds for all scores of an image in one pass, and for the classifier on as many crops of it.
-
-    Where their inputs agree, both compute the same: without padding inside the net a score depends on its window of the
-    image alone, and such windows are then the classifier's input. With padding, a crop has zeros where the image goes on.
-    """
-    classifier = Net(deploy(find(args.net, PROJECT, "net"), losses=True))
-    form, layers, _ = convolutional.convolutionalise(classifier.graph)
-    net = Net(build(form))
-    convolutional.randomise(classifier)
-    convolutional.share_reshaped(classifier, net)
-    data, score = net.graph.inputs[0], net.graph.node(layers[-1]).tops[0].blob
-    channels, side = net.graph.shape(data)[1:3]
-    image = torch.randn(1, channels, args.size, args.size, generator=torch.Generator().manual_seed(0)) * 50
-    try:
-        plain = Net(build(convolutional.unpadded(form), shapes={data: tuple(image.shape)}), share=net)
-    except Error as problem:
-        raise Error(f"{problem}; without padding a net needs larger images, and paths of the same size") from None
-    window, stride = _window(plain.graph, score, tuple(image.shape))
-    small = build(convolutional.unpadded(classifier.graph.proto), shapes={data: (1, channels, window, window)})
-
-    with torch.no_grad():
-        high, wide = net({data: image}, [score])[score].shape[2:]
-        over = max(0, (high - 1) * stride + side - args.size)  # the last crops hang over the edge, as poolings do
-        crops = _crops(torch.nn.functional.pad(image, (0, over, 0, over)), side, stride)
-        passes = {"dense, one pass": lambda: net({data: image}, [score]),
-                  f"{len(crops)} crops, one batch": lambda: classifier({data: crops}, [score])}
-        rounds = [[_timed(call, 1)[0] for call in passes.values()] for _ in range(args.runs + 1)][1:]  # in turn
-        whole = plain({data: image}, [score])[score][0].flatten(1).t()
-        each = Net(small, share=classifier)({data: _crops(image, window, stride)}, [score])[score]
-    print(f"random image of {args.size}x{args.size} and weights, seed 0: {high}x{wide} scores at stride {stride}, or crops of "
-          f"{side}x{side}")
-    rows = [[name, *(f"{f(spent):.3f}" for f in (statistics.median, min, max))]
-            for name, spent in zip(passes, zip(*rounds, strict=True), strict=True)]
-    print(table(rows, ["", "median s", "least", "most"]))
-    ratios = [crops / dense for dense, crops in rounds]
-    print(f"the crops cost {statistics.median(ratios):.1f} times as much (least {min(ratios):.1f}, most {max(ratios):.1f})")
-    print(f"without padding inside the net, {len(whole)} scores and the classifier on their windows of {window}x{window} differ "
-          f"by {float((whole - each).abs().max()):.2g} at most; the largest score is {float(each.abs().max()):.4g}")
-
-
-def _crops(image: torch.Tensor, side: int, stride: int) -> torch.Tensor:
-    """Every side x side crop of a 1 x C x H x W image at this stride, row by row, as a batch."""
-    return image[0].unfold(1, side, stride).unfold(2, side, stride).permute(1, 2, 0, 3, 4).flatten(0, 1).contiguous()
-
-
-def _window(net: graph.Graph, blob: str, shape: tuple[int, ...]) -> tuple[int, int]:
-    """The side of the image that gives one cell of a blob, and how much more gives two; Error if `shape` is too small."""
-    found: dict[int, int] = {}
-    for side in range(1, shape[-1] + 1):
-        try:
-            shapes = net.infer({net.inputs[0]: (*shape[:2], side, side)})
-        except Error:  # too small for some layer
-            continue
-        found.setdefault(next(s[2] for value, s in shapes.items() if value.blob == blob), side)
-    if not {1, 2} <= set(found):
-        raise Error(f"net '{net.name}': two windows do not fit an image of {shape[2]}x{shape[3]}; give a larger --size")
-    return found[1], found[2] - found[1]
-
-
-def _peak() -> int:
-    """The most memory this process has held, in bytes; pages of mapped files count while they are in memory."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _timed(call: Callable[[], object], times: int) -> list[float]:
+def seconds(call: Callable[[], object], times: int) -> list[float]:
+    """How long each of so many calls takes."""
     spent = []
     for _ in range(times):
         begin = time.perf_counter()
@@ -145,5 +35,120 @@ def _timed(call: Callable[[], object], times: int) -> list[float]:
     return spent
 
 
-def _rates(seconds: list[float], images: int) -> list[str]:
-    return [f"{images / s:.1f}" for s in (statistics.median(seconds), max(seconds), min(seconds))]
+def time_data(path: Path, iterations: int, device: str, precision: str) -> str:
+    """Images/s of loading the data of a solver's train net alone and of training, and how long a step waits
+    for data."""
+    param = read_solver(path)
+    for field in ("test_net", "test_iter", "weights"):  # the speed is the same without
+        param.ClearField(field)
+    param.display = param.snapshot = param.test_interval = 0
+    solver = Solver(param, path=path, device=device, precision=precision, log=log.Log(quiet=True))
+    weights.ready(solver.net)
+    graph, size = solver.net.graph, max(1, param.iter_size)
+    with closing(solver):
+        solver.step(2)
+        solver.waited = 0.0
+        steps = seconds(lambda: solver.step(1), iterations)
+    with closing(Batches(graph, torch.device("cpu"))) as batches:
+        batches.next()
+        loads = seconds(batches.next, iterations * size)
+    images = graph.shapes[graph.sources[0].tops[0]][0]
+    rows = [["data alone", *_spread([images / s for s in loads], 1)],
+            ["training", *_spread([images * size / s for s in steps], 1)]]
+    return (table(rows, ["images/s", "median", "least", "most"])
+            + f"\na step waits for data {100 * solver.waited / sum(steps):.1f} % of its time")
+
+
+def time_load(path: Path, file: Path, repeats: int) -> str:
+    """Seconds to read a weights file into a net that exists, and the memory that takes beside the net's.
+
+    A file that is not there is made of the net's fillers.
+    """
+    net = Net(deploy(path, losses=True))
+    if not file.exists():
+        weights.save(file, net)
+    target = net.layers_with_params()
+    before = _peak()
+    weights.load(file, target)
+    spent = seconds(lambda: weights.load(file, target), repeats)
+    size = file.stat().st_size
+    row = [file.name, f"{size / 1e6:.0f}", *_spread(spent, 3), f"{(_peak() - before) / size:.2f}"]
+    return table([row], ["file", "MB", "median s", "least", "most", "extra memory / size"])
+
+
+def time_dense(path: Path, size: tuple[int, int], repeats: int) -> str:
+    """Section 3.1: seconds for all scores of an image in one pass, and for the classifier on as many crops of
+    it.
+
+    Where their inputs agree, both compute the same: without padding inside the net a score depends on its
+    window of the image alone, and such windows are then the classifier's input. With padding, a crop has
+    zeros where the image goes on. size: height and width. Raises Error for an image that is too small for two
+    windows.
+    """
+    classifier = Net(deploy(path, losses=True))
+    form, layers, _ = rewrite.convolutionalise(classifier.graph)
+    net = Net(build(form))
+    rewrite.randomise(classifier)
+    rewrite.share_reshaped(classifier, net)
+    data, score = net.graph.inputs[0], net.graph.node(layers[-1]).tops[0].blob
+    channels, side = net.graph.shape(data)[1:3]
+    image = torch.randn(1, channels, *size, generator=torch.Generator().manual_seed(0)) * 50
+    try:
+        plain = Net(build(rewrite.unpadded(form), shapes={data: tuple(image.shape)}), share=net)
+    except Error as e:
+        raise Error(f"{e}; without padding a net needs larger images, and paths of the same size") from None
+    window, stride = _window(plain.graph, score, tuple(image.shape))
+    small = build(rewrite.unpadded(classifier.graph.proto), shapes={data: (1, channels, window, window)})
+
+    with torch.no_grad():
+        cells = net({data: image}, [score])[score].shape[2:]
+        # the last crops hang over the edge, as poolings do
+        low, right = (max(0, (n - 1) * stride + side - along) for n, along in zip(cells, size, strict=True))
+        crops = _crops(pad(image, (0, right, 0, low)), side, stride)
+        passes = {"dense, one pass": lambda: net({data: image}, [score]),
+                  f"{len(crops)} crops, one batch": lambda: classifier({data: crops}, [score])}
+        # in turn, and the first round warms up
+        rounds = [[seconds(call, 1)[0] for call in passes.values()] for _ in range(repeats + 1)][1:]
+        whole = plain({data: image}, [score])[score][0].flatten(1).t()
+        each = Net(small, share=classifier)({data: _crops(image, window, stride)}, [score])[score]
+    rows = [[name, *_spread(spent, 3)] for name, spent in zip(passes, zip(*rounds, strict=True), strict=True)]
+    median, least, most = _spread([crops / dense for dense, crops in rounds], 1)
+    return "\n".join([
+        f"random image of {size[0]}x{size[1]} and weights, seed 0: {cells[0]}x{cells[1]} scores at stride "
+        f"{stride}, or crops of {side}x{side}", table(rows, ["", "median s", "least", "most"]),
+        f"the crops cost {median} times as much (least {least}, most {most})",
+        f"without padding inside the net, {len(whole)} scores and the classifier on their windows of "
+        f"{window}x{window} differ by {float((whole - each).abs().max()):.2g} at most; the largest score is "
+        f"{float(each.abs().max()):.4g}"])
+
+
+def _crops(image: torch.Tensor, side: int, stride: int) -> torch.Tensor:
+    """Every side x side crop of a 1 x C x H x W image at this stride, row by row, as a batch."""
+    crops = image[0].unfold(1, side, stride).unfold(2, side, stride).permute(1, 2, 0, 3, 4)
+    return crops.flatten(0, 1).contiguous()
+
+
+def _window(net: Graph, blob: str, shape: tuple[int, ...]) -> tuple[int, int]:
+    """The side of the image that gives one cell of a blob, and how much more gives two; Error if `shape` is
+    too small."""
+    found: dict[int, int] = {}
+    for side in range(1, min(shape[2:]) + 1):
+        try:
+            shapes = net.infer({net.inputs[0]: (*shape[:2], side, side)})
+        except Error:  # too small for some layer
+            continue
+        found.setdefault(next(s[2] for value, s in shapes.items() if value.blob == blob), side)
+    if not {1, 2} <= set(found):
+        raise Error(f"net '{net.name}': two windows do not fit an image of {shape[2]}x{shape[3]}; give a "
+                    "larger --size")
+    return found[1], found[2] - found[1]
+
+
+def _peak() -> int:
+    """The most memory this process has held, in bytes; pages of mapped files count while they are in
+    memory."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _spread(values: Sequence[float], digits: int) -> list[str]:
+    return [f"{f(values):.{digits}f}" for f in (statistics.median, min, max)]

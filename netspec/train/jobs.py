@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from ..base.errors import Error
 from ..base.files import find
+from ..base.machine import PROJECT
 from ..net import build as builds
 from ..net.graph import Graph
 from ..proto import caffe_pb2
@@ -61,8 +62,34 @@ def build(job: Job, base: Path | None = None) -> Graph:
                        base=path.resolve().parent if path else base, path=path)
 
 
+def files(param: Any, path: Path) -> list[Path]:
+    """The files of the nets that the solver in `path` names, that of its train net first."""
+    train, tests = jobs(param, str(path))
+    names = dict.fromkeys(job.net for job in (train, *tests) if isinstance(job.net, str))
+    return [find(name, path.resolve().parent, "net") for name in names]
+
+
 def check(param: Any, path: Path) -> None:
     """Error if a net that the solver in `path` names cannot be built."""
     train, tests = jobs(param, str(path))
     for job in (train, *tests):
         build(job, path.resolve().parent)
+
+
+# The solvers and nets of this project, by name
+
+
+def solver_names() -> set[str]:
+    """The NAMEs of solvers/NAME.prototxt, in the current folder and in the checkout."""
+    return {path.stem for base in (Path(), PROJECT) for path in base.glob("solvers/*.prototxt")}
+
+
+def solver_file(name: str) -> Path:
+    """solvers/NAME.prototxt, in the current folder or in the checkout. Raises Error if it is in neither."""
+    return find(f"solvers/{name}.prototxt", PROJECT, "solver")
+
+
+def deploy_file(name: str) -> Path:
+    """NAME/deploy.prototxt, a net without data, somewhere below models/, in the current folder or in the checkout."""
+    there = (path for base in (Path(), PROJECT) for path in base.glob(f"models/**/{name}/deploy.prototxt"))
+    return next(there, None) or find(f"models/{name}/deploy.prototxt", PROJECT, "net")

@@ -7,11 +7,11 @@ from PIL import Image
 
 from netspec import NetSpec
 from netspec import layers as L
+from netspec.base.machine import PROJECT
 from netspec.cli import main as cli
-from netspec.papers import demo
 from netspec.proto import text as prototext
 
-sys.path.insert(0, str(demo.PROJECT / "data" / "shapes"))
+sys.path.insert(0, str(PROJECT / "data" / "shapes"))
 
 import prepare  # noqa: E402 - the path comes first
 

@@ -110,7 +110,7 @@ def test_a_trained_and_scored_solver(tmp_path, capsys, monkeypatch):
     for part in ("solve", "Conv", "base_lr: 0.05", "snap_iter_3.caffemodel", found["origin"]["command"], "commit"):
         assert part in page.text or part == "commit"
     assert len(list((tmp_path / "run/snap_predictions").iterdir())) == 4
-    monkeypatch.setattr(htmlreport.scoring, "score", lambda *a, **k: pytest.fail("it is recorded already"))
+    monkeypatch.setattr(experiment, "score", lambda *a, **k: pytest.fail("it is recorded already"))
     assert command(capsys, "report", "solver.prototxt", "--score", "--device", "cpu", "--out", "r.html")[0] == 0
 
 

@@ -1,6 +1,5 @@
 """Work that outlives its command: training goes on where it was left, records hold until what they are of changes."""
 
-import argparse
 import ast
 import sys
 
@@ -21,7 +20,7 @@ sys.path.insert(0, str(PROJECT / "data" / "shapes"))
 
 import prepare  # noqa: E402 - the path comes first
 
-ARGS = argparse.Namespace(device="cpu", precision="fp32", quiet=True)
+ARGS = experiment.Settings(device="cpu", quiet=True)
 
 
 def net(split="train", root="images"):

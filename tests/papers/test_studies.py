@@ -1,6 +1,5 @@
 """The papers' studies: what each run is, the stitched net, the balance, what the seeds say; and one whole on tiny images."""
 
-import argparse
 import ast
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from netspec.net.deploy import deploy
 from netspec.net.module import Net
 from netspec.net.weights import interp, unfilled_upsampling
 from netspec.papers import studies
+from netspec.papers.record import Settings
 from netspec.proto import caffe_pb2
 from netspec.proto.model import read_weights
 from netspec.pycaffe import io
@@ -27,7 +27,7 @@ sys.path.insert(0, str(PROJECT / "data" / "shapes"))
 
 import prepare  # noqa: E402 - the path comes first
 
-ARGS = argparse.Namespace(device="cpu", precision="fp32", quiet=True, out=Path("studies"))
+ARGS = Settings(device="cpu", quiet=True)
 
 
 @pytest.fixture

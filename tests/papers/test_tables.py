@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -43,8 +44,8 @@ def make(family, strides=(32, 16)):
         for split in ("train", "val", "deploy"):
             prototext.write(f"models/{name}/{split}.prototxt", net(split))
         start = f'weights: "snapshot/{family}-fcn{2 * stride}s_iter_2.caffemodel"' * (stride < 32)
-        (tables.Path("solvers")).mkdir(exist_ok=True)
-        tables.Path(f"solvers/{name}.prototxt").write_text(
+        (Path("solvers")).mkdir(exist_ok=True)
+        Path(f"solvers/{name}.prototxt").write_text(
             f'train_net: "models/{name}/train.prototxt" base_lr: 1e-5 lr_policy: "fixed" max_iter: 2 solver_mode: CPU {start} '
             f'snapshot_prefix: "snapshot/{name}" random_seed: 3')
 
@@ -93,13 +94,13 @@ def test_run_measures_once_in_stages_and_again_where_weights_change(place, capsy
     assert shown(capsys, *command)[1].out == first.out  # dates and all: nothing was measured again
     assert shown(capsys, *command[:3], "--format", "csv")[1].out == first.out
     shutil.copy("snapshot/tiny-fcn16s_iter_2.caffemodel", "snapshot/tiny-fcn32s_iter_2.caffemodel")
-    before = json.loads(tables.Path("results/tiny-fcn32s.scores.json").read_text())["mark"]
+    before = json.loads(Path("results/tiny-fcn32s.scores.json").read_text())["mark"]
     shown(capsys, *command)
-    assert json.loads(tables.Path("results/tiny-fcn32s.scores.json").read_text())["mark"] != before
+    assert json.loads(Path("results/tiny-fcn32s.scores.json").read_text())["mark"] != before
 
 
 def test_run_says_what_cannot_be_measured_and_goes_on(place, capsys):
-    tables.Path("solvers/tiny-fcn32s.prototxt").write_text("base_lr: what")
+    Path("solvers/tiny-fcn32s.prototxt").write_text("base_lr: what")
     status, out = shown(capsys, "1", "--family", "tiny", "--run", "--quiet", "--format", "json")
     assert status == 1 and "tiny-fcn32s: no scores measured: " in out.err and "solvers/tiny-fcn32s.prototxt:1:10" in out.err
     cells = {row["net"]: row["cells"] for row in json.loads(out.out)[0]["rows"]}
@@ -160,7 +161,7 @@ def test_verify_says_no_to_other_scores_and_yes_to_the_published(released, capsy
     assert cli.main(released) == 1
     out = capsys.readouterr().out
     assert out.count("NO") == 3 and "63.6" in out and "65.5" in out
-    found = 100 * json.loads(tables.Path("results/voc-fcn8s.released.json").read_text())["mean_iu"]
+    found = 100 * json.loads(Path("results/voc-fcn8s.released.json").read_text())["mean_iu"]
     for name in ("voc-fcn32s", "voc-fcn16s", "voc-fcn8s"):
         monkeypatch.setitem(published.RELEASED, name, (0, 0, round(found + 0.04, 2), 0))
     assert cli.main(released) == 0
@@ -171,8 +172,8 @@ def test_verify_says_no_to_other_scores_and_yes_to_the_published(released, capsy
 
 
 def test_verify_names_all_that_is_missing_and_where_it_comes_from(released, capsys):
-    tables.Path("given/fcn16s-heavy-pascal.caffemodel").unlink()
-    tables.Path("given/fcn8s-heavy-pascal.caffemodel").unlink()
+    Path("given/fcn16s-heavy-pascal.caffemodel").unlink()
+    Path("given/fcn8s-heavy-pascal.caffemodel").unlink()
     assert cli.main(released) == 2
     err = capsys.readouterr().err
     assert "fcn16s-heavy-pascal.caffemodel, fcn8s-heavy-pascal.caffemodel" in err and published.RELEASED_FROM in err
