@@ -21,7 +21,7 @@ class _Mode:
 
 
 def device() -> torch.device:
-    """Where nets and solvers run that are made now."""
+    """Where nets and solvers that are made now run."""
     return choose(f"cuda:{_Mode.number}" if _Mode.gpu else "cpu")
 
 
@@ -31,7 +31,7 @@ def set_mode_cpu() -> None:
 
 
 def set_mode_gpu() -> None:
-    """Nets and solvers that are made from now on run on the GPU; without one they stay on the CPU, with a warning."""
+    """Nets and solvers that are made from now on run on the GPU; without one on the CPU, with a warning."""
     _Mode.gpu = torch.cuda.is_available()
     if not _Mode.gpu:
         warnings.warn("no CUDA device is here; nets run on the CPU", stacklevel=2)
@@ -81,7 +81,8 @@ class Timer:
     """A clock that `start` and `stop` run; on a GPU it waits for what was begun there."""
 
     def __init__(self) -> None:
-        self._begin, self._spent = None, 0.0
+        self._begin: float | None = None
+        self._spent = 0.0
 
     def start(self) -> None:
         """Begin at 0, unless it is running."""
@@ -104,7 +105,7 @@ class Timer:
         return time.perf_counter()
 
 
-# -- several GPUs, which is not done through pycaffe -------------------------------------------------------------
+# -- several GPUs, which is not done through pycaffe ---------------------------------------------------------
 
 
 def has_nccl() -> bool:
@@ -127,5 +128,6 @@ def _only(value: int, given: int) -> None:
         NCCL()
 
 
-solver_count, solver_rank = (lambda: 1), (lambda: 0)
-set_solver_count, set_solver_rank, set_multiprocess = partial(_only, 1), partial(_only, 0), partial(_only, False)
+solver_count, set_solver_count = (lambda: 1), partial(_only, 1)
+solver_rank, set_solver_rank = (lambda: 0), partial(_only, 0)
+set_multiprocess = partial(_only, False)

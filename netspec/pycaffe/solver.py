@@ -1,9 +1,9 @@
-"""pycaffe's interface: `import netspec as caffe` gives Net and the solvers."""
+"""pycaffe's solvers: Caffe's by name, whose nets' blobs can be read and written between iterations."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,15 +11,11 @@ from torch import Tensor
 from ..base.errors import Error, closest
 from ..base.files import find
 from ..ops import REGISTRY
-from ..ops.blobs import Blob
-from ..ops.python import BlobVec, Layer
-from ..proto import text as prototext
+from ..proto.caffe_pb2 import SolverParameter
+from ..proto.text import read_solver
 from ..train import solver
 from . import session
 from .net import Net
-
-__all__ = ["AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "Blob", "BlobVec", "Layer", "NesterovSolver", "Net",
-           "RMSPropSolver", "SGDSolver", "Solver", "get_solver", "layer_type_list"]
 
 
 def layer_type_list() -> list[str]:
@@ -40,23 +36,23 @@ class _Solver(solver.Solver):
         done = super()._accumulate()
         for _, on_gradients_ready in self.around:
             on_gradients_ready()
+            self.layerwise[self.net].settle()
         return done
 
 
 class Solver:
     """Caffe's solvers. `net` and `test_nets` share the parameters; `param` is the SolverParameter."""
 
-    kind: str | None = None  # of update rule; None: what the file says
+    kind: ClassVar[str] = ""  # of update rule; "": what the file says
 
     def __init__(self, solver_file: str | os.PathLike) -> None:
         path = find(solver_file, what="solver")
-        param = prototext.read_solver(path)
+        param = read_solver(path)
         if self.kind:
             param.type = self.kind
         if session.seeded() and param.random_seed < 0:
             param.random_seed = int(torch.randint(2**31 - 1, ()))
-        device = session.device()
-        self._solver = _Solver(param, path=path, device=str(device), log=session.Said())
+        self._solver = _Solver(param, path=path, device=str(session.device()), log=session.Said())
         self.net, *self.test_nets = (Net.of(net, self._solver.batches[net])
                                      for net in (self._solver.net, *self._solver.test_nets))
         self._solver.layerwise[self._solver.net] = self.net._run
@@ -72,28 +68,34 @@ class Solver:
         return self._solver.lr
 
     @property
-    def param(self) -> Any:
+    def param(self) -> SolverParameter:
         return self._solver.param
 
+    @property
+    def _settled(self) -> _Solver:
+        """The solver at work, its parameters and gradients as they were written into arrays."""
+        self.net._run.settle()
+        return self._solver
+
     def step(self, count: int) -> None:
-        """Run iterations. The net's blobs are those of the last batch, the diffs of its parameters the last update."""
-        self._to(self.iter + count, lambda: self._solver.step(count))
+        """Run iterations. The net's blobs are then the last batch's, its params' diffs the last update."""
+        self._to(self.iter + count, lambda solver: solver.step(count))
 
     def solve(self, resume_file: str | os.PathLike | None = None) -> None:
         """Train up to max_iter, from a .solverstate if one is given."""
         if resume_file:
             self.restore(resume_file)
-        self._to(self.param.max_iter, self._solver.solve)
+        self._to(self.param.max_iter, _Solver.solve)
 
-    def _to(self, end: int, run: Callable[[], Any]) -> None:
-        self._solver.net.zero_grad(set_to_none=True)
+    def _to(self, end: int, run: Callable[[_Solver], Any]) -> None:
+        self._settled.net.zero_grad(set_to_none=True)
         # the iterations before the last go the fast way, unless someone wants to hear of each layer
         self._solver.watch_from = self.iter if any(self.net._run.hooks.values()) else end - 1
         self._change(run)
 
     def add_callback(self, on_start: Callable[[], Any], on_gradients_ready: Callable[[], Any]) -> None:
         """Have on_start() called before each iteration, on_gradients_ready() before its update."""
-        self._solver.around.append((on_start, lambda: (on_gradients_ready(), self.net._run.settle())))
+        self._solver.around.append((on_start, on_gradients_ready))
 
     def share_weights(self, net: Net) -> None:
         """Have a net use the parameters of this solver's."""
@@ -101,23 +103,20 @@ class Solver:
 
     def apply_update(self) -> None:
         """Change the parameters by the gradients in their diffs, which then hold the change."""
-        self._change(lambda: self._solver.update(self.lr))
+        self._change(lambda solver: solver.update(self.lr))
 
-    def _change(self, run: Callable[[], Any]) -> None:
-        self.net._run.settle()
-        run()
+    def _change(self, run: Callable[[_Solver], Any]) -> None:
+        run(self._settled)
         for (_, parameter), step in zip(self._solver.learned, self._solver.steps, strict=False):
             parameter.grad = step.clone()
 
     def restore(self, path: str | os.PathLike) -> None:
         """Go on from a .solverstate, this project's or Caffe's."""
-        self.net._run.settle()
-        self._solver.restore(path)
+        self._settled.restore(path)
 
     def snapshot(self) -> Path:
         """Write .caffemodel and .solverstate; the latter's path."""
-        self.net._run.settle()
-        return self._solver.snapshot()
+        return self._settled.snapshot()
 
 
 class SGDSolver(Solver):
@@ -146,8 +145,9 @@ class AdamSolver(SGDSolver):
 
 def get_solver(solver_file: str | os.PathLike) -> Solver:
     """The solver that the file asks for by `type`."""
-    kinds = {cls.kind: cls for cls in (SGDSolver, *SGDSolver.__subclasses__())}
-    kind = prototext.read_solver(find(solver_file, what="solver")).type
+    classes: list[type[Solver]] = [SGDSolver, *SGDSolver.__subclasses__()]
+    kinds = {cls.kind: cls for cls in classes}
+    kind = read_solver(find(solver_file, what="solver")).type
     if kind not in kinds:
         raise Error(f"{solver_file}: solver type '{kind}' is not known{closest(kind, kinds)}")
     return kinds[kind](solver_file)

@@ -14,6 +14,7 @@ from golden_case import close
 from training import BODY, write_job
 
 import netspec as caffe
+from netspec.ops import blobs as memories
 from netspec.proto.model import read_weights
 from netspec.pycaffe import session
 
@@ -401,6 +402,20 @@ def test_after_a_step_the_diffs_hold_the_update(job, device):
     solver.net.params["score"][1].data[...] = 4  # between steps
     solver.step(1)
     np.testing.assert_allclose(solver.net.params["score"][1].data + solver.net.params["score"][1].diff, 4, rtol=1e-5)
+
+
+def test_diffs_that_were_looked_at_do_not_count_in_the_next_step(job, monkeypatch):
+    """Where arrays are copies of what the net has, as on a GPU."""
+    monkeypatch.setattr(memories, "CPU", torch.device("meta"))  # where no tensor is
+    found = []
+    for look in (False, True):
+        caffe.set_random_seed(1)
+        solver = caffe.get_solver("solver.prototxt")
+        for _ in range(3):
+            solver.step(1)
+            assert not look or solver.net.params["conv"][0].diff.any()
+        found.append(solver.net.params["conv"][0].data.copy())
+    np.testing.assert_array_equal(*found)
 
 
 def test_update_by_hand(job):
