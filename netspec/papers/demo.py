@@ -59,9 +59,9 @@ def over_seeds(runs: Sequence[Sequence[Stage]]) -> str:
 
 def reader(test: Path) -> SegmentationData:
     """The data layer of a net that scores."""
-    for node in load(test, TEST).sources:
-        if isinstance(node.op, SegmentationData):
-            return node.op
+    for source in load(test, TEST).readers:
+        if isinstance(source, SegmentationData):
+            return source
     raise Error(f"{test}: stages are shown for nets whose data layer is SegmentationData")
 
 

@@ -145,7 +145,7 @@ def score(solvers: Mapping[Path, SolverParameter], settings: Settings) -> None:
         made = load(record.test_net(path, param), TEST)
         predictions = Path(f"{prefix}_predictions")
         record.scored(Path(f"{prefix}.json"), made, weights[-1][1], settings, save=predictions)
-        source = made.sources[0].op
+        source = made.readers[0]
         if isinstance(source, SegmentationData):
             groups.setdefault(source.pictures, []).append((prefix, made, source))
     for found in groups.values():

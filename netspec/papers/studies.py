@@ -65,7 +65,7 @@ class Place:
         path = self.folder.parent / "balance.binaryproto"
         if not path.exists():
             made = build(self.net("fcn32s", "train"), caffe_pb2.TRAIN, base=PROJECT)
-            source = next(node.op for node in made.sources if isinstance(node.op, SegmentationData))
+            source = next(each for each in made.readers if isinstance(each, SegmentationData))
             write_balance(path, *count(source))
         return path
 

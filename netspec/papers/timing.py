@@ -49,10 +49,10 @@ def time_data(path: Path, iterations: int, device: str, precision: str) -> str:
         solver.step(2)
         solver.waited = 0.0
         steps = seconds(lambda: solver.step(1), iterations)
-    with closing(Batches(graph, torch.device("cpu"))) as batches:
+    with closing(Batches(graph.readers, torch.device("cpu"))) as batches:
         batches.next()
         loads = seconds(batches.next, iterations * size)
-    images = graph.shapes[graph.sources[0].tops[0]][0]
+    images = graph.readers[0].batch_size
     rows = [["data alone", *_spread([images / s for s in loads], 1)],
             ["training", *_spread([images * size / s for s in steps], 1)]]
     return (table(rows, ["images/s", "median", "least", "most"])
