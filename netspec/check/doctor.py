@@ -96,7 +96,7 @@ def build(job: jobs.Job, base: Path, size: tuple[int, int] | None, level: str) -
     made, lost = None, []
     if not size:
         try:
-            made = jobs.build(job, base)
+            made = job.graph(base)
         except (Error, OSError) as e:
             lost = [Finding(level, where, f"its data cannot be read: {e}; random images and labels take their place",
                             "get the data ('netspec data'), or mend the path")]

@@ -10,7 +10,6 @@ from ..check.data import KINDS, MOST, across, contact_sheet, fits, listed, look,
 from ..data.balance import write_balance
 from ..data.layouts import LAYOUTS
 from ..look import pictures as report
-from ..train import jobs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     wrong = {}
     for job in nets:
         try:
-            wrong |= dict.fromkeys(fits(jobs.build(job, path.resolve().parent), parts))
+            wrong |= dict.fromkeys(fits(job.graph(path.resolve().parent), parts))
         except (Error, OSError) as error:
             passed.append(f"{error}; the losses of a net that cannot be built are not checked")
     findings += wrong

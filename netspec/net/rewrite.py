@@ -55,7 +55,7 @@ def _flattens(graph: Graph, node: Node) -> bool:
 
 
 def _convolved(graph: Graph, node: Node, layer: LayerParameter, maps: Maps) -> list[str]:
-    """Makes `layer` what `node` is on maps, and adds its tops to these; its name if it was fully connected."""
+    """Makes `layer` what `node` is on maps, and adds its tops to these; its name if it was dense."""
     layer.CopyFrom(node.op.layer)
     layer.bottom[:] = [maps[b][0] for b in node.bottoms]
     place = maps[node.bottoms[0]][1]

@@ -1,15 +1,15 @@
 """The nets that a solver file names, each with the phase, level and stages that it is built in."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..base.errors import Error
 from ..base.files import find
 from ..base.machine import PROJECT
-from ..net import build as builds
+from ..net.build import build
 from ..net.graph import Graph
-from ..proto import caffe_pb2
-from ..proto import text as prototext
+from ..proto.caffe_pb2 import TEST, TRAIN, NetParameter, NetState, Phase, SolverParameter
+from ..proto.text import read_net
 
 TRAIN_FIELDS = ("net", "train_net", "net_param", "train_net_param")
 
@@ -17,24 +17,39 @@ TRAIN_FIELDS = ("net", "train_net", "net_param", "train_net_param")
 class Job(NamedTuple):
     """One net of a solver: the field that names it, what is in that field, and its own NetState."""
 
-    phase: int
+    phase: Phase
     field: str
-    net: Any  # a path or a NetParameter
-    state: Any
+    net: str | NetParameter  # str: a path
+    state: NetState
 
     @property
     def said(self) -> str:
         """How Caffe's log names where the net comes from."""
         return f"{self.field} file: {self.net}" if isinstance(self.net, str) else self.field
 
+    def graph(self, base: Path | None = None) -> Graph:
+        """The net's graph; its path is tried from the current folder, then from `base` upwards.
 
-def jobs(param: Any, where: str = "solver") -> tuple[Job, list[Job]]:
+        The solver's state for the net overrides what the net states itself, which overrides the phase.
+        """
+        path, net = None, self.net
+        if isinstance(net, str):
+            path = find(net, base, "net")
+            net, base = read_net(path), path.resolve().parent
+        state = NetState(phase=self.phase)
+        state.MergeFrom(net.state)
+        state.MergeFrom(self.state)
+        return build(net, state.phase, level=state.level, stages=state.stage, base=base, path=path)
+
+
+def jobs(param: SolverParameter, where: str = "solver") -> tuple[Job, list[Job]]:
     """The train net and the test nets of a SolverParameter; Error if their numbers do not go together."""
-    named = [f for f in TRAIN_FIELDS if param.HasField(f)]
+    named = [field for field in TRAIN_FIELDS if param.HasField(field)]
     if len(named) != 1:
-        raise Error(f"{where}: must name one train net, by {', '.join(TRAIN_FIELDS[:-1])} or {TRAIN_FIELDS[-1]}, found "
-                    f"{', '.join(named) or 'none'}")
-    tests = [("test_net_param", net) for net in param.test_net_param] + [("test_net", net) for net in param.test_net]
+        raise Error(f"{where}: must name one train net, by {', '.join(TRAIN_FIELDS[:-1])} or "
+                    f"{TRAIN_FIELDS[-1]}, found {', '.join(named) or 'none'}")
+    tests: list[tuple[str, str | NetParameter]] = [("test_net_param", net) for net in param.test_net_param]
+    tests += [("test_net", net) for net in param.test_net]
     shared = [(field, getattr(param, field)) for field in ("net", "net_param") if param.HasField(field)]
     tests += shared * (len(param.test_iter) - len(tests))
     if len(param.test_iter) != len(tests):
@@ -43,37 +58,23 @@ def jobs(param: Any, where: str = "solver") -> tuple[Job, list[Job]]:
         raise Error(f"{where}: has a test net but no test_interval above 0")
     if len(param.test_state) not in (0, len(tests)):
         raise Error(f"{where}: has {len(param.test_state)} test_state for {len(tests)} test nets")
-    states = list(param.test_state) or [caffe_pb2.NetState()] * len(tests)
-    train = Job(caffe_pb2.TRAIN, named[0], getattr(param, named[0]), param.train_state)
-    return train, [Job(caffe_pb2.TEST, *test, state) for test, state in zip(tests, states, strict=True)]
+    states = list(param.test_state) or [NetState()] * len(tests)
+    train = Job(TRAIN, named[0], getattr(param, named[0]), param.train_state)
+    return train, [Job(TEST, *test, state) for test, state in zip(tests, states, strict=True)]
 
 
-def build(job: Job, base: Path | None = None) -> Graph:
-    """The graph of a job; its path is tried from the current folder, then from `base` upwards.
-
-    The solver's state for the net overrides what the net states itself, which overrides the phase.
-    """
-    path = find(job.net, base, "net") if isinstance(job.net, str) else None
-    param = prototext.read_net(path) if path else job.net
-    state = caffe_pb2.NetState(phase=job.phase)
-    state.MergeFrom(param.state)
-    state.MergeFrom(job.state)
-    return builds.build(param, state.phase, level=state.level, stages=state.stage,
-                       base=path.resolve().parent if path else base, path=path)
-
-
-def files(param: Any, path: Path) -> list[Path]:
+def files(param: SolverParameter, path: Path) -> list[Path]:
     """The files of the nets that the solver in `path` names, that of its train net first."""
     train, tests = jobs(param, str(path))
     names = dict.fromkeys(job.net for job in (train, *tests) if isinstance(job.net, str))
     return [find(name, path.resolve().parent, "net") for name in names]
 
 
-def check(param: Any, path: Path) -> None:
+def check(param: SolverParameter, path: Path) -> None:
     """Error if a net that the solver in `path` names cannot be built."""
     train, tests = jobs(param, str(path))
     for job in (train, *tests):
-        build(job, path.resolve().parent)
+        job.graph(path.resolve().parent)
 
 
 # The solvers and nets of this project, by name
@@ -90,6 +91,6 @@ def solver_file(name: str) -> Path:
 
 
 def deploy_file(name: str) -> Path:
-    """NAME/deploy.prototxt, a net without data, somewhere below models/, in the current folder or in the checkout."""
+    """NAME/deploy.prototxt, a net without data, below models/ in the current folder or the checkout."""
     there = (path for base in (Path(), PROJECT) for path in base.glob(f"models/**/{name}/deploy.prototxt"))
     return next(there, None) or find(f"models/{name}/deploy.prototxt", PROJECT, "net")

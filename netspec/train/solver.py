@@ -99,7 +99,7 @@ class Solver:
         return Error(f"{self.path or 'solver'}: {message}")
 
     def _build(self, job: Job, share: Net | None = None) -> Net:
-        net = Net(jobs.build(job, self.base), share)
+        net = Net(job.graph(self.base), share)
         net.precision = torch.bfloat16 if self.precision == "bf16" else None
         net.to(self.device)
         for parameter in net.parameters():

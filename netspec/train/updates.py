@@ -8,20 +8,20 @@ of the rate reaches the momentum only as new gradients come in.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..base.errors import Error, closest
+from ..proto.caffe_pb2 import SolverParameter
 
-Tensors = Sequence[Tensor]
-
+Tensors = tuple[Tensor, ...] | list[Tensor]
+Rates = Sequence[float]
 
 POLICIES = ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid")
 
 
-def rate(p: Any, iteration: int) -> float:
+def rate(p: SolverParameter, iteration: int) -> float:
     """The learning rate of a SolverParameter at an iteration (SGDSolver::GetLearningRate)."""
     policy = p.lr_policy
     if policy == "fixed":
@@ -39,7 +39,7 @@ def rate(p: Any, iteration: int) -> float:
     raise Error(f"lr_policy '{policy}' is not known{closest(policy, POLICIES)}")
 
 
-def current_step(p: Any, iteration: int) -> int:
+def current_step(p: SolverParameter, iteration: int) -> int:
     """How often the rate of a policy with steps was multiplied by gamma; 0 for other policies."""
     if p.lr_policy == "step":
         return iteration // p.stepsize
@@ -50,14 +50,14 @@ def current_step(p: Any, iteration: int) -> int:
     return step
 
 
-def sgd(p: Any, iteration: int, grads: Tensors, history: Tensors, rates: Sequence[float]) -> Tensors:
+def sgd(p: SolverParameter, iteration: int, grads: Tensors, history: Tensors, rates: Rates) -> Tensors:
     """V <- momentum V + rate g;  W <- W - V."""
     torch._foreach_mul_(history, p.momentum)
     torch._foreach_add_(history, _scaled(grads, rates))
     return history
 
 
-def nesterov(p: Any, iteration: int, grads: Tensors, history: Tensors, rates: Sequence[float]) -> Tensors:
+def nesterov(p: SolverParameter, iteration: int, grads: Tensors, history: Tensors, rates: Rates) -> Tensors:
     """V' <- momentum V + rate g;  W <- W - ((1 + momentum) V' - momentum V)."""
     old = torch._foreach_mul(history, p.momentum)
     sgd(p, iteration, grads, history, rates)
@@ -66,21 +66,24 @@ def nesterov(p: Any, iteration: int, grads: Tensors, history: Tensors, rates: Se
     return step
 
 
-def adagrad(p: Any, iteration: int, grads: Tensors, history: Tensors, rates: Sequence[float]) -> Tensors:
+def adagrad(p: SolverParameter, iteration: int, grads: Tensors, history: Tensors, rates: Rates) -> Tensors:
     """H <- H + g^2;  W <- W - rate g / (sqrt(H) + delta)."""
     torch._foreach_addcmul_(history, grads, grads)
     return _scaled(_over_root(grads, history, p.delta), rates)
 
 
-def rmsprop(p: Any, iteration: int, grads: Tensors, history: Tensors, rates: Sequence[float]) -> Tensors:
+def rmsprop(p: SolverParameter, iteration: int, grads: Tensors, history: Tensors, rates: Rates) -> Tensors:
     """H <- d H + (1 - d) g^2;  W <- W - rate g / (sqrt(H) + delta), with d = rms_decay."""
     torch._foreach_mul_(history, p.rms_decay)
     torch._foreach_addcmul_(history, grads, grads, 1 - p.rms_decay)
     return _scaled(_over_root(grads, history, p.delta), rates)
 
 
-def adadelta(p: Any, iteration: int, grads: Tensors, history: Tensors, rates: Sequence[float]) -> Tensors:
-    """H <- m H + (1 - m) g^2;  u = g sqrt((U + delta) / (H + delta));  U <- m U + (1 - m) u^2;  W <- W - rate u."""
+def adadelta(p: SolverParameter, iteration: int, grads: Tensors, history: Tensors, rates: Rates) -> Tensors:
+    """H <- m H + (1 - m) g^2;  u = g sqrt((U + d) / (H + d));  U <- m U + (1 - m) u^2;  W <- W - rate u.
+
+    m = momentum, d = delta.
+    """
     squares, steps = history[: len(grads)], history[len(grads) :]
     torch._foreach_mul_(squares, p.momentum)
     torch._foreach_addcmul_(squares, grads, grads, 1 - p.momentum)
@@ -91,7 +94,7 @@ def adadelta(p: Any, iteration: int, grads: Tensors, history: Tensors, rates: Se
     return _scaled(step, rates)
 
 
-def adam(p: Any, iteration: int, grads: Tensors, history: Tensors, rates: Sequence[float]) -> Tensors:
+def adam(p: SolverParameter, iteration: int, grads: Tensors, history: Tensors, rates: Rates) -> Tensors:
     """m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  W <- W - rate c m / (sqrt(v) + delta).
 
     b1 = momentum, b2 = momentum2, c = sqrt(1 - b2^t) / (1 - b1^t), t = iteration + 1.
@@ -117,7 +120,7 @@ RULES: dict[str, tuple[Callable[..., Tensors], int]] = {  # rule, blobs of histo
 }
 
 
-def check(p: Any) -> None:
+def check(p: SolverParameter) -> None:
     """Refuse a SolverParameter whose settings its rule or policy cannot use (most are Caffe's own checks)."""
     def refuse(wrong: bool, what: str, field: str) -> None:
         if wrong:
@@ -128,13 +131,16 @@ def check(p: Any) -> None:
     if rule not in RULES:
         raise Error(f"solver type '{rule}' is not known{closest(rule, RULES)}")
     if policy not in POLICIES:
-        raise Error(f"lr_policy '{policy}' is not known{closest(policy, POLICIES) or '; use one of ' + ', '.join(POLICIES)}")
-    refuse(policy in ("step", "sigmoid") and p.stepsize <= 0, f"lr_policy '{policy}' needs stepsize above 0", "stepsize")
+        hint = closest(policy, POLICIES) or f"; use one of {', '.join(POLICIES)}"
+        raise Error(f"lr_policy '{policy}' is not known{hint}")
+    steps = policy in ("step", "sigmoid")
+    refuse(steps and p.stepsize <= 0, f"lr_policy '{policy}' needs stepsize above 0", "stepsize")
     refuse(policy == "poly" and p.max_iter <= 0, "lr_policy 'poly' needs max_iter above 0", "max_iter")
     refuse(p.gamma < 0, "gamma must be at least 0", "gamma")
     refuse(p.average_loss < 1, "average_loss must be at least 1", "average_loss")
     refuse(p.iter_size < 1, "iter_size must be at least 1", "iter_size")
-    refuse(rule in ("AdaGrad", "RMSProp") and p.momentum != 0, f"solver type {rule} takes no momentum", "momentum")
+    bare = rule in ("AdaGrad", "RMSProp")
+    refuse(bare and p.momentum != 0, f"solver type {rule} takes no momentum", "momentum")
     refuse(rule == "Adam" and not 0 <= p.momentum < 1, "momentum must lie in [0, 1) for Adam", "momentum")
     refuse(rule == "Adam" and not 0 <= p.momentum2 < 1, "momentum2 must lie in [0, 1)", "momentum2")
     refuse(rule == "RMSProp" and not 0 <= p.rms_decay < 1, "rms_decay must lie in [0, 1)", "rms_decay")
@@ -142,29 +148,29 @@ def check(p: Any) -> None:
         raise Error(f"regularization_type must be L1 or L2, found '{p.regularization_type}'")
 
 
-def decay(p: Any, grads: Tensors, params: Tensors, mults: Sequence[float]) -> None:
+def decay(p: SolverParameter, grads: Tensors, params: Tensors, mults: Rates) -> None:
     """g <- g + weight_decay decay_mult W (L2), or ... sign(W) (L1), in place."""
     rates = [p.weight_decay * mult for mult in mults]
     used = [i for i, r in enumerate(rates) if r]
     if used:
-        source = [params[i] for i in used]
+        source: Tensors = [params[i] for i in used]
         if p.regularization_type == "L1":
             source = torch._foreach_sign(source)
         torch._foreach_add_([grads[i] for i in used], torch._foreach_mul(source, [rates[i] for i in used]))
 
 
-def clip(p: Any, grads: Tensors) -> float | None:
-    """Scale all gradients so that their common L2 norm is at most clip_gradients; the norm if it was above."""
+def clip(p: SolverParameter, grads: Tensors) -> float | None:
+    """Scale all gradients so that their common L2 norm is at most clip_gradients; the norm if it was more."""
     if p.clip_gradients < 0 or not grads:
         return None
-    norm = math.sqrt(sum(n.double().item() ** 2 for n in torch._foreach_norm(grads)))
+    norm = math.sqrt(sum(float(n.double()) ** 2 for n in torch._foreach_norm(grads)))
     if norm <= p.clip_gradients:
         return None
     torch._foreach_mul_(grads, p.clip_gradients / norm)
     return norm
 
 
-def _scaled(tensors: Tensors, rates: Sequence[float]) -> Tensors:
+def _scaled(tensors: Tensors, rates: Rates) -> Tensors:
     torch._foreach_mul_(tensors, list(rates))
     return tensors
 
