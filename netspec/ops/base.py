@@ -1,22 +1,28 @@
 """What an operation is: one class that holds all there is to know of a Caffe layer type, and the registry."""
 
 import ast
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..base.errors import Error, closest
 from ..proto import caffe_pb2
+from ..proto.caffe_pb2 import FillerParameter, LayerParameter
 
+Result = TypeVar("Result")
 Shape = tuple[int, ...]
 Number = float | Fraction
+Count = int | tuple[int, int | None]  # exactly so many, or (at least, at most)
+Kind = type["Operation"]
+OfShapes = Callable[..., Result]  # a method that is given the shape of each bottom
 
-REGISTRY: dict[str, type["Operation"]] = {}
+REGISTRY: dict[str, Kind] = {}
 
 
 class CoordMap(NamedTuple):
@@ -55,31 +61,37 @@ class Param:
     """A parameter blob before it exists: its shape and how Caffe fills it."""
 
     shape: Shape
-    filler: Any = None  # FillerParameter; None: zeros
+    filler: FillerParameter | np.ndarray | None = None  # or the numbers themselves; None: zeros
 
 
 class Operation:
     """One layer of a net, ready to run: its settings, the shapes of its parameters, its arithmetic.
 
     A subclass sets `type` (Caffe's name, which registers it), the numbers of bottoms and tops, and writes
-    `setup`, `infer` and `forward`. It holds no tensors: parameters are handed to `forward`, so that nets can
-    share them and rewrites can replace operations.
+    `setup`, `infer` and `forward`. `setup`, `infer`, `window` and `macs` are given the shapes of the bottoms,
+    which a subclass takes one by one or as *shapes. It holds no tensors: parameters are handed to `forward`,
+    so that nets can share them and rewrites can replace operations.
     """
 
     type: ClassVar[str] = ""
-    bottoms: ClassVar[int | tuple[int, int | None]] = 1  # exactly, or (at least, at most)
-    tops: ClassVar[int | tuple[int, int | None]] = 1
+    family: ClassVar[str] = "other"  # of the types it is listed with, and drawn in one colour with
+    bottoms: ClassVar[Count] = 1
+    tops: ClassVar[Count] = 1
+    method: ClassVar[tuple[str, str] | None] = None  # message and field of the enum that says what it does
     loss: ClassVar[bool] = False  # the first top counts in the objective with weight 1 unless told otherwise
-    sink: ClassVar[bool] = False  # it measures, keeps or drops what others made: left off a net that is deployed
+    sink: ClassVar[bool] = False  # it measures, keeps or drops what others made; a deployed net has none
     judged: ClassVar[int] = 1  # of a loss's or sink's bottoms, how many are results; the others are labels
     data: ClassVar[bool] = False  # without bottoms it gives data, which a deployed net gets from its caller
     one_label: ClassVar[bool] = False  # the second top of the data is one class an image
+    elementwise: ClassVar[bool] = False  # on a map it does at each position what it does on a vector
+    channelwise: ClassVar[bool] = False  # so it does if its `axis` is 1
     overwrites: ClassVar[bool] = False  # forward(..., inplace=True) may reuse the bottom's memory
     inplace: ClassVar[bool] = True  # a top may have a bottom's name (Caffe refuses it for some types)
-    fresh: ClassVar[bool] = False  # its top is memory of its own that no gradient reads: the next may overwrite it
+    fresh: ClassVar[bool] = False  # no gradient reads its top, memory of its own: the next may overwrite it
     moving: ClassVar[bool] = False  # a forward pass in TRAIN may change its parameters
     aligned: ClassVar[bool] = False  # a Crop whose offset the graph works out
-    undifferentiable: ClassVar[frozenset[int]] = frozenset()  # bottoms that never get a gradient (labels)
+    undifferentiable: frozenset[int] = frozenset()  # bottoms that never get a gradient (labels)
+    differentiable: ClassVar[str] = ""  # in words, where it depends on the bottoms given which get one
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -88,8 +100,9 @@ class Operation:
                 raise TypeError(f"layer type {cls.type} is registered twice")
             REGISTRY[cls.type] = cls
 
-    def __init__(self, layer: Any, shapes: Sequence[Shape], context: Context | None = None) -> None:
-        """layer: LayerParameter; shapes: of the bottoms. Raises Error for settings that cannot work."""
+    def __init__(self, layer: LayerParameter, shapes: Sequence[Shape],
+                 context: Context | None = None) -> None:
+        """shapes: of the bottoms. Raises Error for settings that cannot work."""
         self.layer = layer
         self.context = context or Context()
         self.params: list[Param] = []
@@ -100,10 +113,10 @@ class Operation:
             raise self.error(f"does not work in place; give top '{min(both)}' a name of its own")
         self.setup(*shapes)
 
-    def setup(self, *shapes: Shape) -> None:
+    def _setup(self, *shapes: Shape) -> None:
         """Read the settings and append to `self.params`, once, for bottoms of these shapes."""
 
-    def infer(self, *shapes: Shape) -> list[Shape]:
+    def _infer(self, *shapes: Shape) -> list[Shape]:
         """The shapes of the tops for bottoms of these shapes; Error if they do not fit."""
         return [shapes[0]] * len(self.layer.top)
 
@@ -111,28 +124,34 @@ class Operation:
         """The tops (one tensor, or one each) from the bottoms; differentiable by autograd."""
         raise NotImplementedError
 
-    def window(self, *shapes: Shape) -> Shape | None:
+    def _window(self, *shapes: Shape) -> Shape | None:
         """How many cells of a bottom one cell of the top is computed from, along each axis from 2 on.
 
-        None: the top's cells have no places among the bottom's. A map that changes the scale puts a cell between two.
+        None: the top's cells have no places among the bottom's. A map that changes the scale puts a cell
+        between two.
         """
         m, axes = self.coord_map(self.layer), shapes[0][2:]
         if m is None and self.infer(*shapes)[0][2:] != axes:
             return None
         return (1 if m is None or m.scale == 1 else 2,) * len(axes)
 
-    def macs(self, *shapes: Shape) -> int:
+    def _macs(self, *shapes: Shape) -> int:
         """Multiplications with an addition in one forward pass; only convolutions and products count."""
         return 0
 
+    setup: ClassVar[OfShapes[None]] = _setup
+    infer: ClassVar[OfShapes[list[Shape]]] = _infer
+    window: ClassVar[OfShapes[Shape | None]] = _window
+    macs: ClassVar[OfShapes[int]] = _macs
+
     @classmethod
-    def resolve(cls, layer: Any, where: str = "") -> "type[Operation]":
+    def resolve(cls, layer: LayerParameter, where: str = "") -> Kind:
         """The class that runs this layer: itself, unless the layer's settings name another (Python)."""
         return cls
 
     @classmethod
-    def coord_map(cls, layer: Any) -> CoordMap | None:
-        """The coordinate map of a layer with these settings; None where there is none (coord_map.py)."""
+    def coord_map(cls, layer: LayerParameter) -> CoordMap | None:
+        """The coordinate map of a layer with these settings; None where there is none (see net/coords.py)."""
         return None
 
     def options(self, known: Mapping[str, tuple[str, Callable[[Any], bool]]]) -> dict[str, Any]:
@@ -162,7 +181,7 @@ class Operation:
             raise self.error(f"axis {axis} is outside a blob of {dims} axes ({-dims} to {dims - 1})")
         return axis % dims
 
-    def _count(self, what: str, allowed: int | tuple[int, int | None], found: int) -> None:
+    def _count(self, what: str, allowed: Count, found: int) -> None:
         low, high = (allowed, allowed) if isinstance(allowed, int) else allowed
         if low <= found and (high is None or found <= high):
             return
@@ -170,28 +189,18 @@ class Operation:
         raise self.error(f"takes {words} {what}{'s' * (high != 1)}, {found} given")
 
 
-def lookup(layer: Any, where: str = "") -> "type[Operation]":
-    """The operation class of a LayerParameter; Error naming the nearest types where there is none."""
+def lookup(layer: LayerParameter, where: str = "") -> Kind:
+    """The operation class of a layer. Raises Error with the nearest type's name where there is none."""
     try:
         found = REGISTRY[layer.type]
     except KeyError:
-        raise Error(
-            f"{where}layer '{layer.name}' has type '{layer.type}', which is not known"
-            f"{closest(layer.type, REGISTRY) or ';'} A layer of your own can be given as type \"Python\" with "
-            "python_param { module: ... layer: ... }"
-        ) from None
+        hint = closest(layer.type, REGISTRY) or ";"
+        raise Error(f"{where}layer '{layer.name}' has type '{layer.type}', which is not known{hint} A layer "
+                    'of your own can be given as type "Python" with python_param { module: ... layer: ... }'
+                    ) from None
     return found.resolve(layer, where)
 
 
 def raised(x: Tensor) -> Tensor:
     """x in a precision that sums and logarithms bear: half precision becomes float32, the rest stays."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def spatial(values: Sequence[int], h: int | None, w: int | None, dims: int, default: int) -> Iterator[int]:
-    """Caffe's kernel_size/stride/pad/dilation: a repeated field, or its _h and _w, one number an axis."""
-    if h is not None or w is not None:
-        return iter((h or 0, w or 0))
-    if len(values) <= 1:
-        return iter([values[0] if values else default] * dims)
-    return iter(values)

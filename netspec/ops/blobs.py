@@ -1,4 +1,4 @@
-"""Blobs as Caffe's Python interface shows them: data and diff, tensors for the net and NumPy arrays for people."""
+"""Blobs as Caffe's Python interface shows them: data and diff, tensors for nets, arrays for people."""
 
 import math
 from typing import Any
@@ -51,7 +51,7 @@ class Memory:
         return held
 
     def array(self) -> np.ndarray:
-        """The numbers as an array of C's order; what is written into it is what `tensor` gives from then on."""
+        """The numbers as an array of C's order; `tensor` gives what is written into it from then on."""
         held = self._get()
         if held.device == CPU:
             if held.dtype != torch.float32 or not held.is_contiguous():
@@ -67,7 +67,7 @@ class Memory:
         return self._copy
 
     def put(self, tensor: Tensor) -> None:
-        """Take new numbers, of any shape. Arrays of the same shape that were given out on the CPU show them too."""
+        """Take new numbers, of any shape. Arrays of that shape which were given out on the CPU show them."""
         tensor = tensor.data  # not detach(), which shares the count of changes that autograd checks
         if self.shown and tensor.device == CPU and tuple(tensor.shape) == self.shape:
             self._get().copy_(tensor)
@@ -77,7 +77,7 @@ class Memory:
         self.shape, self._ahead = tuple(tensor.shape), False
 
     def resize(self, shape: Shape) -> None:
-        """Another shape: what fits of the old numbers stays, in their order, if the new ones are no more (as in Caffe)."""
+        """Another shape: old numbers stay in their order, as far as they fit; zeros if there are too few."""
         if shape == self.shape:
             return
         if self._held is not None:
@@ -107,8 +107,8 @@ class _Parameter(Memory):
 
     def resize(self, shape: Shape) -> None:
         if shape != self.shape:
-            raise Error(f"a parameter of shape {list(self.shape)} cannot be reshaped to {list(shape)}; its layer's settings "
-                        "give the shape")
+            raise Error(f"a parameter of shape {list(self.shape)} cannot be reshaped to {list(shape)}; "
+                        "its layer's settings give the shape")
 
 
 class _Gradient(_Parameter):
@@ -165,7 +165,8 @@ class Blob:
 
     def _axis(self, axis: int) -> int:
         if len(self.shape) > 4:
-            raise Error(f"a blob of shape {list(self.shape)} has no num, channels, height and width; use its shape")
+            raise Error(f"a blob of shape {list(self.shape)} has no num, channels, height and width; "
+                        "use its shape")
         return self.shape[axis] if axis < len(self.shape) else 1
 
     def reshape(self, *shape: Any) -> None:

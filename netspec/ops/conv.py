@@ -1,18 +1,22 @@
-"""Convolution and its transpose, over one to three spatial axes, and the unrolling of windows over any number."""
+"""Convolution and its transpose over one to three spatial axes; the unrolling of windows over any number."""
 
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import CoordMap, Operation, Param, Shape, spatial
+from ..proto.caffe_pb2 import ConvolutionParameter, LayerParameter, PoolingParameter, UnpoolingParameter
+from .base import CoordMap, Number, Operation, Param, Shape
+
+Windowed = ConvolutionParameter | PoolingParameter | UnpoolingParameter
 
 
 class Window(Operation):
     """What convolution and im2col share: a window over the axes behind the channel axis."""
+
+    family = "convolution"
 
     def setup(self, *shapes: Shape) -> None:
         p, shape = self.layer.convolution_param, shapes[0]
@@ -38,15 +42,16 @@ class Window(Operation):
             raise self.error(f"was set up for {self.channels} channels, bottom is {list(shape)}")
         sizes = tuple(self.size(n, i) for i, n in enumerate(shape[self.channel_axis + 1 :]))
         if min(sizes) < 1:
-            raise self.error(f"kernel {list(self.kernel)} does not fit bottom {list(shape)} with pad {list(self.pad)}")
+            raise self.error(f"kernel {list(self.kernel)} does not fit bottom {list(shape)} "
+                             f"with pad {list(self.pad)}")
         return (*shape[: self.channel_axis], outputs, *sizes)
 
     def window(self, *shapes: Shape) -> Shape:
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
 
     @classmethod
-    def coord_map(cls, layer: Any) -> CoordMap:
-        return strided(layer.convolution_param)
+    def coord_map(cls, layer: LayerParameter) -> CoordMap:
+        return CoordMap(layer.convolution_param.axis, *strided(layer.convolution_param))
 
 
 class Im2col(Window):
@@ -92,7 +97,8 @@ class Convolution(Window):
         if not outputs:
             raise self.error("needs num_output above 0")
         if not group or self.channels % group or outputs % group:
-            raise self.error(f"group {group} must divide both {self.channels} input channels and num_output {outputs}")
+            raise self.error(f"group {group} must divide both {self.channels} input channels "
+                             f"and num_output {outputs}")
         self.params.append(Param(self.weight_shape(self.channels, outputs, group), p.weight_filler))
         if p.bias_term:
             self.params.append(Param((outputs,), p.bias_filler))
@@ -145,20 +151,26 @@ class Deconvolution(Convolution):
         return self.functions[self.dims - 1](x, weight, bias, self.stride, self.pad, 0, group, self.dilation)
 
     @classmethod
-    def coord_map(cls, layer: Any) -> CoordMap:
-        forward = strided(layer.convolution_param)
-        scale = tuple(1 / a for a in forward.scale)
-        return CoordMap(forward.axis, scale, tuple(-b * a for a, b in zip(scale, forward.shift, strict=True)))
+    def coord_map(cls, layer: LayerParameter) -> CoordMap:
+        p = layer.convolution_param
+        scale, shift = strided(p)
+        back = tuple(-b / a for a, b in zip(scale, shift, strict=True))
+        return CoordMap(p.axis, tuple(1 / a for a in scale), back)
 
 
-def check_geometry(op: Operation, p: Any, dims: int) -> None:
-    """Refuse settings of a window that Caffe refuses: _h and _w come together, in 2-D, and not with the plain field."""
+def check_geometry(op: Operation, p: Windowed, dims: int) -> None:
+    """Refuse settings of a window that Caffe refuses.
+
+    _h and _w come together, for two axes, and without the plain field; a repeated field is given once or for
+    each.
+    """
     for name in ("kernel", "stride", "pad"):
         field = "kernel_size" if name == "kernel" else name
         value = getattr(p, field)
         given = p.HasField(field) if isinstance(value, int) else len(value) > 0
         both = [p.HasField(f"{name}_{s}") for s in "hw"]
-        if any(both) and (dims != 2 or given or not (all(both) or (name == "pad" and not isinstance(value, int)))):
+        halves = name == "pad" and not isinstance(value, int)  # of a Convolution: one of them may stand alone
+        if any(both) and (dims != 2 or given or not (all(both) or halves)):
             raise op.error(f"{name}_h and {name}_w come together, for 2-D bottoms, and without {field}")
     for name in ("kernel_size", "stride", "pad", "dilation"):
         value = getattr(p, name, ())
@@ -166,23 +178,21 @@ def check_geometry(op: Operation, p: Any, dims: int) -> None:
             raise op.error(f"{name} has {len(value)} values for {dims} spatial axes")
 
 
-def geometry(p: Any, dims: int) -> tuple[tuple[int, ...], ...]:
-    """kernel, stride, pad and dilation of a ConvolutionParameter or PoolingParameter, one number an axis."""
-    def listed(value: Any) -> Sequence[int]:
-        return [value] if isinstance(value, int) else value
+def geometry(p: Windowed, dims: int) -> tuple[Shape, Shape, Shape, Shape]:
+    """kernel, stride, pad and dilation, one number an axis."""
+    def each(field: str, name: str, default: int) -> Shape:
+        if name and (p.HasField(f"{name}_h") or p.HasField(f"{name}_w")):
+            return getattr(p, f"{name}_h"), getattr(p, f"{name}_w")
+        value = getattr(p, field, ())
+        values = (value,) if isinstance(value, int) else tuple(value) or (default,)
+        return values if len(values) > 1 else values * dims
 
-    def pair(name: str) -> tuple[int | None, int | None]:
-        return tuple(getattr(p, f"{name}_{s}") if p.HasField(f"{name}_{s}") else None for s in "hw")
-
-    kernel = tuple(spatial(listed(p.kernel_size), *pair("kernel"), dims, 0))
-    stride = tuple(spatial(listed(p.stride), *pair("stride"), dims, 1))
-    pad = tuple(spatial(listed(p.pad), *pair("pad"), dims, 0))
-    dilation = tuple(spatial(getattr(p, "dilation", ()), None, None, dims, 1))
-    return kernel, stride, pad, dilation
+    return (each("kernel_size", "kernel", 0), each("stride", "stride", 1), each("pad", "pad", 0),
+            each("dilation", "", 1))
 
 
-def strided(p: Any) -> CoordMap:
-    """The coordinate map of a window that slides: top = bottom / stride + (pad - (extent - 1) / 2) / stride."""
+def strided(p: Windowed) -> tuple[tuple[Number, ...], tuple[Number, ...]]:
+    """Scale and shift of a window that slides: top = bottom / stride + (pad - (extent - 1) / 2) / stride."""
     dims = max([1, *(len(v) for v in (getattr(p, n, ()) for n in ("kernel_size", "stride", "pad", "dilation"))
                      if not isinstance(v, int))])
     if any(p.HasField(f"{name}_{s}") for name in ("kernel", "stride", "pad") for s in "hw"):
@@ -191,4 +201,4 @@ def strided(p: Any) -> CoordMap:
     for kernel, stride, pad, dilation in zip(*geometry(p, dims), strict=True):
         scale.append(Fraction(1, stride))
         shift.append((pad - Fraction(dilation * (kernel - 1), 2)) / stride)
-    return CoordMap(getattr(p, "axis", 1), tuple(scale), tuple(shift))
+    return tuple(scale), tuple(shift)

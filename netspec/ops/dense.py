@@ -1,16 +1,15 @@
-"""Operations whose parameters meet the bottom by products and sums: InnerProduct, Embed, Scale, Bias, Parameter."""
+"""Operations whose parameters multiply the bottom, or are added to it, or picked from."""
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..proto import caffe_pb2
+from ..proto.caffe_pb2 import BiasParameter, FillerParameter, ScaleParameter
 from .base import Operation, Param, Shape
-from .neuron import Neuron
+from .neuron import Same
 
 
 class InnerProduct(Operation):
@@ -20,6 +19,7 @@ class InnerProduct(Operation):
     """
 
     type = "InnerProduct"
+    family = "parameters"
     fresh = True
 
     def setup(self, shape: Shape) -> None:
@@ -27,7 +27,8 @@ class InnerProduct(Operation):
         if not p.num_output:
             raise self.error("needs num_output above 0")
         self.size = math.prod(shape[self.axis(p.axis, len(shape)) :])
-        self.params.append(Param((self.size, p.num_output) if p.transpose else (p.num_output, self.size), p.weight_filler))
+        weight = (self.size, p.num_output) if p.transpose else (p.num_output, self.size)
+        self.params.append(Param(weight, p.weight_filler))
         if p.bias_term:
             self.params.append(Param((p.num_output,), p.bias_filler))
 
@@ -35,8 +36,9 @@ class InnerProduct(Operation):
         p = self.layer.inner_product_param
         axis = self.axis(p.axis, len(shape))
         if math.prod(shape[axis:]) != self.size:
-            raise self.error(f"was set up for {self.size} values from axis {p.axis} on, bottom {list(shape)} has "
-                             f"{math.prod(shape[axis:])}; its weights fix the input's size (a Convolution's do not)")
+            raise self.error(f"was set up for {self.size} values from axis {p.axis} on, bottom {list(shape)} "
+                             f"has {math.prod(shape[axis:])}; its weights fix the input's size "
+                             "(a Convolution's do not)")
         return [(*shape[:axis], p.num_output)]
 
     def window(self, shape: Shape) -> Shape | None:
@@ -52,12 +54,14 @@ class InnerProduct(Operation):
 
 
 class Embed(Operation):
-    """Row x of the weight for each index x of the bottom (0..input_dim-1), along a new last axis; plus a bias.
+    """Row x of the weight for each index x of the bottom (0..input_dim-1), along a new last axis; plus a
+    bias.
 
     Weight input_dim x num_output, bias num_output. Raises Error for an index outside.
     """
 
     type = "Embed"
+    family = "parameters"
     fresh = True
     undifferentiable = frozenset({0})
 
@@ -75,19 +79,22 @@ class Embed(Operation):
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         index, rows = bottoms[0].long(), len(params[0])
         if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < rows:
-            raise self.error(f"has {rows} rows (input_dim), bottom '{self.layer.bottom[0]}' holds indices from "
-                             f"{int(index.min())} to {int(index.max())}")
+            raise self.error(f"has {rows} rows (input_dim), bottom '{self.layer.bottom[0]}' holds indices "
+                             f"from {int(index.min())} to {int(index.max())}")
         y = F.embedding(index, params[0])
         return y + params[1] if len(params) > 1 else y
 
 
-class Applied(Neuron):
-    """What Scale and Bias share: a factor or term, a second bottom or a parameter, laid along the axes from `axis` on."""
+class Applied(Same):
+    """What Scale and Bias share: a second bottom or a parameter that is laid along the axes from `axis`
+    on."""
 
+    family = "parameters"
+    channelwise = True
     bottoms = (1, 2)
     fresh = True
 
-    def shape_of(self, p: Any, shape: Shape) -> Shape:
+    def shape_of(self, p: ScaleParameter | BiasParameter, shape: Shape) -> Shape:
         """The shape of the parameter: num_axes of the bottom's axes (-1: all) from `axis` on."""
         axis, count = self.axis(p.axis, len(shape)), p.num_axes
         if count < -1 or axis + count > len(shape):
@@ -115,7 +122,7 @@ class Scale(Applied):
         p = self.layer.scale_param
         factor = self.shape_of(p, shapes[0]) if len(shapes) == 1 else shapes[1]
         if len(shapes) == 1:
-            one = caffe_pb2.FillerParameter(type="constant", value=1)
+            one = FillerParameter(type="constant", value=1)
             self.params.append(Param(factor, p.filler if p.HasField("filler") else one))
         if p.bias_term:
             self.params.append(Param(factor, p.bias_filler))
@@ -142,7 +149,8 @@ class Bias(Applied):
             self.params.append(Param(self.shape_of(p, shapes[0]), p.filler))
 
     def infer(self, *shapes: Shape) -> list[Shape]:
-        self.check(self.layer.bias_param.axis, shapes[0], shapes[1] if len(shapes) > 1 else self.params[0].shape)
+        term = shapes[1] if len(shapes) > 1 else self.params[0].shape
+        self.check(self.layer.bias_param.axis, shapes[0], term)
         return [shapes[0]]
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
@@ -153,6 +161,7 @@ class Parameter(Operation):
     """A parameter of the given shape as a blob, for layers to use and the solver to learn."""
 
     type = "Parameter"
+    family = "parameters"
     bottoms = 0
 
     def setup(self) -> None:

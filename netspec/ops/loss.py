@@ -1,7 +1,8 @@
-"""The losses beside SoftmaxWithLoss. A loss is one number, counts with weight 1 unless told otherwise, and needs no top."""
+"""The losses beside SoftmaxWithLoss. A loss is one number; it counts with weight 1 unless told otherwise."""
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -9,9 +10,9 @@ from torch import Tensor
 
 from ..base.errors import Error
 from ..base.files import find
-from ..proto import caffe_pb2
+from ..proto.caffe_pb2 import HingeLossParameter
 from ..proto.model import read_mean
-from .base import Operation, Shape, raised
+from .base import Count, Operation, Shape, raised
 from .python import ALIASES
 from .softmax import MODES, Classified, ignored_label, normaliser
 
@@ -19,9 +20,10 @@ LEAST = 1e-20  # a probability counts as at least this
 
 
 class Loss(Operation):
-    """A loss of predictions and targets, items along axis 0."""
+    """A loss of predictions and targets, items along axis 0. It needs no top."""
 
-    bottoms = 2
+    family = "losses"
+    bottoms: ClassVar[Count] = 2
     tops = (0, 1)
     loss = True
     undifferentiable = frozenset({1})
@@ -29,7 +31,8 @@ class Loss(Operation):
     def infer(self, *shapes: Shape) -> list[Shape]:
         if not shapes[0] or shapes[0][:1] != shapes[1][:1]:
             raise self.error(f"takes bottoms with as many items: {list(shapes[0])} and {list(shapes[1])}")
-        return [()][: len(self.layer.top)]
+        tops: list[Shape] = [()]
+        return tops[: len(self.layer.top)]
 
     def same(self, predictions: Shape, targets: Shape) -> None:
         if math.prod(predictions) != math.prod(targets):
@@ -54,8 +57,8 @@ class EuclideanLoss(Loss):
 class SigmoidCrossEntropyLoss(Loss):
     """-sum(t log s + (1 - t) log(1 - s)) with s = sigmoid(x), for targets t of 0 to 1.
 
-    Divided by what loss_param.normalization says: BATCH_SIZE (the default here), VALID, FULL or NONE. A target
-    whose whole part is ignore_label does not count.
+    Divided by what loss_param.normalization says: BATCH_SIZE (the default here), VALID, FULL or NONE. A
+    target whose whole part is ignore_label does not count.
     """
 
     type = "SigmoidCrossEntropyLoss"
@@ -100,7 +103,7 @@ class MultinomialLogisticLoss(Judged):
 
 
 class HingeLoss(Judged):
-    """sum(max(0, 1 - s x)) / N with s = 1 for the label's score and -1 for the others; norm L2: of the squares."""
+    """sum(max(0, 1 - s x)) / N, s being 1 for the label's score, -1 for others; norm L2: of the squares."""
 
     type = "HingeLoss"
 
@@ -108,13 +111,13 @@ class HingeLoss(Judged):
         x = self.flat(bottoms[0])
         label, _, wrong = self.picked(bottoms[1], x, None)
         each = F.relu(1 + x.scatter(1, label, -x.gather(1, label))).masked_fill(wrong, float("nan"))
-        if self.layer.hinge_loss_param.norm == caffe_pb2.HingeLossParameter.L2:
+        if self.layer.hinge_loss_param.norm == HingeLossParameter.L2:
             each = each.square()
         return each.sum() / len(x)
 
 
 class InfogainLoss(Loss, Classified):
-    """-sum over classes c of H[label, c] log(softmax c), summed over positions; a second top gives the softmax.
+    """-sum over positions and classes c of H[label, c] log(softmax c); a second top gives the softmax.
 
     H, C x C, is the third bottom or the blob in infogain_loss_param.source. Divided by what
     loss_param.normalization says (default VALID). No gradient comes from the second top.
@@ -135,7 +138,8 @@ class InfogainLoss(Loss, Classified):
             if not p.source:
                 raise self.error("needs the matrix as third bottom, or infogain_loss_param { source: FILE }")
             try:
-                self.matrix = torch.from_numpy(read_mean(find(p.source, self.context.base, "infogain matrix")))
+                file = find(p.source, self.context.base, "infogain matrix")
+                self.matrix = torch.from_numpy(read_mean(file))
             except Error as e:
                 raise self.error(str(e)) from None
 
@@ -145,7 +149,8 @@ class InfogainLoss(Loss, Classified):
         classes = shapes[0][self.channel]
         matrix = shapes[2] if len(shapes) > 2 else tuple(self.matrix.shape)
         if math.prod(matrix) != classes**2:
-            raise self.error(f"needs a matrix of {classes} x {classes} for {classes} classes, found {list(matrix)}")
+            raise self.error(f"needs a matrix of {classes} x {classes} for {classes} classes, "
+                             f"found {list(matrix)}")
         return [(), shapes[0]][: len(self.layer.top)]
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> list[Tensor]:
@@ -163,7 +168,8 @@ class InfogainLoss(Loss, Classified):
 
 
 class ContrastiveLoss(Loss):
-    """Pulls similar pairs together and others apart up to margin: sum(s d^2 + (1 - s) max(margin - d, 0)^2) / (2 N).
+    """Pulls similar pairs together and others apart up to margin:
+    sum(s d^2 + (1 - s) max(margin - d, 0)^2) / (2 N).
 
     Bottoms: a and b, N x C, and s, N (whether they are similar); d is the distance of a and b. legacy_version
     takes max(margin - d^2, 0) for pairs that are not similar.
@@ -182,7 +188,7 @@ class ContrastiveLoss(Loss):
         return tops
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
-        p, a, b = self.layer.contrastive_loss_param, raised(bottoms[0]).flatten(1), raised(bottoms[1]).flatten(1)
+        p, (a, b) = self.layer.contrastive_loss_param, (raised(x).flatten(1) for x in bottoms[:2])
         square = (a - b).square().sum(1)
         if p.legacy_version:
             apart = F.relu(p.margin - square)
@@ -194,12 +200,11 @@ class ContrastiveLoss(Loss):
         return torch.where(similar, square, apart).sum() / (2 * len(a))
 
 
-
 class LossSampling(Operation):
     """Labels (N, 1, H, W) with the pixels of some cells made void; for a Python layer, in training alone.
 
-    param_str: keep, the probability that a cell stays; cell, its side in pixels (the net's stride); void, the label
-    that the loss ignores. The draws are torch's, so they belong to a snapshot.
+    param_str: keep, the probability that a cell stays; cell, its side in pixels (the net's stride); void, the
+    label that the loss ignores. The draws are torch's, so they belong to a snapshot.
     """
 
     undifferentiable = frozenset({0})
@@ -221,7 +226,10 @@ class LossSampling(Operation):
         if not self.context.training:
             return label.clone()
         n, _, height, width = label.shape
-        cells = torch.rand(n, 1, -(-height // self.cell), -(-width // self.cell), device=label.device) >= self.keep
+        rows, columns = -(-height // self.cell), -(-width // self.cell)
+        cells = torch.rand(n, 1, rows, columns, device=label.device) >= self.keep
         dropped = cells.repeat_interleave(self.cell, 2).repeat_interleave(self.cell, 3)[..., :height, :width]
         return label.masked_fill(dropped, self.void)
+
+
 ALIASES["netspec.sampling", "LossSampling"] = LossSampling  # the name that prototxts have for it

@@ -3,22 +3,28 @@
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..proto import caffe_pb2
+from ..proto.caffe_pb2 import EltwiseParameter, FillerParameter, LayerParameter
 from .base import IDENTITY, CoordMap, Operation, Param, Shape
 
 
-class Neuron(Operation):
+class Same(Operation):
     """An operation whose top has the bottom's shape and lies exactly on it."""
 
     @classmethod
-    def coord_map(cls, layer: Any) -> CoordMap:
+    def coord_map(cls, layer: LayerParameter) -> CoordMap:
         return IDENTITY
+
+
+class Neuron(Same):
+    """An operation that works on each number by itself, or on the numbers at one place of several bottoms."""
+
+    family = "elementwise"
+    elementwise = True
 
 
 class ReLU(Neuron):
@@ -34,16 +40,18 @@ class ReLU(Neuron):
         return F.relu(bottoms[0], inplace=inplace)
 
 
-class PReLU(Neuron):
+class PReLU(Same):
     """max(x, 0) + slope * min(x, 0) with one slope a channel (axis 1), or one for all (channel_shared)."""
 
     type = "PReLU"
+    family = "elementwise"
+    channelwise = True
 
     def setup(self, shape: Shape) -> None:
         p = self.layer.prelu_param
         if len(shape) < 2:
             raise self.error(f"needs a bottom of 2 axes or more, found {list(shape)}")
-        filler = p.filler if p.HasField("filler") else caffe_pb2.FillerParameter(type="constant", value=0.25)
+        filler = p.filler if p.HasField("filler") else FillerParameter(type="constant", value=0.25)
         self.params.append(Param(() if p.channel_shared else (shape[1],), filler))
 
     def infer(self, shape: Shape) -> list[Shape]:
@@ -187,7 +195,7 @@ def log_of_base(op: Operation, base: float) -> float:
 
 
 class Dropout(Neuron):
-    """In TRAIN, zero with probability dropout_ratio and scale the rest by 1 / (1 - ratio); else the identity."""
+    """In TRAIN, zero with probability dropout_ratio and the rest times 1 / (1 - ratio); else the identity."""
 
     type = "Dropout"
     overwrites = True
@@ -204,10 +212,12 @@ class Dropout(Neuron):
 class Eltwise(Neuron):
     """SUM (with coeff), PROD or MAX of two or more bottoms of one shape.
 
-    Of equal maxima one gets the gradient: the first, but of the first two bottoms the second (as Caffe's CPU does).
+    Of equal maxima one gets the gradient: the first, but of the first two bottoms the second (as Caffe's CPU
+    does).
     """
 
     type = "Eltwise"
+    method = "eltwise_param", "operation"
     bottoms = (2, None)
     fresh = True
 
@@ -215,25 +225,25 @@ class Eltwise(Neuron):
         p = self.layer.eltwise_param
         if len(p.coeff) not in (0, len(shapes)):
             raise self.error(f"has {len(p.coeff)} coeff for {len(shapes)} bottoms")
-        if len(p.coeff) and p.operation == caffe_pb2.EltwiseParameter.PROD:
+        if len(p.coeff) and p.operation == EltwiseParameter.PROD:
             raise self.error("coeff goes with SUM only")
         self.coeff = list(p.coeff) or [1.0] * len(shapes)
 
     def infer(self, *shapes: Shape) -> list[Shape]:
         for name, shape in zip(self.layer.bottom, shapes, strict=True):
             if shape != shapes[0]:
-                raise self.error(f"bottoms must have one shape: '{self.layer.bottom[0]}' is {list(shapes[0])}, "
-                                 f"'{name}' is {list(shape)}; crop the larger one first")
+                raise self.error(f"bottoms must have one shape: '{self.layer.bottom[0]}' is "
+                                 f"{list(shapes[0])}, '{name}' is {list(shape)}; crop the larger one first")
         return [shapes[0]]
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         p = self.layer.eltwise_param
-        if p.operation == caffe_pb2.EltwiseParameter.SUM:
+        if p.operation == EltwiseParameter.SUM:
             y = bottoms[0] * self.coeff[0] if self.coeff[0] != 1 else bottoms[0]
             for x, coeff in zip(bottoms[1:], self.coeff[1:], strict=True):
                 y = torch.add(y, x, alpha=coeff)
             return y
-        if p.operation == caffe_pb2.EltwiseParameter.PROD:
+        if p.operation == EltwiseParameter.PROD:
             return functools.reduce(torch.mul, bottoms)
         # torch.maximum would share the gradient between equal maxima
         y = torch.where(bottoms[0] > bottoms[1], bottoms[0], bottoms[1])

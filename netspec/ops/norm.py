@@ -2,18 +2,23 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..proto import caffe_pb2
+from ..proto.caffe_pb2 import FillerParameter, LayerParameter
 from .base import Param, Shape, raised
-from .neuron import Neuron
+from .neuron import Same
 
 
-class LRN(Neuron):
+class Normalised(Same):
+    """What takes numbers to a common scale."""
+
+    family = "normalisation"
+
+
+class LRN(Normalised):
     """Local response normalisation of an N x C x H x W bottom: x / (k + alpha * m) ^ beta.
 
     m is the mean of x^2 over local_size channels (ACROSS_CHANNELS), or over local_size x local_size positions
@@ -30,13 +35,13 @@ class LRN(Neuron):
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         p, x = self.layer.lrn_param, raised(bottoms[0])
-        if p.norm_region == caffe_pb2.LRNParameter.ACROSS_CHANNELS:
+        if p.norm_region == p.ACROSS_CHANNELS:
             return F.local_response_norm(x, p.local_size, p.alpha, p.beta, p.k)
         mean = F.avg_pool2d(x.square(), p.local_size, 1, p.local_size // 2)
         return x * (1 + p.alpha * mean).pow(-p.beta)
 
 
-class MVN(Neuron):
+class MVN(Normalised):
     """(x - mean) / (deviation + eps) of each channel, or of each item over all channels (across_channels).
 
     normalize_variance: false leaves the division out. The top always has 4 axes or more.
@@ -56,20 +61,21 @@ class MVN(Neuron):
             return x
         variance = x.square().mean(axes, keepdim=True)
         divisor = variance.detach().sqrt() + p.eps
-        # Caffe's gradient takes the divisor for the deviation, without eps; the root of this sum has that gradient
+        # Caffe's gradient takes the divisor for the deviation, without eps; so has the root of this sum
         return x / (variance + (divisor.square() - variance.detach())).sqrt()
 
 
-class BatchNorm(Neuron):
+class BatchNorm(Normalised):
     """(x - mean) / sqrt(variance + eps) of each channel (axis 1).
 
     In TEST, or with use_global_stats: true, by the mean and variance kept in the parameters; else by those of
     the batch, which are then added to the parameters. The three parameters (means C, unbiased variances C,
-    their common weight 1) are sums that fade by moving_average_fraction a step: divided by the weight they are
+    the weight of both 1) are sums that fade by moving_average_fraction a step: divided by the weight they are
     averages. They are not learned, so lr_mult is 0 for them and nothing else may be asked.
     """
 
     type = "BatchNorm"
+    channelwise = True
     fresh = True
     moving = True
 
@@ -79,7 +85,8 @@ class BatchNorm(Neuron):
         self.stored = p.use_global_stats if p.HasField("use_global_stats") else not self.context.training
         self.params += [Param((self.channels,)), Param((self.channels,)), Param((1,))]
         if any(spec.lr_mult for spec in self.layer.param[:3]):
-            raise self.error("keeps statistics in its parameters, which no solver may change: give each lr_mult: 0")
+            raise self.error("keeps statistics in its parameters, which no solver may change: "
+                             "give each lr_mult: 0")
         self.layer = fixed(self.layer, range(3))
 
     def infer(self, shape: Shape) -> list[Shape]:
@@ -95,8 +102,9 @@ class BatchNorm(Neuron):
             part = torch.where(weight == 0, 0.0, 1 / weight)
             y = F.batch_norm(x, total_mean * part, total_variance * part, eps=p.eps)
             return y.reshape(bottom.shape)
-        mean, variance = torch.zeros_like(total_mean), torch.zeros_like(total_variance)  # 0 times what memory holds may be NaN
-        # with momentum 1 torch leaves the batch's own mean and unbiased variance in the running ones
+        # with momentum 1 torch leaves the batch's own mean and unbiased variance in the running ones, which
+        # begin as zeros, since 0 times what memory holds may be NaN
+        mean, variance = torch.zeros_like(total_mean), torch.zeros_like(total_variance)
         y = torch.batch_norm(x, None, None, mean, variance, True, 1.0, p.eps, torch.backends.cudnn.enabled)
         if math.prod(x.shape) == self.channels:
             variance = torch.zeros_like(variance)  # of one value: torch divides by 0
@@ -105,18 +113,20 @@ class BatchNorm(Neuron):
         return y.reshape(bottom.shape)
 
 
-class BN(Neuron):
+class BN(Normalised):
     """slope (x - mean) / sqrt(variance + eps) + bias of each channel (axis 1), in the forms of two forks.
 
-    PSPNet's: parameters slope, bias, mean and variance. In TEST, or frozen: by the mean and variance kept; else by
-    those of the batch, which the kept ones follow: kept = momentum * kept + (1 - momentum) * batch's (the variance as
-    it is, not the unbiased one). The kept ones are never learned, and where frozen nor are slope and bias.
+    PSPNet's: parameters slope, bias, mean and variance. In TEST, or frozen: by the mean and variance kept;
+    else by those of the batch, which the kept ones follow: kept = momentum * kept + (1 - momentum) * batch's
+    (the variance as it is, not the unbiased one). The kept ones are never learned, and where frozen nor are
+    slope and bias.
 
-    SegNet's, told by scale_filler, shift_filler or bn_mode: parameters slope and bias. In mode LEARN always by the
-    batch, eps being 1e-9; further tops give its mean and variance. In mode INFERENCE slope x + bias.
+    SegNet's, told by scale_filler, shift_filler or bn_mode: parameters slope and bias. In mode LEARN always
+    by the batch, eps being 1e-9; further tops give its mean and variance. In mode INFERENCE slope x + bias.
     """
 
     type = "BN"
+    channelwise = True
     fresh = True
     moving = True
     tops = (1, 3)
@@ -125,11 +135,13 @@ class BN(Neuron):
         p = self.layer.bn_param
         if not 2 <= len(shape) <= 4:
             raise self.error(f"takes a bottom of 2 to 4 axes, found {list(shape)}")
-        given = [[field for field in fields if p.HasField(field)] for fields in (
-            ("scale_filler", "shift_filler", "bn_mode"), ("slope_filler", "bias_filler", "momentum", "eps", "frozen"))]
-        if all(given):
-            raise self.error(f"takes the settings of one fork: {', '.join(given[0])} (SegNet) or {', '.join(given[1])} (PSPNet)")
-        self.segnet = bool(given[0])
+        given = [field.name for field, _ in p.ListFields() if field.name != "engine"]
+        segnet = [name for name in given if name in ("scale_filler", "shift_filler", "bn_mode")]
+        pspnet = [name for name in given if name not in segnet]
+        if segnet and pspnet:
+            raise self.error(f"takes the settings of one fork: {', '.join(segnet)} (SegNet) or "
+                             f"{', '.join(pspnet)} (PSPNet)")
+        self.segnet = bool(segnet)
         self.stored = p.bn_mode == p.INFERENCE if self.segnet else p.frozen or not self.context.training
         if len(self.layer.top) > 1 and (self.stored or not self.segnet):
             raise self.error("gives mean and variance as tops in SegNet's form only, in mode LEARN")
@@ -137,8 +149,8 @@ class BN(Neuron):
         if self.segnet:
             self.params += [Param(blob, p.scale_filler), Param(blob, p.shift_filler)]
             return
-        kept = caffe_pb2.FillerParameter(value=float(p.frozen))
-        self.params += [Param(blob, p.slope_filler), Param(blob, p.bias_filler), Param(blob), Param(blob, kept)]
+        learned, kept = (p.slope_filler, p.bias_filler), (None, FillerParameter(value=float(p.frozen)))
+        self.params += [Param(blob, filler) for filler in (*learned, *kept)]
         self.layer = fixed(self.layer, range(0 if p.frozen else 2, 4))
 
     def infer(self, shape: Shape) -> list[Shape]:
@@ -165,8 +177,9 @@ class BN(Neuron):
         return [y, *(t.reshape(1, -1, 1, 1) for t in (mean, variance))][: len(self.layer.top)]
 
 
-class Normalize(Neuron):
-    """scale x / sqrt(sum x^2 + eps), the sum over each item, or over the channels of each position (across_spatial: false).
+class Normalize(Normalised):
+    """scale x / sqrt(sum x^2 + eps), the sum over each item, or over the channels of each position
+    (across_spatial: false).
 
     scale is one number, or one a channel (channel_shared: false); 1 without scale_filler.
     """
@@ -177,7 +190,7 @@ class Normalize(Neuron):
         p = self.layer.norm_param
         if len(shape) < 2:
             raise self.error(f"needs a bottom of 2 axes or more, found {list(shape)}")
-        filler = p.scale_filler if p.HasField("scale_filler") else caffe_pb2.FillerParameter(value=1)
+        filler = p.scale_filler if p.HasField("scale_filler") else FillerParameter(value=1)
         self.params.append(Param(() if p.channel_shared else (shape[1],), filler))
 
     def infer(self, shape: Shape) -> list[Shape]:
@@ -189,12 +202,13 @@ class Normalize(Neuron):
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         p, x = self.layer.norm_param, raised(bottoms[0])
         axes = tuple(range(1, x.ndim)) if p.across_spatial else (1,)
-        return x / (x.square().sum(axes, keepdim=True) + p.eps).sqrt() * params[0].reshape(-1, *(1,) * (x.ndim - 2))
+        scale = params[0].reshape(-1, *(1,) * (x.ndim - 2))
+        return x / (x.square().sum(axes, keepdim=True) + p.eps).sqrt() * scale
 
 
-def fixed(layer: Any, which: range) -> Any:
+def fixed(layer: LayerParameter, which: range) -> LayerParameter:
     """A copy of the layer in which these parameters, its last ones, have lr_mult 0."""
-    copy = type(layer)()
+    copy = LayerParameter()
     copy.CopyFrom(layer)
     for _ in range(len(layer.param), which.stop):
         copy.param.add()

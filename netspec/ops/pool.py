@@ -2,29 +2,31 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..proto import caffe_pb2
+from ..proto.caffe_pb2 import LayerParameter, PoolingParameter, SPPParameter
 from .base import CoordMap, Operation, Shape, raised
 from .conv import check_geometry, geometry, strided
 
-MAX, AVE, STOCHASTIC = (caffe_pb2.PoolingParameter.PoolMethod.Value(name) for name in ("MAX", "AVE", "STOCHASTIC"))
+MAX, AVE, STOCHASTIC = PoolingParameter.MAX, PoolingParameter.AVE, PoolingParameter.STOCHASTIC
 
 
 class Pooling(Operation):
-    """MAX, AVE or STOCHASTIC over windows of an N x C x H x W bottom; a second top of MAX gives the maxima's positions.
+    """MAX, AVE or STOCHASTIC over windows of an N x C x H x W bottom; a second top of MAX gives the maxima's
+    positions.
 
     Sizes round up by default. Of equal maxima the first (in row order) gets the gradient. AVE divides by the
-    window's area inside the padded image, so padding counts, but not what hangs over its edge. STOCHASTIC, for
-    bottoms of 0 and more, takes in TRAIN one value with a probability in proportion to it, else the mean of the
-    values weighted by themselves.
+    window's area inside the padded image, so padding counts, but not what hangs over its edge. STOCHASTIC,
+    for bottoms of 0 and more, takes in TRAIN one value with a probability in proportion to it, else the mean
+    of the values weighted by themselves.
     """
 
     type = "Pooling"
+    family = "pooling"
+    method = "pooling_param", "pool"
     fresh = True
     tops = (1, 2)
 
@@ -49,8 +51,8 @@ class Pooling(Operation):
             raise self.error(f"pad {list(self.pad)} must be smaller than the kernel {list(self.kernel)}")
         if not all(self.stride):
             raise self.error("stride must be above 0")
-        self.ceil = p.round_mode == caffe_pb2.PoolingParameter.CEIL
-        self.indexed = len(self.layer.top) > 1  # kept, since torch.compile cannot take the length of a message's field
+        self.ceil = p.round_mode == p.CEIL
+        self.indexed = len(self.layer.top) > 1  # torch.compile cannot take the length of a message's field
 
     def infer(self, shape: Shape) -> list[Shape]:
         sizes = []
@@ -60,8 +62,9 @@ class Pooling(Operation):
             size = (-(-steps // stride) if self.ceil else steps // stride) + 1
             if (size - 1) * stride >= n + pad:  # the last window would start behind the image
                 if not any(self.pad):
-                    raise self.error(f"stride {stride} takes the last window of kernel {kernel} outside a bottom of size {n}, "
-                                     "where Caffe reads memory that is not the image's; use a pad or round_mode: FLOOR")
+                    raise self.error(f"stride {stride} takes the last window of kernel {kernel} outside a "
+                                     f"bottom of size {n}, where Caffe reads memory that is not the image's; "
+                                     "use a pad or round_mode: FLOOR")
                 size -= 1
             if size < 1:
                 raise self.error(f"kernel {kernel} does not fit a bottom of size {n} with pad {pad}")
@@ -75,7 +78,7 @@ class Pooling(Operation):
             return self.stochastic(x, kernel)
         if all(2 * a <= k for a, k in zip(self.pad, kernel, strict=True)):
             return self.pool(x, kernel, self.pad)
-        # torch pads by half a kernel at most, so this padding is its own step, and may give one window too many
+        # torch pads by half a kernel at most, so this padding is its own step; it may add a window too many
         (high, wide), pad = self.infer(tuple(x.shape))[0][2:], self.pad
         padded = F.pad(x, (pad[1], pad[1], pad[0], pad[0]), value=float("-inf") if p.pool == MAX else 0.0)
         tops = self.pool(padded, kernel, (0, 0))
@@ -84,7 +87,7 @@ class Pooling(Operation):
         y, index = (t[:, :, :high, :wide] for t in tops)
         return y, (index // padded.shape[3] - pad[0]) * x.shape[3] + index % padded.shape[3] - pad[1]
 
-    def pool(self, x: Tensor, kernel: Sequence[int], pad: Sequence[int]) -> Tensor | tuple[Tensor, Tensor]:
+    def pool(self, x: Tensor, kernel: Shape, pad: Shape) -> Tensor | tuple[Tensor, Tensor]:
         if self.layer.pooling_param.pool == AVE:
             return F.avg_pool2d(x, kernel, self.stride, pad, ceil_mode=self.ceil)
         if not self.indexed:
@@ -95,7 +98,8 @@ class Pooling(Operation):
     def stochastic(self, x: Tensor, kernel: Sequence[int]) -> Tensor:
         x = raised(x)
         sizes = self.infer(tuple(x.shape))[0][2:]
-        over = [max(0, (s - 1) * d + k - n) for s, d, k, n in zip(sizes, self.stride, kernel, x.shape[2:], strict=True)]
+        over = [max(0, (size - 1) * stride + k - n)
+                for size, stride, k, n in zip(sizes, self.stride, kernel, x.shape[2:], strict=True)]
         x = F.pad(x, (0, over[1], 0, over[0]))  # zeros are never drawn and weigh nothing
         windows = x.unfold(2, kernel[0], self.stride[0]).unfold(3, kernel[1], self.stride[1]).flatten(4)
         windows = windows[:, :, : sizes[0], : sizes[1]]
@@ -110,17 +114,18 @@ class Pooling(Operation):
         return shape[2:] if self.layer.pooling_param.global_pooling else self.kernel
 
     @classmethod
-    def coord_map(cls, layer: Any) -> CoordMap | None:
-        return None if layer.pooling_param.global_pooling else strided(layer.pooling_param)
+    def coord_map(cls, layer: LayerParameter) -> CoordMap | None:
+        return None if layer.pooling_param.global_pooling else CoordMap(1, *strided(layer.pooling_param))
 
 
 class SPP(Operation):
-    """Spatial pyramid pooling: level l of pyramid_height pools into at most 2^l x 2^l bins; all bins in one row.
+    """Spatial pyramid pooling: level l of pyramid_height pools into at most 2^l x 2^l bins, all in a row.
 
     Bottom N x C x H x W, top N x (C times bins), or N x C x 1 x 1 for a pyramid of height 1.
     """
 
     type = "SPP"
+    family = "pooling"
     fresh = True
 
     def setup(self, shape: Shape) -> None:
@@ -138,14 +143,14 @@ class SPP(Operation):
         return self.known[size]
 
     def level(self, bins: int, shape: Shape) -> Pooling:
-        layer = caffe_pb2.LayerParameter(name=self.layer.name, type=self.type, bottom=["x"], top=["y"])
-        p = layer.pooling_param
-        p.pool = self.layer.spp_param.pool
+        method = SPPParameter.PoolMethod.Name(self.layer.spp_param.pool)
+        layer = LayerParameter(name=self.layer.name, type=self.type, bottom=["x"], top=["y"],
+                               pooling_param=PoolingParameter(pool=method))
         for name, n in zip("hw", shape[2:], strict=True):
             kernel = -(-n // bins)
-            setattr(p, f"kernel_{name}", kernel)
-            setattr(p, f"stride_{name}", kernel)
-            setattr(p, f"pad_{name}", (kernel * bins - n + 1) // 2)
+            setattr(layer.pooling_param, f"kernel_{name}", kernel)
+            setattr(layer.pooling_param, f"stride_{name}", kernel)
+            setattr(layer.pooling_param, f"pad_{name}", (kernel * bins - n + 1) // 2)
         return Pooling(layer, [shape], self.context)
 
     def infer(self, shape: Shape) -> list[Shape]:
@@ -153,5 +158,6 @@ class SPP(Operation):
         return tops if len(tops) == 1 else [(shape[0], sum(math.prod(top[1:]) for top in tops))]
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
-        tops = [level.forward(bottoms, ()) for level in self.levels(tuple(bottoms[0].shape))]
+        levels = self.levels(tuple(bottoms[0].shape))
+        tops = [top for level in levels if isinstance(top := level.forward(bottoms, ()), Tensor)]
         return tops[0] if len(tops) == 1 else torch.cat([top.flatten(1) for top in tops], 1)

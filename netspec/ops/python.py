@@ -1,4 +1,4 @@
-"""Layers written in Python and named in the prototxt by module and class: netspec Operations, or pycaffe's kind."""
+"""Layers in Python, which a prototxt names by module and class: netspec Operations, or pycaffe's kind."""
 
 import importlib
 import os
@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from ..base.errors import Error, closest
-from .base import Operation, Param, Shape
+from ..proto.caffe_pb2 import LayerParameter
+from .base import Kind, Operation, Param, Shape
 from .blobs import Blob, Memory
 
-# (module, class) -> the Operation that stands for it, but for scripts that import caffe and have that module beside them
-ALIASES: dict[tuple[str, str], type[Operation]] = {}
+# (module, class) -> the Operation that stands for it, unless a script that imported caffe has that module too
+ALIASES: dict[tuple[str, str], Kind] = {}
 
 
 class BlobVec(list):
@@ -29,8 +30,8 @@ class BlobVec(list):
 class Layer:
     """pycaffe's base of layers written in Python, for `type: "Python"`.
 
-    A subclass writes setup, reshape, forward and, for training, backward; they get lists of Blobs. `blobs` holds
-    its parameters, if `setup` adds some. `phase` and `param_str` come from the prototxt.
+    A subclass writes setup, reshape, forward and, for training, backward; they get lists of Blobs. `blobs`
+    holds its parameters, if `setup` adds some. `phase` and `param_str` come from the prototxt.
     """
 
     type = "Python"
@@ -58,8 +59,8 @@ class Layer:
 class Python(Operation):
     """python_param names a module (looked up as `import` does, then in the current folder) and a class in it.
 
-    The class is an Operation, which then takes this one's place, or a Layer, which this one runs: on copies of
-    the bottoms in main memory, whatever the net's device.
+    The class is an Operation, which then takes this one's place, or a Layer, which this one runs: on copies
+    of the bottoms in main memory, whatever the net's device.
     """
 
     type = "Python"
@@ -68,13 +69,14 @@ class Python(Operation):
     tops = (0, None)
 
     @classmethod
-    def resolve(cls, layer: Any, where: str = "") -> "type[Operation]":
+    def resolve(cls, layer: LayerParameter, where: str = "") -> Kind:
         found = _named(layer, where)
         return cls if issubclass(found, Layer) else found
 
     def setup(self, *shapes: Shape) -> None:
         p = self.layer.python_param
         kind = _named(self.layer, self.context.where)
+        assert issubclass(kind, Layer)  # `resolve` gave the others the place of this one
         self.instance = kind(self.layer)
         if "blobs" not in vars(self.instance):  # a subclass with an __init__ of its own
             self.instance.blobs = BlobVec()
@@ -138,7 +140,7 @@ def _fill(array: np.ndarray, tensor: Tensor) -> None:
     array[...] = tensor.detach().float().cpu().numpy()
 
 
-def _named(layer: Any, where: str) -> type:
+def _named(layer: LayerParameter, where: str) -> Kind | type[Layer]:
     """The class that python_param names."""
     start, p = f"{where}layer '{layer.name}' (Python): ", layer.python_param
     alias = ALIASES.get((p.module, p.layer))
@@ -149,13 +151,15 @@ def _named(layer: Any, where: str) -> type:
     except ImportError as e:
         if alias:
             return alias
-        raise Error(f"{start}module '{p.module}' cannot be imported ({e}); looked in {', '.join(sys.path[:3])}, ... "
+        places = ", ".join(sys.path[:3])
+        raise Error(f"{start}module '{p.module}' cannot be imported ({e}); looked in {places}, ... "
                     "and the current folder") from None
     found = getattr(module, p.layer, None)
     if not isinstance(found, type):
         raise Error(f"{start}module '{p.module}' has no class '{p.layer}'{closest(p.layer, vars(module))}")
     if not issubclass(found, (Operation, Layer)):
-        raise Error(f"{start}class '{p.layer}' of module '{p.module}' is neither a netspec.Layer nor a netspec Operation")
+        raise Error(f"{start}class '{p.layer}' of module '{p.module}' is neither a netspec.Layer nor "
+                    "a netspec Operation")
     return found
 
 

@@ -15,11 +15,13 @@ class Recurrent(Operation):
 
     Bottoms: x T x N x ..., cont T x N (0 where a sequence begins: what came before is then multiplied by 0),
     then maybe a static input N x ... that counts at each step, and with expose_hidden the first states, each
-    1 x N x num_output. Tops: T x N x num_output, and with expose_hidden the last states. Gradients reach x and
-    the static input, and go no further than this blob of T steps. Without expose_hidden the last states are
-    the first ones of the next call, as in Caffe: the one thing that an operation keeps.
+    1 x N x num_output. Tops: T x N x num_output, and with expose_hidden the last states. Gradients reach x
+    and the static input, and go no further than this blob of T steps. Without expose_hidden the last states
+    are the first ones of the next call, as in Caffe: the one thing that an operation keeps.
     """
 
+    family = "recurrent"
+    differentiable = "x, static"
     states: int
     gates: int  # times num_output: what a step takes from x, the static input and the state
 
@@ -32,11 +34,12 @@ class Recurrent(Operation):
         self._count("top", 1 + self.exposed, len(self.layer.top))
         self.static = len(shapes) > 2 + self.exposed
         if len(shapes[0]) < 3 or (self.static and len(shapes[2]) < 2):
-            raise self.error(f"takes a bottom T x N x values (static input: N x values), found {list(shapes[0])}"
-                             + (f" and {list(shapes[2])}" if self.static else ""))
+            second = f" and {list(shapes[2])}" if self.static else ""
+            raise self.error("takes a bottom T x N x values (static input: N x values), "
+                             f"found {list(shapes[0])}{second}")
         self.undifferentiable = frozenset({1, *range(2 + self.static, len(shapes))})
-        size = self.gates * p.num_output
-        self.params = [Param((size, math.prod(shapes[0][2:])), p.weight_filler), Param((size,), p.bias_filler)]
+        size, values = self.gates * p.num_output, math.prod(shapes[0][2:])
+        self.params = [Param((size, values), p.weight_filler), Param((size,), p.bias_filler)]
         if self.static:
             self.params.append(Param((size, math.prod(shapes[2][1:])), p.weight_filler))
         self.params.append(Param((size, p.num_output), p.weight_filler))
@@ -45,11 +48,13 @@ class Recurrent(Operation):
     def infer(self, *shapes: Shape) -> list[Shape]:
         x, cont, *rest = shapes
         if cont != x[:2]:
-            raise self.error(f"takes one cont for each step of each sequence, {list(x[:2])}, found {list(cont)}")
+            raise self.error(f"takes one cont for each step of each sequence, {list(x[:2])}, "
+                             f"found {list(cont)}")
         if math.prod(x[2:]) != self.params[0].shape[1]:
             raise self.error(f"was set up for {self.params[0].shape[1]} values a step, bottom is {list(x)}")
         if self.static and (rest[0][0] != x[1] or math.prod(rest[0][1:]) != self.params[2].shape[1]):
-            raise self.error(f"static input {list(rest[0])} does not fit {x[1]} sequences of {self.params[2].shape[1]} values")
+            raise self.error(f"static input {list(rest[0])} does not fit {x[1]} sequences of "
+                             f"{self.params[2].shape[1]} values")
         outputs = self.layer.recurrent_param.num_output
         for state in rest[self.static :]:
             if state != (1, x[1], outputs):
@@ -85,7 +90,10 @@ class Recurrent(Operation):
 
 
 class RNN(Recurrent):
-    """h = tanh(Wxh x + bh + Whh (cont h)), top tanh(Who h + bo). Parameters: Wxh, bh, (static), Whh, Who, bo."""
+    """h = tanh(Wxh x + bh + Whh (cont h)), top tanh(Who h + bo).
+
+    Parameters: Wxh, bh, (static), Whh, Who, bo.
+    """
 
     type = "RNN"
     bottoms = (2, 4)
@@ -96,7 +104,8 @@ class RNN(Recurrent):
     def setup(self, *shapes: Shape) -> None:
         super().setup(*shapes)
         p = self.layer.recurrent_param
-        self.params += [Param((p.num_output, p.num_output), p.weight_filler), Param((p.num_output,), p.bias_filler)]
+        self.params.append(Param((p.num_output, p.num_output), p.weight_filler))
+        self.params.append(Param((p.num_output,), p.bias_filler))
 
     def step(self, now: Tensor, go: Tensor, states: list[Tensor], params: Sequence[Tensor]) -> list[Tensor]:
         return [torch.tanh(now + F.linear(go * states[0], params[0]))]
@@ -106,9 +115,9 @@ class RNN(Recurrent):
 
 
 class LSTM(Recurrent):
-    """Long short-term memory; gates in the order input, forget, output, new value. Parameters: Wx, b, (static), Wh.
+    """Long short-term memory; gates in the order input, forget, output, new value.
 
-    c = cont sigmoid(f) c + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c).
+    Parameters: Wx, b, (static), Wh. c = cont sigmoid(f) c + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c).
     """
 
     type = "LSTM"
@@ -126,6 +135,7 @@ class LSTMUnit(Operation):
     """One step of LSTM: bottoms c 1 x N x D, gate inputs 1 x N x 4D, cont 1 x N; tops c and h, 1 x N x D."""
 
     type = "LSTMUnit"
+    family = "recurrent"
     bottoms = 3
     tops = 2
     undifferentiable = frozenset({2})
@@ -133,7 +143,8 @@ class LSTMUnit(Operation):
     def infer(self, *shapes: Shape) -> list[Shape]:
         c, gates, cont = shapes
         if len(c) != 3 or c[0] != 1 or gates != (*c[:2], 4 * c[2]) or cont != c[:2]:
-            raise self.error(f"takes 1 x N x D, 1 x N x 4D and 1 x N, found {list(c)}, {list(gates)} and {list(cont)}")
+            raise self.error(f"takes 1 x N x D, 1 x N x 4D and 1 x N, found {list(c)}, {list(gates)} "
+                             f"and {list(cont)}")
         return [c, c]
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

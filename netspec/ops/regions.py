@@ -1,7 +1,7 @@
 """Operations of the region-based forks: ROIPooling, PSROIPooling, SmoothL1Loss.
 
-Regions are a bottom R x 5: the item's number in the batch, then x1, y1, x2, y2 in pixels of the image, both ends
-included; spatial_scale takes them to the feature map.
+Regions are a bottom R x 5: the item's number in the batch, then x1, y1, x2, y2 in pixels of the image, both
+ends included; spatial_scale takes them to the feature map.
 """
 
 import math
@@ -18,6 +18,7 @@ from .softmax import normaliser
 class Regions(Operation):
     """What pools each region of a feature map N x C x H x W into a grid."""
 
+    family = "regions"
     fresh = True
     bottoms = 2
     inplace = False
@@ -33,13 +34,13 @@ class Regions(Operation):
         """Each region's item."""
         items = [int(n) for n in regions[:, 0].tolist()]
         if items and not 0 <= min(items) <= max(items) < len(x):
-            raise self.error(f"'{self.layer.bottom[1]}' names items {min(items)} to {max(items)} of the {len(x)} of "
-                             f"'{self.layer.bottom[0]}'")
+            raise self.error(f"'{self.layer.bottom[1]}' names items {min(items)} to {max(items)} of the "
+                             f"{len(x)} of '{self.layer.bottom[0]}'")
         return items
 
     @staticmethod
     def bins(start: Tensor, length: Tensor, count: int, size: int) -> tuple[Tensor, Tensor]:
-        """First and last + 1 of the positions in each of `count` bins of each region, cut to 0..size; R x count."""
+        """First and last + 1 position of each of `count` bins of each region, cut to 0..size; R x count."""
         steps = torch.arange(count, device=start.device, dtype=start.dtype)
         step = (length / count)[:, None]
         first, last = ((steps * step + start[:, None]).floor(), ((steps + 1) * step + start[:, None]).ceil())
@@ -49,7 +50,8 @@ class Regions(Operation):
 class ROIPooling(Regions):
     """The maximum in each of pooled_h x pooled_w bins of each region; 0 for a bin outside the map.
 
-    Ends are rounded to whole positions. Bins overlap where they share one. The first of equal maxima gets the gradient.
+    Ends are rounded to whole positions. Bins overlap where they share one. The first of equal maxima gets the
+    gradient.
     """
 
     type = "ROIPooling"
@@ -93,8 +95,8 @@ class ROIPooling(Regions):
 class PSROIPooling(Regions):
     """The mean in each of group_size x group_size bins of each region, each bin from channels of its own.
 
-    Bottom N x (output_dim group_size^2) x H x W: channel (d g + i) g + j is for bin (i, j) of output d. Ends are
-    rounded before they are scaled.
+    Bottom N x (output_dim group_size^2) x H x W: channel (d g + i) g + j is for bin (i, j) of output d. Ends
+    are rounded before they are scaled.
     """
 
     type = "PSROIPooling"
@@ -108,8 +110,8 @@ class PSROIPooling(Regions):
         p = self.layer.psroi_pooling_param
         tops = self.grid(shapes, p.output_dim, (p.group_size, p.group_size))
         if shapes[0][1] != p.output_dim * p.group_size**2:
-            raise self.error(f"needs output_dim {p.output_dim} times group_size {p.group_size} squared channels, bottom is "
-                             f"{list(shapes[0])}")
+            raise self.error(f"needs output_dim {p.output_dim} times group_size {p.group_size} squared "
+                             f"channels, bottom is {list(shapes[0])}")
         return tops
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
@@ -125,18 +127,21 @@ class PSROIPooling(Regions):
             at = torch.arange(size, device=x.device)
             inside.append(((at >= first[..., None]) & (at < last[..., None])).to(x.dtype))
         shares = [mask / mask.sum(-1, keepdim=True).clamp(min=1) for mask in inside]
-        tops = [torch.einsum("dijhw,ih,jw->dij", maps[item], shares[0][r], shares[1][r]) for r, item in enumerate(items)]
+        tops = [torch.einsum("dijhw,ih,jw->dij", maps[item], high, wide)
+                for item, high, wide in zip(items, *shares, strict=True)]
         return torch.stack(tops) if tops else x.new_zeros(0, p.output_dim, g, g)
 
 
 class SmoothL1Loss(Loss):
-    """The sum of w_out f(w_in (a - b)) divided by N, with f(d) = (sigma d)^2 / 2 for |d| < 1 / sigma^2, else |d| - 0.5 / sigma^2.
+    """The sum of w_out f(w_in (a - b)) divided by N, with f(d) = (sigma d)^2 / 2 for |d| < 1 / sigma^2,
+    else |d| - 0.5 / sigma^2.
 
-    Bottoms: a, b, and where given w_in, w_out (1 without), N x C x ... The sum is divided by the number of positions
-    instead (BATCH_SIZE: N, NONE: 1) where loss_param gives a normalization.
+    Bottoms: a, b, and where given w_in, w_out (1 without), N x C x ... The sum is divided by the number of
+    positions instead (BATCH_SIZE: N, NONE: 1) where loss_param gives a normalization.
     """
 
     type = "SmoothL1Loss"
+    family = "regions"
     bottoms = (2, 4)
     undifferentiable = frozenset({2, 3})
 
@@ -155,7 +160,8 @@ class SmoothL1Loss(Loss):
         if not p.HasField("normalization") and not p.HasField("normalize"):
             return total / len(a)
         mode = p.normalization if p.HasField("normalization") or p.normalize else p.BATCH_SIZE
-        return total / normaliser(mode, torch.zeros(len(a), math.prod(a.shape[2:]), dtype=torch.bool, device=a.device))
+        none = torch.zeros(len(a), math.prod(a.shape[2:]), dtype=torch.bool, device=a.device)  # is ignored
+        return total / normaliser(mode, none)
 
 
 def away_from_zero(x: Tensor) -> Tensor:

@@ -1,21 +1,22 @@
 """Operations of the forks that make feature maps larger: Interp, Upsample, Unpooling."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..proto import caffe_pb2
+from ..proto.caffe_pb2 import LayerParameter, UnpoolingParameter
 from .base import CoordMap, Operation, Shape
 from .conv import check_geometry, geometry
 
-MAX, AVE, TILE = (caffe_pb2.UnpoolingParameter.UnpoolMethod.Value(name) for name in ("MAX", "AVE", "TILE"))
+MAX, AVE = UnpoolingParameter.MAX, UnpoolingParameter.AVE
 
 
 class Resample(Operation):
     """What makes an N x C x H x W bottom into N x C x another size."""
+
+    family = "resampling"
 
     def setup(self, *shapes: Shape) -> None:
         if len(shapes[0]) != 4:
@@ -31,33 +32,35 @@ class Resample(Operation):
         return [(*shapes[0][:2], *(self.size(n, i) for i, n in enumerate(shapes[0][2:])))]
 
     def scattered(self, x: Tensor, index: Tensor, size: Shape) -> Tensor:
-        """Zeros with each value of x (N x C x positions) at its index; every value gets the gradient from there."""
+        """Zeros with each value of x (N x C x positions) at its index; its gradient is the one there."""
         count = size[2] * size[3]
         if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < count:
-            raise self.error(f"the mask holds positions from {int(index.min())} to {int(index.max())} for a top of "
-                             f"{size[2]} x {size[3]}; it must have the size of what the mask's pooling layer read")
+            raise self.error(f"the mask holds positions from {int(index.min())} to {int(index.max())} for a "
+                             f"top of {size[2]} x {size[3]}; it must have the size of what the mask's "
+                             "pooling layer read")
         return x.new_zeros(*size[:2], count).scatter(2, index, x).reshape(size)
 
 
 class Interp(Resample):
-    """Bilinear interpolation with aligned corners, of the bottom without a border of -pad_beg and -pad_end pixels.
+    """Bilinear interpolation, corners aligned, of the bottom less a border of -pad_beg and -pad_end pixels.
 
-    The size n left becomes (n - 1) / shrink_factor + 1, then (n - 1) * zoom_factor + 1; or height and width, unless
-    just one of the factors is given.
+    The size n left becomes (n - 1) / shrink_factor + 1, then (n - 1) * zoom_factor + 1; or height and width,
+    unless just one of the factors is given.
     """
 
     type = "Interp"
     fresh = True
 
-    def setup(self, shape: Shape) -> None:
-        super().setup(shape)
+    def setup(self, *shapes: Shape) -> None:
+        super().setup(*shapes)
         p = self.layer.interp_param
         if p.pad_beg > 0 or p.pad_end > 0:
             raise self.error("takes pad_beg and pad_end of 0 and below, which crop")
         if p.shrink_factor < 1 or p.zoom_factor < 1:
             raise self.error("shrink_factor and zoom_factor must be above 0")
         factors = [p.HasField(name) for name in ("shrink_factor", "zoom_factor")]
-        self.fixed = (p.height, p.width) if p.HasField("height") and p.HasField("width") and sum(factors) != 1 else None
+        sized = p.HasField("height") and p.HasField("width") and sum(factors) != 1
+        self.fixed = (p.height, p.width) if sized else None
         if self.fixed is None and not any(factors):
             raise self.error("needs zoom_factor, shrink_factor, or height and width")
         if self.fixed and min(self.fixed) < 1:
@@ -67,7 +70,8 @@ class Interp(Resample):
         p = self.layer.interp_param
         left = n + p.pad_beg + p.pad_end
         if left < 1:
-            raise self.error(f"pad_beg {p.pad_beg} and pad_end {p.pad_end} leave nothing of a bottom of size {n}")
+            raise self.error(f"pad_beg {p.pad_beg} and pad_end {p.pad_end} leave nothing of a bottom of size "
+                             f"{n}")
         return self.fixed[i] if self.fixed else (left - 1) // p.shrink_factor * p.zoom_factor + 1
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
@@ -78,7 +82,7 @@ class Interp(Resample):
         return F.interpolate(x, size, mode="bilinear", align_corners=True)
 
     @classmethod
-    def coord_map(cls, layer: Any) -> CoordMap | None:
+    def coord_map(cls, layer: LayerParameter) -> CoordMap | None:
         p = layer.interp_param
         if not p.HasField("zoom_factor") or p.HasField("shrink_factor"):
             return None  # where the corners lie depends on the bottom's size
@@ -86,10 +90,10 @@ class Interp(Resample):
 
 
 class Upsample(Resample):
-    """Values of the first bottom, each at the position that the second, a pooling mask, gives it; zeros elsewhere.
+    """The first bottom's values, each where the second, a pooling mask, says; zeros elsewhere.
 
-    The top's size is upsample_h x upsample_w, or scale (scale_h, scale_w) times the bottom's, less one row or column
-    where pad_out_h or pad_out_w says so.
+    The top's size is upsample_h x upsample_w, or scale (scale_h, scale_w) times the bottom's, less one row or
+    column where pad_out_h or pad_out_w says so.
     """
 
     type = "Upsample"
@@ -102,14 +106,16 @@ class Upsample(Resample):
         super().setup(*shapes)
         p = self.layer.upsample_param
         scales = [p.HasField(name) for name in ("scale_h", "scale_w")]
-        self.fixed = (p.upsample_h, p.upsample_w) if p.HasField("upsample_h") and p.HasField("upsample_w") else None
+        sized = p.HasField("upsample_h") and p.HasField("upsample_w")
+        self.fixed = (p.upsample_h, p.upsample_w) if sized else None
         if self.fixed is None and any(scales) and (not all(scales) or p.HasField("scale")):
             raise self.error("takes upsample_h and upsample_w, or scale, or scale_h and scale_w")
         self.scale = (p.scale_h, p.scale_w) if all(scales) else (p.scale, p.scale)
         self.less = (int(p.pad_out_h), int(p.pad_out_w))
         if min(self.fixed or self.scale) < 2:
             raise self.error("scales and sizes must be above 1")
-        if not self.fixed and any(less and scale != 2 for less, scale in zip(self.less, self.scale, strict=True)):
+        odd = any(less and scale != 2 for less, scale in zip(self.less, self.scale, strict=True))
+        if not self.fixed and odd:
             raise self.error("pad_out_h and pad_out_w work with a scale of 2")
 
     def size(self, n: int, i: int) -> int:
@@ -122,10 +128,10 @@ class Upsample(Resample):
 
 
 class Unpooling(Resample):
-    """The reverse of pooling to unpool_size (unpool_h x unpool_w), with kernel_size and stride as the pooling had.
+    """The reverse of a pooling, to unpool_size (unpool_h x unpool_w), with its kernel_size and stride.
 
-    MAX puts each value where the second bottom, a pooling mask, says, or without one in its window's first corner;
-    AVE shares it out evenly over its window, TILE repeats it. Windows that overlap add up.
+    MAX puts each value where the second bottom, a pooling mask, says, or without one in its window's first
+    corner; AVE shares it out evenly over its window, TILE repeats it. Windows that overlap add up.
     """
 
     type = "Unpooling"
@@ -173,7 +179,7 @@ class Unpooling(Resample):
         return (rows[:, None] * self.fixed[1] + columns).expand(x.shape)
 
     def windows(self, n: int, i: int, like: Tensor) -> Tensor:
-        """1 where the window of a value (column) covers a position of the top (row), along spatial axis `i`."""
+        """1 where the window of a value (column) covers a position of the top (row), along axis `i`."""
         distance = (torch.arange(self.fixed[i], device=like.device)[:, None]
                     - torch.arange(n, device=like.device) * self.stride[i])
         return ((distance >= 0) & (distance < self.kernel[i])).to(like.dtype)

@@ -3,15 +3,21 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..proto.caffe_pb2 import LayerParameter
 from .base import IDENTITY, CoordMap, Operation, Shape
 
 
-class Crop(Operation):
+class Moved(Operation):
+    """What gives the bottom's own numbers, in other places or not at all."""
+
+    family = "shape"
+
+
+class Crop(Moved):
     """The first bottom cut to the second's size along `axis` and all axes behind it, from `offset` on."""
 
     type = "Crop"
@@ -23,7 +29,8 @@ class Crop(Operation):
         self.first = self.axis(p.axis, dims)
         count = dims - self.first
         if len(p.offset) not in (0, 1, count):
-            raise self.error(f"has {len(p.offset)} offsets for {count} cropped axes; give one, or one an axis")
+            raise self.error(f"has {len(p.offset)} offsets for {count} cropped axes; "
+                             "give one, or one an axis")
         self.offsets = list(p.offset) if len(p.offset) == count else list(p.offset or [0]) * count
 
     def infer(self, *shapes: Shape) -> list[Shape]:
@@ -32,8 +39,8 @@ class Crop(Operation):
             raise self.error(f"bottoms must have as many axes: {list(source)} and {list(size)}")
         for axis, offset in enumerate(self.offsets, self.first):
             if offset + size[axis] > source[axis]:
-                raise self.error(f"the crop leaves '{self.layer.bottom[0]}' {list(source)} along axis {axis}: "
-                                 f"offset {offset} + size {size[axis]} > {source[axis]}")
+                raise self.error(f"the crop leaves '{self.layer.bottom[0]}' {list(source)} along axis "
+                                 f"{axis}: offset {offset} + size {size[axis]} > {source[axis]}")
         return [(*source[: self.first], *size[self.first :])]
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
@@ -43,7 +50,7 @@ class Crop(Operation):
         return x
 
     @classmethod
-    def coord_map(cls, layer: Any) -> CoordMap:
+    def coord_map(cls, layer: LayerParameter) -> CoordMap | None:
         p = layer.crop_param
         return CoordMap(p.axis - 1, 1, tuple(-offset for offset in p.offset) or 0)
 
@@ -58,14 +65,15 @@ class AutoCrop(Crop):
     aligned = True
 
     @classmethod
-    def coord_map(cls, layer: Any) -> CoordMap | None:
+    def coord_map(cls, layer: LayerParameter) -> CoordMap | None:
         return None
 
 
-class Concat(Operation):
+class Concat(Moved):
     """Bottoms joined along `axis`, in order."""
 
     type = "Concat"
+    channelwise = True
     fresh = True
     bottoms = (1, None)
 
@@ -78,7 +86,8 @@ class Concat(Operation):
     def infer(self, *shapes: Shape) -> list[Shape]:
         rest = {(*s[: self.along], *s[self.along + 1 :]) for s in shapes}
         if len(rest) > 1 or len({len(s) for s in shapes}) > 1:
-            raise self.error(f"bottoms may differ along axis {self.along} only, found {[list(s) for s in shapes]}")
+            found = [list(s) for s in shapes]
+            raise self.error(f"bottoms may differ along axis {self.along} only, found {found}")
         total = sum(s[self.along] for s in shapes)
         return [(*shapes[0][: self.along], total, *shapes[0][self.along + 1 :])]
 
@@ -86,10 +95,11 @@ class Concat(Operation):
         return torch.cat(list(bottoms), self.along)
 
 
-class Slice(Operation):
+class Slice(Moved):
     """The bottom cut along `axis` at each slice_point, or without any into equal parts, one a top."""
 
     type = "Slice"
+    channelwise = True
     tops = (1, None)
 
     def infer(self, shape: Shape) -> list[Shape]:
@@ -105,12 +115,13 @@ class Slice(Operation):
         total = shape[axis]
         if not p.slice_point:
             if total % count:
-                raise self.error(f"cannot cut {total} along axis {axis} of bottom {list(shape)} into {count} equal tops")
+                raise self.error(f"cannot cut {total} along axis {axis} of bottom {list(shape)} into {count} "
+                                 "equal tops")
             return axis, [total // count] * count
         points = [0, *p.slice_point, total]
         if len(points) != count + 1 or any(a >= b for a, b in pairwise(points)):
-            raise self.error(f"slice_point {list(p.slice_point)} must be {count - 1} growing numbers for {count} tops, "
-                             f"between 0 and the {total} along axis {axis}")
+            raise self.error(f"slice_point {list(p.slice_point)} must be {count - 1} growing numbers for "
+                             f"{count} tops, between 0 and the {total} along axis {axis}")
         return axis, [b - a for a, b in pairwise(points)]
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -118,8 +129,9 @@ class Slice(Operation):
         return bottoms[0].split(sizes, axis)
 
 
-class Flatten(Operation):
-    """The axes from `axis` to `end_axis` joined into one; where end_axis is the one before, a new axis of size 1."""
+class Flatten(Moved):
+    """The axes from `axis` to `end_axis` joined into one; a new axis of size 1 if end_axis is the one
+    before."""
 
     type = "Flatten"
     inplace = False
@@ -135,8 +147,9 @@ class Flatten(Operation):
         return bottoms[0].reshape(self.infer(tuple(bottoms[0].shape))[0])
 
 
-class Reshape(Operation):
-    """num_axes axes from `axis` on replaced by `shape`: dim 0 keeps the bottom's size, one -1 is what is left."""
+class Reshape(Moved):
+    """num_axes axes from `axis` on replaced by `shape`: dim 0 keeps the bottom's size, one -1 is what is
+    left."""
 
     type = "Reshape"
     inplace = False
@@ -152,7 +165,8 @@ class Reshape(Operation):
             raise self.error(f"shape {new} may hold one -1, and else sizes of 0 (kept) and more")
         for i, n in enumerate(new):
             if n == 0 and first + i >= dims:
-                raise self.error(f"shape {new} keeps (0) an axis {first + i} that bottom {list(shape)} does not have")
+                raise self.error(f"shape {new} keeps (0) an axis {first + i} that bottom {list(shape)} "
+                                 "does not have")
         new = [shape[first + i] if n == 0 else n for i, n in enumerate(new)]
         top = [*shape[:first], *new, *shape[last:]]
         count = math.prod(shape)
@@ -160,14 +174,15 @@ class Reshape(Operation):
             rest = math.prod(n for n in top if n != -1)
             top[top.index(-1)] = count // rest if rest else 0
         if math.prod(top) != count:
-            raise self.error(f"cannot make {top} of bottom {list(shape)}: {math.prod(top)} values are not {count}")
+            raise self.error(f"cannot make {top} of bottom {list(shape)}: {math.prod(top)} values are not "
+                             f"{count}")
         return [tuple(top)]
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         return bottoms[0].reshape(self.infer(tuple(bottoms[0].shape))[0])
 
 
-class Tile(Operation):
+class Tile(Moved):
     """The bottom `tiles` times in a row along `axis`."""
 
     type = "Tile"
@@ -189,7 +204,7 @@ class Tile(Operation):
         return x.repeat(times)
 
 
-class Permute(Operation):
+class Permute(Moved):
     """The bottom with its axes in the order of `order`; axes that it does not name follow in theirs."""
 
     type = "Permute"
@@ -208,8 +223,9 @@ class Permute(Operation):
         return bottoms[0].permute(self.order).contiguous()
 
 
-class BatchReindex(Operation):
-    """The items (axis 0) of the first bottom that the second lists, in its order; gradients of repeats add up."""
+class BatchReindex(Moved):
+    """The items (axis 0) of the first bottom that the second lists, in its order; gradients of repeats add
+    up."""
 
     type = "BatchReindex"
     fresh = True
@@ -224,12 +240,12 @@ class BatchReindex(Operation):
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         x, index = bottoms[0], bottoms[1].long()
         if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < len(x):
-            raise self.error(f"'{self.layer.bottom[1]}' holds indices from {int(index.min())} to {int(index.max())} "
-                             f"for the {len(x)} items of '{self.layer.bottom[0]}'")
+            raise self.error(f"'{self.layer.bottom[1]}' holds indices from {int(index.min())} to "
+                             f"{int(index.max())} for the {len(x)} items of '{self.layer.bottom[0]}'")
         return x.index_select(0, index)
 
 
-class Filter(Operation):
+class Filter(Moved):
     """The items (axis 0) of each bottom but the last for which the last one, the selector, is not 0.
 
     How many that are is known only when it runs: `infer` gives the shapes for all.
@@ -239,6 +255,7 @@ class Filter(Operation):
     fresh = True
     bottoms = (2, None)
     tops = (1, None)
+    differentiable = "all but the last"
 
     def setup(self, *shapes: Shape) -> None:
         if len(self.layer.top) != len(shapes) - 1:
@@ -247,11 +264,11 @@ class Filter(Operation):
         self.undifferentiable = frozenset({len(shapes) - 1})
 
     def infer(self, *shapes: Shape) -> list[Shape]:
-        *shapes, selector = shapes
-        if not selector or math.prod(selector[1:]) != 1 or any(s[:1] != selector[:1] for s in shapes):
+        *others, selector = shapes
+        if not selector or math.prod(selector[1:]) != 1 or any(s[:1] != selector[:1] for s in others):
             raise self.error(f"takes a selector with one value an item, found {list(selector)} for bottoms "
-                             f"{', '.join(str(list(s)) for s in shapes)}")
-        return list(shapes)
+                             f"{', '.join(str(list(s)) for s in others)}")
+        return others
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> list[Tensor]:
         *blobs, selector = bottoms
@@ -259,10 +276,11 @@ class Filter(Operation):
         return [x.index_select(0, kept) for x in blobs]
 
 
-class Split(Operation):
+class Split(Moved):
     """The bottom, once for each top; gradients add up."""
 
     type = "Split"
+    elementwise = True
     inplace = False
     tops = (1, None)
 
@@ -270,11 +288,11 @@ class Split(Operation):
         return [bottoms[0].view_as(bottoms[0]) for _ in self.layer.top]
 
     @classmethod
-    def coord_map(cls, layer: Any) -> CoordMap:
+    def coord_map(cls, layer: LayerParameter) -> CoordMap:
         return IDENTITY
 
 
-class Silence(Operation):
+class Silence(Moved):
     """Swallows bottoms that would otherwise be outputs of the net."""
 
     type = "Silence"

@@ -1,4 +1,4 @@
-"""Softmax, its loss and accuracy: what nets that classify positions end in."""
+"""Softmax, its loss, Accuracy, ArgMax and Reduction: what nets that classify positions end in."""
 
 import math
 from collections.abc import Sequence
@@ -7,17 +7,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..proto import caffe_pb2
+from ..proto.caffe_pb2 import AccuracyParameter, LossParameter, ReductionParameter
 from .base import Operation, Shape, raised
 
 FLT_MIN = torch.finfo(torch.float32).tiny
-MODES = caffe_pb2.LossParameter
+MODES = LossParameter
 
 
 class Softmax(Operation):
     """exp(x) / sum exp(x) along `axis`."""
 
     type = "Softmax"
+    family = "losses"
+    channelwise = True
 
     def setup(self, shape: Shape) -> None:
         self.axis(self.layer.softmax_param.axis, len(shape))
@@ -31,6 +33,8 @@ class Classified(Operation):
 
     Bottoms: scores N x C x ..., labels with a class index (0..C-1, or ignore_label) for each position.
     """
+
+    family = "losses"
 
     def lay(self, axis: int, shape: Shape) -> None:
         """Take the axis that the classes lie along."""
@@ -47,7 +51,7 @@ class Classified(Operation):
         return raised(x).reshape(math.prod(x.shape[: self.channel]), x.shape[self.channel], -1)
 
     def picked(self, blob: Tensor, scores: Tensor, ignore: int | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Labels as outer x 1 x inner indices, 0 where none counts; where they are ignored; where they are wrong.
+        """Labels as outer x 1 x inner indices, 0 where none counts; where they are ignored, where wrong.
 
         On a CPU a wrong label is an Error. On a GPU that check would wait for the device at every step: the
         caller makes its result NaN there instead.
@@ -64,12 +68,12 @@ class Classified(Operation):
         return label.masked_fill(wrong | ignored, 0), ignored, wrong
 
 
-def ignored_label(p: object) -> int | None:
-    """The ignore_label of a LossParameter or AccuracyParameter, None without one."""
+def ignored_label(p: LossParameter | AccuracyParameter) -> int | None:
+    """The ignore_label, None without one."""
     return p.ignore_label if p.HasField("ignore_label") else None
 
 
-def normaliser(mode: int, ignored: Tensor) -> Tensor | float:
+def normaliser(mode: LossParameter.NormalizationMode, ignored: Tensor) -> Tensor | float:
     """What a sum of losses is divided by; `ignored` has the batch as its first axis. Never less than 1."""
     if mode == MODES.VALID:
         return (ignored.numel() - ignored.sum()).clamp(min=1)
@@ -77,12 +81,13 @@ def normaliser(mode: int, ignored: Tensor) -> Tensor | float:
 
 
 class SoftmaxWithLoss(Classified):
-    """The multinomial logistic loss of the softmax along `softmax_param.axis`; a second top gives the softmax.
+    """The multinomial logistic loss of the softmax along softmax_param's axis; a second top: the softmax.
 
     The sum over positions that are not ignored is divided by what loss_param.normalization says (VALID: their
     number, FULL: all positions, BATCH_SIZE: N, NONE: 1), never by less than 1. A loss of one position is at
     most -log(FLT_MIN), as in Caffe, without an effect on the gradient. No gradient comes from the second top.
-    With weight_by_label_freqs (SegNet's) a position counts class_weighting[label] times in the sum, once in the divisor.
+    With weight_by_label_freqs (SegNet's) a position counts class_weighting[label] times in the sum, once in
+    the divisor.
     """
 
     type = "SoftmaxWithLoss"
@@ -100,7 +105,8 @@ class SoftmaxWithLoss(Classified):
         self.weights = list(p.class_weighting) if p.weight_by_label_freqs else []
         classes = shapes[0][self.channel]
         if p.weight_by_label_freqs and len(self.weights) != classes:
-            raise self.error(f"needs a class_weighting for each of the {classes} classes, found {len(self.weights)}")
+            raise self.error(f"needs a class_weighting for each of the {classes} classes, "
+                             f"found {len(self.weights)}")
 
     def infer(self, *shapes: Shape) -> list[Shape]:
         self.check(*shapes[:2])
@@ -127,10 +133,10 @@ class SoftmaxWithLoss(Classified):
 
 
 class Accuracy(Classified):
-    """The share of positions whose label is among the top_k scores along `axis`; a second top gives it by class.
+    """The share of positions whose label has one of the top_k scores along `axis`; a second top: by class.
 
-    A score as high as the label's own counts as higher, so that equal scores are no success. Ignored labels do
-    not count at all; without any that counts the share is 0.
+    A score as high as the label's own counts as higher, so that equal scores are no success. Ignored labels
+    do not count at all; without any that counts the share is 0.
     """
 
     type = "Accuracy"
@@ -162,17 +168,17 @@ class Accuracy(Classified):
         return [top.to(x.dtype) for top in tops]
 
 
-
 class Reduction(Operation):
     """SUM, ASUM (of |x|), SUMSQ (of x^2) or MEAN over `axis` and all axes behind it, times coeff."""
 
     type = "Reduction"
+    family = "reduction"
 
     def infer(self, shape: Shape) -> list[Shape]:
         return [shape[: self.axis(self.layer.reduction_param.axis, len(shape))]]
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
-        p, names = self.layer.reduction_param, caffe_pb2.ReductionParameter
+        p, names = self.layer.reduction_param, ReductionParameter
         x = raised(bottoms[0])
         x = x.flatten(self.axis(p.axis, x.ndim))
         if p.operation == names.ASUM:
@@ -191,6 +197,7 @@ class ArgMax(Operation):
     """
 
     type = "ArgMax"
+    family = "reduction"
     undifferentiable = frozenset({0})
 
     def infer(self, shape: Shape) -> list[Shape]:
@@ -198,7 +205,8 @@ class ArgMax(Operation):
         axis = self.axis(p.axis, len(shape)) if p.HasField("axis") else None
         among = math.prod(shape[1:]) if axis is None else shape[axis]
         if not 1 <= p.top_k <= among:
-            raise self.error(f"top_k must lie between 1 and the {among} values it picks from, found {p.top_k}")
+            raise self.error(f"top_k must lie between 1 and the {among} values it picks from, "
+                             f"found {p.top_k}")
         if axis is not None:
             return [(*shape[:axis], p.top_k, *shape[axis + 1 :])]
         return [(shape[0], 2 if p.out_max_val else 1, p.top_k, *(1,) * (len(shape) - 3))]

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..proto import caffe_pb2
-from .base import Context, Operation, Shape
+from .base import Context, Count, Operation, Shape
 
 Batch = tuple[np.ndarray, ...]
 
@@ -17,9 +17,10 @@ class Source(Operation):
     choices come from `generator`. So a run resumes by its position alone, with any number of workers.
     """
 
+    family = "data"
     data = True
     bottoms = 0
-    tops: ClassVar[int | tuple[int, int | None]] = (1, None)
+    tops: ClassVar[Count] = (1, None)
     fed: ClassVar[bool] = False  # the caller gives the tensors, `load` is not called
     workers: ClassVar[bool] = True  # False: loading is too quick for worker processes to pay
 
