@@ -9,7 +9,6 @@ from ..base.errors import Error
 from ..net.graph import Graph, Node, Value
 from ..proto.caffe_pb2 import EltwiseParameter, PoolingParameter
 from .shapes import GREY, INK, Line, Picture, Point, Rect, Text, measure
-from .types import FAMILIES
 
 GAP = 44  # points between ranks
 COLOURS = {"data": "#d9d9d9", "convolution": "#aecbe8", "pooling": "#f6c7a4", "resampling": "#b5dcc2",
@@ -250,7 +249,7 @@ def _drawn(graph: Graph, box: Box) -> Iterator[Rect | Text]:
 
 def _family(box: Box) -> str:
     node = box.nodes[0]
-    return "data" if node.source else FAMILIES.get(type(node.op).__module__.rpartition(".")[2], "other")
+    return "data" if node.source else node.op.family
 
 
 def _bend(start: Point, end: Point) -> list[Point]:

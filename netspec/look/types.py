@@ -12,12 +12,6 @@ from ..proto import text as prototext  # noqa: F401 - graph: which registers the
 from ..proto.text import CAFFE
 from . import pictures as report  # noqa: F401 - graph: which registers the sources
 
-BY_NUMBER = {"Filter": "all but the last", "LSTM": "x, static", "RNN": "x, static"}  # depends on the bottoms given
-FAMILIES = {"arrays": "data", "listed": "data", "lmdb": "data", "windows": "data", "norm": "normalisation",
-            "conv": "convolution", "pool": "pooling", "dense": "parameters", "neuron": "elementwise", "reduce": "reduction",
-            "shape": "shape", "loss": "losses", "softmax": "losses", "recurrent": "recurrent", "python": "other",
-            "output": "other", "resample": "resampling", "regions": "regions"}
-
 
 class Entry(NamedTuple):
     """One layer type, in words."""
@@ -43,10 +37,10 @@ def entries(results: Counter[str] | None = None) -> list[Entry]:
 
 
 def _entry(name: str, cls: type[Operation], results: int) -> Entry:
-    module, mapped = cls.__module__.rpartition(".")[2], cls.coord_map.__func__ is not Operation.coord_map.__func__
+    mapped = cls.coord_map.__func__ is not Operation.coord_map.__func__
     what = " ".join(inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0].split())
-    return Entry(name, FAMILIES.get(module, module), "Caffe" if name in CAFFE else "fork", _range(cls.bottoms), _range(cls.tops),
-                 " ".join(spec.own_fields(name)), _gradient(name, cls), "yes" if mapped else "", str(results or ""), what)
+    return Entry(name, cls.family, "Caffe" if name in CAFFE else "fork", _range(cls.bottoms), _range(cls.tops),
+                 " ".join(spec.own_fields(name)), _gradient(cls), "yes" if mapped else "", str(results or ""), what)
 
 
 def _ends(count: int | tuple[int, int | None]) -> tuple[int, int | None]:
@@ -59,12 +53,12 @@ def _range(count: int | tuple[int, int | None]) -> str:
     return str(low) if low == high else f"{low}+" if high is None else f"{low}-{high}"
 
 
-def _gradient(name: str, cls: type[Operation]) -> str:
+def _gradient(cls: type[Operation]) -> str:
     (low, high), never = _ends(cls.bottoms), sorted(cls.undifferentiable)
-    if high == 0 or name == "Silence":
+    if high == 0 or cls.tops == 0 and not never:
         return ""
-    if name in BY_NUMBER or not never:
-        return BY_NUMBER.get(name, "all")
+    if cls.differentiable or not never:
+        return cls.differentiable or "all"
     return "none" if never == list(range(high or low)) else f"all but {' and '.join(map(str, never))}"
 
 

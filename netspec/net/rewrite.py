@@ -5,16 +5,11 @@ import math
 import torch
 
 from ..base.errors import Error, closest
-from ..ops import Shape
+from ..ops import REGISTRY, Operation, Shape
 from ..ops.conv import geometry
 from ..proto.caffe_pb2 import ConvolutionParameter, LayerParameter, NetParameter, PoolingParameter
 from .graph import Graph, Node, Value
 from .module import Net
-
-# Layers that do at each position of a map what they do to a vector; CHANNELWISE: if axis 1 holds all of it
-ELEMENTWISE = frozenset("AbsVal BNLL Clip Dropout ELU Eltwise Exp Log Power ReLU Sigmoid Split Swish TanH "
-                        "Threshold".split())
-CHANNELWISE = frozenset("BN BatchNorm Bias Concat PReLU Scale Slice Softmax".split())
 
 Maps = dict[Value, tuple[str, Shape]]  # value -> the new net's blob for it, and C x H x W of that
 
@@ -63,15 +58,16 @@ def _convolved(graph: Graph, node: Node, layer: LayerParameter, maps: Maps) -> l
     if node.type == "InnerProduct":
         _convolution(node, layer, place)
     elif any(len(shape) != 4 for shape in (*(graph.shapes[b] for b in node.bottoms), *after)):
-        if not pointwise(layer) or (node.type not in ELEMENTWISE and place[1:] != (1, 1)):
+        if not pointwise(layer) or (not node.op.elementwise and place[1:] != (1, 1)):
+            alone, along = (", ".join(sorted(name for name, kind in REGISTRY.items() if getattr(kind, fact)))
+                            for fact in ("elementwise", "channelwise"))
             raise node.op.error("works on a vector, and has no counterpart on a map; layers that have: "
-                                f"{', '.join(sorted(ELEMENTWISE))}, and along axis 1 "
-                                f"{', '.join(sorted(CHANNELWISE))}")
+                                f"{alone}, and along axis 1 {along}")
     elif layer.pooling_param.global_pooling:
         pool = layer.pooling_param.pool
         layer.pooling_param.CopyFrom(PoolingParameter(pool=pool, kernel_h=place[1], kernel_w=place[2]))
     for top, shape in zip(node.tops, after, strict=True):
-        flat = place if node.type in ELEMENTWISE else (shape[1], 1, 1)
+        flat = place if node.op.elementwise else (shape[1], 1, 1)
         maps[top] = top.blob, shape[1:] if len(shape) == 4 else flat
     return [node.name] if node.type == "InnerProduct" else []
 
@@ -92,7 +88,8 @@ def pointwise(layer: LayerParameter) -> bool:
     """Whether a layer computes each position of its tops from the same position of its bottoms alone."""
     axes = {getattr(p, "axis", 1) for field, p in layer.ListFields() if field.name.endswith("_param")}
     across = layer.type == "LRN" and layer.lrn_param.norm_region == layer.lrn_param.ACROSS_CHANNELS
-    return layer.type in ELEMENTWISE or across or (layer.type in CHANNELWISE and axes <= {1})
+    kind = REGISTRY.get(layer.type, Operation)
+    return kind.elementwise or across or (kind.channelwise and axes <= {1})
 
 
 def unpadded(net: NetParameter) -> NetParameter:

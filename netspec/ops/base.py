@@ -77,7 +77,6 @@ class Operation:
     family: ClassVar[str] = "other"  # of the types it is listed with, and drawn in one colour with
     bottoms: ClassVar[Count] = 1
     tops: ClassVar[Count] = 1
-    method: ClassVar[tuple[str, str] | None] = None  # message and field of the enum that says what it does
     loss: ClassVar[bool] = False  # the first top counts in the objective with weight 1 unless told otherwise
     sink: ClassVar[bool] = False  # it measures, keeps or drops what others made; a deployed net has none
     judged: ClassVar[int] = 1  # of a loss's or sink's bottoms, how many are results; the others are labels

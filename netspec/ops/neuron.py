@@ -217,7 +217,6 @@ class Eltwise(Neuron):
     """
 
     type = "Eltwise"
-    method = "eltwise_param", "operation"
     bottoms = (2, None)
     fresh = True
 

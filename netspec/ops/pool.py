@@ -26,7 +26,6 @@ class Pooling(Operation):
 
     type = "Pooling"
     family = "pooling"
-    method = "pooling_param", "pool"
     fresh = True
     tops = (1, 2)
 

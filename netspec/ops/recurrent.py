@@ -91,7 +91,6 @@ class Recurrent(Operation):
 
 class RNN(Recurrent):
     """h = tanh(Wxh x + bh + Whh (cont h)), top tanh(Who h + bo).
-
     Parameters: Wxh, bh, (static), Whh, Who, bo.
     """
 
@@ -116,8 +115,9 @@ class RNN(Recurrent):
 
 class LSTM(Recurrent):
     """Long short-term memory; gates in the order input, forget, output, new value.
+    Parameters: Wx, b, (static), Wh.
 
-    Parameters: Wx, b, (static), Wh. c = cont sigmoid(f) c + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c).
+    c = cont sigmoid(f) c + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c).
     """
 
     type = "LSTM"

@@ -81,7 +81,7 @@ def normaliser(mode: LossParameter.NormalizationMode, ignored: Tensor) -> Tensor
 
 
 class SoftmaxWithLoss(Classified):
-    """The multinomial logistic loss of the softmax along softmax_param's axis; a second top: the softmax.
+    """The multinomial logistic loss of the softmax along `axis`; a second top gives the softmax.
 
     The sum over positions that are not ignored is divided by what loss_param.normalization says (VALID: their
     number, FULL: all positions, BATCH_SIZE: N, NONE: 1), never by less than 1. A loss of one position is at
