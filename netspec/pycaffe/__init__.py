@@ -5,8 +5,8 @@ from typing import Any
 
 _PLACES = {  # modules that need torch, and are imported when one of their names is used
     ".net": "Net",
-    ".solver": "AdaDeltaSolver AdaGradSolver AdamSolver NesterovSolver RMSPropSolver SGDSolver Solver get_solver "
-               "layer_type_list",
+    ".solver": "AdaDeltaSolver AdaGradSolver AdamSolver NesterovSolver RMSPropSolver SGDSolver Solver "
+               "get_solver layer_type_list",
     "..ops.blobs": "Blob",
     "..ops.python": "BlobVec Layer",
 }

@@ -1,25 +1,27 @@
 """pycaffe's `caffe.io`: images for nets, and blobs and datums between their messages and NumPy."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ..base.errors import Error
 from ..proto import caffe_pb2
 
-# -- messages --------------------------------------------------------------------------------------------------
+Dims = Sequence[int] | np.ndarray  # (height, width)
+
+# -- messages ------------------------------------------------------------------------------------------------
 
 
-def blobproto_to_array(blob: Any, return_diff: bool = False) -> np.ndarray:
-    """The data (or diff) of a BlobProto, float64, with its axes; ValueError if the numbers are too many or too few."""
-    data = np.array((blob.double_diff or blob.diff) if return_diff else (blob.double_data or blob.data), np.float64)
+def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> np.ndarray:
+    """The data (or diff) of a BlobProto, float64, with its axes; ValueError for too many or too few numbers."""
+    numbers = (blob.double_diff or blob.diff) if return_diff else (blob.double_data or blob.data)
     old = any(blob.HasField(axis) for axis in ("num", "channels", "height", "width"))
     shape = (blob.num, blob.channels, blob.height, blob.width) if old else tuple(blob.shape.dim)
-    return data.reshape(shape)
+    return np.array(numbers, np.float64).reshape(shape)
 
 
-def array_to_blobproto(arr: np.ndarray, diff: np.ndarray | None = None) -> Any:
+def array_to_blobproto(arr: np.ndarray, diff: np.ndarray | None = None) -> caffe_pb2.BlobProto:
     """The BlobProto of an array of any axes, and of the diff if one is given."""
     blob = caffe_pb2.BlobProto()
     blob.shape.dim.extend(arr.shape)
@@ -39,11 +41,11 @@ def blobprotovector_str_to_arraylist(text: bytes) -> list[np.ndarray]:
     return [blobproto_to_array(blob) for blob in caffe_pb2.BlobProtoVector.FromString(text).blobs]
 
 
-def array_to_datum(arr: np.ndarray, label: int | None = None) -> Any:
-    """The Datum of an array C x H x W: uint8 as bytes, any other type as floats. ValueError for other axes."""
+def array_to_datum(arr: np.ndarray, label: int | None = None) -> caffe_pb2.Datum:
+    """The Datum of an array C x H x W: uint8 as bytes, other types as floats. ValueError for other axes."""
     if arr.ndim != 3:
         raise ValueError(f"a datum holds an array C x H x W, not one of shape {arr.shape}")
-    datum = caffe_pb2.Datum(**dict(zip(("channels", "height", "width"), arr.shape, strict=True)), label=label)
+    datum = caffe_pb2.Datum(channels=arr.shape[0], height=arr.shape[1], width=arr.shape[2], label=label)
     if arr.dtype == np.uint8:
         datum.data = arr.tobytes()
     else:
@@ -51,13 +53,13 @@ def array_to_datum(arr: np.ndarray, label: int | None = None) -> Any:
     return datum
 
 
-def datum_to_array(datum: Any) -> np.ndarray:
+def datum_to_array(datum: caffe_pb2.Datum) -> np.ndarray:
     """The array of a Datum, C x H x W: uint8 of bytes, else float64. Its label is `datum.label`."""
     flat = np.frombuffer(datum.data, np.uint8).copy() if datum.data else np.array(datum.float_data, float)
     return flat.reshape(datum.channels, datum.height, datum.width)
 
 
-# -- images ----------------------------------------------------------------------------------------------------
+# -- images --------------------------------------------------------------------------------------------------
 
 
 def load_image(filename: Any, color: bool = True) -> np.ndarray:
@@ -68,10 +70,12 @@ def load_image(filename: Any, color: bool = True) -> np.ndarray:
     from PIL import Image
 
     with Image.open(filename) as image:
-        if image.mode not in ("1", "L", "F") and not image.mode.startswith("I"):
-            image = image.convert("RGB")
-        array = np.asarray(image)
-    full = {"b": 1, "f": 1, "u": np.iinfo(array.dtype).max if array.dtype.kind == "u" else 0}.get(array.dtype.kind, 65535)
+        grey = image.mode in ("1", "L", "F") or image.mode.startswith("I")
+        array = np.asarray(image if grey else image.convert("RGB"))
+    if array.dtype.kind == "u":
+        full = np.iinfo(array.dtype).max
+    else:
+        full = 1 if array.dtype.kind in "bf" else 65535
     array = array / float(full)
     if array.ndim == 3 and not color:
         array = array @ np.array([0.2125, 0.7154, 0.0721])
@@ -80,11 +84,12 @@ def load_image(filename: Any, color: bool = True) -> np.ndarray:
     return array.astype(np.float32)
 
 
-def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1) -> np.ndarray:
+def resize_image(im: np.ndarray, new_dims: Dims, interp_order: Literal[0, 1, 2, 3, 4, 5] = 1) -> np.ndarray:
     """An image H x W x K in other dimensions (height, width), float32.
 
-    As Caffe does it: one or three channels by skimage's resize without anti-aliasing, which takes what lies outside the
-    image for its least value, so that an enlarged border darkens; others by scipy's zoom, which aligns the corners' centers.
+    As Caffe does it: one or three channels by skimage's resize without anti-aliasing, which takes what lies
+    outside the image for its least value, so that an enlarged border darkens; others by scipy's zoom, which
+    aligns the centers of the corners.
     """
     from scipy.ndimage import zoom
 
@@ -97,8 +102,8 @@ def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1)
     return (np.clip(unit, 0, 1) * (high - low) + low).astype(np.float32)
 
 
-def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.ndarray:
-    """Ten crops (height, width) of each image H x W x K: corners, center, and these mirrored; float32, 10N x H x W x K."""
+def oversample(images: Sequence[np.ndarray] | np.ndarray, crop_dims: Dims) -> np.ndarray:
+    """Ten crops of each image H x W x K: corners, center, and these mirrored; float32 (10N, height, width, K)."""
     (h, w), (height, width) = images[0].shape[:2], (int(n) for n in crop_dims)
     places = [(y, x) for y in (0, h - height) for x in (0, w - width)]
     places.append((int(h / 2 - height / 2), int(w / 2 - width / 2)))
@@ -107,7 +112,7 @@ def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.nda
 
 
 class Transformer:
-    """Makes images ready for the inputs of a net, by the steps that are set. inputs: blob -> its shape (N, C, H, W)."""
+    """Makes images ready for a net, by the steps that are set. inputs: blob -> its shape (N, C, H, W)."""
 
     def __init__(self, inputs: Mapping[str, Sequence[int]]) -> None:
         self.inputs = inputs
@@ -123,7 +128,8 @@ class Transformer:
         return tuple(self.inputs[in_])
 
     def preprocess(self, in_: str, data: np.ndarray) -> np.ndarray:
-        """An image H x W x K for blob `in_`, float32: resize, transpose, channel_swap, raw_scale, mean, input_scale."""
+        """An image H x W x K for blob `in_`, float32: resize, transpose, channel_swap, raw_scale, mean and
+        input_scale, in this order."""
         dims, made = self._shape(in_)[2:], np.array(data, np.float32)
         if made.shape[:2] != dims:
             made = resize_image(made, dims)
@@ -169,9 +175,8 @@ class Transformer:
         self.input_scale[in_] = scale
 
     def set_mean(self, in_: str, mean: np.ndarray) -> None:
-        """What is subtracted: a number for each channel, or an array K x H x W (or H x W), resized to the blob if need be.
-
-        ValueError for other shapes.
+        """What is subtracted: a number for each channel, or an array K x H x W (or H x W), resized to the blob
+        if need be. ValueError for other shapes.
         """
         shape = self._shape(in_)[1:]
         if mean.ndim == 1 and len(mean) == shape[0]:

@@ -27,6 +27,7 @@ CONVERT = ("convert a copy of it with 2to3 ('python3.11 -m lib2to3 -w FILE': lib
 _OLD = re.compile(r"""
     ^\s*(print|exec)\b(?!\s*[(=.]) | ^\s*except\b.*, | ^\s*raise\s+[\w.]+\s*, | <> | ` | \b0\d+\b
     | \b\d+[lL]\b | \bur['"] | def\ \w+\((?:[^()=]*,)?\s*\( | \blambda\s*\(""", re.VERBOSE)
+_FAILURES = (NameError, AttributeError, TypeError, ImportError)  # in which _GONE is looked for
 _GONE = re.compile(
     r"name '(xrange|unicode|basestring|raw_input|unichr|long|reduce|execfile|file|cmp|izip)' is not defined"
     r"|attribute '(iteritems|itervalues|iterkeys|has_key)'|Did you mean \"print\("
@@ -77,9 +78,9 @@ def python2(problem: BaseException) -> str | None:
         if isinstance(problem, TabError) or _OLD.search(line):
             what = line.strip() or problem.msg
             return f"{problem.filename}:{problem.lineno}: this is Python 2 ({what}); {CONVERT}"
-        return None
-    gone = isinstance(problem, NameError | AttributeError | TypeError | ImportError) and _GONE.search(str(problem))
-    return f"this is Python 2 ({problem}); {CONVERT}" if gone else None
+    elif isinstance(problem, _FAILURES) and _GONE.search(str(problem)):
+        return f"this is Python 2 ({problem}); {CONVERT}"
+    return None
 
 
 def read_or_generate(given: str) -> NetParameter:
