@@ -9,7 +9,8 @@ from typing import Any
 from ..base.errors import Error
 from ..base.files import find
 from ..check.diff import ROWS, changes, difference, layers, match, settings
-from ..look import streams as figure3
+from ..look.deviations import deviations, in_words
+from ..look.streams import outline, streams
 from ..net.deploy import deploy
 from ..proto import caffe_pb2
 from ..pycaffe.script import read_or_generate
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     return int(bool(lines))
 
 
-def held(given: str, net: Any, file: Any, phase: int, row: str) -> int:
+def held(given: str, net: Any, file: Any, phase: caffe_pb2.Phase, row: str) -> int:
     """Print a net's predictions and how they differ from the figure; 1 if one does, or if the net cannot be built."""
     broken: list[str] = []
     try:
@@ -65,15 +66,15 @@ def held(given: str, net: Any, file: Any, phase: int, row: str) -> int:
     except Error as e:
         broken = [f"the net cannot be built: {e}"]
         try:
-            found = figure3.streams(figure3.outline(net, phase))
+            found = streams(outline(net, phase))
         except (Error, KeyError):  # more is wrong with it than sizes
             raise e from None
     else:
-        found = figure3.streams(graph)
-    told = [[*figure3.check(p, None if row == "own" else int(row[:-1])), *broken] for p in found]
+        found = streams(graph)
+    told = [[*deviations(p, None if row == "own" else int(row[:-1])), *broken] for p in found]
     show([given])
     for p, wrong in zip(found, told, strict=True):
-        show([*figure3.described(p), *([f"-  {each}" for each in wrong] or [f"equals the figure's FCN-{p.stride}s"])])
+        show([*in_words(p), *([f"-  {each}" for each in wrong] or [f"equals the figure's FCN-{p.stride}s"])])
     return int(any(told))
 
 

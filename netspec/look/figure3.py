@@ -1,15 +1,15 @@
-"""Nets in the manner of Figure 3 (Long et al. 2015): trunks as grids that coarsen, and below them what is summed."""
+"""Nets in the manner of Figure 3 (Long et al. 2015): trunks of ever coarser grids, below them the sums."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from os.path import commonprefix
 
 from ..base.errors import Error
 from ..net.fields import fields
 from ..net.graph import Graph
-from .shapes import GREY, PAPER, Line, Picture, Rect, Text, measure
-from .streams import Number, Stream, streams
+from .shapes import GREY, PAPER, Line, Picture, Point, Rect, Text, measure
+from .streams import Number, Prediction, Stream, streams
 
 SIDE, GAP, DEEP = 84.0, 26.0, 62.0  # of a grid, beside it, and below it for its label and the arrows
 IMAGE, POOLED, SCORED, PREDICTED = "#eeeeee", "#cfe0f1", "#f5e6a6", "#b5dcc2"
@@ -35,7 +35,21 @@ class Part:
         names = [name.partition("/")[0] for name in self.names]
         first, last, common = names[0], names[-1], commonprefix(names)
         stem = common.rstrip("_-/.")
-        return first if first == last else stem if stem != common else f"{first}-{last[len(common):]}"
+        if first == last:
+            return first
+        return stem if stem != common else f"{first}-{last[len(common):]}"
+
+
+@dataclass
+class Row:
+    """A prediction of a net, and where the grids of its streams stand."""
+
+    graph: Graph
+    prediction: Prediction
+    ways: list[tuple[Stream, list[Part]]]  # to each stream's source
+    placed: list[tuple[float, Part, Stream]] = field(default_factory=list)  # x of its middle, source
+    alone: bool = False  # nothing is summed: the prediction stands in the row of the one trunk
+    y: float = GAP
 
 
 def trunk(graph: Graph, stream: Stream) -> list[Part]:
@@ -63,87 +77,119 @@ def trunk(graph: Graph, stream: Stream) -> list[Part]:
 def draw_figure3(graphs: Sequence[Graph]) -> Picture:
     """Each net's trunk in a row, drawn once where nets share it, and below it a row for each prediction.
 
-    All grids cover the same image, so their cells grow with the stride; the coarsest has one. A prediction's streams
-    are drawn on the grid of their sum, below their sources, which arrows that pass through other rows come from too.
+    All grids cover the same image, so their cells grow with the stride; the coarsest has one. A prediction's
+    streams are drawn on the grid of their sum, below their sources, from which arrows come that pass through
+    other rows.
     """
-    rows = [(graph, p, [(s, trunk(graph, s)) for s in p.streams]) for graph in graphs for p in streams(graph)]
-    ways = {tuple(_names(way)): way for _, _, found in rows for _, way in found}
-    trunks = [way for names, way in ways.items() if not any(o != names and o[: len(names)] == names for o in ways)]
-    coarsest = max(part.stride for way in trunks for part in way)
-    picture, right = Picture(0, 0), 0.0
-    floor: dict[float, float] = {}  # x -> where an arrow down may begin
-    for row, way in enumerate(trunks):
-        x = GAP
-        for before, part in zip([None, *way], way, strict=False):
-            part.x, part.y = x + part.width / 2, GAP + row * (SIDE + DEEP)
-            if before:
-                picture.shapes.append(Line([(x - GAP, part.y + SIDE / 2), (x - 2, part.y + SIDE / 2)], arrow=True))
-            picture.shapes += _grid(part.x, part.y, part.stride, coarsest, POOLED if before else IMAGE, part.label) if part.grid \
-                else _bars(part)
-            floor[part.x] = part.y + SIDE + 20
+    rows = [Row(graph, p, [(s, trunk(graph, s)) for s in p.streams])
+            for graph in graphs for p in streams(graph)]
+    ways = {tuple(_names(way)): way for row in rows for _, way in row.ways}
+    figure = _Figure([way for names, way in ways.items()
+                      if not any(o != names and o[: len(names)] == names for o in ways)])
+    for way in figure.trunks:
+        figure.draw_trunk(way)
+    for row in rows:
+        figure.place(row, row is rows[0])
+    for row in rows:
+        figure.draw_row(row)
+    figure.picture.width = figure.right + 2 * GAP + SIDE + 60
+    figure.picture.height = figure.y - DEEP + 50
+    return figure.picture
+
+
+class _Figure:
+    """The picture as it is drawn, and where its next row and column begin."""
+
+    def __init__(self, trunks: Sequence[list[Part]]) -> None:
+        self.picture, self.trunks = Picture(0, 0), trunks
+        self.coarsest = max(part.stride for way in trunks for part in way)
+        self.right, self.y = 0.0, GAP
+        self.floor: dict[float, float] = {}  # x -> where an arrow down may begin
+
+    def draw_trunk(self, way: Sequence[Part]) -> None:
+        x, middle = GAP, self.y + SIDE / 2
+        for part in way:
+            part.x, part.y = x + part.width / 2, self.y
+            if part is not way[0]:
+                self._line((x - GAP, middle), (x - 2, middle), arrow=True)
+            if part.grid:
+                self._grid(part.x, part.y, part.stride, IMAGE if part is way[0] else POOLED, part.label)
+            else:
+                self._bars(part)
+            self.floor[part.x] = part.y + SIDE + 20
             x += part.width + GAP
-        right = max(right, x)
-    y = GAP + len(trunks) * (SIDE + DEEP)
-    plans = []
-    for graph, prediction, found in rows:
-        placed: list[tuple[float, Part, Stream]] = []
-        alone = len(trunks) == len(found) == 1 and _names(found[0][1]) == _names(trunks[0]) and not plans
-        for below in (True, False):  # first what stands below its source, then what needs a column of its own
-            for stream, way in reversed(found):
-                home = next(there for there in trunks if _names(there)[: len(_names(way))] == _names(way))
-                if below == (home is trunks[-1]):
-                    source, least = home[len(way) - 1], placed[-1][0] + SIDE + GAP if placed else 0.0
-                    x = source.x if below and source.x >= least else max(least, right + SIDE / 2)
-                    placed.append((x, source, stream))
-        right = max(right, *(x + SIDE / 2 + GAP for x, _, _ in placed)) if not alone else right
-        plans.append((graph, prediction, placed, alone, GAP if alone else y))
-        y += 0 if alone else SIDE + DEEP
-    for graph, prediction, placed, alone, top in plans:
-        middle, end = top + SIDE / 2, right + 2 * GAP
-        if alone:
-            begin = placed[0][1].x + placed[0][1].width / 2
+        self.right = max(self.right, x)
+        self.y += SIDE + DEEP
+
+    def place(self, row: Row, first: bool) -> None:
+        """Give a row its y and its streams their x: first what stands below its source, then the others."""
+        lone = first and len(self.trunks) == len(row.ways) == 1
+        row.alone = lone and _names(row.ways[0][1]) == _names(self.trunks[0])
+        for below in (True, False):
+            for stream, way in reversed(row.ways):
+                names = _names(way)
+                home = next(there for there in self.trunks if _names(there)[: len(names)] == names)
+                if below == (home is self.trunks[-1]):
+                    source, least = home[len(way) - 1], row.placed[-1][0] + SIDE + GAP if row.placed else 0.0
+                    x = source.x if below and source.x >= least else max(least, self.right + SIDE / 2)
+                    row.placed.append((x, source, stream))
+        if not row.alone:
+            self.right = max(self.right, *(x + SIDE / 2 + GAP for x, _, _ in row.placed))
+            row.y = self.y
+            self.y += SIDE + DEEP
+
+    def draw_row(self, row: Row) -> None:
+        prediction, middle, end = row.prediction, row.y + SIDE / 2, self.right + 2 * GAP
+        begin = row.placed[-1][0] + SIDE / 2
+        if row.alone:
+            begin = row.placed[0][1].x + row.placed[0][1].width / 2
         else:
-            for i, (x, source, stream) in enumerate(placed):
-                low = source.y + SIDE + 20
-                lane = low + 6 * (len(placed) - i)
-                way = [(x, floor[x])] if x in floor else [(source.x, low), (source.x, lane), (x, lane)]
-                floor[x] = top + SIDE + 32
-                same = [s for _, _, s in placed if s.role == stream.role]
-                name = stream.role if stream.role and len(same) == 1 else stream.source
-                picture.shapes.append(Line([*way, (x, top - 2)], arrow=True))
-                cuts = [f"crop offset {'x'.join(map(str, fit.offset))}" for fit in stream.fits if fit.offset is not None]
-                picture.shapes += _grid(x, top, prediction.stride, coarsest, SCORED,
-                                        name if stream.factor == 1 else f"{stream.factor}x {name}", ", ".join(cuts))
-            for (a, _, _), (b, _, _) in pairwise(placed):
-                picture.shapes += [Line([(a + SIDE / 2, middle), (b - SIDE / 2, middle)]),
-                                   Rect((a + b) / 2 - 8, middle - 8, 16, 16, PAPER), Text((a + b) / 2, middle, "+", 15, "middle")]
-            begin = placed[-1][0] + SIDE / 2
-        picture.shapes.append(Line([(begin, middle), (end - 2, middle)], arrow=True))
-        text = f"{prediction.factor}x upsampled prediction" if prediction.factor != 1 else "prediction"
-        picture.shapes += _grid(end + SIDE / 2, top, prediction.stride, coarsest, PREDICTED, text,
-                                " ".join(dict.fromkeys([graph.name, prediction.blob])))
-    picture.width, picture.height = right + 2 * GAP + SIDE + 60, y - DEEP + 50
-    return picture
+            for i in range(len(row.placed)):
+                self._stream(row, i)
+            for (a, _, _), (b, _, _) in pairwise(row.placed):
+                self._line((a + SIDE / 2, middle), (b - SIDE / 2, middle))
+                self.picture.shapes += [Rect((a + b) / 2 - 8, middle - 8, 16, 16, PAPER),
+                                        Text((a + b) / 2, middle, "+", 15, "middle")]
+        self._line((begin, middle), (end - 2, middle), arrow=True)
+        label = f"{prediction.factor}x upsampled prediction" if prediction.factor != 1 else "prediction"
+        names = " ".join(dict.fromkeys([row.graph.name, prediction.blob]))
+        self._grid(end + SIDE / 2, row.y, prediction.stride, PREDICTED, label, names)
+
+    def _stream(self, row: Row, number: int) -> None:
+        """A stream's grid, and the arrow from its source."""
+        x, source, stream = row.placed[number]
+        low = source.y + SIDE + 20
+        lane = low + 6 * (len(row.placed) - number)
+        way = [(x, self.floor[x])] if x in self.floor else [(source.x, low), (source.x, lane), (x, lane)]
+        self.floor[x] = row.y + SIDE + 32
+        self._line(*way, (x, row.y - 2), arrow=True)
+        alike = [other for _, _, other in row.placed if other.role == stream.role]
+        name = stream.role if stream.role and len(alike) == 1 else stream.source
+        label = name if stream.factor == 1 else f"{stream.factor}x {name}"
+        cuts = ("x".join(map(str, fit.offset)) for fit in stream.fits if fit.offset is not None)
+        offsets = ", ".join(f"crop offset {cut}" for cut in cuts)
+        self._grid(x, row.y, row.prediction.stride, SCORED, label, offsets)
+
+    def _line(self, *points: Point, arrow: bool = False) -> None:
+        self.picture.shapes.append(Line(points, arrow=arrow))
+
+    def _grid(self, x: float, y: float, stride: Number, fill: str, label: str, more: str = "") -> None:
+        left, right, bottom, draw = x - SIDE / 2, x + SIDE / 2, y + SIDE, self.picture.shapes.append
+        draw(Rect(left, y, SIDE, SIDE, fill, title=f"{label}: stride {stride}"))
+        cells = max(1, round(self.coarsest / stride))
+        for at in (SIDE * i / cells for i in range(1, cells)):
+            draw(Line([(left + at, y), (left + at, bottom)], GREY, 0.5))
+            draw(Line([(left, y + at), (right, y + at)], GREY, 0.5))
+        draw(Text(x, bottom + 11, label, 11, "middle"))
+        if more:
+            draw(Text(x, bottom + 24, more, 9, "middle", "#666666"))
+
+    def _bars(self, part: Part) -> None:
+        left = part.x - 4 * len(part.names) + 2
+        for i, name in enumerate(part.names):
+            self.picture.shapes.append(Rect(left + 8 * i, part.y, 4, SIDE, "#7f9fc4", title=name))
+        self.picture.shapes.append(Text(part.x, part.y + SIDE + 11, part.label, 10, "middle"))
 
 
 def _names(way: Sequence[Part]) -> list[str]:
     return [name for part in way for name in part.names]
-
-
-def _grid(x: float, y: float, stride: Number, coarsest: Number, fill: str, label: str,
-          more: str = "") -> Iterator[Rect | Line | Text]:
-    yield Rect(x - SIDE / 2, y, SIDE, SIDE, fill, title=f"{label}: stride {stride}")
-    cells = max(1, round(coarsest / stride))
-    for i in range(1, cells):
-        at = SIDE * i / cells
-        yield Line([(x - SIDE / 2 + at, y), (x - SIDE / 2 + at, y + SIDE)], GREY, 0.5)
-        yield Line([(x - SIDE / 2, y + at), (x + SIDE / 2, y + at)], GREY, 0.5)
-    yield Text(x, y + SIDE + 11, label, 11, "middle")
-    if more:
-        yield Text(x, y + SIDE + 24, more, 9, "middle", "#666666")
-
-
-def _bars(part: Part) -> Iterator[Rect | Text]:
-    for i in range(len(part.names)):
-        yield Rect(part.x - 4 * len(part.names) + 8 * i + 2, part.y, 4, SIDE, "#7f9fc4", title=part.names[i])
-    yield Text(part.x, part.y + SIDE + 11, part.label, 10, "middle")

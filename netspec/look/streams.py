@@ -1,25 +1,23 @@
-"""Any net as the streams of Figure 3 (Long et al. 2015): what is summed, on which grid, and whether it aligns."""
+"""Any net as the streams of Figure 3 (Long et al. 2015): what is summed, on which grid, whether it aligns."""
 
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 from ..base.errors import Error
 from ..net.build import standing
-from ..net.coords import Values, listed, meeting, offsets, ways, wide
+from ..net.coords import Step, Values, listed, meeting, offsets, ways, wide
 from ..net.graph import Graph, Node, Value
-from ..ops import REGISTRY, Operation
+from ..ops import REGISTRY, Operation, Shape
 from ..proto import caffe_pb2
+from ..proto.caffe_pb2 import LayerParameter, NetParameter
 
 Number = int | Fraction
-ROWS = {  # stride of the sum and factor of the last upsampling -> source: upsamplings before the sum
-    32: {"conv7": ()},
-    16: {"conv7": (2,), "pool4": ()},
-    8: {"conv7": (2, 2), "pool4": (2,), "pool3": ()},
-}
+Trace = tuple[Value, tuple[Node, ...], float]  # a source, the layers from the prediction to it, its weight
+T = TypeVar("T")
 ORIGIN = Value("")
 
 
@@ -28,7 +26,8 @@ class Fit:
     """How a blob lies on another: cut to it by a Crop, or as it is (offset None) in a sum or over the image.
 
     offset, and wanted, which the coordinate maps give (None: nothing): one for rows and columns, or one each.
-    aligned: None where no map leads from one blob to the other. why: a sentence, where no offset would align them.
+    aligned: None where no map leads from one blob to the other. why: a sentence, where no offset would align
+    them.
     """
 
     layer: str
@@ -42,13 +41,13 @@ class Fit:
     def __str__(self) -> str:
         way = "lies uncut on" if self.offset is None else "is cut to"
         at = "" if self.offset is None else f" from {listed(self.offset)}"
-        said = "aligned" if self.aligned else self.why or f"the coordinate maps say {listed(self.wanted)}"
-        return f"'{self.blob}' {way} '{self.reference}'{at}: {said}"
+        told = self.why or f"the coordinate maps say {listed(self.wanted or ())}"
+        return f"'{self.blob}' {way} '{self.reference}'{at}: {'aligned' if self.aligned else told}"
 
 
 @dataclass(frozen=True)
 class Stream:
-    """One summand of a prediction: a source, scored, upsampled by `steps` (in this order) and cut before the sum."""
+    """A summand of a prediction: a source, scored, upsampled by `steps` (in this order), cut before the sum."""
 
     source: str  # blob
     role: str  # the figure's name for its place in the trunk, "conv7", "pool4", ...; "" if it has none
@@ -66,7 +65,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A map of scores: the sum of streams, the coarsest first, then upsampled by `steps` and cut to the image."""
+    """A map of scores: the sum of streams, coarsest first, upsampled by `steps` and cut to the image."""
 
     blob: str
     streams: tuple[Stream, ...]
@@ -79,16 +78,16 @@ class Prediction:
 
 
 class _Grid(Values):
-    """The walk of the coordinate maps, also through joined channels, which move nothing in space, and on from all data to
-    one ORIGIN: images and labels are taken to lie on each other."""
+    """The walk of the coordinate maps, also through joined channels, which move nothing in space, and on from
+    all data to one ORIGIN: images and labels are taken to lie on each other."""
 
     def causes(self, value: Value) -> Sequence[Value]:
         return () if value == ORIGIN else self.makers[value].bottoms or (ORIGIN,)
 
-    def layer(self, value: Value) -> Any:
+    def layer(self, value: Value) -> LayerParameter:
         layer = super().layer(value)
         still = not self.makers[value].bottoms or layer.type == "Concat" and layer.concat_param.axis == 1
-        return caffe_pb2.LayerParameter(name=layer.name, type="Split") if still else layer
+        return LayerParameter(name=layer.name, type="Split") if still else layer
 
     def image(self, value: Value) -> bool:
         """Whether a blob holds data, or data joined."""
@@ -103,14 +102,13 @@ class _Grid(Values):
         raise Error(f"no coordinate maps lead from '{value.blob}' to an image, so its stride is not known")
 
     def factor(self, node: Node) -> Number | None:
-        """How many times finer than its first bottom a top is; None for a layer that does more than spread it."""
-        if not node.bottoms or node.type in ("Eltwise", "Convolution", "Pooling", "Im2col") or node.type not in REGISTRY:
-            return None
-        own = REGISTRY[node.type].coord_map(node.op.layer)
+        """How many times finer than its first bottom a top is; None for a layer that does more than that."""
+        more = node.type in ("Eltwise", "Convolution", "Pooling", "Im2col") or node.type not in REGISTRY
+        own = None if more or not node.bottoms else REGISTRY[node.type].coord_map(node.op.layer)
         return None if own is None else _one(wide(own)[0][0])
 
-    def traces(self, value: Value, way: tuple[Node, ...] = (), weight: float = 1) -> Iterator[tuple]:
-        """Each source of a prediction, the layers from the prediction to it, and the product of the coeff there."""
+    def traces(self, value: Value, way: tuple[Node, ...] = (), weight: float = 1) -> Iterator[Trace]:
+        """Each source of a prediction, the layers on the way to it, and the product of the coeff there."""
         node = self.makers[value]
         scored, factor = any(at.type == "Convolution" for at in way), self.factor(node)
         if not scored and summing(node):
@@ -138,8 +136,8 @@ class _Grid(Values):
             m = meeting(blob, reference, self)[2]
         except Error as e:
             return Fit(*facts, given, None, None, str(e))
-        if given is not None and len(given) > 1:  # the first that the map speaks of, as in explain-crop
-            given = _short(given[max((1 if m.axis is None else m.axis) + 1 - p.axis % 4, 0) :])
+        if given is not None and len(given) > 1:  # the axes that the map speaks of, as in explain-crop
+            given = _short(given[max((2 if m.axis is None else m.axis + 1) - p.axis % 4, 0) :])
         scale, shift = wide(m)[0]
         wanted = _short([_one([-b]) for b in shift]) if set(scale) == {1} else None
         try:
@@ -149,15 +147,20 @@ class _Grid(Values):
         return Fit(*facts, given, wanted, wanted == ((0,) if given is None else given))
 
     def role(self, value: Value, scores: set[Node]) -> str:
-        """The figure's name: poolN where the grid is halved for the Nth time, conv7 with nothing but scores behind it."""
+        """The figure's name: poolN where the grid is halved for the Nth time, conv7 if only scores follow."""
         stride = self.seen(value)[1]
-        halving = [step.before for step in ways(value, self) if step.layer is not None and step.layer.type == "Pooling"
-                   and wide(step.total)[0][0] == wide(step.own)[0][0] != (1,) * len(wide(step.own)[0][0])]
+        halving = [step.before for step in ways(value, self) if self._halves(step)]
         if value not in halving and self.deepest(value, scores):
             return "conv7"
-        # where strided convolutions halve the grid, each blob of that stride may stand for the figure's pooling
-        fits = isinstance(stride, int) and stride.bit_count() == 1 and (value in halving or not halving)
-        return f"pool{stride.bit_length() - 1}" if fits else ""
+        # where strided convolutions halve the grid, each blob of that stride may stand for a pooling
+        if isinstance(stride, int) and stride.bit_count() == 1 and (value in halving or not halving):
+            return f"pool{stride.bit_length() - 1}"
+        return ""
+
+    def _halves(self, step: Step) -> bool:
+        """Whether a step is a pooling that alone scales all of its way so far."""
+        own, total = wide(step.own)[0][0], wide(step.total)[0][0]
+        return step.layer is not None and step.layer.type == "Pooling" and total == own != (1,) * len(own)
 
     def deepest(self, value: Value, scores: set[Node]) -> bool:
         """Whether nothing but scores is computed from a blob."""
@@ -181,7 +184,8 @@ def streams(graph: Graph) -> list[Prediction]:
     found = {head: list(grid.traces(head)) for head in heads}
     scores = {at for ends in found.values() for _, way, _ in ends for at in way if at.type == "Convolution"}
     if not scores:
-        raise Error(f"net '{graph.name}' has no map of scores made by a convolution, so there is nothing of Figure 3 in it")
+        raise Error(f"net '{graph.name}' has no map of scores made by a convolution, so there is nothing of "
+                    "Figure 3 in it")
     return [_prediction(grid, head, ends, scores) for head, ends in found.items()
             if any(scores & set(way) for _, way, _ in ends)]
 
@@ -190,30 +194,32 @@ def summing(node: Node) -> bool:
     return node.type == "Eltwise" and node.op.layer.eltwise_param.operation == caffe_pb2.EltwiseParameter.SUM
 
 
-def _prediction(grid: _Grid, head: Value, ends: list[tuple], scores: set[Node]) -> Prediction:
+def _prediction(grid: _Grid, head: Value, ends: Sequence[Trace], scores: set[Node]) -> Prediction:
     way = ends[0][1]
     begun = next((i for i, at in enumerate(way) if summing(at) or at in scores), len(way))
     final = grid.passed(way[:begun][::-1])
     reference = next((at.bottoms[1] for at in way[:begun] if at.type == "Crop"), grid.seen(head)[0])
     final["fits"] = final["fits"] or (grid.fit(grid.makers[head], head, reference),)
-    found = sorted((_stream(grid, source, each[begun:][::-1], weight, scores) for source, each, weight in ends),
-                   key=lambda stream: -stream.stride)
+    found = [_stream(grid, source, each[begun:][::-1], weight, scores) for source, each, weight in ends]
+    found.sort(key=lambda stream: -stream.stride)
     nearest = min(found, key=lambda stream: len(stream.steps))
     sums = dict.fromkeys(at for _, each, _ in ends for at in each if summing(at))
-    return Prediction(head.blob, tuple(found), _one([Fraction(nearest.stride) / nearest.factor]), covers=grid.image(reference),
-                      sums=tuple(grid.fit(at, other, at.bottoms[0]) for at in sums for other in at.bottoms[1:]), **final)
+    fits = tuple(grid.fit(at, other, at.bottoms[0]) for at in sums for other in at.bottoms[1:])
+    stride = _one([Fraction(nearest.stride) / nearest.factor])
+    return Prediction(head.blob, tuple(found), stride, sums=fits, covers=grid.image(reference), **final)
 
 
 def _stream(grid: _Grid, source: Value, way: Sequence[Node], weight: float, scores: set[Node]) -> Stream:
     score = next((at for at in way if at in scores), None)
     p = score.op.layer.convolution_param if score else caffe_pb2.ConvolutionParameter()
     image, stride = grid.seen(source)
-    return Stream(source.blob, grid.role(source, scores), image.blob, stride,
-                  tuple(at.name for at in way if at.type == "Scale"), score and score.name,
-                  max([0, *p.kernel_size, p.kernel_h, p.kernel_w]), p.num_output, weight, **grid.passed(way))
+    scales = tuple(at.name for at in way if at.type == "Scale")
+    kernel, name = max([0, *p.kernel_size, p.kernel_h, p.kernel_w]), score.name if score else None
+    return Stream(source.blob, grid.role(source, scores), image.blob, stride, scales, name, kernel,
+                  p.num_output, weight, **grid.passed(way))
 
 
-def _short(values: Sequence[Number]) -> tuple[Number, ...]:
+def _short(values: Sequence[T]) -> tuple[T, ...]:
     return tuple(values if len(set(values)) > 1 else values[:1])
 
 
@@ -226,13 +232,14 @@ def _one(values: Iterable[Number]) -> Number:
     return int(x) if x == int(x) else x
 
 
-def outline(net: Any, phase: int | None, lenient: bool = False) -> Graph:
-    """A graph without sizes (shapes are empty) and parameters, of a NetParameter that need not fit; enough to draw it and
-    for `streams`. phase None: all layers, whatever their rules.
+def outline(net: NetParameter, phase: "caffe_pb2.Phase | None", lenient: bool = False) -> Graph:
+    """A graph without sizes (shapes are empty) and parameters, of a net that need not fit.
 
-    Raises KeyError for a bottom that no layer makes; lenient: leaves it out.
+    It is enough to draw it and for `streams`. phase None: all layers, whatever their rules. Raises KeyError for
+    a bottom that no layer makes; lenient: leaves it out.
     """
-    now, nodes = {}, []
+    now: dict[str, Value] = {}
+    nodes = []
     for layer in net.layer if phase is None else standing(net, phase):
         op = object.__new__(REGISTRY.get(layer.type, Operation))  # setting it up needs shapes
         op.layer = layer
@@ -240,51 +247,6 @@ def outline(net: Any, phase: int | None, lenient: bool = False) -> Graph:
         tops = tuple(Value(top, now[top].version + 1 if top in now else 0) for top in layer.top)
         now |= zip(layer.top, tops, strict=True)
         nodes.append(Node(op, bottoms, tops, (), tuple(layer.loss_weight or [float(op.loss)]), ()))
-    read, shapes = {value for node in nodes for value in node.bottoms}, defaultdict(tuple)
-    return Graph(net.name, phase, tuple(nodes), (), tuple(sorted(blob for blob in now if now[blob] not in read)), shapes)
-
-
-def check(p: Prediction, row: Number | None = None) -> list[str]:
-    """Sentences on how a prediction differs from the figure's row (32, 16, 8; None: by its stride); none if it is that."""
-    strides = [_one([Fraction(s.stride) / s.factor]) for s in p.streams]
-    own = (p.stride, p.factor) if len(set(strides)) == 1 else (p.factor, p.stride)
-    row = row or next((number for number in own if number in ROWS), None)
-    if row not in ROWS:
-        return [f"the sum has stride {p.stride} and is upsampled x{p.factor}; the figure has nets of 32, 16 and 8"]
-    figure = ROWS[row]
-    told = [f"{role} {times(steps)} is missing" for role, steps in figure.items() if all(s.role != role for s in p.streams)]
-    for i, s in enumerate(p.streams):
-        steps = figure.get(s.role, s.steps)
-        scored = f"by '{s.score}', a convolution of kernel_size {s.kernel}" if s.score else "by no convolution"
-        told += [f"'{s.source}' (stride {s.stride}) {said}" for wrong, said in (
-            (not s.role, "has no place in the figure: no pooling that halves the grid, and not the end of the trunk"),
-            (s.role and s.role not in figure, f"is the figure's {s.role}; FCN-{row}s sums {' + '.join(figure)}"),
-            (s.steps != steps, f"is upsampled {times(s.steps)} before the sum; FCN-{row}s has {s.role} {times(steps)}"),
-            (any((s.role, s.image) == (o.role, o.image) for o in p.streams[:i]), "is one more stream from that place"),
-            (s.kernel != 1, f"is scored {scored}; the figure scores by 1x1 convolutions"),
-            (strides[i] != p.stride, f"has stride {strides[i]} where it is summed, the sum has {p.stride}")) if wrong]
-    crops = [fit for s in p.streams for fit in s.fits]
-    fits = crops if any(not fit.aligned for fit in crops) else p.sums  # what is cut wrongly is summed wrongly
-    return told + [said for wrong, said in (
-        (len({s.classes for s in p.streams}) > 1, f"the streams have {listed(s.classes for s in p.streams)} classes"),
-        (len({s.weight for s in p.streams}) > 1, f"the streams are summed {listed(f'{s.weight:g}' for s in p.streams)} times; "
-         "in the figure they weigh the same"),
-        (p.factor != row, f"the last upsampling is x{p.factor}; FCN-{row}s has x{row}"),
-        (not p.covers, f"'{p.blob}' is cut to '{p.fits[-1].reference}', which is not the image"),
-        *((not fit.aligned, str(fit)) for fit in dict.fromkeys((*fits, *p.fits)))) if wrong]
-
-
-def times(steps: Sequence[Number]) -> str:
-    """'x4 (2 x 2)'."""
-    return f"x{math.prod(steps)}" + (f" ({' x '.join(map(str, steps))})" if len(steps) > 1 else "")
-
-
-def described(p: Prediction) -> list[str]:
-    """A prediction in lines."""
-    lines = [f"'{p.blob}' is the sum of"]
-    for s in p.streams:
-        weight = "" if s.weight == 1 else f"{s.weight:g} times "
-        scaled = "".join(f", scaled by '{name}'" for name in s.scales)
-        lines.append(f"  {s.role or '?':<6} {times(s.steps):<11} {weight}'{s.source}', stride {s.stride}{scaled}; "
-                     + "; ".join([f"'{s.score}' makes {s.classes} classes" if s.score else "not scored", *map(str, s.fits)]))
-    return [*lines, f"  with stride {p.stride}, then {times(p.steps)}; {'; '.join(map(str, p.fits))}"]
+    read, shapes = {value for node in nodes for value in node.bottoms}, defaultdict[Value, Shape](tuple)
+    outputs = tuple(sorted(blob for blob in now if now[blob] not in read))
+    return Graph(net.name, phase or caffe_pb2.TRAIN, tuple(nodes), (), outputs, shapes)

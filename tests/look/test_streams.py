@@ -9,7 +9,8 @@ from net.test_graph import DATA, conv, net
 
 from netspec.base.errors import Error
 from netspec.cli import main as cli
-from netspec.look import streams as figure3
+from netspec.look.deviations import FIGURE3, deviations
+from netspec.look.streams import outline, streams
 from netspec.net.build import build
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
@@ -38,8 +39,8 @@ def only(made):
     try:
         built = build(made, TEST)
     except Error:
-        built = figure3.outline(made, TEST)
-    (found,) = figure3.streams(built)
+        built = outline(made, TEST)
+    (found,) = streams(built)
     return found
 
 
@@ -62,14 +63,14 @@ def test_the_published_nets_are_the_figure(name):
     fits = [fit for s in p.streams for fit in s.fits] + list(p.fits)
     assert [fit.offset for fit in fits] == [fit.wanted for fit in fits] == [(offset,) for offset in offsets]
     assert all(fit.aligned for fit in (*fits, *p.sums))
-    assert figure3.check(p) == figure3.check(p, factor) == []
+    assert deviations(p) == deviations(p, factor) == []
 
 
 @pytest.mark.parametrize("name", FIGURE)
 def test_rows_are_told_from_each_other(name):
     own, p = FIGURE[name][1], only(read(name))
-    for row in figure3.ROWS:
-        assert bool(figure3.check(p, row)) == (row != own)
+    for row in FIGURE3:
+        assert bool(deviations(p, row)) == (row != own)
 
 
 @pytest.mark.parametrize("name", FIGURE)
@@ -186,8 +187,8 @@ def test_each_fault_is_told(fault):
     name, row, plant, expected = FAULTS[fault]
     made = read(name, "train")
     plant(made)
-    (p,) = figure3.streams(figure3.outline(made, TEST))
-    told = figure3.check(p, row)
+    (p,) = streams(outline(made, TEST))
+    told = deviations(p, row)
     for each in expected:
         assert any(each in sentence for sentence in told), (each, told)
     assert len(told) == len(expected), told
@@ -201,8 +202,8 @@ def test_every_misaligned_crop_is_told(name, by):
         if each.type == "Crop":
             right = each.crop_param.offset[0]
             each.crop_param.offset[0] = right + by
-            (p,) = figure3.streams(figure3.outline(made, TEST))
-            told = figure3.check(p)
+            (p,) = streams(outline(made, TEST))
+            told = deviations(p)
             cut = f"'{each.bottom[0]}' is cut to '{each.bottom[1]}'"
             assert told[0] == f"{cut} from {right + by}: the coordinate maps say {right}"
             each.crop_param.offset[0] = right
@@ -210,7 +211,7 @@ def test_every_misaligned_crop_is_told(name, by):
 
 def test_the_outline_is_the_graph():
     made = read("voc-fcn8s")
-    assert figure3.streams(figure3.outline(made, TEST)) == figure3.streams(build(made, TEST))
+    assert streams(outline(made, TEST)) == streams(build(made, TEST))
 
 
 def test_a_net_that_cannot_be_built_is_judged_all_the_same(capsys, tmp_path):
@@ -241,9 +242,9 @@ def generated(name, split="train"):
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_the_papers_other_nets_are_the_figure_too(name):
-    found = figure3.streams(figure3.outline(generated(name), TEST))
+    found = streams(outline(generated(name), TEST))
     assert len(found) == 1 + name.startswith("siftflow")
-    assert all((p.factor, figure3.check(p)) == (OTHERS[name], []) for p in found)
+    assert all((p.factor, deviations(p)) == (OTHERS[name], []) for p in found)
 
 
 @pytest.mark.parametrize("name, first", [
@@ -251,25 +252,25 @@ def test_the_papers_other_nets_are_the_figure_too(name):
     ("voc-fcn-pool5", "conv7 x1 is missing"), ("voc-fcn-atrous", "pool4 x1 is missing"),
 ])
 def test_the_studies_are_not(name, first):
-    (p,) = figure3.streams(figure3.outline(generated(name), TEST))
-    assert figure3.check(p)[0] == first
+    (p,) = streams(outline(generated(name), TEST))
+    assert deviations(p)[0] == first
 
 
 def test_two_heads():
-    sem, geo = figure3.streams(figure3.outline(generated("siftflow-fcn8s"), TEST))
+    sem, geo = streams(outline(generated("siftflow-fcn8s"), TEST))
     assert [(p.blob, {s.classes for s in p.streams}) for p in (sem, geo)] == [("score_sem", {33}), ("score_geo", {3})]
     assert [s.source for s in sem.streams] == [s.source for s in geo.streams] == ["fc7", "pool4", "pool3"]
 
 
 def test_late_fusion():
-    (p,) = figure3.streams(figure3.outline(generated("nyud-fcn16s-color-hha"), TEST))
+    (p,) = streams(outline(generated("nyud-fcn16s-color-hha"), TEST))
     assert [(s.role, s.image, s.weight) for s in p.streams] == [
         ("conv7", "color", 0.5), ("conv7", "hha", 0.5), ("pool4", "color", 0.5), ("pool4", "hha", 0.5)]
     assert {(fit.blob, fit.reference, fit.aligned) for fit in p.sums} >= {("score_frhha", "score_frcolor", True)}
 
 
 def test_scaled_sources():
-    (p,) = figure3.streams(figure3.outline(generated("voc-fcn8s-atonce"), TEST))
+    (p,) = streams(outline(generated("voc-fcn8s-atonce"), TEST))
     assert [(s.source, s.scales) for s in p.streams] == [("fc7", ()), ("pool4", ("scale_pool4",)), ("pool3", ("scale_pool3",))]
 
 
@@ -298,7 +299,7 @@ def test_a_sum_of_three_without_crops():
     assert [(s.source, s.role, s.weight) for s in p.streams] == [("deep", "conv7", 1), ("pool4", "pool4", 2), ("more", "", -1)]
     assert [(fit.blob, fit.offset, fit.aligned) for fit in (*p.sums, *p.fits)] == [
         ("b", None, True), ("c", None, True), ("all", None, True)]
-    assert figure3.check(p) == ["'more' (stride 16) has no place in the figure: no pooling that halves the grid, and not "
+    assert deviations(p) == ["'more' (stride 16) has no place in the figure: no pooling that halves the grid, and not "
                                 "the end of the trunk",
                                 "the streams are summed 1, 2, -1 times; in the figure they weigh the same"]
 
@@ -325,12 +326,12 @@ def test_softmax_and_other_outputs_are_no_predictions():
 
 def test_where_there_are_no_streams(capsys):
     with pytest.raises(Error, match="no map of scores made by a convolution"):
-        figure3.streams(build(net(IMAGE + pool("p", "data"))))
+        streams(build(net(IMAGE + pool("p", "data"))))
     apart = 'layer { name: "flat" type: "Tile" bottom: "pool5" top: "flat" tile_param { axis: 2 tiles: 2 } }\n'
     with pytest.raises(Error, match="no coordinate maps lead from 'a' to an image"):
-        figure3.streams(build(net(TRUNK + apart + conv("a", "flat"))))
+        streams(build(net(TRUNK + apart + conv("a", "flat"))))
     status, out, err = held(capsys, MODELS / "voc-fcn9s" / "deploy.prototxt")
     assert status == 2 and "is not there" in err
     wide = conv("a", "deep") + deconv("up", "a", 2).replace("stride: 2", "stride_h: 2 stride_w: 1")
     with pytest.raises(Error, match="Figure 3 has one factor for both"):
-        figure3.streams(build(net(TRUNK + wide)))
+        streams(build(net(TRUNK + wide)))

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from netspec.cli.main import main
-from netspec.look import streams as figure3
+from netspec.look.deviations import FIGURE3, deviations
+from netspec.look.streams import streams
 from netspec.net.build import load
 from netspec.proto import text as prototext
 
@@ -48,7 +49,7 @@ def test_the_stages_train_and_are_scored(own, capsys):
     assert "disc" in out and "3 images" in out
     for stride in (32, 16, 8):
         built = load(own / f"my/set-fcn{stride}s/deploy.prototxt")
-        assert not figure3.check(figure3.streams(built)[0], f"{stride}s" if f"{stride}s" in figure3.ROWS else None)
+        assert not deviations(streams(built)[0], f"{stride}s" if f"{stride}s" in FIGURE3 else None)
 
 
 def test_weights_take_vgg16_and_the_papers_rates(own):
