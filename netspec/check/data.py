@@ -48,7 +48,6 @@ KINDS = {  # what a finding is -> (its heading, whether training breaks on it)
     "twice": ("images more than once in a split, equal in every pixel", False),
     "mean": ("a mean far from the one that is subtracted", False),
 }
-MOST = 10  # findings of a kind to list
 APART = 15.0  # of 255: how far the mean of a channel may be from the one used
 SPLITS = ("train", "trainval", "training", "all", "val", "test")  # of a folder; the 2nd to 4th only without those before
 CELL, ROWS, MARK = 200, 8, (255, 0, 255)  # of the contact sheet: pixels, images a column, the colour of what is wrong

@@ -109,9 +109,9 @@ class Feed:
 class Skips:
     """The batches that a run could not load and went past: at most `most` different ones, each said once.
 
-    Such a batch is left out whole, in all data layers of its net alike, and the one at the next position takes
-    its place. So what a net sees follows from its positions alone, whatever the number of workers. `seen`, what
-    was wrong with each, only counts; a file that a later epoch meets again counts once.
+    Such a batch is left out whole, in all data layers of its net alike, and the one at the next position
+    takes its place. So what a net sees follows from its positions alone, whatever the number of workers.
+    `seen`, what was wrong with each, only counts; a file that a later epoch meets again counts once.
     """
 
     def __init__(self, log: Log, most: int = 0) -> None:

@@ -1,4 +1,6 @@
-"""How segmentation data sets lie on disk, and their facts: the table `LAYOUTS`, and data set files of one's own."""
+"""The table `LAYOUTS` of segmentation data sets: their files and facts; and data set files of one's own."""
+
+from __future__ import annotations
 
 import ast
 import re
@@ -6,14 +8,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..base.errors import Error, closest
+from ..base.machine import PROJECT
 
-# File patterns have {split} and {name}, and start below the data set's root, or with "voc:" below the folder of that
-# name in `beside`. ".*" at the end stands for the suffix of any image.
+if TYPE_CHECKING:  # commands list the data sets in their help: the functions that need NumPy import it
+    import numpy as np
+
+# the folder of facts, one below it for each data set: installed, or in the project
+SETS = Path(__file__).resolve().parent / "sets", PROJECT / "data"
+
+Top = TypeVar("Top", "Images", "Labels")
+
+# File patterns have {split} and {name}, and start below the data set's root, or with "voc:" below the folder
+# of that name in `beside`. ".*" at the end stands for the suffix of any image.
 
 
 @dataclass(frozen=True)
@@ -22,7 +31,7 @@ class Images:
 
     files: tuple[str, ...]  # one 8-bit image in colour; or one-channel images of any depth, one a channel
     mean: tuple[float, ...]  # of the channels as they are fed
-    order: tuple[int, ...] = (2, 1, 0)  # the file's channels as they are fed: BGR; (): the files are the channels
+    order: tuple[int, ...] = (2, 1, 0)  # the file's channels as fed: BGR; (): the files are the channels
     scale: float = 1.0
     log: bool = False  # 0, no measurement, becomes the mean
 
@@ -33,14 +42,15 @@ class Labels:
 
     files: tuple[str, ...]  # the first that is there is read
     void: int | None = 255  # the label of pixels that belong to no class
-    classes: "str | Classes" = "classes.txt"  # or the name of such a file in the folder of facts
+    classes: str | Classes = "classes.txt"  # or the name of such a file in the folder of facts
     key: str = ""  # of a .mat: VARIABLE or VARIABLE.FIELD
-    values: Mapping[int, int] | str = field(default_factory=dict)  # in the file -> fed; or what `raw_values` reads
+    values: Mapping[int, int] | str = field(default_factory=dict)  # in the file -> fed; or for `raw_values`
     colours: bool = False  # the files hold the classes' colours
-    nearest: bool = False  # the files were stored with loss: what is no class's value or colour is the nearest's
+    nearest: bool = False  # the files were stored with loss: other values and colours are the nearest class's
 
 
-class Derived(NamedTuple):
+@dataclass(frozen=True)
+class Derived:
     """A split made of others, each (data set, split). A name counts once, from the first that has it."""
 
     of: tuple[tuple[str, str], ...]
@@ -57,10 +67,10 @@ class Layout:
     tops: Mapping[str, Images | Labels]
     facts: str  # the folder in data/ with README.md, classes.txt, and lists where the data set has none
     default: tuple[str, ...] = ("data", "label")  # tops, unless told
-    beside: Mapping[str, str] = field(default_factory=dict)  # data sets that it needs too -> their usual places
+    beside: Mapping[str, str] = field(default_factory=dict)  # other data sets it needs -> their usual places
     derived: Mapping[str, Derived] = field(default_factory=dict)
 
-    def first(self, kind: type) -> Any:
+    def first(self, kind: type[Top]) -> Top:
         """Its first top of a kind, Images or Labels."""
         return next(top for top in self.tops.values() if isinstance(top, kind))
 
@@ -69,7 +79,8 @@ ILSVRC = (104.00699, 116.66877, 122.67892)  # the mean of the images that the cl
 
 
 def _voc(mean: tuple[float, ...]) -> dict[str, Images | Labels]:
-    return {"data": Images(("JPEGImages/{name}.jpg",), mean), "label": Labels(("SegmentationClass/{name}.png",))}
+    return {"data": Images(("JPEGImages/{name}.jpg",), mean),
+            "label": Labels(("SegmentationClass/{name}.png",))}
 
 
 def _from_one(classes: int) -> dict[int, int]:
@@ -81,7 +92,8 @@ def _sift(folder: str, suffix: str) -> tuple[str, ...]:
     return (f"{folder}/spatial_envelope_256x256_static_8outdoorcategories/{{name}}.{suffix}",)
 
 
-# "{split:.5}" is the split's first five letters: the test folder is 38-Cloud_test/test_red, the other 38-Cloud_training/train_red
+# "{split:.5}" is the split's first five letters: the folders are 38-Cloud_test/test_red and
+# 38-Cloud_training/train_red
 _BAND = "38-Cloud_{split}/{split:.5}_%s/%s_{name}.TIF"
 _BGR = tuple(_BAND % (band, band) for band in ("blue", "green", "red"))
 
@@ -103,7 +115,8 @@ LAYOUTS = {
         "voc",
     ),
     # mean: over all pixels of the train list, as prepare.py makes it without options
-    "shapes": Layout("data/shapes/images", "ImageSets/Segmentation/{split}.txt", _voc((117.842, 117.764, 117.324)), "shapes"),
+    "shapes": Layout("data/shapes/images", "ImageSets/Segmentation/{split}.txt",
+                     _voc((117.842, 117.764, 117.324)), "shapes"),
     # mean: over all pixels of the train list
     "camvid": Layout(
         "data/camvid/images", "{split}.txt",
@@ -164,9 +177,10 @@ class Facts(NamedTuple):
 
 
 def facts(dataset: str, top: str | None = None) -> Facts:
-    """The facts of a data set, by its name or the path of its data set file; of one of its label tops, the first.
+    """The facts of a data set, by its name or the path of its data set file.
 
-    Names and colours come from data/NAME/classes.txt ("name r g b" a line).
+    top: which of its labels (the first). Names and colours are those of data/NAME/classes.txt, "name r g b" a
+    line.
     """
     return facts_of(layout(dataset), top)
 
@@ -174,6 +188,8 @@ def facts(dataset: str, top: str | None = None) -> Facts:
 def facts_of(found: Layout, top: str | None = None) -> Facts:
     """`facts` of a layout."""
     label = found.tops[top] if top else found.first(Labels)
+    if isinstance(label, Images):
+        raise Error(f"top '{top}' has images, not classes")
     known = classes(found, label)
     return Facts(known.names, known.palette, found.first(Images).mean, label.void)
 
@@ -185,7 +201,8 @@ def layout(dataset: str) -> Layout:
     if Path(dataset).suffix == ".txt":
         return folder(read_file(Path(dataset)), dataset)
     hint = closest(dataset, (*LAYOUTS, "folder"))
-    raise Error(f"data set '{dataset}' is not known{hint} (known: {', '.join(LAYOUTS)}, 'folder' for images of your own)")
+    raise Error(f"data set '{dataset}' is not known{hint} (known: {', '.join(LAYOUTS)}, "
+                "'folder' for images of your own)")
 
 
 def classes(found: Layout, label: Labels) -> Classes:
@@ -197,24 +214,33 @@ def classes(found: Layout, label: Labels) -> Classes:
 
 
 def parse_classes(lines: Sequence[str], where: str) -> Classes:
-    """Classes from lines "name r g b", or "name", which gets VOC's colour. The line "void r g b" is none of them."""
+    """Classes from lines "name r g b", or "name", which gets VOC's colour; "void r g b" is none of them."""
+    import numpy as np
+
     colours: dict[str, Sequence[int]] = {}
     default = voc_colours(len(lines)).tolist()
     for number, line in enumerate(lines, 1):
-        if not line.strip():
+        words = re.fullmatch(r"\s*(\S.*?)((?:\s+\d+){3})?\s*", line)
+        if not words:  # an empty line
             continue
-        name, digits = re.fullmatch(r"\s*(\S.*?)((?:\s+\d+){3})?\s*", line).groups()
+        name, digits = words.groups()
         rgb = [int(d) for d in digits.split()] if digits else default[len(colours)]
         if max(rgb) > 255 or not digits and name.split()[-1].isdecimal() or name in colours:
-            raise Error(f"{where}:{number}: expected a name and three numbers from 0 to 255, found '{line}'"
-                        f"{' a second time' * (name in colours)}")
+            again = " a second time" if name in colours else ""
+            raise Error(f"{where}:{number}: expected a name and three numbers from 0 to 255, "
+                        f"found '{line}'{again}")
         colours[name] = rgb
     void = colours.pop("void", None)
     return Classes(tuple(colours), np.array([*colours.values()], np.uint8).reshape(-1, 3), void)
 
 
 def voc_colours(count: int) -> np.ndarray:
-    """VOC's colour map, uint8 (count, 3): bits 0, 3, 6 of the number are red from the highest bit on, and so on."""
+    """VOC's colour map, uint8 (count, 3).
+
+    Bits 0, 3, 6 of a class's number are red's bits from the highest on, bits 1, 4, 7 green's, 2, 5, 8 blue's.
+    """
+    import numpy as np
+
     numbers = np.arange(count)
     palette = np.zeros((count, 3), np.uint8)
     for bit in range(8):
@@ -225,7 +251,10 @@ def voc_colours(count: int) -> np.ndarray:
 
 @cache
 def raw_values(dataset: str, file: str) -> dict[int, int]:
-    """What the numbers of PASCAL-Context's files mean: `file` names 1, 2, ...; those of no class are background, 0."""
+    """What the numbers of PASCAL-Context's files mean.
+
+    `file` has the names of 1, 2, ... in turn; numbers whose names are no class are background, 0.
+    """
     found = LAYOUTS[dataset]
     names = facts(dataset).names
     known = {CONTEXT_NAMES.get(name, name): i for i, name in enumerate(names)}
@@ -234,8 +263,8 @@ def raw_values(dataset: str, file: str) -> dict[int, int]:
 
 
 def facts_folder(found: Layout) -> Path:
-    here = Path(__file__).resolve().parent
-    places = [folder / found.facts for folder in (here / "sets", here.parents[1] / "data")]  # installed; in the project
+    """The folder in data/ of a data set, or of the one that it has its classes from."""
+    places = [folder / found.facts for folder in SETS]
     for place in places:
         if (place / "classes.txt").is_file():
             return place
@@ -250,26 +279,34 @@ def _number(value: Any) -> bool:
     return type(value) is int and abs(value) < 1 << 24  # float32, as labels are fed, has these whole
 
 
-# Options: what they take, in words and as a check
-TEXT = ("words", lambda v: isinstance(v, str))
-FLAG = ("True or False", lambda v: isinstance(v, bool))
+def is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _listed(value: Any) -> bool:
+    return isinstance(value, list) and all(map(is_text, value))
+
+
+Option = tuple[str, Callable[[Any], bool]]  # what it takes, in words and as a check
+FLAG: Option = ("True or False", lambda v: isinstance(v, bool))
 # those that describe a data set of one's own, in param_str or in a data set file
-FOLDER: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "images": ("a folder, or a pattern with {name}", TEXT[1]),
-    "labels": ("a folder, or a pattern with {name}", TEXT[1]),
-    "classes": ("a list of lines 'name' or 'name r g b'", lambda v: isinstance(v, list) and all(isinstance(n, str) for n in v)),
+FOLDER: dict[str, Option] = {
+    "images": ("a folder, or a pattern with {name}", is_text),
+    "labels": ("a folder, or a pattern with {name}", is_text),
+    "classes": ("a list of lines 'name' or 'name r g b'", _listed),
     "void": ("a whole number, or None", lambda v: v is None or _number(v)),
     "values": ("a dict of whole numbers, such as {255: 1}",
                lambda v: isinstance(v, dict) and all(_number(n) for pair in v.items() for n in pair)),
-    "mean": ("a number for each channel: BGR", lambda v: isinstance(v, tuple | list) and all(type(n) in (int, float) for n in v)),
+    "mean": ("a number for each channel: BGR",
+             lambda v: isinstance(v, tuple | list) and all(type(n) in (int, float) for n in v)),
     "colours": FLAG,
     "nearest": FLAG,
-    "key": ("the name of a variable in .mat files", TEXT[1]),
+    "key": ("the name of a variable in .mat files", is_text),
 }
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """A data set file as options FOLDER: lines "key: value", and a line for each class, "name" or "name r g b"."""
+    """A data set file as options FOLDER: lines "key: value", and "name" or "name r g b" for each class."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -282,7 +319,9 @@ def read_file(path: Path) -> dict[str, Any]:
         if not colon:
             continue
         if key not in keys or key in given:
-            wrong = f"has the key '{key}' a second time" if key in keys else f"there is no key '{key}'{closest(key, keys)}"
+            wrong = f"there is no key '{key}'{closest(key, keys)}"
+            if key in keys:
+                wrong = f"has the key '{key}' a second time"
             raise Error(f"{path}:{number}: {wrong} (keys: {', '.join(keys)})")
         try:
             given[key] = ast.literal_eval(text)
@@ -303,10 +342,11 @@ def folder(given: Mapping[str, Any], where: str) -> Layout:
             files[key] = pattern.rstrip("/") + "/{name}.*"
     named = parse_classes(given.get("classes", []), where)
     if not named.names:
-        raise Error(f"{where}: names no class; give a line 'name' or 'name r g b' for each, in the order of their numbers")
+        raise Error(f"{where}: names no class; give a line 'name' or 'name r g b' for each, in the order of "
+                    "their numbers")
     mean = tuple(given.get("mean", ILSVRC))
     if len(mean) != 3:
         raise Error(f"{where}: 'mean' takes 3 numbers, BGR, found {mean}")
-    label = Labels((files["labels"],), given.get("void", 255), named, given.get("key", ""), given.get("values", {}),
-                   given.get("colours", False), given.get("nearest", False))
+    rest = {key: given[key] for key in ("void", "key", "values", "colours", "nearest") if key in given}
+    label = Labels((files["labels"],), classes=named, **rest)
     return Layout("", "{split}.txt", {"data": Images((files["images"],), mean), "label": label}, "")

@@ -19,12 +19,12 @@ from .layouts import (
     FLAG,
     FOLDER,
     LAYOUTS,
-    TEXT,
     Facts,
     Images,
     Labels,
     facts_of,
     folder,
+    is_text,
     layout,
     read_file,
 )
@@ -74,12 +74,12 @@ class SegmentationData(Source):
     """
 
     OPTIONS = {
-        "dataset": (f"one of {', '.join(LAYOUTS)}, 'folder' or a data set file", TEXT[1]),
-        "split": ("the name of a list, such as 'train'", TEXT[1]),
-        "root": ("a folder", TEXT[1]),
-        "sbd": ("the folder of SBD, for splits that are derived from it", TEXT[1]),
-        "voc": ("the folder of the VOC year that has the images", TEXT[1]),
-        "list": ("a file with names", TEXT[1]),
+        "dataset": (f"one of {', '.join(LAYOUTS)}, 'folder' or a data set file", is_text),
+        "split": ("the name of a list, such as 'train'", is_text),
+        "root": ("a folder", is_text),
+        "sbd": ("the folder of SBD, for splits that are derived from it", is_text),
+        "voc": ("the folder of the VOC year that has the images", is_text),
+        "list": ("a file with names", is_text),
         "tops": ("a list of names", lambda v: isinstance(v, tuple | list) and all(isinstance(n, str) for n in v)),
         "seed": _whole(0),
         "order": ("'python2' or 'python3', whose randint draws", lambda v: v in ("python2", "python3")),

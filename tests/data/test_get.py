@@ -231,16 +231,16 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from netspec.cli import main as cli
-from netspec.data import get as getdata
+from netspec.data import get as getdata, unpack as archives
 getdata.SOURCES = Path(sys.argv[1])
 def unpack(*arguments, inner=getdata.unpack):
-    write, count = getdata._write, []
+    write, count = archives.write, []
     def writing(file, block):
         write(file, block)
         count.append(1)
         if len(count) == 3:
             os.kill(os.getpid(), signal.SIGKILL)
-    getdata._write = writing
+    archives.write = writing
     return inner(*arguments)
 if sys.argv[2] == "unpacking":
     getdata.unpack = unpack

@@ -18,7 +18,8 @@ from webserver import Web
 
 from netspec import Error
 from netspec.data import get as fetching
-from netspec.data.get import download, space, unpack
+from netspec.data.get import download, space
+from netspec.data.unpack import unpack
 
 PROJECT = Path(__file__).resolve().parents[2]
 BODY = random.Random(7).randbytes(300_000)
@@ -378,6 +379,20 @@ def test_an_archive_that_means_harm(tmp_path, form, case):
 def test_links_outside_the_part_that_is_taken_do_no_harm(tmp_path):
     path = tar(tmp_path / "a.tar", [entry("x/link", tarfile.SYMTYPE, linkname="/etc"), entry("x/VOC/a", content=b"1")])
     assert unpack(path, tmp_path, "VOC") == 1 and (tmp_path / "a").read_bytes() == b"1"
+
+
+def test_a_link_in_the_folder_does_not_lead_out(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "x").symlink_to(tmp_path)
+    with pytest.raises(Error, match="a.tar cannot be unpacked: 'x/deep/evil' would be extracted to .* outside"):
+        unpack(tar(tmp_path / "a.tar", {"x/deep/evil": b"1"}), tmp_path / "out")
+    assert names(tmp_path) == ["a.tar", "out"]
+
+
+def test_a_python_without_the_filter_is_refused(tmp_path, monkeypatch):
+    monkeypatch.delattr(tarfile, "data_filter")
+    with pytest.raises(Error, match="cannot filter .*a.tar; use Python 3.10.12, 3.11.4 or later"):
+        unpack(tar(tmp_path / "a.tar", TREE), tmp_path)
 
 
 class Zeros(io.RawIOBase):

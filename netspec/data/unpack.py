@@ -1,0 +1,136 @@
+"""Archives, which may be damaged or mean harm, to plain files."""
+
+import lzma
+import shutil
+import stat
+import tarfile
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import accumulate
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from ..base.errors import Error
+
+BLOCK = 1 << 20  # bytes that are read at once
+# what Python's readers raise for damaged archives
+DAMAGE = (OSError, EOFError, RuntimeError, IndexError, ValueError, zlib.error, lzma.LZMAError,
+          tarfile.TarError, zipfile.BadZipFile)
+
+
+def unpack(archive: Path, folder: Path, top: str = "") -> int:
+    """Write the files of a .zip or .tar (compressed or not) under `folder`; how many.
+
+    top: only what is in the folder of this name, from there on. Only plain files are made, under new names.
+    Raises Error for a path that is absolute or has '..', a link or device, names that clash on some system,
+    more than 100 times the archive's size and 64 MiB, or than the disk has room for, what tarfile's own data
+    filter refuses, or damage; the caller removes what was written.
+    """
+    left = min(100 * archive.stat().st_size + (64 << 20), shutil.disk_usage(folder).free)
+    names, count = _Names(), 0
+    try:
+        for member in _members(archive):
+            parts = _parts(member.name, top)
+            refused = f"nothing of {archive} is used: it holds '{member.name}', "
+            if parts is None:
+                raise Error(f"{refused}a path that leads out of the folder")
+            if not parts or member.kind == "folder":
+                continue
+            if member.kind != "file":
+                raise Error(f"{refused}a {member.kind}; expected files and folders only")
+            if not names.add(parts):
+                raise Error(f"{refused}a name that is there already, or differs from another in upper and "
+                            "lower case only")
+            left -= max(member.size, 4096)  # no file takes less of a disk
+            if left < 0:
+                raise Error(f"{refused}and with it too much for an archive of this size, or for the disk")
+            _write_member(member, folder, "/".join(parts))
+            count += 1
+    except DAMAGE as error:
+        raise Error(f"{archive} cannot be unpacked: {str(error) or type(error).__name__}") from None
+    return count
+
+
+def write(file: IO[bytes], block: bytes) -> None:
+    """Write through to the disk; Error if it is full, or the like."""
+    try:
+        file.write(block)
+        file.flush()
+    except OSError as error:
+        raise Error(f"{file.name} cannot be written: {error.strerror}") from None
+
+
+class _Member(NamedTuple):
+    """What an archive holds under a name."""
+
+    name: str
+    kind: str  # "file", "folder", "link or device"
+    size: int  # in bytes, as the archive says
+    open: Callable[[Path, str], IO[bytes]]  # to write it as this path below a folder
+
+
+def _parts(name: str, top: str) -> list[str] | None:
+    """The parts of a path from below the folder `top` on, none if it is elsewhere; None if it leads out."""
+    parts = [p for p in name.replace("\\", "/").split("/") if p not in ("", ".")]
+    if name[:1] in ("/", "\\") or any(p == ".." or ":" in p or "\0" in p for p in parts):
+        return None
+    if top:
+        return parts[parts.index(top) + 1 :] if top in parts else []
+    return parts
+
+
+class _Names:
+    """The names of files and folders so far, as systems compare them that know no case."""
+
+    def __init__(self) -> None:
+        self.folders: dict[str, str] = {}
+        self.files: set[str] = set()
+
+    def add(self, parts: list[str]) -> bool:
+        """Add a file by the parts of its path; False if that clashes with another name."""
+        *above, path = accumulate(parts, "{}/{}".format)
+        *keys, key = (unicodedata.normalize("NFC", p).casefold() for p in (*above, path))
+        clash = key in self.folders or not self.files.isdisjoint([*keys, key])
+        self.files.add(key)
+        return not clash and all(self.folders.setdefault(k, p) == p for k, p in zip(keys, above, strict=True))
+
+
+def _write_member(member: _Member, folder: Path, path: str) -> None:
+    with member.open(folder, path) as source:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        with open(folder / path, "xb") as file:
+            while block := source.read(BLOCK):
+                write(file, block)
+            if file.tell() != member.size:
+                raise EOFError(f"'{member.name}' ends early")
+
+
+def _members(archive: Path) -> Iterator[_Member]:
+    if archive.suffix.lower() == ".zip":
+        with zipfile.ZipFile(archive) as zipped:
+            for entry in zipped.infolist():
+                form = stat.S_IFMT(entry.external_attr >> 16) or stat.S_IFREG
+                kind = "folder" if entry.is_dir() else "file" if form == stat.S_IFREG else "link or device"
+                yield _Member(entry.filename, kind, entry.file_size, partial(_from_zip, zipped, entry))
+        return
+    if not hasattr(tarfile, "data_filter"):
+        raise Error(f"this Python's tarfile cannot filter {archive}; use Python 3.10.12, 3.11.4 or later")
+    with tarfile.open(archive, "r|*") as tar:
+        for info in tar:
+            kind = "folder" if info.isdir() else "file" if info.isreg() else "link or device"
+            yield _Member(info.name, kind, info.size, partial(_from_tar, tar, info))
+
+
+def _from_zip(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, path: str) -> IO[bytes]:
+    return zipped.open(entry)
+
+
+def _from_tar(tar: tarfile.TarFile, info: tarfile.TarInfo, folder: Path, path: str) -> IO[bytes]:
+    """Raises tarfile.FilterError for a path that a link in the folder leads out of it."""
+    file = tar.extractfile(tarfile.data_filter(info.replace(name=path, deep=False), str(folder)))
+    if file is None:
+        raise tarfile.ExtractError(f"'{info.name}' is no file")
+    return file
