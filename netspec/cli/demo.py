@@ -2,15 +2,12 @@
 
 import argparse
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..base.files import find
 from .options import add_device_arguments, settings
 
-if TYPE_CHECKING:
-    from ..papers.demo import Stage
+STAGES = ("shapes-fcn32s", "shapes-fcn16s", "shapes-fcn8s")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,16 +24,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..papers.demo import draw, over_seeds, reader
+    from ..papers.demo import draw, over_seeds, run_stages
     from ..score.sheet import measures
     from ..train.jobs import solver_file
 
     begun = time.monotonic()
-    solvers = [find(path, what="solver") for path in args.solver] \
-        or [solver_file(f"shapes-fcn{stride}s") for stride in (32, 16, 8)]
-    runs = {seed: _stages(solvers, seed, args) for seed in args.seed}
+    solvers = [find(path, what="solver") for path in args.solver] or list(map(solver_file, STAGES))
+    runs = {seed: run_stages(solvers, seed, args.out / f"seed{seed}", settings(args), print)
+            for seed in args.seed}
     stages = runs[args.seed[0]]
-    data = reader(stages[0].test)
+    data = stages[0].data
     for seed, found in runs.items():
         print(f"\n{len(data)} images, '{data.split}' of '{data.dataset}', random_seed {seed}, in percent\n")
         print(measures([(stage.name, stage.scores) for stage in found]))
@@ -50,14 +47,3 @@ def run(args: argparse.Namespace) -> int:
         print(f"{stage.name:<12} weights {stage.weights}, predictions {stage.predictions}")
     print(f"{time.monotonic() - begun:.0f} s in all")
     return 0
-
-
-def _stages(solvers: Sequence[Path], seed: int, args: argparse.Namespace) -> list["Stage"]:
-    from ..papers.demo import run_stages
-
-    stages, out = [], args.out / f"seed{seed}"
-    for stage in run_stages(solvers, seed, out, settings(args)):
-        if stage.kept:
-            print(f"{stage.name}: kept from an earlier run; remove {out} to train again")
-        stages.append(stage)
-    return stages

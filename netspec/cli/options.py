@@ -1,12 +1,11 @@
 """Options that several commands share, and what their values may be."""
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from ..base.machine import PRECISIONS
 
@@ -42,7 +41,7 @@ def _three(text: str) -> tuple[float, ...]:
         numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
         numbers = ()
-    if len(numbers) not in (1, 3) or not all(map(np.isfinite, numbers)):
+    if len(numbers) not in (1, 3) or not all(map(math.isfinite, numbers)):
         raise argparse.ArgumentTypeError(f"expected three numbers B,G,R, found '{text}'")
     return numbers
 

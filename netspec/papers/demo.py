@@ -1,6 +1,6 @@
 """Stages from solver files: each trained on from the one before and scored, once for each seed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,27 +25,34 @@ class Stage(NamedTuple):
     """One solver of a run, trained and scored."""
 
     name: str
-    test: Path  # the net it is scored with
     weights: Path
-    kept: bool  # from an earlier run
     predictions: Path  # folder of palette PNGs
+    data: SegmentationData  # that it was scored on
     scores: Scores
 
 
-def run_stages(solvers: Sequence[Path], seed: int, out: Path, settings: Settings) -> Iterator[Stage]:
+def run_stages(solvers: Sequence[Path], seed: int, out: Path, settings: Settings,
+               tell: Callable[[str], None]) -> list[Stage]:
     """Train and score the stages of a seed; what an earlier run left in `out` from the same files is kept."""
-    before: Path | None = None
+    stages: list[Stage] = []
     for path in solvers:
         param = read_solver(path)
         test = record.test_net(path, param)
+        made = load(test, TEST)
+        data = next((each for each in made.readers if isinstance(each, SegmentationData)), None)
+        if data is None:
+            raise Error(f"{test}: stages are shown for nets whose data layer is SegmentationData")
         param.random_seed, param.snapshot_prefix = seed, str(out / path.stem)
+        before, predictions = stages[-1].weights if stages else None, out / path.stem
         mark = record.digest(f"{__version__} {settings.precision}", to_text(param),
                              *sorted(test.parent.glob("*.prototxt")), before)
-        before, kept = record.trained(path, param, before, settings, mark)
-        made, predictions = load(test, TEST), out / path.stem
-        found = record.scored(out / f"{path.stem}.json", made, before, settings, save=predictions)
+        weights, kept = record.trained(path, param, before, settings, mark)
+        if kept:
+            tell(f"{path.stem}: kept from an earlier run; remove {out} to train again")
+        found = record.scored(out / f"{path.stem}.json", made, weights, settings, save=predictions)
         scores = Scores.from_histogram(np.array(found["histogram"]))
-        yield Stage(path.stem, test, before, kept, predictions, scores)
+        stages.append(Stage(path.stem, weights, predictions, data, scores))
+    return stages
 
 
 def over_seeds(runs: Sequence[Sequence[Stage]]) -> str:
@@ -57,19 +64,10 @@ def over_seeds(runs: Sequence[Sequence[Stage]]) -> str:
     return table(rows, ["", "mean", "least", "most"])
 
 
-def reader(test: Path) -> SegmentationData:
-    """The data layer of a net that scores."""
-    for source in load(test, TEST).readers:
-        if isinstance(source, SegmentationData):
-            return source
-    raise Error(f"{test}: stages are shown for nets whose data layer is SegmentationData")
-
-
 def draw(path: Path, stages: Sequence[Stage], rows: int) -> list[str]:
-    """Show truth and predictions for so many images of the first stage. Stages with other images are left
-    out; their names."""
-    data = reader(stages[0].test)
-    alike = [stage for stage in stages if reader(stage.test).pictures == data.pictures]
+    """Show truth and predictions for so many images; the names of stages with other images, left out."""
+    data = stages[0].data
+    alike = [stage for stage in stages if stage.data.pictures == data.pictures]
     titles = [stage.name.rpartition("-fcn")[2] or stage.name for stage in alike]
     shown = {stage.name if titles.count(title) > 1 else title: stage.predictions
              for title, stage in zip(titles, alike, strict=True)}

@@ -1,9 +1,8 @@
-"""What is measured here of the papers' nets, a record each: scores of those trained and of the released, and
-times."""
+"""What is measured here of the papers' nets, a record each: scores, of the released nets too, and times."""
 
 import statistics
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
@@ -47,8 +46,7 @@ def measure(net: str, kind: str, settings: Settings) -> Record:
 
 
 def timed(net: str, settings: Settings) -> Record:
-    """The record of a forward pass over one image of SIZE x SIZE: median, least and most of REPEATS, in
-    milliseconds."""
+    """The record of a forward pass over SIZE x SIZE pixels: median, least and most of REPEATS, in ms."""
     path = deploy_file(net)
 
     def measure() -> Record:
@@ -72,29 +70,16 @@ def released_file(net: str, settings: Settings) -> Path | None:
     return path if path.exists() else None
 
 
-class Verified(NamedTuple):
-    """A released net scored here: its images, and its mean IU in percent, as published and as found."""
-
-    net: str
-    images: int
-    published: float
-    here: float
-
-
-def verified(settings: Settings) -> list[Verified]:
-    """The released FCN-32s, 16s and 8s, scored. Raises Error naming every file that is missing."""
+def verified(settings: Settings) -> Iterator[tuple[str, Record]]:
+    """The nets of published.VERIFIED, a record each, as released; Error names every file that is missing."""
     lacking = [f"{published.RELEASED_FILES[net]}.caffemodel" for net in published.VERIFIED
                if not released_file(net, settings)]
     if lacking:
         raise Error(f"{settings.released} lacks {', '.join(lacking)}; the FCN release has them at "
                     f"{published.RELEASED_FROM}NAME, --weights-root says where yours are")
-    found = []
     for net in published.VERIFIED:
         try:
-            scores = measure(net, "released", settings)
+            yield net, measure(net, "released", settings)
         except Error as e:
             raise Error(f"{net}: {e} (seg11valid is VOC2011's val without SBD's train, see docs/voc.md; "
                         "--data says where they are)") from None
-        stated = published.RELEASED[net][2] or 0
-        found.append(Verified(net, scores["images"], stated, 100 * (scores["mean_iu"] or 0)))
-    return found

@@ -51,8 +51,7 @@ def tag(name: str, /, *inside: str, **attributes: str) -> Html:
 
 
 def table(rows: Sequence[Sequence[str]], headers: Sequence[str] = ()) -> Html:
-    """Rows of texts, below headers if there are any; the first cell names its row, numbers stand to the
-    right."""
+    """Rows of texts, below headers if any; the first cell names its row, numbers stand to the right."""
     kinds = ["number" if all(map(numeric, column)) else "text" for column in zip(*rows, strict=True)]
     lines = []
     for first, *cells in rows:
@@ -73,8 +72,7 @@ def image(title: str, content: bytes, kind: str) -> Html:
 
 
 def scores(records: Mapping[str, Record]) -> list[Html]:
-    """Tables of what `score --json`, `demo` and others recorded: measures, IU by class, bands, one class,
-    origins."""
+    """Tables of what `score --json`, `demo` and others recorded: measures, classes, bands, origins."""
     measured = [[name, *_cells(r, MEASURES), f"{r.get('images', '-')}",
                  "-" if r.get("loss") is None else f"{r['loss']:.4g}"] for name, r in records.items()]
     ious = {name: {each["name"]: _cells(each, ["iu"])[0] for each in r.get("classes", [])}

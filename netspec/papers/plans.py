@@ -21,11 +21,6 @@ class Run(NamedTuple):
     fresh: bool = False  # without the score layers of `after`, or from the weights that the solver names
     stitch: int = 0  # not trained: the net of `after`, shifted and stitched to a grid so many times as fine
 
-    @property
-    def goes_on(self) -> bool:
-        """Whether it is trained on from the whole of another run, as a stage."""
-        return bool(self.after) and not self.fresh
-
 
 RUNS = {
     "fcn32s": Run("fcn32s"), "fcn16s": Run("fcn16s", "fcn32s"), "fcn8s": Run("fcn8s", "fcn16s"),

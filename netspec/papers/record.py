@@ -27,6 +27,7 @@ from ..train import jobs, snapshot, stages
 from ..train.solver import Solver
 
 Record = dict[str, Any]
+Watch = Callable[[Solver, float], None]
 BLOBS = (("score", "label"),)
 
 
@@ -59,10 +60,8 @@ def digest(*parts: str | bytes | Path | None) -> str:
 
 
 def trained(path: Path, param: SolverParameter, carried: Path | None, settings: Settings,
-            mark: str | None = None,
-            watch: Callable[[Solver, float], None] | None = None) -> tuple[Path, bool]:
-    """The weights of a solver's last iteration, under its snapshot_prefix, and whether they were there
-    already.
+            mark: str | None = None, watch: Watch | None = None) -> tuple[Path, bool]:
+    """The weights of a solver's last iteration, under its snapshot_prefix, and if they were there before.
 
     If not, it is trained, from its newest snapshot on if there is one. carried: weights to start from, not
     those the solver names. mark: what the result depends on; snapshots of another mark are removed first
@@ -116,8 +115,7 @@ def weights_of(path: Path, settings: Settings) -> Path:
 
 
 def test_net(path: Path, param: SolverParameter) -> Path:
-    """The net that a solver file's weights are scored with: test.prototxt beside its train net, or
-    val.prototxt."""
+    """The net that scores a solver file's weights: test.prototxt beside its train net, or val.prototxt."""
     folder = next(iter(jobs.files(param, path)), path).parent
     for name in ("test.prototxt", "val.prototxt"):
         if (folder / name).exists():
@@ -127,11 +125,9 @@ def test_net(path: Path, param: SolverParameter) -> Path:
 
 
 class Trace:
-    """A CSV file with iteration, loss and seconds of every iteration of a run, which a resumed run goes on
-    with.
+    """A CSV file with iteration, loss and seconds of every iteration, which a resumed run goes on with.
 
-    The seconds are the processor's on a CPU, where other programs do not lengthen them, and the clock's on a
-    GPU.
+    Seconds are the processor's on a CPU, where other programs do not lengthen them, the clock's on a GPU.
     """
 
     def __init__(self, path: Path) -> None:
@@ -167,8 +163,7 @@ def read(path: Path) -> Record:
 
 def recorded(path: Path, mark: str, measure: Callable[[], Record], device: str | None,
              beside: Path | None = None) -> Record:
-    """What `measure` finds, with its origin: from the file if that has the same mark, else measured now and
-    kept.
+    """What `measure` finds, with its origin: from the file if that has the same mark, else from now on there.
 
     device: that which the origin names. beside: what must be there for a record to count.
     """
@@ -184,12 +179,10 @@ def recorded(path: Path, mark: str, measure: Callable[[], Record], device: str |
 def scored(path: Path, made: Graph, weights: Path, settings: Settings, *,
            blobs: Sequence[tuple[str, str]] = BLOBS, save: Path | None = None,
            wrap: Callable[[Any], Any] = lambda net: net, what: str = "") -> Record:
-    """The record of a TEST graph's scores on its data: Result.as_dict(), the confusion histogram, the weights
-    file.
+    """The record of a TEST graph's scores on its data: Result.as_dict(), confusion histogram, weights file.
 
-    blobs: (scores, truth) of each head; the first gives the record, the pixel accuracy of others goes into
-    "heads". save: a folder for predictions. wrap: makes of the net what is scored in its place, which `what`
-    names.
+    blobs: (scores, truth) of each head; the first gives the record, others the pixel accuracy in "heads".
+    save: a folder for predictions. wrap: makes of the net what is scored in its place, which `what` names.
     """
     def measure() -> Record:
         net, remarks = predict.load(made, weights, settings.device, settings.precision)

@@ -60,8 +60,7 @@ class Place:
 
     @cached_property
     def balance(self) -> Path:
-        """A matrix for InfogainLoss with the training labels' median-frequency weights; 1 for classes that
-        never occur."""
+        """A matrix for InfogainLoss with the median-frequency weights of the training labels."""
         path = self.folder.parent / "balance.binaryproto"
         if not path.exists():
             made = build(self.net("fcn32s", "train"), caffe_pb2.TRAIN, base=PROJECT)
@@ -85,12 +84,10 @@ class Place:
     def recipe(self, name: str) -> tuple[SolverParameter, int]:
         """The solver of a run, its net inside, and the images a step."""
         run = RUNS[name]
-        if run.goes_on and not run.stitch:
-            param = self.solver(run.net.partition("-")[0])
-            iterations = param.max_iter
-        else:
-            param = self.solver("fcn32s")
-            iterations = sum(self.solver(f"fcn{s}s").max_iter for s in (32, 16, 8)[: run.stages])
+        staged = run.after and not run.fresh and not run.stitch
+        param = self.solver(run.net.partition("-")[0] if staged else "fcn32s")
+        budget = [param] if staged else [self.solver(f"fcn{s}s") for s in (32, 16, 8)[: run.stages]]
+        iterations = sum(each.max_iter for each in budget)
         net, batch = self._training_net(run)
         usual = batch * param.iter_size
         images = run.images or usual * run.more
@@ -150,7 +147,8 @@ class Place:
         run = RUNS[name]
         if run.stitch:
             return []
-        before = self.curve(run.after, drawn)[-1 if run.after in drawn else 0 :] if run.goes_on else []
+        goes_on = run.after and not run.fresh
+        before = self.curve(run.after, drawn)[-1 if run.after in drawn else 0 :] if goes_on else []
         begin = before[-1] if before else dict.fromkeys(AXES, 0.0)
         images, rows = self.recipe(name)[1], _smooth(self._trace(name).rows)
         found = [{"iterations": begin["iterations"] + i, "images": begin["images"] + i * images,
@@ -167,8 +165,7 @@ def _smooth(rows: Sequence[tuple[int, float, float]]) -> Iterator[tuple[int, flo
 
 
 def verdict(claim: Claim, mean_iu: Mapping[str, Sequence[float]]) -> str:
-    """What the runs say of a claim: the difference of the mean IU, in points, and whether the seeds agree on
-    its sign."""
+    """What the runs say of a claim: the difference of the mean IU in points, and if seeds agree on its sign."""
     first, relation, second = claim
     apart = [100 * (a - b) for a, b in zip(mean_iu[first], mean_iu[second], strict=True)]
     text = f"{first} less {second}: {np.mean(apart):+.1f}"

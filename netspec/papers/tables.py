@@ -27,8 +27,7 @@ Cells = dict[str, float | None]
 
 
 class Row(NamedTuple):
-    """A line of a table: a net or method, whose figures these are, and, if measured here, where they come
-    from."""
+    """A line of a table: a net or method, whose figures these are, where those measured here come from."""
 
     net: str
     whose: str
@@ -86,8 +85,7 @@ def measure_all(tables: Sequence[Table], settings: Settings) -> list[str]:
 
 
 def rows(t: Table, settings: Settings) -> list[Row]:
-    """A table's lines: of each net those of the paper, of the release, of this machine, and the
-    differences."""
+    """A table's lines: of each net the paper's, the release's, this machine's, and the differences."""
     others = published.OTHERS.get(t.nets[0].partition("-")[0], {}) if t.number != 1 else {}
     cited = published.TABLE3 if t.number == 3 else others
     return [*(row for net in t.nets for row in _rows_of(t, net, settings)),

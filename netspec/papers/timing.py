@@ -36,8 +36,7 @@ def seconds(call: Callable[[], object], times: int) -> list[float]:
 
 
 def time_data(path: Path, iterations: int, device: str, precision: str) -> str:
-    """Images/s of loading the data of a solver's train net alone and of training, and how long a step waits
-    for data."""
+    """Images/s of a solver's data alone and of training, and how much of a step is waiting for data."""
     param = read_solver(path)
     for field in ("test_net", "test_iter", "weights"):  # the speed is the same without
         param.ClearField(field)
@@ -129,8 +128,7 @@ def _crops(image: torch.Tensor, side: int, stride: int) -> torch.Tensor:
 
 
 def _window(net: Graph, blob: str, shape: tuple[int, ...]) -> tuple[int, int]:
-    """The side of the image that gives one cell of a blob, and how much more gives two; Error if `shape` is
-    too small."""
+    """The side of an image that gives one cell of a blob, and how much more gives two; Error if none does."""
     found: dict[int, int] = {}
     for side in range(1, min(shape[2:]) + 1):
         try:
@@ -145,8 +143,7 @@ def _window(net: Graph, blob: str, shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _peak() -> int:
-    """The most memory this process has held, in bytes; pages of mapped files count while they are in
-    memory."""
+    """The most memory that this process has held, in bytes; of mapped files, the pages in memory count."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
