@@ -165,7 +165,7 @@ def _smooth(rows: Sequence[tuple[int, float, float]]) -> Iterator[tuple[int, flo
 
 
 def verdict(claim: Claim, mean_iu: Mapping[str, Sequence[float]]) -> str:
-    """What the runs say of a claim: the difference of the mean IU in points, and if seeds agree on its sign."""
+    """What the runs say of a claim: the difference of the mean IU in points, and if the seeds agree on it."""
     first, relation, second = claim
     apart = [100 * (a - b) for a, b in zip(mean_iu[first], mean_iu[second], strict=True)]
     text = f"{first} less {second}: {np.mean(apart):+.1f}"
