@@ -1,7 +1,7 @@
 """A net in one phase as an immutable graph: filtered, in-place layers made explicit, every shape known."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -76,7 +76,7 @@ class Graph:
     outputs: tuple[str, ...]  # blobs that no layer reads, in alphabetical order, as Caffe lists them
     shapes: Mapping[Value, Shape]
     path: Path | None = None
-    proto: NetParameter | None = None  # what it was built from
+    proto: NetParameter = field(default_factory=NetParameter)  # what it was built from
 
     @cached_property
     def sources(self) -> tuple[Node, ...]:

@@ -40,7 +40,7 @@ def layers(graph: Graph) -> list[Layer]:
     """The layers of a graph in Caffe's order, with Splits (InsertSplits) and flags (Net::Init)."""
     found = list(_with_splits(graph))
     _flag(found)
-    if graph.proto is not None and graph.proto.force_backward:
+    if graph.proto.force_backward:
         for layer in found:
             layer.backward = True
             layer.bottom_backward = [flag or _may_be_forced(layer, i)

@@ -16,7 +16,7 @@ from ..net.build import load
 from ..proto.caffe_pb2 import TEST
 from ..proto.text import read_solver, to_text
 from ..score import predict
-from ..score.sheet import sheet
+from ..score.sheet import Folder, sheet
 from . import record
 from .record import Settings
 
@@ -69,8 +69,8 @@ def draw(path: Path, stages: Sequence[Stage], rows: int) -> list[str]:
     data = stages[0].data
     alike = [stage for stage in stages if stage.data.pictures == data.pictures]
     titles = [stage.name.rpartition("-fcn")[2] or stage.name for stage in alike]
-    shown = {stage.name if titles.count(title) > 1 else title: stage.predictions
-             for title, stage in zip(titles, alike, strict=True)}
+    shown: dict[str, Folder] = {stage.name if titles.count(title) > 1 else title: stage.predictions
+                                for title, stage in zip(titles, alike, strict=True)}
     chosen = np.linspace(0, len(data) - 1, max(1, min(rows, len(data)))).round().astype(int).tolist()
     looks = predict.looks(data.facts, len(stages[0].scores.class_iu))
     pictures.save(path, sheet(data, looks, shown, chosen))

@@ -19,7 +19,7 @@ from ..net.graph import Graph
 from ..proto.caffe_pb2 import TEST, SolverParameter
 from ..proto.text import SOLVER, read_solver, read_text
 from ..score import predict
-from ..score.sheet import sheet, worst
+from ..score.sheet import Folder, sheet, worst
 from ..train import jobs, snapshot
 from . import record
 from .record import Record, Settings
@@ -149,7 +149,7 @@ def score(solvers: Mapping[Path, SolverParameter], settings: Settings) -> None:
     for found in groups.values():
         prefix, made, source = found[-1]
         looks = predict.looks(source.facts, predict.channels(made, "score"))
-        nets = {Path(each).name: f"{each}_predictions" for each, _, _ in found}
+        nets: dict[str, Folder] = {Path(each).name: f"{each}_predictions" for each, _, _ in found}
         chosen = worst(source, looks, f"{prefix}_predictions", 8)
         pictures.save(f"{prefix}_worst.png", sheet(source, looks, nets, chosen))
 

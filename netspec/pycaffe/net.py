@@ -70,7 +70,7 @@ class Net:
         self._next: dict[str, Tensor] = {}
         self._arrays: dict[str, Iterator[list[Tensor]]] = {}  # of MemoryData layers
         self._run = Layerwise(net, self._feed)
-        if net.graph.proto and net.graph.proto.debug_info:
+        if net.graph.proto.debug_info:
             self._run.watch = DebugInfo(session.Said())
         for source in net.graph.readers:
             if isinstance(source, DummyData):
