@@ -9,7 +9,7 @@ import numpy as np
 
 from ..base.errors import closest
 from ..base.files import find
-from ..look.types import entries, markdown, plain
+from ..look.layer_types import entries, markdown, plain
 from ..proto import caffe_pb2
 from ..proto import text as prototext
 

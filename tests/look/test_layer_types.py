@@ -7,13 +7,13 @@ from golden_case import load, load_all
 
 from netspec import ops
 from netspec.cli import main as cli
-from netspec.look import types as catalogue
+from netspec.look import layer_types
 from netspec.ops import REGISTRY
 from netspec.proto.text import CAFFE
 
 PROJECT = Path(__file__).resolve().parents[2]
 GOLDEN = PROJECT / "tests" / "golden"
-ENTRIES = {entry.type: entry for entry in catalogue.entries()}
+ENTRIES = {entry.type: entry for entry in layer_types.entries()}
 
 
 def test_the_page_is_what_the_command_writes(capsys, monkeypatch):
@@ -30,8 +30,8 @@ def test_all_types_of_caffe_are_there():
 
 def test_a_type_that_is_not_there_is_listed_as_missing(monkeypatch):
     monkeypatch.delitem(ops.REGISTRY, "ReLU")
-    (missing,) = [entry for entry in catalogue.entries() if entry.origin == "missing"]
-    assert missing.type == "ReLU" and "60 of the 61 types" in catalogue.markdown(catalogue.entries())
+    (missing,) = [entry for entry in layer_types.entries() if entry.origin == "missing"]
+    assert missing.type == "ReLU" and "60 of the 61 types" in layer_types.markdown(layer_types.entries())
 
 
 def cases():
