@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = ("field: how many pixels of the data a cell of the layer's top sees; stride: how far the "
-                     "next cell's lie from them; offset: where the first cell's begin, negative in the padding. "
-                     "MACs: of convolutions and products.")
+                     "next cell's lie from them; offset: where the first cell's begin, negative in the "
+                     "padding. MACs: of convolutions and products.")
     parser.add_argument("nets", nargs="+", metavar="NET.prototxt", help="its data need not be there")
     parser.add_argument("--size", type=size, metavar="HxW",
                         help="of the data (default: an Input's own or the crop_size, else 500x500)")
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from ..net.deploy import deploy
     from ..proto import caffe_pb2
 
-    phase = caffe_pb2.Phase.Value(args.phase)
+    phase = caffe_pb2.TRAIN if args.phase == "TRAIN" else caffe_pb2.TEST
     graphs = [deploy(find(net, what="net"), phase, args.size, losses=True) for net in args.nets]
     if args.table1:
         names = [graph.name or Path(net).resolve().parent.name

@@ -4,8 +4,6 @@ import argparse
 
 from ..base.errors import Error
 from ..base.files import find
-from ..look.crops import explain
-from ..net.deploy import deploy
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The `explain-crop` command; 1 if an offset differs from what the maps give."""
+    from ..look.crops import explain
+    from ..net.deploy import deploy
+
     graph = deploy(find(args.net, what="net"), losses=True)
     names = [args.layer] if args.layer else [n.name for n in graph.nodes if n.type == "Crop"]
     if not names:

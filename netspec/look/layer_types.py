@@ -1,16 +1,19 @@
 """The `layers` command: every layer type with what it takes, what it gives and what it computes."""
 
 import inspect
+import json
 from collections import Counter
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from ..base.table import table
-from ..net import build  # noqa: F401 - which registers the sources
+from ..net import build  # noqa: F401 - it registers the sources of data
 from ..ops import REGISTRY, Operation
-from ..proto import spec
-from ..proto import text as prototext  # noqa: F401 - graph: which registers the sources
-from ..proto.text import CAFFE
-from . import pictures as report  # noqa: F401 - graph: which registers the sources
+from ..proto.caffe_pb2 import NetParameter
+from ..proto.spec import own_fields
+from ..proto.text import CAFFE, parse, read_net
 
 
 class Entry(NamedTuple):
@@ -28,19 +31,32 @@ class Entry(NamedTuple):
     what: str
 
 
+def count_results(folder: Path) -> Counter[str]:
+    """Layer type -> nets with it in a folder of results (tests/golden): .prototxt files and a packed .npz."""
+    nets = [read_net(path) for path in sorted((folder / "layers").glob("*.prototxt"))]
+    packed = folder / "settings.npz"
+    if packed.exists():
+        with np.load(packed) as file:
+            index = json.loads(file["index"].tobytes())
+        nets += [parse(entry["net"], NetParameter) for entry in index.values()]
+    return Counter(kind for net in nets for kind in {layer.type for layer in net.layer})
+
+
 def entries(results: Counter[str] | None = None) -> list[Entry]:
     """Every known type in the order of families; results: how many nets of each type Caffe has computed."""
     results = results or Counter()
-    known = [_entry(name, cls, results[name]) for name, cls in REGISTRY.items() if cls.__module__.startswith("netspec.")]
+    known = [_entry(name, cls, results[name]) for name, cls in REGISTRY.items()
+             if cls.__module__.startswith("netspec.")]
     missing = [Entry(name, "missing", "missing", *[""] * 7) for name in CAFFE - set(REGISTRY)]
     return sorted([*known, *missing], key=lambda entry: (entry.family, entry.type))
 
 
 def _entry(name: str, cls: type[Operation], results: int) -> Entry:
-    mapped = cls.coord_map.__func__ is not Operation.coord_map.__func__
+    mapped = next(base for base in cls.__mro__ if "coord_map" in vars(base)) is not Operation
     what = " ".join(inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0].split())
-    return Entry(name, cls.family, "Caffe" if name in CAFFE else "fork", _range(cls.bottoms), _range(cls.tops),
-                 " ".join(spec.own_fields(name)), _gradient(cls), "yes" if mapped else "", str(results or ""), what)
+    return Entry(name, cls.family, "Caffe" if name in CAFFE else "fork", _range(cls.bottoms),
+                 _range(cls.tops), " ".join(own_fields(name)), _gradient(cls), "yes" if mapped else "",
+                 str(results or ""), what)
 
 
 def _ends(count: int | tuple[int, int | None]) -> tuple[int, int | None]:
@@ -64,27 +80,31 @@ def _gradient(cls: type[Operation]) -> str:
 
 def markdown(found: list[Entry]) -> str:
     """The page docs/layers.md."""
-    here = [entry for entry in found if entry.family != "missing"]
+    origins = Counter(entry.origin for entry in found)
     lines = ["# Layer types", "",
-             "Written by `netspec layers --markdown --results tests/golden > docs/layers.md`; a test compares.", "",
-             f"{sum(e.origin == 'Caffe' for e in here)} of the {len(CAFFE)} types of BVLC Caffe 1.0, and "
-             f"{sum(e.origin == 'fork' for e in here)} of its forks (marked \\*). Any other can be given as a layer in Python "
-             "([how](pycaffe.md)). In the tables:", "",
+             "Written by `netspec layers --markdown --results tests/golden > docs/layers.md`; a test compares.",
+             "",
+             f"{origins['Caffe']} of the {len(CAFFE)} types of BVLC Caffe 1.0, and {origins['fork']} of its "
+             "forks (marked \\*). Any other can be given as a layer in Python ([how](pycaffe.md)). In the "
+             "tables:", "",
              "- settings: the messages of `LayerParameter` that the type reads;",
              "- gradient: the bottoms that get one (all parameters do);",
              "- map: whether the type has a coordinate map, so that crop offsets are derived through it;",
-             "- nets: how many nets with it Caffe has run to check it against; types without have tests of their own."]
+             "- nets: how many nets with it Caffe has run to check it against; types without have tests of "
+             "their own."]
     for family in dict.fromkeys(entry.family for entry in found):
         lines += ["", f"## {family.capitalize()}", "",
-                  "| type | bottoms | tops | settings | gradient | map | nets | what it computes |", "| --- " * 8 + "|"]
+                  "| type | bottoms | tops | settings | gradient | map | nets | what it computes |",
+                  "| --- " * 8 + "|"]
         for e in (e for e in found if e.family == family):
-            what, mark = e.what.replace("|", "\\|").replace("*", "\\*"), "" if e.origin == "Caffe" else " \\*"
-            lines.append(f"| {' | '.join([e.type + mark, *e[3:-1], what])} |")
+            name = e.type if e.origin == "Caffe" else f"{e.type} \\*"
+            what = e.what.replace("|", "\\|").replace("*", "\\*")
+            lines.append(f"| {' | '.join([name, *e[3:-1], what])} |")
     return "\n".join(lines)
 
 
 def plain(found: list[Entry]) -> str:
     """One line a type, in columns."""
-    head = Entry("type", "family", "origin", "bottoms", "tops", "settings", "gradient", "map", "nets", "what it computes")
+    head = [*Entry._fields[:7], "map", "nets", "what it computes"]
     used = [i for i in range(len(head)) if any(entry[i] for entry in found)]
     return table([[entry[i] for i in used] for entry in found], [head[i] for i in used])

@@ -1,4 +1,4 @@
-"""What people look at: tables of scores, label images in class colours, overlays, sheets side by side."""
+"""Pictures of pixels: label images in class colours, overlays, sheets of images side by side."""
 
 import os
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ VOID = 255
 VOID_COLOUR = (224, 224, 192)  # as in VOC's own label images
 PAPER, INK, RULE = (255, 255, 255), (40, 40, 40), (150, 150, 150)
 
-Picture = Image.Image | np.ndarray
+Pixels = Image.Image | np.ndarray  # an array is (H, W, 3), RGB, or (H, W)
 Palette = np.ndarray | Sequence[Sequence[int]]
 
 
@@ -23,12 +23,6 @@ class Key(NamedTuple):
 
     name: str
     colour: tuple[int, int, int]
-
-
-# Tables
-
-
-# Pictures
 
 
 def colours(palette: Palette) -> np.ndarray:
@@ -65,20 +59,22 @@ def keys(labels: np.ndarray, palette: Palette, names: Sequence[str]) -> list[Key
     return [Key(known.get(i, f"class {i}"), tuple(full[i])) for i in np.unique(labels).tolist()]
 
 
-def overlay(image: Picture, labels: np.ndarray, palette: Palette, names: Sequence[str], alpha: float = 0.55) -> Image.Image:
+def overlay(image: Pixels, labels: np.ndarray, palette: Palette, names: Sequence[str],
+            alpha: float = 0.55) -> Image.Image:
     """The image under its labels' colours, classes outlined, above a legend of the classes present.
 
     image: RGB; labels: (H, W) of the same size. alpha: share of the class colour, 0 to 1. Images smaller than
     300 pixels are enlarged by a whole factor. Raises Error if the sizes differ.
     """
-    image, labels = _picture(image), _labels(labels)
-    if image.size != labels.shape[::-1]:
-        raise Error(f"the labels are {labels.shape[1]} x {labels.shape[0]} for an image of {image.width} x {image.height}")
-    factor, full, present = max(1, -(-300 // max(image.size))), colours(palette), keys(labels, palette, names)
+    below, labels = _rgb(image), _labels(labels)
+    if below.size != labels.shape[::-1]:
+        height, width = labels.shape
+        raise Error(f"the labels are {width} x {height} for an image of {below.width} x {below.height}")
+    factor, full, present = max(1, -(-300 // max(below.size))), colours(palette), keys(labels, palette, names)
     labels = labels.repeat(factor, 0).repeat(factor, 1)
     # black (VOC's background) hides what is under it, so it gets half the weight
     weight = np.where(full.any(1), alpha, alpha / 2).astype(np.float32)[labels][..., None]
-    pixels = np.asarray(_enlarge(image, factor), np.float32) * (1 - weight) + full[labels] * weight
+    pixels = np.asarray(_enlarge(below, factor), np.float32) * (1 - weight) + full[labels] * weight
     edge = np.zeros(labels.shape, bool)
     edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     edge[1:] |= labels[1:] != labels[:-1]
@@ -90,37 +86,40 @@ def overlay(image: Picture, labels: np.ndarray, palette: Palette, names: Sequenc
 def sheet(columns: Sequence[tuple], *, legend: Sequence[Key] = (), smallest: int = 200) -> Image.Image:
     """Pictures side by side: one column for each (title, images), one row for each image of the columns.
 
-    A column may be (title, images, texts): the texts stand below its images, cut at the left if they are too wide.
-    Pictures narrower than `smallest` pixels are all enlarged by one whole factor, pixels kept square.
+    A column may be (title, images, texts): the texts stand below its images, cut at the left if they are too
+    wide. Pictures narrower than `smallest` pixels are all enlarged by one whole factor, pixels kept square.
     `legend` goes below. Raises Error if the columns have different numbers of images.
     """
     if not columns or len({len(images) for _, images, *_ in columns}) > 1 or not columns[0][1]:
         found = ", ".join(f"'{title}': {len(images)}" for title, images, *_ in columns) or "no columns"
         raise Error(f"a sheet needs columns of equally many images ({found})")
-    grid = [[_picture(image) for image in images] for _, images, *_ in columns]
+    grid = [[_rgb(image) for image in images] for _, images, *_ in columns]
     factor = max(1, -(-smallest // max(i.width for c in grid for i in c)))
     grid = [[_enlarge(image, factor) for image in column] for column in grid]
     widths = [max(image.width for image in column) for column in grid]
     heights = [max(column[row].height for column in grid) for row in range(len(grid[0]))]
     letters = max(16, round(sum(widths) / len(widths) / 20))
-    font, gap, below = ImageFont.load_default(letters), letters // 2, letters * any(rest for _, _, *rest in columns)
-    page = Image.new("RGB", (sum(widths) + gap * (len(widths) + 1),
-                             letters + 2 * gap + sum(heights) + (gap + below) * len(heights)), PAPER)
+    font, gap = ImageFont.load_default(letters), letters // 2
+    below = gap + letters if any(rest for _, _, *rest in columns) else gap  # a picture
+    top = letters + 2 * gap
+    size = sum(widths) + gap * (len(widths) + 1), top + sum(heights) + below * len(heights)
+    page = Image.new("RGB", size, PAPER)
     draw, x = ImageDraw.Draw(page), gap
     for (title, _, *texts), column, width in zip(columns, grid, widths, strict=True):
         draw.text((x + width / 2, gap + letters / 2), title, INK, font, anchor="mm")
-        y = letters + 2 * gap
-        for image, height, text in zip(column, heights, texts[0] if texts else [""] * len(heights), strict=True):
+        y = top
+        shown = texts[0] if texts else [""] * len(column)
+        for image, height, text in zip(column, heights, shown, strict=True):
             page.paste(image, (x + (width - image.width) // 2, y + (height - image.height) // 2))
-            y += height + below + gap
+            y += height + below
             short = next(text[n:] for n in range(len(text) + 1) if font.getlength(text[n:]) <= width)
-            draw.text((x + width / 2, y - (gap + below) / 2), short, INK, font, anchor="mm")
+            draw.text((x + width / 2, y - below / 2), short, INK, font, anchor="mm")
         x += width + gap
     return _stack([page, _legend(legend, page.width, max(14, round(letters * 0.8)))]) if legend else page
 
 
 def _legend(keys: Sequence[Key], width: int, size: int) -> Image.Image:
-    """Swatches with names, `size` pixels high: on one line if `width` pixels hold it, otherwise in even columns."""
+    """Swatches with names, `size` pixels high: on one line if it fits into `width`, else in even columns."""
     font, pad, near = ImageFont.load_default(size), max(8, size // 2), max(4, size // 3)
     steps = [size + near + int(font.getlength(key.name)) + 2 * pad for key in keys]
     across = len(keys)
@@ -150,7 +149,7 @@ def _enlarge(image: Image.Image, factor: int) -> Image.Image:
     return ImageOps.scale(image, factor, Image.Resampling.NEAREST)
 
 
-def _picture(image: Picture) -> Image.Image:
+def _rgb(image: Pixels) -> Image.Image:
     return (image if isinstance(image, Image.Image) else Image.fromarray(image)).convert("RGB")
 
 

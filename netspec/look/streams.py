@@ -47,7 +47,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Stream:
-    """A summand of a prediction: a source, scored, upsampled by `steps` (in this order), cut before the sum."""
+    """A summand of a prediction: a source, scored, upsampled by `steps` (in this order) and cut."""
 
     source: str  # blob
     role: str  # the figure's name for its place in the trunk, "conv7", "pool4", ...; "" if it has none
@@ -235,8 +235,8 @@ def _one(values: Iterable[Number]) -> Number:
 def outline(net: NetParameter, phase: "caffe_pb2.Phase | None", lenient: bool = False) -> Graph:
     """A graph without sizes (shapes are empty) and parameters, of a net that need not fit.
 
-    It is enough to draw it and for `streams`. phase None: all layers, whatever their rules. Raises KeyError for
-    a bottom that no layer makes; lenient: leaves it out.
+    It is enough to draw it and for `streams`. phase None: all layers, whatever their rules. Raises KeyError
+    for a bottom that no layer makes; lenient: leaves it out.
     """
     now: dict[str, Value] = {}
     nodes = []
