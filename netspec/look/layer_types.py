@@ -15,6 +15,18 @@ from ..proto.caffe_pb2 import NetParameter
 from ..proto.spec import own_fields
 from ..proto.text import CAFFE, parse, read_net
 
+HEAD = """# Layer types
+
+Written by `netspec layers --markdown --results tests/golden > docs/layers.md`; a test compares.
+
+{} of the {} types of BVLC Caffe 1.0, and {} of its forks (marked \\*). Any other can be given as a layer in \
+Python ([how](pycaffe.md)). In the tables:
+
+- settings: the messages of `LayerParameter` that the type reads;
+- gradient: the bottoms that get one (all parameters do);
+- map: whether the type has a coordinate map, so that crop offsets are derived through it;
+- nets: how many nets with it Caffe has run to check it against; types without have tests of their own."""
+
 
 class Entry(NamedTuple):
     """One layer type, in words."""
@@ -81,17 +93,7 @@ def _gradient(cls: type[Operation]) -> str:
 def markdown(found: list[Entry]) -> str:
     """The page docs/layers.md."""
     origins = Counter(entry.origin for entry in found)
-    lines = ["# Layer types", "",
-             "Written by `netspec layers --markdown --results tests/golden > docs/layers.md`; a test compares.",
-             "",
-             f"{origins['Caffe']} of the {len(CAFFE)} types of BVLC Caffe 1.0, and {origins['fork']} of its "
-             "forks (marked \\*). Any other can be given as a layer in Python ([how](pycaffe.md)). In the "
-             "tables:", "",
-             "- settings: the messages of `LayerParameter` that the type reads;",
-             "- gradient: the bottoms that get one (all parameters do);",
-             "- map: whether the type has a coordinate map, so that crop offsets are derived through it;",
-             "- nets: how many nets with it Caffe has run to check it against; types without have tests of "
-             "their own."]
+    lines = [HEAD.format(origins["Caffe"], len(CAFFE), origins["fork"])]
     for family in dict.fromkeys(entry.family for entry in found):
         lines += ["", f"## {family.capitalize()}", "",
                   "| type | bottoms | tops | settings | gradient | map | nets | what it computes |",
