@@ -1,18 +1,46 @@
-"""The `convert onnx` command: a net as an ONNX file, written only if onnxruntime computes what the net does."""
+"""Nets as ONNX files, written only if onnxruntime computes what the net does."""
 
-import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ..base.errors import Error
 from ..base.files import writing
-from ..net.graph import Value
+from ..net.graph import Graph, Value
 from ..net.module import Net
-from . import agree as export
+from .agree import AXES, Agreement, Arrays, Size, agreements, fixed_axes, own_size, shapes_for
 from .onnxops import Builder
 
-OPSET, IR = 18, 8  # ONNX 1.13 (2022), the first whose Pad, Split, Shape and reductions are as onnxops.py writes them
+OPSET, IR = 18, 8  # ONNX 1.13 (2022), the first with Pad, Split, Shape and reductions as in onnxops.py
 LIMIT = 2**31 - 2**20  # bytes that one protobuf message holds
+
+
+def write(net: Net, out: Path, sizes: Sequence[Size], spread: float) -> tuple[list[Agreement], str]:
+    """Write a net as ONNX if onnxruntime makes of it what the net does; what was compared, and the end.
+
+    sizes, spread: of the noise that both are given.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise Error("checking ONNX needs the package onnxruntime: pip install netspec[onnx]") from None
+    data = model(net).SerializeToString()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+    names = list(net.graph.outputs)
+
+    def other(feeds: list[Arrays]) -> list[Arrays]:
+        return [dict(zip(names, session.run(names, feed), strict=True)) for feed in feeds]
+
+    found = agreements(net, other, sizes, spread)
+    program = f"onnxruntime {onnxruntime.__version__}"
+    if not all(row.fits for row in found):
+        return found, f"{program} does not agree: {out} is not written"
+    with writing(out) as file:
+        file.write(data)
+    return found, f"agrees with {program}; {len(data) / 1e6:.1f} MB, opset {OPSET} -> {out}"
 
 
 def model(net: Net) -> Any:
@@ -27,50 +55,31 @@ def model(net: Net) -> Any:
     graph, built = net.graph, Builder(net)
     if sum(array.nbytes for array in built.initializers.values()) > LIMIT:
         raise Error(f"net '{graph.name}': more than 2 GiB of parameters do not fit one ONNX file")
-    free = set(export.AXES) - set(export.fixed_axes(graph))
-    own = export.own_size(graph)
-    probes = [own, *(tuple(n + 64 * k * (axis in free) for k, n, axis in zip(steps, own, export.AXES, strict=True))
-                     for steps in ((1, 2, 3), (2, 1, 5)))]
-    found = [graph.infer(export.shapes_for(graph, probe)) for probe in probes]
-
-    def described(blob: str) -> Any:
-        value = Value(blob) if blob in graph.inputs else max(v for v in graph.shapes if v.blob == blob)
-        dims = []
-        for i, sizes in enumerate(zip(*(shapes[value] for shapes in found), strict=True)):
-            same = [axis for axis, numbers in zip(export.AXES, zip(*probes, strict=True), strict=True) if numbers == sizes]
-            dims.append(sizes[0] if len(set(sizes)) == 1 else same[0] if same else f"{blob}_{i}")
-        return helper.make_tensor_value_info(blob, TensorProto.FLOAT, dims)
-
-    nodes = []
-    for node in built.nodes:
-        attributes = {k: list(v) if isinstance(v, Sequence) and not isinstance(v, str) else v for k, v in node.items()
-                      if k not in ("op_type", "inputs", "outputs", "name")}
-        nodes.append(helper.make_node(node["op_type"], node["inputs"], node["outputs"], node["name"], **attributes))
+    nodes = [helper.make_node(node.op, node.inputs, node.outputs, node.name, **node.attributes)
+             for node in built.nodes]
     tensors = [numpy_helper.from_array(array, name) for name, array in built.initializers.items()]
-    inputs, outputs = ([described(blob) for blob in blobs] for blobs in (graph.inputs, graph.outputs))
-    made = helper.make_model(helper.make_graph(nodes, graph.name or "net", inputs, outputs, tensors), ir_version=IR,
-                             opset_imports=[helper.make_opsetid("", OPSET)], producer_name="netspec")
+    ends = {blob: helper.make_tensor_value_info(blob, TensorProto.FLOAT, dims)
+            for blob, dims in _open_shapes(graph).items()}
+    inputs, outputs = ([ends[blob] for blob in blobs] for blobs in (graph.inputs, graph.outputs))
+    whole = helper.make_graph(nodes, graph.name or "net", inputs, outputs, tensors)
+    made = helper.make_model(whole, ir_version=IR, opset_imports=[helper.make_opsetid("", OPSET)],
+                             producer_name="netspec")
     checker.check_model(made, full_check=True)
     return made
 
 
-def convert(args: argparse.Namespace) -> int:
-    """Write a net as ONNX if onnxruntime makes of it what the net does, which a table shows; else 1."""
-    try:
-        import onnxruntime
-    except ImportError:
-        raise Error("checking ONNX needs the package onnxruntime: pip install netspec[onnx]") from None
-    net, out, sizes, spread = export.opened(args, ".onnx")
-    data = model(net).SerializeToString()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-
-    names = list(net.graph.outputs)
-    if not export.agrees(net, lambda feeds: [dict(zip(names, session.run(names, x), strict=True)) for x in feeds], sizes, spread):
-        print(f"onnxruntime {onnxruntime.__version__} does not agree: {out} is not written")
-        return 1
-    with writing(out) as file:
-        file.write(data)
-    print(f"agrees with onnxruntime {onnxruntime.__version__}; {len(data) / 1e6:.1f} MB, opset {OPSET} -> {out}")
-    return 0
+def _open_shapes(graph: Graph) -> dict[str, list[int | str]]:
+    """The shapes of inputs and outputs; sizes that change with N, H or W are names, theirs if equal."""
+    own, fixed = own_size(graph), fixed_axes(graph)
+    probes: list[Size] = []
+    for steps in ((0, 0, 0), (64, 128, 192), (128, 64, 320)):  # no two axes change alike
+        n, h, w = (n if axis in fixed else n + step for n, step, axis in zip(own, steps, AXES, strict=True))
+        probes.append((n, h, w))
+    found = [graph.infer(shapes_for(graph, probe)) for probe in probes]
+    names = dict(zip(zip(*probes, strict=True), AXES, strict=True))  # the sizes in all probes -> the axis
+    shapes: dict[str, list[int | str]] = {}
+    for blob in (*graph.inputs, *graph.outputs):
+        value = Value(blob) if blob in graph.inputs else max(v for v in graph.shapes if v.blob == blob)
+        dims = enumerate(zip(*(each[value] for each in found), strict=True))
+        shapes[blob] = [n[0] if len(set(n)) == 1 else names.get(n, f"{blob}_{i}") for i, n in dims]
+    return shapes

@@ -1,6 +1,7 @@
 """Graphs as ONNX: one function a layer type, each Caffe's arithmetic in ONNX's operators."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,23 @@ END = 2**63 - 1
 Names = list[str]
 
 
+@dataclass
+class Made:
+    """An ONNX node as onnx.helper.make_node takes it."""
+
+    op: str
+    inputs: Names
+    outputs: Names
+    name: str
+    attributes: dict[str, Any]
+
+
 class Builder:
     """The ONNX nodes of a graph under construction. Values are names; `node` gives the name of what it makes."""
 
     def __init__(self, net: Net) -> None:
         self.net, self.graph = net, net.graph
-        self.nodes: list[dict[str, Any]] = []
+        self.nodes: list[Made] = []
         self.initializers: dict[str, np.ndarray] = {}
         self.names: dict[Value, str] = {Value(blob): blob for blob in self.graph.inputs}
         last = {value.blob: value for value in self.graph.shapes}  # versions grow
@@ -40,15 +52,15 @@ class Builder:
         made = EMIT[node.type](self, node.op, *bottoms)
         made = [made] if isinstance(made, str) else made
         for i, (top, name) in enumerate(zip(node.tops, made, strict=True)):
-            mine = [n for n in self.nodes[self.start :] if name in n["outputs"]]
+            mine = [n for n in self.nodes[self.start :] if name in n.outputs]
             if not mine:
                 name = self.node("Identity", name)
                 mine = self.nodes[-1:]
             for n in self.nodes[self.start :]:
-                for side in ("inputs", "outputs"):
-                    n[side] = [self.names[top] if x == name else x for x in n[side]]
+                n.inputs, n.outputs = ([self.names[top] if x == name else x for x in side]
+                                       for side in (n.inputs, n.outputs))
             if i == 0:
-                mine[0]["name"] = node.name
+                mine[0].name = node.name
 
     def node(self, op: str, *inputs: str, **attributes: Any) -> str:
         return self.many(op, *inputs, outputs=1, **attributes)[0]
@@ -57,7 +69,7 @@ class Builder:
         """An operator with so many outputs."""
         name = f"{self.layer.name}/{op}_{len(self.nodes) - self.start}"
         names = [name + (f"_{i}" if i else "") for i in range(outputs)]
-        self.nodes.append({"op_type": op, "inputs": list(inputs), "outputs": names, "name": name, **attributes})
+        self.nodes.append(Made(op, list(inputs), names, name, attributes))
         return names.copy()
 
     def const(self, values: Any, dtype: Any = np.float32) -> str:

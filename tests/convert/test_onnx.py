@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from netspec.cli.main import main
-from netspec.convert import agree as export
+from netspec.convert import agree
 from netspec.net import weights
 from netspec.net.build import build
 from netspec.net.deploy import deploy
@@ -125,7 +125,7 @@ CASES = {
 
 
 def built(text):
-    return export.filled(build(prototext.parse(DATA + text, NetParameter)), None)
+    return agree.filled(build(prototext.parse(DATA + text, NetParameter)))
 
 
 def session(net):

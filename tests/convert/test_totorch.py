@@ -7,8 +7,7 @@ import torch
 
 from netspec.base.errors import Error
 from netspec.cli.main import main
-from netspec.convert import agree as export
-from netspec.convert import totorch
+from netspec.convert import agree, torchops, totorch
 from netspec.net.build import build
 from netspec.proto import text as prototext
 from netspec.proto.caffe_pb2 import NetParameter
@@ -71,13 +70,13 @@ CASES = {
 
 
 def built(text):
-    return export.filled(build(prototext.parse(DATA + text, NetParameter)), None)
+    return agree.filled(build(prototext.parse(DATA + text, NetParameter)))
 
 
 def written(net, folder):
     """The module as it is loaded from its files."""
-    writer = totorch.Writer(net)
-    (folder / "module.py").write_text(writer.text("a test"))
+    writer = torchops.Writer(net)
+    (folder / "module.py").write_text(totorch.text(writer, "a test"))
     safetensors.save_file(writer.tensors, folder / "module.safetensors")
     spec = importlib.util.spec_from_file_location("written", folder / "module.py")
     module = importlib.util.module_from_spec(spec)
@@ -104,13 +103,13 @@ def test_the_module_computes_the_same(name, tmp_path):
 
 def test_every_type_with_a_form_is_in_a_case():
     shown = {layer.type for text in CASES.values() for layer in prototext.parse(text, NetParameter).layer}
-    assert shown == set(totorch.FORMS)
+    assert shown == set(torchops.FORMS)
 
 
 def test_it_reads_as_a_person_writes_it(tmp_path):
     net = built(DEEP)
-    writer = totorch.Writer(net)
-    text = writer.text("small.prototxt")
+    writer = torchops.Writer(net)
+    text = totorch.text(writer, "small.prototxt")
     body = text[text.index("def forward(self, data)") :]
     assert body.split("\n\n")[0].splitlines() == [
         "def forward(self, data):",
@@ -150,7 +149,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert "2x9x31" in said and "DIFFERS" not in said
     assert sorted(path.name for path in out.parent.iterdir()) == ["small.py", "small.safetensors"]
-    monkeypatch.setitem(totorch.FORMS, "ReLU", lambda w, op, x: f"torch.abs({x})")
+    monkeypatch.setitem(torchops.FORMS, "ReLU", lambda w, op, x: f"torch.abs({x})")
     assert main(["convert", "torch", str(tmp_path / "net.prototxt"), str(tmp_path / "bad.py")]) == 1
     assert "DIFFERS" in capsys.readouterr().out and not (tmp_path / "bad.py").exists()
 
@@ -163,7 +162,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
 ])
 def test_what_has_no_plain_form_is_refused(text, words):
     with pytest.raises(Error, match=words):
-        totorch.Writer(built(text))
+        torchops.Writer(built(text))
 
 
 SMALL = DEEP.replace('"class"', '"up"')  # torch.export cannot take a layer whose name is a keyword

@@ -83,7 +83,7 @@ def keras_file(path, names):
 @pytest.mark.parametrize("names", ["new", "caffe's"])
 def test_keras_files(tmp_path, names):
     blobs = keras_file(tmp_path / "k.h5", names)
-    proto, net = trunks.trunk(tmp_path / "k.h5", "resnet50")
+    proto, net = importers.import_trunk(tmp_path / "k.h5", "resnet50")
     params = net.layers_with_params()
     for layer in ("conv1", "res2a_branch1", "scale2a_branch2b", "res5c_branch2c", "fc1000"):
         for ours, given in zip(params[layer], blobs[layer], strict=True):
@@ -97,12 +97,12 @@ def test_keras_files(tmp_path, names):
 def test_files_of_something_else(tmp_path):
     torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "a.pth")
     with pytest.raises(Error, match="lacks bn_conv1, sought as 'bn1'"):
-        trunks.trunk(tmp_path / "a.pth", "resnet50")
+        importers.import_trunk(tmp_path / "a.pth", "resnet50")
     with pytest.raises(Error, match="architecture 'resnet51' is not known.*did you mean 'resnet50'"):
-        trunks.trunk(tmp_path / "a.pth", "resnet51")
+        importers.import_trunk(tmp_path / "a.pth", "resnet51")
     t = trunks.Trunk(False, 1e-5)
     trunks.ARCHITECTURES["alexnet"](t)
     state = {f"{there}.{part}": torch.zeros(1) for _, there in t.sources.values() for part in ("weight", "bias")}
     torch.save(state | {"features.0.weight": torch.zeros(64, 3, 11, 11)}, tmp_path / "a.pth")
     with pytest.raises(Error, match="is not of alexnet: layer 'conv1': blob 1 has shape"):
-        trunks.trunk(tmp_path / "a.pth", "alexnet")
+        importers.import_trunk(tmp_path / "a.pth", "alexnet")

@@ -1,0 +1,70 @@
+"""Classifiers as fully convolutional nets, with the proof that both compute the same."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from ..base.errors import Error
+from ..net.build import build
+from ..net.deploy import deploy
+from ..net.module import Net
+from ..net.rewrite import convolutionalise, randomise, share_reshaped
+from ..net.weights import load
+from ..proto.caffe_pb2 import NetParameter
+
+ROUNDING = 1e-6  # of a blob's largest value: float32's rounding; both nets, run in float64, stay far below
+
+
+class Convolutional(NamedTuple):
+    """A classifier's convolutional form as NetParameter and as Net, and what was found on the way.
+
+    layers: the names of those that were fully connected; dropped: of those left out; size: H and W of the
+    proof's images; rows: (blob, largest difference, largest value).
+    """
+
+    proto: NetParameter
+    net: Net
+    layers: list[str]
+    dropped: list[str]
+    size: Sequence[int]
+    rows: list[tuple[str, float, float]]
+
+    @property
+    def equal(self) -> bool:
+        return all(apart <= ROUNDING * most for _, apart, most in self.rows)
+
+
+def convolutional(path: Path, weights: Path | None = None) -> Convolutional:
+    """The convolutional form of a classifier's prototxt, which takes its weights (None: random numbers)."""
+    old = Net(deploy(path, losses=True))
+    proto, layers, dropped = convolutionalise(old.graph)
+    new = Net(build(proto))
+    if weights:
+        left = load(weights, old.layers_with_params()).missing
+        if left:
+            raise Error(f"{weights}: has no weights for layer {', '.join(left)} of {path}")
+    else:
+        randomise(old)
+    share_reshaped(old.double(), new)
+    blobs = [*(new.graph.node(name).tops[0].blob for name in layers), *new.graph.outputs]
+    rows = compare(old, new, list(dict.fromkeys(blobs)))
+    return Convolutional(proto, new.float(), layers, dropped, old.graph.shape(new.graph.inputs[0])[2:], rows)
+
+
+def compare(old: Net, new: Net, blobs: Sequence[str], seed: int = 0) -> list[tuple[str, float, float]]:
+    """Both nets, in float64, on 2 random images of its size: (blob, largest difference, largest value)."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = {blob: torch.zeros(2, *old.graph.shape(blob)[1:], dtype=torch.float64)
+              for blob in old.graph.inputs}
+    for blob in new.graph.inputs:
+        inputs[blob].normal_(0, 50, generator=generator)
+    with torch.no_grad():
+        ours, theirs = (net({blob: inputs[blob] for blob in net.graph.inputs}, want=blobs)
+                        for net in (new, old))
+    rows = []
+    for blob in blobs:
+        apart = (ours[blob].reshape(theirs[blob].shape) - theirs[blob]).abs().max()
+        rows.append((blob, float(apart), float(theirs[blob].abs().max())))
+    return rows
