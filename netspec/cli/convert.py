@@ -2,13 +2,14 @@
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..base.errors import Error
 from ..base.files import find, writing
 from ..base.table import table
-from ..convert.trunks import ARCHITECTURES, FITTING, INPUTS
+from ..convert.trunks import ARCHITECTURES, FITTING, INPUTS, MEAN_BGR
 from .options import renamed, size
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _onnx(args: argparse.Namespace) -> int:
 def _torch(args: argparse.Namespace) -> int:
     from ..convert.totorch import write
 
-    return _written(args, ".py", lambda *given: write(*given, origin=args.net))
+    return _written(args, ".py", partial(write, origin=args.net))
 
 
 def _written(args: argparse.Namespace, suffix: str,
@@ -142,7 +143,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _trunk(args: argparse.Namespace) -> None:
-    from ..convert.importers import MEAN_BGR, import_trunk
+    from ..convert.importers import import_trunk
     from ..net.weights import save
     from ..proto.text import write
 

@@ -119,8 +119,9 @@ def agreements(net: Net, other: Callable[[list[Arrays]], Iterable[Arrays]], size
                spread: float) -> list[Agreement]:
     """Each output of the net and of another program, for normal noise of deviation `spread` at each size."""
     rng = np.random.default_rng(0)
-    feeds = [{blob: rng.normal(0, spread, shape).astype(np.float32)
-              for blob, shape in shapes_for(net.graph, size).items()} for size in sizes]
+    feeds: list[Arrays] = [
+        {blob: rng.normal(0, spread, shape).astype(np.float32)
+         for blob, shape in shapes_for(net.graph, size).items()} for size in sizes]
     picking = [node for node in net.graph.nodes if node.type in ("ArgMax", "Threshold")]
     picks = {top.blob for node in picking for top in node.tops}
     found = []

@@ -49,19 +49,17 @@ def model(net: Net) -> Any:
     Raises Error for a layer without a form in ONNX, and where the file would pass 2 GiB.
     """
     try:
-        from onnx import TensorProto, checker, helper, numpy_helper
+        from onnx import TensorProto, checker, helper, numpy_helper  # which Builder uses too
     except ImportError:
         raise Error("writing ONNX needs the package onnx: pip install netspec[onnx]") from None
     graph, built = net.graph, Builder(net)
     if sum(array.nbytes for array in built.initializers.values()) > LIMIT:
         raise Error(f"net '{graph.name}': more than 2 GiB of parameters do not fit one ONNX file")
-    nodes = [helper.make_node(node.op, node.inputs, node.outputs, node.name, **node.attributes)
-             for node in built.nodes]
     tensors = [numpy_helper.from_array(array, name) for name, array in built.initializers.items()]
     ends = {blob: helper.make_tensor_value_info(blob, TensorProto.FLOAT, dims)
             for blob, dims in _open_shapes(graph).items()}
     inputs, outputs = ([ends[blob] for blob in blobs] for blobs in (graph.inputs, graph.outputs))
-    whole = helper.make_graph(nodes, graph.name or "net", inputs, outputs, tensors)
+    whole = helper.make_graph(built.nodes, graph.name or "net", inputs, outputs, tensors)
     made = helper.make_model(whole, ir_version=IR, opset_imports=[helper.make_opsetid("", OPSET)],
                              producer_name="netspec")
     checker.check_model(made, full_check=True)

@@ -1,38 +1,26 @@
 """Graphs as ONNX: one function a layer type, each Caffe's arithmetic in ONNX's operators."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..net.graph import Node, Value
 from ..net.module import Net
-from ..ops import Operation
-from ..ops.pool import AVE, MAX, STOCHASTIC
+from ..ops import conv, dense, neuron, norm, resample, shape, softmax
+from ..ops.pool import AVE, MAX, STOCHASTIC, Pooling
 from ..proto import caffe_pb2
 
 END = 2**63 - 1
 Names = list[str]
 
 
-@dataclass
-class Made:
-    """An ONNX node as onnx.helper.make_node takes it."""
-
-    op: str
-    inputs: Names
-    outputs: Names
-    name: str
-    attributes: dict[str, Any]
-
-
 class Builder:
-    """The ONNX nodes of a graph under construction. Values are names; `node` gives the name of what it makes."""
+    """The nodes of an ONNX graph under construction. Values are names; `node` gives that of what it makes."""
 
     def __init__(self, net: Net) -> None:
         self.net, self.graph = net, net.graph
-        self.nodes: list[Made] = []
+        self.nodes: list[Any] = []  # onnx.NodeProto
         self.initializers: dict[str, np.ndarray] = {}
         self.names: dict[Value, str] = {Value(blob): blob for blob in self.graph.inputs}
         last = {value.blob: value for value in self.graph.shapes}  # versions grow
@@ -44,21 +32,22 @@ class Builder:
             self.add(node)
 
     def add(self, node: Node) -> None:
-        """The nodes of one layer; what they make gets its tops' names, and who makes the first the layer's."""
+        """The nodes of one layer; what they make gets its tops' names, and who makes the first its own."""
         if node.type not in EMIT:
-            raise node.op.error("has no form in ONNX here; leave it out of the net, or run the net with netspec")
+            raise node.op.error("has no form in ONNX here; leave it out of the net, or run the net with "
+                                "netspec")
         self.layer, self.start = node, len(self.nodes)
         bottoms = [self.names[bottom] for bottom in node.bottoms]
         made = EMIT[node.type](self, node.op, *bottoms)
         made = [made] if isinstance(made, str) else made
         for i, (top, name) in enumerate(zip(node.tops, made, strict=True)):
-            mine = [n for n in self.nodes[self.start :] if name in n.outputs]
+            mine = [n for n in self.nodes[self.start :] if name in n.output]
             if not mine:
                 name = self.node("Identity", name)
                 mine = self.nodes[-1:]
             for n in self.nodes[self.start :]:
-                n.inputs, n.outputs = ([self.names[top] if x == name else x for x in side]
-                                       for side in (n.inputs, n.outputs))
+                for side in (n.input, n.output):
+                    side[:] = [self.names[top] if x == name else x for x in side]
             if i == 0:
                 mine[0].name = node.name
 
@@ -67,10 +56,12 @@ class Builder:
 
     def many(self, op: str, *inputs: str, outputs: int, **attributes: Any) -> Names:
         """An operator with so many outputs."""
+        from onnx import helper
+
         name = f"{self.layer.name}/{op}_{len(self.nodes) - self.start}"
         names = [name + (f"_{i}" if i else "") for i in range(outputs)]
-        self.nodes.append(Made(op, list(inputs), names, name, attributes))
-        return names.copy()
+        self.nodes.append(helper.make_node(op, inputs, names, name, **attributes))
+        return names
 
     def const(self, values: Any, dtype: Any = np.float32) -> str:
         array = np.asarray(values, dtype)
@@ -83,7 +74,8 @@ class Builder:
 
     def array(self, i: int) -> np.ndarray:
         """The numbers of the layer's parameter `i`, float32."""
-        return self.net.parameter(self.layer.params[i]).detach().reshape(self.layer.op.params[i].shape).numpy()
+        parameter = self.net.parameter(self.layer.params[i]).detach()
+        return parameter.reshape(self.layer.op.params[i].shape).numpy()
 
     def param(self, i: int, shape: Sequence[int] | None = None) -> str:
         """Parameter `i` under its key in the state dict; shared ones are there once."""
@@ -105,7 +97,7 @@ class Builder:
         return self.node("Slice", x, *(self.ints(i) for i in (start, end, axis, step)))
 
     def reshaped(self, x: str, dims: int, first: int, last: int, new: Sequence[int]) -> str:
-        """Axes first..last-1 of x, which has `dims`, replaced by `new` (0: as x has it there, -1: what is left)."""
+        """Axes first..last-1 of x, of `dims`, replaced by `new` (0: as x has it there, -1: what is left)."""
         if last == dims:
             return self.node("Reshape", x, self.ints(*[0] * first, *new))
         parts = [self.node("Shape", x, start=0, end=first)] if first else []
@@ -117,22 +109,22 @@ class Builder:
         return len(self.graph.shapes[self.layer.bottoms[i]])
 
 
-def _convolution(b: Builder, op: Operation, *xs: str) -> Names:
+def _convolution(b: Builder, op: conv.Convolution, *xs: str) -> Names:
     if op.channel_axis != 1:
         raise op.error("has an ONNX form for axis 1 only")
     kind = "ConvTranspose" if op.type == "Deconvolution" else "Conv"
-    return [b.node(kind, x, *b.params(), kernel_shape=op.kernel, strides=op.stride, pads=op.pad * 2, dilations=op.dilation,
-                   group=op.layer.convolution_param.group) for x in xs]
+    return [b.node(kind, x, *b.params(), kernel_shape=op.kernel, strides=op.stride, pads=op.pad * 2,
+                   dilations=op.dilation, group=op.layer.convolution_param.group) for x in xs]
 
 
-def _pooling(b: Builder, op: Operation, x: str) -> str | Names:
+def _pooling(b: Builder, op: Pooling, x: str) -> str | Names:
     p, tops = op.layer.pooling_param, len(op.layer.top)
     if p.pool == STOCHASTIC or p.global_pooling and tops > 1:
         raise op.error("has no form in ONNX here as STOCHASTIC or with a mask of all the bottom")
     if p.global_pooling:
         return b.node("GlobalMaxPool" if p.pool == MAX else "GlobalAveragePool", x)
     window = dict(kernel_shape=op.kernel, strides=op.stride, ceil_mode=int(op.ceil))
-    if p.pool == AVE:  # padding is a step of its own: the divisor counts what is padded, but not what hangs over
+    if p.pool == AVE:  # padding is a step of its own: the divisor counts what is padded, not what hangs over
         padded = b.node("Pad", x, b.ints(0, 0, *op.pad, 0, 0, *op.pad)) if any(op.pad) else x
         made = [b.node("AveragePool", padded, **window)]
     else:
@@ -148,7 +140,7 @@ def _pooling(b: Builder, op: Operation, x: str) -> str | Names:
     return made
 
 
-def _inner_product(b: Builder, op: Operation, x: str) -> str:
+def _inner_product(b: Builder, op: dense.InnerProduct, x: str) -> str:
     p = op.layer.inner_product_param
     axis = op.axis(p.axis, b.dims())
     if axis == 1:
@@ -158,7 +150,7 @@ def _inner_product(b: Builder, op: Operation, x: str) -> str:
     return b.node("Add", y, b.param(1)) if p.bias_term else y
 
 
-def _applied(b: Builder, op: Operation, x: str, *factor: str) -> str:
+def _applied(b: Builder, op: dense.Scale | dense.Bias, x: str, *factor: str) -> str:
     """Scale and Bias: what is laid along the axes from `axis` on gets axes of 1 behind it."""
     p = op.layer.scale_param if op.type == "Scale" else op.layer.bias_param
     laid = len(b.graph.shapes[b.layer.bottoms[1]]) if factor else len(op.params[0].shape)
@@ -170,24 +162,25 @@ def _applied(b: Builder, op: Operation, x: str, *factor: str) -> str:
     return x
 
 
-def _prelu(b: Builder, op: Operation, x: str) -> str:
+def _prelu(b: Builder, op: neuron.PReLU, x: str) -> str:
     return b.node("PRelu", x, b.param(0, (-1, *(1,) * (b.dims() - 2))))
 
 
-def _relu(b: Builder, op: Operation, x: str) -> str:
+def _relu(b: Builder, op: neuron.ReLU, x: str) -> str:
     slope = op.layer.relu_param.negative_slope
     return b.node("LeakyRelu", x, alpha=slope) if slope else b.node("Relu", x)
 
 
-def _power(b: Builder, op: Operation, x: str) -> str:
+def _power(b: Builder, op: neuron.Power, x: str) -> str:
     p = op.layer.power_param
     if p.power * p.scale == 0:  # the bottom does not count, whatever it holds
-        return b.node("Expand", b.const(float(np.float32(p.shift) ** np.float32(p.power))), b.node("Shape", x))
+        value = float(np.float32(p.shift) ** np.float32(p.power))
+        return b.node("Expand", b.const(value), b.node("Shape", x))
     y = b.scaled(x, p.scale, p.shift)
     return y if p.power == 1 else b.node("Pow", y, b.const(p.power))
 
 
-def _eltwise(b: Builder, op: Operation, *xs: str) -> str:
+def _eltwise(b: Builder, op: neuron.Eltwise, *xs: str) -> str:
     p, kinds = op.layer.eltwise_param, caffe_pb2.EltwiseParameter
     if p.operation == kinds.PROD:
         y = xs[0]
@@ -198,12 +191,12 @@ def _eltwise(b: Builder, op: Operation, *xs: str) -> str:
     return b.node("Sum" if p.operation == kinds.SUM else "Max", *terms)
 
 
-def _lrn(b: Builder, op: Operation, x: str) -> str:
+def _lrn(b: Builder, op: norm.LRN, x: str) -> str:
     p = op.layer.lrn_param
     if p.norm_region == caffe_pb2.LRNParameter.ACROSS_CHANNELS:
         return b.node("LRN", x, size=p.local_size, alpha=p.alpha, beta=p.beta, bias=p.k)
-    mean = b.node("AveragePool", b.node("Mul", x, x), kernel_shape=(p.local_size,) * 2, pads=(p.local_size // 2,) * 4,
-                  count_include_pad=1)
+    mean = b.node("AveragePool", b.node("Mul", x, x), kernel_shape=(p.local_size,) * 2,
+                  pads=(p.local_size // 2,) * 4, count_include_pad=1)
     return b.node("Mul", x, b.node("Pow", b.scaled(mean, p.alpha, 1), b.const(-p.beta)))
 
 
@@ -214,7 +207,7 @@ def _centred(b: Builder, x: str, axes: Sequence[int]) -> tuple[str, str]:
     return x, b.node("ReduceMean", b.node("Mul", x, x), along)
 
 
-def _mvn(b: Builder, op: Operation, x: str) -> str:
+def _mvn(b: Builder, op: norm.MVN, x: str) -> str:
     p, dims = op.layer.mvn_param, max(4, b.dims())
     if b.dims() < 4:
         x = b.node("Unsqueeze", x, b.ints(*range(b.dims(), 4)))
@@ -222,20 +215,20 @@ def _mvn(b: Builder, op: Operation, x: str) -> str:
     return b.node("Div", x, b.scaled(b.node("Sqrt", variance), 1, p.eps)) if p.normalize_variance else x
 
 
-def _batch_norm(b: Builder, op: Operation, x: str) -> str:
+def _batch_norm(b: Builder, op: norm.BatchNorm, x: str) -> str:
     p, c = op.layer.batch_norm_param, op.channels
     if b.dims() < 2:
         raise op.error("has an ONNX form for bottoms of 2 axes or more only")
     if not op.stored:
-        x, variance = _centred(b, x, [i for i in range(b.dims()) if i != 1])
-        return b.node("Div", x, b.node("Sqrt", b.scaled(variance, 1, p.eps)))
+        x, square = _centred(b, x, [i for i in range(b.dims()) if i != 1])
+        return b.node("Div", x, b.node("Sqrt", b.scaled(square, 1, p.eps)))
     mean, variance, weight = (b.array(i) for i in range(3))
     part = np.float32(1 / weight[0] if weight[0] else 0)
     return b.node("BatchNormalization", x, b.const(np.ones(c)), b.const(np.zeros(c)), b.const(mean * part),
                   b.const(variance * part), epsilon=p.eps)
 
 
-def _bn(b: Builder, op: Operation, x: str) -> str:
+def _bn(b: Builder, op: norm.BN, x: str) -> str:
     if not op.stored:
         raise op.error("has an ONNX form only where it uses the statistics it keeps")
     slope, bias, *kept = (b.array(i).ravel() for i in range(len(op.params)))
@@ -244,20 +237,20 @@ def _bn(b: Builder, op: Operation, x: str) -> str:
                   epsilon=op.layer.bn_param.eps if kept else 0.0)
 
 
-def _normalize(b: Builder, op: Operation, x: str) -> str:
+def _normalize(b: Builder, op: norm.Normalize, x: str) -> str:
     p = op.layer.norm_param
     axes = b.ints(*(range(1, b.dims()) if p.across_spatial else (1,)))
     root = b.node("Sqrt", b.scaled(b.node("ReduceSumSquare", x, axes), 1, p.eps))
     return b.node("Mul", b.node("Div", x, root), b.param(0, (-1, *(1,) * (b.dims() - 2))))
 
 
-def _crop(b: Builder, op: Operation, x: str, size: str) -> str:
+def _crop(b: Builder, op: shape.Crop, x: str, size: str) -> str:
     starts = b.ints(*op.offsets)
     ends = b.node("Add", b.node("Shape", size, start=op.first), starts)
     return b.node("Slice", x, starts, ends, b.ints(*range(op.first, b.dims())))
 
 
-def _slice(b: Builder, op: Operation, x: str) -> Names:
+def _slice(b: Builder, op: shape.Slice, x: str) -> Names:
     axis, _ = op.parts(b.graph.shapes[b.layer.bottoms[0]])
     points, count = list(op.layer.slice_param.slice_point), len(op.layer.top)
     if not points:
@@ -265,19 +258,25 @@ def _slice(b: Builder, op: Operation, x: str) -> Names:
     return [b.cut(x, start, end, axis) for start, end in zip([0, *points], [*points, END], strict=True)]
 
 
-def _reshape(b: Builder, op: Operation, x: str) -> str:
+def _reshape(b: Builder, op: shape.Reshape, x: str) -> str:
     p, dims = op.layer.reshape_param, b.dims()
     first = p.axis if p.axis >= 0 else dims + p.axis + 1
     return b.reshaped(x, dims, first, dims if p.num_axes == -1 else first + p.num_axes, p.shape.dim)
 
 
-def _flatten(b: Builder, op: Operation, x: str) -> str:
+def _flatten(b: Builder, op: shape.Flatten, x: str) -> str:
     p, dims = op.layer.flatten_param, b.dims()
     first, last = op.axis(p.axis, dims), op.axis(p.end_axis, dims) + 1
     return b.reshaped(x, dims, first, last, [-1 if first < last else 1])
 
 
-def _reduction(b: Builder, op: Operation, x: str) -> str:
+def _tile(b: Builder, op: shape.Tile, x: str) -> str:
+    counts = [1] * b.dims()
+    counts[op.axis(op.layer.tile_param.axis, b.dims())] = op.layer.tile_param.tiles
+    return b.node("Tile", x, b.ints(*counts))
+
+
+def _reduction(b: Builder, op: softmax.Reduction, x: str) -> str:
     p = op.layer.reduction_param
     kind = {"SUM": "ReduceSum", "ASUM": "ReduceL1", "SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean"}
     axes = range(op.axis(p.axis, b.dims()), b.dims())
@@ -285,7 +284,7 @@ def _reduction(b: Builder, op: Operation, x: str) -> str:
     return b.scaled(b.node(kind[name], x, b.ints(*axes), keepdims=0), p.coeff)
 
 
-def _argmax(b: Builder, op: Operation, x: str) -> str:
+def _argmax(b: Builder, op: softmax.ArgMax, x: str) -> str:
     p, dims = op.layer.argmax_param, b.dims()
     axis = op.axis(p.axis, dims) if p.HasField("axis") else 2
     flat = x if p.HasField("axis") else b.node("Reshape", x, b.ints(0, 1, -1))
@@ -299,7 +298,11 @@ def _argmax(b: Builder, op: Operation, x: str) -> str:
     return b.node("Unsqueeze", y, b.ints(*range(3, dims))) if dims > 3 else y
 
 
-def _interp(b: Builder, op: Operation, x: str) -> str:
+def _threshold(b: Builder, op: neuron.Threshold, x: str) -> str:
+    return b.node("Cast", b.node("Greater", x, b.const(op.layer.threshold_param.threshold)), to=1)
+
+
+def _interp(b: Builder, op: resample.Interp, x: str) -> str:
     p = op.layer.interp_param
     if p.pad_beg or p.pad_end:
         x = b.node("Slice", x, b.ints(*[-p.pad_beg] * 2), b.ints(*[p.pad_end or END] * 2), b.ints(2, 3))
@@ -311,7 +314,7 @@ def _interp(b: Builder, op: Operation, x: str) -> str:
     return b.node("Resize", x, "", "", size, mode="linear", coordinate_transformation_mode="align_corners")
 
 
-def _upsample(b: Builder, op: Operation, x: str, mask: str) -> str:
+def _upsample(b: Builder, op: resample.Upsample, x: str, mask: str) -> str:
     items = b.node("Shape", x, start=0, end=2)
     size = b.ints(*op.fixed) if op.fixed else b.node(
         "Sub", b.node("Mul", b.node("Shape", x, start=2), b.ints(*op.scale)), b.ints(*op.less))
@@ -328,23 +331,23 @@ def _plain(kind: str, attributes: Callable[[Any], dict[str, Any]] = lambda op: {
 
 
 EMIT: dict[str, Callable[..., str | Names]] = {
-    "Convolution": _convolution, "Deconvolution": _convolution, "Pooling": _pooling, "InnerProduct": _inner_product,
-    "Scale": _applied, "Bias": _applied, "ReLU": _relu, "PReLU": _prelu, "Power": _power, "Eltwise": _eltwise, "LRN": _lrn,
-    "MVN": _mvn, "BatchNorm": _batch_norm, "BN": _bn, "Normalize": _normalize, "Crop": _crop, "Slice": _slice,
-    "Reshape": _reshape, "Flatten": _flatten, "Reduction": _reduction, "ArgMax": _argmax, "Interp": _interp,
+    "Convolution": _convolution, "Deconvolution": _convolution, "Pooling": _pooling,
+    "InnerProduct": _inner_product, "Scale": _applied, "Bias": _applied, "ReLU": _relu, "PReLU": _prelu,
+    "Power": _power, "Eltwise": _eltwise, "LRN": _lrn, "MVN": _mvn, "BatchNorm": _batch_norm, "BN": _bn,
+    "Normalize": _normalize, "Crop": _crop, "Slice": _slice, "Reshape": _reshape, "Flatten": _flatten,
+    "Tile": _tile, "Reduction": _reduction, "ArgMax": _argmax, "Threshold": _threshold, "Interp": _interp,
     "Upsample": _upsample,
     "Sigmoid": _plain("Sigmoid"), "TanH": _plain("Tanh"), "AbsVal": _plain("Abs"), "BNLL": _plain("Softplus"),
     "Dropout": _plain("Identity"), "ELU": _plain("Elu", lambda op: {"alpha": op.layer.elu_param.alpha}),
     "Softmax": _plain("Softmax", lambda op: {"axis": op.layer.softmax_param.axis}),
-    "Concat": _plain("Concat", lambda op: {"axis": op.along}), "Permute": _plain("Transpose", lambda op: {"perm": op.order}),
+    "Concat": _plain("Concat", lambda op: {"axis": op.along}),
+    "Permute": _plain("Transpose", lambda op: {"perm": op.order}),
     "Swish": lambda b, op, x: b.node("Mul", x, b.node("Sigmoid", b.scaled(x, op.layer.swish_param.beta))),
-    "Clip": lambda b, op, x: b.node("Clip", x, b.const(op.layer.clip_param.min), b.const(op.layer.clip_param.max)),
-    "Threshold": lambda b, op, x: b.node("Cast", b.node("Greater", x, b.const(op.layer.threshold_param.threshold)), to=1),
+    "Clip": lambda b, op, x: b.node("Clip", x, b.const(op.layer.clip_param.min),
+                                    b.const(op.layer.clip_param.max)),
     "Exp": lambda b, op, x: b.scaled(b.node("Exp", b.scaled(x, op.inner)), op.outer),
     "Log": lambda b, op, x: b.scaled(
         b.node("Log", b.scaled(x, op.layer.log_param.scale, op.layer.log_param.shift)), op.outer),
-    "Tile": lambda b, op, x: b.node("Tile", x, b.ints(*(
-        op.layer.tile_param.tiles if i == op.axis(op.layer.tile_param.axis, b.dims()) else 1 for i in range(b.dims())))),
     "Split": lambda b, op, x: [x] * len(op.layer.top),
     "Parameter": lambda b, op: b.param(0),
 }

@@ -1,6 +1,7 @@
 """Graphs as Python: one function a layer type, each the expression in torch that a person would write."""
 
 import keyword
+import operator
 import re
 from collections.abc import Callable
 from typing import Any
@@ -11,11 +12,11 @@ from torch import nn
 
 from ..net.graph import Node
 from ..net.module import Net
-from ..ops import Operation
-from ..ops.pool import AVE, MAX
+from ..ops import conv, dense, neuron, norm, resample, shape
+from ..ops.pool import AVE, MAX, Pooling
 from ..proto import caffe_pb2
 
-WIDTH = 110
+WIDTH = 110  # of a line
 
 
 class Writer:
@@ -38,20 +39,28 @@ class Writer:
 
     def add(self, node: Node) -> None:
         if node.type not in FORMS:
-            raise node.op.error("has no plain form in torch here; leave it out of the net, or run the net with netspec")
-        self.node, op = node, node.op
+            raise node.op.error("has no plain form in torch here; leave it out of the net, or run the net "
+                                "with netspec")
+        self.node = node
         bottoms = [self.local(bottom.blob) for bottom in node.bottoms]
-        made = FORMS[node.type](self, op, *bottoms)
+        made = FORMS[node.type](self, node.op, *bottoms)
         tops = [self.local(top.blob) for top in node.tops]
         if isinstance(made, list):
             self.lines += zip(tops, made, strict=True)
             return
-        if self.lines and tops == bottoms == [self.lines[-1][0]] and len(re.findall(rf"\b{tops[0]}\b", made)) == 1:
-            nested = re.sub(rf"(?<=\(){tops[0]}(?=[,)])", lambda _: self.lines[-1][1], made)  # in place: F.relu(self.conv(x))
-            if nested != made and len(nested) < WIDTH - 30 and len(f"{tops[0]} = {nested}") <= WIDTH - 8:
-                made = nested
-                self.lines.pop()
+        if tops == bottoms:
+            made = self.nested(tops[0], made)
         self.lines.append((", ".join(tops), made))
+
+    def nested(self, name: str, code: str) -> str:
+        """An in-place layer's code, the last line's put in where that reads well: F.relu(self.conv(x))."""
+        if not self.lines or self.lines[-1][0] != name or len(re.findall(rf"\b{name}\b", code)) != 1:
+            return code
+        made = re.sub(rf"(?<=\(){name}(?=[,)])", lambda _: self.lines[-1][1], code)
+        if made == code or len(made) >= WIDTH - 30 or len(f"{name} = {made}") > WIDTH - 8:
+            return code
+        self.lines.pop()
+        return made
 
     def member(self, kind: str, *args: Any, tensors: dict[str, torch.Tensor], **options: Any) -> str:
         """`self.LAYER` for a layer with parameters."""
@@ -60,13 +69,16 @@ class Writer:
         attribute = identifier(self.node.name, {*self.members, *dir(nn.Module())})
         given = [*map(written, args), *(f"{key}={written(value)}" for key, value in options.items())]
         self.members[attribute] = f"{kind}({', '.join(given)})"
-        self.tensors.update((f"{attribute}.{name}", tensor.detach().contiguous()) for name, tensor in tensors.items())
+        for name, tensor in tensors.items():
+            self.tensors[f"{attribute}.{name}"] = tensor.detach().contiguous()
         return f"self.{attribute}"
 
     def params(self) -> dict[str, torch.Tensor]:
-        return dict(zip(("weight", "bias"), (self.net.parameter(slot) for slot in self.node.params), strict=False))
+        found = [self.net.parameter(slot) for slot in self.node.params]
+        return dict(zip(("weight", "bias"), found, strict=False))
 
     def dims(self) -> int:
+        """The axes of the layer's first bottom."""
         return len(self.graph.shapes[self.node.bottoms[0]])
 
 
@@ -90,7 +102,7 @@ def times(factor: float, x: str) -> str:
     return x if factor == 1 else f"{written(float(factor))} * {x}"
 
 
-def _convolution(w: Writer, op: Operation, *xs: str) -> str:
+def _convolution(w: Writer, op: conv.Convolution, *xs: str) -> str:
     if op.channel_axis != 1 or len(xs) > 1:
         raise op.error("has a plain form in torch for axis 1 and one bottom only")
     kind = f"nn.Conv{'Transpose' if op.type == 'Deconvolution' else ''}{op.dims}d"
@@ -98,35 +110,43 @@ def _convolution(w: Writer, op: Operation, *xs: str) -> str:
     settings = dict(stride=op.stride, padding=op.pad, dilation=op.dilation, groups=p.group, bias=p.bias_term)
     usual = dict(stride="1", padding="0", dilation="1", groups="1", bias="True")
     settings = {key: value for key, value in settings.items() if written(value) != usual[key]}
-    return f"{w.member(kind, op.channels, p.num_output, op.kernel, tensors=w.params(), **settings)}({xs[0]})"
+    layer = w.member(kind, op.channels, p.num_output, op.kernel, tensors=w.params(), **settings)
+    return f"{layer}({xs[0]})"
 
 
-def _pooling(w: Writer, op: Operation, x: str) -> str:
+def _pooling(w: Writer, op: Pooling, x: str) -> str:
     p = op.layer.pooling_param
     if p.global_pooling and p.pool in (MAX, AVE) and not op.indexed:
         return f"{x}.{'amax' if p.pool == MAX else 'mean'}((2, 3), keepdim=True)"
-    if p.pool not in (MAX, AVE) or op.indexed or any(2 * pad > k for pad, k in zip(op.pad, op.kernel, strict=True)):
-        raise op.error("has no plain form in torch: it is STOCHASTIC, has a pad above half the kernel, or a mask as second top")
-    settings = f"{written(op.kernel)}, {written(op.stride)}"
-    settings += (f", {written(op.pad)}" if any(op.pad) else "") + (", ceil_mode=True" if op.ceil else "")
-    return f"F.{'avg' if p.pool == AVE else 'max'}_pool2d({x}, {settings})"
+    wide = any(2 * pad > kernel for pad, kernel in zip(op.pad, op.kernel, strict=True))
+    if p.pool not in (MAX, AVE) or op.indexed or wide:
+        raise op.error("has no plain form in torch: it is STOCHASTIC, has a pad above half the kernel, or a "
+                       "mask as second top")
+    settings = [x, written(op.kernel), written(op.stride)]
+    if any(op.pad):
+        settings.append(written(op.pad))
+    if op.ceil:
+        settings.append("ceil_mode=True")
+    return f"F.{'avg' if p.pool == AVE else 'max'}_pool2d({', '.join(settings)})"
 
 
-def _inner_product(w: Writer, op: Operation, x: str) -> str:
-    p, axis, tensors = op.layer.inner_product_param, op.axis(op.layer.inner_product_param.axis, w.dims()), w.params()
+def _inner_product(w: Writer, op: dense.InnerProduct, x: str) -> str:
+    p, tensors = op.layer.inner_product_param, w.params()
     if p.transpose:
         tensors["weight"] = tensors["weight"].t()
     options = {} if p.bias_term else {"bias": False}
     call = w.member("nn.Linear", op.size, p.num_output, tensors=tensors, **options)
+    axis = op.axis(p.axis, w.dims())
     return f"{call}({x})" if axis == w.dims() - 1 else f"{call}(torch.flatten({x}, {axis}))"
 
 
-def _applied(w: Writer, op: Operation, x: str, *factor: str) -> str:
+def _applied(w: Writer, op: dense.Scale | dense.Bias, x: str, *factor: str) -> str:
     p = op.layer.scale_param if op.type == "Scale" else op.layer.bias_param
     axis = op.axis(p.axis, w.dims())
     if factor and not op.params:
         behind = w.dims() - axis - len(w.graph.shapes[w.node.bottoms[1]])
-        return f"{x} {'*' if op.type == 'Scale' else '+'} {factor[0]}" + (f"[...{', None' * behind}]" if behind else "")
+        code = f"{x} {'*' if op.type == 'Scale' else '+'} {factor[0]}"
+        return f"{code}[...{', None' * behind}]" if behind else code
     if factor or axis != 1 or p.num_axes != 1:
         raise op.error("has a plain form in torch with one number a channel, or a second bottom, only")
     tensors, (channels,) = w.params(), op.params[0].shape
@@ -135,21 +155,33 @@ def _applied(w: Writer, op: Operation, x: str, *factor: str) -> str:
     return f"{w.member('Scale', channels, tensors={'bias': torch.zeros(channels), **tensors})}({x})"
 
 
-def _batch_norm(w: Writer, op: Operation, x: str) -> str:
-    p = op.layer.bn_param if op.type == "BN" else op.layer.batch_norm_param
+def _batch_norm(w: Writer, op: norm.BatchNorm | norm.BN, x: str) -> str:
     if not op.stored or not op.params[2:] or not 2 <= w.dims() <= 5:
         raise op.error("has a plain form in torch only where it uses the statistics it keeps")
+    affine: list[torch.Tensor] = []
     *affine, mean, variance = [w.net.parameter(slot).detach().flatten() for slot in w.node.params]
     if op.type == "BatchNorm":
         affine, (mean, variance, weight) = [], (affine[0], mean, variance)
         mean, variance = (total / weight if weight else total * 0 for total in (mean, variance))
     tensors = {"running_mean": mean, "running_var": variance, "num_batches_tracked": torch.tensor(0)}
     tensors.update(zip(("weight", "bias"), affine, strict=False))
+    p = op.layer.bn_param if op.type == "BN" else op.layer.batch_norm_param
     options = {} if affine else {"affine": False}
-    return f"{w.member(f'nn.BatchNorm{max(1, w.dims() - 2)}d', op.channels, tensors=tensors, eps=p.eps, **options)}({x})"
+    kind = f"nn.BatchNorm{max(1, w.dims() - 2)}d"
+    return f"{w.member(kind, op.channels, tensors=tensors, eps=p.eps, **options)}({x})"
 
 
-def _eltwise(w: Writer, op: Operation, *xs: str) -> str:
+def _prelu(w: Writer, op: neuron.PReLU, x: str) -> str:
+    weight = w.params()["weight"].reshape(-1)
+    return f"{w.member('nn.PReLU', *op.params[0].shape, tensors={'weight': weight})}({x})"
+
+
+def _relu(w: Writer, op: neuron.ReLU, x: str) -> str:
+    slope = op.layer.relu_param.negative_slope
+    return f"F.leaky_relu({x}, {written(slope)})" if slope else f"F.relu({x})"
+
+
+def _eltwise(w: Writer, op: neuron.Eltwise, *xs: str) -> str:
     kinds = caffe_pb2.EltwiseParameter
     if op.layer.eltwise_param.operation == kinds.SUM:
         return " + ".join(map(times, op.coeff, xs)).replace("+ -1.0 * ", "- ").replace("+ -", "- ")
@@ -161,19 +193,19 @@ def _eltwise(w: Writer, op: Operation, *xs: str) -> str:
     return made
 
 
-def _crop(w: Writer, op: Operation, x: str, size: str) -> str:
-    spans = [f"{offset or ''}:{f'{offset} + ' if offset else ''}{size}.shape[{axis}]" for axis, offset in
-             enumerate(op.offsets, op.first)]
+def _crop(w: Writer, op: shape.Crop, x: str, size: str) -> str:
+    spans = [f"{offset or ''}:{f'{offset} + ' if offset else ''}{size}.shape[{axis}]"
+             for axis, offset in enumerate(op.offsets, op.first)]
     return f"{x}[{', '.join([*[':'] * op.first, *spans])}]"
 
 
-def _slice(w: Writer, op: Operation, x: str) -> str:
+def _slice(w: Writer, op: shape.Slice, x: str) -> str:
     axis, points = op.parts(w.graph.shapes[w.node.bottoms[0]])[0], list(op.layer.slice_param.slice_point)
     made = f"torch.tensor_split({x}, {points or len(op.layer.top)}, {axis})"
     return made if len(op.layer.top) > 1 else f"{made}[0]"
 
 
-def _reshape(w: Writer, op: Operation, x: str) -> str:
+def _reshape(w: Writer, op: shape.Reshape, x: str) -> str:
     p, dims = op.layer.reshape_param, w.dims()
     first = p.axis if p.axis >= 0 else dims + p.axis + 1
     last = dims if p.num_axes == -1 else first + p.num_axes
@@ -182,48 +214,47 @@ def _reshape(w: Writer, op: Operation, x: str) -> str:
     return f"{x}.reshape({', '.join([*sizes, *(f'{x}.shape[{i}]' for i in range(last, dims))])})"
 
 
-def _power(w: Writer, op: Operation, x: str) -> str:
+def _power(w: Writer, op: neuron.Power, x: str) -> str:
     p = op.layer.power_param
     inner = times(p.scale, x) + (f" + {written(p.shift)}" if p.shift else "")
     return inner if p.power == 1 else f"({inner}) ** {written(p.power)}"
 
 
-def _lrn(w: Writer, op: Operation, x: str) -> str:
+def _lrn(w: Writer, op: norm.LRN, x: str) -> str:
     p = op.layer.lrn_param
     if p.norm_region != caffe_pb2.LRNParameter.ACROSS_CHANNELS:
         raise op.error("has a plain form in torch across channels only")
     return f"F.local_response_norm({x}, {p.local_size}, {', '.join(map(written, (p.alpha, p.beta, p.k)))})"
 
 
-def _interp(w: Writer, op: Operation, x: str) -> str:
+def _interp(w: Writer, op: resample.Interp, x: str) -> str:
     p = op.layer.interp_param
     if p.pad_beg or p.pad_end:
         x = f"F.pad({x}, ({p.pad_beg}, {p.pad_end}) * 2)"
-    size = str(op.fixed) if op.fixed else f"[(n - 1) // {p.shrink_factor} * {p.zoom_factor} + 1 for n in {x}.shape[2:]]"
+    size = f"[(n - 1) // {p.shrink_factor} * {p.zoom_factor} + 1 for n in {x}.shape[2:]]"
+    if op.fixed:
+        size = str(op.fixed)
     return f'F.interpolate({x}, {size}, mode="bilinear", align_corners=True)'
 
 
-def _plain(form: str, *settings: Callable[[Any], Any]) -> Callable[..., str]:
-    """A layer that is one expression: {0} is the bottom, {1} and on what `settings` read from the LayerParameter."""
-    return lambda w, op, x: form.format(x, *(written(setting(op.layer)) for setting in settings))
+def _plain(form: str, *settings: str) -> Callable[..., str]:
+    """A layer that is one expression: {0} is the bottom, {1} and on the settings, as "elu_param.alpha"."""
+    read = [operator.attrgetter(setting) for setting in settings]
+    return lambda w, op, x: form.format(x, *(written(setting(op.layer)) for setting in read))
 
 
 FORMS: dict[str, Callable[..., str | list[str]]] = {
-    "Convolution": _convolution, "Deconvolution": _convolution, "Pooling": _pooling, "InnerProduct": _inner_product,
-    "Scale": _applied, "Bias": _applied, "BatchNorm": _batch_norm, "BN": _batch_norm, "Eltwise": _eltwise, "Crop": _crop,
-    "Slice": _slice, "Reshape": _reshape, "Power": _power, "Interp": _interp, "LRN": _lrn,
-    "PReLU": lambda w, op, x: w.member("nn.PReLU", *op.params[0].shape, tensors={
-        "weight": w.params()["weight"].reshape(-1)}) + f"({x})",
-    "ReLU": lambda w, op, x: f"F.leaky_relu({x}, {written(op.layer.relu_param.negative_slope)})"
-    if op.layer.relu_param.negative_slope else f"F.relu({x})",
-    "ELU": _plain("F.elu({0}, {1})", lambda layer: layer.elu_param.alpha), "Sigmoid": _plain("torch.sigmoid({0})"),
+    "Convolution": _convolution, "Deconvolution": _convolution, "Pooling": _pooling,
+    "InnerProduct": _inner_product, "Scale": _applied, "Bias": _applied, "BatchNorm": _batch_norm,
+    "BN": _batch_norm, "Eltwise": _eltwise, "Crop": _crop, "Slice": _slice, "Reshape": _reshape,
+    "Power": _power, "Interp": _interp, "LRN": _lrn, "PReLU": _prelu, "ReLU": _relu,
+    "ELU": _plain("F.elu({0}, {1})", "elu_param.alpha"), "Sigmoid": _plain("torch.sigmoid({0})"),
     "TanH": _plain("torch.tanh({0})"), "AbsVal": _plain("torch.abs({0})"), "BNLL": _plain("F.softplus({0})"),
-    "Dropout": _plain("F.dropout({0}, {1}, self.training)", lambda layer: layer.dropout_param.dropout_ratio),
-    "Clip": _plain("torch.clamp({0}, {1}, {2})", lambda layer: layer.clip_param.min, lambda layer: layer.clip_param.max),
-    "Softmax": _plain("F.softmax({0}, {1})", lambda layer: layer.softmax_param.axis),
+    "Dropout": _plain("F.dropout({0}, {1}, self.training)", "dropout_param.dropout_ratio"),
+    "Clip": _plain("torch.clamp({0}, {1}, {2})", "clip_param.min", "clip_param.max"),
+    "Softmax": _plain("F.softmax({0}, {1})", "softmax_param.axis"),
+    "Flatten": _plain("torch.flatten({0}, {1}, {2})", "flatten_param.axis", "flatten_param.end_axis"),
     "Concat": lambda w, op, *xs: f"torch.cat([{', '.join(xs)}], {op.along})",
-    "Flatten": _plain("torch.flatten({0}, {1}, {2})", lambda layer: layer.flatten_param.axis,
-                      lambda layer: layer.flatten_param.end_axis),
     "Permute": lambda w, op, x: f"{x}.permute({', '.join(map(str, op.order))})",
     "Split": lambda w, op, x: [x] * len(op.layer.top),
 }

@@ -137,7 +137,7 @@ def load(path=Path(__file__).with_suffix(".safetensors")):
 
 
 def indented(lines: Sequence[tuple[str, str]]) -> str:
-    """Statements (what stands before the expression, the expression), in several lines where one is too short."""
+    """Statements (what stands before the expression, the expression), in several lines if they are long."""
     wrap = textwrap.TextWrapper(WIDTH - 8, subsequent_indent=" " * 4, break_long_words=False,
                                 break_on_hyphens=False).fill
     made = []

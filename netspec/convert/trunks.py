@@ -30,7 +30,8 @@ INPUTS = {
     "keras": Input("BGR", (103.939, 116.779, 123.68)),
     "half": Input("RGB", (127.5,) * 3, (127.5,) * 3),
 }
-INCEPTION = {  # 1x1, 3x3_reduce, 3x3, 5x5_reduce, 5x5, pool_proj; a number: the kernel of a pooling between
+# 1x1, 3x3_reduce, 3x3, 5x5_reduce, 5x5, pool_proj; a number: the kernel of a pooling between
+INCEPTION: dict[str, int | tuple[int, ...]] = {
     "3a": (64, 96, 128, 16, 32, 32), "3b": (128, 128, 192, 32, 96, 64), "pool3": 3,
     "4a": (192, 96, 208, 16, 48, 64), "4b": (160, 112, 224, 24, 64, 64), "4c": (128, 128, 256, 24, 64, 64),
     "4d": (112, 144, 288, 32, 64, 64), "4e": (256, 160, 320, 32, 128, 128), "pool4": 2,
@@ -46,7 +47,8 @@ class Trunk:
         self.sources: dict[str, tuple[str, str]] = {}  # Caffe's layer -> its type, its name there
         self.net.data = L.Input(shape=dict(dim=[1, 3, 224, 224]))
         # not in the first convolution's bias, so that its zero padding stands for their mean, as it did there
-        self.net.data_shift = L.Bias(self.net.data, param=dict(lr_mult=0, decay_mult=0))
+        self.start: Top = L.Bias(self.net.data, param=dict(lr_mult=0, decay_mult=0))
+        self.net.data_shift = self.start
 
     def conv(self, name: str, bottom: Top, num_output: int, kernel: int, there: str, norm: str = "", *,
              stride: int = 1, pad: int = 0, relu: bool = True) -> Top:
@@ -68,8 +70,8 @@ class Trunk:
         settings = dict(pool=P.Pooling.MAX, kernel_size=kernel, stride=stride, pad=pad)
         if not ceil:
             settings["round_mode"] = P.Pooling.FLOOR
-        self.net[name] = L.Pooling(bottom, **settings)
-        return self.net[name]
+        made = self.net[name] = L.Pooling(bottom, **settings)
+        return made
 
     def dense(self, name: str, bottom: Top, num_output: int, there: str, relu: bool = False) -> Top:
         at = self.net[name] = L.InnerProduct(bottom, num_output=num_output)
@@ -81,14 +83,14 @@ class Trunk:
 
     def top(self, name: str, bottom: Top, there: str) -> Top:
         """The mean over all positions, and the classes."""
-        self.net.pool5 = L.Pooling(bottom, pool=P.Pooling.AVE, global_pooling=True)
-        return self.dense(name, self.net.pool5, 1000, there)
+        mean = self.net.pool5 = L.Pooling(bottom, pool=P.Pooling.AVE, global_pooling=True)
+        return self.dense(name, mean, 1000, there)
 
 
 def _resnet(t: Trunk, units: Sequence[int], basic: bool = False) -> Top:
     """torchvision's ResNets, which stride in a unit's 3x3, or Keras', which do in its 1x1 as published."""
     there = ("conv1_conv", "conv1_bn") if t.keras else ("conv1", "bn1")
-    at = t.pool("pool1", t.conv("conv1", t.net.data_shift, 64, 7, *there, stride=2, pad=3), 3, pad=1)
+    at = t.pool("pool1", t.conv("conv1", t.start, 64, 7, *there, stride=2, pad=3), 3, pad=1)
     for stage, count in enumerate(units, 2):
         for i in range(count):
             at = _unit(t, at, stage, i, chr(ord("a") + i) if count <= 8 or not i else f"b{i}", basic)
@@ -126,7 +128,7 @@ def _googlenet(t: Trunk) -> Top:
         return t.conv(name, bottom, num_output, kernel, f"{there}.conv", f"{there}.bn", stride=stride,
                       pad=kernel // 2)
 
-    at = t.pool("pool1/3x3_s2", conv("conv1/7x7_s2", t.net.data_shift, 64, 7, "conv1", 2), 3, ceil=True)
+    at = t.pool("pool1/3x3_s2", conv("conv1/7x7_s2", t.start, 64, 7, "conv1", 2), 3, ceil=True)
     at = conv("conv2/3x3", conv("conv2/3x3_reduce", at, 64, 1, "conv2"), 192, 3, "conv3")
     at = t.pool("pool2/3x3_s2", at, 3, ceil=True)
     for name, sizes in INCEPTION.items():
@@ -147,7 +149,7 @@ def _googlenet(t: Trunk) -> Top:
 def _sequence(t: Trunk, convolutions: Sequence[Sequence[tuple[str, int, int, int, int]]], pool: int,
               dense: Sequence[int]) -> Top:
     """Blocks of (name, outputs, kernel, stride, pad), a pooling behind each; then fc6 to fc8."""
-    at, index = t.net.data_shift, 0
+    at, index = t.start, 0
     for i, block in enumerate(convolutions, 1):
         for name, num_output, kernel, stride, pad in block:
             at = t.conv(name, at, num_output, kernel, f"features.{index}", stride=stride, pad=pad)
