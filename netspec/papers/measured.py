@@ -11,7 +11,7 @@ from ..base.machine import choose
 from ..net.build import build
 from ..net.deploy import deploy
 from ..net.module import Net
-from ..proto import caffe_pb2
+from ..proto.caffe_pb2 import TEST
 from ..proto.text import read_net, read_solver
 from ..train.jobs import deploy_file, solver_file
 from . import published, record
@@ -39,7 +39,7 @@ def measure(net: str, kind: str, settings: Settings) -> Record:
     if weights is None:
         raise Error(f"{settings.released} has no released weights of {net}")
     path = record.test_net(solver, read_solver(solver))
-    made = build(record.relocated(read_net(path), settings.data), caffe_pb2.TEST, path=path)
+    made = build(record.relocated(read_net(path), settings.data), TEST, path=path)
     tops = [top.blob for node in made.sources for top in node.tops]
     heads = [("score_sem", "sem"), ("score_geo", "geo")] if "sem" in tops else record.BLOBS
     return record.scored(record_file(net, kind, settings), made, weights, settings, blobs=heads)

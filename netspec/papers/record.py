@@ -67,16 +67,21 @@ def trained(path: Path, param: SolverParameter, carried: Path | None, settings: 
     those the solver names. mark: what the result depends on; snapshots of another mark are removed first
     (None: all are trusted). watch: called after each iteration with solver and loss.
     """
-    if mark is not None:
-        _forget_others(param, mark)
-    ready = _finished(param)
+    prefix, noted = param.snapshot_prefix, Path(f"{param.snapshot_prefix}.mark")
+    states = snapshot.kept(prefix, "solverstate")
+    ready = [file for n, file in snapshot.kept(prefix, "caffemodel") if n == param.max_iter]
+    if mark is not None and (not noted.exists() or noted.read_text() != mark):
+        for old in (*ready, *(file for _, file in states)):
+            old.unlink()
+        states, ready = [], []
+        with writing(noted, "w") as file:
+            file.write(mark)
     if ready:
         return ready[-1], True
-    states = [file for n, file in snapshot.kept(param.snapshot_prefix, "solverstate") if n < param.max_iter]
     param.snapshot_after_train = True
     said = log.make(settings.quiet)
     try:
-        state = str(states[-1]) if states else None
+        state = next((str(file) for n, file in reversed(states) if n < param.max_iter), None)
         solver = stages.run_stage(path, param, [str(carried)] if carried else None, state,
                                   settings.device or asked(param), settings.precision, said, watch=watch)
     except Interrupted:
@@ -85,22 +90,6 @@ def trained(path: Path, param: SolverParameter, carried: Path | None, settings: 
     finally:
         said.close()
     return Path(solver.final_weights()), False
-
-
-def _finished(param: SolverParameter) -> list[Path]:
-    """The weights of a solver's last iteration, if they are there."""
-    return [file for n, file in snapshot.kept(param.snapshot_prefix, "caffemodel") if n == param.max_iter]
-
-
-def _forget_others(param: SolverParameter, mark: str) -> None:
-    """Remove what would be gone on with, unless it is of this mark, which is noted."""
-    noted = Path(f"{param.snapshot_prefix}.mark")
-    if not noted.exists() or noted.read_text() != mark:
-        states = [file for _, file in snapshot.kept(param.snapshot_prefix, "solverstate")]
-        for old in (*_finished(param), *states):
-            old.unlink()
-        with writing(noted, "w") as file:
-            file.write(mark)
 
 
 def weights_of(path: Path, settings: Settings) -> Path:

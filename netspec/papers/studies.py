@@ -19,8 +19,7 @@ from ..look.charts import Chart, Lines, Marks, require_matplotlib
 from ..net.build import build
 from ..net.deploy import deploy
 from ..net.module import Net
-from ..proto import caffe_pb2
-from ..proto.caffe_pb2 import NetParameter, SolverParameter
+from ..proto.caffe_pb2 import TEST, TRAIN, NetParameter, SolverParameter
 from ..proto.model import read_weights, write_weights
 from ..proto.text import read_solver, to_text
 from ..pycaffe.script import read_or_generate
@@ -63,7 +62,7 @@ class Place:
         """A matrix for InfogainLoss with the median-frequency weights of the training labels."""
         path = self.folder.parent / "balance.binaryproto"
         if not path.exists():
-            made = build(self.net("fcn32s", "train"), caffe_pb2.TRAIN, base=PROJECT)
+            made = build(self.net("fcn32s", "train"), TRAIN, base=PROJECT)
             source = next(each for each in made.readers if isinstance(each, SegmentationData))
             write_balance(path, *count(source))
         return path
@@ -129,7 +128,7 @@ class Place:
     def scored(self, name: str) -> Record:
         """The scores of a run, trained if it is not."""
         run = RUNS[name]
-        made = build(self.net(run.net, "test"), caffe_pb2.TEST, base=PROJECT)
+        made = build(self.net(run.net, "test"), TEST, base=PROJECT)
         file = self.trained(run.after if run.stitch else name)
 
         def wrap(net: Net) -> Any:

@@ -19,7 +19,7 @@ from ..data.feed import Batches
 from ..net import rewrite, weights
 from ..net.build import build
 from ..net.deploy import deploy
-from ..net.graph import Graph
+from ..net.fields import fields
 from ..net.module import Net
 from ..proto.text import read_solver
 from ..train.solver import Solver
@@ -76,13 +76,11 @@ def time_load(path: Path, file: Path, repeats: int) -> str:
 
 
 def time_dense(path: Path, size: tuple[int, int], repeats: int) -> str:
-    """Section 3.1: seconds for all scores of an image in one pass, and for the classifier on as many crops of
-    it.
+    """Section 3.1: seconds for all scores of an image in one pass, and for the classifier on as many crops.
 
     Where their inputs agree, both compute the same: without padding inside the net a score depends on its
     window of the image alone, and such windows are then the classifier's input. With padding, a crop has
-    zeros where the image goes on. size: height and width. Raises Error for an image that is too small for two
-    windows.
+    zeros where the image goes on. size: height and width; Error where two windows do not fit.
     """
     classifier = Net(deploy(path, losses=True))
     form, layers, _ = rewrite.convolutionalise(classifier.graph)
@@ -96,7 +94,11 @@ def time_dense(path: Path, size: tuple[int, int], repeats: int) -> str:
         plain = Net(build(rewrite.unpadded(form), shapes={data: tuple(image.shape)}), share=net)
     except Error as e:
         raise Error(f"{e}; without padding a net needs larger images, and paths of the same size") from None
-    window, stride = _window(plain.graph, score, tuple(image.shape))
+    seen = fields(plain.graph)[plain.graph.node(layers[-1]).tops[0]][0]
+    window, stride = int(seen.extent), int(seen.stride)
+    if window + stride > min(size):
+        raise Error(f"net '{form.name}': two windows do not fit an image of {size[0]}x{size[1]}; give a "
+                    "larger --size")
     small = build(rewrite.unpadded(classifier.graph.proto), shapes={data: (1, channels, window, window)})
 
     with torch.no_grad():
@@ -125,21 +127,6 @@ def _crops(image: torch.Tensor, side: int, stride: int) -> torch.Tensor:
     """Every side x side crop of a 1 x C x H x W image at this stride, row by row, as a batch."""
     crops = image[0].unfold(1, side, stride).unfold(2, side, stride).permute(1, 2, 0, 3, 4)
     return crops.flatten(0, 1).contiguous()
-
-
-def _window(net: Graph, blob: str, shape: tuple[int, ...]) -> tuple[int, int]:
-    """The side of an image that gives one cell of a blob, and how much more gives two; Error if none does."""
-    found: dict[int, int] = {}
-    for side in range(1, min(shape[2:]) + 1):
-        try:
-            shapes = net.infer({net.inputs[0]: (*shape[:2], side, side)})
-        except Error:  # too small for some layer
-            continue
-        found.setdefault(next(s[2] for value, s in shapes.items() if value.blob == blob), side)
-    if not {1, 2} <= set(found):
-        raise Error(f"net '{net.name}': two windows do not fit an image of {shape[2]}x{shape[3]}; give a "
-                    "larger --size")
-    return found[1], found[2] - found[1]
 
 
 def _peak() -> int:
