@@ -12,7 +12,7 @@ from ..base.errors import closest, listed
 from ..ops import REGISTRY
 from ..proto import spec
 from ..pycaffe import script as run
-from .batch import NOTE, OK, PROBLEM, Finding
+from .finding import NOTE, OK, PROBLEM, Finding
 
 CAFFES = ("caffe", "netspec")  # what a script may call it
 

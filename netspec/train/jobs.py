@@ -27,19 +27,37 @@ class Job(NamedTuple):
         """How Caffe's log names where the net comes from."""
         return f"{self.field} file: {self.net}" if isinstance(self.net, str) else self.field
 
-    def graph(self, base: Path | None = None) -> Graph:
-        """The net's graph; its path is tried from the current folder, then from `base` upwards.
+    def opened(self, base: Path | None = None) -> "OpenedNet":
+        """The net read; its path is tried from the current folder, then from `base` upwards.
 
         The solver's state for the net overrides what the net states itself, which overrides the phase.
         """
-        path, net = None, self.net
+        path, net, where = None, self.net, self.field
         if isinstance(net, str):
             path = find(net, base, "net")
-            net, base = read_net(path), path.resolve().parent
+            net, where, base = read_net(path), str(path), path.resolve().parent
         state = NetState(phase=self.phase)
         state.MergeFrom(net.state)
         state.MergeFrom(self.state)
-        return build(net, state.phase, level=state.level, stages=state.stage, base=base, path=path)
+        return OpenedNet(net, state, where, path, base)
+
+    def graph(self, base: Path | None = None) -> Graph:
+        """The graph of the net, as `opened` finds it."""
+        return self.opened(base).graph()
+
+
+class OpenedNet(NamedTuple):
+    """A net and the state that it is built in. where: its file, or the field of the solver that holds it."""
+
+    net: NetParameter
+    state: NetState
+    where: str
+    path: Path | None
+    base: Path | None  # where relative paths start
+
+    def graph(self) -> Graph:
+        return build(self.net, self.state.phase, level=self.state.level, stages=self.state.stage,
+                     base=self.base, path=self.path)
 
 
 def jobs(param: SolverParameter, where: str = "solver") -> tuple[Job, list[Job]]:

@@ -12,9 +12,10 @@ from training import HDF5, PROJECT, VOC, write_voc
 
 from netspec.base.machine import amount
 from netspec.check import doctor
-from netspec.check.batch import MENDS, draw
-from netspec.check.doctor import classifier, fill, weights_file
+from netspec.check.batch import draw
+from netspec.check.images import MENDS
 from netspec.check.script import lacking
+from netspec.check.weights import classifier, fill, weights_file
 from netspec.cli import main as cli
 from netspec.data.layouts import ILSVRC
 from netspec.net import weights
