@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..base import files
 from ..base.errors import Error, closest
+from ..base.files import find
 from ..ops.base import Operation, Shape
 from ..ops.fillers import fill
 from ..ops.source import Batch, Source, _one_each
-from ..proto import hdf5 as hdf5file
+from ..proto import hdf5
+from .listed import Listed
 
 
 class Input(Source):
@@ -28,7 +29,7 @@ class Input(Source):
 
 
 class MemoryData(Source):
-    """Images (N, C, H, W) and labels (N) that the caller gives, as they are: transform_param has no effect on arrays."""
+    """Images (N, C, H, W) and labels (N) that the caller gives; transform_param has no effect on them."""
 
     type = "MemoryData"
     tops = 2
@@ -47,7 +48,7 @@ class MemoryData(Source):
 
 
 class DummyData(Source):
-    """Blobs that fillers fill: with the same numbers always (constant) or anew for each batch (all others)."""
+    """Blobs that fillers fill: with the same numbers always (constant) or anew for each batch (others)."""
 
     type = "DummyData"
     workers = False
@@ -79,7 +80,7 @@ class DummyData(Source):
         return blobs
 
 
-class HDF5Data(Source):
+class HDF5Data(Listed):
     """Rows of HDF5 files: the data sets named like the tops, of the files that the text file `source` lists.
 
     Rows come in order across the files and start again at the end. `shuffle` permutes the files of an epoch
@@ -90,22 +91,18 @@ class HDF5Data(Source):
     workers = False
 
     def setup(self) -> None:
-        p = self.layer.hdf5_data_param
         if self.layer.HasField("transform_param"):
             raise self.error("does not transform data; remove transform_param")
-        if p.batch_size < 1:
-            raise self.error("hdf5_data_param needs a batch_size of at least 1")
-        self.batch_size = p.batch_size
-        self.files = self._list(p.source)
+        self.begin("hdf5_data_param")
+        self.files = self._files()
         rows, shapes = zip(*map(self._look, self.files), strict=True)
         for path, found in zip(self.files, shapes, strict=True):
             if found != shapes[0]:
-                raise self.error(f"rows of {path} have shapes {found}, those of {self.files[0]} {shapes[0]}; "
-                                 "they must be equal")
+                raise self.error(f"rows of {path} have shapes {found}, those of {self.files[0]} "
+                                 f"{shapes[0]}; they must be equal")
         self._row_shapes = shapes[0]
         self.rows = np.array(rows)
         self._loaded: tuple[int, Batch] | None = None  # one file at a time in memory, as in Caffe
-        self._orders: dict[tuple[int, ...], np.ndarray] = {}
 
     def __len__(self) -> int:
         return int(self.rows.sum())
@@ -128,32 +125,22 @@ class HDF5Data(Source):
     def _locate(self, item: int) -> tuple[int, int]:
         """(file, row) of an item."""
         epoch, item = divmod(item, len(self))
-        order = self._order(len(self.files), epoch)
+        order = self.order(len(self.files), epoch)
         ends = np.cumsum(self.rows[order])
         at = int(np.searchsorted(ends, item, side="right"))
         file = int(order[at])
         row = int(item - (ends[at] - self.rows[file]))
-        return file, int(self._order(self.rows[file], epoch, 1 + file)[row])
+        return file, int(self.order(self.rows[file], epoch, 1 + file)[row])
 
-    def _order(self, n: int, *numbers: int) -> np.ndarray:
-        if not self.layer.hdf5_data_param.shuffle:
-            return np.arange(n)
-        key = (self.seed, *numbers)
-        if key not in self._orders:
-            if len(self._orders) > 8:
-                self._orders.clear()
-            self._orders[key] = self.generator(*numbers).permutation(n)
-        return self._orders[key]
-
-    def _list(self, source: str) -> list[Path]:
-        path = files.find(source, self.context.base, f"{self.error('')}source")
-        content = path.read_bytes()
+    def _files(self) -> list[Path]:
+        content = self.source.read_bytes()
         if content.startswith(b"\x89HDF"):
-            raise self.error(f"source {path} is an HDF5 file; it must be a text file that lists such files")
+            raise self.error(f"source {self.source} is an HDF5 file; it must be a text file that lists such "
+                             "files")
         names = content.decode(errors="replace").split()
         if not names:
-            raise self.error(f"source {path} lists no file")
-        return [files.find(name, path.parent, f"{path}: HDF5 file") for name in names]
+            raise self.error(f"source {self.source} lists no file")
+        return [find(name, self.source.parent, f"{self.source}: HDF5 file") for name in names]
 
     def _look(self, path: Path) -> tuple[int, tuple[Shape, ...]]:
         """The number of rows in a file and the shape of a row for each top."""
@@ -192,15 +179,11 @@ class HDF5Data(Source):
         return data
 
 
-
-NAMES = ("data", "label")
-
-
 class HDF5Output(Operation):
-    """Writes its bottoms as the data sets 'data' and 'label' of the file `file_name`, with at least four axes.
+    """Writes its bottoms as the data sets 'data' and 'label', of at least four axes, of the file `file_name`.
 
-    The first batch makes the file anew, each further one adds its rows. While rows are added the file has another
-    name (.NAME.part), so that whoever opens it finds it whole.
+    The first batch makes the file anew, each further one adds its rows. While rows are added the file has
+    another name (.NAME.part), so that whoever opens it finds it whole.
     """
 
     type = "HDF5Output"
@@ -225,8 +208,8 @@ class HDF5Output(Operation):
         blobs = [x.reshape(*x.shape, *(1,) * (4 - x.ndim)) for x in blobs]
         rows = [x.shape[1:] for x in blobs]
         if self.rows is None:
-            with hdf5file.creating(self.path) as file:
-                for name, values in zip(NAMES, blobs, strict=True):
+            with hdf5.creating(self.path) as file:
+                for name, values in zip(("data", "label"), blobs, strict=True):
                     file.create_dataset(name, data=values, maxshape=(None, *values.shape[1:]))
             self.rows = rows
             return []
@@ -234,8 +217,8 @@ class HDF5Output(Operation):
             raise self.error(f"{self.path} holds rows of shapes {self.rows}, this batch has {rows}")
         part = self.path.with_name(f".{self.path.name}.part")
         os.replace(self.path, part)
-        with hdf5file.adding(part) as file:
-            for name, values in zip(NAMES, blobs, strict=True):
+        with hdf5.adding(part) as file:
+            for name, values in zip(("data", "label"), blobs, strict=True):
                 data = file[name]
                 data.resize(len(data) + len(values), 0)
                 data[-len(values) :] = values

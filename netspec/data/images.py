@@ -211,7 +211,7 @@ class Transform:
             raise op.error("transform_param has both mean_file and mean_value; give one")
         self.color = True if p.force_color else False if p.force_gray else None
         self.mean = np.array(p.mean_value, np.float32).reshape(-1, 1, 1)
-        self.whole_mean = None
+        self.whole_mean: np.ndarray | None = None
         if p.mean_file:
             try:
                 mean = read_mean(find(p.mean_file, op.context.base, "mean_file"))

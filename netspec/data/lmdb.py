@@ -10,19 +10,17 @@ from google.protobuf.message import DecodeError
 from PIL import Image
 
 from ..base.errors import Error
-from ..base.files import find
 from ..ops.base import Shape
-from ..ops.source import Batch, Source
-from ..proto import caffe_pb2
+from ..ops.source import Batch
+from ..proto.caffe_pb2 import Datum
 from .images import DAMAGE, Transform, decode
-from .listed import PIXELS, SKIP
+from .listed import PIXELS, Listed
 
 
-class Data(Source):
-    """The Datum messages of an LMDB, in the order of their keys, which starts again at its end.
+class Data(Listed):
+    """The Datum messages of an LMDB, in the order of their keys.
 
-    Tops: data (N, C, H, W) and, if there is a second one, label (N). rand_skip leaves out a random number, less than
-    it, at the start of the run.
+    Tops: data (N, C, H, W) and, if there is a second one, label (N).
     """
 
     type = "Data"
@@ -30,26 +28,19 @@ class Data(Source):
     tops = (1, 2)
 
     def setup(self) -> None:
-        p = self.layer.data_param
-        if p.batch_size < 1:
-            raise self.error("data_param needs a batch_size of at least 1")
-        self.batch_size = p.batch_size
-        try:
-            self.path = find(p.source, self.context.base, "database")
-        except Error as error:
-            raise self.error(str(error)) from None
-        if p.backend != p.LMDB:
-            there = (self.path / "data.mdb").exists()
-            raise self.error(f"database {self.path} is said to be a LevelDB (the default), which is not read; "
-                             + ("it is an LMDB: say backend: LMDB" if there else "convert it to LMDB and say backend: LMDB"))
+        self.begin("data_param", "database")
+        if self.p.backend != self.p.LMDB:
+            there = (self.source / "data.mdb").exists()
+            remedy = "it is an LMDB: say" if there else "convert it to LMDB and say"
+            raise self.error(f"database {self.source} is said to be a LevelDB (the default), which is not "
+                             f"read; {remedy} backend: LMDB")
         with self.opened() as (_, entries):
             self.entries = entries
         if not self.entries:
-            raise self.error(f"database {self.path} is empty")
-        if p.rand_skip > self.entries:
-            raise self.error(f"rand_skip {p.rand_skip} is more than the {self.entries} entries of {self.path}")
+            raise self.error(f"database {self.source} is empty")
+        self.check_skip(self.entries, "entries")
         self.transform = Transform(self)
-        self._known = 0, b""  # the key of one entry, so that those near it are found without counting from the first
+        self._known = 0, b""  # an entry and its key: those near it are found without counting from the first
 
     def __len__(self) -> int:
         return self.entries
@@ -62,47 +53,50 @@ class Data(Source):
 
     def describe(self, position: int) -> str:
         first, last = (self.entry(self.items(position)[i]) for i in (0, -1))
-        return f"entries {first} to {last} of {self.path}"
+        return f"entries {first} to {last} of {self.source}"
 
     def load(self, position: int) -> Batch:
-        data, labels = None, np.empty(self.batch_size, np.float32)
+        labels: list[int] = []
         with self.opened() as (cursor, _):
-            for i, item in enumerate(self.items(position)):
-                datum = self.datum(cursor, self.entry(item))
-                image = self.transform(self.pixels(datum), self.generator(PIXELS, item))
-                if data is None:
-                    data = np.empty((self.batch_size, *image.shape), np.float32)
-                if image.shape != data.shape[1:]:
-                    raise self.error(f"entry {self.entry(item)} of {self.path} gives {list(image.shape)}, the first of its batch "
-                                     f"{list(data.shape[1:])}; images of different size need a crop_size or batch_size 1")
-                data[i], labels[i] = image, datum.label
-        return (data, labels)[: len(self.layer.top)]
+            data = self.stack(self._images(cursor, position, labels))
+        return (data, np.array(labels, np.float32))[: len(self.layer.top)]
+
+    def _images(self, cursor: Any, position: int, labels: list[int]) -> Iterator[tuple[str, np.ndarray]]:
+        """The images of a batch, each with its name; their labels are appended."""
+        for item in self.items(position):
+            datum = self.datum(cursor, self.entry(item))
+            labels.append(datum.label)
+            image = self.transform(self.pixels(datum), self.generator(PIXELS, item))
+            yield f"entry {self.entry(item)} of {self.source}", image
 
     def entry(self, item: int) -> int:
         """The number in the database of item number `item` of the run."""
-        skip = self.layer.data_param.rand_skip
-        return (item + (int(self.generator(SKIP).integers(skip)) if skip else 0)) % self.entries
+        return self.skipped(item) % self.entries
 
     @contextmanager
     def opened(self) -> Iterator[tuple[Any, int]]:
-        """A cursor and the number of entries; opened anew for each batch, since an LMDB must not outlive a fork."""
+        """A cursor and the number of entries.
+
+        The database is opened anew for each batch, since an LMDB must not outlive a fork.
+        """
         try:
             import lmdb
         except ImportError:
             raise self.error("reading a database needs lmdb: pip install netspec[lmdb]") from None
-        folder = self.path.is_dir()
+        folder = self.source.is_dir()
         try:
-            with (lmdb.open(str(self.path), readonly=True, lock=False, create=False, readahead=False, subdir=folder)
-                  as environment, environment.begin() as transaction):
+            with (lmdb.open(str(self.source), readonly=True, lock=False, create=False, readahead=False,
+                            subdir=folder) as environment, environment.begin() as transaction):
                 stat, pages = environment.stat(), environment.info()["last_pgno"] + 1
-                size = (self.path / "data.mdb" if folder else self.path).stat().st_size
-                if size < pages * stat["psize"]:  # reading what is not there would end the process
-                    raise self.error(f"database {self.path} has {size} bytes of {pages * stat['psize']}; copy it again")
+                size = (self.source / "data.mdb" if folder else self.source).stat().st_size
+                whole = pages * stat["psize"]
+                if size < whole:  # reading what is not there would end the process
+                    raise self.error(f"database {self.source} has {size} bytes of {whole}; copy it again")
                 yield transaction.cursor(), stat["entries"]
         except lmdb.Error as error:
-            raise self.error(f"database {self.path} cannot be read as LMDB ({error})") from None
+            raise self.error(f"database {self.source} cannot be read as LMDB ({error})") from None
 
-    def datum(self, cursor: Any, entry: int) -> Any:
+    def datum(self, cursor: Any, entry: int) -> Datum:
         """The Datum of an entry."""
         at, key = self._known
         if key and at <= entry and cursor.set_key(key):
@@ -114,13 +108,13 @@ class Data(Source):
             cursor.next()
         self._known = entry, cursor.key()
         try:
-            return caffe_pb2.Datum.FromString(cursor.value())
+            return Datum.FromString(cursor.value())
         except DecodeError:
-            raise self.error(f"entry {entry} of {self.path}, key {cursor.key()!r}, is no Datum") from None
+            raise self.error(f"entry {entry} of {self.source}, key {cursor.key()!r}, is no Datum") from None
 
-    def pixels(self, datum: Any) -> np.ndarray:
+    def pixels(self, datum: Datum) -> np.ndarray:
         """The numbers of a Datum, (C, H, W): uint8, or float32 as float_data has them."""
-        name = f"{self.path}, key {self._known[1]!r}: the image"
+        name = f"{self.source}, key {self._known[1]!r}: the image"
         if datum.encoded:
             try:
                 image = Image.open(io.BytesIO(datum.data))
