@@ -41,7 +41,7 @@ class ImageNet(Net):
 
 
 class Classifier(ImageNet):
-    """image_dims: (height, width) of images before the net's input is cropped from them (default: its own)."""
+    """image_dims: (height, width) of images before the net's input is cropped out of them (default: its)."""
 
     def __init__(self, model_file: Any, pretrained_file: Any, image_dims: Sequence[int] | None = None,
                  *settings: Any, **named: Any) -> None:
@@ -85,7 +85,7 @@ class Detector(ImageNet):
                     "detect_windows")
 
     def crop(self, im: np.ndarray, window: Sequence[int] | np.ndarray) -> np.ndarray:
-        """A window of an image H x W x K; with context_pad, in the net's size, it and what surrounds it: the mean
+        """A window of an image H x W x K; with context_pad in the net's size, with what surrounds it, the mean
         where the image ends.
         """
         window = np.array(window)
@@ -108,7 +108,7 @@ class Detector(ImageNet):
         return crop
 
     def configure_crop(self, context_pad: int | None) -> None:
-        """Set context_pad, and crop_mean: the mean as an image before preprocessing, shown where images end."""
+        """Set context_pad, and crop_mean: the mean as an image before preprocessing, for where images end."""
         name = self.inputs[0]
         self.context_pad = context_pad
         self.crop_dims = np.array(self.blobs[name].shape[1:])[[1, 2, 0]]

@@ -14,7 +14,7 @@ Dims = Sequence[int] | np.ndarray  # (height, width)
 
 
 def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> np.ndarray:
-    """The data (or diff) of a BlobProto, float64, with its axes; ValueError for too many or too few numbers."""
+    """The data (or diff) of a BlobProto, float64, with its axes; ValueError for too few or many numbers."""
     numbers = (blob.double_diff or blob.diff) if return_diff else (blob.double_data or blob.data)
     old = any(blob.HasField(axis) for axis in ("num", "channels", "height", "width"))
     shape = (blob.num, blob.channels, blob.height, blob.width) if old else tuple(blob.shape.dim)
@@ -103,7 +103,7 @@ def resize_image(im: np.ndarray, new_dims: Dims, interp_order: Literal[0, 1, 2, 
 
 
 def oversample(images: Sequence[np.ndarray] | np.ndarray, crop_dims: Dims) -> np.ndarray:
-    """Ten crops of each image H x W x K: corners, center, and these mirrored; float32 (10N, height, width, K)."""
+    """Ten crops of each image H x W x K: corners, center, these mirrored; float32 (10N, height, width, K)."""
     (h, w), (height, width) = images[0].shape[:2], (int(n) for n in crop_dims)
     places = [(y, x) for y in (0, h - height) for x in (0, w - width)]
     places.append((int(h / 2 - height / 2), int(w / 2 - width / 2)))
@@ -175,8 +175,8 @@ class Transformer:
         self.input_scale[in_] = scale
 
     def set_mean(self, in_: str, mean: np.ndarray) -> None:
-        """What is subtracted: a number for each channel, or an array K x H x W (or H x W), resized to the blob
-        if need be. ValueError for other shapes.
+        """What is subtracted: a number for each channel, or an array K x H x W (or H x W), resized to the
+        blob if need be. ValueError for other shapes.
         """
         shape = self._shape(in_)[1:]
         if mean.ndim == 1 and len(mean) == shape[0]:
