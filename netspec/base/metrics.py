@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -105,7 +106,7 @@ class Scores:
         absent = np.flatnonzero(union == 0).tolist()
         return cls(pixels, _mean(accuracy), _mean(iu), weighted, accuracy, iu, absent)
 
-    def as_dict(self) -> dict[str, float | list[float | None] | list[int] | None]:
+    def as_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON, which has no NaN: None there."""
         return {
             **{name: _plain(getattr(self, name)) for name in MEASURES},

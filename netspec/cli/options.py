@@ -1,7 +1,6 @@
 """Options that several commands share, and what their values may be."""
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +10,6 @@ from ..base.machine import PRECISIONS
 
 if TYPE_CHECKING:
     from ..papers.record import Settings
-
-
-def widths(text: str) -> list[int]:
-    found = [int(word) for word in text.split(",")]
-    if min(found) < 1:
-        raise ValueError
-    return found
 
 
 def add_device_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,17 +25,6 @@ def size(given: str) -> tuple[int, int]:
     if min(high, across) < 1:
         raise ValueError(given)
     return high, across
-
-
-
-def _three(text: str) -> tuple[float, ...]:
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) not in (1, 3) or not all(map(math.isfinite, numbers)):
-        raise argparse.ArgumentTypeError(f"expected three numbers B,G,R, found '{text}'")
-    return numbers
 
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..base.errors import Error, closest
+from ..base.files import find
 from ..base.machine import PROJECT
 
 if TYPE_CHECKING:  # commands list the data sets in their help: the functions that need NumPy import it
@@ -203,6 +205,15 @@ def layout(dataset: str) -> Layout:
     hint = closest(dataset, (*LAYOUTS, "folder"))
     raise Error(f"data set '{dataset}' is not known{hint} (known: {', '.join(LAYOUTS)}, "
                 "'folder' for images of your own)")
+
+
+def nearby(dataset: str, folder: Path) -> str | None:
+    """What a net in a folder calls its data set, as `layout` takes it; None if it is unknown or not there."""
+    if dataset in LAYOUTS:
+        return dataset
+    with suppress(Error):
+        return str(find(dataset, folder)) if dataset.endswith(".txt") else None
+    return None
 
 
 def classes(found: Layout, label: Labels) -> Classes:

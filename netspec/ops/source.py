@@ -51,6 +51,10 @@ class Source(Operation):
         """The numbers of a batch's items, counted from the start of the run."""
         return range(position * self.batch_size, (position + 1) * self.batch_size)
 
+    def image_names(self, position: int) -> list[str]:
+        """Names for files about a batch's items: numbers, unless the data set has its own."""
+        return [f"{item:06d}" for item in self.items(position)]
+
     def infer(self, *shapes: Shape) -> list[Shape]:
         return self.shapes()
 

@@ -3,7 +3,6 @@
 import ast
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,10 +12,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..base.errors import Error, closest, listed
-from ..base.files import find
 from ..base.machine import choose
 from ..data import layouts
-from ..data import layouts as layoutss
 from ..data.images import DAMAGE, open_image, resized
 from ..data.layouts import LAYOUTS, Facts, Images
 from ..net.build import standing
@@ -24,7 +21,9 @@ from ..net.deploy import feeds, part
 from ..net.graph import Graph
 from ..net.module import Net
 from ..net.weights import ready
-from ..proto import caffe_pb2
+from ..proto.caffe_pb2 import TEST, LayerParameter, NetParameter
+
+SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow opens some 16-bit PNGs as "I"
 
 
 class Looks(NamedTuple):
@@ -42,9 +41,8 @@ class Pixels(NamedTuple):
     dataset: str | None
 
 
-def load(
-    made: Graph, path: str | os.PathLike, device: str | None = None, precision: str = "fp32", strict: bool = False
-) -> tuple[Net, list[str]]:
+def load(made: Graph, path: str | os.PathLike, device: str | None = None, precision: str = "fp32",
+         strict: bool = False) -> tuple[Net, list[str]]:
     """The net of a graph with weights from a file, and sentences about what a person should know of them.
 
     device: cpu, cuda, cuda:N; None: a GPU if there is one. Upsampling without filler and weights is made
@@ -53,14 +51,73 @@ def load(
     """
     place = choose(device, precision)
     net = Net(made)
-    report = ready(net, find(path, what="weights"), strict=strict)
+    report = ready(net, path, strict=strict)
     if net.graph.params and not (report.copied or report.reshaped):
-        raise Error(f"{path}: has no layer of net '{made.name}' (the file: {listed(report.ignored) or 'nothing'}; the net: "
-                    f"{listed(list(net.layers_with_params()))}); parameters are matched by layer name")
-    remarks = [f"{path} lacks {listed(report.missing)}: left at their fillers"] * bool(report.missing)
-    remarks += [f"{path} holds {listed(report.ignored)}, not in the net: ignored"] * bool(report.ignored)
+        theirs, mine = listed(report.ignored) or "nothing", listed(list(net.layers_with_params()))
+        raise Error(f"{path}: has no layer of net '{made.name}' (the file: {theirs}; the net: {mine}); "
+                    "parameters are matched by layer name")
+    remarks = []
+    if report.missing:
+        remarks.append(f"{path} lacks {listed(report.missing)}: left at their fillers")
+    if report.ignored:
+        remarks.append(f"{path} holds {listed(report.ignored)}, not in the net: ignored")
     net.precision = torch.bfloat16 if precision == "bf16" else None
     return net.to(place).eval(), remarks
+
+
+# -- from an image to the net --------------------------------------------------------------------------------
+
+
+def image_net(net: NetParameter, blob: str, path: str | os.PathLike) -> tuple[NetParameter, str, int, Pixels]:
+    """What of a net (deploy or val) leads from an image to `blob`, its data layer left with the image alone.
+
+    Returns a NetParameter, the image's blob, its channels, and what the data layer says of pixels. path: the
+    net's file. Raises Error if there is no such blob, or if it needs more than one image.
+    """
+    pruned = part(net, blob)
+    if not pruned.layer:
+        tops = {top for layer in standing(net, TEST) for top in layer.top}
+        raise _no_blob(f"{path}: net '{net.name}'", blob, tops)
+    feeding = [(layer, top) for layer in pruned.layer if feeds(layer) for top in layer.top]
+    if len(feeding) != 1:
+        found = ", ".join(f"'{top}'" for _, top in feeding) or "none"
+        raise Error(f"{path}: '{blob}' is computed from the inputs {found}; infer feeds one image")
+    ((data, top),) = feeding
+    shape = data.input_param.shape[0].dim if data.input_param.shape else []
+    return pruned, top, shape[1] if len(shape) == 4 else 3, _pixels(data, path)
+
+
+def picture(path: str | os.PathLike, resize: float = 1.0) -> Image.Image:
+    """An image file as 8-bit RGB, upright as its EXIF says, its sides scaled.
+
+    Grey, palette and CMYK are converted, transparency is dropped, of 16-bit grey the high byte is taken.
+    Raises Error naming a file that cannot be read.
+    """
+    image: Image.Image = open_image(Path(path))
+    try:
+        image = ImageOps.exif_transpose(image)
+        if image.mode in SIXTEEN:
+            values = np.asarray(image)
+            least, most = values.min(), values.max()
+            if least < 0 or most > 65535:
+                raise Error(f"image {path} has values from {least} to {most}, expected 8 or 16 bits")
+            image = Image.fromarray((values >> 8).astype(np.uint8))
+        elif image.mode == "F":
+            raise Error(f"image {path} has pixels of kind F (fractions), expected 8 or 16 bits a channel")
+        image = image.convert("RGB")
+        return image.resize(resized(image.size, resize), Image.Resampling.BILINEAR) if resize != 1 else image
+    except DAMAGE as error:
+        raise Error(f"image {path} cannot be read: {error}") from None
+
+
+def blob(image: Image.Image, mean: Sequence[float], channels: int = 3) -> Tensor:
+    """The net's input (1, C, H, W), float32: BGR (or grey, for one channel) less the mean."""
+    pixels = np.asarray(image.convert("L"))[..., None] if channels == 1 else np.asarray(image)[..., ::-1]
+    less = np.asarray(mean, np.float32).reshape(-1, 1, 1)
+    return torch.from_numpy(np.subtract(pixels.transpose(2, 0, 1), less, dtype=np.float32)[None])
+
+
+# -- from scores to people -----------------------------------------------------------------------------------
 
 
 def labels(scores: Tensor) -> np.ndarray:
@@ -81,42 +138,25 @@ def channels(made: Graph, blob: str) -> int:
 
 
 def looks(dataset: str | Facts | None, classes: int) -> Looks:
-    """Names and colours of a data set, or of facts; numbers and VOC's colours where there is none, or it has more classes."""
+    """Names and colours of a data set, or of facts; numbers and VOC's colours without, or where it has more
+    classes."""
     names, palette = [f"class {i}" for i in range(classes)], layouts.voc_colours(max(classes, 1))
-    facts = layoutss.facts(dataset) if isinstance(dataset, str) else dataset
+    facts = layouts.facts(dataset) if isinstance(dataset, str) else dataset
     if facts and len(facts.names) <= classes:  # with fewer, it is a set of one's own in that layout
         names[: len(facts.names)], palette[: len(facts.names)] = facts.names, facts.palette
     return Looks(names, palette)
 
 
 def guess(classes: int) -> str | None:
-    """The one known data set with so many classes (of those with the same classes the first), if it is of photographs."""
+    """The one known data set of photographs with so many classes; of those with the same ones the first."""
     fits = {layout.facts: name for name, layout in reversed(LAYOUTS.items())
-            if len(layoutss.facts(name).names) == classes and len(layout.first(Images).mean) == 3}
+            if len(layouts.facts(name).names) == classes and len(layout.first(Images).mean) == 3}
     return next(iter(fits.values())) if len(fits) == 1 else None
 
 
-def image_net(net: Any, blob: str, path: Path) -> tuple[Any, str, int, Pixels]:
-    """What of a net (deploy or val) leads from an image to `blob`, its data layer left with the image alone.
-
-    Returns a NetParameter, the image's blob, its channels, and what the data layer says of pixels. Raises
-    Error if there is no such blob, or if it needs more than one image.
-    """
-    pruned = part(net, blob)
-    if not pruned.layer:
-        tops = {top for layer in standing(net, caffe_pb2.TEST) for top in layer.top}
-        raise _no_blob(f"{path}: net '{net.name}'", blob, tops)
-    feeding = [(layer, top) for layer in pruned.layer if feeds(layer) for top in layer.top]
-    if len(feeding) != 1:
-        found = ", ".join(f"'{top}'" for _, top in feeding) or "none"
-        raise Error(f"{path}: '{blob}' is computed from the inputs {found}; infer feeds one image")
-    ((data, top),) = feeding
-    shape = data.input_param.shape[0].dim if data.input_param.shape else ()
-    return pruned, top, shape[1] if len(shape) == 4 else 3, _pixels(data, path)
-
-
-def _pixels(data: Any, path: Path) -> Pixels:
+def _pixels(data: LayerParameter, path: str | os.PathLike) -> Pixels:
     """Mean, scale and data set from a data layer, without opening its data: they may not be here."""
+    where = f"{path}: layer '{data.name}'"
     given: Any = {}
     if data.type == "Python":
         try:
@@ -124,55 +164,19 @@ def _pixels(data: Any, path: Path) -> Pixels:
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             given = None
         if not isinstance(given, dict):
-            raise Error(f"{path}: layer '{data.name}': param_str must be a dict such as {{'dataset': 'voc'}}")
+            raise Error(f"{where}: param_str must be a dict such as {{'dataset': 'voc'}}")
     elif data.transform_param.mean_value:
         given = {"mean": tuple(data.transform_param.mean_value)}
-    dataset = str(given.get("dataset"))
-    known = dataset if dataset in LAYOUTS else None
-    if dataset.endswith(".txt"):
-        with suppress(Error):
-            known = str(find(dataset, path.resolve().parent))
-    mean, resize = given.get("mean", layoutss.facts(known).mean if known else None), given.get("resize", 1.0)
+    known = layouts.nearby(str(given.get("dataset")), Path(path).resolve().parent)
+    mean, resize = given.get("mean", layouts.facts(known).mean if known else None), given.get("resize", 1.0)
     for key, numbers in (("mean", () if mean is None else mean), ("resize", (resize,))):
         if not isinstance(numbers, tuple | list) or not all(isinstance(n, int | float) for n in numbers):
-            raise Error(f"{path}: layer '{data.name}': '{key}' of param_str is {given[key]!r}, expected numbers")
+            raise Error(f"{where}: '{key}' of param_str is {given[key]!r}, expected numbers")
     if not 0 < resize <= 8:
-        raise Error(f"{path}: layer '{data.name}': 'resize' of param_str is {resize}, expected above 0 to 8")
+        raise Error(f"{where}: 'resize' of param_str is {resize}, expected above 0 to 8")
     return Pixels(None if mean is None else tuple(mean), resize, known)
 
 
 def _no_blob(where: str, blob: str, blobs: Iterable[str]) -> Error:
-    return Error(f"{where} has no blob '{blob}' (--score-blob names the one with the scores){closest(blob, blobs)}")
-
-
-
-SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow opens some 16-bit PNGs as "I"
-
-
-def picture(path: str | os.PathLike, resize: float = 1.0) -> Image.Image:
-    """An image file as 8-bit RGB, upright as its EXIF says, its sides scaled.
-
-    Grey, palette and CMYK are converted, transparency is dropped, of 16-bit grey the high byte is taken.
-    Raises Error naming a file that cannot be read.
-    """
-    image = open_image(Path(path))
-    try:
-        image = ImageOps.exif_transpose(image)
-        if image.mode in SIXTEEN:
-            values = np.asarray(image)
-            if values.min() < 0 or values.max() > 65535:
-                raise Error(f"image {path} has values from {values.min()} to {values.max()}, expected 8 or 16 bits")
-            image = Image.fromarray((values >> 8).astype(np.uint8))
-        elif image.mode == "F":
-            raise Error(f"image {path} has pixels of kind F (fractions), expected 8 or 16 bits a channel")
-        image = image.convert("RGB")
-        return image.resize(resized(image.size, resize), Image.Resampling.BILINEAR) if resize != 1 else image
-    except DAMAGE as error:
-        raise Error(f"image {path} cannot be read: {error}") from None
-
-
-def blob(image: Image.Image, mean: Sequence[float], channels: int = 3) -> torch.Tensor:
-    """The net's input (1, C, H, W), float32: BGR (or grey, for one channel) less the mean."""
-    pixels = np.asarray(image.convert("L"))[..., None] if channels == 1 else np.asarray(image)[..., ::-1]
-    mean = np.asarray(mean, np.float32).reshape(-1, 1, 1)
-    return torch.from_numpy(np.subtract(pixels.transpose(2, 0, 1), mean, dtype=np.float32)[None])
+    return Error(f"{where} has no blob '{blob}' (--score-blob names the one with the scores)"
+                 f"{closest(blob, blobs)}")

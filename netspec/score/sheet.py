@@ -3,22 +3,23 @@
 import csv
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ..base import files
 from ..base.errors import Error
 from ..base.files import writing
 from ..base.metrics import MEASURES, Scores, confusion
 from ..base.table import percent, table
 from ..data.images import read_label
 from ..data.segmentation import SegmentationData
-from ..look import pictures as report
-from ..look import shapes
-from . import predict
+from ..look import pictures
+from ..look.shapes import GREY, INK, PAPER, Picture, Rect, Text, measure
+from .predict import Looks
+
+Folder = str | os.PathLike
 
 
 def measures(results: Sequence[tuple[str, Scores]], *, markdown: bool = False) -> str:
@@ -42,32 +43,6 @@ def per_class(scores: Scores, names: Sequence[str] | None = None, *, markdown: b
     return text
 
 
-def save_confusion(path: str | os.PathLike, histogram: np.ndarray, names: Sequence[str]) -> None:
-    """Write a confusion matrix, rows truth: as .csv in pixels; as .png, .svg or .pdf in percent of each true class."""
-    names = class_names(len(histogram), names)
-    if str(path).lower().endswith(".csv"):
-        with writing(path, "w") as file:
-            rows = [[name, *row] for name, row in zip(names, histogram.tolist(), strict=True)]
-            csv.writer(file, lineterminator="\n").writerows([["truth \\ prediction", *names], *rows])
-        return
-    shares = np.asarray(histogram) / np.maximum(np.sum(histogram, 1, keepdims=True), 1)
-    cell, left = 28, 24 + max(shapes.measure(f"{name} 00", 11) for name in names)
-    page = shapes.Picture(max(270, left + cell * len(names) + 12), 44 + cell * len(names) + 12)
-    page.shapes.append(shapes.Text(12, 14, "rows truth, columns prediction, in % of the row", 11, fill=shapes.GREY))
-    for i, (name, row) in enumerate(zip(names, shares, strict=True)):
-        y, x = 44 + cell * i, left + cell * i
-        page.shapes += [shapes.Text(left - 6, y + cell / 2, f"{name} {i}", 11, "end"),
-                        shapes.Text(x + cell / 2, 34, str(i), 11, "middle")]
-        for j, share in enumerate(row):
-            shade = "#" + "".join(f"{round(255 + share * (full - 255)):02x}" for full in (8, 69, 148))
-            said = f"{names[j]} for {name}: {percent(share)} %"
-            page.shapes.append(shapes.Rect(left + cell * j, y, cell, cell, shade, "#dddddd", said))
-            if share >= 0.005:
-                ink = shapes.PAPER if share > 0.5 else shapes.INK
-                page.shapes.append(shapes.Text(left + cell * (j + 0.5), y + cell / 2, f"{100 * share:.0f}", 10, "middle", ink))
-    page.save(path)
-
-
 def class_names(classes: int, names: Sequence[str] | None) -> list[str]:
     """`names`, or "class 0", "class 1", ... for None. Raises Error if they are not as many as `classes`."""
     if names is None:
@@ -77,47 +52,81 @@ def class_names(classes: int, names: Sequence[str] | None) -> list[str]:
     return list(names)
 
 
+def save_confusion(path: str | os.PathLike, histogram: np.ndarray, names: Sequence[str] | None) -> None:
+    """Write a confusion matrix, rows truth: .csv in pixels; .png, .svg or .pdf in percent of each row."""
+    names = class_names(len(histogram), names)
+    if not str(path).lower().endswith(".csv"):
+        shares = np.asarray(histogram) / np.maximum(np.sum(histogram, 1, keepdims=True), 1)
+        _matrix(shares, names).save(path)
+        return
+    with writing(path, "w") as file:
+        rows = [[name, *row] for name, row in zip(names, histogram.tolist(), strict=True)]
+        csv.writer(file, lineterminator="\n").writerows([["truth \\ prediction", *names], *rows])
 
-Folder = str | os.PathLike
 
-
-def worst(source: SegmentationData, looks: predict.Looks, folder: Folder, most: int) -> list[int]:
-    """The places in the list of at most `most` images whose saved predictions have the least mean IU, that first."""
-    found = [(_mean_iu(source, looks, folder, i), i) for i in range(len(source))]
+def worst(source: SegmentationData, looks: Looks, folder: Folder, most: int) -> list[int]:
+    """The places in the list of the `most` images whose saved predictions have the least mean IU, sorted."""
+    found = [(_mean_iu(_truth(source, i), _saved(source, folder, i), looks), i) for i in range(len(source))]
     chosen = [index for iu, index in sorted(found) if not math.isnan(iu)][:most]
     if not chosen:
         raise Error(f"no image of '{source.dataset}' {source.split} has a labelled pixel")
     return chosen
 
 
-def sheet(source: SegmentationData, looks: predict.Looks, nets: dict[str, Folder], chosen: Sequence[int]) -> Image.Image:
+def sheet(source: SegmentationData, looks: Looks, nets: Mapping[str, Folder], chosen: Sequence[int]
+          ) -> Image.Image:
     """Image, truth and predictions, with the mean IU of each, for places in the list.
 
     nets: title -> the folder where predictions were saved. Raises Error if a folder lacks one.
     """
-    shown = {"truth": [_labelled(source, i) for i in chosen]}
-    shown |= {title: [_saved(source, folder, i) for i in chosen] for title, folder in nets.items()}
-    below = {title: [f"mean IU {percent(_mean_iu(source, looks, folder, i))}" for i in chosen]
-             for title, folder in nets.items()}
+    truths = [_truth(source, i) for i in chosen]
     photographs = [_photograph(next(top for top in source.read(i) if top.ndim == 3)) for i in chosen]
-    columns = [("image", photographs, [source.names[i] for i in chosen])]
-    for title, each in shown.items():
-        columns.append((title, [report.colour(one, looks.palette) for one in each], below.get(title, [""] * len(chosen))))
-    present = np.concatenate([one.ravel() for each in shown.values() for one in each])
-    return report.sheet(columns, legend=report.keys(present, looks.palette, looks.names))
+    columns: list[tuple[str, Sequence[pictures.Picture], list[str]]] = [
+        ("image", photographs, [source.names[i] for i in chosen]),
+        ("truth", [pictures.colour(truth, looks.palette) for truth in truths], [""] * len(chosen))]
+    present = [*truths]
+    for title, folder in nets.items():
+        saved = [_saved(source, folder, i) for i in chosen]
+        texts = [f"mean IU {percent(_mean_iu(*pair, looks))}" for pair in zip(truths, saved, strict=True)]
+        columns.append((title, [pictures.colour(one, looks.palette) for one in saved], texts))
+        present += saved
+    keys = pictures.keys(np.concatenate([one.ravel() for one in present]), looks.palette, looks.names)
+    return pictures.sheet(columns, legend=keys)
+
+
+def _matrix(shares: np.ndarray, names: Sequence[str]) -> Picture:
+    cell, left, top = 28, 24 + max(measure(f"{name} 00", 11) for name in names), 44
+    page = Picture(max(270, left + cell * len(names) + 12), top + cell * len(names) + 12)
+    page.shapes.append(Text(12, 14, "rows truth, columns prediction, in % of the row", 11, fill=GREY))
+    for i, (name, row) in enumerate(zip(names, shares, strict=True)):
+        y = top + cell * i
+        page.shapes += [Text(left - 6, y + cell / 2, f"{name} {i}", 11, "end"),
+                        Text(left + cell * (i + 0.5), top - 10, str(i), 11, "middle")]
+        for j, share in enumerate(row):
+            x = left + cell * j
+            shade = "#" + "".join(f"{round(255 + share * (full - 255)):02x}" for full in (8, 69, 148))
+            said = f"{names[j]} for {name}: {percent(share)} %"
+            page.shapes.append(Rect(x, y, cell, cell, shade, "#dddddd", said))
+            if share >= 0.005:
+                ink = PAPER if share > 0.5 else INK
+                page.shapes.append(Text(x + cell / 2, y + cell / 2, f"{100 * share:.0f}", 10, "middle", ink))
+    return page
+
+
+def _truth(source: SegmentationData, index: int) -> np.ndarray:
+    label = next(top for top in source.read(index) if top.ndim == 2)
+    return np.where(label == source.facts.void, pictures.VOID, label)
 
 
 def _saved(source: SegmentationData, folder: Folder, index: int) -> np.ndarray:
-    return read_label(files.find(Path(folder) / f"{source.names[index]}.png", what="prediction"))
+    path = Path(folder) / f"{source.names[index]}.png"
+    if not path.exists():
+        raise Error(f"prediction '{path}' is not there")
+    return read_label(path)
 
 
-def _labelled(source: SegmentationData, index: int) -> np.ndarray:
-    label = next(top for top in source.read(index) if top.ndim == 2)
-    return np.where(label == source.facts.void, report.VOID, label)
-
-
-def _mean_iu(source: SegmentationData, looks: predict.Looks, folder: Folder, index: int) -> float:
-    return Scores.from_histogram(confusion(_labelled(source, index), _saved(source, folder, index), len(looks.names))).mean_iu
+def _mean_iu(truth: np.ndarray, prediction: np.ndarray, looks: Looks) -> float:
+    return Scores.from_histogram(confusion(truth, prediction, len(looks.names))).mean_iu
 
 
 def _photograph(pixels: np.ndarray) -> np.ndarray:

@@ -150,6 +150,18 @@ def test_labels_outside_the_classes_are_counted_apart(place):
     assert before - 7 <= result.histogram.sum() <= before
 
 
+def test_the_data_sets_own_void_is_no_stray_label(place):
+    for name in SIZES:
+        path = place / f"images/SegmentationClass/{name}.png"
+        truth = read(path)
+        Image.fromarray(np.where(truth == 255, np.uint8(77), truth)).save(path)
+    (place / "images/val.txt").write_text("a\nb\nc\n")
+    made = net_spec(dict(dataset="folder", root="images", split="val", images="JPEGImages", labels="SegmentationClass",
+                         classes=list("vwxyz"), void=77, mean=MEAN))
+    del made.layer[-1]  # the loss, which says what to ignore
+    assert scoring.score(predict.load(build(made), "random.caffemodel", "cpu")[0], workers=0).stray == 0
+
+
 def test_score_command(place, capsys):
     status, out, err = command(capsys, "score", "val.prototxt", "random.caffemodel", "--save", "p", "--device", "cpu")
     assert status == 0 and not err
@@ -493,7 +505,7 @@ def test_folders_beside_of_the_nets_own_name_are_shown_too(place, capsys, monkey
     for folder in (f"a/{name}", f"b/{name}", "c/other"):
         command(capsys, "score", "val.prototxt", "random.caffemodel", "--quiet", "--save", folder)
     seen = []
-    monkeypatch.setattr(scoring, "sheet", lambda source, looks, nets, chosen: seen.append(nets) or Image.new("RGB", (1, 1)))
+    monkeypatch.setattr(sheets, "sheet", lambda source, looks, nets, chosen: seen.append(nets) or Image.new("RGB", (1, 1)))
     command(capsys, "score", "val.prototxt", "random.caffemodel", "--quiet", "--save", f"a/{name}", "--sheet", "s.png",
             "--beside", f"b/{name}", "c/other")
     assert seen == [{f"b/{name}": f"b/{name}", "other": "c/other", name: f"a/{name}"}]
@@ -516,7 +528,7 @@ def test_the_worst_images_come_first(place, monkeypatch):
     pairs = {name: (read(f"images/SegmentationClass/{name}.png"), read(f"p/{name}.png")) for name in SIZES}
     own = {name: Scores.from_histogram(confusion(*pair, CLASSES)).mean_iu for name, pair in pairs.items()}
     seen = []
-    monkeypatch.setattr(scoring.report, "sheet", lambda columns, legend: seen.extend([columns, legend]))
+    monkeypatch.setattr(sheets.pictures, "sheet", lambda columns, legend: seen.extend([columns, legend]))
     source = net.graph.sources[0].op
     sheets.sheet(source, result.looks, {"net": "p"}, sheets.worst(source, result.looks, "p", 2))
     worst = sorted(own, key=own.get)[:2]
