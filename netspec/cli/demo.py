@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..papers.demo import draw, over_seeds, run_stages
+    from ..papers.demo import draw_stages, over_seeds, run_stages
     from ..score.sheet import measures
     from ..train.jobs import solver_file
 
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"\nmean IU in percent over random_seed {', '.join(map(str, runs))}\n")
         print(over_seeds(list(runs.values())))
     path = args.out / "stages.png"
-    others = ", ".join(draw(path, stages, args.rows))
+    others = ", ".join(draw_stages(path, stages, args.rows))
     print(f"\npicture      {path}" + (f", without {others}, of other images" if others else ""))
     for stage in stages:
         print(f"{stage.name:<12} weights {stage.weights}, predictions {stage.predictions}")

@@ -22,11 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..papers.page import KINDS, gather, page, score, solver
+    from ..papers.page import KINDS, gather, page, score_newest, solver_in
 
     given = [find(name, what="solver, folder or file") for name in args.what]
     if args.score:
-        score({path: param for path in given if (param := solver(path)) is not None}, settings(args))
+        solvers = {path: param for path in given if (param := solver_in(path)) is not None}
+        score_newest(solvers, settings(args))
     paths = list({file.resolve(): file for path in given for file in gather(path)}.values())
     if not any(path.suffix.lower() in KINDS for path in paths):
         raise Error(f"{', '.join(args.what)}: nothing to report, no file that ends in {', '.join(KINDS)}")

@@ -40,7 +40,7 @@ def _seeds(text: str) -> list[int]:
 def run(args: argparse.Namespace) -> int:
     """Run the studies, print and write the page."""
     from ..base.machine import origin
-    from ..papers.studies import Place, shown
+    from ..papers.studies import Place, run_study
 
     if args.budget is not None and args.budget < 1:
         raise Error(f"--budget must be at least 1, found {args.budget}")
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
              f"    {said['command']}", f"{said['device']}; {said['date']}; {said['netspec']}"]
     print("\n\n".join(parts))
     for name in STUDIES if args.study == "all" else [args.study]:
-        parts.append(shown(name, places, page.with_suffix("") / f"{name}.png"))
+        parts.append(run_study(name, places, page.with_suffix("") / f"{name}.png"))
         print(f"\n{parts[-1]}", flush=True)
         with writing(page, "w") as file:
             file.write("\n\n".join(parts) + "\n")

@@ -25,7 +25,7 @@ def by_class(images: Sequence[Mapping[int, int]], facts: Facts) -> tuple[np.ndar
             np.array([sum(image.values()) for image in images]))
 
 
-def count(source: SegmentationData) -> tuple[np.ndarray, np.ndarray]:
+def count_labels(source: SegmentationData) -> tuple[np.ndarray, np.ndarray]:
     """`by_class` of the first labels that a source reads, of every image in its list."""
     kinds = zip(source.tops_read, source.kinds, strict=True)
     top = next(top for top, kind in kinds if isinstance(kind, Labels))

@@ -64,7 +64,7 @@ def over_seeds(runs: Sequence[Sequence[Stage]]) -> str:
     return table(rows, ["", "mean", "least", "most"])
 
 
-def draw(path: Path, stages: Sequence[Stage], rows: int) -> list[str]:
+def draw_stages(path: Path, stages: Sequence[Stage], rows: int) -> list[str]:
     """Show truth and predictions for so many images; the names of stages with other images, left out."""
     data = stages[0].data
     alike = [stage for stage in stages if stage.data.pictures == data.pictures]

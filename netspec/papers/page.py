@@ -71,7 +71,7 @@ def image(title: str, content: bytes, kind: str) -> Html:
     return tag("figure", tag("img", src=data, alt=title), tag("figcaption", title))
 
 
-def scores(records: Mapping[str, Record]) -> list[Html]:
+def score_tables(records: Mapping[str, Record]) -> list[Html]:
     """Tables of what `score --json`, `demo` and others recorded: measures, classes, bands, origins."""
     measured = [[name, *_cells(r, MEASURES), f"{r.get('images', '-')}",
                  "-" if r.get("loss") is None else f"{r['loss']:.4g}"] for name, r in records.items()]
@@ -99,7 +99,7 @@ def _turned(of: Mapping[str, Mapping[str, str]], absent: str) -> list[list[str]]
     return [[key, *(inner.get(key, absent) for inner in of.values())] for key in keys]
 
 
-def log(path: Path) -> list[Html]:
+def log_parts(path: Path) -> list[Html]:
     """The curves of a log, and what netspec said in it of nets, origin and trouble."""
     said = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
             if re.match(r"[WE]\d", line) or " netspec] " in line]
@@ -113,7 +113,7 @@ def gather(path: Path) -> list[Path]:
     if path.is_dir():
         there = [file for file in path.iterdir() if file.suffix.lower() in KINDS]
         return sorted(there, key=lambda file: file.stat().st_mtime)
-    param = solver(path)
+    param = solver_in(path)
     if param is None:
         return [path]
     prefix = Path(param.snapshot_prefix)
@@ -123,13 +123,13 @@ def gather(path: Path) -> list[Path]:
     return [path, *jobs.files(param, path), *sorted(made)]
 
 
-def solver(path: Path) -> SolverParameter | None:
+def solver_in(path: Path) -> SolverParameter | None:
     """The solver in a file; None for a folder, and for a file that is none."""
     told = read_text(path) if path.suffix == ".prototxt" and path.is_file() else ""
     return read_solver(path) if SOLVER.search(told) else None
 
 
-def score(solvers: Mapping[Path, SolverParameter], settings: Settings) -> None:
+def score_newest(solvers: Mapping[Path, SolverParameter], settings: Settings) -> None:
     """Score the newest snapshot of each solver on the test.prototxt or val.prototxt beside its net, unless
     that is recorded. Record and predictions lie under its snapshot_prefix; with those of the last net of the
     same images, a sheet of all such nets."""
@@ -165,8 +165,8 @@ def page(title: str, paths: Sequence[Path]) -> str:
     images = [path for path in kinds["Pictures"] if str(path.resolve()) not in drawn]
     weights = [[str(path), f"{path.stat().st_size / 1e6:.1f}"] for path in kinds["Weights"]]
     sections = {
-        "Scores": scores(records) if records else [],
-        "Curves": [part for path in kinds["Curves"] for part in log(path)],
+        "Scores": score_tables(records) if records else [],
+        "Curves": [part for path in kinds["Curves"] for part in log_parts(path)],
         "Pictures": [image(path.name, path.read_bytes(), PICTURES[path.suffix.lower()]) for path in images],
         "Solvers and nets": [folded(str(path), read_text(path)) for path in kinds["Solvers and nets"]],
         "Weights": [table(weights, ["file", "MB"])] if weights else [],

@@ -13,7 +13,7 @@ from ..base import __version__
 from ..base.errors import Error
 from ..base.machine import PROJECT
 from ..base.table import percent, table
-from ..data.balance import count, write_balance
+from ..data.balance import count_labels, write_balance
 from ..data.segmentation import SegmentationData
 from ..look.charts import Chart, Lines, Marks, require_matplotlib
 from ..net.build import build
@@ -64,7 +64,7 @@ class Place:
         if not path.exists():
             made = build(self.net("fcn32s", "train"), TRAIN, base=PROJECT)
             source = next(each for each in made.readers if isinstance(each, SegmentationData))
-            write_balance(path, *count(source))
+            write_balance(path, *count_labels(source))
         return path
 
     def start(self, name: str) -> tuple[Path | None, str]:
@@ -182,7 +182,7 @@ def verdict(claim: Claim, mean_iu: Mapping[str, Sequence[float]]) -> str:
     return f"{text}, where the paper saw no great difference" if relation == "like" else text
 
 
-def shown(name: str, places: Sequence[Place], picture: Path) -> str:
+def run_study(name: str, places: Sequence[Place], picture: Path) -> str:
     """Run a study for each seed, draw its figure, and describe it in Markdown."""
     require_matplotlib()
     study, first = STUDIES[name], places[0]

@@ -2,16 +2,16 @@
 
 import ast
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from netspec import NetSpec
 from netspec import layers as L
-from netspec.base import machine as provenance
 from netspec.base.errors import Error
 from netspec.base.machine import PROJECT
-from netspec.papers import record as experiment
+from netspec.papers import record
 from netspec.proto import text as prototext
 from netspec.proto.model import read_weights
 from netspec.train.solver import Solver
@@ -20,7 +20,7 @@ sys.path.insert(0, str(PROJECT / "data" / "shapes"))
 
 import prepare  # noqa: E402 - the path comes first
 
-ARGS = experiment.Settings(device="cpu", quiet=True)
+ARGS = record.Settings(device="cpu", quiet=True)
 
 
 def net(split="train", root="images"):
@@ -41,40 +41,40 @@ def place(tmp_path, monkeypatch):
 
 
 def solver(iterations, rate="1e-5"):
-    (path := provenance.Path("a.prototxt")).write_text(
+    (path := Path("a.prototxt")).write_text(
         f'train_net: "train.prototxt" base_lr: {rate} lr_policy: "fixed" momentum: 0.9 max_iter: {iterations} snapshot: 2 '
         'snapshot_prefix: "out/a" solver_mode: CPU random_seed: 1')
     return path, prototext.read_solver(path)
 
 
 def test_training_goes_on_and_equals_a_run_without_interruption(place):
-    file, kept = experiment.trained(*solver(4), None, ARGS)
+    file, kept = record.trained(*solver(4), None, ARGS)
     assert not kept and file.name == "a_iter_4.caffemodel"
     whole = read_weights(file)["score"]
     for left in place.glob("out/*_4.*"):
         left.unlink()
     seen = []
-    file, kept = experiment.trained(*solver(4), None, ARGS, watch=lambda s, loss: seen.append(s.iter))
+    file, kept = record.trained(*solver(4), None, ARGS, watch=lambda s, loss: seen.append(s.iter))
     assert seen == [3, 4] and not kept
     assert all(np.array_equal(a, b) for a, b in zip(whole, read_weights(file)["score"], strict=True))
-    assert experiment.trained(*solver(4), None, ARGS)[1]
+    assert record.trained(*solver(4), None, ARGS)[1]
 
 
 def test_weights_are_scored_on_the_test_images_or_on_val(place):
     path, param = solver(2)
     with pytest.raises(Error, match="neither test.prototxt nor val.prototxt"):
-        experiment.test_net(path, param)
+        record.test_net(path, param)
     for name in ("val.prototxt", "test.prototxt"):
         prototext.write(name, net("val"))
-        assert experiment.test_net(path, param) == place / name
+        assert record.test_net(path, param) == place / name
 
 
 def test_snapshots_of_another_mark_are_not_gone_on_with(place):
-    experiment.trained(*solver(2), None, ARGS, "one")
+    record.trained(*solver(2), None, ARGS, "one")
     seen = []
-    experiment.trained(*solver(4), None, ARGS, "one", lambda s, loss: seen.append(s.iter))
+    record.trained(*solver(4), None, ARGS, "one", lambda s, loss: seen.append(s.iter))
     assert seen == [3, 4]
-    assert not experiment.trained(*solver(4), None, ARGS, "two", lambda s, loss: seen.append(s.iter))[1]
+    assert not record.trained(*solver(4), None, ARGS, "two", lambda s, loss: seen.append(s.iter))[1]
     assert seen == [3, 4, 1, 2, 3, 4]
 
 
@@ -83,7 +83,7 @@ def test_snapshots_in_hdf5_are_found_and_gone_on_with(place, prefix):
     def ask(iterations, mark="one"):
         solver(iterations)[0].write_text(solver(iterations)[0].read_text().replace("out/a", prefix) + " snapshot_format: HDF5")
         seen = []
-        file, kept = experiment.trained(path := provenance.Path("a.prototxt"), prototext.read_solver(path), None, ARGS, mark,
+        file, kept = record.trained(path := Path("a.prototxt"), prototext.read_solver(path), None, ARGS, mark,
                                         lambda s, loss: seen.append(s.iter))
         assert file.exists() and file.name == f"a_iter_{iterations}.caffemodel.h5"
         return kept, seen
@@ -96,16 +96,16 @@ def test_snapshots_in_hdf5_are_found_and_gone_on_with(place, prefix):
 
 def test_a_trace_goes_on_behind_the_iteration_that_a_run_goes_on_from(place):
     path, param = solver(6)
-    trace = experiment.Trace(place / "loss.csv")
+    trace = record.Trace(place / "loss.csv")
     running = Solver(param, path=path)
     for at, loss in ((1, 3.0), (2, 2.0), (3, 9.0)):
         running.iter = at
         trace(running, loss)
-    again = experiment.Trace(place / "loss.csv")
+    again = record.Trace(place / "loss.csv")
     for at, loss in ((3, 1.5), (4, 1.0)):  # from the snapshot at 2 on
         running.iter = at
         again(running, loss)
-    rows = experiment.Trace.read(place / "loss.csv")
+    rows = record.Trace.read(place / "loss.csv")
     assert [row[:2] for row in rows] == [(1, 3.0), (2, 2.0), (3, 1.5), (4, 1.0)]
     assert [row[2] for row in rows] == sorted(row[2] for row in rows)
 
@@ -118,26 +118,26 @@ def test_a_record_is_measured_once_and_anew_under_another_mark(tmp_path):
         return {"value": len(calls)}
 
     path = tmp_path / "deep" / "r.json"
-    assert [experiment.recorded(path, mark, measure, "cpu")["value"] for mark in ("a", "a", "b", "b")] == [1, 1, 2, 2]
-    known = experiment.read(path)
+    assert [record.recorded(path, mark, measure, "cpu")["value"] for mark in ("a", "a", "b", "b")] == [1, 1, 2, 2]
+    known = record.read(path)
     assert set(known["origin"]) >= {"command", "date", "device", "netspec"} and known["mark"] == "b"
-    assert experiment.recorded(path, "b", measure, "cpu", beside=tmp_path / "gone")["value"] == 3
+    assert record.recorded(path, "b", measure, "cpu", beside=tmp_path / "gone")["value"] == 3
     path.write_text("{ not json")
-    assert experiment.read(path) == {} and experiment.recorded(path, "b", measure, "cpu")["value"] == 4
+    assert record.read(path) == {} and record.recorded(path, "b", measure, "cpu")["value"] == 4
 
 
 def test_data_below_another_root():
     voc = net("seg11valid", "data/voc/VOC2011")
     for layer in voc.layer[:1]:
         layer.python_param.param_str = layer.python_param.param_str.replace("'shapes'", "'voc'")
-    moved = experiment.relocated(voc, provenance.Path("/there"))
+    moved = record.relocated(voc, Path("/there"))
     param = ast.literal_eval(moved.layer[0].python_param.param_str)
     assert (param["root"], param["sbd"]) == ("/there/voc/VOC2011", "/there/sbd/dataset")
-    own = experiment.relocated(net(root="/mine"), provenance.Path("/there"))
+    own = record.relocated(net(root="/mine"), Path("/there"))
     assert ast.literal_eval(own.layer[0].python_param.param_str)["root"] == "/mine"
 
 
 def test_digests_tell_parts_apart(tmp_path):
     (tmp_path / "f").write_text("ab")
-    assert experiment.digest("a", "b") != experiment.digest("ab", "")
-    assert experiment.digest("ab") == experiment.digest(tmp_path / "f") == experiment.digest(b"ab")
+    assert record.digest("a", "b") != record.digest("ab", "")
+    assert record.digest("ab") == record.digest(tmp_path / "f") == record.digest(b"ab")
