@@ -25,7 +25,9 @@ models: $(STAMP)
 	$(BIN)/python solvers/recipes.py
 
 proto: $(STAMP)
-	$(BIN)/python -m grpc_tools.protoc --proto_path=netspec/proto --descriptor_set_out=netspec/proto/caffe.desc caffe.proto
+	$(BIN)/python -m grpc_tools.protoc --proto_path=netspec/proto --descriptor_set_out=netspec/proto/caffe.desc \
+		--pyi_out=netspec/proto caffe.proto
+	$(BIN)/python -c "from netspec.proto.stub import write; write()"
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,4 +1,4 @@
-"""The exception that says what to mend in the input, in one sentence; and the one of a run that was stopped."""
+"""The exception that says in one sentence what to mend in the input; and that of a stopped run."""
 
 import difflib
 from collections.abc import Iterable

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -26,8 +26,13 @@ def find(path: str | os.PathLike, base: str | os.PathLike | None = None, what: s
     for candidate in tried:
         if candidate.exists():
             return candidate
-    places = ", ".join(dict.fromkeys(str(p) for p in tried))
-    raise Error(f"{what} '{path}' is not there (tried {places})")
+    raise missing(path, tried, what)
+
+
+def missing(path: str | os.PathLike, tried: Iterable[Path] = (), what: str = "file") -> Error:
+    """The error of a file that is at none of the places `tried` (if none is given: where `path` says)."""
+    places = ", ".join(dict.fromkeys(str(p) for p in tried)) or str(Path.cwd() / path)
+    return Error(f"{what} '{path}' is not there (tried {places})")
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -94,7 +94,7 @@ class Bar(Log):
 
 
 def _fit(name: str, share: float, text: str, width: int) -> str:
-    """`NAME [####....] TEXT` in at most `width` columns; the bar takes what room is left, if that is enough."""
+    """`NAME [####....] TEXT` in at most `width` columns; the bar takes what room is left, if enough."""
     room = min(24, width - len(name) - len(text) - 4)
     filled = int(room * min(share, 1))
     bar = f"[{'#' * filled}{'.' * (room - filled)}] " if room >= 4 else ""

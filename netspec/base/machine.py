@@ -1,4 +1,4 @@
-"""This machine: the device that a net runs on, the precision there, cores, memory, and what versions of what."""
+"""This machine: the device that a net runs on, the precision there, cores, memory, versions."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def origin(device: str | torch.device = "cpu") -> dict[str, str]:
 
 
 def commit() -> str:
-    """', commit abc1234' of the checkout that this package lies in, '' elsewhere; 'and changes' if files differ."""
+    """', commit abc1234' of the checkout that the package is in, '' elsewhere; 'and changes' if it has some."""
     def git(*words: str) -> str:
         command = ["git", "-C", str(PROJECT), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -40,8 +40,8 @@ def confusion(truth: np.ndarray, prediction: np.ndarray, classes: int,
 def boundary_distance(labels: np.ndarray) -> np.ndarray:
     """How many pixels each pixel of labels (H, W) is from another label: float64 (H, W), 1 beside a boundary.
 
-    Euclidean: 1 + the distance to the nearest pixel one of whose four neighbours has another label; inf without
-    any.
+    Euclidean: 1 + the distance to the nearest pixel of whose four neighbours one has another label; inf
+    without any.
     """
     labels = np.asarray(labels)
     beside = np.zeros(labels.shape, bool)
@@ -58,8 +58,8 @@ def trimap(truth: np.ndarray, prediction: np.ndarray, classes: int, widths: Sequ
 
     truth, prediction: (H, W), of one image. The band of width w is the pixels at most w from another label of
     the truth, on either side (Kohli, Ladicky, Torr 2009; Kraehenbuehl, Koltun 2011). `ignore` is a label too:
-    VOC has it between objects. Rows and columns at the bottom and right that hold nothing else are the padding
-    of a batch, no boundary. Raises Error as `confusion` does.
+    VOC has it between objects. Rows and columns at the bottom and right that hold nothing else are the
+    padding of a batch, no boundary. Raises Error as `confusion` does.
     """
     truth, prediction = np.asarray(truth), np.asarray(prediction)
     whole = confusion(truth, prediction, classes, ignore)

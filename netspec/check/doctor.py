@@ -25,6 +25,7 @@ from ..ops import REGISTRY
 from ..proto import text as prototext
 from ..proto.caffe_pb2 import TEST, TRAIN, LayerParameter, NetState, SolverParameter
 from ..proto.model import Blobs
+from ..proto.types import CAFFE
 from ..pycaffe.script import standing_in
 from ..score import predict
 from ..train import jobs, preflight, updates
@@ -144,7 +145,7 @@ def _types(layers: Sequence[LayerParameter], where: str) -> list[Finding]:
     found = [Finding(PROBLEM, x.name, f"type '{x.type}' is not known{closest(x.type, REGISTRY)}",
                      f"mend it in {where} ('netspec layers' lists all), or give it as a layer in Python")
              for x in layers if x.type not in REGISTRY]
-    forks = Counter(x.type for x in layers if x.type in REGISTRY and x.type not in prototext.CAFFE)
+    forks = Counter(x.type for x in layers if x.type in REGISTRY and x.type not in CAFFE)
     return found + [Finding(NOTE, where, f"{kind} ({n}) is of a fork: BVLC Caffe refuses this net")
                     for kind, n in forks.items()]
 

@@ -12,8 +12,8 @@ from ..base.table import table
 from ..net import build  # noqa: F401 - it registers the sources of data
 from ..ops import REGISTRY, Operation
 from ..proto.caffe_pb2 import NetParameter
-from ..proto.spec import own_fields
-from ..proto.text import CAFFE, parse, read_net
+from ..proto.text import parse, read_net
+from ..proto.types import CAFFE, own_fields
 
 HEAD = """# Layer types
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..base.errors import Error
-from ..base.files import find, writing
+from ..base.files import missing, writing
 
 _MOST_COMPRESSION = 1032  # what deflate can reach at best
 _DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, MemoryError)
@@ -18,10 +18,11 @@ _DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeE
 def reading(path: str | os.PathLike) -> Iterator[Any]:
     """The open h5py.File; whatever HDF5 or h5py says of a damaged file inside the block becomes Error."""
     h5py = _h5py()
-    path = find(path)
     try:
         with h5py.File(path, "r") as file:
             yield file
+    except FileNotFoundError:
+        raise missing(path) from None
     except _DAMAGE as problem:
         raise Error(f"{path}: cannot be read as HDF5 ({problem}); get the file again") from None
 

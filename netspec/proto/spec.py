@@ -9,28 +9,19 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto
 from google.protobuf.message import Message
 
 from ..base.errors import Error, closest
 from . import caffe_pb2
+from .caffe_pb2 import LayerParameter, NetParameter
+from .types import FIELDS, MESSAGES, TYPES, keywords, own_fields
 
-_LAYER_FIELDS = caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name
-_PARAM_FIELDS = {  # "Convolution" -> "convolution_param", "BatchNorm" -> "batch_norm_param"
-    field.message_type.name.removesuffix("Parameter"): name
-    for name, field in _LAYER_FIELDS.items()
-    if name.endswith("_param")
-}
-_BORROWED = {  # types with another type's message
-    "Deconvolution": "convolution_param",
-    "Im2col": "convolution_param",
-    "LSTM": "recurrent_param",
-    "RNN": "recurrent_param",
-    "SoftmaxWithLoss": "softmax_param",
-}
+_KINDS: dict[int, str] = {number: name.removeprefix("TYPE_").lower()
+                          for name, number in FieldDescriptorProto.Type.items()}
 
 
 class _Absent(Error, AttributeError, KeyError):
@@ -40,7 +31,7 @@ class _Absent(Error, AttributeError, KeyError):
 
 
 class _Mistyped(Error, TypeError):
-    """An input that is no Top: pycaffe's TypeError, word for word; file and line are its note, which tracebacks show too."""
+    """An input that is no Top: pycaffe's TypeError, word for word; tracebacks show file and line below it."""
 
 
 class Top:
@@ -50,8 +41,8 @@ class Top:
         self.fn = fn
         self.n = n
 
-    def to_proto(self) -> Message:
-        """A NetParameter of the layers that this top needs, with automatic names."""
+    def to_proto(self) -> NetParameter:
+        """The layers that this top needs, with automatic names."""
         return to_proto(self)
 
 
@@ -81,29 +72,24 @@ class Function:
         self.tops = tuple(Top(self, n) for n in range(self.ntop))
         self.layer("", [], [])
 
-    def layer(self, name: str, bottom: list[str], top: list[str]) -> Message:
+    def layer(self, name: str, bottom: list[str], top: list[str]) -> LayerParameter:
         """The LayerParameter under the given names."""
-        layer = caffe_pb2.LayerParameter(name=name, type=self.type_name, bottom=bottom, top=top)
-        own = own_fields(self.type_name)
+        layer = LayerParameter(name=name, type=self.type_name, bottom=bottom, top=top)
+        own = keywords(self.type_name)
         for key, value in self.params.items():
-            target = layer
-            if not key.endswith("param"):
-                has_it = (f for f in own if key in _LAYER_FIELDS[f].message_type.fields_by_name)
-                field = next(has_it, None)
-                target = getattr(layer, field) if field else layer
-            if target is layer and key not in _LAYER_FIELDS:
-                raise self._error(self._unknown(key, own))
-            _assign(target, key, value, self._error)
+            if key in own:
+                _assign(getattr(layer, own[key]), key, value, self._error)
+            elif key in FIELDS:
+                _assign(layer, key, value, self._error)
+            else:
+                raise self._error(self._unknown(key))
         return layer
 
-    def _unknown(self, key: str, own: list[str]) -> str:
-        known = ["ntop", "in_place", *_LAYER_FIELDS]
-        for field in own:
-            known += _LAYER_FIELDS[field].message_type.fields_by_name
-        hint = closest(key, known)
+    def _unknown(self, key: str) -> str:
+        own = own_fields(self.type_name)
+        hint = closest(key, ["ntop", "in_place", *FIELDS, *keywords(self.type_name)])
         if not own:
-            types = [t for t in (*_PARAM_FIELDS, *_BORROWED) if t != self.type_name]
-            hint = hint or closest(self.type_name, types)
+            hint = hint or closest(self.type_name, [name for name in TYPES if name != self.type_name])
         return f"no field '{key}' in {' or '.join([*own, 'LayerParameter'])}{hint}"
 
     def _error(self, text: str) -> Error:
@@ -118,12 +104,12 @@ class NetSpec:
     def __init__(self) -> None:
         super().__setattr__("tops", {})
 
-    def __setattr__(self, name: str, value: Top | Function) -> None:
+    def __setattr__(self, name: str, value: Any) -> None:
         if not isinstance(value, Top | Function):
             raise Error(f"{_caller()}: '{name}' must be a Top (what a layer returns), not {_describe(value)}")
         self.tops[name] = value
 
-    def __getattr__(self, name: str) -> Top | Function:
+    def __getattr__(self, name: str) -> Any:  # a Top, or the Function that was assigned
         tops = self.__dict__.get("tops", {})
         if name not in tops:
             raise _Absent(f"{_caller()}: the net has no top '{name}'{closest(name, tops)}")
@@ -131,14 +117,14 @@ class NetSpec:
 
     __setitem__ = __setattr__
 
-    def __getitem__(self, name: str) -> Top | Function:
+    def __getitem__(self, name: str) -> Any:
         return self.__getattr__(name)
 
     def __contains__(self, name: str) -> bool:
         return name in self.tops
 
-    def to_proto(self) -> Message:
-        """The NetParameter: each top's layer after the layers it needs, in the order of assignment."""
+    def to_proto(self) -> NetParameter:
+        """The net: each top's layer after the layers it needs, in the order of assignment."""
         return _net(self.tops.values(), {top: name for name, top in self.tops.items()})
 
 
@@ -176,27 +162,29 @@ class _Enums:
             raise AttributeError(value)
         message = getattr(caffe_pb2, f"{self._name}Parameter", None)
         if message is None:
-            raise _Absent(f"{_caller()}: no parameters '{self._name}'{closest(self._name, _PARAM_FIELDS)}")
+            raise _Absent(f"{_caller()}: no parameters '{self._name}'{closest(self._name, MESSAGES)}")
         known = message.DESCRIPTOR.enum_values_by_name
         if value not in known:
             raise _Absent(f"{_caller()}: '{self._name}' has no value '{value}'{closest(value, known)}")
         return known[value].number
 
 
-layers = Layers()
-params = Parameters()
+if TYPE_CHECKING:
+    from .keywords import layers, params  # what `stub` makes of the schema
+else:
+    layers = Layers()
+    params = Parameters()
 
 
-def to_proto(*tops: Top | Function) -> Message:
+def to_proto(*tops: Top | Function) -> NetParameter:
     """A NetParameter of the layers that the tops need, all names automatic: type and running number."""
     return _net(tops, {})
 
 
-def _net(tops, names: dict[Top | Function, str]) -> Message:
+def _net(tops: Iterable[Top | Function], names: dict[Top | Function, str]) -> NetParameter:
     """Layers in order of need, depth first, without recursion: a net of 1000 layers is nothing special."""
-    done: dict[Function, Message] = {}
+    done: dict[Function, LayerParameter] = {}
     numbers: Counter[str] = Counter()
-    net = caffe_pb2.NetParameter()
 
     def name(thing: Top | Function, type_name: str) -> str:
         if thing not in names:
@@ -219,18 +207,7 @@ def _net(tops, names: dict[Top | Function, str]) -> Message:
             own = bottom if function.in_place else [name(t, function.type_name) for t in function.tops]
             title = name(function.tops[0] if function.ntop else function, function.type_name)
             done[function] = function.layer(title, bottom, own)
-    net.layer.extend(done.values())
-    return net
-
-
-def own_fields(type_name: str) -> list[str]:
-    """The fields of LayerParameter whose own fields may be written as keywords of this type."""
-    own = [_PARAM_FIELDS.get(type_name), _BORROWED.get(type_name)]
-    if "Loss" in type_name:
-        own.append("loss_param")
-    if type_name.endswith("Data"):
-        own.append("transform_param")
-    return list(dict.fromkeys(filter(None, own)))
+    return NetParameter(layer=done.values())
 
 
 def _assign(message: Message, key: str, value: Any, error: Callable[[str], Error]) -> None:
@@ -250,11 +227,11 @@ def _assign(message: Message, key: str, value: Any, error: Callable[[str], Error
             if field.message_type:
                 _fill(current.add(), key, item, error)
             else:
-                _scalar(field, item, current.append, error)
+                _scalar(message, key, item, current.append, error)
     elif field.message_type:
         _fill(current, key, value, error)
     else:
-        _scalar(field, value, lambda v: setattr(message, key, v), error)
+        _scalar(message, key, value, lambda v: setattr(message, key, v), error)
 
 
 def _fill(message: Message, key: str, value: Any, error: Callable[[str], Error]) -> None:
@@ -267,8 +244,10 @@ def _fill(message: Message, key: str, value: Any, error: Callable[[str], Error])
         raise error(f"{key} must be dict(...) of {message.DESCRIPTOR.name}'s fields, not {_describe(value)}")
 
 
-def _scalar(field, value: Any, put: Callable[[Any], None], error: Callable[[str], Error]) -> None:
-    kind = FieldDescriptorProto.Type.Name(field.type)[len("TYPE_") :].lower()
+def _scalar(message: Message, key: str, value: Any, put: Callable[[Any], None],
+            error: Callable[[str], Error]) -> None:
+    field = message.DESCRIPTOR.fields_by_name[key]
+    kind = _KINDS[field.type]
     if field.enum_type:
         known = field.enum_type.values_by_name
         kind = f"one of {', '.join(known)}"

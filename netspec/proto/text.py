@@ -3,23 +3,23 @@
 import os
 import re
 from collections.abc import Iterator
+from typing import Any, TypeVar
 
 from google.protobuf import text_format
 from google.protobuf.message import Message
 
-from ..base import files
 from ..base.errors import Error, closest
-from . import caffe_pb2
+from ..base.files import missing, writing
+from .caffe_pb2 import LayerParameter, NetParameter, SolverParameter
+from .types import CAFFE
 from .upgrade import upgrade_net, upgrade_solver
 
-CAFFE = frozenset("""AbsVal Accuracy ArgMax BNLL BatchNorm BatchReindex Bias Clip Concat ContrastiveLoss Convolution Crop Data
-    Deconvolution Dropout DummyData ELU Eltwise Embed EuclideanLoss Exp Filter Flatten HDF5Data HDF5Output HingeLoss Im2col
-    ImageData InfogainLoss InnerProduct Input LRN LSTM LSTMUnit Log MVN MemoryData MultinomialLogisticLoss PReLU Parameter
-    Pooling Power Python RNN ReLU Reduction Reshape SPP Scale Sigmoid SigmoidCrossEntropyLoss Silence Slice Softmax
-    SoftmaxWithLoss Split Swish TanH Threshold Tile WindowData""".split())  # the types of BVLC Caffe
-LATER = ("Clip", "Swish", "round_mode")  # types and fields of BVLC Caffe that its release 1.0 lacks
-LIMIT = 64 << 20  # bytes; the largest published nets have less than 2 MB of text
+Kind = TypeVar("Kind", bound=Message)
 
+LIMIT = 64 << 20  # bytes; the largest published nets have less than 2 MB of text
+SOLVER = re.compile(r"^\s*(base_lr|(train_|test_)?net(_param)?)\s*[:{]", re.MULTILINE)  # no net has these
+
+_LATER = ("Clip", "Swish", "round_mode")  # types and fields of BVLC Caffe that its release 1.0 lacks
 _STRANGERS = (
     (rb"version https://git-lfs", "is a Git LFS pointer; fetch the file itself with 'git lfs pull'"),
     (rb"(?i)\s*<(!doctype|html|\?xml)", "is a web page; download the raw file"),
@@ -38,7 +38,7 @@ _TOKEN = re.compile(
 _ESCAPED = re.compile(r"""(?: [^\\] | \\ (?: [abfnrtv\\'"xuU0-3] | [4-7](?![0-7]{2}) ) )*""", re.VERBOSE)
 
 
-def parse(text: str, message_class: type[Message], name: str = "<text>") -> Message:
+def parse(text: str, message_class: type[Kind], name: str = "<text>") -> Kind:
     """The message that `text` spells, not upgraded.
 
     Raises Error "NAME:LINE:COLUMN: ..." (both from 1) for what Caffe would not read, naming the field.
@@ -52,26 +52,26 @@ def parse(text: str, message_class: type[Message], name: str = "<text>") -> Mess
         text_format.Parse(text, message)
     except text_format.ParseError as error:
         raise Error(_explain(error, text, message_class, name)) from None
-    missing = message.FindInitializationErrors()
-    if missing:
-        raise Error(f"{name}: the required field {missing[0]} is missing")
+    absent = message.FindInitializationErrors()  # type: ignore[attr-defined]  # the stubs leave it out
+    if absent:
+        raise Error(f"{name}: the required field {absent[0]} is missing")
     return message
 
 
-def read_net(path: str | os.PathLike) -> Message:
-    """The NetParameter in the file, upgraded. Raises Error if it is missing, not a net, or not text."""
-    net = parse(read_text(path), caffe_pb2.NetParameter, str(path))
+def read_net(path: str | os.PathLike) -> NetParameter:
+    """The net in the file, upgraded. Raises Error if it is missing, not a net, or not text."""
+    net = parse(read_text(path), NetParameter, str(path))
     upgrade_net(net, str(path))
     return net
 
 
-def read_solver(path: str | os.PathLike) -> Message:
-    """The SolverParameter in the file, upgraded. Raises Error if it is missing, not a solver, or not text.
+def read_solver(path: str | os.PathLike) -> SolverParameter:
+    """The solver in the file, upgraded. Raises Error if it is missing, not a solver, or not text.
 
     As in Caffe, `snapshot_prefix` defaults to the path without its extension, and a prefix that is a folder,
     or ends as one does, gets the file's name appended.
     """
-    solver = parse(read_text(path), caffe_pb2.SolverParameter, str(path))
+    solver = parse(read_text(path), SolverParameter, str(path))
     upgrade_solver(solver, str(path))
     stem = os.path.splitext(path)[0]
     if not solver.HasField("snapshot_prefix"):
@@ -97,21 +97,21 @@ def write(path: str | os.PathLike, message: Message, header: str = "") -> None:
     if foreign:
         lines.append(f"Caffe 1.0 refuses this net, for it has {', '.join(foreign)}.")
     comment = "".join(f"# {line}".rstrip() + "\n" for line in lines)
-    with files.writing(path, "w") as file:
+    with writing(path, "w") as file:
         file.write(comment + to_text(message))
 
 
-def _foreign(layer: Message) -> Iterator[str]:
-    """What Caffe 1.0 lacks in a layer: its type, or fields, of which those of forks have numbers from 1000 on."""
+def _foreign(layer: LayerParameter) -> Iterator[str]:
+    """What Caffe 1.0 lacks in a layer: its type, or fields (those of forks have numbers from 1000 on)."""
     if layer.type not in CAFFE:
         yield f"{layer.type} (of a fork)"
         return
-    if layer.type in LATER:
+    if layer.type in _LATER:
         yield f"{layer.type} (of Caffe's master)"
-    messages = [layer]
+    messages: list[Message] = [layer]
     for message in messages:
         for field, value in message.ListFields():
-            if field.number >= 1000 or field.name in LATER:
+            if field.number >= 1000 or field.name in _LATER:
                 whose = "a fork" if field.number >= 1000 else "Caffe's master"
                 yield f"{field.name} of {layer.type} (of {whose})"
             elif field.message_type:
@@ -135,10 +135,11 @@ def layer_lines(path: str | os.PathLike) -> dict[str, int]:
 
 def read_text(path: str | os.PathLike) -> str:
     """The text of a prototxt file; Error for a file that is missing, too large, or of another kind."""
-    found = files.find(path)
     try:
-        with open(found, "rb") as file:
+        with open(path, "rb") as file:
             data = file.read(LIMIT + 1)
+    except FileNotFoundError:
+        raise missing(path) from None
     except OSError as error:
         raise Error(f"{path} cannot be read: {error.strerror}") from None
     if len(data) > LIMIT:
@@ -153,7 +154,8 @@ def read_text(path: str | os.PathLike) -> str:
 def _check_escapes(text: str, name: str) -> None:
     for match, _ in _scan(text):
         if match["string"]:
-            at = _ESCAPED.match(match[0]).end()
+            valid = _ESCAPED.match(match[0])
+            at = valid.end() if valid else 0
             if at < len(match[0]):
                 place = match.start() + at
                 line, column = text.count("\n", 0, place) + 1, place - text.rfind("\n", 0, place)
@@ -189,44 +191,51 @@ def _explain(error: text_format.ParseError, text: str, root: type[Message], name
         said = said.removeprefix(f"'{quoted}': ")
     where = f"{name}:{line}:{column}"
     unknown = re.match(r'Message type "([\w.]+)" has no field named "(\w+)"', said)
-    twice = re.match(r'Message type "[\w.]+" should not have multiple "(\w+)" fields', said)
-    value = re.match(r'Enum type "([\w.]+)" has no value (?:named|with number) (.*)', said)
-    pool = root.DESCRIPTOR.file.pool
     if unknown:
-        kind, field = pool.FindMessageTypeByName(unknown[1]), unknown[2]
-        hint = closest(field, kind.fields_by_name)
-        if kind != root.DESCRIPTOR and field in root.DESCRIPTOR.fields_by_name:
-            hint = "; is a } missing above?"
-        elif kind == root.DESCRIPTOR:
-            for other in ("NetParameter", "SolverParameter"):
-                if field in getattr(caffe_pb2, other).DESCRIPTOR.fields_by_name:
-                    hint = f"; the text seems to be a {other}"
-        return f"{where}: {kind.name} has no field '{field}'{hint}"
-    offset = sum(len(before) + 1 for before in lines[: line - 1]) + column - 1
+        return f"{where}: {_unknown_field(unknown[1], unknown[2], root.DESCRIPTOR)}"
     ended = re.match('Expected "([}>])"', said)
     if ended:  # protobuf points at the last token, not at the field that is open there
-        offset, said = len(text), f"the text ends before the closing {ended[1]}"
+        said, fields = f"the text ends before the closing {ended[1]}", _fields_at(text, len(text))[:-1]
+    else:
+        fields = _fields_at(text, sum(len(before) + 1 for before in lines[: line - 1]) + column - 1)
+    return ": ".join(filter(None, [where, ".".join(filter(None, fields)), _reworded(said, root.DESCRIPTOR)]))
+
+
+def _unknown_field(kind: str, field: str, root: Any) -> str:
+    """What is wrong with a field that the message `kind` lacks, in a text that should spell a `root`."""
+    message = root.file.pool.FindMessageTypeByName(kind)
+    hint = closest(field, message.fields_by_name)
+    if message != root and field in root.fields_by_name:
+        hint = "; is a } missing above?"
+    elif message == root:
+        for other in (NetParameter, SolverParameter):
+            if field in other.DESCRIPTOR.fields_by_name:
+                hint = f"; the text seems to be a {other.DESCRIPTOR.name}"
+    return f"{message.name} has no field '{field}'{hint}"
+
+
+def _fields_at(text: str, offset: int) -> list[str]:
+    """The names of the fields that a place in a text lies in, outermost first."""
     fields: list[str] = []
-    for match, fields in _scan(text):  # noqa: B007 (used after the loop)
+    for match, there in _scan(text):
+        fields = there
         if match.start() >= offset:
             break
-    if ended:
-        fields = fields[:-1]
-    field = ".".join(filter(None, fields))
-    where += f": {field}" if field else ""
+    return fields
+
+
+def _reworded(said: str, root: Any) -> str:
+    """What protobuf said of a value, in plainer words."""
+    twice = re.match(r'Message type "[\w.]+" should not have multiple "(\w+)" fields', said)
     if twice:
-        return f"{where}: '{twice[1]}' is given more than once"
+        return f"'{twice[1]}' is given more than once"
+    value = re.match(r'Enum type "([\w.]+)" has no value (?:named|with number) (.*)', said)
     if value:
-        kind = pool.FindEnumTypeByName(value[1])
+        kind = root.file.pool.FindEnumTypeByName(value[1])
         names = list(kind.values_by_name)
-        known = f"; known are {', '.join(names)}"
-        if len(names) > 12:
-            known = closest(value[2].strip("\"'"), names)
-        return f"{where}: {kind.name} has no value {value[2]}{known}"
+        few = f"; known are {', '.join(names)}"
+        known = few if len(names) <= 12 else closest(value[2].strip("\"'"), names)
+        return f"{kind.name} has no value {value[2]}{known}"
     if "codec can't decode" in said:
-        said = "the string is not UTF-8"
-    return f"{where}: {said[0].lower()}{said[1:]}"
-
-
-
-SOLVER = re.compile(r"^\s*(base_lr|(train_|test_)?net(_param)?)\s*[:{]", re.MULTILINE)
+        return "the string is not UTF-8"
+    return f"{said[0].lower()}{said[1:]}"

@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from ..base.errors import Error
-from ..base.files import find
+from ..base.files import missing
 from .caffe_pb2 import BlobProto, BlobShape, NetParameter, SolverState
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
@@ -50,8 +50,8 @@ class WireFile:
     Raises Error for anything else, and for damage, naming the place in the file.
     """
 
-    def __init__(self, path: Any, kind: str) -> None:
-        self.path = find(path)
+    def __init__(self, path: str | os.PathLike, kind: str) -> None:
+        self.path = path
         begins = head(path)
         foreign = describe(begins) if begins else "empty"
         if foreign:
@@ -229,8 +229,9 @@ class WireFile:
 
 def head(path: str | os.PathLike) -> bytes:
     """The first 512 bytes of a file. Raises Error where there is none to read."""
-    path = find(path)
-    if not path.is_file():
+    if not os.path.exists(path):
+        raise missing(path)
+    if not os.path.isfile(path):
         raise Error(f"{path}: is no file that can be read (a folder? a device?)")
     try:
         with open(path, "rb") as file:
@@ -245,7 +246,7 @@ def is_hdf5(path: str | os.PathLike) -> bool:
 
 
 def is_text(head: bytes) -> bool:
-    """Whether a file that begins so is text, in whatever encoding; Caffe's binary files have control characters."""
+    """Whether a file that begins so is text, in any encoding; binary files of Caffe have control characters."""
     return not any(byte < 9 or 13 < byte < 32 for byte in head)
 
 
@@ -285,7 +286,8 @@ def blob_size(number: int, shape: Sequence[int]) -> int:
 
 def _around_blob(number: int, shape: Sequence[int]) -> tuple[bytes, bytes]:
     """What stands before and behind the numbers of field `number`, a BlobProto of this shape in float32."""
-    dims, size = BlobProto(shape=BlobShape(dim=shape) if shape else None).SerializeToString(), 4 * math.prod(shape)
+    dims = BlobProto(shape=BlobShape(dim=shape) if shape else None).SerializeToString()
+    size = 4 * math.prod(shape)
     head = delimited(BlobProto.DATA_FIELD_NUMBER, size) if size else b""
     return delimited(number, len(head) + size + len(dims)) + head, dims
 

@@ -9,7 +9,7 @@ from netspec import ops
 from netspec.cli import main as cli
 from netspec.look import layer_types
 from netspec.ops import REGISTRY
-from netspec.proto.text import CAFFE
+from netspec.proto.types import CAFFE
 
 PROJECT = Path(__file__).resolve().parents[2]
 GOLDEN = PROJECT / "tests" / "golden"

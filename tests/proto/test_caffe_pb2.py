@@ -28,6 +28,12 @@ def test_descriptor_is_that_of_the_proto(tmp_path):
     assert described(out) == described(FOLDER / "caffe.desc")
 
 
+def test_stub_is_that_of_the_proto(tmp_path):
+    protoc = pytest.importorskip("grpc_tools.protoc")
+    assert protoc.main(["protoc", f"-I{FOLDER}", f"--pyi_out={tmp_path}", str(FOLDER / "caffe.proto")]) == 0
+    assert (tmp_path / "caffe_pb2.pyi").read_text() == (FOLDER / "caffe_pb2.pyi").read_text()
+
+
 def test_names():
     assert (caffe_pb2.TRAIN, caffe_pb2.TEST) == (0, 1)
     assert caffe_pb2.Phase.Name(1) == "TEST"
