@@ -2,7 +2,6 @@
 
 import io
 import math
-import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,8 +10,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING
 
 from ..base.errors import Error
-from ..base.files import writing
-from .shapes import Point, kind_of, printable
+from .shapes import Drawn, Point, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +68,7 @@ class Marks:
         return axes
 
 
-class Chart:
+class Chart(Drawn):
     """Columns of Lines and Marks in one picture, from left to right; `figure` is matplotlib's."""
 
     def __init__(self, columns: Sequence[Sequence[Lines | Marks]]) -> None:
@@ -86,17 +84,10 @@ class Chart:
                     part.draw(place).set_title(printable(part.title))
 
     def content(self, kind: str) -> bytes:
-        """A whole file; kind: SVG, PNG or PDF."""
         undated = {DATES[kind]: None} if kind in DATES else {}
         with _settings(), io.BytesIO() as file:
             self.figure.savefig(file, format=kind.lower(), dpi=144, metadata=undated)
             return file.getvalue()
-
-    def save(self, path: str | os.PathLike) -> None:
-        """Write an SVG, PNG or PDF file, as its name ends; Error for any other end."""
-        content = self.content(kind_of(path))
-        with writing(path) as file:
-            file.write(content)
 
 
 def require_matplotlib() -> None:

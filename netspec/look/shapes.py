@@ -1,5 +1,6 @@
 """Pictures as lists of shapes, written as SVG text by hand or painted by Pillow as PNG and PDF."""
 
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -100,8 +101,25 @@ class Text(NamedTuple):
                     stroke_width=round(1.5 * scale) if self.halo else 0)
 
 
+class Drawn:
+    """What can be written as a file of each of the KINDS."""
+
+    def content(self, kind: str) -> bytes:
+        """The whole file; kind: SVG, PNG or PDF."""
+        raise NotImplementedError
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write a file of the kind that its name ends in; Error if that is none of the KINDS."""
+        kind = KINDS.get(Path(path).suffix.lower())
+        if kind is None:
+            raise Error(f"'{path}' ends in none of {', '.join(KINDS)}, the kinds of picture that can be written")
+        content = self.content(kind)
+        with writing(path) as file:
+            file.write(content)
+
+
 @dataclass
-class Picture:
+class Picture(Drawn):
     """Shapes on a page of width x height points, later ones on top."""
 
     width: float
@@ -128,22 +146,12 @@ class Picture:
             shape.paint(draw, fine)
         return canvas.resize(size, Image.Resampling.LANCZOS)
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Write an SVG, PNG or PDF file, as its name ends; Error for any other end."""
-        kind = kind_of(path)
-        with writing(path, "w" if kind == "SVG" else "wb") as file:
-            if kind == "SVG":
-                file.write(self.svg())
-            else:
-                self.image().save(file, kind, **({"resolution": 144} if kind == "PDF" else {}))
-
-
-def kind_of(path: str | os.PathLike) -> str:
-    """SVG, PNG or PDF, as the name of a file ends; Error for any other end."""
-    kind = KINDS.get(Path(path).suffix.lower())
-    if kind is None:
-        raise Error(f"'{path}' ends in none of {', '.join(KINDS)}, the kinds of picture that can be written")
-    return kind
+    def content(self, kind: str) -> bytes:
+        if kind == "SVG":
+            return self.svg().encode()
+        with io.BytesIO() as file:
+            self.image().save(file, kind, resolution=144)
+            return file.getvalue()
 
 
 def printable(text: str) -> str:
