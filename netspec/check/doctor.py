@@ -33,7 +33,8 @@ from .batch import Flow, draw, examine
 from .finding import NOTE, OK, PROBLEM, Finding
 from .weights import classifier, fill, weights_file
 
-EXTRAS = {"h5py": "hdf5", "lmdb": "lmdb", "safetensors": "safetensors", "onnx": "onnx", "onnxruntime": "onnx"}
+EXTRAS = {"h5py": "hdf5", "lmdb": "lmdb", "matplotlib": "plot", "safetensors": "safetensors", "onnx": "onnx",
+          "onnxruntime": "onnx"}
 
 
 def environment() -> list[Finding]:

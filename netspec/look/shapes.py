@@ -112,7 +112,8 @@ class Drawn:
         """Write a file of the kind that its name ends in; Error if that is none of the KINDS."""
         kind = KINDS.get(Path(path).suffix.lower())
         if kind is None:
-            raise Error(f"'{path}' ends in none of {', '.join(KINDS)}, the kinds of picture that can be written")
+            kinds = ", ".join(KINDS)
+            raise Error(f"'{path}' ends in none of {kinds}, the kinds of picture that can be written")
         content = self.content(kind)
         with writing(path) as file:
             file.write(content)
