@@ -19,10 +19,12 @@ from ..base.files import writing
 from ..base.machine import asked, choose, origin
 from ..data.layouts import LAYOUTS
 from ..net.graph import Graph
+from ..net.module import Net
 from ..proto.caffe_pb2 import NetParameter, SolverParameter
 from ..proto.text import read_solver, to_text
 from ..score import predict
 from ..score.score import score
+from ..score.stitch import Stitched
 from ..train import jobs, snapshot, stages
 from ..train.solver import Solver
 
@@ -167,7 +169,7 @@ def recorded(path: Path, mark: str, measure: Callable[[], Record], device: str |
 
 def scored(path: Path, made: Graph, weights: Path, settings: Settings, *,
            blobs: Sequence[tuple[str, str]] = BLOBS, save: Path | None = None,
-           wrap: Callable[[Any], Any] = lambda net: net, what: str = "") -> Record:
+           wrap: Callable[[Net], Net | Stitched] = lambda net: net, what: str = "") -> Record:
     """The record of a TEST graph's scores on its data: Result.as_dict(), confusion histogram, weights file.
 
     blobs: (scores, truth) of each head; the first gives the record, others the pixel accuracy in "heads".

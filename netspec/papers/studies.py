@@ -5,7 +5,6 @@ import ast
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -131,7 +130,7 @@ class Place:
         made = build(self.net(run.net, "test"), TEST, base=PROJECT)
         file = self.trained(run.after if run.stitch else name)
 
-        def wrap(net: Net) -> Any:
+        def wrap(net: Net) -> Net | Stitched:
             if not run.stitch:
                 return net
             small = Net(deploy(self.net(run.net, "deploy"), losses=True), share=net).to(net.device)
