@@ -159,23 +159,21 @@ def _trunk(args: argparse.Namespace) -> None:
 
 def _transplant(args: argparse.Namespace) -> None:
     """Weights of several files, under the names of one net."""
-    from ..net.deploy import deploy
-    from ..net.module import Net
-    from ..net.weights import layers_of, transplant
+    from ..net import deploy, module, weights
     from ..proto.model import read_weights, write_weights
 
-    net = Net(deploy(find(args.net, what="net"), losses=True))
+    net = module.Net(deploy.deploy(find(args.net, what="net"), losses=True))
     filled = set()
     for given in args.files:
         name, _, change = given.partition(":")
         path = find(name, what="weights")
         try:
-            rows = transplant(net, read_weights(path), change)
+            rows = weights.transplant(net, read_weights(path), change)
         except Error as e:
             raise Error(f"{given}: {e}") from None
         filled |= {row[0] for row in rows}
         print("\n".join(f"{layer} <- {old} of {path} {shapes}" for layer, old, shapes in rows))
-    write_weights(args.out, net.graph.name, {k: v for k, v in layers_of(net).items() if k in filled},
+    write_weights(args.out, net.graph.name, {k: v for k, v in weights.layers_of(net).items() if k in filled},
                   hdf5=args.out.endswith(".h5"))
     left = [name for name in net.layers_with_params() if name not in filled]
     print(f"{len(filled)} layers -> {args.out}; without weights: {', '.join(left) or 'none'}")
@@ -184,44 +182,33 @@ def _transplant(args: argparse.Namespace) -> None:
 def _upgrade(args: argparse.Namespace) -> None:
     from google.protobuf.message import DecodeError
 
-    from ..proto.caffe_pb2 import NetParameter
-    from ..proto.model import read_weights
-    from ..proto.upgrade import upgrade_net
-    from ..proto.wire import WireFile, head, is_text
+    from ..proto import model, text, upgrade, wire
+    from ..proto.caffe_pb2 import NetParameter, SolverParameter
 
     path = find(args.old)
-    if is_text(head(path)):
-        print(f"{_upgrade_text(path, args.new)} -> {args.new}")
-        return
-    read_weights(path)  # refuses what is damaged or impossible
-    try:
-        net = NetParameter.FromString(WireFile(path, "weights").data[:])
-    except DecodeError as problem:
-        raise Error(f"{path}: cannot be read ({problem}); the file is damaged: get it again") from None
-    upgrade_net(net, str(path))
-    with writing(args.new) as out:
-        out.write(net.SerializeToString())
-    print(f"{len(net.layer)} layers -> {args.new}")
-
-
-def _upgrade_text(path: Path, new: str) -> str:
-    """Write today's form of a net or a solver, and say which it was."""
-    from ..proto import text
-    from ..proto.caffe_pb2 import NetParameter, SolverParameter
-    from ..proto.upgrade import upgrade_net, upgrade_solver
-
-    content = text.read_text(path)
-    if not content.strip():
-        raise Error(f"{path}: is empty; expected a net, a solver or weights")
-    if text.SOLVER.search(content):
-        solver = text.parse(content, SolverParameter, str(path))
-        upgrade_solver(solver, str(path))
-        text.write(new, solver)
-        return "solver"
-    net = text.parse(content, NetParameter, str(path))
-    upgrade_net(net, str(path))
-    text.write(new, net)
-    return f"{len(net.layer)} layers"
+    made: NetParameter | SolverParameter
+    if wire.is_text(wire.head(path)):
+        content = text.read_text(path)
+        if not content.strip():
+            raise Error(f"{path}: is empty; expected a net, a solver or weights")
+        if text.SOLVER.search(content):
+            made = text.parse(content, SolverParameter, str(path))
+            upgrade.upgrade_solver(made, str(path))
+        else:
+            made = text.parse(content, NetParameter, str(path))
+            upgrade.upgrade_net(made, str(path))
+        text.write(args.new, made)
+    else:
+        model.read_weights(path)  # refuses what is damaged or impossible
+        try:
+            made = NetParameter.FromString(wire.WireFile(path, "weights").data[:])
+        except DecodeError as problem:
+            raise Error(f"{path}: cannot be read ({problem}); the file is damaged: get it again") from None
+        upgrade.upgrade_net(made, str(path))
+        with writing(args.new) as out:
+            out.write(made.SerializeToString())
+    what = f"{len(made.layer)} layers" if isinstance(made, NetParameter) else "solver"
+    print(f"{what} -> {args.new}")
 
 
 def _fcn(args: argparse.Namespace) -> int:
@@ -234,20 +221,22 @@ def _fcn(args: argparse.Namespace) -> int:
     if args.out_weights and not args.weights:
         raise Error("--out-weights needs WEIGHTS to convert")
     path = find(args.old, what="net")
-    made = convolutional(path, find(args.weights, what="weights") if args.weights else None)
-    print(f"made convolutional: {', '.join(made.layers)}; left out: {', '.join(made.dropped) or 'nothing'}\n"
-          f"2 random images of {'x'.join(map(str, made.size))}, "
-          f"{'weights of ' + args.weights if args.weights else 'random weights'}, float64:\n")
-    print(table([[blob, f"{apart:.2g}", f"{most:.4g}"] for blob, apart, most in made.rows],
+    proto, net, layers, dropped, rows = convolutional(
+        path, find(args.weights, what="weights") if args.weights else None)
+    size = "x".join(map(str, net.graph.shape(net.graph.inputs[0])[2:]))
+    print(f"made convolutional: {', '.join(layers)}; left out: {', '.join(dropped) or 'nothing'}\n"
+          f"2 random images of {size}, {'weights of ' + args.weights if args.weights else 'random weights'}, "
+          "float64:\n")
+    print(table([[blob, f"{apart:.2g}", f"{most:.4g}"] for blob, apart, most in rows],
                 ["blob", "largest difference", "largest value"]))
-    if not made.equal:
+    if not all(apart <= ROUNDING * most for _, apart, most in rows):
         print(f"not equal: a difference is above {ROUNDING:g} of the largest value, so nothing is written")
         return 1
     out = Path(args.new or args.out or path.with_name(f"{path.stem}-fcn.prototxt"))
-    write(out, made.proto, header=f"{args.old} made convolutional by 'netspec convert fcn'.")
+    write(out, proto, header=f"{args.old} made convolutional by 'netspec convert fcn'.")
     print(f"equal within {ROUNDING:g} of the largest value -> {out}")
     if args.weights:
         weights = args.out_weights or out.with_suffix(".caffemodel")
-        save(weights, made.net)
+        save(weights, net)
         print(f"-> {weights}")
     return 0

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
@@ -15,29 +14,16 @@ from ..net.weights import load
 from ..proto.caffe_pb2 import NetParameter
 
 ROUNDING = 1e-6  # of a blob's largest value: float32's rounding; both nets, run in float64, stay far below
+Compared = tuple[str, float, float]  # a blob, its largest difference, its largest value
 
 
-class Convolutional(NamedTuple):
-    """A classifier's convolutional form as NetParameter and as Net, and what was found on the way.
+def convolutional(path: Path, weights: Path | None = None) -> tuple[
+        NetParameter, Net, list[str], list[str], list[Compared]]:
+    """The convolutional form of a classifier's prototxt, with weights (None: random ones), and the proof.
 
-    layers: the names of those that were fully connected; dropped: of those left out; size: H and W of the
-    proof's images; rows: (blob, largest difference, largest value).
+    Returns the NetParameter, the Net, the names of the layers that were fully connected, of those left out,
+    and what `compare` found.
     """
-
-    proto: NetParameter
-    net: Net
-    layers: list[str]
-    dropped: list[str]
-    size: Sequence[int]
-    rows: list[tuple[str, float, float]]
-
-    @property
-    def equal(self) -> bool:
-        return all(apart <= ROUNDING * most for _, apart, most in self.rows)
-
-
-def convolutional(path: Path, weights: Path | None = None) -> Convolutional:
-    """The convolutional form of a classifier's prototxt, which takes its weights (None: random numbers)."""
     old = Net(deploy(path, losses=True))
     proto, layers, dropped = convolutionalise(old.graph)
     new = Net(build(proto))
@@ -50,11 +36,11 @@ def convolutional(path: Path, weights: Path | None = None) -> Convolutional:
     share_reshaped(old.double(), new)
     blobs = [*(new.graph.node(name).tops[0].blob for name in layers), *new.graph.outputs]
     rows = compare(old, new, list(dict.fromkeys(blobs)))
-    return Convolutional(proto, new.float(), layers, dropped, old.graph.shape(new.graph.inputs[0])[2:], rows)
+    return proto, new.float(), layers, dropped, rows
 
 
-def compare(old: Net, new: Net, blobs: Sequence[str], seed: int = 0) -> list[tuple[str, float, float]]:
-    """Both nets, in float64, on 2 random images of its size: (blob, largest difference, largest value)."""
+def compare(old: Net, new: Net, blobs: Sequence[str], seed: int = 0) -> list[Compared]:
+    """The blobs of both nets, run in float64 on 2 random images of the classifier's size."""
     generator = torch.Generator().manual_seed(seed)
     inputs = {blob: torch.zeros(2, *old.graph.shape(blob)[1:], dtype=torch.float64)
               for blob in old.graph.inputs}

@@ -74,9 +74,11 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _torch(path: Path) -> list[Stored]:
-    state = _safetensors(path) if _is_safetensors(path) else _state_dict(path)
+    with open(path, "rb") as file:
+        head = file.read(9)  # a .safetensors begins with the length of a header, and this with a brace
+    safe = head[8:] == b"{" and int.from_bytes(head[:8], "little") <= LONGEST_HEADER
     layers: dict[str, Stored] = {}
-    for key, tensor in state.items():
+    for key, tensor in (_safetensors(path) if safe else _state_dict(path)).items():
         if isinstance(tensor, torch.Tensor) and tensor.dtype in FLOATS and tensor.layout == torch.strided:
             name, _, part = str(key).removeprefix("module.").rpartition(".")
             layers.setdefault(name, Stored(name, [name], {})).parts[part] = tensor.detach().float().numpy()
@@ -97,13 +99,6 @@ def _state_dict(path: Path) -> Mapping[Any, Any]:
     if not isinstance(state, Mapping):
         raise Error(f"{path}: holds a {type(state).__name__} where a state dict belongs")
     return state
-
-
-def _is_safetensors(path: Path) -> bool:
-    """Whether a file begins as one: with the length of a header, and the brace that this starts with."""
-    with open(path, "rb") as file:
-        head = file.read(9)
-    return head[8:] == b"{" and int.from_bytes(head[:8], "little") <= LONGEST_HEADER
 
 
 def _safetensors(path: Path) -> Mapping[str, torch.Tensor]:

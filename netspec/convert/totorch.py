@@ -9,7 +9,6 @@ import tempfile
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -60,17 +59,29 @@ def write(net: Net, out: Path, sizes: Sequence[Size], spread: float,
 
     sizes, spread: of the noise that both are given. origin: the net's file, as a person named it.
     """
-    library = safetensors("writing")
+    library = safetensors("writing").torch
     writer = Writer(net)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".", dir=out.parent) as folder:
         new = Path(folder) / out.name
         new.write_text(text(writer, Path(origin).name), encoding="utf-8")
         # not by save_file, which gives the owner alone the right to read
-        new.with_suffix(".safetensors").write_bytes(library.torch.save(writer.tensors))
+        new.with_suffix(".safetensors").write_bytes(library.save(writer.tensors))
 
         def other(feeds: list[Arrays]) -> list[Arrays]:
-            return _run(new, net, feeds, f"the file written for {origin}", library.torch)
+            """What the written module makes of each, in a process that does not know netspec."""
+            feed, made = new.with_name("feed"), new.with_name("made")
+            library.save_file({f"{i} {blob}": torch.from_numpy(x) for i, given in enumerate(feeds)
+                               for blob, x in given.items()}, feed)
+            names = ["\n".join(blobs) for blobs in (net.graph.inputs, net.graph.outputs)]
+            command = [sys.executable, "-I", "-c", CHECK, new, feed, made, *names, str(len(feeds))]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                problem = done.stderr.strip().splitlines()[-1]
+                raise Error(f"the file written for {origin} does not run: {problem}")
+            tops = library.load_file(made)
+            return [{blob: tops[f"{i} {blob}"].numpy() for blob in net.graph.outputs}
+                    for i in range(len(feeds))]
 
         found = agreements(net, other, sizes, spread)
         if not all(row.fits for row in found):
@@ -79,20 +90,6 @@ def write(net: Net, out: Path, sizes: Sequence[Size], spread: float,
             os.replace(path, out.with_name(path.name))
     parts = f"{out}, {out.with_suffix('.safetensors').name}"
     return found, f"agrees, in a process of its own; torch {torch.__version__} -> {parts}"
-
-
-def _run(module: Path, net: Net, feeds: Sequence[Arrays], what: str, library: Any) -> list[Arrays]:
-    """The outputs of a written module for each feed, from a process that does not know netspec."""
-    feed, made = module.with_name("feed"), module.with_name("made")
-    given = {f"{i} {blob}": torch.from_numpy(x) for i, each in enumerate(feeds) for blob, x in each.items()}
-    library.save_file(given, feed)
-    names = ["\n".join(blobs) for blobs in (net.graph.inputs, net.graph.outputs)]
-    done = subprocess.run([sys.executable, "-I", "-c", CHECK, module, feed, made, *names, str(len(feeds))],
-                          capture_output=True, text=True)
-    if done.returncode:
-        raise Error(f"{what} does not run: {done.stderr.strip().splitlines()[-1]}")
-    found = library.load_file(made)
-    return [{blob: found[f"{i} {blob}"].numpy() for blob in net.graph.outputs} for i in range(len(feeds))]
 
 
 def text(writer: Writer, origin: str) -> str:

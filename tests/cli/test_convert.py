@@ -1,4 +1,7 @@
-"""The `convert upgrade` command on Caffe's own old files (`convert weights`: tests/convert/test_importers.py)."""
+"""`convert upgrade` on Caffe's own old files, and how commands are told where to write.
+
+What `convert` converts: tests/convert, `convert fcn`: tests/net/test_rewrite.py.
+"""
 
 import json
 from pathlib import Path
@@ -69,3 +72,17 @@ def test_upgrade_refuses_weights_of_impossible_sizes(tmp_path, capsys):
     (tmp_path / "old").write_bytes(net.SerializeToString())
     assert main(["convert", "upgrade", str(tmp_path / "old"), str(tmp_path / "new")]) == 2
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("out", [["new.prototxt"], ["--out", "new.prototxt"]])
+def test_fcn_writes_where_it_is_told(tmp_path, capsys, monkeypatch, out):
+    """At the last place; the option that said so before still does, with a pointer."""
+    monkeypatch.chdir(tmp_path)
+    Path("net.prototxt").write_text(
+        'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 2 dim: 3 dim: 3 } } }'
+        'layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param { num_output: 4 } }')
+    assert main(["convert", "fcn", "net.prototxt", *out]) == 0
+    assert Path("new.prototxt").exists() and not Path("net-fcn.prototxt").exists()
+    said = capsys.readouterr()
+    assert "random weights" in said.out and said.err == ("netspec: --out is now the argument OUT.prototxt; the old "
+                                                         "spelling goes on working for this release\n" if out[1:] else "")
