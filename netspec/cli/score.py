@@ -12,9 +12,7 @@ from ..base.files import find
 from .options import add_device_arguments
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from ..score.score import Result, Scoring
+    from ..score.score import Scoring
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,10 +47,12 @@ def run(args: argparse.Namespace) -> int:
     from ..base.machine import origin
     from ..base.metrics import Scores
     from ..base.table import percent
+    from ..data.segmentation import SegmentationData
+    from ..look.pictures import save
     from ..net.build import load
     from ..score import predict
     from ..score.score import Scoring
-    from ..score.sheet import save_confusion
+    from ..score.sheet import save_confusion, summary, worst_beside
 
     path, weights = find(args.net, what="net"), find(args.weights, what="weights")
     made = load(path)
@@ -62,21 +62,18 @@ def run(args: argparse.Namespace) -> int:
     for remark in remarks:
         print(f"note: {remark}", file=sys.stderr)
     said = log.make(args.quiet)
-
-    def progress(done: int, total: int, histogram: "np.ndarray") -> None:
-        facts = f"mean IU {percent(Scores.from_histogram(histogram).mean_iu)}"
-        said.progress("score", done, total, facts, 1)
-
     try:
-        result = scoring.run(net, save=args.save, progress=progress, trimap=args.trimap, positive=positive,
-                             threshold=args.threshold)
+        result = scoring.run(
+            net, save=args.save, trimap=args.trimap, positive=positive, threshold=args.threshold,
+            progress=lambda done, total, histogram: said.progress(
+                "score", done, total, f"mean IU {percent(Scores.from_histogram(histogram).mean_iu)}", 1))
     finally:
         said.close()
     name = made.name or path.stem
     if args.confusion:
         save_confusion(args.confusion, result.histogram, result.looks.names)
-    if args.sheet:
-        _draw(args, name, scoring, result)
+    if args.sheet and isinstance(scoring.source, SegmentationData):
+        save(args.sheet, worst_beside(scoring.source, result.looks, args.worst, name, args.save, args.beside))
     if args.json:
         facts = {"net": str(path), "weights": args.weights, **result.as_dict(), "origin": origin(net.device)}
         print(json.dumps(facts, indent=2, allow_nan=False))
@@ -84,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     rate = f"{result.images / max(result.seconds, 1e-9):.1f} images/s"
     loss = f", loss {result.loss:.6g}" if net.losses else ""
     print(f"{name}: {result.images} images in {result.seconds:.1f} s ({rate}, {net.device}){loss}\n")
-    _print(name, result, positive)
+    print(summary(name, result, positive))
     for what, where in (("predictions", args.save), ("confusion", args.confusion), ("sheet", args.sheet)):
         if where:
             print(f"\n{what}: {where}")
@@ -119,36 +116,3 @@ def _positive(args: argparse.Namespace, scoring: "Scoring") -> int | None:
         if path and Path(path).suffix.lower() not in ends:
             raise Error(f"{option}: '{path}' must end in {' or '.join(ends)}")
     return named.get(args.binary)
-
-
-def _draw(args: argparse.Namespace, name: str, scoring: "Scoring", result: "Result") -> None:
-    """The picture --sheet: of folders of one name the whole path is the title."""
-    from ..data.segmentation import SegmentationData
-    from ..look.pictures import save
-    from ..score.sheet import sheet, worst
-
-    titles = [*(Path(folder).name for folder in args.beside), name]
-    nets = {folder if titles.count(title) > 1 else title: folder
-            for title, folder in zip(titles, args.beside, strict=False)}
-    nets[name] = args.save
-    if isinstance(scoring.source, SegmentationData):  # as _positive has made sure
-        chosen = worst(scoring.source, result.looks, args.save, args.worst)
-        save(args.sheet, sheet(scoring.source, result.looks, nets, chosen))
-
-
-def _print(name: str, result: "Result", positive: int | None) -> None:
-    from ..base.metrics import BINARY
-    from ..base.table import percent, table
-    from ..score.sheet import measures, per_class
-
-    print(measures([(name, result.scores)]), end="\n\n")
-    print(per_class(result.scores, result.looks.names))
-    if result.bands:
-        bands = [(f"within {width} px of a boundary", scores) for width, scores in result.bands.items()]
-        print("\n" + measures(bands))
-    if result.binary and positive is not None:
-        cells = [percent(getattr(result.binary, measure)) for measure in BINARY]
-        print("\n" + table([[result.looks.names[positive], *cells]], ["", *BINARY.values()]))
-    if result.stray:
-        most = len(result.histogram) - 1
-        print(f"\nnot counted: {result.stray} pixels with labels that are neither 0 to {most} nor void")

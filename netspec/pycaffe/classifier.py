@@ -24,14 +24,10 @@ class ImageNet(Net):
         name = self.inputs[0]
         self.transformer = io.Transformer({name: self.blobs[name].shape})
         self.transformer.set_transpose(name, (2, 0, 1))
-        if mean is not None:
-            self.transformer.set_mean(name, mean)
-        if input_scale is not None:
-            self.transformer.set_input_scale(name, input_scale)
-        if raw_scale is not None:
-            self.transformer.set_raw_scale(name, raw_scale)
-        if channel_swap is not None:
-            self.transformer.set_channel_swap(name, channel_swap)
+        given = dict(mean=mean, input_scale=input_scale, raw_scale=raw_scale, channel_swap=channel_swap)
+        for setting, value in given.items():
+            if value is not None:
+                getattr(self.transformer, f"set_{setting}")(name, value)
 
     def _outputs_of(self, images: Iterable[np.ndarray]) -> np.ndarray:
         """The net's first output for images of any size."""
@@ -85,9 +81,8 @@ class Detector(ImageNet):
                     "detect_windows")
 
     def crop(self, im: np.ndarray, window: Sequence[int] | np.ndarray) -> np.ndarray:
-        """A window of an image H x W x K; with context_pad in the net's size, with what surrounds it, the mean
-        where the image ends.
-        """
+        """A window of an image H x W x K; with context_pad in the net's size, with what surrounds it, the
+        mean where the image ends."""
         window = np.array(window)
         first, last = window[:2], window[2:]
         if not self.context_pad:

@@ -93,9 +93,10 @@ class Scoring:
         class to hold against all others, predicted where it is the best, or, with a threshold, where its
         probability is above it. Raises Error where labels and scores differ in size.
         """
-        begun, size = time.monotonic(), self.source.batch_size
-        counts = _Counts(self.classes, self.void, trimap, positive)
-        loss, done = 0.0, 0
+        begun, size, classes, void = time.monotonic(), self.source.batch_size, self.classes, self.void
+        histogram, pairs = np.zeros((classes, classes), np.int64), np.zeros((2, 2), np.int64)
+        bands = np.zeros((len(trimap), classes, classes), np.int64)
+        loss, done, stray = 0.0, 0, 0
         data = Batches(net.graph.readers, net.device, workers=workers)
         with closing(data) as batches, torch.inference_mode():
             for position in range(-(-self.total // size)):
@@ -103,24 +104,28 @@ class Scoring:
                 blobs = net(inputs, [self.score_blob])
                 best = predict.labels(blobs[self.score_blob])
                 truth = self._truth(inputs[self.label_blob], best.shape, position)
-                found = best == positive
-                if positive is not None and threshold is not None:
-                    found = self._probability(blobs[self.score_blob], positive) > threshold
+                found = self._found(blobs[self.score_blob], best, positive, threshold)
                 count = min(size, self.total - done)  # the list begins again within the last batch
                 images = zip(self.source.image_names(position), truth, best, found, strict=True)
                 for name, t, b, f in list(images)[:count]:
-                    counts.add(t, b, f)
+                    counted = (t >= 0) & (t < classes) & (t != void)
+                    stray += int(np.count_nonzero(~counted & (t != void) & (t != VOID)))
+                    histogram += confusion(t, b, classes, void)
+                    if trimap:
+                        bands += metrics.trimap(t, b, classes, trimap, void)
+                    if positive is not None:
+                        pairs += confusion((t == positive)[counted], f[counted], 2)
                     if save is not None:
                         save_labels(inside(Path(save), f"{name}.png"), b, self.looks.palette)
                 loss += net.loss(blobs).item() * count
                 done += count
                 if progress:
-                    progress(done, self.total, counts.histogram)
-        bands = {width: Scores.from_histogram(band) for width, band in zip(trimap, counts.bands, strict=True)}
-        binary = None if positive is None else Binary.from_histogram(counts.pairs)
-        mean_loss = loss / done if net.losses else math.nan
-        return Result(Scores.from_histogram(counts.histogram), self.looks, mean_loss, done,
-                      time.monotonic() - begun, counts.histogram, counts.stray, bands, binary)
+                    progress(done, self.total, histogram)
+        near = {width: Scores.from_histogram(band) for width, band in zip(trimap, bands, strict=True)}
+        binary = None if positive is None else Binary.from_histogram(pairs)
+        mean_loss, seconds = loss / done if net.losses else math.nan, time.monotonic() - begun
+        return Result(Scores.from_histogram(histogram), self.looks, mean_loss, done, seconds, histogram,
+                      stray, near, binary)
 
     def _truth(self, labels: Tensor, shape: tuple[int, ...], position: int) -> np.ndarray:
         """Labels (N, 1, H, W) or (N, H, W) as (N, H, W); Error if the scores are of another size."""
@@ -130,41 +135,18 @@ class Scoring:
                         f"{list(shape)} scored pixels; scoring needs a score for each labelled pixel")
         return flat.cpu().numpy()
 
-    def _probability(self, scores: Tensor, positive: int) -> np.ndarray:
-        """That of a class, (N, H, W): what a Softmax layer gives, or the softmax of scores."""
-        return (scores if self.softmax else scores.softmax(1))[:, positive].cpu().numpy()
+    def _found(self, scores: Tensor, best: np.ndarray, positive: int | None, threshold: float | None
+               ) -> np.ndarray:
+        """Where the positive class is, (N, H, W): the best, or more probable than the threshold."""
+        if positive is None or threshold is None:
+            return best == positive
+        return (scores if self.softmax else scores.softmax(1))[:, positive].cpu().numpy() > threshold
 
 
 def score(net: Net | Stitched, *, score_blob: str = "score", label_blob: str = "label",
           **options: Any) -> Result:
     """Score a TEST net on its data by the blobs of these names; options: see Scoring.run."""
     return Scoring(net.graph, score_blob, label_blob).run(net, **options)
-
-
-class _Counts:
-    """What images add up to.
-
-    histogram: pixels by truth (rows) and prediction. bands: the same, in each band. pairs: pixels by whether
-    they are of the positive class, and found to be.
-    """
-
-    def __init__(self, classes: int, void: int, widths: Sequence[int], positive: int | None) -> None:
-        self.void, self.widths, self.positive = void, widths, positive
-        self.histogram, self.pairs = np.zeros((classes, classes), np.int64), np.zeros((2, 2), np.int64)
-        self.bands = np.zeros((len(widths), classes, classes), np.int64)
-        self.stray = 0
-
-    def add(self, truth: np.ndarray, best: np.ndarray, found: np.ndarray) -> None:
-        """Count an image (H, W): true classes, predicted classes, and where the positive class is found."""
-        classes = len(self.histogram)
-        inside, void = (truth >= 0) & (truth < classes), truth == self.void
-        self.stray += int(np.count_nonzero(~inside & ~void & (truth != VOID)))
-        self.histogram += confusion(truth, best, classes, self.void)
-        if self.widths:
-            self.bands += metrics.trimap(truth, best, classes, self.widths, self.void)
-        if self.positive is not None:
-            counted = inside & ~void
-            self.pairs += confusion((truth == self.positive)[counted], found[counted], 2)
 
 
 def _source(made: Graph, label_blob: str) -> tuple[Source, int]:

@@ -7,19 +7,35 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL.Image import Image
 
 from ..base.errors import Error
 from ..base.files import writing
-from ..base.metrics import MEASURES, Scores, confusion
+from ..base.metrics import BINARY, MEASURES, Scores, confusion
 from ..base.table import percent, table
 from ..data.images import read_label
 from ..data.segmentation import SegmentationData
 from ..look import pictures
 from ..look.shapes import GREY, INK, PAPER, Picture, Rect, Text, measure
 from .predict import Looks
+from .score import Result
 
 Folder = str | os.PathLike
+
+
+def summary(name: str, result: Result, positive: int | None = None) -> str:
+    """All tables of a net's scores, in percent. positive: the class that `result.binary` is of."""
+    parts = [measures([(name, result.scores)]), per_class(result.scores, result.looks.names)]
+    if result.bands:
+        parts.append(measures([(f"within {width} px of a boundary", scores)
+                               for width, scores in result.bands.items()]))
+    if result.binary and positive is not None:
+        cells = [percent(getattr(result.binary, measure)) for measure in BINARY]
+        parts.append(table([[result.looks.names[positive], *cells]], ["", *BINARY.values()]))
+    if result.stray:
+        parts.append(f"not counted: {result.stray} pixels with labels that are neither 0 to "
+                     f"{len(result.histogram) - 1} nor void")
+    return "\n\n".join(parts)
 
 
 def measures(results: Sequence[tuple[str, Scores]], *, markdown: bool = False) -> str:
@@ -73,15 +89,28 @@ def worst(source: SegmentationData, looks: Looks, folder: Folder, most: int) -> 
     return chosen
 
 
+def worst_beside(source: SegmentationData, looks: Looks, most: int, name: str, folder: Folder,
+                 others: Sequence[Folder]) -> Image:
+    """The sheet of a net's worst images, and what other nets predict for them.
+
+    folder: of the predictions of net `name`. others: such folders of other nets, shown under their own names,
+    or under their paths where two have one name.
+    """
+    titles = [*(Path(other).name for other in others), name]
+    nets = {str(other) if titles.count(title) > 1 else title: other
+            for title, other in zip(titles, others, strict=False)}
+    return sheet(source, looks, {**nets, name: folder}, worst(source, looks, folder, most))
+
+
 def sheet(source: SegmentationData, looks: Looks, nets: Mapping[str, Folder], chosen: Sequence[int]
-          ) -> Image.Image:
+          ) -> Image:
     """Image, truth and predictions, with the mean IU of each, for places in the list.
 
     nets: title -> the folder where predictions were saved. Raises Error if a folder lacks one.
     """
     truths = [_truth(source, i) for i in chosen]
     photographs = [_photograph(next(top for top in source.read(i) if top.ndim == 3)) for i in chosen]
-    columns: list[tuple[str, Sequence[pictures.Picture], list[str]]] = [
+    columns: list[tuple[str, Sequence[Image | np.ndarray], list[str]]] = [
         ("image", photographs, [source.names[i] for i in chosen]),
         ("truth", [pictures.colour(truth, looks.palette) for truth in truths], [""] * len(chosen))]
     present = [*truths]

@@ -1,6 +1,7 @@
 """Dense prediction without upsampling (section 3.2): the stitched outputs of shifted images."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -26,13 +27,11 @@ def shift_and_stitch(net: Net, image: Tensor, blob: str, factor: int, step: int 
         raise Error(f"net '{net.graph.name}' has the inputs {', '.join(net.graph.inputs)}; "
                     "only a net of one is shifted")
     parts = {}
-    for y in range(factor):
-        for x in range(factor):
-            shifted = image[..., y * step :, x * step :]
-            parts[y, x] = net({net.graph.inputs[0]: shifted}, want=[blob])[blob]
-            if parts[y, x].ndim != 4:
-                found = list(parts[y, x].shape)
-                raise Error(f"blob '{blob}' has shape {found}; only N x C x H x W can be stitched")
+    for y, x in product(range(factor), repeat=2):
+        shifted = image[..., y * step :, x * step :]
+        found = parts[y, x] = net({net.graph.inputs[0]: shifted}, want=[blob])[blob]
+        if found.ndim != 4:
+            raise Error(f"blob '{blob}' has shape {list(found.shape)}; only N x C x H x W can be stitched")
     # what every shift has: a shift that has one cell less than the first ends the stitched map
     high = min(part.shape[2] * factor + y for (y, _), part in parts.items())
     wide = min(part.shape[3] * factor + x for (_, x), part in parts.items())

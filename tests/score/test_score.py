@@ -24,7 +24,6 @@ from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
 from netspec.proto.model import write_weights
 from netspec.score import predict
-from netspec.score import predict as predicts
 from netspec.score import score as scoring
 from netspec.score import sheet as sheets
 from netspec.score.predict import picture
@@ -264,8 +263,8 @@ def test_exif_turns_are_applied(place, orientation):
 
 def test_the_input_is_bgr_less_the_mean():
     image = Image.new("RGB", (2, 1), (10, 20, 30))
-    assert predicts.blob(image, (1, 2, 3))[0, :, 0, 0].tolist() == [29, 18, 7]
-    assert predicts.blob(image.convert("L").convert("RGB"), (1,), 1).shape == (1, 1, 1, 2)
+    assert predict.blob(image, (1, 2, 3))[0, :, 0, 0].tolist() == [29, 18, 7]
+    assert predict.blob(image.convert("L").convert("RGB"), (1,), 1).shape == (1, 1, 1, 2)
 
 
 def test_infer_takes_mean_and_names_as_told(place, capsys):
