@@ -12,11 +12,11 @@ from contextlib import contextmanager
 
 import torch
 
-from netspec.base import files  # noqa: F401 - train: loaded once, not in every child
-from netspec.cli import main as cli  # noqa: F401 - train: loaded once, not in every child
-from netspec.net import weights  # noqa: F401 - train: loaded once, not in every child
-from netspec.proto import hdf5 as hdf5file  # noqa: F401 - train: loaded once, not in every child
-from netspec.train import snapshot as resume  # noqa: F401 - train: loaded once, not in every child
+from netspec.base import files
+from netspec.cli import main as cli
+from netspec.proto import hdf5 as hdf5file
+from netspec.proto import model
+from netspec.train import snapshot as resume
 from netspec.train import stages as train  # noqa: F401 - loaded once, not in every child
 
 WRITE, RENAME = files.writing, os.replace
@@ -48,7 +48,7 @@ def die_at(name, when):
         RENAME(source, target)
 
     os.replace = replace
-    for module in (files, resume, weights, hdf5file):
+    for module in (files, resume, model, hdf5file):
         assert hasattr(module, "writing")
         module.writing = writing
 

@@ -46,7 +46,7 @@ def time_data(path: Path, iterations: int, device: str, precision: str) -> str:
     graph, size = solver.net.graph, max(1, param.iter_size)
     with closing(solver):
         solver.step(2)
-        solver.waited = 0.0
+        solver.data.waited = 0.0
         steps = seconds(lambda: solver.step(1), iterations)
     with closing(Batches(graph.readers, torch.device("cpu"))) as batches:
         batches.next()
@@ -55,7 +55,7 @@ def time_data(path: Path, iterations: int, device: str, precision: str) -> str:
     rows = [["data alone", *_spread([images / s for s in loads], 1)],
             ["training", *_spread([images * size / s for s in steps], 1)]]
     return (table(rows, ["images/s", "median", "least", "most"])
-            + f"\na step waits for data {100 * solver.waited / sum(steps):.1f} % of its time")
+            + f"\na step waits for data {100 * solver.data.waited / sum(steps):.1f} % of its time")
 
 
 def time_load(path: Path, file: Path, repeats: int) -> str:

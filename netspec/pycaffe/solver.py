@@ -53,7 +53,7 @@ class Solver:
         if session.seeded() and param.random_seed < 0:
             param.random_seed = int(torch.randint(2**31 - 1, ()))
         self._solver = _Solver(param, path=path, device=str(session.device()), log=session.Said())
-        self.net, *self.test_nets = (Net.of(net, self._solver.batches[net])
+        self.net, *self.test_nets = (Net.of(net, self._solver.data.batches[net])
                                      for net in (self._solver.net, *self._solver.test_nets))
         self._solver.layerwise[self._solver.net] = self.net._run
 

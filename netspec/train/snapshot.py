@@ -1,11 +1,14 @@
-"""Snapshots on disk: weights PREFIX_iter_N.caffemodel, solver state PREFIX_iter_N.solverstate (.h5 too for HDF5), and
-PREFIX_iter_N.resume with what Caffe's own files have no field for. Their names are known here only."""
+"""Snapshots on disk, whose names only this file knows.
+
+PREFIX_iter_N.caffemodel has the weights, PREFIX_iter_N.solverstate the solver's state (.h5 too for HDF5), as
+Caffe writes them, and PREFIX_iter_N.resume what Caffe's own files have no field for.
+"""
 
 import base64
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,19 +18,22 @@ from torch import Tensor
 
 from ..base.errors import Error
 from ..base.files import find, writing
+from ..net.graph import Slot
+from ..proto.caffe_pb2 import LayerParameter, SolverParameter
 from ..proto.model import State, read_state, write_state, write_weights
 
-Layers = Mapping[str, tuple[str, Sequence[Any]]]
+Layers = Mapping[str, tuple[LayerParameter, Sequence[np.ndarray]]]
+Slots = Sequence[tuple[Slot, Tensor]]  # parameters, once for each blob of history that they have
 Facts = dict[str, Any]
 HINT = "delete it to start the data from the front"
 
 
 class Snapshot(NamedTuple):
-    """Where a snapshot lies; `iteration` is None where there is none yet."""
+    """Where a snapshot lies, of which iteration it is."""
 
-    iteration: int | None = None
-    state: Path | None = None
-    weights: Path | None = None
+    iteration: int
+    state: Path
+    weights: Path
 
 
 def stem(prefix: str | os.PathLike, iteration: int | str) -> str:
@@ -37,8 +43,16 @@ def stem(prefix: str | os.PathLike, iteration: int | str) -> str:
 
 def at(prefix: str | os.PathLike, iteration: int, hdf5: bool = False) -> Snapshot:
     """The snapshot of an iteration under a snapshot_prefix, there or not."""
-    begin, end = stem(prefix, iteration), ".h5" * hdf5
+    begin, end = stem(prefix, iteration), ".h5" if hdf5 else ""
     return Snapshot(iteration, Path(f"{begin}.solverstate{end}"), Path(f"{begin}.caffemodel{end}"))
+
+
+def prefixed(param: SolverParameter, path: Path | None, net_name: str) -> str:
+    """snapshot_prefix; if it is not given or ends as a folder does, with the name of the solver's file."""
+    given = param.snapshot_prefix
+    if given and not given.endswith("/"):
+        return given
+    return given + (path.stem if path else net_name or "net")
 
 
 def prefix_of(path: str | os.PathLike) -> str:
@@ -47,19 +61,22 @@ def prefix_of(path: str | os.PathLike) -> str:
 
 
 def kept(prefix: str | os.PathLike, kind: str) -> list[tuple[int, Path]]:
-    """Iteration and path of each file of a kind ('caffemodel' or 'solverstate') under a snapshot_prefix, in either format:
-    the last iteration last, and of one iteration's two the newer."""
+    """Iteration and path of each file of a kind ('caffemodel' or 'solverstate') under a snapshot_prefix.
+
+    In either format; the last iteration last, and of one iteration's two the newer.
+    """
     name = re.compile(rf"{re.escape(Path(prefix).name)}_iter_(\d+)\.{kind}(\.h5)?")
-    files = [(int(found[1]), file) for file in Path(prefix).parent.glob("*") if (found := name.fullmatch(file.name))]
+    files = [(int(found[1]), file) for file in Path(prefix).parent.glob("*")
+             if (found := name.fullmatch(file.name))]
     return sorted(files, key=lambda each: (each[0], each[1].stat().st_mtime_ns))
 
 
-def save(prefix: str, net_name: str, layers: Layers, history: Sequence[np.ndarray], facts: Facts, *,
-         current_step: int = 0, hdf5: bool = False, log: Callable[[str, str], None] = lambda where, text: None) -> Snapshot:
+def write_snapshot(prefix: str, net_name: str, layers: Layers, history: Sequence[Tensor], facts: Facts, *,
+                   current_step: int = 0, hdf5: bool = False, log: Callable[[str, str], None]) -> Snapshot:
     """Write the three files of a snapshot, saying so in Caffe's words.
 
-    The .solverstate comes last and names the weights; an older one of this name goes first. So it is there only
-    if the rest is there and belongs to it, wherever the process is killed. facts: 'iter' among them.
+    The .solverstate comes last and names the weights; an older one of this name goes first. So it is there
+    only if the rest is there and belongs to it, wherever the process is killed. facts: 'iter' among them.
     """
     kind = "HDF5" if hdf5 else "binary proto"
     _, state, model = made = at(prefix, facts["iter"], hdf5)
@@ -67,37 +84,59 @@ def save(prefix: str, net_name: str, layers: Layers, history: Sequence[np.ndarra
         at(prefix, facts["iter"], form).state.unlink(missing_ok=True)
     log("solver.cpp:474" if hdf5 else "solver.cpp:464", f"Snapshotting to {kind} file {model}")
     write_weights(model, net_name, layers, hdf5=hdf5)
-    write(_beside(state), facts)
-    log("sgd_solver.cpp:296" if hdf5 else "sgd_solver.cpp:284", f"Snapshotting solver state to {kind} file {state}")
+    write_facts(_beside(state), facts)
+    line = "sgd_solver.cpp:296" if hdf5 else "sgd_solver.cpp:284"
+    log(line, f"Snapshotting solver state to {kind} file {state}")
     write_state(state, iteration=facts["iter"], learned_net=str(model), history=history,
-                        current_step=current_step, hdf5=hdf5)
+                current_step=current_step, hdf5=hdf5)
     return made
 
 
-def load(path: str | os.PathLike, base: Path | None = None) -> tuple[State, Snapshot, Facts | None]:
-    """A solver state, ours or Caffe's, where its weights lie, and our facts (None beside a state of Caffe's own).
+def read_snapshot(path: str | os.PathLike, base: Path | None = None) -> tuple[State, Snapshot, Facts | None]:
+    """A solver state, ours or Caffe's, where it lies, and our facts (None beside a state of Caffe's own).
 
-    The weights are looked for beside the state before the place where they were written, so that a folder of
+    Its weights are looked for beside the state before the place where they were written, so that a folder of
     snapshots can be moved. Raises Error for files that are missing or damaged.
     """
     path = find(path, base, "solver state")
     state = read_state(path)
-    model = None
-    if state.learned_net:
-        beside = path.parent / Path(state.learned_net).name
-        model = beside if beside.exists() else find(state.learned_net, path.resolve().parent, "weights")
+    model = path.parent / Path(state.learned_net or path.name.replace(".solverstate", ".caffemodel")).name
+    if state.learned_net and not model.exists():
+        model = find(state.learned_net, path.resolve().parent, "weights")
     extra = _beside(path)
-    facts = read(extra, {"iter", "losses", "train", "test", "cpu"}) if extra.exists() else None
+    facts = read_facts(extra, {"iter", "losses", "train", "test", "cpu"}) if extra.exists() else None
     if facts and facts["iter"] != state.iteration:
-        raise Error(f"{extra}: is of iteration {facts['iter']}, the .solverstate beside it of {state.iteration}; {HINT}")
+        raise Error(f"{extra}: is of iteration {facts['iter']}, the .solverstate beside it of "
+                    f"{state.iteration}; {HINT}")
     return state, Snapshot(state.iteration, path, model), facts
+
+
+def whole_history(learned: Iterable[Tensor], slots: Slots) -> list[Tensor]:
+    """A history as Caffe writes it: zeros for the parameters that do not learn are among it."""
+    blobs = iter(learned)
+    return [next(blobs) if parameter.requires_grad else torch.zeros(slot.shape) for slot, parameter in slots]
+
+
+def learned_history(path: Path, history: Sequence[np.ndarray], slots: Slots, owner: str) -> list[np.ndarray]:
+    """What `whole_history` was given, out of the state in `path`; Error if that is not of these slots."""
+    pairs = list(zip(history, slots, strict=False))
+    if len(history) != len(slots) or not all(_fits(blob.shape, slot.shape) for blob, (slot, _) in pairs):
+        raise Error(f"{path}: its history is not that of {owner} ({len(history)} blobs, {len(slots)} "
+                    "expected, or other shapes)")
+    return [blob.reshape(slot.shape) for blob, (slot, parameter) in pairs if parameter.requires_grad]
+
+
+def _fits(blob: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Equal, or the four axes that every blob of an old file has, filled up with ones."""
+    own, there = ([n for n in axes if n > 1] for axes in (shape, blob))
+    return tuple(blob) == shape or len(blob) == 4 and own == there
 
 
 def _beside(state: Path) -> Path:
     return Path(str(state).removesuffix(".h5")).with_suffix(".resume")
 
 
-def write(path: Path, facts: Facts) -> None:
+def write_facts(path: Path, facts: Facts) -> None:
     """Write JSON facts; byte tensors (random states) may stand among them."""
     packed = {k: {"bytes": base64.b64encode(v.numpy().tobytes()).decode()} if isinstance(v, Tensor) else v
               for k, v in facts.items()}
@@ -105,8 +144,8 @@ def write(path: Path, facts: Facts) -> None:
         json.dump(packed, file)
 
 
-def read(path: Path, keys: set[str]) -> Facts:
-    """What `write` was given; Error if the file is something else or lacks one of `keys`."""
+def read_facts(path: Path, keys: set[str]) -> Facts:
+    """What `write_facts` was given; Error if the file is something else or lacks one of `keys`."""
     try:
         facts = {k: torch.frombuffer(bytearray(base64.b64decode(v["bytes"])), dtype=torch.uint8)
                  if isinstance(v, dict) else v for k, v in json.loads(path.read_text()).items()}

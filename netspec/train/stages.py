@@ -1,4 +1,4 @@
-"""The `solve` command: solver files as stages, with pre-flight checks, progress and interruption."""
+"""A solver file run as one stage of a training: pre-flight checks, progress, interruption."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -8,22 +8,24 @@ from typing import Any
 
 import torch
 
-from ..base import log
 from ..base.errors import Interrupted
+from ..base.log import Log
 from ..net.weights import interp_missing
-from . import preflight
+from ..proto.caffe_pb2 import SolverParameter
+from .preflight import check
 from .solver import Solver
 
-STOPS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+STOPS: dict[int, str] = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
-def run_stage(path: Path, param: Any, carried: list[str] | None, state: str | None, device: str, precision: str,
-              said: log.Log, strict: bool = False, skip_bad: int = 0,
+def run_stage(path: Path, param: SolverParameter, carried: list[str] | None, state: str | None, device: str,
+              precision: str, said: Log, strict: bool = False, skip_bad: int = 0,
               watch: Callable[[Solver, float], None] | None = None) -> Solver:
-    """One solver from pre-flight to the end; its data are closed. Raises Interrupted after a stop with a snapshot.
+    """One solver from pre-flight to the end; its data are closed.
 
-    carried: weights to start from, not those the solver names. state: a .solverstate to go on from. skip_bad: how many
-    images that cannot be read to go past (see Skips). watch: called after each iteration with solver and loss.
+    carried: weights to start from, not those the solver names. state: a .solverstate to go on from. skip_bad:
+    how many images that cannot be read to go past (see Skips). watch: called after each iteration with solver
+    and loss. Raises Interrupted after a stop with a snapshot.
     """
     if device == "cpu":
         said("caffe.cpp:197", "Use CPU.")
@@ -40,17 +42,16 @@ def run_stage(path: Path, param: Any, carried: list[str] | None, state: str | No
             said("caffe.cpp:235", f"Resuming from {state}")
             solver.restore(state)
         lacking = solver.net.layers_with_params().keys() - solver.loaded.keys()
-        preflight.check(solver, [] if state else interp_missing(solver.net, lacking))
+        check(solver, [] if state else interp_missing(solver.net, lacking))
         said("caffe.cpp:239", "Starting Optimization")
         with stopping(solver):
             try:
                 solver.solve()
             except Interrupted as stop:
-                if solver.last_snapshot.iteration != solver.iter:
-                    solver.snapshot()
+                last = solver.latest()
                 said("solver.cpp:311", "Optimization stopped early.")
-                said("netspec", f"stopped by {STOPS[stop.number]} after {solver.iter} iterations; the same command with "
-                     f"--snapshot {solver.last_snapshot.state} goes on", "W")
+                said("netspec", f"stopped by {STOPS[stop.number]} after {solver.iter} iterations; the same "
+                     f"command with --snapshot {last.state} goes on", "W")
                 raise
         return solver
     finally:
@@ -59,7 +60,7 @@ def run_stage(path: Path, param: Any, carried: list[str] | None, state: str | No
 
 @contextmanager
 def stopping(solver: Solver) -> Iterator[None]:
-    """Within, Ctrl-C and SIGTERM ask the solver to stop, SIGHUP for a snapshot; a second stop ends the program at once."""
+    """Within, Ctrl-C and SIGTERM ask the solver to stop, SIGHUP for a snapshot; a second stop ends the run."""
     def stop(number: int, frame: Any) -> None:
         solver.stop = number
         for n in STOPS:
@@ -68,8 +69,10 @@ def stopping(solver: Solver) -> Iterator[None]:
     def snapshot(number: int, frame: Any) -> None:
         solver.snapshot_asked = True
 
-    handlers = {**dict.fromkeys(STOPS, stop), getattr(signal, "SIGHUP", None): snapshot}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items() if number}
+    handlers: dict[int, Callable[[int, Any], None]] = dict.fromkeys(STOPS, stop)
+    if hasattr(signal, "SIGHUP"):
+        handlers[signal.SIGHUP] = snapshot
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:

@@ -11,7 +11,6 @@ from training import BODY, HDF5, SOLVER, VOC, changed, make_solver, params_of, s
 
 from netspec.base.errors import Error
 from netspec.base.log import Log
-from netspec.net import weights
 from netspec.proto.model import read_state, write_state
 from netspec.train import snapshot as resume
 from netspec.train.solver import get_solver
@@ -137,7 +136,7 @@ def test_a_snapshot_replaces_an_older_one_whole_or_not_at_all(job, monkeypatch):
     files = {p.suffix: p.read_bytes() for p in Path("run").iterdir()}
     assert set(files) == {".caffemodel", ".resume", ".solverstate"}
     other = make_solver(SOLVER.replace("0.05", "0.01"), path="solver.prototxt")
-    monkeypatch.setattr(weights, "write_state", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt()))
+    monkeypatch.setattr(resume, "write_state", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         other.step(3)
     other.close()
