@@ -19,11 +19,12 @@ class Feeding:
     """
 
     def __init__(self, nets: Sequence[Net], device: torch.device, seed: int, log: Log) -> None:
-        """seed: of the order of data whose layer has no seed of its own."""
+        """seed: of random choices in data whose layer has no seed of its own."""
         self.device, self.waited = device, 0.0
         self.skips = Skips(log)
         self.batches = {net: Batches(net.graph.readers, device, self.skips) for net in nets}
-        self._unseeded = [source for net in nets for source in net.graph.readers if "seed" not in vars(source)]
+        sources = [source for net in nets for source in net.graph.readers]
+        self._unseeded = [source for source in sources if "seed" not in vars(source)]
         self._sow(seed)
 
     def _sow(self, seed: int) -> None:
