@@ -40,6 +40,7 @@ class Lines:
             finite = [point for point in points if all(map(math.isfinite, point))]
             axes.plot([x for x, _ in finite], [y for _, y in finite], color=colour, linewidth=1.6,
                       marker="." if len(finite) == 1 else "")
+        axes.locator_params("x", steps=[1, 2, 5, 10])  # iterations are whole numbers
         axes.set(xlabel=printable(self.xlabel), ylabel=printable(self.ylabel))
         place.legend(axes.lines, list(map(printable, self.series)), loc="outside lower left", ncols=3)
         return axes
