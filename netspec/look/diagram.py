@@ -1,20 +1,19 @@
 """A net as a diagram of its layers: in ranks, with few crossings and straight ways (Sugiyama 1981)."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from ..base.errors import Error
 from ..net.graph import Graph, Node, Value
 from ..proto.caffe_pb2 import EltwiseParameter, PoolingParameter
-from .shapes import GREY, INK, Line, Picture, Point, Rect, Text, measure
+from .shapes import GREY, INK, PAPER, Line, Picture, Point, Rect, Text, measure
 
 GAP = 44  # points between ranks
 COLOURS = {"data": "#d9d9d9", "convolution": "#aecbe8", "pooling": "#f6c7a4", "resampling": "#b5dcc2",
            "normalisation": "#e3d3ea", "elementwise": "#f5e6a6", "shape": "#ececec", "parameters": "#9fb8d9",
            "losses": "#f0b3b3"}
-OTHER = "#ffffff"
 
 
 @dataclass(eq=False)
@@ -33,6 +32,10 @@ class Box:
     def lines(self) -> list[str]:
         first, *rest = self.nodes
         return [first.name, wording(first), *(f"+ {node.name} {node.type}" for node in rest)]
+
+    @property
+    def colour(self) -> str:
+        return COLOURS.get(self.nodes[0].op.family, PAPER)
 
     def port(self, value: Value) -> float:
         """The x where a blob's edges leave it."""
@@ -68,7 +71,12 @@ def draw_layers(graph: Graph) -> Picture:
             near[a][1][b] = near[b][0][a] = 0.1 if edge.aside else 1
     ranks = _ordered(ranks, near)
     _straighten(ranks, near)
-    _stack(ranks)
+    y = 64.0
+    for rank in ranks:
+        floor = y + max(box.height for box in rank)
+        for box in rank:
+            box.y, box.floor = y, floor
+        y = floor + GAP
     return _painted(graph, [box for rank in ranks for box in rank], edges)
 
 
@@ -98,18 +106,15 @@ def _label(graph: Graph, box: Box, value: Value) -> str:
 
 def _boxes(graph: Graph) -> tuple[list[Box], list[Edge]]:
     readers = Counter(bottom for node in graph.layers for bottom in node.bottoms)
-    boxes: list[Box] = []
-    edges: list[Edge] = []
-    made: dict[Value, Box] = {}
+    boxes, edges, made = list[Box](), list[Edge](), dict[Value, Box]()
     for node in graph.layers:
-        one = len(node.bottoms) == len(node.tops) == 1
-        if one and node.tops[0].version and readers[node.bottoms[0]] == 1:
-            box = made[node.bottoms[0]]
+        bottoms, aside = node.bottoms, node.op.undifferentiable
+        if len(bottoms) == len(node.tops) == 1 and node.tops[0].version and readers[bottoms[0]] == 1:
+            box = made[bottoms[0]]
         else:
-            box = Box(max((made[b].rank + 1 for b in node.bottoms), default=0))
+            box = Box(max((made[bottom].rank + 1 for bottom in bottoms), default=0))
             boxes.append(box)
-            aside = node.op.undifferentiable
-            edges += [Edge(b, i in aside, [made[b], box]) for i, b in enumerate(node.bottoms)]
+            edges += [Edge(bottom, i in aside, [made[bottom], box]) for i, bottom in enumerate(bottoms)]
         box.nodes.append(node)
         made.update(dict.fromkeys(node.tops, box))
     for box in boxes:
@@ -165,16 +170,6 @@ def _straighten(ranks: Sequence[Sequence[Box]], near: Near) -> None:
         box.x -= left - 20
 
 
-def _stack(ranks: Iterable[Sequence[Box]]) -> None:
-    """Give boxes their y, rank below rank."""
-    y = 64.0
-    for rank in ranks:
-        floor = y + max(box.height for box in rank)
-        for box in rank:
-            box.y, box.floor = y, floor
-        y = floor + GAP
-
-
 def _mean(others: dict[Box, float], at: dict[Box, float], otherwise: float) -> float:
     """The weighted mean of where others are; `otherwise` without any."""
     total = sum(others.values())
@@ -209,8 +204,8 @@ def _spread(wanted: Sequence[float], widths: Sequence[float], weights: Sequence[
 def _painted(graph: Graph, boxes: Sequence[Box], edges: Sequence[Edge]) -> Picture:
     picture = Picture(0, max(box.floor for box in boxes) + 40, [Text(20, 20, graph.name or "net", 14)])
     x = 20.0
-    for name in dict.fromkeys(_family(box) for box in boxes if box.nodes):
-        picture.shapes += [Rect(x, 36, 12, 12, COLOURS.get(name, OTHER)), Text(x + 17, 42, name, 10)]
+    for name, colour in {box.nodes[0].op.family: box.colour for box in boxes if box.nodes}.items():
+        picture.shapes += [Rect(x, 36, 12, 12, colour), Text(x + 17, 42, name, 10)]
         x += measure(name, 10) + 34
     picture.width = max(300, x + 20, *(box.x + box.width / 2 + 20 for box in boxes))
     arriving: dict[Box, list[Edge]] = defaultdict(list)
@@ -218,8 +213,8 @@ def _painted(graph: Graph, boxes: Sequence[Box], edges: Sequence[Edge]) -> Pictu
         arriving[edge.way[-1]].append(edge)
     for edge in edges:
         ends = arriving[edge.way[-1]]
-        line = _course(edge, (ends.index(edge) + 0.5) / len(ends))
-        picture.shapes.append(Line(line, GREY if edge.aside else INK, arrow=True))
+        course = _course(edge, (ends.index(edge) + 0.5) / len(ends))
+        picture.shapes.append(Line(course, GREY if edge.aside else INK, arrow=True))
     for box in boxes:
         if box.nodes:
             picture.shapes += _drawn(graph, box)
@@ -238,18 +233,13 @@ def _course(edge: Edge, share: float) -> list[Point]:
 
 
 def _drawn(graph: Graph, box: Box) -> Iterator[Rect | Text]:
-    lines, fill = box.lines(), COLOURS.get(_family(box), OTHER)
-    yield Rect(box.x - box.width / 2, box.y, box.width, box.height, fill, title="\n".join(lines))
+    lines = box.lines()
+    yield Rect(box.x - box.width / 2, box.y, box.width, box.height, box.colour, title="\n".join(lines))
     for i, line in enumerate(lines):
         yield Text(box.x, box.y + 11.5 + 15 * i, line, 10 if i else 12, "middle", INK if i < 2 else "#666666")
     for value in box.nodes[-1].tops:
         place = box.port(value) + 4, box.y + box.height + 9
         yield Text(*place, _label(graph, box, value), 9, fill="#3a5a80", halo=True)
-
-
-def _family(box: Box) -> str:
-    node = box.nodes[0]
-    return "data" if node.source else node.op.family
 
 
 def _bend(start: Point, end: Point) -> list[Point]:

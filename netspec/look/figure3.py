@@ -85,7 +85,7 @@ def draw_figure3(graphs: Sequence[Graph]) -> Picture:
             for graph in graphs for p in streams(graph)]
     ways = {tuple(_names(way)): way for row in rows for _, way in row.ways}
     figure = _Figure([way for names, way in ways.items()
-                      if not any(o != names and o[: len(names)] == names for o in ways)])
+                      if sum(other[: len(names)] == names for other in ways) == 1])
     for way in figure.trunks:
         figure.draw_trunk(way)
     for row in rows:

@@ -19,7 +19,7 @@ INK, GREY, PAPER = "#282828", "#8a8a8a", "#ffffff"
 KINDS = {".svg": "SVG", ".png": "PNG", ".pdf": "PDF"}
 FONT = "Helvetica, Arial, 'Liberation Sans', sans-serif"
 WIDTHS = {"iljtfrI.,:;'|!()[]/- ": 0.34, "mwMW%@": 0.9, "ABCDEFGHJKLNOPQRSTUVXYZ_+=": 0.7}
-USUAL = 0.57  # the width of any other letter, in sizes as well
+USUAL = 0.57  # the width of any other letter; in sizes, as all of them
 BARRED = dict.fromkeys({*range(32)} - {9, 10, 13}, "\ufffd")  # characters that XML has no way to write
 MOST_PIXELS = 24_000_000  # of a painting before it is made smaller
 
@@ -64,10 +64,10 @@ class Line(NamedTuple):
 
     def svg(self) -> str:
         points = " ".join(f"{x:g},{y:g}" for x, y in self.points)
+        colour = self.stroke
+        line = f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{self.width:g}"/>'
         head = " ".join(f"{x:.1f},{y:.1f}" for x, y in self.head()) if self.arrow else ""
-        arrow = f'<polygon points="{head}" fill="{self.stroke}"/>' if head else ""
-        return (f'<polyline points="{points}" fill="none" stroke="{self.stroke}" '
-                f'stroke-width="{self.width:g}"/>{arrow}')
+        return f'{line}<polygon points="{head}" fill="{colour}"/>' if head else line
 
     def paint(self, canvas: "ImageDraw", scale: float) -> None:
         points = [(x * scale, y * scale) for x, y in self.points]
@@ -110,11 +110,11 @@ class Drawn:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write a file of the kind that its name ends in; Error if that is none of the KINDS."""
-        kind = KINDS.get(Path(path).suffix.lower())
-        if kind is None:
-            kinds = ", ".join(KINDS)
-            raise Error(f"'{path}' ends in none of {kinds}, the kinds of picture that can be written")
-        content = self.content(kind)
+        end = Path(path).suffix.lower()
+        if end not in KINDS:
+            ends = ", ".join(KINDS)
+            raise Error(f"'{path}' ends in none of {ends}, the kinds of picture that can be written")
+        content = self.content(KINDS[end])
         with writing(path) as file:
             file.write(content)
 
