@@ -1,10 +1,10 @@
-"""Image and label files of all kinds into arrays."""
+"""Image and label files of all kinds into arrays; transform_param; resizing as OpenCV does it."""
 
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -14,11 +14,13 @@ from ..base.files import find
 from ..ops.base import Operation
 from ..proto.model import read_mean
 
-_NATURAL = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"}
-
 # what Pillow raises for damaged files, by format and place of the damage
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error,
-           Image.DecompressionBombError)
+          Image.DecompressionBombError)
+_NATURAL = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"}
+
+
+# Files
 
 
 def open_image(path: Path) -> Image.Image:
@@ -42,17 +44,15 @@ def read_image(path: Path, resize: float = 1.0) -> np.ndarray:
     image = open_image(path)
     if image.mode not in _NATURAL:
         raise Error(f"image {path} has pixels of kind {image.mode}, expected 8 bits a channel")
-    try:
+    with _reading(f"image {path}"):
         image = image.convert("RGB") if image.mode != "RGB" else image
         if resize != 1:
             image = image.resize(resized(image.size, resize), Image.Resampling.BILINEAR)
         return np.asarray(image)
-    except DAMAGE as error:
-        raise Error(f"image {path} cannot be read: {error}") from None
 
 
 def read_bands(paths: Sequence[Path], resize: float = 1.0) -> np.ndarray:
-    """One-channel images of any depth, such as a camera's bands, as float32 (H, W, bands), resized by `resize`.
+    """One-channel images of any depth, such as a camera's bands: float32 (H, W, bands), resized by `resize`.
 
     Raises Error naming a file that cannot be read, has more channels, or another size than the first.
     """
@@ -60,16 +60,17 @@ def read_bands(paths: Sequence[Path], resize: float = 1.0) -> np.ndarray:
     for path in paths:
         image = open_image(path)
         if len(image.getbands()) != 1:
-            raise Error(f"image {path} has the channels {''.join(image.getbands())}, expected one: it is read as a band")
-        try:
+            raise Error(f"image {path} has the channels {''.join(image.getbands())}, expected one: "
+                        "it is read as a band")
+        with _reading(f"image {path}"):
             band = np.asarray(image).astype(np.float32)
-        except DAMAGE as error:
-            raise Error(f"image {path} cannot be read: {error}") from None
         if bands and band.shape != bands[0].shape:
-            raise Error(f"band {path} is {size(band)} and {paths[0]} is {size(bands[0])}; they must be equal in size")
+            raise Error(f"band {path} is {size(band)} and {paths[0]} is {size(bands[0])}; "
+                        "they must be equal in size")
         bands.append(band)
     if resize != 1:
-        to = resized(bands[0].shape[::-1], resize)
+        height, width = bands[0].shape
+        to = resized((width, height), resize)
         bands = [np.asarray(Image.fromarray(band).resize(to, Image.Resampling.BILINEAR)) for band in bands]
     return np.stack(bands, -1)
 
@@ -78,17 +79,19 @@ def read_label(path: Path, resize: float = 1.0, *, key: str = "", legend: np.nda
                values: Mapping[int, int] | None = None, nearest: bool = False) -> np.ndarray:
     """The class indices (H, W), integers, of a label file; resized by `resize`, to the nearest.
 
-    The file is a grey or palette image, a .npy, or a .mat, of which `key` names the variable (and 'VARIABLE.FIELD'
-    a field of it; without key there must be one matrix alone). legend: uint8 (classes, 3), the colours of an RGB
-    label, whose rows are the classes. values: what a number in the file means, where that is not the class itself.
-    nearest: other colours, and other numbers where there are values, count as the nearest (labels stored as JPEG).
-    Raises Error naming a file that cannot be read, that holds colours where there is no legend, or other colours.
+    The file is a grey or palette image, a .npy, or a .mat, of which `key` names the variable (and
+    'VARIABLE.FIELD' a field of it; without key there must be one matrix alone). legend: uint8 (classes, 3),
+    the colours of an RGB label, whose rows are the classes. values: what a number in the file means, where
+    that is not the class itself. nearest: other colours, and other numbers where there are values, count as
+    the nearest (labels stored as JPEG). Raises Error naming a file that cannot be read, that holds colours
+    where there is no legend, or other colours.
     """
     arrays = path.suffix.lower() in (".mat", ".npy")
     label = _read_array(path, key) if arrays else _read_label_image(path, legend, nearest)
-    if label.ndim != 2 or label.dtype.kind not in "buif" or (label.dtype.kind == "f" and (label != np.rint(label)).any()):
+    kind = label.dtype.kind
+    if label.ndim != 2 or kind not in "buif" or (kind == "f" and (label != np.rint(label)).any()):
         raise Error(f"label {path} holds {label.dtype} of shape {label.shape}, expected whole numbers (H, W)")
-    if label.dtype.kind in "bf":
+    if kind in "bf":
         label = label.astype(np.int64)
     if values:
         label = renumbered(label, values, nearest and legend is None)
@@ -98,27 +101,41 @@ def read_label(path: Path, resize: float = 1.0, *, key: str = "", legend: np.nda
     return label
 
 
-def renumbered(label: np.ndarray, values: Mapping[int, int], nearest: bool = False) -> np.ndarray:
-    """An array of whole numbers with `values` put in place of their keys; other numbers stay, or count as the nearest key."""
-    keys, new = np.array(sorted(values.items()), np.int64).T
-    if nearest:
-        return new[np.searchsorted((keys[1:] + keys[:-1]) / 2, label)]
-    table = np.arange(keys[0], keys[-1] + 1)
-    table[keys - keys[0]] = new
-    out, inside = label.astype(np.int64), (label >= keys[0]) & (label <= keys[-1])
-    out[inside] = table[out[inside] - keys[0]]
-    return out
+def decode(image: Image.Image, name: str, color: bool | None) -> np.ndarray:
+    """The pixels of an image as Caffe has them: uint8 (C, H, W), channels BGR, or grey (color=False).
+
+    None keeps the channels there are (palettes become colours). Raises Error, beginning with `name`, for an
+    image that cannot be read or has more than 8 bits a channel. Grey made of colours may differ from OpenCV's
+    by 1.
+    """
+    if image.mode[0] in "IF":
+        raise Error(f"{name} has pixels of kind {image.mode}, expected 8 bits a channel")
+    clear = "A" in image.getbands() or "transparency" in image.info
+    native = "L" if image.mode in ("1", "L") else "RGBA" if clear else "RGB"
+    mode = native if color is None else "RGB" if color else "L"
+    with _reading(name):
+        pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+    if pixels.ndim == 2:
+        return pixels[None]
+    return pixels[:, :, [2, 1, 0, 3][: pixels.shape[2]]].transpose(2, 0, 1)
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Error, beginning with `name`, for what Pillow raises over a damaged file."""
+    try:
+        yield
+    except DAMAGE as error:
+        raise Error(f"{name} cannot be read: {error}") from None
 
 
 def _read_label_image(path: Path, legend: np.ndarray | None, nearest: bool) -> np.ndarray:
     image = open_image(path)
-    try:
+    with _reading(f"label {path}"):
         if legend is not None:  # a PNG of few colours may be stored as palette, or as grey
             return _indices(path, np.asarray(image.convert("RGB")), legend, nearest)
         if len(image.getbands()) == 1 and image.mode != "F":
             return np.asarray(image)
-    except DAMAGE as error:
-        raise Error(f"label {path} cannot be read: {error}") from None
     raise Error(
         f"label {path} is in colours ({''.join(image.getbands())}); expected one channel of class "
         "indices, as a palette or grey PNG has: convert its colours to indices, or give the option 'colours'"
@@ -127,15 +144,18 @@ def _read_label_image(path: Path, legend: np.ndarray | None, nearest: bool) -> n
 
 def _indices(path: Path, pixels: np.ndarray, legend: np.ndarray, nearest: bool) -> np.ndarray:
     """The row of `legend` that each pixel's colour is, or is nearest to."""
-    codes, places, counts = np.unique((pixels.astype(np.int32) << (16, 8, 0)).sum(-1), return_inverse=True, return_counts=True)
+    codes = (pixels.astype(np.int32) << (16, 8, 0)).sum(-1)
+    codes, places, counts = np.unique(codes, return_inverse=True, return_counts=True)
     colours = codes[:, None] >> (16, 8, 0) & 255
     apart = np.square(colours[:, None] - legend.astype(np.int32)).sum(-1)
     strange = np.flatnonzero(apart.min(1))
     if len(strange) and not nearest:
-        most = strange[np.argsort(-counts[strange], kind="stable")][:5]
-        listed = ", ".join(f"{' '.join(map(str, colours[i]))} ({counts[i]} times)" for i in most)
-        raise Error(f"label {path} has {counts[strange].sum()} pixels of colours that are no class: {listed}"
-                    f"{', ...' if len(strange) > 5 else ''}; is one missing, or the file stored with loss (option 'nearest')?")
+        most = strange[np.argsort(-counts[strange], kind="stable")]
+        named = [f"{' '.join(map(str, colours[i]))} ({counts[i]} times)" for i in most[:5]]
+        if len(strange) > 5:
+            named.append("...")
+        raise Error(f"label {path} has {counts[strange].sum()} pixels of colours that are no class: "
+                    f"{', '.join(named)}; is one missing, or the file stored with loss (option 'nearest')?")
     return apart.argmin(1).astype(np.int32)[places].reshape(pixels.shape[:2])
 
 
@@ -165,13 +185,32 @@ def _read_array(path: Path, key: str) -> np.ndarray:
     return np.asarray(value[field].flat[0])  # MATLAB's structures are arrays, here of one
 
 
+# Arrays
+
+
 def resized(size: tuple[int, int], resize: float) -> tuple[int, int]:
+    """A width and height times `resize`, in whole pixels, at least one."""
     return max(1, round(size[0] * resize)), max(1, round(size[1] * resize))
 
 
 def size(pixels: np.ndarray) -> str:
     """'WxH' of an array (H, W, ...), for messages."""
     return f"{pixels.shape[1]}x{pixels.shape[0]}"
+
+
+def renumbered(label: np.ndarray, values: Mapping[int, int], nearest: bool = False) -> np.ndarray:
+    """An array of whole numbers with `values` put in place of their keys.
+
+    Other numbers stay, or count as the nearest key.
+    """
+    keys, new = np.array(sorted(values.items()), np.int64).T
+    if nearest:
+        return new[np.searchsorted((keys[1:] + keys[:-1]) / 2, label)]
+    table = np.arange(keys[0], keys[-1] + 1)
+    table[keys - keys[0]] = new
+    out, inside = label.astype(np.int64), (label >= keys[0]) & (label <= keys[-1])
+    out[inside] = table[out[inside] - keys[0]]
+    return out
 
 
 def check_labels(label: np.ndarray, classes: int, void: int | None = 255) -> str | None:
@@ -186,19 +225,18 @@ def check_labels(label: np.ndarray, classes: int, void: int | None = 255) -> str
     if not bad.any():
         return None
     worst = sorted(zip(-counts[bad], values[bad], strict=True))
-    listed = ", ".join(f"{value:g} ({-count} times)" for count, value in worst[:5])
+    named = [f"{value:g} ({-count} times)" for count, value in worst[:5]] + ["..."] * (len(worst) > 5)
     ignored = f" and are not {void} (ignored)" if void is not None else ""
-    more = ", ..." if len(worst) > 5 else ""
     return (f"{counts[bad].sum()} of {counts.sum()} label values are not whole numbers from 0 to "
-            f"{classes - 1}{ignored}: {listed}{more}")
-
+            f"{classes - 1}{ignored}: {', '.join(named)}")
 
 
 class Transform:
     """The transform_param of a data layer: (pixel - mean) * scale of a crop, mirrored or not.
 
-    crop_size cuts a square, at random in TRAIN and from the middle in TEST; mean_file, C x H x W, is cut in step.
-    mirror flips every other image by chance, in TEST too. force_color and force_gray are for encoded images.
+    crop_size cuts a square, at random in TRAIN and from the middle in TEST, and the same out of mean_file,
+    C x H x W. mirror flips an image with a chance of one half, in TEST too. force_color and force_gray are
+    for encoded images.
     """
 
     def __init__(self, op: Operation) -> None:
@@ -218,7 +256,8 @@ class Transform:
             except Error as error:
                 raise op.error(str(error)) from None
             if mean.ndim not in (3, 4) or mean.ndim == 4 and len(mean) != 1:
-                raise op.error(f"the mean in {p.mean_file} has shape {list(mean.shape)}, expected 1 x C x H x W")
+                raise op.error(f"the mean in {p.mean_file} has shape {list(mean.shape)}, "
+                               "expected 1 x C x H x W")
             self.whole_mean = mean.reshape(mean.shape[-3:])
 
     def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
@@ -231,41 +270,24 @@ class Transform:
             raise self.op.error(f"the mean_file is {_by(self.whole_mean.shape)}, an image is "
                                 f"{channels} x {height} x {width}; they must be equal in size")
         if len(self.mean) not in (0, 1, channels):
-            raise self.op.error(f"has {len(self.mean)} mean_value for {channels} channels; give one, or one a channel")
+            raise self.op.error(f"has {len(self.mean)} mean_value for {channels} channels; "
+                                "give one, or one a channel")
         return (channels, self.crop or height, self.crop or width)
 
     def __call__(self, pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """Pixels (C, H, W) of any kind of number, transformed, float32."""
         _, height, width = self.shape(*pixels.shape)
         flip = self.mirror and random.integers(2) == 1
-        mean: Any = self.mean if len(self.mean) else 0 if self.whole_mean is None else self.whole_mean
+        mean = self.mean if len(self.mean) else self.whole_mean
         if self.crop:
             room = [n - self.crop for n in pixels.shape[1:]]
             top, left = (int(random.integers(n + 1)) if self.op.context.training else n // 2 for n in room)
             cut = np.s_[:, top : top + height, left : left + width]
             pixels = pixels[cut]
-            mean = mean[cut] if self.whole_mean is not None else mean
-        result = (pixels.astype(np.float32) - mean) * self.scale
+            mean = mean if self.whole_mean is None else self.whole_mean[cut]
+        result = pixels.astype(np.float32)
+        result = (result if mean is None else result - mean) * self.scale
         return np.ascontiguousarray(result[:, :, ::-1] if flip else result)
-
-
-def decode(image: Image.Image, name: str, color: bool | None) -> np.ndarray:
-    """The pixels of an image as Caffe has them: uint8 (C, H, W), channels BGR, or grey (color=False).
-
-    None keeps the channels there are (palettes become colours). Raises Error, beginning with `name`, for an image
-    that cannot be read or has more than 8 bits a channel. Grey made of colours may differ from OpenCV's by 1.
-    """
-    if image.mode[0] in "IF":
-        raise Error(f"{name} has pixels of kind {image.mode}, expected 8 bits a channel")
-    native = "L" if image.mode in ("1", "L") else "RGBA" if "A" in image.getbands() or "transparency" in image.info else "RGB"
-    mode = {True: "RGB", False: "L", None: native}[color]
-    try:
-        pixels = np.asarray(image if image.mode == mode else image.convert(mode))
-    except DAMAGE as error:
-        raise Error(f"{name} cannot be read: {error}") from None
-    if pixels.ndim == 2:
-        return pixels[None]
-    return pixels[:, :, [2, 1, 0, 3][: pixels.shape[2]]].transpose(2, 0, 1)
 
 
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:

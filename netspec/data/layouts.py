@@ -294,8 +294,13 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _listed(value: Any) -> bool:
-    return isinstance(value, list) and all(map(is_text, value))
+def is_number(value: Any) -> bool:
+    return type(value) in (int, float)  # True is none
+
+
+def is_list(value: Any, check: Callable[[Any], bool]) -> bool:
+    """Whether a value is a list, or a tuple, whose entries all pass a check."""
+    return isinstance(value, tuple | list) and all(map(check, value))
 
 
 Option = tuple[str, Callable[[Any], bool]]  # what it takes, in words and as a check
@@ -304,12 +309,12 @@ FLAG: Option = ("True or False", lambda v: isinstance(v, bool))
 FOLDER: dict[str, Option] = {
     "images": ("a folder, or a pattern with {name}", is_text),
     "labels": ("a folder, or a pattern with {name}", is_text),
-    "classes": ("a list of lines 'name' or 'name r g b'", _listed),
+    "classes": ("a list of lines 'name' or 'name r g b'",
+                lambda v: isinstance(v, list) and is_list(v, is_text)),
     "void": ("a whole number, or None", lambda v: v is None or _number(v)),
     "values": ("a dict of whole numbers, such as {255: 1}",
                lambda v: isinstance(v, dict) and all(_number(n) for pair in v.items() for n in pair)),
-    "mean": ("a number for each channel: BGR",
-             lambda v: isinstance(v, tuple | list) and all(type(n) in (int, float) for n in v)),
+    "mean": ("a number for each channel: BGR", lambda v: is_list(v, is_number)),
     "colours": FLAG,
     "nearest": FLAG,
     "key": ("the name of a variable in .mat files", is_text),

@@ -2,7 +2,7 @@
 
 import random
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,8 +22,11 @@ from .layouts import (
     Facts,
     Images,
     Labels,
+    Option,
     facts_of,
     folder,
+    is_list,
+    is_number,
     is_text,
     layout,
     read_file,
@@ -36,7 +39,8 @@ RELEASE = {
     ("voc_layers", "SBDDSegDataLayer"): ("sbd", {"sbdd_dir": "root"}),
     ("nyud_layers", "NYUDSegDataLayer"): ("nyud", {"nyud_dir": "root"}),
     ("siftflow_layers", "SIFTFlowSegDataLayer"): ("siftflow", {"siftflow_dir": "root"}),
-    ("pascalcontext_layers", "PASCALContextSegDataLayer"): ("pascalcontext", {"context_dir": "root", "voc_dir": "voc"}),
+    ("pascalcontext_layers", "PASCALContextSegDataLayer"):
+        ("pascalcontext", {"context_dir": "root", "voc_dir": "voc"}),
 }
 
 
@@ -45,8 +49,11 @@ def overlap(a: "SegmentationData", b: "SegmentationData") -> list[str]:
 
     Known data sets have a name for each photograph; images of one's own are the same where their files are.
     """
-    marks = [{e[2] if e[0].layout.facts else str(s.paths(i)[0].resolve()) for i, e in enumerate(s.entries)} for s in (a, b)]
-    return sorted(set.intersection(*marks))
+    def marks(source: "SegmentationData") -> set[str]:
+        return {name if tree.layout.facts else str(source.paths(index)[0].resolve())
+                for index, (tree, _, name) in enumerate(source.entries)}
+
+    return sorted(marks(a) & marks(b))
 
 
 class Drawn(NamedTuple):
@@ -59,40 +66,45 @@ class Drawn(NamedTuple):
     gain: float = 1.0  # times its pixels
 
 
-def _whole(least: int) -> tuple[str, Any]:
+def _whole(least: int) -> Option:
     return f"a whole number from {least}", lambda v: type(v) is int and v >= least
 
 
-class SegmentationData(Source):
-    """Images and their labels, float32: data (N, C, H, W) less the mean, labels (N, 1, H, W), as `tops` names them.
+def _pair(value: Any, check: Callable[[Any], bool]) -> bool:
+    return is_list(value, check) and len(value) == 2
 
-    Random order draws images as the reference's data layers do: with replacement, random.seed(seed), then one
-    randint an image. Otherwise images come in the order of the list, which starts again at its end. Each image is
-    resized and zoomed, mirrored, moved by the jitter, cropped, in this order, and at last padded at its right and bottom
-    to the largest of its batch. Where there is no image the data are 0, which is the mean, and the labels void. Its
-    brightness is that of the first top with images: pixels are multiplied, and what is then above 255 is 255.
+
+class SegmentationData(Source):
+    """Images and their labels, float32: data (N, C, H, W) less the mean, labels (N, 1, H, W).
+
+    `tops` names them. Random order draws images as the reference's data layers do: with replacement,
+    random.seed(seed), then one randint an image. Otherwise images come in the order of the list, which starts
+    again at its end. Each image is resized and zoomed, mirrored, moved by the jitter, cropped, in this order,
+    and at last padded at its right and bottom to the largest of its batch. Where there is no image the data
+    are 0, which is the mean, and the labels void. `brightness` is of the first top with images: its pixels
+    are multiplied, and what is then above 255 is 255.
     """
 
-    OPTIONS = {
+    OPTIONS: dict[str, Option] = {
         "dataset": (f"one of {', '.join(LAYOUTS)}, 'folder' or a data set file", is_text),
         "split": ("the name of a list, such as 'train'", is_text),
         "root": ("a folder", is_text),
         "sbd": ("the folder of SBD, for splits that are derived from it", is_text),
         "voc": ("the folder of the VOC year that has the images", is_text),
         "list": ("a file with names", is_text),
-        "tops": ("a list of names", lambda v: isinstance(v, tuple | list) and all(isinstance(n, str) for n in v)),
+        "tops": ("a list of names", lambda v: is_list(v, is_text)),
         "seed": _whole(0),
         "order": ("'python2' or 'python3', whose randint draws", lambda v: v in ("python2", "python3")),
         "randomize": FLAG,
         "batch_size": _whole(1),
-        "resize": ("a number above 0, at most 8", lambda v: type(v) in (int, float) and 0 < v <= 8),
-        "zoom": ("[least, most], above 0, at most 8", lambda v: isinstance(v, tuple | list) and len(v) == 2 and all(
-            type(n) in (int, float) for n in v) and 0 < v[0] <= v[1] <= 8),
+        "resize": ("a number above 0, at most 8", lambda v: is_number(v) and 0 < v <= 8),
+        "zoom": ("[least, most], above 0, at most 8",
+                 lambda v: _pair(v, is_number) and 0 < v[0] <= v[1] <= 8),
         "brightness": ("a number from 0 to 1, by which the factor differs from 1 at most",
-                       lambda v: type(v) in (int, float) and 0 <= v <= 1),
+                       lambda v: is_number(v) and 0 <= v <= 1),
         "mirror": FLAG,
         "jitter": _whole(0),
-        "crop": ("[height, width]", lambda v: isinstance(v, tuple | list) and len(v) == 2 and all(map(_whole(1)[1], v))),
+        "crop": ("[height, width]", lambda v: _pair(v, _whole(1)[1])),
     } | FOLDER
 
     def setup(self) -> None:
@@ -106,8 +118,9 @@ class SegmentationData(Source):
         self.python2 = given.get("order") == "python2"
         self.batch_size = given.get("batch_size", 1)
         self.resize = given.get("resize", 1.0)
-        self.mirror, self.jitter, self.crop = given.get("mirror", False), given.get("jitter", 0), given.get("crop")
-        self.zoom, self.brightness = given.get("zoom", (1.0, 1.0)), given.get("brightness", 0.0)
+        self.mirror, self.jitter = given.get("mirror", False), given.get("jitter", 0)
+        self.crop, self.zoom = given.get("crop"), given.get("zoom", (1.0, 1.0))
+        self.brightness = given.get("brightness", 0.0)
         try:
             self.tree = self._tree(given)
             self.entries = self.tree.entries(self.split, given.get("list"))
@@ -144,7 +157,8 @@ class SegmentationData(Source):
         else:
             found = layout(self.dataset)
             if own.keys() - {"mean"}:
-                raise Error(f"param_str: '{min(own.keys() - {'mean'})}' is for dataset 'folder', not for '{self.dataset}'")
+                raise Error(f"param_str: '{min(own.keys() - {'mean'})}' is for dataset 'folder', "
+                            f"not for '{self.dataset}'")
         where = f"; data/{self.dataset}/README.md says how to get it" if found.facts else ""
         try:
             root = files.find(root or found.root, base, f"the folder of data set '{self.dataset}',")
@@ -154,18 +168,20 @@ class SegmentationData(Source):
         return Tree(self.dataset, found, root, beside, base)
 
     def _check_tops(self, given: Mapping[str, Any]) -> None:
+        known = self.layout.tops
         for name in self.tops_read:
-            if name not in self.layout.tops:
-                raise self.error(f"param_str: data set '{self.dataset}' has no top '{name}'{closest(name, self.layout.tops)} "
-                                 f"(it has: {', '.join(self.layout.tops)})")
-        self.kinds = [self.layout.tops[name] for name in self.tops_read]
+            if name not in known:
+                raise self.error(f"param_str: data set '{self.dataset}' has no top '{name}'"
+                                 f"{closest(name, known)} (it has: {', '.join(known)})")
+        self.kinds = [known[name] for name in self.tops_read]
         if len(self.kinds) != len(self.layer.top):
-            raise self.error(f"reads {len(self.kinds)} tops, {', '.join(self.tops_read)}, and has {len(self.layer.top)}; "
-                             "'tops' in param_str chooses")
+            raise self.error(f"reads {len(self.kinds)} tops, {', '.join(self.tops_read)}, and has "
+                             f"{len(self.layer.top)}; 'tops' in param_str chooses")
         self.means = [np.array(getattr(kind, "mean", ()), np.float32) for kind in self.kinds]
         self._image = next((i for i, kind in enumerate(self.kinds) if isinstance(kind, Images)), 0)
         if self.brightness and getattr(self.kinds[self._image], "log", False):
-            raise self.error(f"param_str: 'brightness' is for photographs, and '{self.tops_read[self._image]}' has logarithms")
+            raise self.error("param_str: 'brightness' is for photographs, and "
+                             f"'{self.tops_read[self._image]}' has logarithms")
         mean = given.get("mean", self.mean)
         if len(mean) != len(self.mean):
             raise self.error(f"param_str: 'mean' takes {len(self.mean)} numbers, BGR, found {mean!r}")
@@ -181,24 +197,34 @@ class SegmentationData(Source):
 
     @property
     def pictures(self) -> tuple:
-        """What images it gives, and how large: predictions of nets for which this is equal can stand side by side."""
+        """What images it gives, and how large.
+
+        Predictions of nets for which this is equal can stand side by side.
+        """
         return self.root, self.resize, *self.names
+
+    @property
+    def labels(self) -> dict[str, Labels]:
+        """Its tops with labels, by name."""
+        return {name: kind for name, kind in zip(self.tops_read, self.kinds, strict=True)
+                if isinstance(kind, Labels)}
 
     @cached_property
     def facts(self) -> Facts:
         """Class names, colours, mean and void label of the data set."""
-        labels = [name for name, kind in zip(self.tops_read, self.kinds, strict=True) if isinstance(kind, Labels)]
-        return facts_of(self.layout, *labels[:1])
+        return facts_of(self.layout, next(iter(self.labels), None))
 
     def shapes(self) -> list[Shape]:
-        for position in range(min(10, len(self))):  # `solve --skip-bad` goes past a first batch that cannot be read, too
+        # `solve --skip-bad` goes past a first batch that cannot be read, too
+        for position in range(min(10, len(self))):
             try:
                 return [blob.shape for blob in self.load(position)]
             except (Error, OSError):
                 continue
         first = self.paths(self.index(0))[0]
         if self.layout.facts and not first.exists():
-            raise self.error(f"image {first} is not there; data/{self.dataset}/README.md says how to get the data set")
+            raise self.error(f"image {first} is not there; data/{self.dataset}/README.md says how to get the "
+                             "data set")
         return [blob.shape for blob in self.load(0)]
 
     def index(self, item: int) -> int:
@@ -206,11 +232,11 @@ class SegmentationData(Source):
         count = len(self.names)
         if not self.randomize:
             return item % count
-        if item >= len(self._draws):
-            if not self._draws:
-                self._random = random.Random(self.seed)
-            while item >= len(self._draws):
-                self._draws.append(int(self._random.random() * count) if self.python2 else self._random.randint(0, count - 1))
+        if not self._draws:
+            self._random = random.Random(self.seed)
+        while item >= len(self._draws):
+            drawn = int(self._random.random() * count) if self.python2 else self._random.randint(0, count - 1)
+            self._draws.append(drawn)
         return self._draws[item]
 
     def paths(self, index: int) -> tuple[Path, ...]:
@@ -231,46 +257,51 @@ class SegmentationData(Source):
 
     def _describe(self, index: int) -> str:
         tree, split, name = self.entries[index]
-        labels = [str(tree.files(top, split, name)[0]) for top, kind in zip(self.tops_read, self.kinds, strict=True)
-                  if isinstance(kind, Labels)]
-        return f"{self.paths(index)[0]} (label {', '.join(labels)})"
+        labels = ", ".join(str(tree.files(top, split, name)[0]) for top in self.labels)
+        return f"{self.paths(index)[0]} (label {labels})"
 
     def read(self, index: int, zoom: float = 1.0) -> list[np.ndarray]:
-        """The tops of a place in the list, resized and no more: labels (H, W), pixels (H, W, C) as stored (RGB)."""
+        """The tops of a place in the list, only resized: labels (H, W), pixels (H, W, C) as stored (RGB)."""
         tree, split, name = self.entries[index]
         found = [tree.read(top, split, name, self.resize * zoom) for top in self.tops_read]
         for top, pixels in zip(self.tops_read, found, strict=True):
             if pixels.shape[:2] != found[0].shape[:2]:
                 paths = [tree.files(t, split, name)[0] for t in (self.tops_read[0], top)]
                 what = "label" if pixels.ndim == 2 else f"'{top}'"
-                raise Error(f"image {paths[0]} is {size(found[0])} and its {what} {paths[1]} is {size(pixels)}; they must be "
-                            "equal in size")
+                raise Error(f"image {paths[0]} is {size(found[0])} and its {what} {paths[1]} is "
+                            f"{size(pixels)}; they must be equal in size")
         return found
 
     def load(self, position: int) -> Batch:
-        drawn = [self._draw(item) for item in self.items(position)]
-        images = [self.read(self.index(item), chance.zoom) for item, chance in zip(self.items(position), drawn, strict=True)]
+        drawn = {item: self._draw(item) for item in self.items(position)}
+        images = [self.read(self.index(item), chance.zoom) for item, chance in drawn.items()]
         height, width = self.crop or np.max([tops[0].shape[:2] for tops in images], 0).tolist()
-        batch = tuple(np.empty((len(images), len(mean) or 1, height, width), np.float32) for mean in self.means)
-        for n, (chance, tops) in enumerate(zip(drawn, images, strict=True)):
-            rows, columns = self._place(chance, tops[0].shape[:2], (height, width))
-            full = rows[0] == slice(0, height) and columns[0] == slice(0, width)
-            for t, (kind, mean, pixels, out) in enumerate(zip(self.kinds, self.means, tops, batch, strict=True)):
-                void = getattr(kind, "void", 0)
-                if not full:
-                    if void is None:
-                        raise self.error("images of different size, zoom, jitter and a large crop leave pixels without a label, "
-                                         f"and data set '{self.dataset}' has no void")
-                    out[n] = void
-                pixels = (pixels[:, ::-1] if chance.flip else pixels)[rows[1], columns[1]]
-                if isinstance(kind, Labels):
-                    out[n, 0, rows[0], columns[0]] = pixels
-                    continue
-                if t == self._image and chance.gain != 1:
-                    pixels = np.minimum(pixels * np.float32(chance.gain), 255)
-                for c, channel in enumerate(kind.order or range(len(mean))):
-                    np.subtract(pixels[:, :, channel], mean[c], out=out[n, c, rows[0], columns[0]])
+        shape = len(images), 1, height, width
+        batch = tuple(np.empty((shape[0], len(mean) or 1, *shape[2:]), np.float32) for mean in self.means)
+        for n, (chance, tops) in enumerate(zip(drawn.values(), images, strict=True)):
+            self._put(chance, tops, [blob[n] for blob in batch])
         return batch
+
+    def _put(self, chance: Drawn, tops: Sequence[np.ndarray], places: Sequence[np.ndarray]) -> None:
+        """Write the tops of an image, as `read` gives them, into their places (C, H, W) in a batch."""
+        height, width = places[0].shape[1:]
+        rows, columns = self._place(chance, tops[0].shape[:2], (height, width))
+        full = rows[0] == slice(0, height) and columns[0] == slice(0, width)
+        for t, (kind, mean, pixels, out) in enumerate(zip(self.kinds, self.means, tops, places, strict=True)):
+            if not full:
+                void = getattr(kind, "void", 0)
+                if void is None:
+                    raise self.error("images of different size, zoom, jitter and a large crop leave pixels "
+                                     f"without a label, and data set '{self.dataset}' has no void")
+                out[:] = void
+            pixels = (pixels[:, ::-1] if chance.flip else pixels)[rows[1], columns[1]]
+            if isinstance(kind, Labels):
+                out[0, rows[0], columns[0]] = pixels
+                continue
+            if t == self._image and chance.gain != 1:
+                pixels = np.minimum(pixels * np.float32(chance.gain), 255)
+            for c, channel in enumerate(kind.order or range(len(mean))):
+                np.subtract(pixels[:, :, channel], mean[c], out=out[c, rows[0], columns[0]])
 
     def _draw(self, item: int) -> Drawn:
         """What chance does to an image of the run."""
@@ -279,8 +310,8 @@ class SegmentationData(Source):
             return Drawn()
         # all are drawn whatever is asked for, so that one option does not change what another does
         flip, *chances = self.generator(item).random(7)
-        return Drawn(self.mirror and flip < 0.5, tuple(chances[:2]), tuple(chances[2:4]), least * (most / least) ** chances[4],
-                     1 + self.brightness * (2 * chances[5] - 1))
+        return Drawn(self.mirror and flip < 0.5, tuple(chances[:2]), tuple(chances[2:4]),
+                     least * (most / least) ** chances[4], 1 + self.brightness * (2 * chances[5] - 1))
 
     def _place(self, drawn: Drawn, have: Shape, want: Shape) -> list[tuple[slice, slice]]:
         """By axis the (target, source) slices of what is seen of an image."""

@@ -19,18 +19,21 @@ from .layouts import LAYOUTS, Derived, Images, Labels, Layout, classes, facts_fo
 class Tree:
     """A data set on disk: what its layout's patterns stand for.
 
-    beside: the folders of other data sets that it needs, which are opened when they are; base: where relative
-    paths start (files.find).
+    beside: the folders of other data sets that it needs, which are looked for when they are needed; base:
+    where relative paths start (files.find).
     """
 
-    def __init__(self, dataset: str, layout: Layout, root: Path, beside: Mapping[str, str], base: Path | None) -> None:
+    def __init__(self, dataset: str, layout: Layout, root: Path, beside: Mapping[str, str],
+                 base: Path | None) -> None:
         self.dataset, self.layout, self.root, self.beside, self.base = dataset, layout, root, beside, base
         self.pairs: dict[str, tuple[Path, Path]] = {}  # name -> image and label, where a list gives both
         self._found: dict[Path, dict[str, list[Path]]] = {}  # folder -> stem -> images
 
     def of(self, dataset: str) -> "Tree":
         """The tree of another data set beside this one."""
-        return self if dataset == self.dataset else Tree(dataset, LAYOUTS[dataset], self._root(dataset), {}, self.base)
+        if dataset == self.dataset:
+            return self
+        return Tree(dataset, LAYOUTS[dataset], self._root(dataset), {}, self.base)
 
     def _root(self, name: str) -> Path:
         if not name:
@@ -65,13 +68,15 @@ class Tree:
         return paths if isinstance(kind, Images) else [next((p for p in paths if p.exists()), paths[-1])]
 
     def read(self, top: str, split: str, name: str, resize: float) -> np.ndarray:
-        """One top of an image: a label (H, W), classes as they are fed, or pixels (H, W, C) in the channels' stored order."""
+        """One top of an image: a label (H, W), as it is fed, or pixels (H, W, C), the channels as stored."""
         kind, paths = self.layout.tops[top], self.files(top, split, name)
         if isinstance(kind, Images):
             if kind.order:
                 return read_image(paths[0], resize)
             pixels = read_bands(paths, resize) * np.float32(kind.scale)
-            return np.log(pixels, out=np.full_like(pixels, kind.mean), where=pixels > 0) if kind.log else pixels
+            if not kind.log:
+                return pixels
+            return np.log(pixels, out=np.full_like(pixels, kind.mean), where=pixels > 0)
         values, legend = kind.values, None
         if isinstance(values, str):
             values = raw_values(self.dataset, values)
@@ -82,31 +87,44 @@ class Tree:
         return read_label(paths[0], resize, key=kind.key, legend=legend, values=values, nearest=kind.nearest)
 
     def entries(self, split: str, given: str | None = None) -> list[tuple["Tree", str, str]]:
-        """The images of a split: (tree, split, name) each. given: the list to read, if it is not the usual one."""
+        """The images of a split: (tree, split, name) each. given: the list to read, if not the usual one."""
         path = files.find(given, self.root, "the list") if given else self.path(self.layout.lists, split)
-        if not path.is_file() and self.layout.facts and (facts_folder(self.layout) / f"{split}.txt").is_file():
-            path = facts_folder(self.layout) / f"{split}.txt"
+        if not path.is_file() and self.layout.facts:
+            usual = facts_folder(self.layout) / f"{split}.txt"
+            path = usual if usual.is_file() else path
         derived = self.layout.derived.get(split, Derived(()))
         if path.is_file():
             found = [(self, split, name) for name in self._listed(path, split)]
-            try:
-                both = {name for _, _, name in found} & self._names(derived.without) if not given else ()
-            except Error:  # what it is to have nothing of is not here
-                both = ()
-            if both:
-                raise Error(f"the list {path} shares {len(both)} images with {_words(derived.without)}, of which it is to have "
-                            f"none: {', '.join(sorted(both)[:3])}; remove the list, and the split is derived")
+            if not given:
+                self._check_apart(path, {name for _, _, name in found}, derived)
         elif derived.of:
-            taken = self._names(derived.without)
-            parts = [entry for part in derived.of for entry in self.of(part[0]).entries(part[1])]
-            found = list({entry[2]: entry for entry in reversed(parts) if entry[2] not in taken}.values())[::-1]
-            if derived.count not in (None, len(found)):
-                raise Error(f"split '{split}' has {len(found)} images, expected {derived.count}: it is {_words(derived.of)} "
-                            f"without {_words(derived.without)}; is {self.root} the right year, and are the lists complete?")
+            found = self._derived(split, derived)
         else:
             found = [(self, split, name) for name in self._all(split, path)]
         if not found:
             raise Error(f"the list {path} is empty")
+        return found
+
+    def _check_apart(self, path: Path, names: set[str], derived: Derived) -> None:
+        """Error where the list of a derived split has images that the split is to have none of."""
+        try:
+            both = names & self._names(derived.without)
+        except Error:  # what it is to have nothing of is not here
+            return
+        if both:
+            raise Error(f"the list {path} shares {len(both)} images with {_words(derived.without)}, of which "
+                        f"it is to have none: {', '.join(sorted(both)[:3])}; remove the list, and the split "
+                        "is derived")
+
+    def _derived(self, split: str, derived: Derived) -> list[tuple["Tree", str, str]]:
+        taken = self._names(derived.without)
+        parts = [entry for dataset, part in derived.of for entry in self.of(dataset).entries(part)]
+        # each name once: in its last place, as the first part has it
+        found = list({entry[2]: entry for entry in reversed(parts) if entry[2] not in taken}.values())[::-1]
+        if derived.count not in (None, len(found)):
+            raise Error(f"split '{split}' has {len(found)} images, expected {derived.count}: it is "
+                        f"{_words(derived.of)} without {_words(derived.without)}; is {self.root} the right "
+                        "year, and are the lists complete?")
         return found
 
     def _names(self, parts: Iterable[tuple[str, str]]) -> set[str]:
@@ -117,10 +135,11 @@ class Tree:
         pattern = self.layout.first(Images).files[0]
         if self.layout.facts or not (split == "all" or "{split}" in pattern):
             lists = sorted(p.stem for p in path.parent.glob(f"*{path.suffix}"))
-            raise Error(f"split '{split}' has no list {path}{closest(split, lists)} (there are: {', '.join(lists) or 'none'})")
+            raise Error(f"split '{split}' has no list {path}{closest(split, lists)} "
+                        f"(there are: {', '.join(lists) or 'none'})")
         before, _, after = pattern.format(split=split, name="\0").partition("\0")
-        found = sorted(p.relative_to(self.root) for p in self.root.glob(glob.escape(before) + "*" + after))
-        return [self._bare(path.as_posix(), pattern, split) for path in found if path.suffix.lower() in _suffixes()]
+        there = sorted(p.relative_to(self.root) for p in self.root.glob(glob.escape(before) + "*" + after))
+        return [self._bare(p.as_posix(), pattern, split) for p in there if p.suffix.lower() in _suffixes()]
 
     def _listed(self, path: Path, split: str) -> list[str]:
         try:
@@ -130,7 +149,7 @@ class Tree:
         return [self._name(line, split) for line in lines if line.strip()]
 
     def _name(self, line: str, split: str) -> str:
-        """The name of an image from a line of a list, which may give the image's path, and the label's after it."""
+        """The name of an image from a line of a list, which may give its path, and the label's after it."""
         line = line.strip().removeprefix("./")  # as `find` writes them
         words = line.split(",") if "," in line else line.split("\t") if "\t" in line else line.split()
         pattern = self.layout.first(Images).files[0]
@@ -141,13 +160,15 @@ class Tree:
         if len(words) == 1 or self.path(pattern, split, whole).is_file():  # names may have spaces
             return whole
         name = _stem(words[0])
-        self.pairs[name] = files.inside(self.root, words[0].strip()), files.inside(self.root, words[1].strip())
+        image, label = (files.inside(self.root, word.strip()) for word in words[:2])
+        self.pairs[name] = image, label
         return name
 
     def _bare(self, name: str, pattern: str, split: str) -> str:
         """The name in what may be the path of an image."""
         before, _, after = pattern.format(split=split, name="\0").partition("\0")
-        name = f"/{name}".rpartition(f"/{before}")[2].removeprefix("/") if before else name  # the path may start above the root
+        if before:  # the path may start above the root
+            name = f"/{name}".rpartition(f"/{before}")[2].removeprefix("/")
         return _stem(name) if after == ".*" else name.removesuffix(after)
 
 

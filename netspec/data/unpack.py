@@ -1,5 +1,6 @@
 """Archives, which may be damaged or mean harm, to plain files."""
 
+import io
 import lzma
 import shutil
 import stat
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
 from ..base.errors import Error
 
@@ -29,25 +30,30 @@ def unpack(archive: Path, folder: Path, top: str = "") -> int:
     more than 100 times the archive's size and 64 MiB, or than the disk has room for, what tarfile's own data
     filter refuses, or damage; the caller removes what was written.
     """
+    if not hasattr(tarfile, "data_filter"):
+        raise Error(f"this Python's tarfile cannot filter {archive}; use Python 3.10.12, 3.11.4 or later")
     left = min(100 * archive.stat().st_size + (64 << 20), shutil.disk_usage(folder).free)
     names, count = _Names(), 0
     try:
-        for member in _members(archive):
-            parts = _parts(member.name, top)
-            refused = f"nothing of {archive} is used: it holds '{member.name}', "
+        for info, read in _members(archive):
+            parts = _parts(info.name, top)
+            refused = f"nothing of {archive} is used: it holds '{info.name}', "
             if parts is None:
                 raise Error(f"{refused}a path that leads out of the folder")
-            if not parts or member.kind == "folder":
+            if not parts or info.isdir():
                 continue
-            if member.kind != "file":
-                raise Error(f"{refused}a {member.kind}; expected files and folders only")
+            if not info.isreg():
+                raise Error(f"{refused}a link or device; expected files and folders only")
             if not names.add(parts):
                 raise Error(f"{refused}a name that is there already, or differs from another in upper and "
                             "lower case only")
-            left -= max(member.size, 4096)  # no file takes less of a disk
+            left -= max(info.size, 4096)  # no file takes less of a disk
             if left < 0:
                 raise Error(f"{refused}and with it too much for an archive of this size, or for the disk")
-            _write_member(member, folder, "/".join(parts))
+            place = "/".join(parts)
+            tarfile.data_filter(info.replace(name=place, deep=False), str(folder))
+            with read() or io.BytesIO() as source:
+                _copy(source, folder / place, info)
             count += 1
     except DAMAGE as error:
         raise Error(f"{archive} cannot be unpacked: {str(error) or type(error).__name__}") from None
@@ -63,13 +69,20 @@ def write(file: IO[bytes], block: bytes) -> None:
         raise Error(f"{file.name} cannot be written: {error.strerror}") from None
 
 
-class _Member(NamedTuple):
-    """What an archive holds under a name."""
-
-    name: str
-    kind: str  # "file", "folder", "link or device"
-    size: int  # in bytes, as the archive says
-    open: Callable[[Path, str], IO[bytes]]  # to write it as this path below a folder
+def _members(archive: Path) -> Iterator[tuple[tarfile.TarInfo, Callable[[], IO[bytes] | None]]]:
+    """What an archive holds, and how to read it; entries of a .zip as tar would have them."""
+    if archive.suffix.lower() != ".zip":
+        with tarfile.open(archive, "r|*") as tar:
+            for info in tar:
+                yield info, partial(tar.extractfile, info)
+        return
+    with zipfile.ZipFile(archive) as zipped:
+        for entry in zipped.infolist():
+            info = tarfile.TarInfo(entry.filename)
+            info.size = entry.file_size
+            plain = (stat.S_IFMT(entry.external_attr >> 16) or stat.S_IFREG) == stat.S_IFREG
+            info.type = tarfile.DIRTYPE if entry.is_dir() else tarfile.REGTYPE if plain else tarfile.SYMTYPE
+            yield info, partial(zipped.open, entry)
 
 
 def _parts(name: str, top: str) -> list[str] | None:
@@ -98,39 +111,10 @@ class _Names:
         return not clash and all(self.folders.setdefault(k, p) == p for k, p in zip(keys, above, strict=True))
 
 
-def _write_member(member: _Member, folder: Path, path: str) -> None:
-    with member.open(folder, path) as source:
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        with open(folder / path, "xb") as file:
-            while block := source.read(BLOCK):
-                write(file, block)
-            if file.tell() != member.size:
-                raise EOFError(f"'{member.name}' ends early")
-
-
-def _members(archive: Path) -> Iterator[_Member]:
-    if archive.suffix.lower() == ".zip":
-        with zipfile.ZipFile(archive) as zipped:
-            for entry in zipped.infolist():
-                form = stat.S_IFMT(entry.external_attr >> 16) or stat.S_IFREG
-                kind = "folder" if entry.is_dir() else "file" if form == stat.S_IFREG else "link or device"
-                yield _Member(entry.filename, kind, entry.file_size, partial(_from_zip, zipped, entry))
-        return
-    if not hasattr(tarfile, "data_filter"):
-        raise Error(f"this Python's tarfile cannot filter {archive}; use Python 3.10.12, 3.11.4 or later")
-    with tarfile.open(archive, "r|*") as tar:
-        for info in tar:
-            kind = "folder" if info.isdir() else "file" if info.isreg() else "link or device"
-            yield _Member(info.name, kind, info.size, partial(_from_tar, tar, info))
-
-
-def _from_zip(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, path: str) -> IO[bytes]:
-    return zipped.open(entry)
-
-
-def _from_tar(tar: tarfile.TarFile, info: tarfile.TarInfo, folder: Path, path: str) -> IO[bytes]:
-    """Raises tarfile.FilterError for a path that a link in the folder leads out of it."""
-    file = tar.extractfile(tarfile.data_filter(info.replace(name=path, deep=False), str(folder)))
-    if file is None:
-        raise tarfile.ExtractError(f"'{info.name}' is no file")
-    return file
+def _copy(source: IO[bytes], place: Path, info: tarfile.TarInfo) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with open(place, "xb") as file:
+        while block := source.read(BLOCK):
+            write(file, block)
+        if file.tell() != info.size:
+            raise EOFError(f"'{info.name}' ends early")

@@ -381,12 +381,14 @@ def test_links_outside_the_part_that_is_taken_do_no_harm(tmp_path):
     assert unpack(path, tmp_path, "VOC") == 1 and (tmp_path / "a").read_bytes() == b"1"
 
 
-def test_a_link_in_the_folder_does_not_lead_out(tmp_path):
+@pytest.mark.parametrize("make", [tar, zipped])
+def test_a_link_in_the_folder_does_not_lead_out(tmp_path, make):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "x").symlink_to(tmp_path)
-    with pytest.raises(Error, match="a.tar cannot be unpacked: 'x/deep/evil' would be extracted to .* outside"):
-        unpack(tar(tmp_path / "a.tar", {"x/deep/evil": b"1"}), tmp_path / "out")
-    assert names(tmp_path) == ["a.tar", "out"]
+    archive = make(tmp_path / f"a.{make.__name__[:3]}", [("x/deep/evil", b"1") if make is zipped else entry("x/deep/evil")])
+    with pytest.raises(Error, match="cannot be unpacked: 'x/deep/evil' would be extracted to .* outside"):
+        unpack(archive, tmp_path / "out")
+    assert names(tmp_path) == [archive.name, "out"]
 
 
 def test_a_python_without_the_filter_is_refused(tmp_path, monkeypatch):
