@@ -1,4 +1,4 @@
-"""The `parity` command: a net here against what another program computed for it, blob by blob."""
+"""A net here against what another program computed for it, blob by blob."""
 
 import os
 import zipfile
@@ -9,21 +9,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..base import table as tables
 from ..base.errors import Error, closest
-from ..net import module as compiler
-from ..net import weights
+from ..base.table import table
+from ..net import module, weights
 from ..net.build import build
-from ..proto import caffe_pb2
-from ..proto import text as prototext
+from ..proto.caffe_pb2 import TEST, Phase
+from ..proto.text import read_net
 from ..pycaffe.net import Net
 
-OF = {"in": ("blob", "data"), "param": ("parameter", "data"), "topdiff": ("blob", "diff"), "out": ("blob", "data"),
-      "l2": ("blob", "data"), "param_after": ("parameter", "data"), "indiff": ("blob", "diff"),
-      "paramdiff": ("parameter", "diff"), "grad_l2": ("parameter", "diff"), "grad_at": ("parameter", "diff")}
+OF = {  # kind of result -> of what, which part; the first three are what the net is given
+    "in": ("blob", "data"), "param": ("parameter", "data"), "topdiff": ("blob", "diff"),
+    "out": ("blob", "data"), "l2": ("blob", "data"), "param_after": ("parameter", "data"),
+    "indiff": ("blob", "diff"), "paramdiff": ("parameter", "diff"), "grad_l2": ("parameter", "diff"),
+    "grad_at": ("parameter", "diff")}
 KINDS = tuple(OF)
 BACKWARD = ("indiff", "paramdiff", "grad_l2", "grad_at")
-RTOL, ATOL = 1e-4, 1e-5
+Parts = Mapping[str, Mapping[str, np.ndarray]]  # kind -> name -> array
 
 
 class Row(NamedTuple):
@@ -37,10 +38,14 @@ class Row(NamedTuple):
 
 @dataclass
 class Comparison:
-    """Rows in the order in which a pass meets them; `unchecked`: blobs of the net that the results do not have."""
+    """Rows in the order in which a pass meets them.
+
+    unchecked: blobs of the net that the results do not have. remark: on a file of weights that does not fit.
+    """
 
     rows: list[Row]
     unchecked: list[str]
+    remark: str
 
     @property
     def first(self) -> Row | None:
@@ -48,38 +53,48 @@ class Comparison:
         return next((row for row in self.rows if row.verdict != "ok"), None)
 
     def table(self) -> str:
-        return tables.table(self.rows, ["what", "layer", "difference", ""])
+        return table(self.rows, ["what", "layer", "difference", ""])
 
 
-def compare(path: str | os.PathLike, results: Mapping[str, np.ndarray], weights_path: str | os.PathLike | None = None,
-            phase: int = caffe_pb2.TEST, rtol: float = RTOL, atol: float = ATOL) -> Comparison:
+def compare(path: str | os.PathLike, results: Mapping[str, np.ndarray],
+            weights_path: str | os.PathLike | None = None, phase: Phase = TEST, rtol: float = 1e-4,
+            atol: float = 1e-5) -> Comparison:
     """Run a net on the inputs that `results` hold and compare what comes out with the rest of `results`.
 
-    results: arrays by `in:BLOB`, `param:LAYER:I`, `topdiff:BLOB`, `out:BLOB`, `param_after:LAYER:I`, `indiff:BLOB`,
-    `paramdiff:LAYER:I`, and in short for large nets `l2:BLOB`, `grad_l2:LAYER:I` (norms) and `grad_at:LAYER:I` (two
-    rows: flat indices, gradients there); `phase` says TRAIN or TEST. weights_path: a file for parameters that the
-    results do not hold. Two numbers agree if |ours - theirs| <= atol + rtol max(|theirs|, root mean square of their blob):
-    sums that cancel to nearly nothing are no better than what was summed. Raises Error for results that do not fit
-    the net's inputs or parameters.
+    results: arrays by `in:BLOB`, `param:LAYER:I`, `topdiff:BLOB`, `out:BLOB`, `param_after:LAYER:I`,
+    `indiff:BLOB`, `paramdiff:LAYER:I`, and in short for large nets `l2:BLOB`, `grad_l2:LAYER:I` (norms) and
+    `grad_at:LAYER:I` (two rows: flat indices, gradients there); `phase` says TRAIN or TEST. weights_path: a
+    file for parameters that the results do not hold. Two numbers agree if |ours - theirs| <= atol + rtol
+    max(|theirs|, root mean square of their blob): sums that cancel to nearly nothing are no better than what
+    was summed. Raises Error for results that do not fit the net's inputs or parameters.
     """
     parts: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in KINDS}
     for key, value in results.items():
         kind, _, name = key.partition(":")
         if key == "phase":
-            phase = caffe_pb2.Phase.Value(str(value))
+            phase = Phase.Value(str(value))
         elif kind not in parts or not name:
-            raise Error(f"the results hold '{key}'; known are phase and NAME behind {', '.join(f'{k}:' for k in KINDS)}")
+            known = ", ".join(f"{kind}:" for kind in KINDS)
+            raise Error(f"the results hold '{key}'; known are phase and NAME behind {known}")
         else:
             parts[kind][name] = value
-    net = _net(Path(path), phase, parts, weights_path)
+    built, remark = _built(Path(path), phase, parts), ""
+    if weights_path:
+        loaded = weights.load(weights_path, built.layers_with_params())
+        if loaded.ignored or loaded.missing:
+            remark = f"{weights_path}:\n{loaded.table()}\n"
+    net = Net.of(built)
+    _set(net, parts, weights_path is not None)
 
     def compared(*kinds: str) -> list[Row]:
         return [_row(net, kind, name, theirs, rtol, atol) for kind in kinds for name, theirs in parts[kind].items()]
 
     net.forward()
     order = {name: i for i, name in enumerate(net.blobs)}
-    rows = sorted(compared("out", "l2", "param_after"), key=lambda row: order.get(row.key.partition(":")[2], len(order)))
-    unfit = [name for name, diff in parts["topdiff"].items() if name not in net.blobs or net.blobs[name].shape != diff.shape]
+    rows = sorted(compared("out", "l2", "param_after"),
+                  key=lambda row: order.get(row.key.partition(":")[2], len(order)))
+    unfit = [name for name, diff in parts["topdiff"].items()
+             if name not in net.blobs or net.blobs[name].shape != diff.shape]
     rows += [_row(net, "topdiff", name, parts["topdiff"][name], rtol, atol) for name in unfit]
     if any(parts[kind] for kind in BACKWARD) and not unfit:
         for name, diff in parts["topdiff"].items():
@@ -88,25 +103,23 @@ def compare(path: str | os.PathLike, results: Mapping[str, np.ndarray], weights_
         place = {name: -i for i, name in enumerate(net.top_names)}
         rows += sorted(compared(*BACKWARD), key=lambda row: place.get(row.layer, 1))
     seen = {name for kind in ("in", "out", "l2") for name in parts[kind]}
-    return Comparison(rows, [blob for blob in net.blobs if blob not in seen])
+    return Comparison(rows, [blob for blob in net.blobs if blob not in seen], remark)
 
 
-def _net(path: Path, phase: int, parts: Mapping[str, Mapping[str, np.ndarray]], weights_path: str | os.PathLike | None) -> Net:
-    """The net with the parameters and the inputs of the results."""
-    text = prototext.read_net(path)
-    options = {"phase": phase, "level": 0, "path": path, "shapes": {k: v.shape for k, v in parts["in"].items()}}
-    made = build(text, **options)
+def _built(path: Path, phase: Phase, parts: Parts) -> module.Net:
+    """The net for inputs of the results' shapes, with gradients wherever the results have some."""
+    param, shapes = read_net(path), {name: value.shape for name, value in parts["in"].items()}
+    made = build(param, phase, level=0, path=path, shapes=shapes)
     frozen = {f"{slot.layer}:{slot.index}" for slot in made.params if not slot.lr_mult}
-    if set(parts["indiff"]) & set(made.inputs) or any(
-            np.any(value) for kind in ("paramdiff", "grad_l2") for key, value in parts[kind].items() if key in frozen):
-        text.force_backward = True  # as it must have been there
-        made = build(text, **options)
-    built = compiler.Net(made)
-    if weights_path:
-        loaded = weights.load(weights_path, built.layers_with_params())
-        if loaded.ignored or loaded.missing:
-            print(f"{weights_path}:\n{loaded.table()}\n")
-    net = Net.of(built)
+    gradients = [value for kind in ("paramdiff", "grad_l2") for key, value in parts[kind].items() if key in frozen]
+    if set(parts["indiff"]) & set(made.inputs) or any(map(np.any, gradients)):
+        param.force_backward = True  # as it must have been there
+        made = build(param, phase, level=0, path=path, shapes=shapes)
+    return module.Net(made)
+
+
+def _set(net: Net, parts: Parts, loaded: bool) -> None:
+    """Give a net the inputs and parameters of the results; `loaded`: it has others from a file."""
     for name, value in parts["in"].items():
         net.blobs[name].data[...] = value
     own = {f"{layer}:{i}": blob for layer, blobs in net.params.items() for i, blob in enumerate(blobs)}
@@ -114,13 +127,13 @@ def _net(path: Path, phase: int, parts: Mapping[str, Mapping[str, np.ndarray]], 
         if name not in own:
             raise Error(f"the results hold '{name}', which the net does not have{closest(name, own)}")
         if own[name].shape != value.shape:
-            raise Error(f"'{name}' has shape {list(value.shape)} in the results and {list(own[name].shape)} in the net")
+            raise Error(f"'{name}' has shape {list(value.shape)} in the results and {list(own[name].shape)} in "
+                        "the net")
         own[name].data[...] = value
     absent = [name for name in own if name not in parts["param"]]
-    if absent and not weights_path:
-        raise Error(f"the results lack param:{absent[0]} and {len(absent) - 1} more parameters; give --weights, the file "
-                    "that the other program had loaded")
-    return net
+    if absent and not loaded:
+        raise Error(f"the results lack param:{absent[0]} and {len(absent) - 1} more parameters; give --weights, "
+                    "the file that the other program had loaded")
 
 
 def _row(net: Net, kind: str, name: str, theirs: np.ndarray, rtol: float, atol: float) -> Row:
@@ -131,7 +144,7 @@ def _row(net: Net, kind: str, name: str, theirs: np.ndarray, rtol: float, atol: 
         blobs, index = [net.blobs[name]] if name in net.blobs else [], "0"
     else:
         layer, _, index = name.rpartition(":")
-        blobs = net.params.get(layer, ())
+        blobs = net.params.get(layer, [])
     key = f"{kind}:{name}"
     if not index.isdecimal() or int(index) >= len(blobs):
         return Row(key, layer, "the net has none", "MISSING")
@@ -142,15 +155,17 @@ def _row(net: Net, kind: str, name: str, theirs: np.ndarray, rtol: float, atol: 
         at, theirs = theirs
         ours = ours.ravel()[at.astype(int)]
     if np.shape(ours) != np.shape(theirs):
-        return Row(key, layer, f"{list(np.shape(ours))} here, {list(np.shape(theirs))} in the results", "SHAPE")
-    return Row(key, layer, *_difference(np.asarray(ours, np.float64), np.asarray(theirs, np.float64), rtol, atol))
+        shapes = f"{list(np.shape(ours))} here, {list(np.shape(theirs))} in the results"
+        return Row(key, layer, shapes, "SHAPE")
+    return Row(key, layer, *_apart(np.asarray(ours, np.float64), np.asarray(theirs, np.float64), rtol, atol))
 
 
-def _difference(ours: np.ndarray, theirs: np.ndarray, rtol: float, atol: float) -> tuple[str, str]:
+def _apart(ours: np.ndarray, theirs: np.ndarray, rtol: float, atol: float) -> tuple[str, str]:
     """How far apart, and ok or DIFFERS."""
     if not ours.size:
         return "nothing in it", "ok"
-    equal, size = (ours == theirs) | np.isnan(ours) & np.isnan(theirs), np.nan_to_num(np.abs(theirs), posinf=0)
+    equal = (ours == theirs) | np.isnan(ours) & np.isnan(theirs)
+    size = np.nan_to_num(np.abs(theirs), posinf=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         apart = np.where(equal, 0, np.nan_to_num(np.abs(ours - theirs), nan=np.inf, posinf=np.inf))
         relative = np.where(equal, 0, apart / size)

@@ -106,7 +106,7 @@ def _here(module: str, folder: Path) -> bool:
 
 
 def lacking(names: Sequence[str]) -> str | None:
-    """None if netspec has what caffe calls NAME.NAME...; else the nearest name as `closest` words it, or ""."""
+    """None if netspec has what caffe calls NAME.NAME...; else the nearest as `closest` words it, or ""."""
     thing = importlib.import_module(HOME)
     for name in filter(None, ".".join(OTHERWISE.get(name, name) for name in names).split(".")):
         if thing is layers:
