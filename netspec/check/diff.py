@@ -1,29 +1,82 @@
 """The difference of two nets in structure, layer by layer and field by field, and of a net from Figure 3."""
 
 import ast
-from collections.abc import Iterable, Mapping, MutableSequence
+from collections import Counter
+from collections.abc import Collection, Mapping, MutableSequence, Sequence
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import Message
 
+from ..base.errors import Error
+from ..look.deviations import deviations, in_words
+from ..look.streams import outline, streams
 from ..net.build import standing
+from ..net.deploy import deploy
 from ..ops import REGISTRY
+from ..proto.caffe_pb2 import TEST, LayerParameter, NetParameter, Phase
 
-WINDOW = {"kernel_size": "", "stride": "1", "pad": "0", "dilation": "1", "offset": "0"}  # one number an axis -> default
-ROWS = ("own", "32s", "16s", "8s")  # what --figure3 takes
+# one number an axis -> default
+WINDOW = {"kernel_size": "", "stride": "1", "pad": "0", "dilation": "1", "offset": "0"}
 
 
-def settings(message: Any, skip: Iterable[str] = ()) -> dict[str, str]:
+def compared(nets: Sequence[NetParameter], paths: Sequence[Path | None], phase: Phase | None, body: bool,
+             sizes: Sequence[tuple[int, int]]) -> tuple[list[str], str]:
+    """The lines of the difference of two nets, none if they are equal, and a sentence that counts.
+
+    paths: their files, for errors. phase: only what it keeps. body: sources are left out. sizes: of images,
+    to compare the shapes of blobs at (in TEST if no phase is given).
+    """
+    whole = [settings(net, ("name", "layer")) for net in nets]
+    found, counted = difference(*(layers(net, phase, body) for net in nets))
+    lines = [*changes("@@ net @@ changed", *whole), *found]
+    known = TEST if phase is None else phase
+    for size in sizes:
+        a, b = (deploy(net, known, size, losses=True, path=path)
+                for net, path in zip(nets, paths, strict=True))
+        blobs = _pairs(match(*(layers(net, known, body) for net in nets)))
+        lines += changes(f"@@ shapes at {size[0]}x{size[1]} @@",
+                         {mine: " x ".join(map(str, a.shape(mine))) for mine, _ in blobs},
+                         {mine: " x ".join(map(str, b.shape(theirs))) for mine, theirs in blobs})
+    return lines, counted
+
+
+def against_figure(net: NetParameter, path: Path | None, phase: Phase,
+                   row: int | None) -> tuple[list[str], bool]:
+    """A net's predictions in lines, and what differs from a row of Figure 3 (None: its own); if any.
+
+    A net that cannot be built differs. path: its file, for errors.
+    """
+    broken: list[str] = []
+    try:
+        found = streams(deploy(net, phase, losses=True, path=path))
+    except Error as e:
+        broken = [f"the net cannot be built: {e}"]
+        try:
+            found = streams(outline(net, phase))
+        except (Error, KeyError):  # more is wrong with it than sizes
+            raise e from None
+    told = [(p, [*deviations(p, row), *broken]) for p in found]
+    lines = [line for p, wrong in told for line in (
+        *in_words(p), *([f"-  {each}" for each in wrong] or [f"equals the figure's FCN-{p.stride}s"]))]
+    return lines, any(wrong for _, wrong in told)
+
+
+def settings(message: Message, skip: Collection[str] = ()) -> dict[str, str]:
     """Field -> value as text, of all fields that differ from the schema's defaults, however they are spelled.
 
-    A field for which the schema states no default (a rule's phase, loss_param's normalize) is another when it is left out.
+    A field for which the schema states no default (a rule's phase, loss_param's normalize) is another one
+    when it is left out.
     """
     found: dict[str, str] = {}
     for field, value in message.ListFields():
         many = isinstance(value, MutableSequence)
         if field.message_type and field.name not in skip:
             for i, item in enumerate(value if many else [value]):
-                found |= {f"{field.name}{f'[{i}]' * many}.{key}": text for key, text in settings(item).items()}
+                name = f"{field.name}[{i}]" if many else field.name
+                found |= {f"{name}.{key}": text for key, text in settings(item).items()}
         elif field.name not in skip and (many or not field.has_default_value or value != field.default_value):
             found[field.name] = " ".join(_text(field, v) for v in (value if many else [value]))
     for name, default in WINDOW.items():
@@ -40,16 +93,20 @@ def _text(field: Any, value: Any) -> str:
         return field.enum_type.values_by_number[value].name
     if isinstance(value, str):
         return f'"{value}"'
-    # of a float32 the fewest digits that give it
-    return f"{float(str(np.float32(value))):.9g}" if field.cpp_type == field.CPPTYPE_FLOAT else str(value).lower()
+    if field.cpp_type == field.CPPTYPE_FLOAT:  # the fewest digits that give it
+        return f"{float(str(np.float32(value))):.9g}"
+    return str(value).lower()
 
 
 class Layer:
     """A layer to compare: its settings as text, and for each bottom the layers that wrote it before."""
 
-    def __init__(self, message: Any, writers: dict[str, tuple["Layer", ...]], filtered: bool) -> None:
+    def __init__(self, message: LayerParameter, writers: dict[str, tuple["Layer", ...]],
+                 filtered: bool) -> None:
+        """writers: of each blob so far; this layer is added. filtered: rules have had their effect."""
         self.name, self.type, self.tops = message.name, message.type, list(message.top)
-        self.settings = settings(message, ("name", "bottom", "top", *(("include", "exclude") if filtered else ())))
+        rules = ("include", "exclude") if filtered else ()
+        self.settings = settings(message, ("name", "bottom", "top", *rules))
         if self.settings.get("loss_weight") == str(int(self.type in REGISTRY and REGISTRY[self.type].loss)):
             del self.settings["loss_weight"]  # Caffe's own
         try:
@@ -62,94 +119,120 @@ class Layer:
         self.bottoms = [(blob, writers.get(blob, ())) for blob in message.bottom]
         self.makers = [by[-1] if by else None for _, by in self.bottoms]
         self.readers: list[Layer] = []
-        for maker in filter(None, self.makers):
-            maker.readers.append(self)
+        for maker in self.makers:
+            if maker:
+                maker.readers.append(self)
         for top in self.tops:
             writers[top] = (*(writers.get(top, ()) if top in message.bottom else ()), self)
 
     def fields(self, blobs: Mapping[str, str], partners: Mapping["Layer", str]) -> dict[str, str]:
-        """All that is compared, blobs and layers under these names. Of who wrote a bottom, only layers with a partner count."""
+        """What is compared, blobs and layers by these names; of a bottom's writers those with a partner."""
         def read(blob: str, by: tuple[Layer, ...]) -> str:
             after = [partners[layer] for layer in by[1:] if layer in partners][-1:]
             return blobs.get(blob, blob) + "".join(f" (after {name})" for name in after)
 
-        ends = dict(bottom=[read(*bottom) for bottom in self.bottoms], top=[blobs.get(top, top) for top in self.tops])
-        return {"type": f'"{self.type}"', **{end: ", ".join(names) for end, names in ends.items() if names}, **self.settings}
+        found = {"type": f'"{self.type}"', "bottom": ", ".join(read(*bottom) for bottom in self.bottoms),
+                 "top": ", ".join(blobs.get(top, top) for top in self.tops)}
+        return {name: text for name, text in found.items() if text} | self.settings
 
 
-def layers(net: Any, phase: int | None = None, body: bool = False) -> list[Layer]:
+def layers(net: NetParameter, phase: Phase | None = None, body: bool = False) -> list[Layer]:
     """The layers of a net, in a phase if one is given, without its sources if only its body is asked for."""
-    kept, writers = net.layer if phase is None else standing(net, phase), {}
-    found = [Layer(each, writers, phase is not None) for each in kept]
+    writers: dict[str, tuple[Layer, ...]] = {}
+    found = [Layer(each, writers, phase is not None)
+             for each in (net.layer if phase is None else standing(net, phase))]
     return [layer for layer in found if layer.bottoms or not body]
 
 
-def match(a: list[Layer], b: list[Layer]) -> dict[Layer, Layer]:
-    """The layers of two nets that are the same: by name; else by type, settings and what they read or who reads them;
-    else by type and both."""
+def match(a: Sequence[Layer], b: Sequence[Layer]) -> dict[Layer, Layer]:
+    """The layers of two nets that are the same: by name; else by type, settings and what they read or who
+    reads them; else by type and both."""
     found: dict[Layer, Layer] = {}
 
     def alike(one: Layer, other: Layer) -> bool:
         return one.type == other.type and one.settings == other.settings
 
     def behind(one: Layer, other: Layer) -> bool:
-        return [found.get(maker) for maker in one.makers] == other.makers
+        return [maker and found.get(maker) for maker in one.makers] == other.makers
 
     def ahead(one: Layer, other: Layer) -> bool:
-        return not one.readers and not other.readers or any(found.get(reader) in other.readers for reader in one.readers)
+        if not one.readers and not other.readers:
+            return True
+        return any(found.get(reader) in other.readers for reader in one.readers)
 
-    for same, step in ((lambda one, other: one.name == other.name, 1),
-                       (lambda one, other: alike(one, other) and behind(one, other), 1),
-                       (lambda one, other: alike(one, other) and ahead(one, other), -1),
-                       (lambda one, other: one.type == other.type and behind(one, other) and ahead(one, other), 1)):
-        for one in a[::step]:
-            free = [] if one in found else [other for other in b[::step] if other not in found.values()]
-            for other in [other for other in free if same(one, other)][:1]:
+    for same, step in (
+            (lambda one, other: one.name == other.name, 1),
+            (lambda one, other: alike(one, other) and behind(one, other), 1),
+            (lambda one, other: alike(one, other) and ahead(one, other), -1),
+            (lambda one, other: one.type == other.type and behind(one, other) and ahead(one, other), 1)):
+        for one in [one for one in a[::step] if one not in found]:
+            taken = set(found.values())
+            other = next((other for other in b[::step] if other not in taken and same(one, other)), None)
+            if other:
                 found[one] = other
     return found
 
 
 def renamed(found: Mapping[Layer, Layer]) -> dict[str, str]:
     """Blob -> its name in the other net, where that is one name throughout."""
-    pairs = {pair for one, other in found.items() for pair in zip(one.tops, other.tops, strict=False)}
-    once = {pair for pair in pairs if sum(pair[0] == p[0] or pair[1] == p[1] for p in pairs) == 1}
-    return {mine: theirs for mine, theirs in once if mine != theirs}
+    pairs = _pairs(found)
+    mine, theirs = Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
+    return {a: b for a, b in pairs if a != b and mine[a] == theirs[b] == 1}
 
 
-def changes(title: str, old: Mapping[str, str], new: Mapping[str, str], shown: Mapping[str, str] | None = None) -> list[str]:
-    """The lines of one block: what is not the same in both; shown: how to say the old ones. None if all is."""
-    lines = [f"{sign}  {key}: {side[key]}" for key in dict.fromkeys((*old, *new)) if old.get(key) != new.get(key)
-             for sign, side in (("-", shown or old), ("+", new)) if key in side]
+def _pairs(found: Mapping[Layer, Layer]) -> list[tuple[str, str]]:
+    """The blobs that layers which are the same make, in one net and the other; each pair once."""
+    both = (zip(one.tops, other.tops, strict=False) for one, other in found.items())
+    return list(dict.fromkeys(chain.from_iterable(both)))
+
+
+def changes(title: str, old: Mapping[str, str], new: Mapping[str, str],
+            shown: Mapping[str, str] | None = None) -> list[str]:
+    """The lines of a block: what is not the same in both, none if all is; shown: how to say the old ones."""
+    keys = [key for key in dict.fromkeys((*old, *new)) if old.get(key) != new.get(key)]
+    lines = [f"{sign}  {key}: {side[key]}"
+             for key in keys for sign, side in (("-", shown or old), ("+", new)) if key in side]
     return [title, *lines] if lines else []
 
 
-def difference(a: list[Layer], b: list[Layer]) -> tuple[list[str], str]:
-    """The lines of the difference, none if the nets are equal, and a sentence that counts.
+def difference(a: Sequence[Layer], b: Sequence[Layer]) -> tuple[list[str], str]:
+    """The lines of the difference of layers, none if they are equal, and a sentence that counts.
 
-    Names of layers and blobs count, since weights and scripts go by them; names of nets do not. The order of layers counts
-    where it changes what is computed: who made a bottom, and which layer worked on it in place last.
+    Names of layers and blobs count, since weights and scripts go by them; names of nets do not. The order of
+    layers counts where it changes what is computed: who made a bottom, and who worked on it in place last.
     """
     found = match(a, b)
-    back, blobs = {other: one for one, other in found.items()}, renamed(found)
-    order = [(i, one, found.get(one)) for i, one in enumerate(a)]
-    at, moved = -1, False
-    for other in b:
-        if other not in back:
-            order.append((at, None, other))  # behind the layer that it follows
-        else:
-            at, moved = a.index(back[other]), moved or a.index(back[other]) < at
-    lines: list[str] = []
+    order, moved = _in_order(a, b, found)
+    blobs, lines = renamed(found), list[str]()
     count = dict.fromkeys(("equal", "changed", "renamed", "removed", "added"), 0)
-    own, others = ({layer: layer.name for layer in side} for side in (found, back))
-    for _, one, other in sorted(order, key=lambda each: each[0]):
-        names = list(dict.fromkeys(layer.name for layer in (one, other) if layer))
-        title = f"@@ {' -> '.join(names)} ({(one or other).type}) @@ "
-        block = changes(title, one.fields(blobs, {each: found[each].name for each in found}) if one else {},
-                        other.fields({}, others) if other else {}, one and one.fields({}, own))
-        what = "added" if not one else "removed" if not other else "changed" if block else "renamed" if names[1:] else "equal"
+    own, others = {one: one.name for one in found}, {other: other.name for other in found.values()}
+    partners = {one: other.name for one, other in found.items()}
+    for one, other in order:
+        old = one.fields(blobs, partners) if one else {}
+        new = other.fields({}, others) if other else {}
+        both = [layer for layer in (one, other) if layer]
+        names = dict.fromkeys(layer.name for layer in both)
+        block = changes("", old, new, one.fields({}, own) if one else None)
+        what = ("added" if not one else "removed" if not other else "changed" if block else
+                "renamed" if len(names) > 1 else "equal")
         count[what] += 1
-        lines += [title + what, *block[1:]] if what != "equal" else []
+        if what != "equal":
+            lines += [f"@@ {' -> '.join(names)} ({both[0].type}) @@ {what}", *block[1:]]
     lines += [f"@@ blob {mine} -> {theirs} @@ renamed" for mine, theirs in blobs.items()
               if not any(one.name == mine and found[one].name == theirs for one in found)]
-    counted = ", ".join(f"{n} {what}" for what, n in count.items() if n)
-    return lines, f"{counted or 'no'} layers{' (in another order, which does not matter)' if moved else ''}"
+    counted = f"{', '.join(f'{n} {what}' for what, n in count.items() if n) or 'no'} layers"
+    return lines, counted + (" (in another order, which does not matter)" if moved else "")
+
+
+def _in_order(a: Sequence[Layer], b: Sequence[Layer],
+              found: Mapping[Layer, Layer]) -> tuple[list[tuple[Layer | None, Layer | None]], bool]:
+    """All layers, those of `b` alone behind the one that they follow there; whether others are reordered."""
+    back, places = {other: one for one, other in found.items()}, {one: i for i, one in enumerate(a)}
+    order: list[tuple[int, Layer | None, Layer | None]] = [(places[one], one, found.get(one)) for one in a]
+    at, moved = -1, False
+    for other in b:
+        if other in back:
+            at, moved = places[back[other]], moved or places[back[other]] < at
+        else:
+            order.append((at, None, other))
+    return [(one, other) for _, one, other in sorted(order, key=lambda each: each[0])], moved

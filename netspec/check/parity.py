@@ -13,7 +13,7 @@ from ..base.errors import Error, closest
 from ..base.table import table
 from ..net import module, weights
 from ..net.build import build
-from ..proto.caffe_pb2 import TEST, Phase
+from ..proto.caffe_pb2 import TEST, TRAIN, Phase
 from ..proto.text import read_net
 from ..pycaffe.net import Net
 
@@ -23,6 +23,7 @@ OF = {  # kind of result -> of what, which part; the first three are what the ne
     "indiff": ("blob", "diff"), "paramdiff": ("parameter", "diff"), "grad_l2": ("parameter", "diff"),
     "grad_at": ("parameter", "diff")}
 KINDS = tuple(OF)
+PHASES = {"TRAIN": TRAIN, "TEST": TEST}
 BACKWARD = ("indiff", "paramdiff", "grad_l2", "grad_at")
 Parts = Mapping[str, Mapping[str, np.ndarray]]  # kind -> name -> array
 
@@ -72,7 +73,9 @@ def compare(path: str | os.PathLike, results: Mapping[str, np.ndarray],
     for key, value in results.items():
         kind, _, name = key.partition(":")
         if key == "phase":
-            phase = Phase.Value(str(value))
+            if str(value) not in PHASES:
+                raise Error(f"the results say phase '{value}', expected TRAIN or TEST")
+            phase = PHASES[str(value)]
         elif kind not in parts or not name:
             known = ", ".join(f"{kind}:" for kind in KINDS)
             raise Error(f"the results hold '{key}'; known are phase and NAME behind {known}")
@@ -87,7 +90,8 @@ def compare(path: str | os.PathLike, results: Mapping[str, np.ndarray],
     _set(net, parts, weights_path is not None)
 
     def compared(*kinds: str) -> list[Row]:
-        return [_row(net, kind, name, theirs, rtol, atol) for kind in kinds for name, theirs in parts[kind].items()]
+        return [_row(net, kind, name, value, rtol, atol)
+                for kind in kinds for name, value in parts[kind].items()]
 
     net.forward()
     order = {name: i for i, name in enumerate(net.blobs)}
@@ -111,8 +115,9 @@ def _built(path: Path, phase: Phase, parts: Parts) -> module.Net:
     param, shapes = read_net(path), {name: value.shape for name, value in parts["in"].items()}
     made = build(param, phase, level=0, path=path, shapes=shapes)
     frozen = {f"{slot.layer}:{slot.index}" for slot in made.params if not slot.lr_mult}
-    gradients = [value for kind in ("paramdiff", "grad_l2") for key, value in parts[kind].items() if key in frozen]
-    if set(parts["indiff"]) & set(made.inputs) or any(map(np.any, gradients)):
+    unasked = any(np.any(value) for kind in ("paramdiff", "grad_l2") for key, value in parts[kind].items()
+                  if key in frozen)
+    if unasked or set(parts["indiff"]) & set(made.inputs):
         param.force_backward = True  # as it must have been there
         made = build(param, phase, level=0, path=path, shapes=shapes)
     return module.Net(made)
@@ -127,13 +132,13 @@ def _set(net: Net, parts: Parts, loaded: bool) -> None:
         if name not in own:
             raise Error(f"the results hold '{name}', which the net does not have{closest(name, own)}")
         if own[name].shape != value.shape:
-            raise Error(f"'{name}' has shape {list(value.shape)} in the results and {list(own[name].shape)} in "
-                        "the net")
+            raise Error(f"'{name}' has shape {list(value.shape)} in the results and {list(own[name].shape)} "
+                        "in the net")
         own[name].data[...] = value
     absent = [name for name in own if name not in parts["param"]]
     if absent and not loaded:
-        raise Error(f"the results lack param:{absent[0]} and {len(absent) - 1} more parameters; give --weights, "
-                    "the file that the other program had loaded")
+        raise Error(f"the results lack param:{absent[0]} and {len(absent) - 1} more parameters; give "
+                    "--weights, the file that the other program had loaded")
 
 
 def _row(net: Net, kind: str, name: str, theirs: np.ndarray, rtol: float, atol: float) -> Row:

@@ -20,12 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The `parity` command; 1 if anything is out of tolerance."""
-    from ..check.parity import KINDS, compare, read_results
-    from ..proto.caffe_pb2 import Phase
+    from ..check.parity import KINDS, PHASES, compare, read_results
 
     results = read_results(find(args.results, what="results"))
     weights = find(args.weights, what="weights") if args.weights else None
-    found = compare(find(args.net, what="net"), results, weights, Phase.Value(args.phase), args.rtol, args.atol)
+    found = compare(find(args.net, what="net"), results, weights, PHASES[args.phase], args.rtol, args.atol)
     if found.remark:
         print(found.remark)
     if not found.rows:
