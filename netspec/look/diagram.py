@@ -8,6 +8,7 @@ from itertools import pairwise
 from ..base.errors import Error
 from ..net.graph import Graph, Node, Value
 from ..proto.caffe_pb2 import EltwiseParameter, PoolingParameter
+from .costs import pixels
 from .shapes import GREY, INK, PAPER, Line, Picture, Point, Rect, Text, measure
 
 GAP = 44  # points between ranks
@@ -93,7 +94,7 @@ def wording(node: Node) -> str:
     for name, usual in (("stride", 1), ("pad", 0), ("dilation", 1)):
         values = getattr(op, name, ())
         if kernel and set(values) - {usual}:
-            words.append(f"{name} {'x'.join(map(str, values if len(set(values)) > 1 else values[:1]))}")
+            words.append(f"{name} {pixels(values)}")
     return " ".join(words)
 
 
