@@ -143,7 +143,7 @@ def _passed(net: Net, inputs: Mapping[str, Tensor]) -> dict[str, Tensor] | Findi
 
 def _scores(net: Net, batch: Batch, blobs: Mapping[str, Tensor], complete: bool) -> list[Finding]:
     """Whether scores tell classes apart: those that a loss reads, or without one what comes out."""
-    tops: dict[str, Node | None] = {n.bottoms[0].blob: n for n in losses_of(net.graph)}
+    tops: dict[str, Node | None] = {n.bottoms[0].blob: n for n, _ in losses_of(net.graph)}
     tops = tops or {blob: None for blob in net.graph.outputs if blobs[blob].ndim in (2, 4)}
     return [each for blob, loss in tops.items() if (each := _told(blob, loss, batch, blobs, complete))]
 

@@ -56,7 +56,7 @@ def fed(net: Net, inputs: Mapping[str, Tensor], real: Collection[str], blobs: Ma
     said = f"{float(x.min()):.4g} to {float(x.max()):.4g}, mean {mean}"
     if x.shape[1] != 3:
         return Finding(OK, where, said)
-    judge = next((n for n in losses_of(net.graph) if n.bottoms[1].blob in real), None)
+    judge = next((n for n, _ in losses_of(net.graph) if n.bottoms[1].blob in real), None)
     if judge and complete:
         small = bool(x.max() - x.min() < GREY)
         kinds = [kind for kind in MENDS if (kind in SMALL) == small]

@@ -15,7 +15,7 @@ from ..ops.source import Source
 from ..proto import caffe_pb2
 from ..proto.caffe_pb2 import LayerParameter, NetParameter, NetState, ParamSpec, Phase
 from ..proto.text import layer_lines, read_net
-from .coords import Values, crop_param
+from .coords import Values, aligning
 from .graph import AUTOMATIC, Given, Graph, Node, Slot, Value
 
 MOST_NUMBERS = 2**31 - 1  # Caffe counts a blob's numbers in an int
@@ -144,10 +144,10 @@ class _Builder:
         new.type = "Crop"
         if len(bottoms) == 2:
             try:
-                settings = crop_param(bottoms[0], bottoms[1], Values(self.nodes))
+                axis, offset = aligning(bottoms[0], bottoms[1], Values(self.nodes))
             except Error as e:
                 raise self.error(layer, str(e)) from None
-            new.crop_param.CopyFrom(caffe_pb2.CropParameter(**settings))
+            new.crop_param.CopyFrom(caffe_pb2.CropParameter(axis=axis, offset=offset))
         return new
 
     def top_shapes(self, op: Operation, bottoms: Sequence[Value]) -> list[Shape]:

@@ -166,14 +166,15 @@ def offsets(m: CoordMap, names: tuple[str, str]) -> list[int]:
 
 def crop(top_from: spec.Top, top_to: spec.Top) -> spec.Top:
     """A Crop layer that cuts `top_from` to the size of `top_to`, where the two lie on each other."""
-    return spec.layers.Crop(top_from, top_to, crop_param=crop_param(top_from, top_to, Tops()))
+    axis, offset = aligning(top_from, top_to, Tops())
+    return spec.layers.Crop(top_from, top_to, crop_param=dict(axis=axis, offset=offset))
 
 
-def crop_param(top_from: Any, top_to: Any, walk: Tops | Values) -> dict[str, Any]:
-    """The settings of the Crop that lays the first blob on the second; Misfit or Apart if there is none."""
+def aligning(top_from: Any, top_to: Any, walk: Tops | Values) -> tuple[int, list[int]]:
+    """Axis and offsets of the Crop that lays the first blob on the second; Misfit or Apart without one."""
     m = meeting(top_from, top_to, walk)[2]
     axis = 2 if m.axis is None else m.axis + 1
-    return dict(axis=axis, offset=offsets(m, (walk.name(top_from), walk.name(top_to))))
+    return axis, offsets(m, (walk.name(top_from), walk.name(top_to)))
 
 
 def listed(values: Iterable[Any]) -> str:

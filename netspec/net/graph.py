@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from ..base.errors import Error, closest
 from ..ops import Operation, Shape
 from ..ops.source import Source
@@ -29,7 +31,7 @@ class Slot:
     layer: str
     index: int
     shape: Shape
-    filler: FillerParameter | None  # None: zeros
+    filler: FillerParameter | np.ndarray | None  # or the numbers themselves; None: zeros
     lr_mult: float
     decay_mult: float
 

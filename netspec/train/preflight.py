@@ -1,10 +1,10 @@
 """What can be known to be wrong before the first step, and the one-screen summary of what is about to run."""
 
+import itertools
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,11 +14,14 @@ from ..data.segmentation import SegmentationData, overlap
 from ..net.graph import Graph, Node, Value
 from ..net.module import Net
 from ..ops.loss import InfogainLoss
-from ..ops.softmax import MODES, SoftmaxWithLoss
+from ..ops.softmax import MODES, SoftmaxWithLoss, ignored_label
+from ..ops.source import Source
+from ..proto.caffe_pb2 import SolverParameter
 from .solver import Solver
 
-# base_lr / (1 - momentum), of the gradient of a mean over pixels: the papers' recipes lie between 1e-7 and 1e-2
+# base_lr / (1 - momentum), of the gradient of a mean over pixels: the papers' recipes lie in 1e-7 to 1e-2
 LEAST_RATE, MOST_RATE = 5e-8, 1.0
+Judge = SoftmaxWithLoss | InfogainLoss  # a loss that holds scores of classes against labels
 
 
 def check(solver: Solver, interpolated: Sequence[str] = ()) -> None:
@@ -38,11 +41,12 @@ def check(solver: Solver, interpolated: Sequence[str] = ()) -> None:
     solver.callbacks.append(watch_plateau(solver.net, lambda text: solver.log("netspec", text, "W")))
 
 
-def summary(net: Net, loaded: Mapping[str, str], interpolated: Sequence[str] = (), skipped: Sequence[str] = ()) -> str:
+def summary(net: Net, loaded: Mapping[str, str], interpolated: Sequence[str] = (),
+            skipped: Sequence[str] = ()) -> str:
     """One screen about a net: what it is, and for its layers with parameters where they stand.
 
-    loaded: layer -> how it came from the weights file ('copied', 'reshaped'). skipped: layers of the file that the
-    net does not have.
+    loaded: layer -> how it came from the weights file ('copied', 'reshaped'). skipped: layers of the file
+    that the net does not have.
     """
     slots = net.parameters_by_slot()
     total = sum(p.numel() for _, p in slots)
@@ -68,9 +72,9 @@ def check_alive(net: Net) -> None:
     """
     stuck = stuck_layers(net)
     if stuck:
-        raise Error(f"net '{net.graph.name}': the weights of {listed(stuck, 8)} are all zero, and so is what they read or what "
-                    "comes back to them: they would never learn; load weights (weights: in the solver, or --weights), or "
-                    "give the layers a weight_filler")
+        raise Error(f"net '{net.graph.name}': the weights of {listed(stuck, 8)} are all zero, and so is what "
+                    "they read or what comes back to them: they would never learn; load weights (weights: in "
+                    "the solver, or --weights), or give the layers a weight_filler")
 
 
 def stuck_layers(net: Net) -> list[str]:
@@ -82,7 +86,8 @@ def stuck_layers(net: Net) -> list[str]:
     zero = {n for n in net.graph.nodes if n.params and net.parameter(n.params[0]).ndim > 1
             and not net.parameter(n.params[0]).any()}
     biased = {n for n in net.graph.nodes if any(net.parameter(slot).any() for slot in n.params[1:])}
-    learned = {n for n in zero if net.parameter(n.params[0]).requires_grad} & _under_loss(net.graph, set(), None)
+    learned = {n for n in zero if net.parameter(n.params[0]).requires_grad}
+    learned &= _under_loss(net.graph, set(), None)
     while True:
         live = _live(net.graph, zero, biased)
         free = {n for n in learned & zero & _under_loss(net.graph, zero, live) if live & set(n.bottoms)}
@@ -95,14 +100,18 @@ def _live(graph: Graph, zero: set[Node], biased: set[Node]) -> set[Value]:
     """The values that are not all zero, as far as layers of zeros can make them so."""
     live = {top for node in graph.sources for top in node.tops}
     for node in graph.nodes:
-        read = [b for i, b in enumerate(node.bottoms) if i not in node.op.undifferentiable]  # not sizes and labels
+        # not sizes and labels
+        read = [b for i, b in enumerate(node.bottoms) if i not in node.op.undifferentiable]
         if node in biased or node not in zero and (live & set(read) or not read):
             live |= set(node.tops)
     return live
 
 
 def _under_loss(graph: Graph, zero: set[Node], live: set[Value] | None) -> set[Node]:
-    """The layers that a gradient comes back to, past layers of zeros and ReLUs that read zeros (live: see _live)."""
+    """The layers that a gradient comes back to, past layers of zeros and ReLUs that read zeros.
+
+    live: see _live; None: take no value for zero.
+    """
     wanted: set[Value] = set()
     reached = set()
     for node in reversed(graph.nodes):
@@ -122,48 +131,54 @@ def check_prefix(solver: Solver) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as e:
-        raise solver.error(f"snapshots cannot be written to {folder} ({e.strerror}); change snapshot_prefix") from None
+        raise solver.error(f"snapshots cannot be written to {folder} ({e.strerror}); "
+                           "change snapshot_prefix") from None
 
 
 def check_apart(train: Graph, test: Graph) -> None:
-    """Raise Error where a TEST net's images are in part those trained on; all of them may be, to watch the training."""
-    seen, held = ([n.op for n in graph.sources if isinstance(n.op, SegmentationData)] for graph in (train, test))
-    for a, b in ((a, b) for a in seen for b in held):
+    """Error where a TEST net's images are in part those trained on; all may be, to watch the training."""
+    seen, held = ([op for op in graph.readers if isinstance(op, SegmentationData)] for graph in (train, test))
+    for a, b in itertools.product(seen, held):
         both = overlap(a, b)
         if both and len(both) < len(set(b.names)):
-            raise b.error(f"{len(both)} of the {len(b)} images of '{b.split}' are in '{a.split}', which is trained on, such as "
-                          f"{both[0]}; scores on them mean little: take a list that has none of them")
+            raise b.error(f"{len(both)} of the {len(b)} images of '{b.split}' are in '{a.split}', which is "
+                          f"trained on, such as {both[0]}; scores on them mean little: take a list that has "
+                          "none of them")
 
 
-def losses_of(graph: Graph) -> list[Node]:
+def losses_of(graph: Graph) -> list[tuple[Node, Judge]]:
     """The layers of a net that hold scores of classes against labels."""
-    return [n for n in graph.nodes if isinstance(n.op, SoftmaxWithLoss | InfogainLoss)]
+    return [(node, node.op) for node in graph.nodes if isinstance(node.op, Judge)]
 
 
-def rate_doubts(graph: Graph, param: Any) -> list[str]:
-    """A sentence for each loss over pixels that cannot be trained at the solver's rate: a mean at a rate that was
-    chosen for a sum, or a sum at one for a mean. The paper has 1e-4 and a mean, the release 1e-10 and a sum."""
+def rate_doubts(graph: Graph, param: SolverParameter) -> list[str]:
+    """A sentence for each loss over pixels that cannot be trained at the solver's rate.
+
+    That is a mean at a rate that was chosen for a sum, or a sum at one for a mean. The paper has 1e-4 and a
+    mean, the release 1e-10 and a sum.
+    """
     if param.type not in ("SGD", "Nesterov"):
         return []
     found = []
-    for node in losses_of(graph):
+    once = param.base_lr / max(1 - param.momentum, 1e-9)  # a step, over the iterations that momentum keeps it
+    rate = f"base_lr {param.base_lr:g} and momentum {param.momentum:g}"
+    for node, op in losses_of(graph):
         scores = graph.shapes[node.bottoms[0]]
-        pixels = math.prod(scores) // (scores[0] * scores[node.op.channel])
-        summed = node.op.mode in (MODES.BATCH_SIZE, MODES.NONE)
-        once = param.base_lr / max(1 - param.momentum, 1e-9)  # what a step comes to, over the iterations that momentum keeps it
-        times, rate = once * pixels, f"base_lr {param.base_lr:g} and momentum {param.momentum:g}"
+        pixels = math.prod(scores) // (scores[0] * scores[op.channel])
+        summed = op.mode in (MODES.BATCH_SIZE, MODES.NONE)
+        times = once * pixels
         if pixels == 1:
             continue
         if not summed and 0 < once < LEAST_RATE:
             found.append(
-                f"layer '{node.name}' is a mean over pixels, and {rate} make a step of {once:.1g} times its gradient: "
-                f"it would learn nothing. Such rates are for a sum (normalize: false), here of {pixels:,} pixels, "
-                f"which makes it {times:.1g}; for a mean take a rate like 1e-4")
+                f"layer '{node.name}' is a mean over pixels, and {rate} make a step of {once:.1g} times its "
+                "gradient: it would learn nothing. Such rates are for a sum (normalize: false), here of "
+                f"{pixels:,} pixels, which makes it {times:.1g}; for a mean take a rate like 1e-4")
         if summed and times > MOST_RATE:
             found.append(
-                f"layer '{node.name}' is a sum over {pixels:,} pixels, and {rate} make a step of {once:.1g} x {pixels:,} = "
-                f"{times:.1g} times the mean's gradient: it would diverge. Such rates are for a mean (normalize: true); "
-                "for a sum take a rate like 1e-10")
+                f"layer '{node.name}' is a sum over {pixels:,} pixels, and {rate} make a step of {once:.1g} "
+                f"x {pixels:,} = {times:.1g} times the mean's gradient: it would diverge. Such rates are for "
+                "a mean (normalize: true); for a sum take a rate like 1e-10")
     return found
 
 
@@ -172,42 +187,47 @@ def check_first_batch(net: Net, positions: Sequence[int], skip: bool = False) ->
 
     skip: a batch that cannot be read is let by; the run will go past it.
     """
-    for source, position in zip(net.graph.sources, positions, strict=True):
-        losses = [n for n in losses_of(net.graph) if n.bottoms[1] in source.tops and not source.op.fed]
+    for node, position in zip(net.graph.sources, positions, strict=True):
+        losses = [(loss, op) for loss, op in losses_of(net.graph) if loss.bottoms[1] in node.tops]
+        source = node.op
+        if not losses or not isinstance(source, Source) or source.fed:
+            continue
         try:
-            batch = source.op.load(position) if losses else ()
+            batch = source.load(position)
         except (Error, OSError):
             if not skip:
                 raise
             continue
-        for node in losses:
-            p = node.op.layer.loss_param
-            classes = net.graph.shapes[node.bottoms[0]][node.op.channel]
-            label = np.asarray(batch[source.tops.index(node.bottoms[1])])
-            wrong = check_labels(label, classes, p.ignore_label if p.HasField("ignore_label") else None)
+        for loss, op in losses:
+            classes = net.graph.shapes[loss.bottoms[0]][op.channel]
+            label = np.asarray(batch[node.tops.index(loss.bottoms[1])])
+            wrong = check_labels(label, classes, ignored_label(op.layer.loss_param))
             if wrong:
-                raise Error(f"{source.op.describe(position)}: {wrong}")
+                raise Error(f"{source.describe(position)}: {wrong}")
 
 
-def watch_plateau(net: Net, warn: Callable[[str], None], iterations: int = 100) -> Callable[[Solver, float], None]:
-    """A solver callback that warns, once, when the mean loss has sat at ln(classes) for `iterations` iterations.
+def watch_plateau(net: Net, warn: Callable[[str], None],
+                  iterations: int = 100) -> Callable[[Solver, float], None]:
+    """A solver callback that warns, once, when the mean loss of the first `iterations` is ln(classes) still.
 
-    That is the loss of a net that gives every class the same score: it has not begun to learn. Nets with other
-    losses beside are not watched.
+    That is the loss of a net that gives every class the same score: it has not begun to learn. Nets with
+    other losses beside are not watched.
     """
     seen: list[float] = []
-    losses = [n for n in losses_of(net.graph) if n.type == "SoftmaxWithLoss"]
-    if len(losses) != 1 or len(net.losses) != 1 or not losses[0].op.per_position:
+    losses = [(node, op) for node, op in losses_of(net.graph) if isinstance(op, SoftmaxWithLoss)]
+    if len(losses) != 1 or len(net.losses) != 1 or not losses[0][1].per_position:
         return lambda solver, loss: None
-    classes = net.graph.shapes[losses[0].bottoms[0]][losses[0].op.channel]
-    chance = math.log(classes) * losses[0].loss_weights[0]
+    node, op = losses[0]
+    classes = net.graph.shapes[node.bottoms[0]][op.channel]
+    chance = math.log(classes) * node.loss_weights[0]
 
     def watch(solver: Solver, loss: float) -> None:
         if len(seen) < iterations:
             seen.append(loss)
             mean = sum(seen) / len(seen)
             if len(seen) == iterations and abs(mean - chance) < 0.01 * abs(chance):
-                warn(f"after {iterations} iterations the loss is still {mean:.4g}, which is ln({classes} classes): the net gives "
-                     "all classes the same score; are weights loaded, the rate high enough, the layers not frozen?")
+                warn(f"after {iterations} iterations the loss is still {mean:.4g}, which is ln({classes} "
+                     "classes): the net gives all classes the same score; are weights loaded, the rate high "
+                     "enough, the layers not frozen?")
 
     return watch

@@ -60,7 +60,7 @@ def run_stage(path: Path, param: SolverParameter, carried: list[str] | None, sta
 
 @contextmanager
 def stopping(solver: Solver) -> Iterator[None]:
-    """Within, Ctrl-C and SIGTERM ask the solver to stop, SIGHUP for a snapshot; a second stop ends the run."""
+    """Within, Ctrl-C and SIGTERM ask the solver to stop, SIGHUP for a snapshot; a second stop ends it."""
     def stop(number: int, frame: Any) -> None:
         solver.stop = number
         for n in STOPS:
