@@ -27,7 +27,7 @@ class Row(NamedTuple):
     caffe: str
     keras: str
     torch: str
-    kernel: int = 0
+    kernel: int
 
 
 class Imported(NamedTuple):
@@ -53,7 +53,7 @@ def import_weights(path: Path, net: str = "vgg16", input: str | None = None) -> 
 
 
 def import_layers(path: Path, net: str = "vgg16", input: str | None = None) -> list[Imported]:
-    """The same from the image up, with what each layer was called."""
+    """The same as a list, from the image up, with what each layer was called."""
     _check("net", net, FITTING)
     _check("input", input or "bgr", INPUTS)
     rows = rows_of(net)
@@ -154,7 +154,8 @@ def import_trunk(path: Path, arch: str, input: str | None = None) -> tuple[NetPa
              for name, (kind, source) in t.sources.items()}
     first = blobs[next(iter(blobs))]
     trained = INPUTS[input or ("keras" if keras else "half" if arch == "googlenet" else "torchvision")]
-    first[0] = _unscaled(first[0], trained)[:, :: trained.step].astype(np.float32)
+    if first[0].ndim == 4 and first[0].shape[1] == 3:  # else `copy` refuses it
+        first[0] = _unscaled(first[0], trained)[:, :: trained.step].astype(np.float32)
     mean, theirs = (np.array(x, np.float32) for x in (MEAN_BGR, trained.mean[:: trained.step]))
     blobs["data_shift"] = [mean - theirs]
     try:

@@ -259,9 +259,7 @@ def _slice(b: Builder, op: shape.Slice, x: str) -> Names:
 
 
 def _reshape(b: Builder, op: shape.Reshape, x: str) -> str:
-    p, dims = op.layer.reshape_param, b.dims()
-    first = p.axis if p.axis >= 0 else dims + p.axis + 1
-    return b.reshaped(x, dims, first, dims if p.num_axes == -1 else first + p.num_axes, p.shape.dim)
+    return b.reshaped(x, b.dims(), *op.span(b.dims()), op.layer.reshape_param.shape.dim)
 
 
 def _flatten(b: Builder, op: shape.Flatten, x: str) -> str:

@@ -206,12 +206,11 @@ def _slice(w: Writer, op: shape.Slice, x: str) -> str:
 
 
 def _reshape(w: Writer, op: shape.Reshape, x: str) -> str:
-    p, dims = op.layer.reshape_param, w.dims()
-    first = p.axis if p.axis >= 0 else dims + p.axis + 1
-    last = dims if p.num_axes == -1 else first + p.num_axes
-    sizes = [f"{x}.shape[{i}]" for i in range(first)]
-    sizes += [str(n) if n else f"{x}.shape[{first + i}]" for i, n in enumerate(p.shape.dim)]
-    return f"{x}.reshape({', '.join([*sizes, *(f'{x}.shape[{i}]' for i in range(last, dims))])})"
+    dims, new = w.dims(), op.layer.reshape_param.shape.dim
+    first, last = op.span(dims)
+    sizes = [f"{x}.shape[{i}]" for i in range(dims)]
+    sizes[first:last] = [str(n) if n else sizes[first + i] for i, n in enumerate(new)]
+    return f"{x}.reshape({', '.join(sizes)})"
 
 
 def _power(w: Writer, op: neuron.Power, x: str) -> str:

@@ -71,11 +71,11 @@ def write(net: Net, out: Path, sizes: Sequence[Size], spread: float,
         def other(feeds: list[Arrays]) -> list[Arrays]:
             """What the written module makes of each, in a process that does not know netspec."""
             feed, made = new.with_name("feed"), new.with_name("made")
-            library.save_file({f"{i} {blob}": torch.from_numpy(x) for i, given in enumerate(feeds)
-                               for blob, x in given.items()}, feed)
+            library.save_file({f"{i} {blob}": torch.from_numpy(x) for i, each in enumerate(feeds)
+                               for blob, x in each.items()}, feed)
             names = ["\n".join(blobs) for blobs in (net.graph.inputs, net.graph.outputs)]
-            command = [sys.executable, "-I", "-c", CHECK, new, feed, made, *names, str(len(feeds))]
-            done = subprocess.run(command, capture_output=True, text=True)
+            given: list[str | Path] = [new, feed, made, *names, str(len(feeds))]
+            done = subprocess.run([sys.executable, "-I", "-c", CHECK, *given], capture_output=True, text=True)
             if done.returncode:
                 problem = done.stderr.strip().splitlines()[-1]
                 raise Error(f"the file written for {origin} does not run: {problem}")

@@ -1,7 +1,7 @@
 """Classifiers of torchvision and Keras as Caffe's nets, with their layers' names there; without torch."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..proto.spec import NetSpec, Top
 from ..proto.spec import layers as L
@@ -67,10 +67,9 @@ class Trunk:
 
     def pool(self, name: str, bottom: Top, kernel: int, stride: int = 2, pad: int = 0, *,
              ceil: bool = False) -> Top:
-        settings = dict(pool=P.Pooling.MAX, kernel_size=kernel, stride=stride, pad=pad)
-        if not ceil:
-            settings["round_mode"] = P.Pooling.FLOOR
-        made = self.net[name] = L.Pooling(bottom, **settings)
+        rounding: dict[str, Any] = {} if ceil else {"round_mode": P.Pooling.FLOOR}
+        made = self.net[name] = L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=kernel, stride=stride,
+                                          pad=pad, **rounding)
         return made
 
     def dense(self, name: str, bottom: Top, num_output: int, there: str, relu: bool = False) -> Top:

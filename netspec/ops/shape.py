@@ -154,11 +154,15 @@ class Reshape(Moved):
     type = "Reshape"
     inplace = False
 
+    def span(self, dims: int) -> tuple[int, int]:
+        """Of a bottom of `dims` axes the first that is replaced, and the first behind that is not."""
+        p = self.layer.reshape_param
+        first = p.axis if p.axis >= 0 else dims + p.axis + 1
+        return first, dims if p.num_axes == -1 else first + p.num_axes
+
     def infer(self, shape: Shape) -> list[Shape]:
         p, dims = self.layer.reshape_param, len(shape)
-        new = list(p.shape.dim)
-        first = p.axis if p.axis >= 0 else dims + p.axis + 1
-        last = dims if p.num_axes == -1 else first + p.num_axes
+        new, (first, last) = list(p.shape.dim), self.span(dims)
         if not 0 <= first <= last <= dims:
             raise self.error(f"axis {p.axis} and num_axes {p.num_axes} do not fit bottom {list(shape)}")
         if new.count(-1) > 1 or any(n < -1 for n in new):

@@ -106,3 +106,6 @@ def test_files_of_something_else(tmp_path):
     torch.save(state | {"features.0.weight": torch.zeros(64, 3, 11, 11)}, tmp_path / "a.pth")
     with pytest.raises(Error, match="is not of alexnet: layer 'conv1': blob 1 has shape"):
         importers.import_trunk(tmp_path / "a.pth", "alexnet")
+    torch.save(state | {"features.0.weight": torch.zeros(64, 4, 11, 11)}, tmp_path / "a.pth")
+    with pytest.raises(Error, match="is not of alexnet: layer 'conv1': blob 0 has shape"):
+        importers.import_trunk(tmp_path / "a.pth", "alexnet")
