@@ -13,9 +13,10 @@ from torch.nn import Parameter
 
 from ..base.errors import Error, closest
 from ..base.table import table
+from ..ops import Shape
 from ..ops.conv import Deconvolution
 from ..proto.caffe_pb2 import LayerParameter
-from ..proto.model import Blobs, _read, _reshaping, write_weights
+from ..proto.model import Blobs, read_weights, same_shape, write_weights
 from .graph import AUTOMATIC
 from .module import Net
 
@@ -62,7 +63,11 @@ def ready(net: Net, source: str | os.PathLike | Mapping[str, Blobs] | None = Non
 def load(path: str | os.PathLike, target: Mapping[str, Sequence[Parameter]], *,
          strict: bool = False) -> Report:
     """`copy` straight from a file, which its errors name."""
-    weights = _read(path, target)
+    def check(name: str, i: int, shape: Sequence[int]) -> None:
+        if i < len(target.get(name, ())):
+            _reshaping(name, i, target[name][i].shape, shape)
+
+    weights = read_weights(path, check)
     try:
         return copy(weights, target, strict=strict)
     except Error as problem:
@@ -108,7 +113,7 @@ def layers_of(net: Net) -> dict[str, tuple[LayerParameter, Blobs]]:
     The phase is the net's where a layer has none, and tops that only the graph knows are left out.
     """
     params, phase = net.layers_with_params(), LayerParameter(phase=net.graph.phase)
-    found = {}
+    found: dict[str, tuple[LayerParameter, Blobs]] = {}
     for node in net.graph.layers:
         settings = LayerParameter()
         settings.CopyFrom(phase)
@@ -163,7 +168,7 @@ def interp_missing(net: Net, missing: Container[str]) -> list[str]:
     return found
 
 
-def transplant(net: Net, read: Mapping[str, Sequence[np.ndarray]], change: str = "") -> list[list[str]]:
+def transplant(net: Net, read: Mapping[str, Blobs], change: str = "") -> list[list[str]]:
     """Copy weights into the layers of a net under other names; rows of (layer, from, shapes).
 
     change: OLD=NEW renames one layer, other text is what the net's names end in. Fully connected weights fit
@@ -179,7 +184,8 @@ def transplant(net: Net, read: Mapping[str, Sequence[np.ndarray]], change: str =
         mine = name + change if not old else new if name == old else name
         target = params.get(mine, ())
         if target and len(target) == len(blobs):
-            renamed[mine] = [grown(np.asarray(b), p.shape) for b, p in zip(blobs, target, strict=True)]
+            renamed[mine] = [None if blob is None else grown(np.asarray(blob), param.shape)
+                             for blob, param in zip(blobs, target, strict=True)]
             origin[mine] = name
     if not renamed:
         ending = f" ending in {change!r}" if change else ""
@@ -215,10 +221,27 @@ def _fit(name: str, blobs: Sequence[np.ndarray | None], params: Sequence[Paramet
     reshaped = False
     for i, (param, blob) in enumerate(pairs):
         if blob is not None:
-            reshaped |= _reshaping(name, i, tuple(param.shape), blob.shape)
+            reshaped |= _reshaping(name, i, param.shape, blob.shape)
             yield param, blob.reshape(param.shape)
     (report.reshaped if reshaped else report.copied).append(name)
     report.shapes[name] = (f"{_shapes(blobs)} -> " if reshaped else "") + _shapes(params)
+
+
+def _reshaping(name: str, i: int, shape: Sequence[int], blob: Sequence[int]) -> bool:
+    """Whether blob `i` of layer `name` fits by the fully connected rule only; Error if it fits by none."""
+    if same_shape(blob, shape):
+        return False
+    if i == 0 and _dense_and_convolution(tuple(blob), tuple(shape)):
+        return True
+    raise Error(f"layer '{name}': blob {i} has shape {list(blob)} in the weights and {list(shape)} in the "
+                "net; rename the layer in the net to learn it from its filler")
+
+
+def _dense_and_convolution(blob: Shape, shape: Shape) -> bool:
+    if len(blob) == 4 and blob[:2] == (1, 1):  # an InnerProduct's weight in an old file
+        blob = blob[2:]
+    one_each = (len(blob) == 2) != (len(shape) == 2) and min(len(blob), len(shape)) == 2
+    return one_each and blob[0] == shape[0] and math.prod(blob) == math.prod(shape)
 
 
 def _assign(param: Parameter, blob: np.ndarray) -> None:

@@ -4,53 +4,38 @@ The results are those of Caffe's own upgrade (src/caffe/util/upgrade_proto.cpp),
 """
 
 import logging
+from typing import Any
 
 from google.protobuf.message import Message
 
 from ..base.errors import Error, closest
-from . import caffe_pb2
+from .caffe_pb2 import LayerParameter, NetParameter, SolverParameter, V0LayerParameter, V1LayerParameter
 
 _log = logging.getLogger("netspec")
 
-# V0 type -> V1 type, V1 parameter message, the V0 fields that go into it. Types not here have no parameters
-# and the same name in capitals.
+# V0 type -> V1 type, V1 parameter message, the V0 fields that go into it
 _V0_TYPES = {
     "concat": ("CONCAT", "concat_param", "concat_dim"),
-    "conv": (
-        "CONVOLUTION",
-        "convolution_param",
-        "num_output biasterm weight_filler bias_filler pad kernelsize group stride",
-    ),
+    "conv": ("CONVOLUTION", "convolution_param",
+             "num_output biasterm weight_filler bias_filler pad kernelsize group stride"),
     "data": ("DATA", "data_param", "source batchsize rand_skip"),
     "dropout": ("DROPOUT", "dropout_param", "dropout_ratio"),
     "hdf5_data": ("HDF5_DATA", "hdf5_data_param", "source batchsize"),
-    "images": (
-        "IMAGE_DATA",
-        "image_data_param",
-        "source batchsize rand_skip shuffle_images new_height new_width",
-    ),
+    "images": ("IMAGE_DATA", "image_data_param",
+               "source batchsize rand_skip shuffle_images new_height new_width"),
     "infogain_loss": ("INFOGAIN_LOSS", "infogain_loss_param", "source"),
     "innerproduct": ("INNER_PRODUCT", "inner_product_param", "num_output biasterm weight_filler bias_filler"),
     "lrn": ("LRN", "lrn_param", "local_size alpha beta k"),
     "pool": ("POOLING", "pooling_param", "pad kernelsize stride pool"),
-    "window_data": (
-        "WINDOW_DATA",
-        "window_data_param",
-        "source batchsize det_fg_threshold det_bg_threshold det_fg_fraction det_context_pad det_crop_mode",
-    ),
+    "window_data": ("WINDOW_DATA", "window_data_param",
+                    "source batchsize det_fg_threshold det_bg_threshold det_fg_fraction det_context_pad "
+                    "det_crop_mode"),
 }
-_V0_PLAIN_TYPES = (
+_V0_TYPES |= {name: (name.upper(), "", "") for name in (
     "accuracy bnll euclidean_loss flatten hdf5_output im2col multinomial_logistic_loss relu sigmoid softmax "
-    "softmax_loss split tanh"
-).split()
-_V0_RENAMED = {
-    "biasterm": "bias_term",
-    "kernelsize": "kernel_size",
-    "batchsize": "batch_size",
-    "shuffle_images": "shuffle",
-    "meanfile": "mean_file",
-    "cropsize": "crop_size",
-}
+    "softmax_loss split tanh").split()}
+_V0_RENAMED = {"biasterm": "bias_term", "kernelsize": "kernel_size", "batchsize": "batch_size",
+               "shuffle_images": "shuffle", "meanfile": "mean_file", "cropsize": "crop_size"}
 _V0_TRANSFORM = ("scale", "meanfile", "cropsize", "mirror")
 _V0_SHARED = ("name", "blobs", "blobs_lr", "weight_decay")
 _V0_IGNORED = ("new_num", "new_channels")  # of a ReshapeLayer that Caffe never upgraded
@@ -71,30 +56,18 @@ _V1_TYPES = {
     "SOFTMAX_LOSS": "SoftmaxWithLoss",
     "TANH": "TanH",
 }
-_V1_SHARED = (
-    set(caffe_pb2.V1LayerParameter.DESCRIPTOR.fields_by_name)
-    & set(caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name)
-) - {"type", "param"}
-_V1_PARAM = {
-    "param": "name",
-    "blob_share_mode": "share_mode",
-    "blobs_lr": "lr_mult",
-    "weight_decay": "decay_mult",
-}
+_V1_SHARED = {*V1LayerParameter.DESCRIPTOR.fields_by_name} & {*LayerParameter.DESCRIPTOR.fields_by_name} - {
+    "type", "param"}
+_V1_PARAM = {"param": "name", "blob_share_mode": "share_mode", "blobs_lr": "lr_mult",
+             "weight_decay": "decay_mult"}
 _V1_DATA = {"DATA": "data_param", "IMAGE_DATA": "image_data_param", "WINDOW_DATA": "window_data_param"}
 _TRANSFORM = ("scale", "mean_file", "crop_size", "mirror")
 
-_SOLVER_TYPES = {
-    "SGD": "SGD",
-    "NESTEROV": "Nesterov",
-    "ADAGRAD": "AdaGrad",
-    "RMSPROP": "RMSProp",
-    "ADADELTA": "AdaDelta",
-    "ADAM": "Adam",
-}
+_SOLVER_TYPES = {"SGD": "SGD", "NESTEROV": "Nesterov", "ADAGRAD": "AdaGrad", "RMSPROP": "RMSProp",
+                 "ADADELTA": "AdaDelta", "ADAM": "Adam"}
 
 
-def upgrade_net(net: Message, name: str = "net") -> None:
+def upgrade_net(net: NetParameter, name: str = "net") -> None:
     """Upgrades a NetParameter, from text or binary, in place; a current one stays as it is.
 
     Raises Error, beginning with `name` (a file, say), for what Caffe refuses, such as `layer` and `layers` in
@@ -113,13 +86,13 @@ def upgrade_net(net: Message, name: str = "net") -> None:
         net.ClearField("layers")
     if net.input:
         _upgrade_input(net, name)
-    for layer in net.layer:
-        if layer.type == "BatchNorm" and len(layer.param) == 3:  # statistics, which the solver must not move
-            for param in layer.param:
+    for new in net.layer:
+        if new.type == "BatchNorm" and len(new.param) == 3:  # statistics, which the solver must not move
+            for param in new.param:
                 param.lr_mult = param.decay_mult = 0
 
 
-def upgrade_solver(solver: Message, name: str = "solver") -> None:
+def upgrade_solver(solver: SolverParameter, name: str = "solver") -> None:
     """Upgrades a SolverParameter in place: `solver_type`, an enum, to `type`, a string, and the nets inside.
 
     Raises Error, beginning with `name`, if both kinds of type are given.
@@ -127,7 +100,7 @@ def upgrade_solver(solver: Message, name: str = "solver") -> None:
     if solver.HasField("solver_type"):
         if solver.HasField("type"):
             raise Error(f"{name}: the solver has both 'solver_type', the old field, and 'type'; keep 'type'")
-        solver.type = _SOLVER_TYPES[caffe_pb2.SolverParameter.SolverType.Name(solver.solver_type)]
+        solver.type = _SOLVER_TYPES[SolverParameter.SolverType.Name(solver.solver_type)]
         solver.ClearField("solver_type")
     for field in ("net_param", "train_net_param"):
         if solver.HasField(field):
@@ -136,7 +109,7 @@ def upgrade_solver(solver: Message, name: str = "solver") -> None:
         upgrade_net(net, f"{name}: test_net_param")
 
 
-def _put(message: Message, field: str, value) -> None:
+def _put(message: Message, field: str, value: Any) -> None:
     """Sets any kind of field; a repeated one is extended by a repeated value, or by one value."""
     target = getattr(message, field)
     if isinstance(target, Message):
@@ -150,9 +123,9 @@ def _put(message: Message, field: str, value) -> None:
         target.append(value)
 
 
-def _fold_v0_padding(net: Message, name: str) -> None:
+def _fold_v0_padding(net: NetParameter, name: str) -> None:
     """Removes V0's padding layers, giving their pad to the convolution or pooling above."""
-    last = dict.fromkeys(net.input)  # blob -> the layer that wrote it last
+    last: dict[str, V1LayerParameter | None] = dict.fromkeys(net.input)  # blob -> what wrote it last
     for connection in net.layers:
         layer = connection.layer
         where = f"{name}: layer '{layer.name}' ({layer.type})"
@@ -163,10 +136,8 @@ def _fold_v0_padding(net: Message, name: str) -> None:
             if source is None or source.layer.type != "padding":
                 continue
             if layer.type not in ("conv", "pool") or len(connection.bottom) != 1:
-                raise Error(
-                    f"{where} follows the padding layer '{source.layer.name}'; "
-                    "only a conv or pool layer with one bottom can"
-                )
+                raise Error(f"{where} follows the padding layer '{source.layer.name}'; "
+                            "only a conv or pool layer with one bottom can")
             if len(source.bottom) != 1 or len(source.top) != 1:
                 raise Error(f"{name}: padding layer '{source.layer.name}' must have one bottom and one top")
             layer.pad = source.layer.pad
@@ -177,22 +148,20 @@ def _fold_v0_padding(net: Message, name: str) -> None:
             del net.layers[i]
 
 
-def _upgrade_v0_layer(v1: Message, name: str) -> None:
+def _upgrade_v0_layer(v1: V1LayerParameter, name: str) -> None:
     """Moves the fields of the nested V0 `layer` into the V1 layer around it."""
     if not v1.HasField("layer"):
         return
-    v0 = caffe_pb2.V0LayerParameter()
+    v0 = V0LayerParameter()
     v0.CopyFrom(v1.layer)
     v1.ClearField("layer")
-    param, fields = None, ""
+    param, fields = "", ""
     if v0.type in _V0_TYPES:
-        v1_type, param, fields = _V0_TYPES[v0.type]
-        v1.type = caffe_pb2.V1LayerParameter.LayerType.Value(v1_type)
-    elif v0.type in _V0_PLAIN_TYPES:
-        v1.type = caffe_pb2.V1LayerParameter.LayerType.Value(v0.type.upper())
+        kind, param, fields = _V0_TYPES[v0.type]
+        v1.MergeFrom(V1LayerParameter(type=kind))
     elif v0.HasField("type"):
-        known = [*_V0_TYPES, *_V0_PLAIN_TYPES]
-        raise Error(f"{name}: layer '{v0.name}' has the unknown V0 type '{v0.type}'{closest(v0.type, known)}")
+        hint = closest(v0.type, _V0_TYPES)
+        raise Error(f"{name}: layer '{v0.name}' has the unknown V0 type '{v0.type}'{hint}")
     for field, value in v0.ListFields():
         new = _V0_RENAMED.get(field.name, field.name.removeprefix("det_"))
         if field.name in fields.split():
@@ -205,11 +174,11 @@ def _upgrade_v0_layer(v1: Message, name: str) -> None:
             _log.warning("%s: layer '%s' (%s) has no use for %s; ignored", name, v0.name, v0.type, field.name)
 
 
-def _upgrade_v1_transform(net: Message) -> None:
+def _upgrade_v1_transform(net: NetParameter) -> None:
     """Moves the transformations out of V1 data layers' own parameters, in all of them if any has one."""
     layers = []
     for layer in net.layers:
-        field = _V1_DATA.get(caffe_pb2.V1LayerParameter.LayerType.Name(layer.type))
+        field = _V1_DATA.get(V1LayerParameter.LayerType.Name(layer.type))
         if field:
             layers.append((layer, getattr(layer, field)))
     if not any(param.HasField(field) for _, param in layers for field in _TRANSFORM):
@@ -223,7 +192,7 @@ def _upgrade_v1_transform(net: Message) -> None:
                 param.ClearField(field)
 
 
-def _upgrade_v1_layer(old: Message, new: Message) -> None:
+def _upgrade_v1_layer(old: V1LayerParameter, new: LayerParameter) -> None:
     for field, value in old.ListFields():
         if field.name in _V1_SHARED:
             _put(new, field.name, value)
@@ -233,18 +202,18 @@ def _upgrade_v1_layer(old: Message, new: Message) -> None:
                     new.param.add()
                 setattr(new.param[i], _V1_PARAM[field.name], item)
     if old.HasField("type"):
-        v1 = caffe_pb2.V1LayerParameter.LayerType.Name(old.type)
+        v1 = V1LayerParameter.LayerType.Name(old.type)
         new.type = _V1_TYPES.get(v1, "".join(word.capitalize() for word in v1.split("_")))
 
 
-def _upgrade_input(net: Message, name: str) -> None:
+def _upgrade_input(net: NetParameter, name: str) -> None:
     """Turns `input:` with shapes into an Input layer; drops inputs without shapes, as in old weight files."""
     field, each = ("input_shape", 1) if net.input_shape else ("input_dim", 4)
     found, needed = len(getattr(net, field)), each * len(net.input)
     if 0 < found < needed:
         raise Error(f"{name}: {len(net.input)} input(s) need {needed} {field} field(s), found {found}")
     if found:
-        layer = caffe_pb2.LayerParameter(name="input", type="Input", top=net.input)
+        layer = LayerParameter(name="input", type="Input", top=net.input)
         if net.input_shape:
             layer.input_param.shape.extend(net.input_shape[:needed])
         else:

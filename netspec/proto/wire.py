@@ -106,9 +106,8 @@ class WireFile:
 
     def expect(self, field: Field, wire: int) -> None:
         if field.wire != wire:
-            raise self.error(
-                field.start, f"field {field.number} has wire type {field.wire} instead of {wire}"
-            )
+            found = f"field {field.number} has wire type {field.wire}"
+            raise self.error(field.start, f"{found} instead of {wire}")
 
     def text(self, field: Field) -> str:
         self.expect(field, BYTES)
@@ -124,14 +123,30 @@ class WireFile:
         value = field.value & (2**bits - 1)
         return value - 2**bits if value >> (bits - 1) else value
 
-    def blob(
-        self, field: Field, name: str = "the blob", check: Callable[[list[int]], Any] | None = None
-    ) -> np.ndarray:
+    def blob(self, field: Field, name: str = "the blob",
+             check: Callable[[list[int]], Any] | None = None) -> np.ndarray:
         """The array of a BlobProto: a read-only view of the file, float32 (float64 for double_data).
 
         A blob with num, channels, height and width instead of a shape has four axes. `name` is for errors;
         `check` is given the shape before the numbers are looked at, and may raise.
         """
+        shape, parts = self._contents(field, name)
+        if any(not 0 <= d <= MOST_NUMBERS for d in shape) or math.prod(d or 1 for d in shape) > MOST_NUMBERS:
+            raise self.error(field.start, f"{name} has shape {shape}, which cannot be")
+        if check:
+            try:
+                check(shape)
+            except Error as problem:
+                raise Error(f"{self.path}: {problem}") from None
+        found, needed = sum(map(len, parts)), math.prod(shape)
+        if found != needed:
+            raise self.error(field.start, f"{name} has shape {shape}, so {needed} numbers, but holds {found}")
+        if len(parts) == 1:
+            return parts[0].reshape(shape)
+        return np.concatenate(parts or [np.empty(0, "<f4")]).reshape(shape)
+
+    def _contents(self, field: Field, name: str) -> tuple[list[int], list[np.ndarray]]:
+        """The shape that a blob declares, and its numbers in the pieces that the file has them in."""
         self.expect(field, BYTES)
         shape: list[int] = []
         legacy: dict[int, int] = {}
@@ -150,20 +165,7 @@ class WireFile:
                 raise self.error(field.start, f"{name} has more than {MOST_AXES} axes")
         if legacy:
             shape = [legacy.get(number, 0) for number in _LEGACY]
-        if any(not 0 <= d <= MOST_NUMBERS for d in shape) or math.prod(d or 1 for d in shape) > MOST_NUMBERS:
-            raise self.error(field.start, f"{name} has shape {shape}, which cannot be")
-        if check:
-            try:
-                check(shape)
-            except Error as problem:
-                raise Error(f"{self.path}: {problem}") from None
-        parts = double if any(map(len, double)) else single
-        found, needed = sum(map(len, parts)), math.prod(shape)
-        if found != needed:
-            raise self.error(field.start, f"{name} has shape {shape}, so {needed} numbers, but holds {found}")
-        if len(parts) == 1:
-            return parts[0].reshape(shape)
-        return np.concatenate(parts or [np.empty(0, "<f4")]).reshape(shape)
+        return shape, double if any(map(len, double)) else single
 
     def _dims(self, field: Field) -> list[int]:
         self.expect(field, BYTES)
@@ -246,7 +248,7 @@ def is_hdf5(path: str | os.PathLike) -> bool:
 
 
 def is_text(head: bytes) -> bool:
-    """Whether a file that begins so is text, in any encoding; binary files of Caffe have control characters."""
+    """Whether a file that begins so is text, in any encoding: Caffe's others have control characters."""
     return not any(byte < 9 or 13 < byte < 32 for byte in head)
 
 

@@ -20,7 +20,7 @@ from ..base.errors import Error
 from ..base.files import find, writing
 from ..net.graph import Slot
 from ..proto.caffe_pb2 import LayerParameter, SolverParameter
-from ..proto.model import State, read_state, write_state, write_weights
+from ..proto.model import State, read_state, same_shape, write_state, write_weights
 
 Layers = Mapping[str, tuple[LayerParameter, Sequence[np.ndarray]]]
 Slots = Sequence[tuple[Slot, Tensor]]  # parameters, once for each blob of history that they have
@@ -120,16 +120,10 @@ def whole_history(learned: Iterable[Tensor], slots: Slots) -> list[Tensor]:
 def learned_history(path: Path, history: Sequence[np.ndarray], slots: Slots, owner: str) -> list[np.ndarray]:
     """What `whole_history` was given, out of the state in `path`; Error if that is not of these slots."""
     pairs = list(zip(history, slots, strict=False))
-    if len(history) != len(slots) or not all(_fits(blob.shape, slot.shape) for blob, (slot, _) in pairs):
+    if len(history) != len(slots) or not all(same_shape(blob.shape, slot.shape) for blob, (slot, _) in pairs):
         raise Error(f"{path}: its history is not that of {owner} ({len(history)} blobs, {len(slots)} "
                     "expected, or other shapes)")
     return [blob.reshape(slot.shape) for blob, (slot, parameter) in pairs if parameter.requires_grad]
-
-
-def _fits(blob: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-    """Equal, or the four axes that every blob of an old file has, filled up with ones."""
-    own, there = ([n for n in axes if n > 1] for axes in (shape, blob))
-    return tuple(blob) == shape or len(blob) == 4 and own == there
 
 
 def _beside(state: Path) -> Path:
