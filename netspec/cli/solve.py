@@ -2,74 +2,85 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..base import log
-from ..base import machine as device
 from ..base.errors import Error
 from ..base.files import find
-from ..look import curves
-from ..proto import text as prototext
-from ..train import jobs
-from ..train import snapshot as resume
-from ..train.stages import run_stage
+from ..base.machine import PRECISIONS, asked
+from ..proto.text import read_solver
+
+if TYPE_CHECKING:
+    from ..proto.caffe_pb2 import SolverParameter
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("solver", nargs="+", metavar="SOLVER", help="solver prototxt; several are stages, each going on "
-                        "from the weights of the one before")
-    parser.add_argument("--weights", metavar="FILE[,FILE]", help="start from these .caffemodel files, not from those "
-                        "the solver names")
-    parser.add_argument("--snapshot", metavar="FILE", help="go on from this .solverstate; earlier stages are skipped")
-    parser.add_argument("--iterations", type=int, metavar="N", help="max_iter of every stage, whatever the solvers say")
-    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: what solver_mode says, cpu where no GPU is)")
-    parser.add_argument("--precision", default="fp32", choices=device.PRECISIONS, help="of convolutions and products "
-                        "(default fp32, as Caffe)")
-    parser.add_argument("--skip-bad", type=int, default=0, metavar="N", help="go on past at most N images that cannot be "
-                        "read; a batch with one is left out, the next takes its place")
-    parser.add_argument("--strict", action="store_true", help="refuse weights that lack a layer or hold another")
-    parser.add_argument("--log", metavar="FILE", help="add Caffe's log lines to this file too, and draw their curves, "
-                        "FILE.png, at the end")
-    parser.add_argument("--tensorboard", metavar="DIR", help="write loss, rate and test outputs there, a folder a net, as "
-                        "they come")
+    parser.add_argument("solver", nargs="+", metavar="SOLVER",
+                        help="solver prototxt; several are stages, each going on from the weights of the one "
+                        "before")
+    parser.add_argument("--weights", metavar="FILE[,FILE]",
+                        help="start from these .caffemodel files, not from those the solver names")
+    parser.add_argument("--snapshot", metavar="FILE",
+                        help="go on from this .solverstate; earlier stages are skipped")
+    parser.add_argument("--iterations", type=int, metavar="N",
+                        help="max_iter of every stage, whatever the solvers say")
+    parser.add_argument("--device",
+                        help="cpu, cuda or cuda:N (default: what solver_mode says, cpu where no GPU is)")
+    parser.add_argument("--precision", default="fp32", choices=PRECISIONS,
+                        help="of convolutions and products (default fp32, as Caffe)")
+    parser.add_argument("--skip-bad", type=int, default=0, metavar="N",
+                        help="go on past at most N images that cannot be read; a batch with one is left out, "
+                        "the next takes its place")
+    parser.add_argument("--strict", action="store_true",
+                        help="refuse weights that lack a layer or hold another")
+    parser.add_argument("--log", metavar="FILE",
+                        help="add Caffe's log lines to this file too, and draw their curves, FILE.png, at the "
+                        "end")
+    parser.add_argument("--tensorboard", metavar="DIR",
+                        help="write loss, rate and test outputs there, a folder a net, as they come")
     parser.add_argument("--quiet", action="store_true", help="only warnings and errors")
 
 
 def run(args: argparse.Namespace) -> int:
     """Train the stages. Raises Interrupted after a stop with a snapshot."""
+    from ..look.curves import following
+    from ..train import jobs
+    from ..train.stages import run_stage
+
     if args.iterations is not None and args.iterations < 1:
         raise Error(f"--iterations must be at least 1, found {args.iterations}")
     if args.skip_bad < 0:
         raise Error(f"--skip-bad must be at least 0, found {args.skip_bad}")
     if args.snapshot and args.weights:
         raise Error("--snapshot goes on with a run, --weights starts one; give one of them")
-    stages = [(path, prototext.read_solver(path)) for path in (find(name, what="solver") for name in args.solver)]
+    stages = [(path, read_solver(path)) for path in (find(name, what="solver") for name in args.solver)]
     first = _stage_of(args.snapshot, stages) if args.snapshot else 0
     for number, (path, param) in enumerate(stages):
         param.max_iter = param.max_iter if args.iterations is None else args.iterations
         if number > first:
             jobs.check(param, path)  # now, not when the stages before are through
-    carried = [args.weights] if args.weights else None
+    carried, state = [args.weights] if args.weights else None, args.snapshot
     said = log.make(args.quiet)
     try:
-        with curves.following(said, args.log, args.tensorboard):
-            for number, (path, param) in enumerate(stages[first:], first):
-                state = args.snapshot if number == first else None
-                solver = run_stage(path, param, carried, state, args.device or device.asked(param), args.precision, said,
-                                   args.strict, args.skip_bad)
-                if number < len(stages) - 1:
-                    carried = [solver.final_weights()]
+        with following(said, args.log, args.tensorboard):
+            for number, (path, param) in enumerate(stages[first:], first + 1):
+                solver = run_stage(path, param, carried, state, args.device or asked(param), args.precision,
+                                   said, args.strict, args.skip_bad)
+                if number < len(stages):
+                    carried, state = [solver.final_weights()], None
             said("caffe.cpp:250", "Optimization Done.")
     finally:
         said.close()
     return 0
 
 
-def _stage_of(snapshot: str, stages: list[tuple[Path, Any]]) -> int:
+def _stage_of(snapshot: str, stages: "list[tuple[Path, SolverParameter]]") -> int:
     """Which stage a .solverstate belongs to, by its snapshot_prefix."""
-    name = resume.prefix_of(find(snapshot, what="solver state"))
+    from ..train.snapshot import prefix_of
+
+    name = prefix_of(find(snapshot, what="solver state"))
     fits = [i for i, (_, param) in enumerate(stages) if name == Path(param.snapshot_prefix).name]
     if len(fits) == 1 or len(stages) == 1:
         return fits[0] if fits else 0
-    raise Error(f"{snapshot}: which of the {len(stages)} stages it belongs to is not clear from their snapshot_prefix; "
-                "give that solver and the ones after it only")
+    raise Error(f"{snapshot}: which of the {len(stages)} stages it belongs to is not clear from their "
+                "snapshot_prefix; give that solver and the ones after it only")
