@@ -16,6 +16,7 @@ from typing import Any
 
 from ..base.errors import Error, closest
 from ..base.files import find
+from ..base.machine import PROJECT
 from ..proto.caffe_pb2 import NetParameter
 from ..proto.text import parse, read_net
 from ..proto.upgrade import upgrade_net
@@ -87,7 +88,8 @@ def read_or_generate(given: str) -> NetParameter:
     """The NetParameter, upgraded, of a prototxt file or a generator FILE.py:NAME[/SPLIT].
 
     The generator is the file's `generate(NAME, SPLIT)`, or else its function NAME, called with SPLIT if it
-    takes an argument (default: train). Raises Error for what is missing or fails.
+    takes an argument (default: train). FILE is looked for in the current folder, then in the checkout. Raises
+    Error for what is missing or fails.
     """
     path, _, call = given.rpartition(":")
     if given.endswith(".py"):
@@ -95,7 +97,7 @@ def read_or_generate(given: str) -> NetParameter:
                     "FILE.py:NAME/SPLIT")
     if not path.endswith(".py"):
         return read_net(find(given, what="net"))
-    file = find(path, what="generator")
+    file = find(path, PROJECT, "generator")
     try:
         with nullcontext() if importlib.util.find_spec("caffe") else standing_in():
             net = parse(_generated(file, *call.partition("/")[::2], given), NetParameter, given)

@@ -294,3 +294,10 @@ def test_load_gives_what_a_file_gives():
 def test_a_generator_leaves_no_caffe_behind():
     """It may make `import caffe` work, but not for what this process does next."""
     assert read_or_generate(f"{FCN}:voc-fcn16s/train").name and importlib.util.find_spec("caffe") is None
+
+
+def test_the_generators_of_this_project_work_from_any_folder(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, split in (("voc-fcn8s", "train"), ("studies/voc-fcn-pool3", "val")):
+        given = f"models/fcn.py:{name.rpartition('/')[2]}/{split}"
+        assert command(capsys, given, MODELS / name / f"{split}.prototxt")[0] == 0
