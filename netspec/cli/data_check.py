@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, print, write; 1 if training would break on a finding."""
-    from ..check.data import KINDS, across, contact_sheet, fits, listed, look, sources, summary
+    from ..check.contact import contact_sheet
+    from ..check.data import KINDS, across, fits, listed, look, sources, summary
     from ..data.balance import write_balance
     from ..look.pictures import save
 

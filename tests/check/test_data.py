@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from netspec.base.errors import Error
+from netspec.check import contact
 from netspec.check import data as datacheck
 from netspec.cli.data_check import add_arguments, run
 from netspec.data import tree
@@ -181,7 +182,7 @@ def test_faults_are_found(camvid, capsys, tmp_path, fault):
     said = capsys.readouterr().out
     assert re.search(("error: " if breaks else "warning: ") + words, said, re.MULTILINE), said
     assert f"{breaks} errors, on which training would break; {1 - breaks} warnings" in said
-    marked = (np.asarray(Image.open(tmp_path / "sheet.png")) == datacheck.MARK).all(2).sum()
+    marked = (np.asarray(Image.open(tmp_path / "sheet.png")) == contact.MARK).all(2).sum()
     alone = fault in ("shared", "twice", "names", "absent", "mean")  # of no one image
     assert (marked > 1000) is not alone
 

@@ -1,0 +1,82 @@
+"""The contact sheet of `data check`: images beside their labels, with what is wrong marked."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ..data.layouts import Images
+from ..look import pictures
+from .data import Part, Tops, read_tops
+
+CELL, ROWS = 200, 8  # pixels of an image's width, images a column
+MARK = (255, 0, 255)  # the colour of what is wrong
+
+
+def contact_sheet(parts: Sequence[Part]) -> Image.Image:
+    """Images beside their labels, those with findings before others.
+
+    What is wrong has a frame, and its pixels are MARK.
+    """
+    seen = {pictures.VOID}
+    columns: list[tuple[str, list[Image.Image]]] = []
+    for part in parts:
+        wide = max(1, min(4 // len(parts), -(-len(part.items) // ROWS)))
+        count = min(ROWS * wide, len(part.items))
+        wrong = [i for i, item in enumerate(part.items) if item.findings]
+        spread = np.linspace(0, len(part.items) - 1, count).astype(int).tolist()
+        chosen = sorted(list(dict.fromkeys(wrong[:count] + spread))[:count])
+        cells = [_cell(part, index, seen) for index in chosen]
+        cells += [Image.new("RGB", (1, 1), pictures.PAPER)] * (ROWS * wide - count)
+        columns += [(part.title, cells[i * ROWS : (i + 1) * ROWS]) for i in range(wide)]
+    facts = next(iter(parts[0].labels.values()), parts[0].source.facts)
+    legend = pictures.keys(np.array(sorted(seen)), facts.palette, facts.names)
+    return pictures.sheet(columns, legend=[*legend, pictures.Key("not a class", MARK)])
+
+
+def _cell(part: Part, index: int, seen: set[int]) -> Image.Image:
+    """An image, and it under its first labels' colours, above its name and first finding.
+
+    Adds to the classes seen.
+    """
+    item, (tops, _) = part.items[index], read_tops(part.source, index)
+    image = _image(part, tops)
+    label = _coloured(part, tops, image, seen)
+    height = max(1, min(2 * CELL, round(CELL * image.height / image.width)))
+    cell = Image.new("RGB", (2 * CELL + 2, height + 18), pictures.PAPER)
+    for i, half in enumerate((image, label)):
+        cell.paste(half.resize((CELL, height), Image.Resampling.BILINEAR), (i * (CELL + 2), 0))
+    draw = ImageDraw.Draw(cell)
+    text = ": ".join([part.source.names[index], *dict(item.findings[:1])])
+    draw.text((2, height + 2), text, pictures.INK, ImageFont.load_default(12))
+    if item.findings:
+        draw.rectangle((0, 0, cell.width - 1, height), outline=MARK, width=4)
+    return cell
+
+
+def _coloured(part: Part, tops: Tops, image: Image.Image, seen: set[int]) -> Image.Image:
+    """The image under the colours of its first labels; grey if they cannot be read or have another size."""
+    top, facts = next(iter(part.labels.items()), ("", part.source.facts))
+    label = tops[top][1] if top in tops else np.zeros(())
+    if label.shape != image.size[::-1]:
+        return Image.new("RGB", image.size, pictures.RULE)
+    classes = np.isin(label, range(len(facts.names)))
+    seen |= set(label[classes].tolist())
+    coloured = np.array(pictures.colour(np.where(classes, label, pictures.VOID), facts.palette))
+    coloured[~classes & (label != facts.void)] = MARK
+    return Image.blend(image, Image.fromarray(coloured), 0.7)
+
+
+def _image(part: Part, tops: Tops) -> Image.Image:
+    """The first three channels (or one) of the first image as fed, BGR, as a picture; grey if there is none.
+
+    Numbers that are no bytes are stretched.
+    """
+    for name, (_, pixels) in tops.items():
+        kind = part.source.layout.tops[name]
+        if isinstance(kind, Images):
+            seen = pixels[..., list(kind.order) or slice(None)][..., :3][..., ::-1]
+            if seen.dtype != np.uint8:
+                seen = (seen * (255 / max(np.percentile(seen, 99), 1e-6))).clip(0, 255).astype(np.uint8)
+            return Image.fromarray(np.ascontiguousarray(np.broadcast_to(seen, (*seen.shape[:2], 3))))
+    return Image.new("RGB", (CELL, CELL // 2), pictures.RULE)
