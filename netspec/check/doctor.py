@@ -1,4 +1,4 @@
-"""What stands in the way of this installation, or of the nets of a solver or one alone, and what to do."""
+"""What is wrong with this installation, or with a net alone or those of a solver, and what to do about it."""
 
 import importlib.metadata
 import importlib.util
@@ -46,11 +46,10 @@ def environment() -> list[Finding]:
     for name, extra in EXTRAS.items():
         found.append(Finding(OK, name, version(name)) if importlib.util.find_spec(name) else Finding(
             NOTE, name, "not installed", f"where it is needed: pip install netspec[{extra}]"))
-    memory = amount(room(torch.device("cpu")))
-    found.append(Finding(OK, "cpu", f"{cores()} cores, {torch.get_num_threads()} threads, {memory}"))
-    for i in range(torch.cuda.device_count()):
-        memory = amount(room(torch.device("cuda", i)))
-        found.append(Finding(OK, f"cuda:{i}", f"{torch.cuda.get_device_name(i)}, {memory}"))
+    devices = {"cpu": f"{cores()} cores, {torch.get_num_threads()} threads"}
+    devices |= {f"cuda:{i}": torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
+    found += [Finding(OK, name, f"{what}, {amount(room(torch.device(name)))}")
+              for name, what in devices.items()]
     if not torch.cuda.is_available():
         do = "" if torch.version.cuda else "if there is one, install a torch that is built for CUDA"
         found.append(Finding(NOTE, "cuda", "no GPU that this torch can use: nets run on the CPU", do))

@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", action="append", type=options.size, default=[], metavar="HxW",
         help="compare the shapes of blobs too, for images of this size"))
     parser.add_argument("--phase", choices=["TRAIN", "TEST"],
-                        help="only what this phase keeps (shapes, --figure3: TEST)")
-    parser.add_argument("--body", action="store_true", help="leave sources of data out")
+                        help="only the layers of this phase (default: all; TEST with --size, --figure3)")
+    parser.add_argument("--body", action="store_true", help="leave data layers out")
 
 
 def run(args: argparse.Namespace) -> int:

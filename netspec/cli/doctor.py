@@ -20,11 +20,11 @@ if TYPE_CHECKING:  # these load torch, which help does without
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("subject", nargs="?", metavar="NET|SOLVER|WEIGHTS|SCRIPT",
                         help="what to look at (default: this installation)")
-    parser.add_argument("--weights", metavar="FILE[,FILE]", help="of the net (default: what the solver says)")
-    parser.add_argument("--size", type=options.size, metavar="HxW",
-                        help="look with random images of this size")
+    parser.add_argument("--weights", metavar="FILE[,FILE]",
+                        help="of the net (default: those that the solver names)")
+    parser.add_argument("--size", type=options.size, metavar="HxW", help="use random images of this size")
     parser.add_argument("--image", metavar="FILE",
-                        help="look with this picture, or with an array in .npy as a script feeds it")
+                        help="use this picture, or an array in .npy as a script feeds it")
     parser.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
 
 

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--phase", choices=("TEST", "TRAIN"), default="TEST",
                         help="where RESULTS does not say it (default TEST)")
     parser.add_argument("--rtol", type=float, default=1e-4,
-                        help="of a number or the blob's rms, the larger (default 0.0001)")
+                        help="of a number or of its blob's rms, whichever is larger (default 0.0001)")
     parser.add_argument("--atol", type=float, default=1e-5, help="absolute tolerance (default 1e-05)")
 
 
