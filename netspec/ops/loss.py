@@ -34,27 +34,29 @@ class Loss(Operation):
         tops: list[Shape] = [()]
         return tops[: len(self.layer.top)]
 
-    def same(self, predictions: Shape, targets: Shape) -> None:
-        if math.prod(predictions) != math.prod(targets):
-            raise self.error(f"needs a target for each value: {list(predictions)} and {list(targets)}")
+
+class Paired(Loss):
+    """A loss of values with a target each; further bottoms give a weight for each."""
+
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        for targets in shapes[1:]:
+            if math.prod(shapes[0]) != math.prod(targets):
+                raise self.error(f"needs a target for each value: {list(shapes[0])} and {list(targets)}")
+        return super().infer(*shapes)
 
 
-class EuclideanLoss(Loss):
+class EuclideanLoss(Paired):
     """sum((a - b)^2) / (2 N); both bottoms get a gradient."""
 
     type = "EuclideanLoss"
     undifferentiable = frozenset()
-
-    def infer(self, *shapes: Shape) -> list[Shape]:
-        self.same(*shapes)
-        return super().infer(*shapes)
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         a, b = (raised(x) for x in bottoms)
         return (a - b.reshape(a.shape)).square().sum() / (2 * len(a))
 
 
-class SigmoidCrossEntropyLoss(Loss):
+class SigmoidCrossEntropyLoss(Paired):
     """-sum(t log s + (1 - t) log(1 - s)) with s = sigmoid(x), for targets t of 0 to 1.
 
     Divided by what loss_param.normalization says: BATCH_SIZE (the default here), VALID, FULL or NONE. A
@@ -62,10 +64,6 @@ class SigmoidCrossEntropyLoss(Loss):
     """
 
     type = "SigmoidCrossEntropyLoss"
-
-    def infer(self, *shapes: Shape) -> list[Shape]:
-        self.same(*shapes)
-        return super().infer(*shapes)
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         p, x = self.layer.loss_param, raised(bottoms[0])

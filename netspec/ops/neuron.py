@@ -40,7 +40,25 @@ class ReLU(Neuron):
         return F.relu(bottoms[0], inplace=inplace)
 
 
-class PReLU(Same):
+class PerChannel(Same):
+    """What has one number, or several, for each channel (axis 1)."""
+
+    channels: int | None = None  # that it was set up for; None: any
+
+    def factor(self, shape: Shape, shared: bool, filler: FillerParameter) -> None:
+        """Have one parameter: a number a channel, or one for all."""
+        if len(shape) < 2:
+            raise self.error(f"needs a bottom of 2 axes or more, found {list(shape)}")
+        self.channels = None if shared else shape[1]
+        self.params.append(Param(() if shared else (shape[1],), filler))
+
+    def infer(self, shape: Shape) -> list[Shape]:
+        if self.channels is not None and (shape[1] if len(shape) > 1 else 1) != self.channels:
+            raise self.error(f"was set up for {self.channels} channels, bottom is {list(shape)}")
+        return [shape]
+
+
+class PReLU(PerChannel):
     """max(x, 0) + slope * min(x, 0) with one slope a channel (axis 1), or one for all (channel_shared)."""
 
     type = "PReLU"
@@ -49,16 +67,8 @@ class PReLU(Same):
 
     def setup(self, shape: Shape) -> None:
         p = self.layer.prelu_param
-        if len(shape) < 2:
-            raise self.error(f"needs a bottom of 2 axes or more, found {list(shape)}")
         filler = p.filler if p.HasField("filler") else FillerParameter(type="constant", value=0.25)
-        self.params.append(Param(() if p.channel_shared else (shape[1],), filler))
-
-    def infer(self, shape: Shape) -> list[Shape]:
-        slope = self.params[0].shape
-        if slope and shape[1] != slope[0]:
-            raise self.error(f"was set up for {slope[0]} channels, bottom is {list(shape)}")
-        return [shape]
+        self.factor(shape, p.channel_shared, filler)
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         return F.prelu(bottoms[0], params[0].to(bottoms[0].dtype))

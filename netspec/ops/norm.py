@@ -9,16 +9,10 @@ from torch import Tensor
 
 from ..proto.caffe_pb2 import FillerParameter, LayerParameter
 from .base import Param, Shape, raised
-from .neuron import Same
+from .neuron import PerChannel, Same
 
 
-class Normalised(Same):
-    """What takes numbers to a common scale."""
-
-    family = "normalisation"
-
-
-class LRN(Normalised):
+class LRN(Same):
     """Local response normalisation of an N x C x H x W bottom: x / (k + alpha * m) ^ beta.
 
     m is the mean of x^2 over local_size channels (ACROSS_CHANNELS), or over local_size x local_size positions
@@ -26,6 +20,7 @@ class LRN(Normalised):
     """
 
     type = "LRN"
+    family = "normalisation"
 
     def setup(self, shape: Shape) -> None:
         if len(shape) != 4:
@@ -41,13 +36,14 @@ class LRN(Normalised):
         return x * (1 + p.alpha * mean).pow(-p.beta)
 
 
-class MVN(Normalised):
+class MVN(Same):
     """(x - mean) / (deviation + eps) of each channel, or of each item over all channels (across_channels).
 
     normalize_variance: false leaves the division out. The top always has 4 axes or more.
     """
 
     type = "MVN"
+    family = "normalisation"
 
     def infer(self, shape: Shape) -> list[Shape]:
         return [(*shape, *(1,) * (4 - len(shape)))]
@@ -65,7 +61,7 @@ class MVN(Normalised):
         return x / (variance + (divisor.square() - variance.detach())).sqrt()
 
 
-class BatchNorm(Normalised):
+class BatchNorm(PerChannel):
     """(x - mean) / sqrt(variance + eps) of each channel (axis 1).
 
     In TEST, or with use_global_stats: true, by the mean and variance kept in the parameters; else by those of
@@ -75,6 +71,7 @@ class BatchNorm(Normalised):
     """
 
     type = "BatchNorm"
+    family = "normalisation"
     channelwise = True
     fresh = True
     moving = True
@@ -88,11 +85,6 @@ class BatchNorm(Normalised):
             raise self.error("keeps statistics in its parameters, which no solver may change: "
                              "give each lr_mult: 0")
         self.layer = fixed(self.layer, range(3))
-
-    def infer(self, shape: Shape) -> list[Shape]:
-        if (shape[1] if len(shape) > 1 else 1) != self.channels:
-            raise self.error(f"was set up for {self.channels} channels, bottom is {list(shape)}")
-        return [shape]
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         p, bottom = self.layer.batch_norm_param, bottoms[0]
@@ -113,7 +105,7 @@ class BatchNorm(Normalised):
         return y.reshape(bottom.shape)
 
 
-class BN(Normalised):
+class BN(PerChannel):
     """slope (x - mean) / sqrt(variance + eps) + bias of each channel (axis 1), in the forms of two forks.
 
     PSPNet's: parameters slope, bias, mean and variance. In TEST, or frozen: by the mean and variance kept;
@@ -126,6 +118,7 @@ class BN(Normalised):
     """
 
     type = "BN"
+    family = "normalisation"
     channelwise = True
     fresh = True
     moving = True
@@ -154,9 +147,7 @@ class BN(Normalised):
         self.layer = fixed(self.layer, range(0 if p.frozen else 2, 4))
 
     def infer(self, shape: Shape) -> list[Shape]:
-        if shape[1] != self.channels:
-            raise self.error(f"was set up for {self.channels} channels, bottom is {list(shape)}")
-        return [shape, *[(1, self.channels, 1, 1)] * (len(self.layer.top) - 1)]
+        return [*super().infer(shape), *[(1, shape[1], 1, 1)] * (len(self.layer.top) - 1)]
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> list[Tensor]:
         p, x = self.layer.bn_param, bottoms[0]
@@ -170,14 +161,14 @@ class BN(Normalised):
         mean, variance = torch.zeros_like(slope), torch.zeros_like(slope)
         eps = 1e-9 if self.segnet else p.eps
         y = torch.batch_norm(x, slope, bias, mean, variance, True, 1.0, eps, torch.backends.cudnn.enabled)
-        count = x.numel() // self.channels  # torch gives the unbiased variance, which of one value is none
+        count = x.numel() // x.shape[1]  # torch gives the unbiased variance, which of one value is none
         variance = variance * ((count - 1) / count) if count > 1 else torch.zeros_like(variance)
         for kept, new in zip(params[2:], (mean, variance), strict=False):
             kept.detach().mul_(p.momentum).add_(new.reshape(kept.shape), alpha=1 - p.momentum)
         return [y, *(t.reshape(1, -1, 1, 1) for t in (mean, variance))][: len(self.layer.top)]
 
 
-class Normalize(Normalised):
+class Normalize(PerChannel):
     """scale x / sqrt(sum x^2 + eps), the sum over each item, or over the channels of each position
     (across_spatial: false).
 
@@ -185,19 +176,12 @@ class Normalize(Normalised):
     """
 
     type = "Normalize"
+    family = "normalisation"
 
     def setup(self, shape: Shape) -> None:
         p = self.layer.norm_param
-        if len(shape) < 2:
-            raise self.error(f"needs a bottom of 2 axes or more, found {list(shape)}")
         filler = p.scale_filler if p.HasField("scale_filler") else FillerParameter(value=1)
-        self.params.append(Param(() if p.channel_shared else (shape[1],), filler))
-
-    def infer(self, shape: Shape) -> list[Shape]:
-        scale = self.params[0].shape
-        if scale and shape[1] != scale[0]:
-            raise self.error(f"was set up for {scale[0]} channels, bottom is {list(shape)}")
-        return [shape]
+        self.factor(shape, p.channel_shared, filler)
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         p, x = self.layer.norm_param, raised(bottoms[0])

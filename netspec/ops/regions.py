@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .base import Operation, Shape, raised
-from .loss import Loss
+from .loss import Paired
 from .softmax import normaliser
 
 
@@ -132,7 +132,7 @@ class PSROIPooling(Regions):
         return torch.stack(tops) if tops else x.new_zeros(0, p.output_dim, g, g)
 
 
-class SmoothL1Loss(Loss):
+class SmoothL1Loss(Paired):
     """The sum of w_out f(w_in (a - b)) divided by N, with f(d) = (sigma d)^2 / 2 for |d| < 1 / sigma^2,
     else |d| - 0.5 / sigma^2.
 
@@ -144,11 +144,6 @@ class SmoothL1Loss(Loss):
     family = "regions"
     bottoms = (2, 4)
     undifferentiable = frozenset({2, 3})
-
-    def infer(self, *shapes: Shape) -> list[Shape]:
-        for other in shapes[1:]:
-            self.same(shapes[0], other)
-        return super().infer(*shapes)
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         p, a = self.layer.loss_param, raised(bottoms[0])

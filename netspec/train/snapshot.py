@@ -8,7 +8,7 @@ import base64
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +19,9 @@ from torch import Tensor
 from ..base.errors import Error
 from ..base.files import find, writing
 from ..net.graph import Slot
-from ..proto.caffe_pb2 import LayerParameter, SolverParameter
-from ..proto.model import State, read_state, same_shape, write_state, write_weights
+from ..proto.caffe_pb2 import SolverParameter
+from ..proto.model import Layers, State, read_state, same_shape, write_state, write_weights
 
-Layers = Mapping[str, tuple[LayerParameter, Sequence[np.ndarray]]]
 Slots = Sequence[tuple[Slot, Tensor]]  # parameters, once for each blob of history that they have
 Facts = dict[str, Any]
 HINT = "delete it to start the data from the front"
