@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true",
                         help="refuse weights that lack a layer or hold another")
     parser.add_argument("--log", metavar="FILE",
-                        help="add Caffe's log lines to this file too, and draw their curves, FILE.png, at the "
-                        "end")
+                        help="add Caffe's log lines to this file too, and draw their curves, FILE.png, at "
+                        "the end")
     parser.add_argument("--tensorboard", metavar="DIR",
                         help="write loss, rate and test outputs there, a folder a net, as they come")
     parser.add_argument("--quiet", action="store_true", help="only warnings and errors")
