@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -27,16 +28,9 @@ def load(path: str | os.PathLike, phase: Phase = caffe_pb2.TEST, **options: Any)
     return build(read_net(path), phase, path=path, **options)
 
 
-def build(
-    net: NetParameter,
-    phase: Phase = caffe_pb2.TEST,
-    *,
-    level: int | None = None,
-    stages: Iterable[str] = (),
-    shapes: Mapping[str, Shape] | None = None,
-    base: Path | None = None,
-    path: Path | None = None,
-) -> Graph:
+def build(net: NetParameter, phase: Phase = caffe_pb2.TEST, *, level: int | None = None,
+          stages: Iterable[str] = (), shapes: Mapping[str, Shape] | None = None, base: Path | None = None,
+          path: Path | None = None) -> Graph:
     """The graph of a NetParameter.
 
     level: instead of the net's own. stages are added to those that the net itself states. shapes: blob name
@@ -51,13 +45,8 @@ def build(
     return builder.finish(net, path)
 
 
-def standing(
-    net: NetParameter,
-    phase: Phase,
-    level: int | None = None,
-    stages: Iterable[str] = (),
-    where: Callable[[LayerParameter], str] = lambda layer: "",
-) -> list[LayerParameter]:
+def standing(net: NetParameter, phase: Phase, level: int | None = None, stages: Iterable[str] = (),
+             where: Callable[[LayerParameter], str] = lambda layer: "") -> list[LayerParameter]:
     """The layers that a net's state keeps in a phase; level and stages as `build` takes them."""
     state = NetState(phase=phase, level=net.state.level if level is None else level)
     state.stage.extend([*net.state.stage, *stages])
@@ -74,13 +63,11 @@ def included(layer: LayerParameter, state: NetState, where: str = "") -> bool:
 
 
 def _meets(state: NetState, rule: caffe_pb2.NetStateRule) -> bool:
-    return not (
-        (rule.HasField("phase") and rule.phase != state.phase)
-        or (rule.HasField("min_level") and state.level < rule.min_level)
-        or (rule.HasField("max_level") and state.level > rule.max_level)
-        or set(rule.stage) - set(state.stage)
-        or set(rule.not_stage) & set(state.stage)
-    )
+    return not (rule.HasField("phase") and rule.phase != state.phase
+                or rule.HasField("min_level") and state.level < rule.min_level
+                or rule.HasField("max_level") and state.level > rule.max_level
+                or set(rule.stage) - set(state.stage)
+                or set(rule.not_stage) & set(state.stage))
 
 
 class _Builder:
@@ -125,7 +112,7 @@ class _Builder:
             cls = lookup(layer)
         automatic = cls.loss and not layer.top  # its loss counts all the same, as a blob that is no output
         if automatic:
-            layer = _copied(layer)
+            layer = deepcopy(layer)
             layer.top.append(layer.name + AUTOMATIC)
         op = cls(layer, [self.shapes[b] for b in bottoms], context)
         slots = tuple(self.slot(op, i) for i in range(len(op.params)))
@@ -140,7 +127,7 @@ class _Builder:
 
     def crop(self, layer: LayerParameter, bottoms: Sequence[Value]) -> LayerParameter:
         """The Crop that a layer stands for whose offset follows from the layers above."""
-        new = _copied(layer)
+        new = deepcopy(layer)
         new.type = "Crop"
         if len(bottoms) == 2:
             try:
@@ -238,12 +225,6 @@ class _Builder:
                       for node in self.nodes)
         params, outputs = tuple(self.slots.values()), tuple(sorted(self.unread))
         return Graph(net.name, self.context.phase, nodes, params, outputs, self.shapes, path, net)
-
-
-def _copied(layer: LayerParameter) -> LayerParameter:
-    new = LayerParameter()
-    new.CopyFrom(layer)
-    return new
 
 
 def _check_possible(op: Operation, what: str, shape: Shape) -> None:

@@ -6,6 +6,7 @@ blob tells them apart, not its place among the tops of a data layer.
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from copy import deepcopy
 from pathlib import Path
 
 from ..base.errors import Error
@@ -61,8 +62,7 @@ def feeds(layer: LayerParameter) -> bool:
 
 
 def _with(net: NetParameter, layers: Iterable[LayerParameter]) -> NetParameter:
-    new = NetParameter()
-    new.CopyFrom(net)
+    new = deepcopy(net)
     del new.layer[:]
     new.layer.extend(layers)
     return new
@@ -127,8 +127,7 @@ def _useful(layers: Iterable[LayerParameter], images: set[str]) -> Iterator[Laye
 
 def _trimmed(source: LayerParameter, needed: set[str]) -> LayerParameter:
     """A source with those of its tops that are needed."""
-    new, places = LayerParameter(), [i for i, top in enumerate(source.top) if top in needed]
-    new.CopyFrom(source)
+    new, places = deepcopy(source), [i for i, top in enumerate(source.top) if top in needed]
     new.top[:] = [source.top[i] for i in places]
     if len(source.input_param.shape) == len(source.top):
         del new.input_param.shape[:]

@@ -1,6 +1,7 @@
 """Nets rewritten: classifiers made fully convolutional, nets without padding, nets with a finer grid."""
 
 import math
+from copy import deepcopy
 
 import torch
 
@@ -22,7 +23,7 @@ def convolutionalise(graph: Graph) -> tuple[NetParameter, list[str], list[str]]:
     maps go, and so do labels, losses and accuracies. A global pooling gets its map's size as a kernel. Raises
     Error for a layer without a convolutional form, and for a net without fully connected layers.
     """
-    net, layers, dropped = NetParameter(name=graph.name), [], []
+    net, dropped = NetParameter(name=graph.name), []
     maps: Maps = {}
     for node in graph.layers:
         if node.source:
@@ -35,9 +36,10 @@ def convolutionalise(graph: Graph) -> tuple[NetParameter, list[str], list[str]]:
         if known and _flattens(graph, node):
             maps[node.tops[0]] = maps[node.bottoms[0]]
         elif known and not node.op.loss and not node.op.sink:
-            layers += _convolved(graph, node, net.layer.add(), maps)
+            _convolve(graph, node, net.layer.add(), maps)
             continue
         dropped.append(node.name)
+    layers = [node.name for node in graph.nodes if node.type == "InnerProduct" and node.name not in dropped]
     if not layers:
         raise Error(f"net '{graph.name}' has no InnerProduct layer above an image (N x C x H x W)")
     return net, layers, dropped
@@ -49,8 +51,8 @@ def _flattens(graph: Graph, node: Node) -> bool:
     return node.type in ("Flatten", "Reshape") and after[:2] == (before[0], math.prod(before[1:]))
 
 
-def _convolved(graph: Graph, node: Node, layer: LayerParameter, maps: Maps) -> list[str]:
-    """Makes `layer` what `node` is on maps, and adds its tops to these; its name if it was dense."""
+def _convolve(graph: Graph, node: Node, layer: LayerParameter, maps: Maps) -> None:
+    """Makes `layer` what `node` is on maps, and adds its tops to these."""
     layer.CopyFrom(node.op.layer)
     layer.bottom[:] = [maps[b][0] for b in node.bottoms]
     place = maps[node.bottoms[0]][1]
@@ -69,7 +71,6 @@ def _convolved(graph: Graph, node: Node, layer: LayerParameter, maps: Maps) -> l
     for top, shape in zip(node.tops, after, strict=True):
         flat = place if node.op.elementwise else (shape[1], 1, 1)
         maps[top] = top.blob, shape[1:] if len(shape) == 4 else flat
-    return [node.name] if node.type == "InnerProduct" else []
 
 
 def _convolution(node: Node, layer: LayerParameter, place: Shape) -> None:
@@ -94,8 +95,7 @@ def pointwise(layer: LayerParameter) -> bool:
 
 def unpadded(net: NetParameter) -> NetParameter:
     """The net without padding, and without poolings that hang over an edge: all windows lie in the image."""
-    new = NetParameter()
-    new.CopyFrom(net)
+    new = deepcopy(net)
     for layer in new.layer:
         if layer.type in ("Convolution", "Pooling"):
             p = layer.pooling_param if layer.type == "Pooling" else layer.convolution_param
@@ -132,8 +132,7 @@ def rarefy(net: NetParameter, layer: str) -> NetParameter:
     filter with zeros). Raises Error for a layer that is not there or has no stride, and where a layer behind
     it has no dilated form: in Caffe convolutions alone have one.
     """
-    new = NetParameter()
-    new.CopyFrom(net)
+    new = deepcopy(net)
     found = next((x for x in new.layer if x.name == layer), None)
     if found is None:
         raise Error(f"net '{net.name}' has no layer '{layer}'{closest(layer, [x.name for x in new.layer])}")
