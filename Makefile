@@ -18,6 +18,7 @@ slow: $(STAMP)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 models: $(STAMP)
 	$(BIN)/python models/fcn.py

@@ -11,7 +11,18 @@ import numpy as np
 import pytest
 import torch
 from google.protobuf import text_format
-from training import VOC, changed, make_solver, params_of, same, solve, start, write_hdf5, write_job, write_voc
+from training import (
+    VOC,
+    changed,
+    make_solver,
+    params_of,
+    same,
+    solve,
+    start,
+    write_hdf5,
+    write_job,
+    write_voc,
+)
 
 from data.test_arrays import hdf5 as hdf5_source
 from data.test_arrays import numbers, program
