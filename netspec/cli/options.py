@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def add_device_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that say where and how exactly a net runs."""
     parser.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
-    parser.add_argument("--precision", default="fp32", choices=PRECISIONS, help="of convolutions (default fp32)")
-
+    parser.add_argument("--precision", default="fp32", choices=PRECISIONS,
+                        help="of convolutions (default fp32)")
 
 
 def size(given: str) -> tuple[int, int]:
@@ -25,7 +25,6 @@ def size(given: str) -> tuple[int, int]:
     if min(high, across) < 1:
         raise ValueError(given)
     return high, across
-
 
 
 def add_place_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,9 +49,8 @@ def settings(args: argparse.Namespace) -> "Settings":
 
 
 def renamed(parser: argparse.ArgumentParser, old: str, new: argparse.Action) -> None:
-    """Let what `add_argument` returned go by an option's old name too, for this release: unlisted, with a pointer.
-
-    Where `new` is a position, what is given under the old name is kept under that name (else None), not at `new`.
+    """Let what `add_argument` returned go by an option's old name too, for this release: unlisted, with a
+    pointer. Where `new` is a position, what is given under the old name is kept under that name, else None.
     """
     dest, nargs, default = old.lstrip("-").replace("-", "_"), None, None
     if new.option_strings:
