@@ -241,8 +241,6 @@ def test_a_fault_in_the_middle_of_a_run_is_one_sentence(tmp_path, fault):
             "label": "SegmentationClass/im2.png is not there", "rows": f"{tmp_path}/other.h5 cannot be read"}[fault] in last
 
 
-
-
 def test_a_feed_forgotten_in_a_cycle_does_not_keep_the_program_from_ending():
     """As a traceback that is kept may hold it: what collects it ends its queues before they are used."""
     begin = time.monotonic()
