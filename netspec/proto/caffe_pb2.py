@@ -1,9 +1,8 @@
 """Caffe's messages and enums, under the names that scripts know: `caffe_pb2.NetParameter`, `caffe_pb2.TRAIN`.
 
 They are built from caffe.desc in a private descriptor pool, so that an installed pycaffe, which puts the same
-messages into protobuf's own pool, does not clash. After a change of caffe.proto, in this folder:
-
-    python -m grpc_tools.protoc -I. --descriptor_set_out=caffe.desc caffe.proto
+messages into protobuf's own pool, does not clash. After a change of caffe.proto `make proto` writes what
+follows from it: caffe.desc, the types of this module (caffe_pb2.pyi) and NetSpec's keywords (keywords.pyi).
 """
 
 from pathlib import Path
