@@ -50,14 +50,9 @@ class Feed:
         if workers:
             options = dict(num_workers=workers, prefetch_factor=ahead, worker_init_fn=_deaf,
                            multiprocessing_context=START)
-        loader: DataLoader[Any] = DataLoader(
-            _Positions(source, self._ring),
-            batch_size=None,
-            sampler=itertools.count(position),
-            collate_fn=_same,
-            generator=torch.Generator(),  # a loader draws a number: not from the net's random state
-            **options,
-        )
+        # a loader draws a number: not from the net's random state
+        loader = DataLoader(_Positions(source, self._ring), None, sampler=itertools.count(position),
+                            collate_fn=_same, generator=torch.Generator(), **options)
         with _children_unwatched():
             self._batches: Iterator[Any] | None = iter(loader)
         # a Feed that is forgotten in a cycle: its queues end before it can ask its workers to, which are deaf
@@ -81,10 +76,8 @@ class Feed:
             if not cause:
                 raise
             self.close()
-            raise self.source.error(
-                f"a process that loads its data died ({cause}) before batch {self.position}; "
-                "if memory ran out, use fewer workers"
-            ) from error
+            raise self.source.error(f"a process that loads its data died ({cause}) before batch "
+                                    f"{self.position}; if memory ran out, use fewer workers") from error
         self.position += 1
         if isinstance(batch, _Failure):
             raise Unreadable(batch.message)

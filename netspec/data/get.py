@@ -62,7 +62,8 @@ class DataSet(NamedTuple):
 
     def state(self, root: Path) -> str:
         """What is under `root`: "" if all is, or "not there", or "incomplete" and the first thing missing."""
-        found = {pattern: _count(root, pattern) for pattern in self.counts}
+        found = {pattern: sum(1 if "*" in pattern else len(path.read_text("utf-8", "replace").splitlines())
+                              for path in root.glob(pattern)) for pattern in self.counts}
         if not any(found.values()):
             return "not there"
         wrong = [f"{key}: {found[key]} of {n}" for key, n in self.counts.items() if found[key] != n]
@@ -137,13 +138,6 @@ def _make(data: DataSet, root: Path, archives: Path, say: Callable[[str], object
         raise Error(f"{root} is {state}: what was there before is in the way")
 
 
-def _count(root: Path, pattern: str) -> int:
-    """The files of a pattern, or the lines of the list that it names."""
-    if "*" in pattern:
-        return sum(1 for _ in root.glob(pattern))
-    return sum(len(path.read_text("utf-8", "replace").splitlines()) for path in root.glob(pattern))
-
-
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
     """Hold a file or folder against other runs of this program; Error if one holds it already."""
@@ -198,7 +192,15 @@ def download(url: str, path: Path, checksum: str, size: int | None = None, timeo
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(part, "ab") as file, alone(part), meter(path.name, size) as show:
         left, before = TRIES, file.tell()
-        while reason := _attempt(url, file, tag, size, timeout, show):
+        while True:
+            try:
+                if _transfer(url, file, tag, size, timeout, show):
+                    break
+                reason = "the transfer ended early"
+            except (OSError, http.client.HTTPException) as error:
+                reason = str(error) or type(error).__name__
+                if getattr(error, "code", 500) in (400, 401, 403, 404, 410):
+                    raise Error(f"{url}: {reason}") from None
             left, before = TRIES if file.tell() > before else left - 1, file.tell()
             if not left:
                 raise Error(f"{url}: {reason} ({TRIES} times in a row); the same command goes on from the "
@@ -211,18 +213,6 @@ def download(url: str, path: Path, checksum: str, size: int | None = None, timeo
             os.replace(part, bad)
             raise Error(f"{url}: {error} (kept as {bad.name})") from None
         os.replace(part, path)
-
-
-def _attempt(url: str, file: IO[bytes], tag: Path, size: int | None, timeout: float,
-             show: Callable[[int], object]) -> str:
-    """One `_transfer`: "" if all is there now, else why not; Error where another try is no use."""
-    try:
-        return "" if _transfer(url, file, tag, size, timeout, show) else "the transfer ended early"
-    except (OSError, http.client.HTTPException) as error:
-        reason = str(error) or type(error).__name__
-        if getattr(error, "code", 500) in (400, 401, 403, 404, 410):
-            raise Error(f"{url}: {reason}") from None
-        return reason
 
 
 def _transfer(url: str, file: IO[bytes], tag: Path, size: int | None, timeout: float,
@@ -243,9 +233,10 @@ def _transfer(url: str, file: IO[bytes], tag: Path, size: int | None, timeout: f
     with reply:
         total = reply.headers.get("Content-Length")
         if reply.status == 206:
-            first, total = _range(reply.headers.get("Content-Range", ""))
-            if first != start:
+            given = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", reply.headers.get("Content-Range", ""))
+            if not given or int(given[1]) != start:
                 return _restart(file)
+            total = given[2].replace("*", "")
         elif start:  # the server knows no ranges, or has another file now
             _restart(file)
         if size is not None and total and int(total) != size:
@@ -268,12 +259,6 @@ def _request(url: str, start: int, tag: Path) -> urllib.request.Request:
         if tag.exists() and (version := tag.read_text("latin-1")):
             headers["If-Range"] = version
     return urllib.request.Request(url, headers=headers)
-
-
-def _range(given: str) -> tuple[int, str]:
-    """Where what the server sends begins (-1: not said), and how long the whole file is ("": not said)."""
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", given)
-    return (int(found[1]), found[2].replace("*", "")) if found else (-1, "")
 
 
 def _restart(file: IO[bytes]) -> bool:

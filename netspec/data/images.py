@@ -20,9 +20,6 @@ DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, 
 _NATURAL = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"}
 
 
-# Files
-
-
 def open_image(path: Path) -> Image.Image:
     """An image file, its header read; Error naming it if it is none."""
     try:
@@ -136,10 +133,9 @@ def _read_label_image(path: Path, legend: np.ndarray | None, nearest: bool) -> n
             return _indices(path, np.asarray(image.convert("RGB")), legend, nearest)
         if len(image.getbands()) == 1 and image.mode != "F":
             return np.asarray(image)
-    raise Error(
-        f"label {path} is in colours ({''.join(image.getbands())}); expected one channel of class "
-        "indices, as a palette or grey PNG has: convert its colours to indices, or give the option 'colours'"
-    )
+    raise Error(f"label {path} is in colours ({''.join(image.getbands())}); expected one channel of class "
+                "indices, as a palette or grey PNG has: convert its colours to indices, or give the option "
+                "'colours'")
 
 
 def _indices(path: Path, pixels: np.ndarray, legend: np.ndarray, nearest: bool) -> np.ndarray:
@@ -183,9 +179,6 @@ def _read_array(path: Path, key: str) -> np.ndarray:
     if field not in names or not value.size:
         raise Error(f"label {path}: variable '{first}' has no field '{field}' (it has: {', '.join(names)})")
     return np.asarray(value[field].flat[0])  # MATLAB's structures are arrays, here of one
-
-
-# Arrays
 
 
 def resized(size: tuple[int, int], resize: float) -> tuple[int, int]:

@@ -298,19 +298,18 @@ def is_number(value: Any) -> bool:
     return type(value) in (int, float)  # True is none
 
 
-def is_list(value: Any, check: Callable[[Any], bool]) -> bool:
-    """Whether a value is a list, or a tuple, whose entries all pass a check."""
-    return isinstance(value, tuple | list) and all(map(check, value))
+def is_list(value: Any, check: Callable[[Any], bool], count: int | None = None) -> bool:
+    """Whether a value is a list, or a tuple, of so many (or any number of) entries that pass a check."""
+    return isinstance(value, tuple | list) and all(map(check, value)) and count in (None, len(value))
 
 
-Option = tuple[str, Callable[[Any], bool]]  # what it takes, in words and as a check
-FLAG: Option = ("True or False", lambda v: isinstance(v, bool))
+# Options: what they take, in words and as a check
+FLAG = ("True or False", lambda v: isinstance(v, bool))
 # those that describe a data set of one's own, in param_str or in a data set file
-FOLDER: dict[str, Option] = {
+FOLDER: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "images": ("a folder, or a pattern with {name}", is_text),
     "labels": ("a folder, or a pattern with {name}", is_text),
-    "classes": ("a list of lines 'name' or 'name r g b'",
-                lambda v: isinstance(v, list) and is_list(v, is_text)),
+    "classes": ("a list of lines 'name' or 'name r g b'", lambda v: is_list(v, is_text)),
     "void": ("a whole number, or None", lambda v: v is None or _number(v)),
     "values": ("a dict of whole numbers, such as {255: 1}",
                lambda v: isinstance(v, dict) and all(_number(n) for pair in v.items() for n in pair)),
@@ -336,8 +335,7 @@ def read_file(path: Path) -> dict[str, Any]:
             continue
         if key not in keys or key in given:
             wrong = f"there is no key '{key}'{closest(key, keys)}"
-            if key in keys:
-                wrong = f"has the key '{key}' a second time"
+            wrong = f"has the key '{key}' a second time" if key in keys else wrong
             raise Error(f"{path}:{number}: {wrong} (keys: {', '.join(keys)})")
         try:
             given[key] = ast.literal_eval(text)

@@ -22,7 +22,6 @@ from .layouts import (
     Facts,
     Images,
     Labels,
-    Option,
     facts_of,
     folder,
     is_list,
@@ -66,12 +65,8 @@ class Drawn(NamedTuple):
     gain: float = 1.0  # times its pixels
 
 
-def _whole(least: int) -> Option:
+def _whole(least: int) -> tuple[str, Callable[[Any], bool]]:
     return f"a whole number from {least}", lambda v: type(v) is int and v >= least
-
-
-def _pair(value: Any, check: Callable[[Any], bool]) -> bool:
-    return is_list(value, check) and len(value) == 2
 
 
 class SegmentationData(Source):
@@ -85,7 +80,7 @@ class SegmentationData(Source):
     are multiplied, and what is then above 255 is 255.
     """
 
-    OPTIONS: dict[str, Option] = {
+    OPTIONS = {
         "dataset": (f"one of {', '.join(LAYOUTS)}, 'folder' or a data set file", is_text),
         "split": ("the name of a list, such as 'train'", is_text),
         "root": ("a folder", is_text),
@@ -99,12 +94,12 @@ class SegmentationData(Source):
         "batch_size": _whole(1),
         "resize": ("a number above 0, at most 8", lambda v: is_number(v) and 0 < v <= 8),
         "zoom": ("[least, most], above 0, at most 8",
-                 lambda v: _pair(v, is_number) and 0 < v[0] <= v[1] <= 8),
+                 lambda v: is_list(v, is_number, 2) and 0 < v[0] <= v[1] <= 8),
         "brightness": ("a number from 0 to 1, by which the factor differs from 1 at most",
                        lambda v: is_number(v) and 0 <= v <= 1),
         "mirror": FLAG,
         "jitter": _whole(0),
-        "crop": ("[height, width]", lambda v: _pair(v, _whole(1)[1])),
+        "crop": ("[height, width]", lambda v: is_list(v, _whole(1)[1], 2)),
     } | FOLDER
 
     def setup(self) -> None:

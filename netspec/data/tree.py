@@ -95,8 +95,14 @@ class Tree:
         derived = self.layout.derived.get(split, Derived(()))
         if path.is_file():
             found = [(self, split, name) for name in self._listed(path, split)]
-            if not given:
-                self._check_apart(path, {name for _, _, name in found}, derived)
+            try:
+                both = {name for _, _, name in found} & self._names(derived.without) if not given else set()
+            except Error:  # what it is to have nothing of is not here
+                both = set()
+            if both:
+                raise Error(f"the list {path} shares {len(both)} images with {_words(derived.without)}, of "
+                            f"which it is to have none: {', '.join(sorted(both)[:3])}; remove the list, and "
+                            "the split is derived")
         elif derived.of:
             found = self._derived(split, derived)
         else:
@@ -104,17 +110,6 @@ class Tree:
         if not found:
             raise Error(f"the list {path} is empty")
         return found
-
-    def _check_apart(self, path: Path, names: set[str], derived: Derived) -> None:
-        """Error where the list of a derived split has images that the split is to have none of."""
-        try:
-            both = names & self._names(derived.without)
-        except Error:  # what it is to have nothing of is not here
-            return
-        if both:
-            raise Error(f"the list {path} shares {len(both)} images with {_words(derived.without)}, of which "
-                        f"it is to have none: {', '.join(sorted(both)[:3])}; remove the list, and the split "
-                        "is derived")
 
     def _derived(self, split: str, derived: Derived) -> list[tuple["Tree", str, str]]:
         taken = self._names(derived.without)
