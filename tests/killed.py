@@ -16,8 +16,10 @@ from netspec.base import files
 from netspec.cli import main as cli
 from netspec.proto import hdf5 as hdf5file
 from netspec.proto import model
-from netspec.train import snapshot as resume
-from netspec.train import stages as train  # noqa: F401 - loaded once, not in every child
+from netspec.train import (
+    snapshot,
+    stages,  # noqa: F401 - loaded once, not in every child
+)
 
 WRITE, RENAME = files.writing, os.replace
 
@@ -48,7 +50,7 @@ def die_at(name, when):
         RENAME(source, target)
 
     os.replace = replace
-    for module in (files, resume, model, hdf5file):
+    for module in (files, snapshot, model, hdf5file):
         assert hasattr(module, "writing")
         module.writing = writing
 

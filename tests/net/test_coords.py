@@ -9,7 +9,7 @@ import torch
 
 from netspec import NetSpec, layers, params
 from netspec.base.errors import Error
-from netspec.net import coords as coord_map
+from netspec.net import coords
 from netspec.net.build import build
 from netspec.net.module import Net
 from netspec.ops import REGISTRY
@@ -29,14 +29,14 @@ def stack(top, described):
 def test_as_pycaffe_maps_and_crops(pair):
     data = layers.Input(shape=dict(dim=[1, 1, 100, 100]))
     top_from, top_to = stack(data, pair["from"]), stack(data, pair["to"])
-    axis, scale, shift = coord_map.coord_map_from_to(top_from, top_to)
+    axis, scale, shift = coords.coord_map_from_to(top_from, top_to)
     assert axis == pair["map"]["axis"]
     assert list(scale) == pair["map"]["scale"] and list(shift) == pair["map"]["shift"]
     if "error" in pair:
         with pytest.raises(AssertionError):
-            coord_map.crop(top_from, top_to)
+            coords.crop(top_from, top_to)
     else:
-        settings = coord_map.crop(top_from, top_to).fn.params["crop_param"]
+        settings = coords.crop(top_from, top_to).fn.params["crop_param"]
         assert settings == dict(axis=axis + 1, offset=pair["offset"])
 
 
@@ -50,7 +50,7 @@ def example(ks=3, stride=1, pad=0, pool=2, dstride=2, dpad=0, dim=(2, 1, 100, 10
 
 
 def mapped(n, name="deconv"):
-    return coord_map.coord_map_from_to(getattr(n, name), n.data)
+    return coords.coord_map_from_to(getattr(n, name), n.data)
 
 
 def test_pool_and_deconvolution_of_one_factor_cancel():
@@ -86,7 +86,7 @@ def test_layers_without_a_map_end_the_way():
     n.ip = layers.InnerProduct(n.deconv, num_output=10)
     with pytest.raises(RuntimeError, match="no coordinate map"):
         mapped(n, "ip")
-    assert issubclass(coord_map.Misfit, Error)
+    assert issubclass(coords.Misfit, Error)
 
 
 # One layer of each type with a map: settings, and the axes of its bottom.
@@ -124,7 +124,7 @@ def test_an_impulse_on_the_top_comes_from_where_the_map_says(kind, settings):
         for parameter in net.parameters():
             parameter.fill_(0.5)
     node = net.graph.node("l")
-    ((scale, shift),) = coord_map.wide(node.op.coord_map(node.op.layer))
+    ((scale, shift),) = coords.wide(node.op.coord_map(node.op.layer))
     scale, shift = (np.resize(np.array([float(v) for v in values]), 2) for values in (scale, shift))
     y = torch.zeros(shapes.get("y", (1, 1, *SIZE)))
 

@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from netspec.base.errors import Error
-from netspec.net import module as compiler
-from netspec.net import weights
+from netspec.net import module, weights
 from netspec.net.build import load
 from netspec.proto.caffe_pb2 import TEST, BlobProto, NetParameter, SolverState
 from netspec.proto.model import read_mean, read_state, read_weights, write_state, write_weights
@@ -214,7 +213,7 @@ def test_protobuf_reads_what_is_written(tmp_path):
 
 
 def test_what_is_saved_is_byte_for_byte_what_caffe_wrote(tmp_path):
-    net = compiler.Net(load(GOLDEN / "small.prototxt", TEST))
+    net = module.Net(load(GOLDEN / "small.prototxt", TEST))
     weights.copy(read_weights(GOLDEN / "small.caffemodel"), net.layers_with_params())
     weights.save(tmp_path / "x.caffemodel", net)
     assert (tmp_path / "x.caffemodel").read_bytes() == (GOLDEN / "small.caffemodel").read_bytes()
@@ -246,7 +245,7 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "f" bottom: "label" }"""
 
 def test_layers_with_odd_names_and_losses_without_a_top(tmp_path):
     (tmp_path / "net.prototxt").write_text(STRANGE)
-    net = compiler.Net(load(tmp_path / "net.prototxt", TEST))
+    net = module.Net(load(tmp_path / "net.prototxt", TEST))
     for hdf5 in (False, True):
         weights.save(tmp_path / "x", net, hdf5=hdf5)
         assert {k: len(v) for k, v in read_weights(tmp_path / "x").items() if v} == {"c": 2}

@@ -6,7 +6,7 @@ import pytest
 from netspec import NetSpec
 from netspec import layers as L
 from netspec.cli.main import main
-from netspec.convert import agree as export
+from netspec.convert import agree
 from netspec.net.build import load
 from netspec.net.weights import bilinear_kernel, grown
 from netspec.proto import text as prototext
@@ -80,7 +80,7 @@ def test_upsampling_without_weights_is_bilinear_where_nets_are_exported_and_run(
     blobs = [np.ones((2, 2, 1, 1), np.float32), np.zeros(2, np.float32)]
     write_weights(tmp_path / "w.caffemodel", "n", {"score": ("Convolution", blobs)})
     built = load(tmp_path / "net.prototxt")
-    for net in (export.filled(built, tmp_path / "w.caffemodel"), predict.load(built, tmp_path / "w.caffemodel", "cpu")[0]):
+    for net in (agree.filled(built, tmp_path / "w.caffemodel"), predict.load(built, tmp_path / "w.caffemodel", "cpu")[0]):
         up = net.layers_with_params()["up"][0].detach().numpy()
         np.testing.assert_array_equal(up[0, 0], bilinear_kernel(4))
         assert not up[0, 1].any()

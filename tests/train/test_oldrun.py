@@ -17,7 +17,7 @@ from netspec.net.module import Net
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
 from netspec.proto.model import read_weights
-from netspec.train import snapshot as resume
+from netspec.train.snapshot import read_snapshot
 
 OLD = Path(__file__).parents[1] / "golden" / "oldrun"
 SNAPSHOT = "snapshot/tiny-fcn32s_iter_4.solverstate"
@@ -80,7 +80,7 @@ def test_a_resume_file_is_json_with_bytes_in_base64(place):
     state = torch.frombuffer(bytearray(base64.b64decode(facts["cpu"]["bytes"])), dtype=torch.uint8)
     assert set(facts) == {"iter", "losses", "seed", "train", "test", "skipped", "cpu"} and list(facts["cpu"]) == ["bytes"]
     assert len(facts["losses"]) == 4 and len(state) == len(torch.get_rng_state())
-    read_state, found, facts_read = resume.read_snapshot(SNAPSHOT)
+    read_state, found, facts_read = read_snapshot(SNAPSHOT)
     assert read_state.iteration == found.iteration == 4 and found.weights == place / "snapshot/tiny-fcn32s_iter_4.caffemodel"
     assert torch.equal(facts_read["cpu"], state) and facts_read["losses"] == facts["losses"]
 

@@ -12,7 +12,8 @@ from training import BODY, HDF5, SOLVER, VOC, changed, make_solver, params_of, s
 from netspec.base.errors import Error
 from netspec.base.log import Log
 from netspec.proto.model import read_state, write_state
-from netspec.train import snapshot as resume
+from netspec.train import snapshot
+from netspec.train.snapshot import at, kept, prefix_of
 from netspec.train.solver import get_solver
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -136,7 +137,7 @@ def test_a_snapshot_replaces_an_older_one_whole_or_not_at_all(job, monkeypatch):
     files = {p.suffix: p.read_bytes() for p in Path("run").iterdir()}
     assert set(files) == {".caffemodel", ".resume", ".solverstate"}
     other = make_solver(SOLVER.replace("0.05", "0.01"), path="solver.prototxt")
-    monkeypatch.setattr(resume, "write_state", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt()))
+    monkeypatch.setattr(snapshot, "write_state", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         other.step(3)
     other.close()
@@ -185,9 +186,9 @@ def test_the_files_under_a_prefix_are_known_by_their_names(tmp_path):
                  "a_iter_13.caffemodel.part", "aa_iter_14.caffemodel", "a_iter_9.caffemodel"):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, ns=(len(name), len(name)))  # of iteration 9's two, the HDF5 file is newer
-    found = resume.kept(tmp_path / "a", "caffemodel")
+    found = kept(tmp_path / "a", "caffemodel")
     assert [(n, file.name) for n, file in found] == [
         (9, "a_iter_9.caffemodel"), (9, "a_iter_9.caffemodel.h5"), (10, "a_iter_10.caffemodel")]
-    assert found[1][1] == resume.at(tmp_path / "a", 9, hdf5=True).weights
-    assert [resume.prefix_of(p) for p in ("x/a_iter_9.caffemodel.h5", "a_iter_b_iter_1.solverstate", "vgg16.caffemodel")] == [
+    assert found[1][1] == at(tmp_path / "a", 9, hdf5=True).weights
+    assert [prefix_of(p) for p in ("x/a_iter_9.caffemodel.h5", "a_iter_b_iter_1.solverstate", "vgg16.caffemodel")] == [
         "a", "a_iter_b", ""]
