@@ -5,7 +5,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from ..base.errors import Error
-from ..net.coords import Step, Values, compose, listed, meeting, offsets, wide
+from ..net.coords import Step, Values, compose, distinct, meeting, offsets, wide
 from ..net.graph import Graph
 from ..ops import CoordMap
 from ..ops.shape import Crop
@@ -40,10 +40,10 @@ def explain(graph: Graph, name: str) -> Explained:
     try:
         wanted = offsets(m, (source, reference))
     except Error as e:
-        return told(f"but {e}; the layer has {listed(given)}", False)
+        return told(f"but {e}; the layer has {distinct(given)}", False)
     wanted = wanted * len(given) if len(wanted) == 1 else wanted
-    verdict = "as the layer has it" if wanted == given else f"but the layer has {listed(given)}"
-    return told(f"so the crop begins at {listed(wanted)}: {verdict}", wanted == given)
+    verdict = "as the layer has it" if wanted == given else f"but the layer has {distinct(given)}"
+    return told(f"so the crop begins at {distinct(wanted)}: {verdict}", wanted == given)
 
 
 def _way(path: Sequence[Step]) -> list[str]:
@@ -67,4 +67,4 @@ def _formula(m: CoordMap) -> str:
         return head if not b else f"{head} {'+' if b > 0 else '-'} {abs(b)}"
 
     ((scale, shift),) = wide(m)
-    return listed(map(one, scale, shift))
+    return distinct(map(one, scale, shift))

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-from ..net.coords import listed
+from ..net.coords import distinct
 from .streams import Number, Prediction
 
 FIGURE3: dict[Number, dict[str, tuple[Number, ...]]] = {
@@ -52,9 +52,9 @@ def _stream(p: Prediction, number: int, row: Number, stride: Fraction) -> Iterat
 def _sum(p: Prediction, row: Number) -> Iterator[str]:
     """What is wrong with all streams together and with what follows."""
     if len({s.classes for s in p.streams}) > 1:
-        yield f"the streams have {listed(s.classes for s in p.streams)} classes"
+        yield f"the streams have {distinct(s.classes for s in p.streams)} classes"
     if len({s.weight for s in p.streams}) > 1:
-        weights = listed(f"{s.weight:g}" for s in p.streams)
+        weights = distinct(f"{s.weight:g}" for s in p.streams)
         yield f"the streams are summed {weights} times; in the figure they weigh the same"
     if p.factor != row:
         yield f"the last upsampling is x{p.factor}; FCN-{row}s has x{row}"

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ..base.errors import Error
 from ..net.build import standing
-from ..net.coords import Step, Values, listed, meeting, offsets, ways, wide
+from ..net.coords import Step, Values, distinct, meeting, offsets, ways, wide
 from ..net.graph import Graph, Node, Value
 from ..ops import REGISTRY, Operation, Shape
 from ..proto import caffe_pb2
@@ -40,8 +40,8 @@ class Fit:
 
     def __str__(self) -> str:
         way = "lies uncut on" if self.offset is None else "is cut to"
-        at = "" if self.offset is None else f" from {listed(self.offset)}"
-        told = self.why or f"the coordinate maps say {listed(self.wanted or ())}"
+        at = "" if self.offset is None else f" from {distinct(self.offset)}"
+        told = self.why or f"the coordinate maps say {distinct(self.wanted or ())}"
         return f"'{self.blob}' {way} '{self.reference}'{at}: {'aligned' if self.aligned else told}"
 
 
@@ -227,7 +227,7 @@ def _one(values: Iterable[Number]) -> Number:
     """What holds for rows and columns, as an int if it is whole."""
     found = set(values)
     if len(found) > 1:
-        raise Error(f"rows and columns are scaled by {listed(found)}; Figure 3 has one factor for both")
+        raise Error(f"rows and columns are scaled by {distinct(found)}; Figure 3 has one factor for both")
     x = found.pop()
     return int(x) if x == int(x) else x
 

@@ -156,11 +156,12 @@ def offsets(m: CoordMap, names: tuple[str, str]) -> list[int]:
     ((scale, shift),) = wide(m)
     start = f"{names[0]} cannot be cropped to {names[1]}: "
     if any(a != 1 for a in scale):
-        raise Misfit(f"{start}one step on it is {listed(scale)} steps there, upsample or downsample first")
+        raise Misfit(f"{start}one step on it is {distinct(scale)} steps there, upsample or downsample first")
     if any(b > 0 for b in shift):
-        raise Misfit(f"{start}it begins {listed(shift)} behind it, so the offset would be negative; pad more")
+        raise Misfit(f"{start}it begins {distinct(shift)} behind it, so the offset would be negative; "
+                     "pad more")
     if any(b.denominator != 1 for b in shift):
-        raise Misfit(f"{start}it lies {listed(-b for b in shift)} away, which is not a whole offset")
+        raise Misfit(f"{start}it lies {distinct(-b for b in shift)} away, which is not a whole offset")
     return [int(-b) for b in shift]
 
 
@@ -177,6 +178,6 @@ def aligning(top_from: Any, top_to: Any, walk: Tops | Values) -> tuple[int, list
     return axis, offsets(m, (walk.name(top_from), walk.name(top_to)))
 
 
-def listed(values: Iterable[Any]) -> str:
-    """Numbers in words, each once."""
+def distinct(values: Iterable[Any]) -> str:
+    """The values in words, each once."""
     return ", ".join(dict.fromkeys(str(v) for v in values))
