@@ -13,7 +13,7 @@ from ..base.errors import Error, closest
 from ..base.files import find
 from ..ops.base import Operation, Shape
 from ..ops.fillers import fill
-from ..ops.source import Batch, Source, _one_each
+from ..ops.source import Batch, Source
 from ..proto import hdf5
 from .listed import Listed
 
@@ -224,3 +224,13 @@ class HDF5Output(Operation):
                 data[-len(values) :] = values
         os.replace(part, self.path)
         return []
+
+
+def _one_each(source: Source, field: str, values: list, *default: Any) -> list:
+    """A repeated field given once for all tops or once for each; `default` where it is not given at all."""
+    tops = len(source.layer.top)
+    if not values and default:
+        values = list(default)
+    if len(values) not in (1, tops):
+        raise source.error(f"needs {field} once, or once for each of the {tops} tops; found {len(values)}")
+    return values if len(values) == tops else values * tops

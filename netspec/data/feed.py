@@ -51,8 +51,8 @@ class Feed:
             options = dict(num_workers=workers, prefetch_factor=ahead, worker_init_fn=_deaf,
                            multiprocessing_context=START)
         # a loader draws a number: not from the net's random state
-        loader = DataLoader(_Positions(source, self._ring), None, sampler=itertools.count(position),
-                            collate_fn=_same, generator=torch.Generator(), **options)
+        loader = DataLoader(_Positions(source, self._ring), sampler=itertools.count(position),
+                            batch_size=None, collate_fn=_same, generator=torch.Generator(), **options)
         with _children_unwatched():
             self._batches: Iterator[Any] | None = iter(loader)
         # a Feed that is forgotten in a cycle: its queues end before it can ask its workers to, which are deaf

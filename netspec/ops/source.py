@@ -1,6 +1,6 @@
 """The contract of what makes data: the batch at a position is a pure function of the position."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -67,13 +67,3 @@ def _rebuild(cls: type[Source], layer: bytes, context: Context, seed: int) -> So
     source = cls(caffe_pb2.LayerParameter.FromString(layer), (), context)
     source.seed = seed
     return source
-
-
-def _one_each(source: Source, field: str, values: list, *default: Any) -> list:
-    """A repeated field given once for all tops or once for each; `default` where it is not given at all."""
-    tops = len(source.layer.top)
-    if not values and default:
-        values = list(default)
-    if len(values) not in (1, tops):
-        raise source.error(f"needs {field} once, or once for each of the {tops} tops; found {len(values)}")
-    return values if len(values) == tops else values * tops
