@@ -74,7 +74,7 @@ def nets_of(path: Path) -> tuple[list[jobs.OpenedNet], SolverParameter | None]:
     base, text = path.resolve().parent, prototext.read_text(path)
     if prototext.SOLVER.search(text):
         param = prototext.read_solver(path)
-        updates.check(param)
+        updates.check_settings(param)
         train, tests = jobs.jobs(param, str(path))
         return [job.opened(base) for job in (train, *tests)], param
     net = prototext.read_net(path)

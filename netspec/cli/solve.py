@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     for number, (path, param) in enumerate(stages):
         param.max_iter = param.max_iter if args.iterations is None else args.iterations
         if number > first:
-            jobs.check(param, path)  # now, not when the stages before are through
+            jobs.check_nets(param, path)  # now, not when the stages before are through
     carried, state = [args.weights] if args.weights else None, args.snapshot
     said = log.make(args.quiet)
     try:

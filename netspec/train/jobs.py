@@ -88,7 +88,7 @@ def files(param: SolverParameter, path: Path) -> list[Path]:
     return [find(name, path.resolve().parent, "net") for name in names]
 
 
-def check(param: SolverParameter, path: Path) -> None:
+def check_nets(param: SolverParameter, path: Path) -> None:
     """Error if a net that the solver in `path` names cannot be built."""
     train, tests = jobs(param, str(path))
     for job in (train, *tests):

@@ -24,7 +24,7 @@ LEAST_RATE, MOST_RATE = 5e-8, 1.0
 Judge = SoftmaxWithLoss | InfogainLoss  # a loss that holds scores of classes against labels
 
 
-def check(solver: Solver, interpolated: Sequence[str] = ()) -> None:
+def check_run(solver: Solver, interpolated: Sequence[str] = ()) -> None:
     """Say what is about to run, refuse what cannot work, and keep an eye on what follows.
 
     interpolated: layers that were made bilinear upsampling.

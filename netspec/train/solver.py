@@ -50,7 +50,7 @@ class Solver:
         self.log = log or Log(quiet=True)
         self.device, self.precision, self.strict = choose(device, precision), precision, strict
         try:
-            updates.check(param)
+            updates.check_settings(param)
         except Error as e:
             raise self.error(str(e)) from None
         train, tests = jobs(param, str(self.path or "solver"))

@@ -12,7 +12,7 @@ from ..base.errors import Interrupted
 from ..base.log import Log
 from ..net.weights import interp_missing
 from ..proto.caffe_pb2 import SolverParameter
-from .preflight import check
+from .preflight import check_run
 from .solver import Solver
 
 STOPS: dict[int, str] = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
@@ -42,7 +42,7 @@ def run_stage(path: Path, param: SolverParameter, carried: list[str] | None, sta
             said("caffe.cpp:235", f"Resuming from {state}")
             solver.restore(state)
         lacking = solver.net.layers_with_params().keys() - solver.loaded.keys()
-        check(solver, [] if state else interp_missing(solver.net, lacking))
+        check_run(solver, [] if state else interp_missing(solver.net, lacking))
         said("caffe.cpp:239", "Starting Optimization")
         with stopping(solver):
             try:

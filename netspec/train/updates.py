@@ -140,7 +140,7 @@ def take_step(p: SolverParameter, iteration: int, learned: Sequence[tuple[Slot, 
     return steps, norm
 
 
-def check(p: SolverParameter) -> None:
+def check_settings(p: SolverParameter) -> None:
     """Refuse a SolverParameter whose settings its rule or policy cannot use (most are Caffe's own checks)."""
     def refuse(wrong: bool, what: str, field: str) -> None:
         if wrong:

@@ -246,14 +246,14 @@ def test_check_says_all_of_it(job):
     one = get_solver("solver.prototxt")
     said = []
     one.log = lambda where, text, level="I": said.append((where, text))
-    preflight.check(one)
+    preflight.check_run(one)
     assert len(said) == 1 and said[0][0] == "netspec" and "left at their filler: conv, score (2)" in said[0][1]
     assert len(one.callbacks) == 1 and Path("run").is_dir()
     with torch.no_grad():
         for p in one.net.parameters():
             p.zero_()
     with pytest.raises(Error, match="are all zero"):
-        preflight.check(one)
+        preflight.check_run(one)
 
 
 def test_the_summary_names_layers_of_the_file_that_the_net_lacks():

@@ -69,7 +69,7 @@ SETTINGS = {
 @pytest.mark.parametrize("kind", updates.RULES)
 def test_rules_are_their_formulas(kind):
     p = param(f'type: "{kind}" {SETTINGS[kind]}')
-    updates.check(p)
+    updates.check_settings(p)
     rule, kinds = updates.RULES[kind]
     assert set(NAIVE) == set(updates.RULES)
     weights = [torch.from_numpy(np.array(w)) for w in numbers(0)]
@@ -108,7 +108,7 @@ POLICY = {
 def test_policies_are_their_formulas(policy):
     settings, formula = POLICY[policy]
     p = solver_param(f'base_lr: 0.5 lr_policy: "{policy}" {settings}')
-    updates.check(p)
+    updates.check_settings(p)
     for i in range(40):
         assert updates.rate(p, i) == pytest.approx(formula(i), rel=1e-5)  # the settings are float32
 
@@ -176,4 +176,4 @@ def test_settings_that_cannot_work_are_refused(text, words):
     p = param()
     p.MergeFrom(solver_param(text))
     with pytest.raises(Error, match=words):
-        updates.check(p)
+        updates.check_settings(p)
