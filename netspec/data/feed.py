@@ -23,6 +23,7 @@ from ..base.machine import cores
 from ..ops.source import Batch, Source
 
 START = "fork" if sys.platform == "linux" else "spawn"  # of processes; macOS can fork, but not safely
+PATIENCE = 0.5  # seconds without a batch after which it is asked whether the workers live
 
 
 class Unreadable(Error):
@@ -49,7 +50,7 @@ class Feed:
         options: dict[str, Any] = {}
         if workers:
             options = dict(num_workers=workers, prefetch_factor=ahead, worker_init_fn=_deaf,
-                           multiprocessing_context=START)
+                           multiprocessing_context=START, timeout=PATIENCE)
         # a loader draws a number: not from the net's random state
         loader = DataLoader(_Positions(source, self._ring), sampler=itertools.count(position),
                             batch_size=None, collate_fn=_same, generator=torch.Generator(), **options)
@@ -69,21 +70,27 @@ class Feed:
     def __next__(self) -> tuple[Tensor, ...]:
         if self._batches is None:
             raise RuntimeError("next() on a closed Feed")
-        try:
-            batch = next(self._batches)
-        except (RuntimeError, OSError, EOFError) as error:
-            cause = self._dead()
-            if not cause:
-                raise
-            self.close()
-            raise self.source.error(f"a process that loads its data died ({cause}) before batch "
-                                    f"{self.position}; if memory ran out, use fewer workers") from error
+        batch = self._wait(self._batches)
         self.position += 1
         if isinstance(batch, _Failure):
             raise Unreadable(batch.message)
         if self._ring and isinstance(batch, _Slot):
             batch = self._ring.read(batch)
         return tuple(batch)
+
+    def _wait(self, batches: Iterator[Any]) -> Any:
+        """The next batch as it comes from the loader, however long it takes; Error where a worker died."""
+        while True:
+            try:
+                return next(batches)
+            except (RuntimeError, OSError, EOFError) as error:
+                cause = self._dead()
+                if cause:
+                    self.close()
+                    died = f"a process that loads its data died ({cause}) before batch {self.position}"
+                    raise self.source.error(f"{died}; if memory ran out, use fewer workers") from error
+                if not str(error).startswith("DataLoader timed out"):
+                    raise
 
     def close(self) -> None:
         """End the workers; the feed gives nothing more."""
@@ -289,7 +296,7 @@ def _deaf(worker: int) -> None:
 def _children_unwatched() -> Iterator[None]:
     """Take back the SIGCHLD handler that a DataLoader sets: it raises in the middle of whatever is running.
 
-    Without it a dead worker is noticed at the next batch, within five seconds.
+    Without it a dead worker is noticed at the next batch, within PATIENCE.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
         yield

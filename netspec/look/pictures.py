@@ -49,7 +49,8 @@ def save_labels(path: str | os.PathLike, labels: np.ndarray, palette: Palette) -
 def save(path: str | os.PathLike, image: Image.Image) -> None:
     """Write a PNG, whole or not at all."""
     with writing(path) as file:
-        image.save(file, format="PNG", optimize=True)
+        # on photographs it takes five times as long for 5 % less
+        image.save(file, format="PNG", optimize=image.mode == "P")
 
 
 def keys(labels: np.ndarray, palette: Palette, names: Sequence[str]) -> list[Key]:

@@ -319,6 +319,13 @@ def test_a_killed_worker_is_one_sentence_not_a_hang(workers):
         next(feed)
 
 
+def test_a_batch_may_take_longer_than_the_patience(monkeypatch):
+    monkeypatch.setattr(feeds, "PATIENCE", 1e-4)
+    feed = Feed(numbers(), 0, 2)
+    assert [int(next(feed)[0][0, 0]) for _ in range(9)] == [*range(9)]
+    feed.close()
+
+
 def test_workers_outlive_ctrl_c_and_sigterm():
     feed = Feed(numbers(), 0, 1)
     pid = int(next(feed)[1])
