@@ -35,9 +35,14 @@ class Snapshot(NamedTuple):
     weights: Path
 
 
+def stem(prefix: str | os.PathLike, iteration: int | str) -> str:
+    """What the paths of a snapshot's files have before their endings."""
+    return f"{prefix}_iter_{iteration}"
+
+
 def at(prefix: str | os.PathLike, iteration: int, hdf5: bool = False) -> Snapshot:
     """The snapshot of an iteration under a snapshot_prefix, there or not."""
-    begin, end = f"{prefix}_iter_{iteration}", ".h5" if hdf5 else ""
+    begin, end = stem(prefix, iteration), ".h5" if hdf5 else ""
     return Snapshot(iteration, Path(f"{begin}.solverstate{end}"), Path(f"{begin}.caffemodel{end}"))
 
 
