@@ -1,19 +1,14 @@
 """Small training jobs for tests: a folder with data, net and solver, and the solve command as a process."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import h5py
 import numpy as np
 from google.protobuf import text_format
 from PIL import Image
+from programs import PROJECT, Program, run
 
 from netspec.proto import caffe_pb2
 from netspec.train.solver import Solver
 
-PROJECT = Path(__file__).resolve().parent.parent
 CLASSES = 4
 SOLVER = """net: "net.prototxt" base_lr: 0.05 lr_policy: "step" gamma: 0.5 stepsize: 7 momentum: 0.9 weight_decay: 0.001
 max_iter: 12 snapshot: 3 snapshot_prefix: "run/snap" random_seed: 5 solver_mode: CPU"""
@@ -99,21 +94,12 @@ def same(a, b):
         np.testing.assert_array_equal(value, b[key], err_msg=key)
 
 
-def environment():
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
-
-
 def start(folder, *args, **options):
-    """tools/solve.py as a process, its standard error on a pipe."""
-    return subprocess.Popen([sys.executable, str(PROJECT / "tools/solve.py"), *map(str, args)], cwd=folder, env=environment(),
-                            stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options)
+    """tools/solve.py as a process, its standard output and error on pipes."""
+    return Program(PROJECT / "tools/solve.py", *args, cwd=folder, **options)
 
 
-def solve(folder, *args, timeout=120):
+def solve(folder, *args):
     """(exit status, standard error) of tools/solve.py."""
-    process = start(folder, *args)
-    try:
-        _, err = process.communicate(timeout=timeout)
-    finally:
-        process.kill()
-    return process.returncode, err
+    done = run(PROJECT / "tools/solve.py", *args, cwd=folder)
+    return done.returncode, done.stderr

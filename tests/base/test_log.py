@@ -8,15 +8,14 @@ import re
 import select
 import shutil
 import struct
-import subprocess
-import sys
 import termios
 import time
 from fcntl import ioctl
 from pathlib import Path
 
 import pytest
-from training import PROJECT, VOC, changed, environment, solve, write_job
+from programs import PROJECT, Program
+from training import VOC, changed, solve, write_job
 
 from netspec.base import log
 
@@ -218,8 +217,9 @@ def on_terminal(folder, *args, columns=100):
     """(exit status, all that the solve command wrote) with a terminal as its standard error."""
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    process = subprocess.Popen([sys.executable, str(PROJECT / "tools/solve.py"), *args], cwd=folder, env=environment(),
-                               stderr=theirs, stdout=subprocess.DEVNULL, stdin=theirs, start_new_session=True)
+    null = os.open(os.devnull, os.O_WRONLY)
+    process = Program(PROJECT / "tools/solve.py", *args, cwd=folder, files=(theirs, null, theirs), start_new_session=True)
+    os.close(null)
     os.close(theirs)
     text, deadline = b"", time.monotonic() + 120
     try:

@@ -8,7 +8,8 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from training import HDF5, PROJECT, VOC, write_voc
+from programs import PROJECT
+from training import HDF5, VOC, write_voc
 
 from netspec.base.machine import amount
 from netspec.check import doctor

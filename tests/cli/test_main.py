@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from training import environment
+from programs import environment
 
 import netspec
 from netspec.base.errors import Error, Interrupted

@@ -1,20 +1,18 @@
 """Nets and solvers for images of one's own, as models/own.py writes them."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
 from PIL import Image
+from programs import PROJECT
 
 from netspec.cli.main import main
 from netspec.look.deviations import FIGURE3, deviations
 from netspec.look.streams import streams
 from netspec.net.build import load
 from netspec.proto import text as prototext
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -35,7 +33,7 @@ def own(tmp_path, monkeypatch):
 
 
 def run(*args):
-    return subprocess.run([sys.executable, str(ROOT / "models" / "own.py"), *args], capture_output=True, text=True, timeout=120)
+    return programs.run(PROJECT / "models" / "own.py", *args, cwd=".", env=programs.environment(PYTHONPATH=""))
 
 
 def test_the_stages_train_and_are_scored(own, capsys):

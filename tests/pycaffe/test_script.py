@@ -1,21 +1,16 @@
 """`python -m netspec.run`: scripts that say `import caffe` run as they are, Python 2's get a pointer, a real caffe stays."""
 
-import os
-import subprocess
 import sys
-from pathlib import Path
 
+import programs
 import pytest
+from programs import PROJECT
 
 from netspec.pycaffe import script as run
 
-PROJECT = Path(__file__).resolve().parents[2]
-
 
 def python(folder, *args):
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1", "GLOG_minloglevel": "1"}
-    command = [sys.executable, "-m", "netspec.run", *args]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    return programs.run("-m", "netspec.run", *args, cwd=folder, env=programs.environment(GLOG_minloglevel="1"))
 
 
 @pytest.fixture
@@ -126,8 +121,7 @@ def test_the_nets_of_a_script_are_those_of_the_package(scripts):
     found = {name: (folder / name).read_text() for name in ("train.prototxt", "val.prototxt")}
     (folder / "own.py").write_text(NET.replace("caffe.coord_map", "netspec.coord_map").replace("from caffe ", "from netspec ")
                                    .replace("import caffe\n", "import netspec as caffe\n"))
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    subprocess.run([sys.executable, "own.py"], cwd=folder, env=environment, check=True, timeout=120)
+    programs.run("own.py", cwd=folder).check_returncode()
     assert found == {name: (folder / name).read_text() for name in found}
     assert "offset: 10" in found["train.prototxt"]  # padded by 10, less 1 for a kernel of 3, more 1 for the deconvolution
 

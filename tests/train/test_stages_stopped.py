@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from training import HDF5, PROJECT, VOC, changed, environment, solve, start, write_job
+from programs import PROJECT, environment
+from training import HDF5, VOC, changed, solve, start, write_job
 
 from netspec.proto.model import read_state, read_weights
 
@@ -71,9 +72,9 @@ def wait_for(process, condition, timeout=60):
         time.sleep(0.002)
 
 
-def go_on(folder, **more):
+def go_on(folder):
     state = newest(folder)
-    status, err = solve(folder, "solver.prototxt", *(("--snapshot", state) if state else ()), **more)
+    status, err = solve(folder, "solver.prototxt", *(("--snapshot", state) if state else ()))
     assert status == 0, err
     return err
 
