@@ -4,10 +4,12 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -189,25 +191,41 @@ def nursery():
 KILLED = {"model": ".caffemodel", "resume": ".resume", "state": ".solverstate"}  # in the order they are written
 
 
+def write_short(folder, form, *settings):
+    write_job(folder, changed(LONG, f"max_iter: 14 snapshot_format: {form}", *settings))
+
+
+@pytest.fixture(scope="module")
+def finished(nursery, tmp_path_factory):
+    """form -> two folders of a short job: one that ran through, one where other numbers left a snapshot 8 alone."""
+    @cache
+    def folders(form):
+        straight, other = (tmp_path_factory.mktemp(name) for name in ("straight", "other"))
+        write_short(straight, form)
+        write_short(other, form, "base_lr: 0.5 max_iter: 8")
+        for folder in (straight, other):
+            assert nursery(folder, "solver.prototxt", "--quiet") == 0
+        for path in (other / "run").glob("*_iter_4.*"):
+            path.unlink()
+        return straight, other
+
+    return folders
+
+
 @pytest.mark.parametrize("form", ["BINARYPROTO", "HDF5"])
 @pytest.mark.parametrize("older", [False, True])
 @pytest.mark.parametrize("when", ["before", "within", "named", "after"])
 @pytest.mark.parametrize("step", KILLED)
-def test_killed_within_a_snapshot(tmp_path, nursery, step, when, older, form):
+def test_killed_within_a_snapshot(tmp_path, nursery, finished, step, when, older, form):
     """Before, within and after the writing of each file; also where another run has left a snapshot of that name."""
-    settings = LONG, f"max_iter: 14 snapshot_format: {form}"
+    straight, other = finished(form)
     end = ".h5" if form == "HDF5" else ""
-    straight, folder = tmp_path / "straight", tmp_path / "killed"
-    for place in (straight, folder):
-        place.mkdir()
-        write_job(place, changed(*settings))
-    assert nursery(straight, "solver.prototxt", "--quiet") == 0
+    folder = tmp_path / "killed"
     if older:
-        write_job(folder, changed(*settings, "base_lr: 0.5 max_iter: 8"))
-        assert nursery(folder, "solver.prototxt", "--quiet") == 0
-        for path in (folder / "run").glob("*_iter_4.*"):
-            path.unlink()
-        write_job(folder, changed(*settings))
+        shutil.copytree(other, folder)
+    else:
+        folder.mkdir()
+    write_short(folder, form)
     name = f"_iter_8{KILLED[step]}{end if step != 'resume' else ''}"
     assert nursery(folder, "solver.prototxt", "--quiet", name=name, when=when) == -signal.SIGKILL
     state = newest(folder)
