@@ -1,6 +1,7 @@
 """Graphs as ONNX: one function a layer type, each Caffe's arithmetic in ONNX's operators."""
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -39,17 +40,14 @@ class Builder:
         self.layer, self.start = node, len(self.nodes)
         bottoms = [self.names[bottom] for bottom in node.bottoms]
         made = EMIT[node.type](self, node.op, *bottoms)
-        made = [made] if isinstance(made, str) else made
-        for i, (top, name) in enumerate(zip(node.tops, made, strict=True)):
-            mine = [n for n in self.nodes[self.start :] if name in n.output]
-            if not mine:
+        for top, name in zip(node.tops, [made] if isinstance(made, str) else made, strict=True):
+            if not any(name in n.output for n in self.nodes[self.start :]):
                 name = self.node("Identity", name)
-                mine = self.nodes[-1:]
             for n in self.nodes[self.start :]:
+                if top == node.tops[0] and name in n.output:
+                    n.name = node.name
                 for side in (n.input, n.output):
                     side[:] = [self.names[top] if x == name else x for x in side]
-            if i == 0:
-                mine[0].name = node.name
 
     def node(self, op: str, *inputs: str, **attributes: Any) -> str:
         return self.many(op, *inputs, outputs=1, **attributes)[0]
@@ -72,22 +70,20 @@ class Builder:
     def ints(self, *values: int) -> str:
         return self.const(values, np.int64)
 
-    def array(self, i: int) -> np.ndarray:
-        """The numbers of the layer's parameter `i`, float32."""
-        parameter = self.net.parameter(self.layer.params[i]).detach()
-        return parameter.reshape(self.layer.op.params[i].shape).numpy()
+    def arrays(self) -> list[np.ndarray]:
+        """The numbers of the layer's parameters, float32."""
+        return [self.net.parameter(slot).detach().reshape(param.shape).numpy()
+                for slot, param in zip(self.layer.params, self.layer.op.params, strict=True)]
 
-    def param(self, i: int, shape: Sequence[int] | None = None) -> str:
-        """Parameter `i` under its key in the state dict; shared ones are there once."""
-        array = self.array(i) if shape is None else self.array(i).reshape(shape)
-        key = self.layer.params[i].key
-        if key in self.initializers and self.initializers[key].shape != array.shape:
-            key = f"{key}/{'x'.join(map(str, array.shape))}"
-        self.initializers[key] = array
-        return key
-
-    def params(self) -> Names:
-        return [self.param(i) for i in range(len(self.layer.params))]
+    def params(self, behind: int = 0) -> Names:
+        """The parameters, with more axes of 1 behind, under their keys in the state dict: shared ones once."""
+        keys = []
+        for slot, array in zip(self.layer.params, self.arrays(), strict=True):
+            array = array.reshape(array.shape + (1,) * behind)
+            known = self.initializers.get(slot.key, array).shape == array.shape
+            keys.append(slot.key if known else f"{slot.key}/{'x'.join(map(str, array.shape))}")
+            self.initializers[keys[-1]] = array
+        return keys
 
     def scaled(self, x: str, factor: float, shift: float = 0.0) -> str:
         x = x if factor == 1 else self.node("Mul", x, self.const(factor))
@@ -96,9 +92,9 @@ class Builder:
     def cut(self, x: str, start: int, end: int, axis: int, step: int = 1) -> str:
         return self.node("Slice", x, *(self.ints(i) for i in (start, end, axis, step)))
 
-    def reshaped(self, x: str, dims: int, first: int, last: int, new: Sequence[int]) -> str:
-        """Axes first..last-1 of x, of `dims`, replaced by `new` (0: as x has it there, -1: what is left)."""
-        if last == dims:
+    def reshaped(self, x: str, first: int, last: int, new: Sequence[int]) -> str:
+        """Axes first..last-1 of the bottom x replaced by `new` (0: as x has it there, -1: what is left)."""
+        if last == self.dims():
             return self.node("Reshape", x, self.ints(*[0] * first, *new))
         parts = [self.node("Shape", x, start=0, end=first)] if first else []
         parts += [self.ints(*new), self.node("Shape", x, start=last)]
@@ -143,27 +139,24 @@ def _pooling(b: Builder, op: Pooling, x: str) -> str | Names:
 def _inner_product(b: Builder, op: dense.InnerProduct, x: str) -> str:
     p = op.layer.inner_product_param
     axis = op.axis(p.axis, b.dims())
+    weight, *bias = b.params()
     if axis == 1:
-        return b.node("Gemm", b.node("Flatten", x, axis=1), *b.params(), transB=int(not p.transpose))
-    weight = b.param(0) if p.transpose else b.node("Transpose", b.param(0), perm=(1, 0))
-    y = b.node("MatMul", b.reshaped(x, b.dims(), axis, b.dims(), [-1]), weight)
-    return b.node("Add", y, b.param(1)) if p.bias_term else y
+        return b.node("Gemm", b.node("Flatten", x, axis=1), weight, *bias, transB=int(not p.transpose))
+    weight = weight if p.transpose else b.node("Transpose", weight, perm=(1, 0))
+    y = b.node("MatMul", b.reshaped(x, axis, b.dims(), [-1]), weight)
+    return b.node("Add", y, *bias) if bias else y
 
 
 def _applied(b: Builder, op: dense.Scale | dense.Bias, x: str, *factor: str) -> str:
     """Scale and Bias: what is laid along the axes from `axis` on gets axes of 1 behind it."""
     p = op.layer.scale_param if op.type == "Scale" else op.layer.bias_param
-    laid = len(b.graph.shapes[b.layer.bottoms[1]]) if factor else len(op.params[0].shape)
+    laid = b.dims(1) if factor else len(op.params[0].shape)
     behind = b.dims() - op.axis(p.axis, b.dims()) - laid
     terms = [b.node("Unsqueeze", f, b.ints(*range(laid, laid + behind))) if behind else f for f in factor]
-    terms += [b.param(i, (*param.shape, *(1,) * behind)) for i, param in enumerate(op.params)]
-    for kind, term in zip(("Mul", "Add") if op.type == "Scale" else ("Add",), terms, strict=False):
+    kinds = ("Mul", "Add") if op.type == "Scale" else ("Add",)
+    for kind, term in zip(kinds, [*terms, *b.params(behind)], strict=False):
         x = b.node(kind, x, term)
     return x
-
-
-def _prelu(b: Builder, op: neuron.PReLU, x: str) -> str:
-    return b.node("PRelu", x, b.param(0, (-1, *(1,) * (b.dims() - 2))))
 
 
 def _relu(b: Builder, op: neuron.ReLU, x: str) -> str:
@@ -181,14 +174,10 @@ def _power(b: Builder, op: neuron.Power, x: str) -> str:
 
 
 def _eltwise(b: Builder, op: neuron.Eltwise, *xs: str) -> str:
-    p, kinds = op.layer.eltwise_param, caffe_pb2.EltwiseParameter
-    if p.operation == kinds.PROD:
-        y = xs[0]
-        for x in xs[1:]:
-            y = b.node("Mul", y, x)
-        return y
-    terms = [b.scaled(x, c) for x, c in zip(xs, p.coeff or [1] * len(xs), strict=True)]
-    return b.node("Sum" if p.operation == kinds.SUM else "Max", *terms)
+    kind = op.layer.eltwise_param.operation
+    if kind == caffe_pb2.EltwiseParameter.PROD:
+        return reduce(lambda y, x: b.node("Mul", y, x), xs)
+    return b.node("Sum" if kind == caffe_pb2.EltwiseParameter.SUM else "Max", *map(b.scaled, xs, op.coeff))
 
 
 def _lrn(b: Builder, op: norm.LRN, x: str) -> str:
@@ -216,24 +205,24 @@ def _mvn(b: Builder, op: norm.MVN, x: str) -> str:
 
 
 def _batch_norm(b: Builder, op: norm.BatchNorm, x: str) -> str:
-    p, c = op.layer.batch_norm_param, op.channels
+    p = op.layer.batch_norm_param
     if b.dims() < 2:
         raise op.error("has an ONNX form for bottoms of 2 axes or more only")
     if not op.stored:
         x, square = _centred(b, x, [i for i in range(b.dims()) if i != 1])
         return b.node("Div", x, b.node("Sqrt", b.scaled(square, 1, p.eps)))
-    mean, variance, weight = (b.array(i) for i in range(3))
+    mean, variance, weight = b.arrays()
     part = np.float32(1 / weight[0] if weight[0] else 0)
-    return b.node("BatchNormalization", x, b.const(np.ones(c)), b.const(np.zeros(c)), b.const(mean * part),
-                  b.const(variance * part), epsilon=p.eps)
+    numbers = np.ones_like(mean), np.zeros_like(mean), mean * part, variance * part
+    return b.node("BatchNormalization", x, *map(b.const, numbers), epsilon=p.eps)
 
 
 def _bn(b: Builder, op: norm.BN, x: str) -> str:
     if not op.stored:
         raise op.error("has an ONNX form only where it uses the statistics it keeps")
-    slope, bias, *kept = (b.array(i).ravel() for i in range(len(op.params)))
-    mean, variance = kept or (np.zeros_like(slope), np.ones_like(slope))
-    return b.node("BatchNormalization", x, *map(b.const, (slope, bias, mean, variance)),
+    slope, bias, *kept = (array.ravel() for array in b.arrays())
+    numbers = slope, bias, *(kept or (np.zeros_like(slope), np.ones_like(slope)))
+    return b.node("BatchNormalization", x, *map(b.const, numbers),
                   epsilon=op.layer.bn_param.eps if kept else 0.0)
 
 
@@ -241,7 +230,7 @@ def _normalize(b: Builder, op: norm.Normalize, x: str) -> str:
     p = op.layer.norm_param
     axes = b.ints(*(range(1, b.dims()) if p.across_spatial else (1,)))
     root = b.node("Sqrt", b.scaled(b.node("ReduceSumSquare", x, axes), 1, p.eps))
-    return b.node("Mul", b.node("Div", x, root), b.param(0, (-1, *(1,) * (b.dims() - 2))))
+    return b.node("Mul", b.node("Div", x, root), *b.params(b.dims() - 2))
 
 
 def _crop(b: Builder, op: shape.Crop, x: str, size: str) -> str:
@@ -258,14 +247,11 @@ def _slice(b: Builder, op: shape.Slice, x: str) -> Names:
     return [b.cut(x, start, end, axis) for start, end in zip([0, *points], [*points, END], strict=True)]
 
 
-def _reshape(b: Builder, op: shape.Reshape, x: str) -> str:
-    return b.reshaped(x, b.dims(), *op.span(b.dims()), op.layer.reshape_param.shape.dim)
-
 
 def _flatten(b: Builder, op: shape.Flatten, x: str) -> str:
     p, dims = op.layer.flatten_param, b.dims()
     first, last = op.axis(p.axis, dims), op.axis(p.end_axis, dims) + 1
-    return b.reshaped(x, dims, first, last, [-1 if first < last else 1])
+    return b.reshaped(x, first, last, [-1 if first < last else 1])
 
 
 def _tile(b: Builder, op: shape.Tile, x: str) -> str:
@@ -295,9 +281,6 @@ def _argmax(b: Builder, op: softmax.ArgMax, x: str) -> str:
     y = b.node("Concat", index, values, axis=1) if p.out_max_val else index
     return b.node("Unsqueeze", y, b.ints(*range(3, dims))) if dims > 3 else y
 
-
-def _threshold(b: Builder, op: neuron.Threshold, x: str) -> str:
-    return b.node("Cast", b.node("Greater", x, b.const(op.layer.threshold_param.threshold)), to=1)
 
 
 def _interp(b: Builder, op: resample.Interp, x: str) -> str:
@@ -330,16 +313,19 @@ def _plain(kind: str, attributes: Callable[[Any], dict[str, Any]] = lambda op: {
 
 EMIT: dict[str, Callable[..., str | Names]] = {
     "Convolution": _convolution, "Deconvolution": _convolution, "Pooling": _pooling,
-    "InnerProduct": _inner_product, "Scale": _applied, "Bias": _applied, "ReLU": _relu, "PReLU": _prelu,
-    "Power": _power, "Eltwise": _eltwise, "LRN": _lrn, "MVN": _mvn, "BatchNorm": _batch_norm, "BN": _bn,
-    "Normalize": _normalize, "Crop": _crop, "Slice": _slice, "Reshape": _reshape, "Flatten": _flatten,
-    "Tile": _tile, "Reduction": _reduction, "ArgMax": _argmax, "Threshold": _threshold, "Interp": _interp,
-    "Upsample": _upsample,
+    "InnerProduct": _inner_product, "Scale": _applied, "Bias": _applied, "ReLU": _relu, "Power": _power,
+    "Eltwise": _eltwise, "LRN": _lrn, "MVN": _mvn, "BatchNorm": _batch_norm, "BN": _bn,
+    "Normalize": _normalize, "Crop": _crop, "Slice": _slice, "Flatten": _flatten, "Tile": _tile,
+    "Reduction": _reduction, "ArgMax": _argmax, "Interp": _interp, "Upsample": _upsample,
     "Sigmoid": _plain("Sigmoid"), "TanH": _plain("Tanh"), "AbsVal": _plain("Abs"), "BNLL": _plain("Softplus"),
     "Dropout": _plain("Identity"), "ELU": _plain("Elu", lambda op: {"alpha": op.layer.elu_param.alpha}),
     "Softmax": _plain("Softmax", lambda op: {"axis": op.layer.softmax_param.axis}),
     "Concat": _plain("Concat", lambda op: {"axis": op.along}),
     "Permute": _plain("Transpose", lambda op: {"perm": op.order}),
+    "PReLU": lambda b, op, x: b.node("PRelu", x, *b.params(b.dims() - 2)),
+    "Reshape": lambda b, op, x: b.reshaped(x, *op.span(b.dims()), op.layer.reshape_param.shape.dim),
+    "Threshold": lambda b, op, x: b.node(
+        "Cast", b.node("Greater", x, b.const(op.layer.threshold_param.threshold)), to=1),
     "Swish": lambda b, op, x: b.node("Mul", x, b.node("Sigmoid", b.scaled(x, op.layer.swish_param.beta))),
     "Clip": lambda b, op, x: b.node("Clip", x, b.const(op.layer.clip_param.min),
                                     b.const(op.layer.clip_param.max)),
@@ -347,5 +333,5 @@ EMIT: dict[str, Callable[..., str | Names]] = {
     "Log": lambda b, op, x: b.scaled(
         b.node("Log", b.scaled(x, op.layer.log_param.scale, op.layer.log_param.shift)), op.outer),
     "Split": lambda b, op, x: [x] * len(op.layer.top),
-    "Parameter": lambda b, op: b.param(0),
+    "Parameter": lambda b, op: b.params(),
 }

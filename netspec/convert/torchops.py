@@ -4,6 +4,7 @@ import keyword
 import operator
 import re
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -47,10 +48,8 @@ class Writer:
         tops = [self.local(top.blob) for top in node.tops]
         if isinstance(made, list):
             self.lines += zip(tops, made, strict=True)
-            return
-        if tops == bottoms:
-            made = self.nested(tops[0], made)
-        self.lines.append((", ".join(tops), made))
+        else:
+            self.lines.append((", ".join(tops), self.nested(tops[0], made) if tops == bottoms else made))
 
     def nested(self, name: str, code: str) -> str:
         """An in-place layer's code, the last line's put in where that reads well: F.relu(self.conv(x))."""
@@ -74,7 +73,7 @@ class Writer:
         return f"self.{attribute}"
 
     def params(self) -> dict[str, torch.Tensor]:
-        found = [self.net.parameter(slot) for slot in self.node.params]
+        found = (torch.atleast_1d(self.net.parameter(slot)) for slot in self.node.params)
         return dict(zip(("weight", "bias"), found, strict=False))
 
     def dims(self) -> int:
@@ -107,11 +106,10 @@ def _convolution(w: Writer, op: conv.Convolution, *xs: str) -> str:
         raise op.error("has a plain form in torch for axis 1 and one bottom only")
     kind = f"nn.Conv{'Transpose' if op.type == 'Deconvolution' else ''}{op.dims}d"
     p = op.layer.convolution_param
-    settings = dict(stride=op.stride, padding=op.pad, dilation=op.dilation, groups=p.group, bias=p.bias_term)
-    usual = dict(stride="1", padding="0", dilation="1", groups="1", bias="True")
-    settings = {key: value for key, value in settings.items() if written(value) != usual[key]}
-    layer = w.member(kind, op.channels, p.num_output, op.kernel, tensors=w.params(), **settings)
-    return f"{layer}({xs[0]})"
+    settings = (("stride", op.stride, "1"), ("padding", op.pad, "0"), ("dilation", op.dilation, "1"),
+                ("groups", p.group, "1"), ("bias", p.bias_term, "True"))
+    unusual = {key: value for key, value, usual in settings if written(value) != usual}
+    return f"{w.member(kind, op.channels, p.num_output, op.kernel, tensors=w.params(), **unusual)}({xs[0]})"
 
 
 def _pooling(w: Writer, op: Pooling, x: str) -> str:
@@ -122,9 +120,7 @@ def _pooling(w: Writer, op: Pooling, x: str) -> str:
     if p.pool not in (MAX, AVE) or op.indexed or wide:
         raise op.error("has no plain form in torch: it is STOCHASTIC, has a pad above half the kernel, or a "
                        "mask as second top")
-    settings = [x, written(op.kernel), written(op.stride)]
-    if any(op.pad):
-        settings.append(written(op.pad))
+    settings = [x, *map(written, (op.kernel, op.stride, op.pad) if any(op.pad) else (op.kernel, op.stride))]
     if op.ceil:
         settings.append("ceil_mode=True")
     return f"F.{'avg' if p.pool == AVE else 'max'}_pool2d({', '.join(settings)})"
@@ -158,22 +154,17 @@ def _applied(w: Writer, op: dense.Scale | dense.Bias, x: str, *factor: str) -> s
 def _batch_norm(w: Writer, op: norm.BatchNorm | norm.BN, x: str) -> str:
     if not op.stored or not op.params[2:] or not 2 <= w.dims() <= 5:
         raise op.error("has a plain form in torch only where it uses the statistics it keeps")
-    affine: list[torch.Tensor] = []
-    *affine, mean, variance = [w.net.parameter(slot).detach().flatten() for slot in w.node.params]
+    numbers = [w.net.parameter(slot).detach().flatten() for slot in w.node.params]
+    options: dict[str, Any] = {"eps": op.layer.bn_param.eps}
     if op.type == "BatchNorm":
-        affine, (mean, variance, weight) = [], (affine[0], mean, variance)
-        mean, variance = (total / weight if weight else total * 0 for total in (mean, variance))
-    tensors = {"running_mean": mean, "running_var": variance, "num_batches_tracked": torch.tensor(0)}
-    tensors.update(zip(("weight", "bias"), affine, strict=False))
-    p = op.layer.bn_param if op.type == "BN" else op.layer.batch_norm_param
-    options = {} if affine else {"affine": False}
+        *totals, weight = numbers
+        numbers = [total / weight if weight else total * 0 for total in totals]
+        options = {"eps": op.layer.batch_norm_param.eps, "affine": False}
+    names = ("weight", "bias", "running_mean", "running_var")[-len(numbers) :]
+    tensors = dict(zip(names, numbers, strict=True), num_batches_tracked=torch.tensor(0))
     kind = f"nn.BatchNorm{max(1, w.dims() - 2)}d"
-    return f"{w.member(kind, op.channels, tensors=tensors, eps=p.eps, **options)}({x})"
+    return f"{w.member(kind, op.channels, tensors=tensors, **options)}({x})"
 
-
-def _prelu(w: Writer, op: neuron.PReLU, x: str) -> str:
-    weight = w.params()["weight"].reshape(-1)
-    return f"{w.member('nn.PReLU', *op.params[0].shape, tensors={'weight': weight})}({x})"
 
 
 def _relu(w: Writer, op: neuron.ReLU, x: str) -> str:
@@ -182,15 +173,12 @@ def _relu(w: Writer, op: neuron.ReLU, x: str) -> str:
 
 
 def _eltwise(w: Writer, op: neuron.Eltwise, *xs: str) -> str:
-    kinds = caffe_pb2.EltwiseParameter
-    if op.layer.eltwise_param.operation == kinds.SUM:
+    kind = op.layer.eltwise_param.operation
+    if kind == caffe_pb2.EltwiseParameter.SUM:
         return " + ".join(map(times, op.coeff, xs)).replace("+ -1.0 * ", "- ").replace("+ -", "- ")
-    if op.layer.eltwise_param.operation == kinds.PROD:
+    if kind == caffe_pb2.EltwiseParameter.PROD:
         return " * ".join(xs)
-    made = xs[0]
-    for x in xs[1:]:
-        made = f"torch.maximum({made}, {x})"
-    return made
+    return reduce("torch.maximum({}, {})".format, xs)
 
 
 def _crop(w: Writer, op: shape.Crop, x: str, size: str) -> str:
@@ -230,9 +218,7 @@ def _interp(w: Writer, op: resample.Interp, x: str) -> str:
     p = op.layer.interp_param
     if p.pad_beg or p.pad_end:
         x = f"F.pad({x}, ({p.pad_beg}, {p.pad_end}) * 2)"
-    size = f"[(n - 1) // {p.shrink_factor} * {p.zoom_factor} + 1 for n in {x}.shape[2:]]"
-    if op.fixed:
-        size = str(op.fixed)
+    size = op.fixed or f"[(n - 1) // {p.shrink_factor} * {p.zoom_factor} + 1 for n in {x}.shape[2:]]"
     return f'F.interpolate({x}, {size}, mode="bilinear", align_corners=True)'
 
 
@@ -246,7 +232,8 @@ FORMS: dict[str, Callable[..., str | list[str]]] = {
     "Convolution": _convolution, "Deconvolution": _convolution, "Pooling": _pooling,
     "InnerProduct": _inner_product, "Scale": _applied, "Bias": _applied, "BatchNorm": _batch_norm,
     "BN": _batch_norm, "Eltwise": _eltwise, "Crop": _crop, "Slice": _slice, "Reshape": _reshape,
-    "Power": _power, "Interp": _interp, "LRN": _lrn, "PReLU": _prelu, "ReLU": _relu,
+    "Power": _power, "Interp": _interp, "LRN": _lrn, "ReLU": _relu,
+    "PReLU": lambda w, op, x: f"{w.member('nn.PReLU', *op.params[0].shape, tensors=w.params())}({x})",
     "ELU": _plain("F.elu({0}, {1})", "elu_param.alpha"), "Sigmoid": _plain("torch.sigmoid({0})"),
     "TanH": _plain("torch.tanh({0})"), "AbsVal": _plain("torch.abs({0})"), "BNLL": _plain("F.softplus({0})"),
     "Dropout": _plain("F.dropout({0}, {1}, self.training)", "dropout_param.dropout_ratio"),
