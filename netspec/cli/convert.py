@@ -1,20 +1,14 @@
 """The `convert` command: from and to other frameworks and older Caffes, and to convolutional nets."""
 
 import argparse
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..base.errors import Error
 from ..base.files import find, writing
 from ..base.table import table
 from ..convert.trunks import ARCHITECTURES, FITTING, INPUTS, MEAN_BGR
 from .options import renamed, size
-
-if TYPE_CHECKING:
-    from ..convert.agree import Agreement, Size
-    from ..net.module import Net
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,10 +20,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     weights.add_argument("--net", default="vgg16", help=f"one of {', '.join(FITTING)} (default vgg16)")
     weights.add_argument("--input", help=f"what the net was trained on, one of {', '.join(INPUTS)} "
                                          "(default: bgr for Keras, torchvision for torch)")
-    onnx = kinds.add_parser("onnx", help="a net as an ONNX file, held against onnxruntime")
-    _add_out_arguments(onnx, ".onnx", _onnx)
-    torch = kinds.add_parser("torch", help="a net as a Python file that needs torch alone, and its weights")
-    _add_out_arguments(torch, ".py", _torch)
+    for kind, suffix, text in (
+            ("onnx", ".onnx", "a net as an ONNX file, held against onnxruntime"),
+            ("torch", ".py", "a net as a Python file that needs torch alone, and its weights")):
+        other = kinds.add_parser(kind, help=text)
+        other.set_defaults(convert=_net, suffix=suffix)
+        other.add_argument("net", metavar="NET.prototxt",
+                           help="any net: data layers become inputs, losses are left off")
+        other.add_argument("weights", metavar="WEIGHTS", nargs="?", help="the net's; without, random ones")
+        other.add_argument("out", metavar=f"OUT{suffix}", help="the file to write")
+        sizes = other.add_argument("--size", nargs="+", default=[], metavar="HxW",
+                                   help="image sizes to check (default: 3 that fit)")
+        renamed(other, "--sizes", sizes)
     trunk = kinds.add_parser("trunk", help="a classifier of torchvision or Keras as Caffe's net and weights")
     trunk.set_defaults(convert=_trunk)
     trunk.add_argument("file", metavar="FILE",
@@ -61,19 +63,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                      help="the weights to write (default: beside OUT.prototxt, named as it)")
 
 
-def _add_out_arguments(parser: argparse.ArgumentParser, suffix: str,
-                       convert: Callable[[argparse.Namespace], int]) -> None:
-    """Those of a net on its way to another framework."""
-    parser.set_defaults(convert=convert)
-    parser.add_argument("net", metavar="NET.prototxt",
-                        help="any net: data layers become inputs, losses are left off")
-    parser.add_argument("weights", metavar="WEIGHTS", nargs="?", help="the net's; without, random ones")
-    parser.add_argument("out", metavar=f"OUT{suffix}", help="the file to write")
-    sizes = parser.add_argument("--size", nargs="+", default=[], metavar="HxW",
-                                help="image sizes to check (default: 3 that fit)")
-    renamed(parser, "--sizes", sizes)
-
-
 def run(args: argparse.Namespace) -> int:
     """Convert; 1 if what was made does not compute what it was made from, 0 if it does.
 
@@ -95,28 +84,16 @@ def _weights(args: argparse.Namespace) -> None:
     print(f"{table(rows)}\n-> {args.new}")
 
 
-def _onnx(args: argparse.Namespace) -> int:
-    from ..convert.onnx import write
-
-    return _written(args, ".onnx", write)
-
-
-def _torch(args: argparse.Namespace) -> int:
-    from ..convert.totorch import write
-
-    return _written(args, ".py", partial(write, origin=args.net))
-
-
-def _written(args: argparse.Namespace, suffix: str,
-             write: "Callable[[Net, Path, list[Size], float], tuple[list[Agreement], str]]") -> int:
-    """Write the net for another framework, and say how what was written has been held against it."""
-    from ..convert import agree
+def _net(args: argparse.Namespace) -> int:
+    """Write a net for another framework, and say how what was written has been held against it."""
+    from ..convert import agree, onnx, totorch
     from ..net.deploy import deploy
 
+    write = onnx.write if args.kind == "onnx" else partial(totorch.write, origin=args.net)
     out = Path(args.out)
-    if out.suffix != suffix:  # no weights file is overwritten by a slip
-        given = [args.net, *([args.weights] if args.weights else []), args.out]
-        raise Error(f"expected NET [WEIGHTS] OUT{suffix}, found {' '.join(given)}")
+    if out.suffix != args.suffix:  # no weights file is overwritten by a slip
+        given = " ".join(filter(None, (args.net, args.weights, args.out)))
+        raise Error(f"expected NET [WEIGHTS] OUT{args.suffix}, found {given}")
     asked = [_size(text) for text in args.size]
     graph = deploy(find(args.net, what="net"), size=asked[0] if asked else None)
     net = agree.filled(graph, find(args.weights, what="weights") if args.weights else None, say=print)
@@ -195,8 +172,7 @@ def _upgrade(args: argparse.Namespace) -> None:
             made = text.parse(content, SolverParameter, str(path))
             upgrade.upgrade_solver(made, str(path))
         else:
-            made = text.parse(content, NetParameter, str(path))
-            upgrade.upgrade_net(made, str(path))
+            made = text.read_net(path)
         text.write(args.new, made)
     else:
         model.read_weights(path)  # refuses what is damaged or impossible

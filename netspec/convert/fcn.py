@@ -1,6 +1,5 @@
 """Classifiers as fully convolutional nets, with the proof that both compute the same."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,15 +13,15 @@ from ..net.weights import load
 from ..proto.caffe_pb2 import NetParameter
 
 ROUNDING = 1e-6  # of a blob's largest value: float32's rounding; both nets, run in float64, stay far below
-Compared = tuple[str, float, float]  # a blob, its largest difference, its largest value
 
 
 def convolutional(path: Path, weights: Path | None = None) -> tuple[
-        NetParameter, Net, list[str], list[str], list[Compared]]:
+        NetParameter, Net, list[str], list[str], list[tuple[str, float, float]]]:
     """The convolutional form of a classifier's prototxt, with weights (None: random ones), and the proof.
 
     Returns the NetParameter, the Net, the names of the layers that were fully connected, of those left out,
-    and what `compare` found.
+    and of each blob its name, the largest difference and the largest value, both nets being run in float64
+    on 2 random images of the classifier's size.
     """
     old = Net(deploy(path, losses=True))
     proto, layers, dropped = convolutionalise(old.graph)
@@ -34,14 +33,8 @@ def convolutional(path: Path, weights: Path | None = None) -> tuple[
     else:
         randomise(old)
     share_reshaped(old.double(), new)
-    blobs = [*(new.graph.node(name).tops[0].blob for name in layers), *new.graph.outputs]
-    rows = compare(old, new, list(dict.fromkeys(blobs)))
-    return proto, new.float(), layers, dropped, rows
-
-
-def compare(old: Net, new: Net, blobs: Sequence[str], seed: int = 0) -> list[Compared]:
-    """The blobs of both nets, run in float64 on 2 random images of the classifier's size."""
-    generator = torch.Generator().manual_seed(seed)
+    blobs = list(dict.fromkeys([*(new.graph.node(name).tops[0].blob for name in layers), *new.graph.outputs]))
+    generator = torch.Generator().manual_seed(0)
     inputs = {blob: torch.zeros(2, *old.graph.shape(blob)[1:], dtype=torch.float64)
               for blob in old.graph.inputs}
     for blob in new.graph.inputs:
@@ -49,8 +42,6 @@ def compare(old: Net, new: Net, blobs: Sequence[str], seed: int = 0) -> list[Com
     with torch.no_grad():
         ours, theirs = (net({blob: inputs[blob] for blob in net.graph.inputs}, want=blobs)
                         for net in (new, old))
-    rows = []
-    for blob in blobs:
-        apart = (ours[blob].reshape(theirs[blob].shape) - theirs[blob]).abs().max()
-        rows.append((blob, float(apart), float(theirs[blob].abs().max())))
-    return rows
+    rows = [(blob, float((ours[blob].reshape(theirs[blob].shape) - theirs[blob]).abs().max()),
+             float(theirs[blob].abs().max())) for blob in blobs]
+    return proto, new.float(), layers, dropped, rows

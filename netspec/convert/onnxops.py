@@ -76,7 +76,7 @@ class Builder:
                 for slot, param in zip(self.layer.params, self.layer.op.params, strict=True)]
 
     def params(self, behind: int = 0) -> Names:
-        """The parameters, with more axes of 1 behind, under their keys in the state dict: shared ones once."""
+        """The parameters, with more axes of 1 behind, by their keys in the state dict; shared ones once."""
         keys = []
         for slot, array in zip(self.layer.params, self.arrays(), strict=True):
             array = array.reshape(array.shape + (1,) * behind)
