@@ -76,7 +76,7 @@ def write_weights(path: str | os.PathLike, net_name: str, layers: Layers, hdf5: 
     if size > wire.MOST_NUMBERS:
         raise Error(f"{path}: {size} bytes are more than a binary file can have (2 GiB); write HDF5 instead")
     with writing(path) as file:
-        file.write(_text(NetParameter.NAME_FIELD_NUMBER, net_name))
+        file.write(NetParameter(name=net_name).SerializeToString())
         for name, (_, blobs) in layers.items():
             file.write(around[name][0])
             for blob in blobs:
@@ -126,11 +126,10 @@ def write_state(path: str | os.PathLike, *, iteration: int, learned_net: str, hi
                 group.create_dataset(str(i), data=wire.floats(blob).reshape(blob.shape))
         return
     with writing(path) as file:
-        file.write(wire.varint(SolverState.ITER_FIELD_NUMBER << 3) + wire.varint(iteration))
-        file.write(_text(SolverState.LEARNED_NET_FIELD_NUMBER, learned_net))
+        file.write(SolverState(iter=iteration, learned_net=learned_net).SerializeToString())
         for blob in history:
             wire.write_blob(file, SolverState.HISTORY_FIELD_NUMBER, blob)
-        file.write(wire.varint(SolverState.CURRENT_STEP_FIELD_NUMBER << 3) + wire.varint(current_step))
+        file.write(SolverState(current_step=current_step).SerializeToString())
 
 
 def read_mean(path: str | os.PathLike) -> np.ndarray:
@@ -169,11 +168,6 @@ def _around(layer: LayerParameter) -> tuple[bytes, bytes]:
             if known.number == _BLOBS or (known.number > _BLOBS) != behind:
                 part.ClearField(known.name)
     return parts[0].SerializeToString(), parts[1].SerializeToString()
-
-
-def _text(number: int, text: str) -> bytes:
-    raw = text.encode("utf-8")
-    return wire.delimited(number, len(raw)) + raw
 
 
 def _read_weights_hdf5(path: str | os.PathLike) -> dict[str, Blobs]:

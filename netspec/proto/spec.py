@@ -10,6 +10,7 @@
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto
@@ -222,31 +223,23 @@ def _assign(message: Message, key: str, value: Any, error: Callable[[str], Error
     if hasattr(value, "tolist"):  # NumPy's
         value = value.tolist()
     current = getattr(message, key)
-    if hasattr(current, "extend"):
-        for item in value if isinstance(value, list | tuple | range) else [value]:
-            if field.message_type:
-                _fill(current.add(), key, item, error)
-            else:
-                _scalar(message, key, item, current.append, error)
-    elif field.message_type:
-        _fill(current, key, value, error)
-    else:
-        _scalar(message, key, value, lambda v: setattr(message, key, v), error)
+    repeated = hasattr(current, "extend")
+    for item in value if repeated and isinstance(value, list | tuple | range) else [value]:
+        if not field.message_type:
+            _scalar(field, item, current.append if repeated else partial(setattr, message, key), error)
+            continue
+        part = current.add() if repeated else current
+        if isinstance(item, type(part)):
+            part.MergeFrom(item)
+        elif isinstance(item, dict):
+            for name, inner in item.items():
+                _assign(part, name, inner, error)
+        else:
+            kind = field.message_type.name
+            raise error(f"{key} must be dict(...) of {kind}'s fields, not {_describe(item)}")
 
 
-def _fill(message: Message, key: str, value: Any, error: Callable[[str], Error]) -> None:
-    if isinstance(value, type(message)):
-        message.MergeFrom(value)
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            _assign(message, name, item, error)
-    else:
-        raise error(f"{key} must be dict(...) of {message.DESCRIPTOR.name}'s fields, not {_describe(value)}")
-
-
-def _scalar(message: Message, key: str, value: Any, put: Callable[[Any], None],
-            error: Callable[[str], Error]) -> None:
-    field = message.DESCRIPTOR.fields_by_name[key]
+def _scalar(field: Any, value: Any, put: Callable[[Any], None], error: Callable[[str], Error]) -> None:
     kind = _KINDS[field.type]
     if field.enum_type:
         known = field.enum_type.values_by_name

@@ -10,57 +10,29 @@ from google.protobuf.message import Message
 
 from ..base.errors import Error, closest
 from .caffe_pb2 import LayerParameter, NetParameter, SolverParameter, V0LayerParameter, V1LayerParameter
+from .types import TYPES
 
 _log = logging.getLogger("netspec")
 
-# V0 type -> V1 type, V1 parameter message, the V0 fields that go into it
-_V0_TYPES = {
-    "concat": ("CONCAT", "concat_param", "concat_dim"),
-    "conv": ("CONVOLUTION", "convolution_param",
-             "num_output biasterm weight_filler bias_filler pad kernelsize group stride"),
-    "data": ("DATA", "data_param", "source batchsize rand_skip"),
-    "dropout": ("DROPOUT", "dropout_param", "dropout_ratio"),
-    "hdf5_data": ("HDF5_DATA", "hdf5_data_param", "source batchsize"),
-    "images": ("IMAGE_DATA", "image_data_param",
-               "source batchsize rand_skip shuffle_images new_height new_width"),
-    "infogain_loss": ("INFOGAIN_LOSS", "infogain_loss_param", "source"),
-    "innerproduct": ("INNER_PRODUCT", "inner_product_param", "num_output biasterm weight_filler bias_filler"),
-    "lrn": ("LRN", "lrn_param", "local_size alpha beta k"),
-    "pool": ("POOLING", "pooling_param", "pad kernelsize stride pool"),
-    "window_data": ("WINDOW_DATA", "window_data_param",
-                    "source batchsize det_fg_threshold det_bg_threshold det_fg_fraction det_context_pad "
-                    "det_crop_mode"),
-}
-_V0_TYPES |= {name: (name.upper(), "", "") for name in (
-    "accuracy bnll euclidean_loss flatten hdf5_output im2col multinomial_logistic_loss relu sigmoid softmax "
-    "softmax_loss split tanh").split()}
+# V0 type -> V1 type. A V0 field goes into the parameter message of the V1 type, if that has one of its name.
+_V0_TYPES = {name: name.upper() for name in (
+    "accuracy bnll concat data dropout euclidean_loss flatten hdf5_data hdf5_output im2col infogain_loss lrn "
+    "multinomial_logistic_loss relu sigmoid softmax softmax_loss split tanh window_data").split()}
+_V0_TYPES |= {"conv": "CONVOLUTION", "images": "IMAGE_DATA", "innerproduct": "INNER_PRODUCT",
+              "pool": "POOLING"}
 _V0_RENAMED = {"biasterm": "bias_term", "kernelsize": "kernel_size", "batchsize": "batch_size",
                "shuffle_images": "shuffle", "meanfile": "mean_file", "cropsize": "crop_size"}
-_V0_TRANSFORM = ("scale", "meanfile", "cropsize", "mirror")
 _V0_SHARED = ("name", "blobs", "blobs_lr", "weight_decay")
 _V0_IGNORED = ("new_num", "new_channels")  # of a ReshapeLayer that Caffe never upgraded
 
-# V1 types whose current name is not the words of the old one in CamelCase.
-_V1_TYPES = {
-    "NONE": "",
-    "ABSVAL": "AbsVal",
-    "ARGMAX": "ArgMax",
-    "BN": "BN",
-    "BNLL": "BNLL",
-    "CROP": "AutoCrop",  # BVLC Caffe had none; those of the forks find the offset themselves
-    "HDF5_DATA": "HDF5Data",
-    "HDF5_OUTPUT": "HDF5Output",
-    "LRN": "LRN",
-    "MVN": "MVN",
-    "RELU": "ReLU",
-    "SOFTMAX_LOSS": "SoftmaxWithLoss",
-    "TANH": "TanH",
-}
+# V1 type, without underscores -> the current one. BVLC Caffe had no CROP; those of the forks find the offset
+# themselves.
+_V1_TYPES = {name.upper(): name for name in TYPES} | {
+    "NONE": "", "CROP": "AutoCrop", "SOFTMAXLOSS": "SoftmaxWithLoss"}
 _V1_SHARED = {*V1LayerParameter.DESCRIPTOR.fields_by_name} & {*LayerParameter.DESCRIPTOR.fields_by_name} - {
     "type", "param"}
 _V1_PARAM = {"param": "name", "blob_share_mode": "share_mode", "blobs_lr": "lr_mult",
              "weight_decay": "decay_mult"}
-_V1_DATA = {"DATA": "data_param", "IMAGE_DATA": "image_data_param", "WINDOW_DATA": "window_data_param"}
 _TRANSFORM = ("scale", "mean_file", "crop_size", "mirror")
 
 _SOLVER_TYPES = {"SGD": "SGD", "NESTEROV": "Nesterov", "ADAGRAD": "AdaGrad", "RMSPROP": "RMSProp",
@@ -115,12 +87,10 @@ def _put(message: Message, field: str, value: Any) -> None:
     if isinstance(target, Message):
         target.CopyFrom(value)
         target.SetInParent()
-    elif not hasattr(target, "extend"):
-        setattr(message, field, value)
-    elif hasattr(value, "extend"):
-        target.MergeFrom(value)
+    elif hasattr(target, "extend"):
+        target.extend(value if hasattr(value, "extend") else [value])
     else:
-        target.append(value)
+        setattr(message, field, value)
 
 
 def _fold_v0_padding(net: NetParameter, name: str) -> None:
@@ -155,19 +125,19 @@ def _upgrade_v0_layer(v1: V1LayerParameter, name: str) -> None:
     v0 = V0LayerParameter()
     v0.CopyFrom(v1.layer)
     v1.ClearField("layer")
-    param, fields = "", ""
-    if v0.type in _V0_TYPES:
-        kind, param, fields = _V0_TYPES[v0.type]
+    kind = _V0_TYPES.get(v0.type, "")
+    if kind:
         v1.MergeFrom(V1LayerParameter(type=kind))
     elif v0.HasField("type"):
         hint = closest(v0.type, _V0_TYPES)
         raise Error(f"{name}: layer '{v0.name}' has the unknown V0 type '{v0.type}'{hint}")
+    param: Any = getattr(v1, f"{kind.lower()}_param", None)
     for field, value in v0.ListFields():
         new = _V0_RENAMED.get(field.name, field.name.removeprefix("det_"))
-        if field.name in fields.split():
-            _put(getattr(v1, param), new, value)
-        elif field.name in _V0_TRANSFORM:
+        if new in _TRANSFORM:
             setattr(v1.transform_param, new, value)
+        elif hasattr(param, new) and (new, v0.type) != ("shuffle", "hdf5_data"):  # which is younger than V0
+            _put(param, new, value)
         elif field.name in _V0_SHARED or (field.name, v0.type) == ("hdf5_output_param", "hdf5_output"):
             _put(v1, field.name, value)
         elif field.name not in ("type", *_V0_IGNORED):
@@ -176,11 +146,9 @@ def _upgrade_v0_layer(v1: V1LayerParameter, name: str) -> None:
 
 def _upgrade_v1_transform(net: NetParameter) -> None:
     """Moves the transformations out of V1 data layers' own parameters, in all of them if any has one."""
-    layers = []
-    for layer in net.layers:
-        field = _V1_DATA.get(V1LayerParameter.LayerType.Name(layer.type))
-        if field:
-            layers.append((layer, getattr(layer, field)))
+    kinds = [(layer, V1LayerParameter.LayerType.Name(layer.type)) for layer in net.layers]
+    layers = [(layer, getattr(layer, f"{kind.lower()}_param")) for layer, kind in kinds
+              if kind in ("DATA", "IMAGE_DATA", "WINDOW_DATA")]
     if not any(param.HasField(field) for _, param in layers for field in _TRANSFORM):
         return
     for layer, param in layers:
@@ -202,8 +170,7 @@ def _upgrade_v1_layer(old: V1LayerParameter, new: LayerParameter) -> None:
                     new.param.add()
                 setattr(new.param[i], _V1_PARAM[field.name], item)
     if old.HasField("type"):
-        v1 = V1LayerParameter.LayerType.Name(old.type)
-        new.type = _V1_TYPES.get(v1, "".join(word.capitalize() for word in v1.split("_")))
+        new.type = _V1_TYPES[V1LayerParameter.LayerType.Name(old.type).replace("_", "")]
 
 
 def _upgrade_input(net: NetParameter, name: str) -> None:

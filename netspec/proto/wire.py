@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any, NamedTuple
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from ..base.errors import Error
 from ..base.files import missing
@@ -18,7 +19,7 @@ from .caffe_pb2 import BlobProto, BlobShape, NetParameter, SolverState
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 MOST_FIELDS = 250_000  # far above any net; bounds the time and memory that a hostile file can take
-MOST_TEXT = 4096  # bytes of a name
+MOST_TEXT = 4096  # bytes of a name, or of a shape
 MOST_AXES = 32  # Caffe's kMaxBlobAxes
 MOST_NUMBERS = 2**31 - 1  # Caffe counts a blob's numbers in an int
 
@@ -118,10 +119,11 @@ class WireFile:
         except UnicodeDecodeError:
             raise self.error(field.start, "a name that is not text") from None
 
-    def integer(self, field: Field, bits: int = 32) -> int:
+    def integer(self, field: Field) -> int:
+        """An int32."""
         self.expect(field, VARINT)
-        value = field.value & (2**bits - 1)
-        return value - 2**bits if value >> (bits - 1) else value
+        value = field.value & (2**32 - 1)
+        return value - 2**32 if value >> 31 else value
 
     def blob(self, field: Field, name: str = "the blob",
              check: Callable[[list[int]], Any] | None = None) -> np.ndarray:
@@ -169,19 +171,12 @@ class WireFile:
 
     def _dims(self, field: Field) -> list[int]:
         self.expect(field, BYTES)
-        dims: list[int] = []
-        for part in self.fields(field.start, field.end):
-            if part.number != BlobShape.DIM_FIELD_NUMBER:
-                continue
-            if part.wire == VARINT:
-                dims.append(self.integer(part, 64))
-                continue
-            self.expect(part, BYTES)
-            at = part.start
-            while at < part.end and len(dims) <= MOST_AXES:
-                value, at = self._varint(at, part.end)
-                dims.append(value - 2**64 if value >> 63 else value)
-        return dims
+        if field.end - field.start > MOST_TEXT:
+            raise self.error(field.start, f"a shape of more than {MOST_AXES} axes")
+        try:
+            return list(BlobShape.FromString(self.data[field.start : field.end]).dim)
+        except DecodeError:
+            raise self.error(field.start, "a shape that cannot be read") from None
 
     def _numbers(self, field: Field, dtype: str, fixed: int) -> np.ndarray:
         size, length = np.dtype(dtype).itemsize, field.end - field.start
