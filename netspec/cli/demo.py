@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..papers.demo import draw_stages, over_seeds, run_stages
-    from ..score.sheet import measures
+    from ..score.summary import measures
     from ..train.jobs import solver_file
 
     begun = time.monotonic()

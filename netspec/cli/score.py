@@ -52,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
     from ..net.build import load
     from ..score import predict
     from ..score.score import Scoring
-    from ..score.sheet import save_confusion, summary, worst_beside
+    from ..score.sheet import worst_beside
+    from ..score.summary import save_confusion, summary
 
     path, weights = find(args.net, what="net"), find(args.weights, what="weights")
     made = load(path)

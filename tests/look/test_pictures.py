@@ -1,72 +1,14 @@
-"""pictures.py: the text of tables, and pixels of the pictures."""
-
-import csv
-from xml.etree import ElementTree
+"""pictures.py: the pixels of the pictures."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from netspec.base.errors import Error
-from netspec.base.metrics import Scores
-from netspec.base.table import table
 from netspec.look import pictures
-from netspec.score.sheet import measures, per_class, save_confusion
 
 PALETTE = [(0, 0, 0), (128, 0, 0), (0, 128, 0)]
 NAMES = ["background", "cat", "dog"]
-
-
-@pytest.fixture
-def scores():
-    return Scores.from_histogram([[6, 2, 0], [1, 7, 0], [0, 0, 0]])
-
-
-def test_plain_table():
-    text = table([["fcn", 1.5, None], ["a longer one", 22, float("nan")]], ["net", "IU", "x"])
-    assert text.splitlines() == [
-        "net            IU  x",
-        "------------  ---  -",
-        "fcn           1.5  -",
-        "a longer one   22  -",
-    ]
-
-
-def test_markdown_table():
-    text = table([["a", "7.0%"], ["b", "12.5%"]], ["n", "share"], markdown=True)
-    assert text.splitlines() == [
-        "| n   | share |",
-        "| --- | ----: |",
-        "| a   |  7.0% |",
-        "| b   | 12.5% |",
-    ]
-
-
-def test_table_without_rows_and_with_a_short_row():
-    assert table([], ["a", "b"]).splitlines() == ["a  b", "-  -"]
-    with pytest.raises(Error, match="1 cells for 2 headers"):
-        table([["x"]], ["a", "b"])
-
-
-def test_measures_are_table_2(scores):
-    text = measures([("FCN-32s", scores)], markdown=True)
-    assert text.splitlines()[0] == "|         | pixel acc. | mean acc. | mean IU | f.w. IU |"
-    # 13/16; (6/8 + 7/8)/2; (6/9 + 7/10)/2; (8*6/9 + 8*7/10)/16
-    assert text.splitlines()[2] == "| FCN-32s |       81.2 |      81.2 |    68.3 |    68.3 |"
-
-
-def test_per_class_lists_what_is_not_counted(scores):
-    lines = per_class(scores, NAMES).splitlines()
-    assert [line.split() for line in lines[2:4]] == [["background", "66.7", "75.0"], ["cat", "70.0", "87.5"]]
-    assert lines[-1] == "not counted, being in neither truth nor prediction: dog"
-    assert "class 1" in per_class(scores)
-    with pytest.raises(Error, match="2 class names are given for 3 classes"):
-        per_class(scores, NAMES[:2])
-
-
-def test_class_that_is_only_predicted_has_no_accuracy():
-    text = per_class(Scores.from_histogram([[3, 1], [0, 0]]), ["a", "b"])
-    assert text.splitlines()[-1].split() == ["b", "0.0", "-"]
 
 
 def test_saved_labels_are_indices_with_a_palette(tmp_path):
@@ -143,21 +85,3 @@ def test_texts_stand_below_the_pictures_of_a_sheet():
     assert told.width == plain.width and told.height == plain.height + 2 * 16
     ink = (np.array(told) < 120).all(-1).any(1)  # rows with letters: the title, and one text
     assert np.flatnonzero(np.diff(ink.astype(int)) == 1).size == 2
-
-
-def test_confusion_matrix_as_text_and_picture(tmp_path):
-    histogram = np.array([[3, 1, 0], [0, 0, 0], [5, 0, 123456789012]])
-    names = ["a,b", '<"x">', "sky"]
-    save_confusion(tmp_path / "c.csv", histogram, names)
-    with open(tmp_path / "c.csv", newline="") as file:
-        head, *rows = csv.reader(file)
-    assert head[1:] == names == [row[0] for row in rows]
-    assert [[int(cell) for cell in row[1:]] for row in rows] == histogram.tolist()
-    save_confusion(tmp_path / "c.svg", histogram, names)
-    ElementTree.parse(tmp_path / "c.svg")
-    assert ">75<" in (tmp_path / "c.svg").read_text()
-    save_confusion(tmp_path / "c.png", histogram, None)
-    full = (np.array(Image.open(tmp_path / "c.png").convert("RGB")) == (8, 69, 148)).all(-1).sum()
-    assert 0.5 * 56**2 < full < 56**2  # one cell is 100 %
-    with pytest.raises(Error, match="2 class names are given for 3"):
-        save_confusion(tmp_path / "d.csv", histogram, names[:2])
