@@ -260,15 +260,15 @@ class Layerwise:
             tops = self.feed(node) or ()
         else:
             tape, tops = self._record(layer, node)
-            if any(tape.tops):
+            if layer.backward:
                 self._tapes[node.name] = tape
             tops = _apart(tops, [*tape.bottoms, *tape.params])
         for value, top in zip(node.tops, tops, strict=bool(tops)):
             self.blobs[value.blob].data_memory.put(top)
             self._shape(value, tuple(top.shape))
 
-    def _record(self, layer: Layer, node: Node) -> tuple[Tape, list[Tensor]]:
-        """Run a layer: its tape and its tops."""
+    def _record(self, layer: Layer, node: Node, moves: bool = True) -> tuple[Tape, list[Tensor]]:
+        """Run a layer: its tape and its tops; moves: it may change its parameters."""
         device = self.net.device
         memories = [self.blobs[b.blob].data_memory for b in node.bottoms]
         shapes = [memory.shape for memory in memories]
@@ -280,6 +280,8 @@ class Layerwise:
             if memory.shown and value.blob in {top.blob for top in node.tops}:
                 bottoms[i] = bottoms[i].clone()  # where it lies, the top will lie
         params = [blob.data_memory.tensor(device) for blob in self.params.get(node.name, ())]
+        if node.op.moving and not moves:
+            params = [param.clone() for param in params]
         wanted = (*map(all, zip(layer.bottom_backward, node.propagate, strict=True)), *layer.param_backward)
         leaves = [t.detach().requires_grad_(layer.backward and flag)
                   for t, flag in zip((*bottoms, *params), wanted, strict=True)]
@@ -295,8 +297,10 @@ class Layerwise:
     def _backward(self, layer: Layer, node: Node) -> list[Tensor | None]:
         """The gradients of a layer's bottoms, where they get one; adds those of its parameters to theirs."""
         device = self.net.device
+        if not any((*layer.bottom_backward, *layer.param_backward)):
+            return [None] * len(node.bottoms)
         if node.name not in self._tapes:  # there was no forward pass: from the data as they are
-            self._tapes[node.name], _ = self._record(layer, node)
+            self._tapes[node.name], _ = self._record(layer, node, moves=False)
         tape = self._tapes[node.name]
         edges = [edge for edge, _ in filter(None, tape.tops)]
         diffs = [self.blobs[value.blob].diff_memory.tensor(device).to(edge[1])

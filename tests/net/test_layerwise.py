@@ -20,6 +20,8 @@ PACKED = Path(__file__).parents[1] / "golden" / "passes.npz"
 CASES = load_all(PACKED)
 with np.load(PACKED) as packed:
     LINES = {name: entry["lines"] for name, entry in json.loads(packed["index"].tobytes()).items()}
+X = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [2, 1, 1, 2] } } }'
+LEARNED = """layer {{ name: "scale" type: "Scale" bottom: "x" top: "x" param {{ lr_mult: {} }} }}"""
 NUMBER = re.compile(r"-?\d[\d.]*(?:e[-+]?\d+)?")
 
 
@@ -137,3 +139,47 @@ def test_in_place_layers_keep_what_their_gradient_needs_when_arrays_are_held():
         run.backward()
         assert (run.blobs["x"].diff == gradient).all()
         assert (run.params["l"][0].diff == (2 * value if value < 0 else 0)).all()
+
+
+@pytest.mark.parametrize("below, layer", [
+    ("", 'type: "BatchNorm"'),
+    (LEARNED.format(0), 'type: "BatchNorm"'),
+    (LEARNED.format(1), 'type: "BatchNorm" propagate_down: false'),
+    (LEARNED.format(1), 'type: "BatchNorm"'),
+    ("", 'type: "BN" bn_param { momentum: 0.5 }'),
+], ids=["on data", "over what is fixed", "propagating nothing", "over what learns", "of PSPNet"])
+@pytest.mark.parametrize("force", [False, True], ids=["", "forced"])
+def test_a_layer_changes_its_parameters_once_a_pass(below, layer, force):
+    run = made(f"""force_backward: {str(force).lower()} {X} {below}
+        layer {{ name: "bn" bottom: "x" top: "bn" {layer} }}
+        layer {{ name: "ip" type: "InnerProduct" bottom: "bn" top: "ip" inner_product_param {{ num_output: 1
+          weight_filler {{ type: "xavier" }} }} }}
+        layer {{ name: "loss" type: "Reduction" bottom: "ip" top: "loss" loss_weight: 1 }}""", caffe_pb2.TRAIN)
+    run.blobs["x"].data[...] = np.arange(1, 5).reshape(2, 1, 1, 2)
+    kept = run.params["bn"]
+    before = [blob.data.copy() for blob in kept]
+    run.backward()
+    for blob, value in zip(kept, before, strict=True):  # backward alone moves nothing
+        close("kept", blob.data, value)
+    for _ in range(2):
+        run.forward()
+        after = [blob.data.copy() for blob in kept]
+        run.backward()
+        run.backward()
+        for blob, value in zip(kept, after, strict=True):
+            close("kept", blob.data, value)
+    if len(kept) == 3:
+        close("weight", kept[2].data, np.array([1.999], np.float32))
+    if not below and len(kept) == 3:
+        close("mean", kept[0].data, np.array([4.9975], np.float32))
+        close("variance", kept[1].data, np.array([5 / 3 * 1.999], np.float32))
+
+
+def test_a_layer_without_tops_runs_once_a_pass(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = made(f"""force_backward: true {X} layer {{ name: "out" type: "HDF5Output" bottom: "x" bottom: "x"
+        hdf5_output_param {{ file_name: "out.h5" }} }}""")
+    run.forward()
+    run.backward()
+    with pytest.importorskip("h5py").File("out.h5") as file:
+        assert len(file["data"]) == 2
