@@ -11,8 +11,7 @@ import numpy as np
 from google.protobuf.message import Message
 
 from ..base.errors import Error
-from ..look.deviations import deviations, in_words
-from ..look.streams import outline, streams
+from ..look.streams import deviations, in_words, outline, streams
 from ..net.build import standing
 from ..net.deploy import deploy
 from ..ops import REGISTRY

@@ -1,15 +1,15 @@
-"""Any net as the streams of Figure 3 (Long et al. 2015): what is summed, on which grid, whether it aligns."""
+"""Any net as the streams of Figure 3 (Long et al. 2015): what is summed, on which grid, whether it aligns,
+and how that differs from the rows of the figure."""
 
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 from ..base.errors import Error
 from ..net.build import standing
-from ..net.coords import Step, Values, distinct, meeting, offsets, ways, wide
+from ..net.coords import Values, distinct, meeting, offsets, ways, wide
 from ..net.graph import Graph, Node, Value
 from ..ops import REGISTRY, Operation, Shape
 from ..proto import caffe_pb2
@@ -17,12 +17,16 @@ from ..proto.caffe_pb2 import LayerParameter, NetParameter
 
 Number = int | Fraction
 Trace = tuple[Value, tuple[Node, ...], float]  # a source, the layers from the prediction to it, its weight
-T = TypeVar("T")
 ORIGIN = Value("")
+FIGURE3: dict[Number, dict[str, tuple[Number, ...]]] = {
+    # stride of the sum and factor of the last upsampling -> source: upsamplings before the sum
+    32: {"conv7": ()},
+    16: {"conv7": (2,), "pool4": ()},
+    8: {"conv7": (2, 2), "pool4": (2,), "pool3": ()},
+}
 
 
-@dataclass(frozen=True)
-class Fit:
+class Fit(NamedTuple):
     """How a blob lies on another: cut to it by a Crop, or as it is (offset None) in a sum or over the image.
 
     offset, and wanted, which the coordinate maps give (None: nothing): one for rows and columns, or one each.
@@ -33,7 +37,7 @@ class Fit:
     layer: str
     blob: str
     reference: str
-    offset: tuple[int, ...] | None
+    offset: tuple[Number, ...] | None
     wanted: tuple[Number, ...] | None
     aligned: bool | None
     why: str = ""
@@ -45,8 +49,7 @@ class Fit:
         return f"'{self.blob}' {way} '{self.reference}'{at}: {'aligned' if self.aligned else told}"
 
 
-@dataclass(frozen=True)
-class Stream:
+class Stream(NamedTuple):
     """A summand of a prediction: a source, scored, upsampled by `steps` (in this order) and cut."""
 
     source: str  # blob
@@ -63,8 +66,7 @@ class Stream:
     fits: tuple[Fit, ...]  # the Crops on the way, from the source on
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(NamedTuple):
     """A map of scores: the sum of streams, coarsest first, upsampled by `steps` and cut to the image."""
 
     blob: str
@@ -128,9 +130,9 @@ class _Grid(Values):
 
     def fit(self, node: Node, blob: Value, reference: Value) -> Fit:
         """How `blob` lies on `reference`; with the offset, if the layer is a Crop of the two."""
-        p, given = node.op.layer.crop_param, None
-        if node.bottoms == (blob, reference) and node.type == "Crop":
-            given = tuple(p.offset) or (0,)
+        p = node.op.layer.crop_param
+        crop = node.bottoms == (blob, reference) and node.type == "Crop"
+        given: tuple[Number, ...] | None = (tuple(p.offset) or (0,)) if crop else None
         facts = (node.name, blob.blob, reference.blob)
         try:
             m = meeting(blob, reference, self)[2]
@@ -148,8 +150,11 @@ class _Grid(Values):
 
     def role(self, value: Value, scores: set[Node]) -> str:
         """The figure's name: poolN where the grid is halved for the Nth time, conv7 if only scores follow."""
-        stride = self.seen(value)[1]
-        halving = [step.before for step in ways(value, self) if self._halves(step)]
+        stride, halving = self.seen(value)[1], []
+        for step in ways(value, self):  # poolings that alone scale all of their way so far
+            own, total = wide(step.own)[0][0], wide(step.total)[0][0]
+            if step.layer and step.layer.type == "Pooling" and total == own != (1,) * len(own):
+                halving.append(step.before)
         if value not in halving and self.deepest(value, scores):
             return "conv7"
         # where strided convolutions halve the grid, each blob of that stride may stand for a pooling
@@ -157,10 +162,6 @@ class _Grid(Values):
             return f"pool{stride.bit_length() - 1}"
         return ""
 
-    def _halves(self, step: Step) -> bool:
-        """Whether a step is a pooling that alone scales all of its way so far."""
-        own, total = wide(step.own)[0][0], wide(step.total)[0][0]
-        return step.layer is not None and step.layer.type == "Pooling" and total == own != (1,) * len(own)
 
     def deepest(self, value: Value, scores: set[Node]) -> bool:
         """Whether nothing but scores is computed from a blob."""
@@ -219,7 +220,7 @@ def _stream(grid: _Grid, source: Value, way: Sequence[Node], weight: float, scor
                   p.num_output, weight, **grid.passed(way))
 
 
-def _short(values: Sequence[T]) -> tuple[T, ...]:
+def _short(values: Sequence[Number]) -> tuple[Number, ...]:
     return tuple(values if len(set(values)) > 1 else values[:1])
 
 
@@ -250,3 +251,70 @@ def outline(net: NetParameter, phase: "caffe_pb2.Phase | None", lenient: bool = 
     read, shapes = {value for node in nodes for value in node.bottoms}, defaultdict[Value, Shape](tuple)
     outputs = tuple(sorted(blob for blob in now if now[blob] not in read))
     return Graph(net.name, phase or caffe_pb2.TRAIN, tuple(nodes), (), outputs, shapes)
+
+
+def deviations(p: Prediction, row: Number | None = None) -> list[str]:
+    """Sentences on how a prediction differs from the figure's row (32, 16, 8; None: by its stride)."""
+    strides = [Fraction(s.stride) / s.factor for s in p.streams]
+    own = (p.stride, p.factor) if len(set(strides)) == 1 else (p.factor, p.stride)
+    row = row or next((number for number in own if number in FIGURE3), None)
+    if row is None or row not in FIGURE3:
+        return [f"the sum has stride {p.stride} and is upsampled x{p.factor}; "
+                "the figure has nets of 32, 16 and 8"]
+    missing = [f"{role} {times(steps)} is missing" for role, steps in FIGURE3[row].items()
+               if all(s.role != role for s in p.streams)]
+    told = [f"'{s.source}' (stride {s.stride}) {said}"
+            for i, s in enumerate(p.streams) for said in _stream_deviations(p, i, row, strides[i])]
+    return [*missing, *told, *_sum_deviations(p, row)]
+
+
+def _stream_deviations(p: Prediction, number: int, row: Number, stride: Fraction) -> Iterator[str]:
+    """What is wrong with a stream; stride: where it is summed."""
+    s, figure = p.streams[number], FIGURE3[row]
+    steps = figure.get(s.role, s.steps)
+    if not s.role:
+        yield "has no place in the figure: no pooling that halves the grid, and not the end of the trunk"
+    elif s.role not in figure:
+        yield f"is the figure's {s.role}; FCN-{row}s sums {' + '.join(figure)}"
+    if s.steps != steps:
+        yield f"is upsampled {times(s.steps)} before the sum; FCN-{row}s has {s.role} {times(steps)}"
+    if any((s.role, s.image) == (other.role, other.image) for other in p.streams[:number]):
+        yield "is one more stream from that place"
+    if s.kernel != 1:
+        scored = f"'{s.score}', a convolution of kernel_size {s.kernel}" if s.score else "no convolution"
+        yield f"is scored by {scored}; the figure scores by 1x1 convolutions"
+    if stride != p.stride:
+        yield f"has stride {stride} where it is summed, the sum has {p.stride}"
+
+
+def _sum_deviations(p: Prediction, row: Number) -> Iterator[str]:
+    """What is wrong with all streams together and with what follows."""
+    if len({s.classes for s in p.streams}) > 1:
+        yield f"the streams have {distinct(s.classes for s in p.streams)} classes"
+    if len({s.weight for s in p.streams}) > 1:
+        weights = distinct(f"{s.weight:g}" for s in p.streams)
+        yield f"the streams are summed {weights} times; in the figure they weigh the same"
+    if p.factor != row:
+        yield f"the last upsampling is x{p.factor}; FCN-{row}s has x{row}"
+    if not p.covers:
+        yield f"'{p.blob}' is cut to '{p.fits[-1].reference}', which is not the image"
+    crops = [fit for s in p.streams for fit in s.fits]
+    fits = p.sums if all(fit.aligned for fit in crops) else crops  # what is cut wrongly is summed wrongly
+    yield from (str(fit) for fit in dict.fromkeys((*fits, *p.fits)) if not fit.aligned)
+
+
+def times(steps: Sequence[Number]) -> str:
+    """'x4 (2 x 2)'."""
+    return f"x{math.prod(steps)}" + (f" ({' x '.join(map(str, steps))})" if len(steps) > 1 else "")
+
+
+def in_words(p: Prediction) -> list[str]:
+    """A prediction in lines."""
+    lines = [f"'{p.blob}' is the sum of"]
+    for s in p.streams:
+        weight = "" if s.weight == 1 else f"{s.weight:g} times "
+        scaled = "".join(f", scaled by '{name}'" for name in s.scales)
+        scored = f"'{s.score}' makes {s.classes} classes" if s.score else "not scored"
+        begin = f"  {s.role or '?':<6} {times(s.steps):<11} {weight}'{s.source}', stride {s.stride}{scaled}"
+        lines.append("; ".join([begin, scored, *map(str, s.fits)]))
+    return [*lines, f"  with stride {p.stride}, then {times(p.steps)}; {'; '.join(map(str, p.fits))}"]

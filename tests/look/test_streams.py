@@ -9,8 +9,7 @@ from net.test_graph import DATA, conv, net
 
 from netspec.base.errors import Error
 from netspec.cli import main as cli
-from netspec.look.deviations import FIGURE3, deviations
-from netspec.look.streams import outline, streams
+from netspec.look.streams import FIGURE3, deviations, outline, streams
 from netspec.net.build import build
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext

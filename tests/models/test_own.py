@@ -9,8 +9,7 @@ from PIL import Image
 from programs import PROJECT
 
 from netspec.cli.main import main
-from netspec.look.deviations import FIGURE3, deviations
-from netspec.look.streams import streams
+from netspec.look.streams import FIGURE3, deviations, streams
 from netspec.net.build import load
 from netspec.proto import text as prototext
 
