@@ -4,6 +4,7 @@ A process of its own, which has done no training: only such a one can be forked 
 Reads a case a line, as JSON; answers with the child's exit status.
 """
 
+import importlib
 import json
 import os
 import signal
@@ -16,10 +17,10 @@ from netspec.base import files
 from netspec.cli import main as cli
 from netspec.proto import hdf5 as hdf5file
 from netspec.proto import model
-from netspec.train import (
-    snapshot,
-    stages,  # noqa: F401 - loaded once, not in every child
-)
+from netspec.train import snapshot
+
+for name in ("cli.solve", "train.stages", "look.curves"):  # loaded once, not in every child
+    importlib.import_module(f"netspec.{name}")
 
 WRITE, RENAME = files.writing, os.replace
 
