@@ -90,7 +90,7 @@ class Trunk:
 
     def weighted(self, name: str, at: Any, own: dict[str, Any]) -> Any:
         """A convolution with its own settings."""
-        settings = dict(stride=1, pad=0, param=rates()) | self.common | own
+        settings: dict[str, Any] = dict(stride=1, pad=0, param=rates()) | self.common | own
         if self.same:
             settings["pad"] = settings["kernel_size"] // 2 * settings.get("dilation", 1)
         elif name == next(iter(self.layers)):

@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 STAMP = "complete.json"
 VERSION = 1  # raise it when the pictures change, so that folders of the older kind are made again
 FINE = 4  # shapes are drawn this many times larger, then reduced, for soft edges
-HUES = (None, 48.0, 215.0, 130.0, 315.0)  # degrees, one a class; the background has them all
+HUES = (math.nan, 48.0, 215.0, 130.0, 315.0)  # degrees, one a class; the background has them all
 
 
 def rgb(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from ..ops import REGISTRY
 from ..proto.caffe_pb2 import SolverParameter
 from ..proto.text import read_solver
 from ..train import solver
+from ..train.updates import RULES
 from . import session
 from .net import Net
 
@@ -144,10 +145,9 @@ class AdamSolver(SGDSolver):
 
 
 def get_solver(solver_file: str | os.PathLike) -> Solver:
-    """The solver that the file asks for by `type`."""
+    """The solver that the file asks for by `type`: of Caffe's class for it, where there is one."""
     classes: list[type[Solver]] = [SGDSolver, *SGDSolver.__subclasses__()]
-    kinds = {cls.kind: cls for cls in classes}
     kind = read_solver(find(solver_file, what="solver")).type
-    if kind not in kinds:
-        raise Error(f"{solver_file}: solver type '{kind}' is not known{closest(kind, kinds)}")
-    return kinds[kind](solver_file)
+    if kind not in RULES:
+        raise Error(f"{solver_file}: solver type '{kind}' is not known{closest(kind, RULES)}")
+    return next((cls for cls in classes if cls.kind == kind), Solver)(solver_file)

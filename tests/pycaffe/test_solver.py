@@ -17,6 +17,7 @@ import netspec as caffe
 from netspec.ops import blobs as memories
 from netspec.proto.model import read_weights
 from netspec.pycaffe import session
+from netspec.train import updates
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 LAYERS = sorted(path.stem for path in (GOLDEN / "layers").glob("*.prototxt"))
@@ -437,6 +438,18 @@ def test_the_class_decides_the_rule(job, kind):
     assert type(caffe.get_solver("solver.prototxt")) is type(made)
     made.step(2)
     assert made.iter == 2
+
+
+def test_a_rule_without_a_class_of_its_own(job, monkeypatch):
+    monkeypatch.setitem(updates.RULES, "Mine", updates.RULES["SGD"])
+    text = Path("solver.prototxt").read_text()
+    Path("solver.prototxt").write_text(f'type: "Mine"\n{text}')
+    solver = caffe.get_solver("solver.prototxt")
+    solver.step(1)
+    assert type(solver) is caffe.pycaffe.Solver and solver.iter == 1
+    Path("solver.prototxt").write_text(f'type: "Mien"\n{text}')
+    with pytest.raises(caffe.Error, match="solver type 'Mien' is not known; did you mean 'Mine'"):
+        caffe.get_solver("solver.prototxt")
 
 
 def test_solve_snapshots_and_resumes(job):
