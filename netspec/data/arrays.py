@@ -93,8 +93,15 @@ class HDF5Data(Listed):
     def setup(self) -> None:
         if self.layer.HasField("transform_param"):
             raise self.error("does not transform data; remove transform_param")
-        self.begin("hdf5_data_param")
-        self.files = self._files()
+        super().setup()
+        content = self.source.read_bytes()
+        if content.startswith(b"\x89HDF"):
+            raise self.error(f"source {self.source} is an HDF5 file; it must be a text file that lists such "
+                             "files")
+        names = content.decode(errors="replace").split()
+        if not names:
+            raise self.error(f"source {self.source} lists no file")
+        self.files = [find(name, self.source.parent, f"{self.source}: HDF5 file") for name in names]
         rows, shapes = zip(*map(self._look, self.files), strict=True)
         for path, found in zip(self.files, shapes, strict=True):
             if found != shapes[0]:
@@ -129,18 +136,8 @@ class HDF5Data(Listed):
         ends = np.cumsum(self.rows[order])
         at = int(np.searchsorted(ends, item, side="right"))
         file = int(order[at])
-        row = int(item - (ends[at] - self.rows[file]))
+        row = item - (ends[at] - self.rows[file])
         return file, int(self.order(self.rows[file], epoch, 1 + file)[row])
-
-    def _files(self) -> list[Path]:
-        content = self.source.read_bytes()
-        if content.startswith(b"\x89HDF"):
-            raise self.error(f"source {self.source} is an HDF5 file; it must be a text file that lists such "
-                             "files")
-        names = content.decode(errors="replace").split()
-        if not names:
-            raise self.error(f"source {self.source} lists no file")
-        return [find(name, self.source.parent, f"{self.source}: HDF5 file") for name in names]
 
     def _look(self, path: Path) -> tuple[int, tuple[Shape, ...]]:
         """The number of rows in a file and the shape of a row for each top."""

@@ -1,7 +1,7 @@
 """Sources that read lists: their base, and those of image files, ImageData and SegNet's DenseImageData."""
 
 import re
-from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -11,6 +11,7 @@ from ..base.errors import Error
 from ..base.files import find
 from ..ops.base import Shape
 from ..ops.source import Batch, Source
+from ..proto.types import MESSAGES
 from .images import Transform, decode, nearest, open_image, read_label, resize
 
 ORDER, PIXELS, SKIP = range(3)  # what a random generator is for
@@ -22,19 +23,20 @@ class Listed(Source):
     rand_skip leaves out a random number, less than it, of items at the start of the run.
     """
 
+    what: ClassVar[str] = "source"  # the list, in errors
     unequal: ClassVar[str] = "a crop_size or batch_size 1"  # what images of different size need
 
-    def begin(self, field: str, what: str = "source") -> None:
-        """Read the settings that the parameter messages have in common; `what` names the list in errors."""
+    def setup(self) -> None:
+        """Read the settings that the parameter messages have in common."""
+        field = MESSAGES[self.type]
         self.p: Any = getattr(self.layer, field)
         if self.p.batch_size < 1:
             raise self.error(f"{field} needs a batch_size of at least 1")
         self.batch_size = self.p.batch_size
         try:
-            self.source = find(self.p.source, self.context.base, what)
+            self.source = find(self.p.source, self.context.base, self.what)
         except Error as error:
             raise self.error(str(error)) from None
-        self._orders: dict[tuple[int, ...], np.ndarray] = {}
 
     def check_skip(self, count: int, what: str) -> None:
         """Error if rand_skip leaves out more than there is."""
@@ -47,31 +49,33 @@ class Listed(Source):
 
     def order(self, count: int, *numbers: int) -> np.ndarray:
         """The list's order of so many items; with `shuffle` a random one, which the numbers decide."""
-        if not self.p.shuffle:
-            return np.arange(count)
-        key = (self.seed, *numbers)
-        if key not in self._orders:
-            if len(self._orders) > 8:
-                self._orders.clear()
-            self._orders[key] = self.generator(*numbers).permutation(count)
-        return self._orders[key]
+        return _permutation(count, self.seed, *numbers) if self.p.shuffle else np.arange(count)
 
     def path(self, name: str) -> Path:
         """An image that the list names."""
         return find(self.p.root_folder + name, self.source.parent, f"{self.source}: image")
 
-    def stack(self, images: Iterable[tuple[str, np.ndarray]]) -> np.ndarray:
-        """The images (C, H, W) of a batch in one array; Error, naming it, for one of another size."""
-        each = iter(images)
-        _, first = next(each)
-        batch = np.empty((self.batch_size, *first.shape), np.float32)
-        batch[0] = first
-        for i, (name, image) in enumerate(each, 1):
-            if image.shape != first.shape:
+    def image(self, item: int) -> tuple[str, np.ndarray, Any]:
+        """What image number `item` of the run is called, its pixels as they are fed, (C, H, W), its label."""
+        raise NotImplementedError
+
+    def load(self, position: int) -> Batch:
+        labels = []
+        for i, item in enumerate(self.items(position)):
+            name, image, label = self.image(item)
+            if i == 0:
+                data = np.empty((self.batch_size, *image.shape), np.float32)
+            if image.shape != data.shape[1:]:
                 raise self.error(f"{name} gives {list(image.shape)}, the first of its batch "
-                                 f"{list(first.shape)}; images of different size need {self.unequal}")
-            batch[i] = image
-        return batch
+                                 f"{list(data.shape[1:])}; images of different size need {self.unequal}")
+            data[i] = image
+            labels.append(label)
+        return data, np.array(labels, np.float32)
+
+
+@lru_cache(16)
+def _permutation(count: int, *seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).permutation(count)
 
 
 class Line(NamedTuple):
@@ -94,8 +98,8 @@ class ListedImages(Listed):
     def read(self, path: Path) -> list[Line]:
         raise NotImplementedError
 
-    def begin(self, field: str, what: str = "source") -> None:
-        super().begin(field, what)
+    def setup(self) -> None:
+        super().setup()
         self.new = self.both("new_height", "new_width")
         self.lines = self.read(self.source)
         if not self.lines:
@@ -141,9 +145,6 @@ class ImageData(ListedImages):
     type = "ImageData"
     one_label = True
 
-    def setup(self) -> None:
-        self.begin("image_data_param")
-
     def read(self, path: Path) -> list[Line]:
         lines = []
         for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
@@ -161,11 +162,10 @@ class ImageData(ListedImages):
         first = self.transform.shape(*self.pixels(self.line(0)).shape)
         return [(self.batch_size, *first), (self.batch_size,)]
 
-    def load(self, position: int) -> Batch:
-        lines = [(self.line(item), self.generator(PIXELS, item)) for item in self.items(position)]
-        data = self.stack((f"image {line.image}", self.transform(self.pixels(line), random))
-                          for line, random in lines)
-        return data, np.array([line.label for line, _ in lines], np.float32)
+    def image(self, item: int) -> tuple[str, np.ndarray, int]:
+        line = self.line(item)
+        pixels = self.transform(self.pixels(line), self.generator(PIXELS, item))
+        return f"image {line.image}", pixels, line.label
 
 
 class DenseImageData(ListedImages):
@@ -179,7 +179,7 @@ class DenseImageData(ListedImages):
     type = "DenseImageData"
 
     def setup(self) -> None:
-        self.begin("dense_image_data_param")
+        super().setup()
         if self.layer.transform_param.mirror or self.layer.transform_param.crop_size:
             raise self.error("transform_param cannot mirror or crop the labels; use mirror, crop_height and "
                              "crop_width of dense_image_data_param")
@@ -208,29 +208,21 @@ class DenseImageData(ListedImages):
         _, *size = self.transform.shape(channels, *(self.cut or size))
         return [(self.batch_size, channels, *size), (self.batch_size, 1, *size)]
 
-    def load(self, position: int) -> Batch:
-        labels: list[np.ndarray] = []
-        data = self.stack(self._images(position, labels))
-        return data, np.stack(labels)[:, None].astype(np.float32)
-
-    def _images(self, position: int, labels: list[np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
-        """The images of a batch, each with its name; their labels are appended."""
-        for item in self.items(position):
-            line, random = self.line(item), self.generator(PIXELS, item)
-            image, label = self.pixels(line), read_label(self.path(line.label))
-            label = nearest(label, *self.new) if self.new else label
-            if label.shape != image.shape[1:]:
-                raise self.error(f"image {line.image} is {list(image.shape[1:])} and its label {line.label} "
-                                 f"{list(label.shape)}; they must be equal in size")
-            if self.p.mirror and random.integers(2):
-                image, label = image[:, :, ::-1], label[:, ::-1]
-            if self.cut:
-                room = [n - cut for n, cut in zip(label.shape, self.cut, strict=True)]
-                if min(room) < 0:
-                    raise self.error(f"image {line.image} is {list(label.shape)}, smaller than the crop of "
-                                     f"{list(self.cut)}")
-                top, left = (int(random.integers(n + 1)) for n in room)
-                part = np.s_[..., top : top + self.cut[0], left : left + self.cut[1]]
-                image, label = image[part], label[part]
-            labels.append(label)
-            yield f"image {line.image}", self.transform(image, random)
+    def image(self, item: int) -> tuple[str, np.ndarray, np.ndarray]:
+        line, random = self.line(item), self.generator(PIXELS, item)
+        image, label = self.pixels(line), read_label(self.path(line.label))
+        label = nearest(label, *self.new) if self.new else label
+        if label.shape != image.shape[1:]:
+            raise self.error(f"image {line.image} is {list(image.shape[1:])} and its label {line.label} "
+                             f"{list(label.shape)}; they must be equal in size")
+        if self.p.mirror and random.integers(2):
+            image, label = image[:, :, ::-1], label[:, ::-1]
+        if self.cut:
+            room = [n - cut for n, cut in zip(label.shape, self.cut, strict=True)]
+            if min(room) < 0:
+                raise self.error(f"image {line.image} is {list(label.shape)}, smaller than the crop of "
+                                 f"{list(self.cut)}")
+            top, left = (int(random.integers(n + 1)) for n in room)
+            part = np.s_[..., top : top + self.cut[0], left : left + self.cut[1]]
+            image, label = image[part], label[part]
+        return f"image {line.image}", self.transform(image, random), label[None]

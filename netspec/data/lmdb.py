@@ -24,18 +24,19 @@ class Data(Listed):
     """
 
     type = "Data"
+    what = "database"
     one_label = True
     tops = (1, 2)
 
     def setup(self) -> None:
-        self.begin("data_param", "database")
+        super().setup()
         if self.p.backend != self.p.LMDB:
             there = (self.source / "data.mdb").exists()
             remedy = "it is an LMDB: say" if there else "convert it to LMDB and say"
             raise self.error(f"database {self.source} is said to be a LevelDB (the default), which is not "
                              f"read; {remedy} backend: LMDB")
-        with self.opened() as (_, entries):
-            self.entries = entries
+        with self.opened() as transaction:
+            self.entries = transaction.stat()["entries"]
         if not self.entries:
             raise self.error(f"database {self.source} is empty")
         self.check_skip(self.entries, "entries")
@@ -46,8 +47,8 @@ class Data(Listed):
         return self.entries
 
     def shapes(self) -> list[Shape]:
-        with self.opened() as (cursor, _):
-            datum = self.datum(cursor, self.entry(0))
+        with self.opened() as self._transaction:
+            datum = self.datum(self.entry(0))
         data = self.transform.shape(*self.pixels(datum).shape)
         return [(self.batch_size, *data), (self.batch_size,)][: len(self.layer.top)]
 
@@ -56,29 +57,22 @@ class Data(Listed):
         return f"entries {first} to {last} of {self.source}"
 
     def load(self, position: int) -> Batch:
-        labels: list[int] = []
-        with self.opened() as (cursor, _):
-            data = self.stack(self._images(cursor, position, labels))
-        return (data, np.array(labels, np.float32))[: len(self.layer.top)]
+        with self.opened() as self._transaction:
+            return super().load(position)[: len(self.layer.top)]
 
-    def _images(self, cursor: Any, position: int, labels: list[int]) -> Iterator[tuple[str, np.ndarray]]:
-        """The images of a batch, each with its name; their labels are appended."""
-        for item in self.items(position):
-            datum = self.datum(cursor, self.entry(item))
-            labels.append(datum.label)
-            image = self.transform(self.pixels(datum), self.generator(PIXELS, item))
-            yield f"entry {self.entry(item)} of {self.source}", image
+    def image(self, item: int) -> tuple[str, np.ndarray, int]:
+        entry = self.entry(item)
+        datum = self.datum(entry)
+        pixels = self.transform(self.pixels(datum), self.generator(PIXELS, item))
+        return f"entry {entry} of {self.source}", pixels, datum.label
 
     def entry(self, item: int) -> int:
         """The number in the database of item number `item` of the run."""
         return self.skipped(item) % self.entries
 
     @contextmanager
-    def opened(self) -> Iterator[tuple[Any, int]]:
-        """A cursor and the number of entries.
-
-        The database is opened anew for each batch, since an LMDB must not outlive a fork.
-        """
+    def opened(self) -> Iterator[Any]:
+        """A transaction. The database is opened anew for each batch: an LMDB must not outlive a fork."""
         try:
             import lmdb
         except ImportError:
@@ -87,24 +81,21 @@ class Data(Listed):
         try:
             with (lmdb.open(str(self.source), readonly=True, lock=False, create=False, readahead=False,
                             subdir=folder) as environment, environment.begin() as transaction):
-                stat, pages = environment.stat(), environment.info()["last_pgno"] + 1
                 size = (self.source / "data.mdb" if folder else self.source).stat().st_size
-                whole = pages * stat["psize"]
+                whole = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
                 if size < whole:  # reading what is not there would end the process
                     raise self.error(f"database {self.source} has {size} bytes of {whole}; copy it again")
-                yield transaction.cursor(), stat["entries"]
+                yield transaction
         except lmdb.Error as error:
             raise self.error(f"database {self.source} cannot be read as LMDB ({error})") from None
 
-    def datum(self, cursor: Any, entry: int) -> Datum:
+    def datum(self, entry: int) -> Datum:
         """The Datum of an entry."""
-        at, key = self._known
-        if key and at <= entry and cursor.set_key(key):
-            steps = entry - at
-        else:
+        cursor, (at, key) = self._transaction.cursor(), self._known
+        if not (key and at <= entry and cursor.set_key(key)):
+            at = 0
             cursor.first()
-            steps = entry
-        for _ in range(steps):
+        for _ in range(entry - at):
             cursor.next()
         self._known = entry, cursor.key()
         try:

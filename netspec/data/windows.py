@@ -41,24 +41,9 @@ class WindowData(Listed):
     tops = 2
 
     def setup(self) -> None:
-        self.begin("window_data_param")
+        super().setup()
         self.transform = Transform(self)
         self.crop = self.transform.crop
-        self._check()
-        self.images, windows = self._read()
-        overlaps, objects = windows[:, 2], windows[:, 2] >= f32(self.p.fg_threshold)
-        background = windows[~objects & (overlaps < f32(self.p.bg_threshold))]
-        background[:, 1] = 0
-        self.kinds = background, windows[objects]
-        for kind, what in zip(self.kinds, ("background", "object"), strict=True):
-            if not len(kind):
-                raise self.error(f"{self.source} has no {what} window at these thresholds")
-        if (self.kinds[1][:, 1] <= 0).any():
-            raise self.error(f"{self.source} has object windows of class 0, which is the background")
-        self.objects = int(f32(self.batch_size) * f32(self.p.fg_fraction))
-
-    def _check(self) -> None:
-        """Error for settings that cannot work."""
         p, mean, given = self.p, self.transform.whole_mean, len(self.transform.mean)
         if self.crop < 1:
             raise self.error("needs a crop_size in transform_param")
@@ -74,6 +59,17 @@ class WindowData(Listed):
         if mean is not None and (len(mean) != 3 or min(mean.shape[1:]) < self.crop):
             raise self.error(f"the mean_file is {list(mean.shape)}, expected 3 channels of at least "
                              f"crop_size {self.crop}")
+        self.images, windows = self._read()
+        overlaps, objects = windows[:, 2], windows[:, 2] >= f32(self.p.fg_threshold)
+        background = windows[~objects & (overlaps < f32(self.p.bg_threshold))]
+        background[:, 1] = 0
+        self.kinds = background, windows[objects]
+        for kind, what in zip(self.kinds, ("background", "object"), strict=True):
+            if not len(kind):
+                raise self.error(f"{self.source} has no {what} window at these thresholds")
+        if (self.kinds[1][:, 1] <= 0).any():
+            raise self.error(f"{self.source} has object windows of class 0, which is the background")
+        self.objects = int(f32(self.batch_size) * f32(self.p.fg_fraction))
 
     def shapes(self) -> list[Shape]:
         return [(self.batch_size, 3, self.crop, self.crop), (self.batch_size,)]
