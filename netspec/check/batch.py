@@ -15,8 +15,7 @@ from ..net.module import Net
 from ..ops.softmax import Classified
 from ..ops.source import Source
 from ..train.preflight import losses_of, stuck_layers
-from . import images
-from .finding import NOTE, OK, PROBLEM, Finding
+from . import NOTE, OK, PROBLEM, Finding, images
 
 APART = 1e5  # how far a layer's gradient by its weights may be from the median layer's
 VERDICTS = {  # on a layer's gradient -> level, what that means, what to do
@@ -73,12 +72,11 @@ def draw(graph: Graph, given: Mapping[str, Tensor] | None = None) -> Batch:
     return Batch(blobs, frozenset(real))
 
 
-def examine(net: Net, batch: Batch, complete: bool,
-            trunk: str | None = None) -> tuple[list[Finding], list[Flow]]:
+def examine(net: Net, batch: Batch, complete: bool) -> tuple[list[Finding], list[Flow]]:
     """What one pass shows: findings, and the flow of gradients (empty without a loss).
 
-    complete: all layers have trained weights. trunk: the classifier whose layers are in the net. Where
-    weights are not finite, or what a layer makes of them, no more is looked at: the rest follows.
+    complete: all layers have trained weights. Where weights are not finite, or what a layer makes of them,
+    no more is looked at: the rest follows.
     """
     params = {n: [net.parameter(slot) for slot in n.params] for n in net.graph.nodes if n.params}
     if bad := [n.name for n, ps in params.items() if not all(p.isfinite().all() for p in ps)]:
@@ -95,7 +93,7 @@ def examine(net: Net, batch: Batch, complete: bool,
         found.append(Finding(
             PROBLEM, listed(dead), "a dead ReLU: 0 everywhere, nothing passes forward or back", "look at the "
             "layer before it: biases far below 0 (a run that diverged), or weights that are not its own"))
-    found.append(images.fed(net, inputs, batch.real, blobs, complete, trunk))
+    found.append(images.fed(net, inputs, batch.real, blobs, complete))
     found += _scores(net, batch, blobs, complete)
     if not net.losses:
         return found, []

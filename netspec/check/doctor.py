@@ -22,16 +22,15 @@ from ..net.deploy import deploy
 from ..net.graph import Graph
 from ..net.module import Net
 from ..ops import REGISTRY
-from ..proto import text as prototext
-from ..proto.caffe_pb2 import TEST, TRAIN, LayerParameter, NetState, SolverParameter
+from ..proto.caffe_pb2 import TEST, TRAIN, SolverParameter
 from ..proto.model import Blobs
 from ..proto.types import CAFFE
 from ..pycaffe.script import standing_in
 from ..score import predict
 from ..train import jobs, preflight, updates
+from . import NOTE, OK, PROBLEM, Finding
 from .batch import Flow, draw, examine
-from .finding import NOTE, OK, PROBLEM, Finding
-from .weights import classifier, fill, weights_file
+from .weights import fill, weights_file
 
 EXTRAS = {"h5py": "hdf5", "lmdb": "lmdb", "matplotlib": "plot", "safetensors": "safetensors", "onnx": "onnx",
           "onnxruntime": "onnx"}
@@ -53,36 +52,28 @@ def environment() -> list[Finding]:
     if not torch.cuda.is_available():
         do = "" if torch.version.cuda else "if there is one, install a torch that is built for CUDA"
         found.append(Finding(NOTE, "cuda", "no GPU that this torch can use: nets run on the CPU", do))
-    return [*found, _caffe()]
-
-
-def _caffe() -> Finding:
-    """What `import caffe` gives, by itself and with netspec in its place."""
-    spec, place = importlib.util.find_spec("caffe"), "no module: none is installed"
+    spec, caffe = importlib.util.find_spec("caffe"), "no module: none is installed"
     if spec:
-        place = spec.origin or ", ".join(spec.submodule_search_locations or ())
+        caffe = spec.origin or ", ".join(spec.submodule_search_locations or ())
     try:
         with standing_in():
             instead = "takes netspec for it"
     except Error as e:
         instead = f"says: {e}"
-    return Finding(OK, "import caffe", f"gives {place}; 'python -m netspec.run SCRIPT' {instead}")
+    said = f"gives {caffe}; 'python -m netspec.run SCRIPT' {instead}"
+    return [*found, Finding(OK, "import caffe", said)]
 
 
 def nets_of(path: Path) -> tuple[list[jobs.OpenedNet], SolverParameter | None]:
     """The nets of the solver in a file, and the solver; or the net in it, in TRAIN if it has a loss there."""
-    base, text = path.resolve().parent, prototext.read_text(path)
-    if prototext.SOLVER.search(text):
-        param = prototext.read_solver(path)
+    found, param = jobs.of_file(path)
+    if param:
         updates.check_settings(param)
-        train, tests = jobs.jobs(param, str(path))
-        return [job.opened(base) for job in (train, *tests)], param
-    net = prototext.read_net(path)
-    learns = any(any(layer.loss_weight) or layer.type in REGISTRY and REGISTRY[layer.type].loss
-                 for layer in standing(net, TRAIN))
-    state = NetState(phase=TRAIN if learns else TEST)
-    state.MergeFrom(net.state)
-    return [jobs.OpenedNet(net, state, str(path), path, base)], None
+    opened = [job.opened(path.resolve().parent) for job in found]
+    if not param and not any(any(layer.loss_weight) or layer.type in REGISTRY and REGISTRY[layer.type].loss
+                             for layer in standing(opened[0].net, TRAIN)):
+        opened = [found[0]._replace(phase=TEST).opened()]
+    return opened, param
 
 
 def look_at(nets: Sequence[jobs.OpenedNet], weights: Mapping[str, Path | Error], device: torch.device,
@@ -107,7 +98,13 @@ def look_at(nets: Sequence[jobs.OpenedNet], weights: Mapping[str, Path | Error],
     more, flow = _tried(net.to(device), made, image, complete)
     found += more
     if param:
-        found += _solver(param, first)
+        found += [Finding(PROBLEM, "base_lr", text, "change base_lr, or normalize in the layer")
+                  for text in preflight.rate_doubts(first, param)]
+        folder = next(place for place in Path(param.snapshot_prefix).absolute().parents if place.exists())
+        written = folder.is_dir() and os.access(folder, os.W_OK)
+        found.append(Finding(OK, "snapshot_prefix", f"{param.snapshot_prefix} can be written") if written else
+                     Finding(PROBLEM, "snapshot_prefix", f"snapshots cannot be written to {folder}",
+                             "change it"))
     return [*found, memory(first, net.device, updates.RULES[param.type][1] if param else 1)], flow
 
 
@@ -117,12 +114,18 @@ def _built(one: jobs.OpenedNet, size: tuple[int, int] | None,
 
     level: of the finding that they cannot.
     """
-    net, phase, lost = one.net, one.state.phase, []
+    net, phase, lost, graph = one.net, one.state.phase, [], None
     net.state.CopyFrom(one.state)
-    found = _types(standing(net, phase), one.where)
-    if any(each.level == PROBLEM for each in found):
+    layers = standing(net, phase)
+    unknown = [x for x in layers if x.type not in REGISTRY]
+    found = [Finding(PROBLEM, x.name, f"type '{x.type}' is not known{closest(x.type, REGISTRY)}",
+                     f"mend it in {one.where} ('netspec layers' lists all), or give it as a layer in Python")
+             for x in unknown]
+    forks = Counter(x.type for x in layers if x.type in REGISTRY and x.type not in CAFFE)
+    found += [Finding(NOTE, one.where, f"{kind} ({n}) is of a fork: BVLC Caffe refuses this net")
+              for kind, n in forks.items()]
+    if unknown:
         return None, False, found
-    graph = None
     if not size:
         try:
             graph = one.graph()
@@ -139,15 +142,6 @@ def _built(one: jobs.OpenedNet, size: tuple[int, int] | None,
         said += "; no loss, so no gradients to look at"
     return graph, real, [*found, *lost, Finding(OK, one.where, said)]
 
-
-def _types(layers: Sequence[LayerParameter], where: str) -> list[Finding]:
-    """The layers whose types are not known, and those that only a fork of Caffe knows."""
-    found = [Finding(PROBLEM, x.name, f"type '{x.type}' is not known{closest(x.type, REGISTRY)}",
-                     f"mend it in {where} ('netspec layers' lists all), or give it as a layer in Python")
-             for x in layers if x.type not in REGISTRY]
-    forks = Counter(x.type for x in layers if x.type in REGISTRY and x.type not in CAFFE)
-    return found + [Finding(NOTE, where, f"{kind} ({n}) is of a fork: BVLC Caffe refuses this net")
-                    for kind, n in forks.items()]
 
 
 def _filled(net: Net, weights: Mapping[str, Path | Error]) -> tuple[list[Finding], bool]:
@@ -186,24 +180,10 @@ def _tried(net: Net, made: Sequence[tuple[Graph, bool]], image: Tensor | None,
             found.append(Finding(PROBLEM, "data", str(e),
                                  "mend the data ('netspec data check' looks at all of them)"))
         else:
-            known = classifier({name: params[0].shape for name, params in net.layers_with_params().items()})
-            more, flow = examine(net, batch, complete, known)
+            more, flow = examine(net, batch, complete)
             found += more
     return found, flow
 
-
-def _solver(param: SolverParameter, graph: Graph) -> list[Finding]:
-    """The rate and the snapshots of a solver."""
-    found = [Finding(PROBLEM, "base_lr", text, "change base_lr, or normalize in the layer")
-             for text in preflight.rate_doubts(graph, param)]
-    prefix = Path(param.snapshot_prefix).absolute()
-    folder = next(place for place in prefix.parents if place.exists())
-    if folder.is_dir() and os.access(folder, os.W_OK):
-        found.append(Finding(OK, "snapshot_prefix", f"{param.snapshot_prefix} can be written"))
-    else:
-        found.append(Finding(PROBLEM, "snapshot_prefix", f"snapshots cannot be written to {folder}",
-                             "change it"))
-    return found
 
 
 def memory(graph: Graph, device: torch.device, kinds: int) -> Finding:

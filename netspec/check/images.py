@@ -12,7 +12,8 @@ from ..net.graph import Node
 from ..net.module import Net
 from ..ops.softmax import Classified, ignored_label
 from ..train.preflight import losses_of
-from .finding import NOTE, OK, PROBLEM, Finding
+from . import NOTE, OK, PROBLEM, Finding
+from .weights import classifier
 
 # a change of the images that brings the loss down to this share was, or may have been, made in training
 FALLS, MAY = 0.8, 0.95
@@ -40,12 +41,13 @@ SMALL = ("in 0..1", "in 0..1 and RGB", "normalised as torchvision does")  # with
 
 
 def fed(net: Net, inputs: Mapping[str, Tensor], real: Collection[str], blobs: Mapping[str, Tensor],
-        complete: bool, trunk: str | None) -> Finding:
+        complete: bool) -> Finding:
     """What is to be said of the images that the first convolution reads.
 
     inputs, real, blobs: what the net is fed, which of that is no random numbers, and all that comes of it.
-    complete: all layers have trained weights, so that the loss can tell. trunk: the classifier, if known.
+    complete: all layers have trained weights, so that the loss can tell.
     """
+    trunk = classifier({name: params[0].shape for name, params in net.layers_with_params().items()})
     first = next((n for n in net.graph.nodes if n.type == "Convolution"), None)
     if first is None or first.bottoms[0].blob not in real:
         return Finding(NOTE, "images", "random here: range, mean and order of channels are not looked at",

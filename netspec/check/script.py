@@ -12,7 +12,7 @@ from ..base.errors import closest, listed
 from ..ops import REGISTRY
 from ..proto.spec import Layers, Parameters, layers, params
 from ..pycaffe.script import CONVERT, HOME, OTHERWISE, python2
-from .finding import NOTE, OK, PROBLEM, Finding
+from . import NOTE, OK, PROBLEM, Finding
 
 CAFFES = ("caffe", HOME)  # what a script may call it
 

@@ -11,7 +11,7 @@ from ..net.module import Net
 from ..proto.caffe_pb2 import NetParameter, V1LayerParameter
 from ..proto.model import Blobs, read_weights
 from ..proto.wire import WireFile, is_hdf5
-from .finding import NOTE, OK, PROBLEM, Finding
+from . import NOTE, OK, PROBLEM, Finding
 
 KNOWN = (  # classifier, a layer that tells it from those further down, the shape of its weight
     ("VGG19", "conv3_4", (256, 256, 3, 3)),

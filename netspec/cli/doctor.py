@@ -13,8 +13,8 @@ from ..base.table import table
 from . import options
 
 if TYPE_CHECKING:  # these load torch, which help does without
+    from ..check import Finding
     from ..check.batch import Flow
-    from ..check.finding import Finding
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The `doctor` command; 1 if there is a problem."""
-    from ..check.finding import NOTE, PROBLEM
+    from ..check import NOTE, PROBLEM
 
     found, flow = _examined(args)
     if flow:

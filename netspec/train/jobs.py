@@ -9,7 +9,7 @@ from ..base.machine import PROJECT
 from ..net.build import build
 from ..net.graph import Graph
 from ..proto.caffe_pb2 import TEST, TRAIN, NetParameter, NetState, Phase, SolverParameter
-from ..proto.text import read_net
+from ..proto.text import SOLVER, read_net, read_solver, read_text
 
 TRAIN_FIELDS = ("net", "train_net", "net_param", "train_net_param")
 
@@ -79,6 +79,15 @@ def jobs(param: SolverParameter, where: str = "solver") -> tuple[Job, list[Job]]
     states = list(param.test_state) or [NetState()] * len(tests)
     train = Job(TRAIN, named[0], getattr(param, named[0]), param.train_state)
     return train, [Job(TEST, *test, state) for test, state in zip(tests, states, strict=True)]
+
+
+def of_file(path: Path) -> tuple[list[Job], SolverParameter | None]:
+    """The nets of the solver in a file, that to train first, and the solver; or the net in it, to train."""
+    if not SOLVER.search(read_text(path)):
+        return [Job(TRAIN, "net", str(path), NetState())], None
+    param = read_solver(path)
+    train, tests = jobs(param, str(path))
+    return [train, *tests], param
 
 
 def files(param: SolverParameter, path: Path) -> list[Path]:
