@@ -94,7 +94,9 @@ def examine(net: Net, batch: Batch, complete: bool) -> tuple[list[Finding], list
             PROBLEM, listed(dead), "a dead ReLU: 0 everywhere, nothing passes forward or back", "look at the "
             "layer before it: biases far below 0 (a run that diverged), or weights that are not its own"))
     found.append(images.fed(net, inputs, batch.real, blobs, complete))
-    found += _scores(net, batch, blobs, complete)
+    tops: dict[str, Node | None] = {n.bottoms[0].blob: n for n, _ in losses_of(net.graph)}
+    tops = tops or {blob: None for blob in net.graph.outputs if blobs[blob].ndim in (2, 4)}
+    found += [each for blob, loss in tops.items() if (each := _told(blob, loss, batch, blobs, complete))]
     if not net.losses:
         return found, []
     if not any(p.requires_grad for p in net.parameters()):
@@ -139,16 +141,9 @@ def _passed(net: Net, inputs: Mapping[str, Tensor]) -> dict[str, Tensor] | Findi
                    "look at the settings and at the data: a Log or Power at 0, numbers far too great")
 
 
-def _scores(net: Net, batch: Batch, blobs: Mapping[str, Tensor], complete: bool) -> list[Finding]:
-    """Whether scores tell classes apart: those that a loss reads, or without one what comes out."""
-    tops: dict[str, Node | None] = {n.bottoms[0].blob: n for n, _ in losses_of(net.graph)}
-    tops = tops or {blob: None for blob in net.graph.outputs if blobs[blob].ndim in (2, 4)}
-    return [each for blob, loss in tops.items() if (each := _told(blob, loss, batch, blobs, complete))]
-
-
 def _told(blob: str, loss: Node | None, batch: Batch, blobs: Mapping[str, Tensor],
           complete: bool) -> Finding | None:
-    """Whether the scores in one blob tell classes apart; None if there is but one class."""
+    """Whether the scores in a blob, those of a loss if any, tell classes apart; None for one class."""
     x, value, at_loss, one_label = blobs[blob], math.inf, "", False
     scores = loss.op.flat(x) if loss and isinstance(loss.op, Classified) else x.reshape(*x.shape[:2], -1)
     if (classes := scores.shape[1]) < 2:

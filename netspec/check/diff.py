@@ -172,12 +172,6 @@ def match(a: Sequence[Layer], b: Sequence[Layer]) -> dict[Layer, Layer]:
     return found
 
 
-def renamed(found: Mapping[Layer, Layer]) -> dict[str, str]:
-    """Blob -> its name in the other net, where that is one name throughout."""
-    pairs = _pairs(found)
-    mine, theirs = Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
-    return {a: b for a, b in pairs if a != b and mine[a] == theirs[b] == 1}
-
 
 def _pairs(found: Mapping[Layer, Layer]) -> list[tuple[str, str]]:
     """The blobs that layers which are the same make, in one net and the other; each pair once."""
@@ -201,37 +195,34 @@ def difference(a: Sequence[Layer], b: Sequence[Layer]) -> tuple[list[str], str]:
     layers counts where it changes what is computed: who made a bottom, and who worked on it in place last.
     """
     found = match(a, b)
-    order, moved = _in_order(a, b, found)
-    blobs, lines = renamed(found), list[str]()
+    back, places = {other: one for one, other in found.items()}, {one: i for i, one in enumerate(a)}
+    # all layers, those of `b` alone behind the one that they follow there
+    order: list[tuple[int, Layer | None, Layer | None]] = [(places[one], one, found.get(one)) for one in a]
+    at, moved = -1, False
+    for layer in b:
+        if layer in back:
+            at, moved = places[back[layer]], moved or places[back[layer]] < at
+        else:
+            order.append((at, None, layer))
+    pairs, lines = _pairs(found), list[str]()
+    mine, theirs = Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
+    # blob -> its name in the other net, where that is one name throughout
+    blobs = {a: b for a, b in pairs if a != b and mine[a] == theirs[b] == 1}
     count = dict.fromkeys(("equal", "changed", "renamed", "removed", "added"), 0)
     own, others = {one: one.name for one in found}, {other: other.name for other in found.values()}
     partners = {one: other.name for one, other in found.items()}
-    for one, other in order:
+    for _, one, other in sorted(order, key=lambda each: each[0]):
         old = one.fields(blobs, partners) if one else {}
         new = other.fields({}, others) if other else {}
-        both = [layer for layer in (one, other) if layer]
-        names = dict.fromkeys(layer.name for layer in both)
+        both = [each for each in (one, other) if each]
+        names = dict.fromkeys(each.name for each in both)
         block = changes("", old, new, one.fields({}, own) if one else None)
         what = ("added" if not one else "removed" if not other else "changed" if block else
                 "renamed" if len(names) > 1 else "equal")
         count[what] += 1
         if what != "equal":
             lines += [f"@@ {' -> '.join(names)} ({both[0].type}) @@ {what}", *block[1:]]
-    lines += [f"@@ blob {mine} -> {theirs} @@ renamed" for mine, theirs in blobs.items()
-              if not any(one.name == mine and found[one].name == theirs for one in found)]
+    lines += [f"@@ blob {old} -> {new} @@ renamed" for old, new in blobs.items()
+              if not any(one.name == old and found[one].name == new for one in found)]
     counted = f"{', '.join(f'{n} {what}' for what, n in count.items() if n) or 'no'} layers"
     return lines, counted + (" (in another order, which does not matter)" if moved else "")
-
-
-def _in_order(a: Sequence[Layer], b: Sequence[Layer],
-              found: Mapping[Layer, Layer]) -> tuple[list[tuple[Layer | None, Layer | None]], bool]:
-    """All layers, those of `b` alone behind the one that they follow there; whether others are reordered."""
-    back, places = {other: one for one, other in found.items()}, {one: i for i, one in enumerate(a)}
-    order: list[tuple[int, Layer | None, Layer | None]] = [(places[one], one, found.get(one)) for one in a]
-    at, moved = -1, False
-    for other in b:
-        if other in back:
-            at, moved = places[back[other]], moved or places[back[other]] < at
-        else:
-            order.append((at, None, other))
-    return [(one, other) for _, one, other in sorted(order, key=lambda each: each[0])], moved

@@ -71,7 +71,13 @@ def fill(net: Net, read: Mapping[str, Blobs], where: str) -> tuple[list[Finding]
     try:
         done = weights.ready(net, read)
     except Error:
-        fits, found = _fitting(net, read, where)
+        target, fits = net.layers_with_params(), dict(read)
+        for name in [name for name in read if name in target]:
+            try:
+                weights.copy({name: read[name]}, {name: target[name]})
+            except Error as e:
+                found.append(Finding(PROBLEM, where, str(e), "or take weights of a net with such a layer"))
+                del fits[name]
         done = weights.ready(net, fits)
     for level, what, names in ((OK, "copied", done.copied), (OK, "copied in another shape", done.reshaped),
                                (OK, "made bilinear upsampling", done.bilinear),
@@ -90,15 +96,3 @@ def fill(net: Net, read: Mapping[str, Blobs], where: str) -> tuple[list[Finding]
             found.append(Finding(level, name, "not in the weights: left at its filler",
                                  "nothing, if it is to be trained; else take weights that have it"))
     return found, not done.missing
-
-
-def _fitting(net: Net, read: Mapping[str, Blobs], where: str) -> tuple[dict[str, Blobs], list[Finding]]:
-    """The weights but for layers that do not fit the net's of the same names; a problem for each of those."""
-    target, fits, found = net.layers_with_params(), dict(read), []
-    for name in [name for name in read if name in target]:
-        try:
-            weights.copy({name: read[name]}, {name: target[name]})
-        except Error as e:
-            found.append(Finding(PROBLEM, where, str(e), "or take weights of a net with such a layer"))
-            del fits[name]
-    return fits, found
