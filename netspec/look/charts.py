@@ -5,9 +5,8 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import cycle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..base.errors import Error
 from .shapes import Drawn, Point, printable
@@ -21,8 +20,7 @@ WIDTH, HEIGHT = 420, 290  # points, of each part of a chart; a PNG has two pixel
 DATES = {"SVG": "Date", "PDF": "CreationDate"}  # left out, so that a file is the same each time
 
 
-@dataclass(frozen=True)
-class Lines:
+class Lines(NamedTuple):
     """A line for each name -> points (x, y), above a legend; points that are not finite are left out."""
 
     series: Mapping[str, Sequence[Point]]
@@ -46,8 +44,7 @@ class Lines:
         return axes
 
 
-@dataclass(frozen=True)
-class Marks:
+class Marks(NamedTuple):
     """A row for each name: a mark at each of its finite values, a bar and a number for their mean."""
 
     values: Mapping[str, Sequence[float]]

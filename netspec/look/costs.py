@@ -48,7 +48,14 @@ def totals(graph: Graph) -> dict[str, int]:
     """parameters; macs; forward: the most bytes of blobs that are held at once, each until its last reader is
     done; training: the bytes of all blobs and their gradients, as Caffe holds them."""
     found, parameters = layer_costs(graph), sum(math.prod(slot.shape) for slot in graph.params)
-    return dict(parameters=parameters, macs=sum(cost.macs for cost in found), forward=_peak(graph),
+    last = {value.blob: i for i, node in enumerate(graph.layers) for value in (*node.bottoms, *node.tops)}
+    held: dict[str, int] = {}
+    most = 0
+    for i, node in enumerate(graph.layers):
+        held |= {top.blob: _bytes(graph, top) for top in node.tops if not top.version}
+        most = max(most, sum(held.values()))
+        held = {blob: size for blob, size in held.items() if last[blob] > i or blob in graph.outputs}
+    return dict(parameters=parameters, macs=sum(cost.macs for cost in found), forward=most,
                 training=2 * sum(cost.memory for cost in found))
 
 
@@ -109,15 +116,3 @@ def _bytes(graph: Graph, value: Value) -> int:
 
 def _number(x: Fraction) -> float:
     return int(x) if x.denominator == 1 else float(x)
-
-
-def _peak(graph: Graph) -> int:
-    """The most bytes of blobs that are held at once."""
-    last = {value.blob: i for i, node in enumerate(graph.layers) for value in (*node.bottoms, *node.tops)}
-    held: dict[str, int] = {}
-    peak = 0
-    for i, node in enumerate(graph.layers):
-        held.update({top.blob: _bytes(graph, top) for top in node.tops if not top.version})
-        peak = max(peak, sum(held.values()))
-        held = {blob: size for blob, size in held.items() if last[blob] > i or blob in graph.outputs}
-    return peak

@@ -42,7 +42,7 @@ class LogReader:
     def __init__(self) -> None:
         self.runs: list[Training] = []
         self.iteration, self.tested = 0, "0"
-        self.first: dict[tuple[str, str], str] = {}  # (phase, output) -> the first of its numbers
+        self.first: dict[str, str] = {}  # phase and output -> the first of its numbers
 
     def line(self, text: str) -> tuple[Training, str, str, int, float] | None:
         """What the next line says, added to its run: (run, panel, label, iteration, value), or None."""
@@ -59,22 +59,17 @@ class LogReader:
             value = float(found["smoothed"] or found["rate"] or found["value"] or "")
         except ValueError:
             return None
+        panel, label = (LOSS, "smoothed loss") if found["smoothed"] else (RATE, RATE)
+        if found["phase"]:
+            panel, phase, number = LOSS if found["loss"] else OTHER, found["phase"].lower(), found["number"]
+            if phase == "test" and self.tested != "0":
+                phase += f" #{self.tested}"
+            label = f"{phase} {found['output']}"
+            if self.first.setdefault(label, number) != number:
+                label += f" #{number}"
         self.runs = self.runs or [Training("")]
-        point = (*self._place(found), self.iteration, value)
-        self.runs[-1].add(*point)
-        return self.runs[-1], *point
-
-    def _place(self, found: re.Match[str]) -> tuple[str, str]:
-        """The panel and the label of a value."""
-        if not found["phase"]:
-            return (LOSS, "smoothed loss") if found["smoothed"] else (RATE, RATE)
-        phase, output, number = found["phase"].lower(), found["output"], found["number"]
-        if phase == "test" and self.tested != "0":
-            phase += f" #{self.tested}"
-        label = f"{phase} {output}"
-        if self.first.setdefault((phase, output), number) != number:
-            label += f" #{number}"
-        return LOSS if found["loss"] else OTHER, label
+        self.runs[-1].add(panel, label, self.iteration, value)
+        return self.runs[-1], panel, label, self.iteration, value
 
 
 def read_log(path: str | os.PathLike) -> list[Training]:
@@ -151,13 +146,9 @@ def following(said: Log, path: str | None = None, folder: str | None = None) -> 
             copy.close()
         if path:
             copies[-1].stream.close()
-            _draw_log(said, path)
-
-
-def _draw_log(said: Log, path: str) -> None:
-    with suppress(Error):  # a run that ended before its first loss has no curves
-        runs = read_log(path)
-        try:
-            draw_curves(runs).save(f"{path}.png")
-        except Error as e:  # no reason to fail: the log is whole
-            said("netspec", f"no curves are drawn: {e}", "W")
+            with suppress(Error):  # a run that ended before its first loss has no curves
+                runs = read_log(path)
+                try:
+                    draw_curves(runs).save(f"{path}.png")
+                except Error as e:  # no reason to fail: the log is whole
+                    said("netspec", f"no curves are drawn: {e}", "W")

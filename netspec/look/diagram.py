@@ -1,7 +1,7 @@
 """A net as a diagram of its layers: in ranks, with few crossings and straight ways (Sugiyama 1981)."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -213,34 +213,22 @@ def _painted(graph: Graph, boxes: Sequence[Box], edges: Sequence[Edge]) -> Pictu
     for edge in sorted(edges, key=lambda edge: edge.way[-2].x):
         arriving[edge.way[-1]].append(edge)
     for edge in edges:
-        ends = arriving[edge.way[-1]]
-        course = _course(edge, (ends.index(edge) + 0.5) / len(ends))
-        picture.shapes.append(Line(course, GREY if edge.aside else INK, arrow=True))
-    for box in boxes:
-        if box.nodes:
-            picture.shapes += _drawn(graph, box)
+        first, *places, last = edge.way
+        port, ends = first.port(edge.value), arriving[last]
+        points = [(port, first.y + first.height), (port, first.floor + GAP / 3)]
+        for box in places:
+            points += [*_bend(points[-1], (box.x, box.y)), (box.x, box.floor)]
+        end = last.x + 0.8 * last.width * ((ends.index(edge) + 0.5) / len(ends) - 0.5)
+        points += [*_bend(points[-1], (end, last.y - 8)), (end, last.y)]
+        picture.shapes.append(Line(points, GREY if edge.aside else INK, arrow=True))
+    for box in (box for box in boxes if box.nodes):
+        left, lines = box.x - box.width / 2, box.lines()
+        picture.shapes.append(Rect(left, box.y, box.width, box.height, box.colour, title="\n".join(lines)))
+        picture.shapes += [Text(box.x, box.y + 11.5 + 15 * i, line, 10 if i else 12, "middle",
+                                INK if i < 2 else "#666666") for i, line in enumerate(lines)]
+        picture.shapes += [Text(box.port(value) + 4, box.y + box.height + 9, _label(graph, box, value), 9,
+                                fill="#3a5a80", halo=True) for value in box.nodes[-1].tops]
     return picture
-
-
-def _course(edge: Edge, share: float) -> list[Point]:
-    """The points of an edge; share: where it arrives, 0 to 1 along the middle of its last box."""
-    first, *places, last = edge.way
-    port = first.port(edge.value)
-    points = [(port, first.y + first.height), (port, first.floor + GAP / 3)]
-    for box in places:
-        points += [*_bend(points[-1], (box.x, box.y)), (box.x, box.floor)]
-    end = last.x + 0.8 * last.width * (share - 0.5)
-    return [*points, *_bend(points[-1], (end, last.y - 8)), (end, last.y)]
-
-
-def _drawn(graph: Graph, box: Box) -> Iterator[Rect | Text]:
-    lines = box.lines()
-    yield Rect(box.x - box.width / 2, box.y, box.width, box.height, box.colour, title="\n".join(lines))
-    for i, line in enumerate(lines):
-        yield Text(box.x, box.y + 11.5 + 15 * i, line, 10 if i else 12, "middle", INK if i < 2 else "#666666")
-    for value in box.nodes[-1].tops:
-        place = box.port(value) + 4, box.y + box.height + 9
-        yield Text(*place, _label(graph, box, value), 9, fill="#3a5a80", halo=True)
 
 
 def _bend(start: Point, end: Point) -> list[Point]:

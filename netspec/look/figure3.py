@@ -115,7 +115,10 @@ class _Figure:
             if part.grid:
                 self._grid(part.x, part.y, part.stride, IMAGE if part is way[0] else POOLED, part.label)
             else:
-                self._bars(part)
+                self.picture.shapes += [
+                    Rect(part.x - 4 * len(part.names) + 2 + 8 * i, part.y, 4, SIDE, "#7f9fc4", title=name)
+                    for i, name in enumerate(part.names)]
+                self.picture.shapes.append(Text(part.x, part.y + SIDE + 11, part.label, 10, "middle"))
             self.floor[part.x] = part.y + SIDE + 20
             x += part.width + GAP
         self.right = max(self.right, x)
@@ -183,12 +186,6 @@ class _Figure:
         draw(Text(x, bottom + 11, label, 11, "middle"))
         if more:
             draw(Text(x, bottom + 24, more, 9, "middle", "#666666"))
-
-    def _bars(self, part: Part) -> None:
-        left = part.x - 4 * len(part.names) + 2
-        for i, name in enumerate(part.names):
-            self.picture.shapes.append(Rect(left + 8 * i, part.y, 4, SIDE, "#7f9fc4", title=name))
-        self.picture.shapes.append(Text(part.x, part.y + SIDE + 11, part.label, 10, "middle"))
 
 
 def _names(way: Sequence[Part]) -> list[str]:

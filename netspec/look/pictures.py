@@ -75,7 +75,8 @@ def overlay(image: Pixels, labels: np.ndarray, palette: Palette, names: Sequence
     labels = labels.repeat(factor, 0).repeat(factor, 1)
     # black (VOC's background) hides what is under it, so it gets half the weight
     weight = np.where(full.any(1), alpha, alpha / 2).astype(np.float32)[labels][..., None]
-    pixels = np.asarray(_enlarge(below, factor), np.float32) * (1 - weight) + full[labels] * weight
+    enlarged = ImageOps.scale(below, factor, Image.Resampling.NEAREST)
+    pixels = np.asarray(enlarged, np.float32) * (1 - weight) + full[labels] * weight
     edge = np.zeros(labels.shape, bool)
     edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     edge[1:] |= labels[1:] != labels[:-1]
@@ -96,7 +97,7 @@ def sheet(columns: Sequence[tuple], *, legend: Sequence[Key] = (), smallest: int
         raise Error(f"a sheet needs columns of equally many images ({found})")
     grid = [[_rgb(image) for image in images] for _, images, *_ in columns]
     factor = max(1, -(-smallest // max(i.width for c in grid for i in c)))
-    grid = [[_enlarge(image, factor) for image in column] for column in grid]
+    grid = [[ImageOps.scale(image, factor, Image.Resampling.NEAREST) for image in column] for column in grid]
     widths = [max(image.width for image in column) for column in grid]
     heights = [max(column[row].height for column in grid) for row in range(len(grid[0]))]
     letters = max(16, round(sum(widths) / len(widths) / 20))
@@ -144,10 +145,6 @@ def _stack(images: Sequence[Image.Image]) -> Image.Image:
         page.paste(image, ((page.width - image.width) // 2, y))
         y += image.height
     return page
-
-
-def _enlarge(image: Image.Image, factor: int) -> Image.Image:
-    return ImageOps.scale(image, factor, Image.Resampling.NEAREST)
 
 
 def _rgb(image: Pixels) -> Image.Image:
