@@ -19,7 +19,7 @@ from ..base.table import table
 from ..data import feed
 from ..data.balance import by_class, pixel_counts, weights
 from ..data.images import check_labels, size
-from ..data.layouts import LAYOUTS, Labels, facts_of, layout
+from ..data.layouts import LAYOUTS, Labels, facts, layout
 from ..data.segmentation import SegmentationData
 from ..net.graph import Graph, Node, Value
 from ..ops.base import REGISTRY, Context
@@ -74,7 +74,7 @@ class Part:
     def __init__(self, source: SegmentationData, title: str) -> None:
         self.source, self.title = source, title
         self.items: list[Item] = []
-        self.labels = {top: facts_of(source.layout, top) for top in source.labels}
+        self.labels = {top: facts(source.layout, top) for top in source.labels}
 
     def pixels(self, top: str) -> tuple[np.ndarray, np.ndarray]:
         """Of each class, and of void, in each image: (images, classes + 1); and of all values, (images)."""
@@ -250,7 +250,7 @@ def _look(place: tuple[int, int]) -> Item:
         kind = source.layout.tops[top]
         if isinstance(kind, Labels):
             counts[top] = pixel_counts(pixels)
-            wrong = check_labels(pixels, len(facts_of(source.layout, top).names), kind.void)
+            wrong = check_labels(pixels, len(facts(source.layout, top).names), kind.void)
             if wrong:
                 findings.append(("stray", f"{path}: {wrong}"))
             if set(counts[top]) == {kind.void}:
@@ -287,9 +287,9 @@ def _digests(part: Part) -> Mapping[bytes, list[str]]:
 
 def _within(part: Part, names: Mapping[bytes, list[str]]) -> list[Finding]:
     findings = [("twice", f"{part.title}: {', '.join(same)}") for same in names.values() if len(same) > 1]
-    for top, facts in part.labels.items():
+    for top, known in part.labels.items():
         pixels = part.pixels(top)[0].sum(0)[:-1]  # the last is void's
-        absent = (name for name, count in zip(facts.names, pixels, strict=True) if not count)
+        absent = (name for name, count in zip(known.names, pixels, strict=True) if not count)
         findings += [("absent", f"{part.title}: {name}") for name in absent]
     training, used = "val" not in part.title and "test" not in part.title, part.source.mean
     if training and (np.abs(part.mean() - used) > APART).any():
@@ -311,10 +311,10 @@ def summary(parts: Sequence[Part]) -> str:
         means = _numbers(part.mean()), _numbers(part.source.mean)
         rows.append([part.title, len(part.items), len(read), sizes, *means])
     lines = [table(rows, ["split", "images", "read", "size", "mean BGR", "mean used"])]
-    for top, facts in parts[0].labels.items():
-        columns: dict[str, Sequence[object]] = {f"class of '{top}'": [*facts.names, "(void)"]}
+    for top, known in parts[0].labels.items():
+        columns: dict[str, Sequence[object]] = {f"class of '{top}'": [*known.names, "(void)"]}
         for part in parts:
-            if top in part.labels and part.labels[top].names == facts.names:
+            if top in part.labels and part.labels[top].names == known.names:
                 pixels, total = part.pixels(top)
                 columns[f"{part.title} %"] = [f"{100 * n / max(total.sum(), 1):.3f}" for n in pixels.sum(0)]
                 columns[f"{part.title} images"] = [*(pixels > 0).sum(0)]

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..base.files import writing
 from ..proto.caffe_pb2 import BlobProto, BlobShape
-from .layouts import Facts, Labels, facts_of
+from .layouts import Facts, Labels, facts
 from .segmentation import SegmentationData
 
 
@@ -17,10 +17,10 @@ def pixel_counts(labels: np.ndarray) -> dict[int, int]:
     return dict(zip(values.tolist(), pixels.tolist(), strict=True))
 
 
-def by_class(images: Sequence[Mapping[int, int]], facts: Facts) -> tuple[np.ndarray, np.ndarray]:
+def by_class(images: Sequence[Mapping[int, int]], known: Facts) -> tuple[np.ndarray, np.ndarray]:
     """Pixels of each class and, last, of void, in each image (images, classes + 1), and of all values
     (images)."""
-    values = (*range(len(facts.names)), facts.void)
+    values = (*range(len(known.names)), known.void)
     return (np.array([[image.get(value, 0) for value in values] for image in images]),
             np.array([sum(image.values()) for image in images]))
 
@@ -30,7 +30,7 @@ def count_labels(source: SegmentationData) -> tuple[np.ndarray, np.ndarray]:
     kinds = zip(source.tops_read, source.kinds, strict=True)
     top = next(top for top, kind in kinds if isinstance(kind, Labels))
     labels = (tree.read(top, split, name, 1.0) for tree, split, name in source.entries)
-    return by_class([pixel_counts(each) for each in labels], facts_of(source.layout, top))
+    return by_class([pixel_counts(each) for each in labels], facts(source.layout, top))
 
 
 def weights(pixels: np.ndarray, total: np.ndarray) -> np.ndarray:

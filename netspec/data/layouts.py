@@ -178,17 +178,13 @@ class Facts(NamedTuple):
     void: int | None
 
 
-def facts(dataset: str, top: str | None = None) -> Facts:
-    """The facts of a data set, by its name or the path of its data set file.
+def facts(dataset: str | Layout, top: str | None = None) -> Facts:
+    """The facts of a data set, by its name, the path of its data set file, or its layout.
 
     top: which of its labels (the first). Names and colours are those of data/NAME/classes.txt, "name r g b" a
     line.
     """
-    return facts_of(layout(dataset), top)
-
-
-def facts_of(found: Layout, top: str | None = None) -> Facts:
-    """`facts` of a layout."""
+    found = layout(dataset) if isinstance(dataset, str) else dataset
     label = found.tops[top] if top else found.first(Labels)
     if isinstance(label, Images):
         raise Error(f"top '{top}' has images, not classes")
@@ -196,12 +192,19 @@ def facts_of(found: Layout, top: str | None = None) -> Facts:
     return Facts(known.names, known.palette, found.first(Images).mean, label.void)
 
 
-def layout(dataset: str) -> Layout:
-    """The layout of a data set, by its name or the path of its data set file; Error if it is not known."""
+def layout(dataset: str, own: dict[str, Any] | None = None) -> Layout:
+    """The layout of a data set, by its name or the path of its data set file; Error if it is not known.
+
+    own: options FOLDER from param_str, which go before those of a file, and describe the data set 'folder'.
+    """
     if dataset in LAYOUTS:
+        for key in sorted((own or {}).keys() - {"mean"}):
+            raise Error(f"param_str: '{key}' is for dataset 'folder', not for '{dataset}'")
         return LAYOUTS[dataset]
     if Path(dataset).suffix == ".txt":
-        return folder(read_file(Path(dataset)), dataset)
+        return folder(read_file(Path(dataset)) | (own or {}), dataset)
+    if dataset == "folder" and own is not None:
+        return folder(own, "param_str")
     hint = closest(dataset, (*LAYOUTS, "folder"))
     raise Error(f"data set '{dataset}' is not known{hint} (known: {', '.join(LAYOUTS)}, "
                 "'folder' for images of your own)")
@@ -252,12 +255,8 @@ def voc_colours(count: int) -> np.ndarray:
     """
     import numpy as np
 
-    numbers = np.arange(count)
-    palette = np.zeros((count, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            palette[:, channel] |= ((numbers >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
-    return palette
+    bits = np.arange(count)[:, None] >> np.arange(24) & 1
+    return np.packbits(bits.reshape(count, 8, 3).astype(bool), axis=1)[:, 0]
 
 
 @cache

@@ -3,6 +3,7 @@
 import random
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,21 +16,7 @@ from ..ops.base import Shape
 from ..ops.python import ALIASES
 from ..ops.source import Batch, Source
 from .images import size
-from .layouts import (
-    FLAG,
-    FOLDER,
-    LAYOUTS,
-    Facts,
-    Images,
-    Labels,
-    facts_of,
-    folder,
-    is_list,
-    is_number,
-    is_text,
-    layout,
-    read_file,
-)
+from .layouts import FLAG, FOLDER, LAYOUTS, Facts, Images, Labels, facts, is_list, is_number, is_text, layout
 from .tree import Tree
 
 # the FCN release's data layers: (module, class) -> the data set, and what their param_str calls the options
@@ -146,18 +133,11 @@ class SegmentationData(Source):
         if Path(self.dataset).suffix == ".txt":
             path = files.find(self.dataset, base, "data set file")
             self.dataset, root = str(path), root or str(path.parent)
-            found = folder(read_file(path) | own, self.dataset)
-        elif self.dataset == "folder":
-            found = folder(own, "param_str")
-        else:
-            found = layout(self.dataset)
-            if own.keys() - {"mean"}:
-                raise Error(f"param_str: '{min(own.keys() - {'mean'})}' is for dataset 'folder', "
-                            f"not for '{self.dataset}'")
-        where = f"; data/{self.dataset}/README.md says how to get it" if found.facts else ""
+        found = layout(self.dataset, own)
         try:
             root = files.find(root or found.root, base, f"the folder of data set '{self.dataset}',")
         except Error as error:
+            where = f"; data/{self.dataset}/README.md says how to get it" if found.facts else ""
             raise Error(f"{error}{where}") from None
         beside = {key: given[key] for key in found.beside if key in given}
         return Tree(self.dataset, found, root, beside, base)
@@ -207,15 +187,13 @@ class SegmentationData(Source):
     @cached_property
     def facts(self) -> Facts:
         """Class names, colours, mean and void label of the data set."""
-        return facts_of(self.layout, next(iter(self.labels), None))
+        return facts(self.layout, next(iter(self.labels), None))
 
     def shapes(self) -> list[Shape]:
         # `solve --skip-bad` goes past a first batch that cannot be read, too
         for position in range(min(10, len(self))):
-            try:
+            with suppress(Error, OSError):
                 return [blob.shape for blob in self.load(position)]
-            except (Error, OSError):
-                continue
         first = self.paths(self.index(0))[0]
         if self.layout.facts and not first.exists():
             raise self.error(f"image {first} is not there; data/{self.dataset}/README.md says how to get the "
