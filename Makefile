@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test slow lint models proto clean
+.PHONY: demo test slow lint models proto pages clean
 
 demo: $(STAMP)
 	$(BIN)/python data/shapes/prepare.py
@@ -29,6 +29,10 @@ proto: $(STAMP)
 	$(BIN)/python -m grpc_tools.protoc --proto_path=netspec/proto --descriptor_set_out=netspec/proto/caffe.desc \
 		--pyi_out=netspec/proto caffe.proto
 	$(BIN)/python -c "from netspec.proto.stub import write; write()"
+
+pages: $(STAMP)  # what docs/ takes from the code
+	$(BIN)/python -m netspec layers --markdown --results tests/golden > docs/layers.md
+	$(BIN)/python tests/wings.py docs/wings.svg
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,4 +1,4 @@
-"""Nets of one layer of Caffe's forks, with results of naive loops written from what the forks' layers do.
+"""Nets of one layer that no Caffe at hand has, its forks' and newer ones, with results of naive loops.
 
 Each case is like those of golden_case.py, so that the same tests run over both. Gradients are given where they are
 not simply those of the forward pass.

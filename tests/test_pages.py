@@ -1,0 +1,78 @@
+"""What the pages name is there: paths, names of the code, links, layer types and data sets."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from netspec.data.layouts import LAYOUTS
+
+PROJECT = Path(__file__).resolve().parent.parent
+PACKAGE = PROJECT / "netspec"
+MAPS = [PROJECT / "docs" / "architecture.md", PROJECT / "CONTRIBUTING.md"]
+PAGES = [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("data/*/README.md"), PROJECT / "tests/golden/README.md"]
+STANDS_FOR = re.compile(r"(?<![A-Z])(?:NAME|WING|FILE|TYPE)(?![A-Z])")  # any name
+
+
+def identity(page):
+    return str(page.relative_to(PROJECT))
+
+
+def prose(page):
+    """A page without its blocks of code."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"^    .*$", "", text, flags=re.MULTILINE)
+
+
+def found(path):
+    """The files that a page may mean by a path: from the project or the package, with or without .py."""
+    pattern = STANDS_FOR.sub("*", path.rstrip("/"))
+    return [file for base in (PROJECT, PACKAGE) for end in ("", ".py") for file in base.glob(pattern + end)]
+
+
+def quoted(page):
+    return re.findall(r"`([^`\n]+)`", prose(page))
+
+
+@pytest.mark.parametrize("page", MAPS, ids=identity)
+def test_the_paths_of_the_maps_are_there(page):
+    paths = {word for word in quoted(page) if re.fullmatch(r"[\w.*-]+/[\w./*-]*|[\w-]+\.(md|py|txt|toml|cfg|json)", word)}
+    assert paths and not {path for path in paths if not found(path)}
+
+
+@pytest.mark.parametrize("page", MAPS, ids=identity)
+def test_the_names_of_the_maps_are_in_the_code(page):
+    words = {word for file in (*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.proto"), *PROJECT.glob("tests/**/*.py"))
+             for word in re.findall(r"\w+", file.read_text(encoding="utf-8"))}
+    named = {name for word in quoted(page) for name in re.findall(r"^\w+(?=$|\()", word)}
+    named = {name for name in named if not STANDS_FOR.fullmatch(name)}
+    assert named and not named - words
+
+
+@pytest.mark.parametrize("page", MAPS, ids=identity)
+def test_names_in_a_file_are_in_that_file(page):
+    """Such as `clip` and `RULES` in `train/updates.py`."""
+    name = r"`\w+(?:\([^`]*\))?`"
+    for names, path in re.findall(rf"({name}(?:(?:,|,? and| or)\s+{name})*)\s+(?:in|of)\s+`([\w/]+(?:\.\w+)?)`", prose(page)):
+        texts = [file.read_text(encoding="utf-8") for file in found(path) if file.is_file()]
+        for one in re.findall(r"`(\w+)", names):
+            assert any(re.search(rf"\b{one}\b", text) for text in texts), f"{one} in {path}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=identity)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", prose(page))
+    assert not [link for link in links if "://" not in link and not (page.parent / link).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=identity)
+def test_files_of_python_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    files = re.findall(r"(?<![\w/.])(?:tools|tests|models|solvers|data|netspec)/[\w/]+\.py\b", text)
+    assert not [file for file in files if not found(file)]
+
+
+def test_every_data_set_is_on_its_page():
+    text = (PROJECT / "docs" / "datasets.md").read_text(encoding="utf-8")
+    assert not [name for name in LAYOUTS if f"| `{name}` |" not in text]
+    assert not [name for name, layout in LAYOUTS.items() if not (PROJECT / "data" / layout.facts / "README.md").is_file()]
