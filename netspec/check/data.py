@@ -2,8 +2,7 @@
 
 import hashlib
 import signal
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import combinations
@@ -21,12 +20,11 @@ from ..data.balance import by_class, pixel_counts, weights
 from ..data.images import check_labels, size
 from ..data.layouts import LAYOUTS, Labels, facts, layout
 from ..data.segmentation import SegmentationData
-from ..net.graph import Graph, Node, Value
+from ..net.graph import Graph, Value
 from ..ops.base import REGISTRY, Context
 from ..ops.softmax import Classified, ignored_label
-from ..proto.caffe_pb2 import TRAIN, LayerParameter, NetState
-from ..proto.text import SOLVER, read_solver, read_text
-from ..train.jobs import Job, jobs
+from ..proto.caffe_pb2 import LayerParameter
+from ..train.jobs import OpenedNet, of_file
 
 KINDS = {  # what a finding is -> (its heading, whether training breaks on it)
     "missing": ("files that are not there", True),
@@ -87,23 +85,19 @@ class Part:
         return total / (pixels or np.nan)
 
 
-def sources(path: Path, dataset: str | None = None) -> tuple[list[SegmentationData], list[Job], list[str]]:
+def sources(path: Path, dataset: str | None) -> tuple[list[SegmentationData], list[OpenedNet], list[str]]:
     """The data of a net, of a solver's nets, of a folder or of a data set file.
 
     With them the nets, and sentences about what is not checked.
     """
     if path.is_dir() or path.suffix == ".txt":
         return _on_disk(path, dataset), [], []
-    nets = [Job(TRAIN, "net", str(path), NetState())]
-    if SOLVER.search(read_text(path)):
-        train, tests = jobs(read_solver(path), str(path))
-        nets = [train, *tests]
+    nets = [job.opened(path.resolve().parent) for job in of_file(path)[0]]
     found: dict[tuple, SegmentationData] = {}
     passed: dict[str, None] = {}
-    for job in nets:
-        opened = job.opened(path.resolve().parent)
-        file = opened.path or path
-        for layer in opened.net.layer:
+    for each in nets:
+        file = each.path or path
+        for layer in each.net.layer:
             if layer.bottom or layer.type not in REGISTRY:
                 continue
             kind = REGISTRY[layer.type].resolve(layer, f"{file}: ")
@@ -159,28 +153,24 @@ def fits(net: Graph, parts: Sequence[Part]) -> list[Finding]:
             labels |= {value: (node.op, top) for value, top in zip(node.tops, node.op.tops_read, strict=True)
                        if top in node.op.labels}
     for node in net.nodes:
-        if node.op.loss and isinstance(node.op, Classified) and node.bottoms[1] in labels:
-            source, top = labels[node.bottoms[1]]
-            part = next(part for part in parts if _mark(part.source) == _mark(source))
-            findings += _fit(net, node, node.op, part, top)
-        elif node.bottoms and node.bottoms[0] in labels:  # a part of them
-            labels |= dict.fromkeys(node.tops, labels[node.bottoms[0]])
-    return findings
-
-
-def _fit(net: Graph, node: Node, op: Classified, part: Part, top: str) -> list[Finding]:
-    findings: list[Finding] = []
-    count, void = len(part.labels[top].names), part.labels[top].void
-    classes, ignored = net.shapes[node.bottoms[0]][op.channel], ignored_label(op.layer.loss_param)
-    where = f"net '{net.name}': layer '{node.name}'"
-    told = f"the labels '{top}' of data set '{part.source.dataset}'"
-    if classes != count:
-        findings.append(("loss" if classes < count else "spare",
-                         f"{where} has {classes} classes, {told} {count}"))
-    if ignored != void and (void is not None or ignored in range(classes)):
-        breaks = ignored in range(count) or part.pixels(top)[0][:, -1].any()
-        findings.append(("loss" if breaks else "spare",
-                         f"{where} has ignore_label {ignored}, in {told} void is {void}"))
+        if not (node.op.loss and isinstance(node.op, Classified) and node.bottoms[1] in labels):
+            if node.bottoms and node.bottoms[0] in labels:  # a part of them
+                labels |= dict.fromkeys(node.tops, labels[node.bottoms[0]])
+            continue
+        source, top = labels[node.bottoms[1]]
+        part = next(part for part in parts if _mark(part.source) == _mark(source))
+        count, void = len(part.labels[top].names), part.labels[top].void
+        classes = net.shapes[node.bottoms[0]][node.op.channel]
+        ignored = ignored_label(node.op.layer.loss_param)
+        where = f"net '{net.name}': layer '{node.name}'"
+        told = f"the labels '{top}' of data set '{source.dataset}'"
+        if classes != count:
+            findings.append(("loss" if classes < count else "spare",
+                             f"{where} has {classes} classes, {told} {count}"))
+        if ignored != void and (void is not None or ignored in range(classes)):
+            breaks = ignored in range(count) or part.pixels(top)[0][:, -1].any()
+            findings.append(("loss" if breaks else "spare",
+                             f"{where} has ignore_label {ignored}, in {told} void is {void}"))
     return findings
 
 
@@ -266,34 +256,28 @@ def _look(place: tuple[int, int]) -> Item:
 
 def across(parts: Sequence[Part]) -> list[Finding]:
     """What no single image shows: doubles, absent classes, a mean that is not the training images'."""
-    held = [_digests(part) for part in parts]
-    findings = [finding for part, names in zip(parts, held, strict=True) for finding in _within(part, names)]
+    findings: list[Finding] = []
+    held: list[dict[bytes, list[str]]] = []  # digest -> the names of a part's images that have it
+    for part in parts:
+        names: dict[bytes, list[str]] = {}
+        for name, item in zip(part.source.names, part.items, strict=True):
+            if item.digest:  # it could be read
+                names.setdefault(item.digest, []).append(name)
+        held.append(names)
+        doubles = (", ".join(same) for same in names.values() if len(same) > 1)
+        findings += [("twice", f"{part.title}: {same}") for same in doubles]
+        for top, known in part.labels.items():
+            pixels = part.pixels(top)[0].sum(0)[:-1]  # the last is void's
+            absent = (name for name, count in zip(known.names, pixels, strict=True) if not count)
+            findings += [("absent", f"{part.title}: {name}") for name in absent]
+        training, used = "val" not in part.title and "test" not in part.title, part.source.mean
+        if training and (np.abs(part.mean() - used) > APART).any():
+            findings.append(("mean", f"{part.title}: {_numbers(part.mean())}, used: {_numbers(used)}"))
     for (a, mine), (b, theirs) in combinations(zip(parts, held, strict=True), 2):
         both = [key for key in mine if key in theirs]
         findings += [("shared", f"{a.title} {mine[key][0]} = {b.title} {theirs[key][0]}") for key in both]
         others = set(b.source.names) - {name for key in both for name in mine[key]}
         findings += [("names", f"{a.title}, {b.title}: {name}") for name in a.source.names if name in others]
-    return findings
-
-
-def _digests(part: Part) -> Mapping[bytes, list[str]]:
-    """Digest -> the names of the images that have it."""
-    names = defaultdict(list)
-    for name, item in zip(part.source.names, part.items, strict=True):
-        if item.digest:  # it could be read
-            names[item.digest].append(name)
-    return names
-
-
-def _within(part: Part, names: Mapping[bytes, list[str]]) -> list[Finding]:
-    findings = [("twice", f"{part.title}: {', '.join(same)}") for same in names.values() if len(same) > 1]
-    for top, known in part.labels.items():
-        pixels = part.pixels(top)[0].sum(0)[:-1]  # the last is void's
-        absent = (name for name, count in zip(known.names, pixels, strict=True) if not count)
-        findings += [("absent", f"{part.title}: {name}") for name in absent]
-    training, used = "val" not in part.title and "test" not in part.title, part.source.mean
-    if training and (np.abs(part.mean() - used) > APART).any():
-        findings.append(("mean", f"{part.title}: {_numbers(part.mean())}, used: {_numbers(used)}"))
     return findings
 
 

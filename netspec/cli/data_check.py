@@ -50,9 +50,9 @@ def run(args: argparse.Namespace) -> int:
     if args.balance:  # before the nets are built: they may read it
         write_balance(args.balance, *parts[0].pixels(next(iter(parts[0].labels))), args.power)
     wrong: dict[Finding, None] = {}
-    for job in nets:
+    for net in nets:
         try:
-            wrong |= dict.fromkeys(fits(job.graph(path.resolve().parent), parts))
+            wrong |= dict.fromkeys(fits(net.graph(), parts))
         except (Error, OSError) as error:
             passed.append(f"{error}; the losses of a net that cannot be built are not checked")
     findings += wrong
