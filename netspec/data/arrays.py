@@ -18,23 +18,15 @@ from ..proto import hdf5
 from .listed import Listed
 
 
-class Input(Source):
+class Input(Source, type="Input", fed=True):
     """Blobs that the caller fills."""
-
-    type = "Input"
-    fed = True
 
     def shapes(self) -> list[Shape]:
         return _one_each(self, "shape", [tuple(s.dim) for s in self.layer.input_param.shape], ())
 
 
-class MemoryData(Source):
+class MemoryData(Source, type="MemoryData", tops=2, one_label=True, fed=True):
     """Images (N, C, H, W) and labels (N) that the caller gives; transform_param has no effect on them."""
-
-    type = "MemoryData"
-    tops = 2
-    one_label = True
-    fed = True
 
     def setup(self) -> None:
         p = self.layer.memory_data_param
@@ -47,11 +39,8 @@ class MemoryData(Source):
         return [self.size, (self.batch_size,)]
 
 
-class DummyData(Source):
+class DummyData(Source, type="DummyData", workers=False):
     """Blobs that fillers fill: with the same numbers always (constant) or anew for each batch (others)."""
-
-    type = "DummyData"
-    workers = False
 
     def setup(self) -> None:
         p = self.layer.dummy_data_param
@@ -80,15 +69,12 @@ class DummyData(Source):
         return blobs
 
 
-class HDF5Data(Listed):
+class HDF5Data(Listed, type="HDF5Data", workers=False):
     """Rows of HDF5 files: the data sets named like the tops, of the files that the text file `source` lists.
 
     Rows come in order across the files and start again at the end. `shuffle` permutes the files of an epoch
     and the rows within each, as Caffe does (but not into Caffe's order, which is the C library's).
     """
-
-    type = "HDF5Data"
-    workers = False
 
     def setup(self) -> None:
         if self.layer.HasField("transform_param"):
@@ -176,18 +162,12 @@ class HDF5Data(Listed):
         return data
 
 
-class HDF5Output(Operation):
+class HDF5Output(Operation, type="HDF5Output", bottoms=2, tops=0, sink=True, undifferentiable={0, 1}):
     """Writes its bottoms as the data sets 'data' and 'label', of at least four axes, of the file `file_name`.
 
     The first batch makes the file anew, each further one adds its rows. While rows are added the file has
     another name (.NAME.part), so that whoever opens it finds it whole.
     """
-
-    type = "HDF5Output"
-    sink = True
-    bottoms = 2
-    tops = 0
-    undifferentiable = frozenset({0, 1})
 
     def setup(self, *shapes: Shape) -> None:
         if not self.layer.hdf5_output_param.file_name:

@@ -85,14 +85,13 @@ class Line(NamedTuple):
     label: Any
 
 
-class ListedImages(Listed):
+class ListedImages(Listed, tops=2):
     """Images of a list, in its order; `shuffle` makes a new order for each epoch.
 
     File names are appended to root_folder as they are; relative ones start from the current folder or the
     list's, or one above it.
     """
 
-    tops = 2
     unequal = "new_height and new_width, a crop_size, or batch_size 1"
 
     def read(self, path: Path) -> list[Line]:
@@ -136,14 +135,11 @@ class ListedImages(Listed):
         return [Path(self.line(item).image).stem for item in self.items(position)]
 
 
-class ImageData(ListedImages):
+class ImageData(ListedImages, type="ImageData", one_label=True):
     """Tops: data (N, C, H, W), BGR or grey (is_color: false), and label (N).
 
     A list line is a file name and a number.
     """
-
-    type = "ImageData"
-    one_label = True
 
     def read(self, path: Path) -> list[Line]:
         lines = []
@@ -168,15 +164,13 @@ class ImageData(ListedImages):
         return f"image {line.image}", pixels, line.label
 
 
-class DenseImageData(ListedImages):
+class DenseImageData(ListedImages, type="DenseImageData"):
     """Tops: data (N, C, H, W) and label (N, 1, H, W).
 
     A list line is the file names of an image and its labels: grey or palette images of class indices (of a
     palette the index counts, not its grey value), which are resized to the nearest. crop_height x crop_width
     and mirror, random in both phases, apply to both alike.
     """
-
-    type = "DenseImageData"
 
     def setup(self) -> None:
         super().setup()

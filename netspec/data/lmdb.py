@@ -17,16 +17,11 @@ from .images import DAMAGE, Transform, decode
 from .listed import PIXELS, Listed
 
 
-class Data(Listed):
+class Data(Listed, type="Data", tops=(1, 2), one_label=True, what="database"):
     """The Datum messages of an LMDB, in the order of their keys.
 
     Tops: data (N, C, H, W) and, if there is a second one, label (N).
     """
-
-    type = "Data"
-    what = "database"
-    one_label = True
-    tops = (1, 2)
 
     def setup(self) -> None:
         super().setup()

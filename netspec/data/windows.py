@@ -22,7 +22,7 @@ class Window(NamedTuple):
     begin: tuple[int, int]
 
 
-class WindowData(Listed):
+class WindowData(Listed, type="WindowData", tops=2, one_label=True):
     """Windows drawn at random, with replacement, from those of the window file `source`.
 
     Tops: data (N, 3, crop_size, crop_size) and label (N): first the background windows (overlap below
@@ -35,10 +35,6 @@ class WindowData(Listed):
     The file has for each image: "# INDEX", its path (after root_folder), channels, height, width, the number
     of windows, and for each "class overlap x1 y1 x2 y2", both ends included.
     """
-
-    type = "WindowData"
-    one_label = True
-    tops = 2
 
     def setup(self) -> None:
         super().setup()

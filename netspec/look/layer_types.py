@@ -64,7 +64,7 @@ def entries(results: Counter[str] | None = None) -> list[Entry]:
 
 
 def _entry(name: str, cls: type[Operation], results: int) -> Entry:
-    mapped = next(base for base in cls.__mro__ if "coord_map" in vars(base)) is not Operation
+    mapped = cls.own_map or next(base for base in cls.__mro__ if "coord_map" in vars(base)) is not Operation
     what = " ".join(inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0].split())
     return Entry(name, cls.family, "Caffe" if name in CAFFE else "fork", _range(cls.bottoms),
                  _range(cls.tops), " ".join(own_fields(name)), _gradient(cls), "yes" if mapped else "",

@@ -36,10 +36,8 @@ class Slot:
     decay_mult: float
 
 
-class Given(Source):
+class Given(Source, fed=True):
     """Stands for a source whose shapes the caller gave: its data come from the caller too."""
-
-    fed = True
 
 
 @dataclass(frozen=True, eq=False)

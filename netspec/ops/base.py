@@ -1,7 +1,7 @@
 """What an operation is: one class that holds all there is to know of a Caffe layer type, and the registry."""
 
 import ast
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -67,10 +67,11 @@ class Param:
 class Operation:
     """One layer of a net, ready to run: its settings, the shapes of its parameters, its arithmetic.
 
-    A subclass sets `type` (Caffe's name, which registers it), the numbers of bottoms and tops, and writes
-    `setup`, `infer` and `forward`. `setup`, `infer`, `window` and `macs` are given the shapes of the bottoms,
-    which a subclass takes one by one or as *shapes. It holds no tensors: parameters are handed to `forward`,
-    so that nets can share them and rewrites can replace operations.
+    A subclass states the facts below that are others for it, in its first line: `type` (Caffe's name, which
+    registers it), the numbers of bottoms and tops, ... It writes `setup`, `infer` and `forward`. `setup`,
+    `infer`, `window` and `macs` are given the shapes of the bottoms, which a subclass takes one by one or as
+    *shapes. It holds no tensors: parameters are handed to `forward`, so that nets can share them and rewrites
+    can replace operations.
     """
 
     type: ClassVar[str] = ""
@@ -89,11 +90,16 @@ class Operation:
     fresh: ClassVar[bool] = False  # no gradient reads its top, memory of its own: the next may overwrite it
     moving: ClassVar[bool] = False  # a forward pass in TRAIN may change its parameters
     aligned: ClassVar[bool] = False  # a Crop whose offset the graph works out
-    undifferentiable: frozenset[int] = frozenset()  # bottoms that never get a gradient (labels)
+    four_axes: ClassVar[bool] = False  # its first bottom is N x C x H x W
+    own_map: ClassVar[CoordMap | None] = None  # its coordinate map, where no setting plays a part
+    undifferentiable: Set[int] = frozenset()  # bottoms that never get a gradient (labels)
     differentiable: ClassVar[str] = ""  # in words, where it depends on the bottoms given which get one
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
+    def __init_subclass__(cls, **facts: Any) -> None:
+        super().__init_subclass__()
+        for name, fact in facts.items():
+            getattr(cls, name)  # there is such a fact
+            setattr(cls, name, fact)
         if "type" in cls.__dict__ and cls.type:
             if cls.type in REGISTRY:
                 raise TypeError(f"layer type {cls.type} is registered twice")
@@ -110,6 +116,8 @@ class Operation:
         both = set(layer.top) & set(layer.bottom)
         if both and not self.inplace:
             raise self.error(f"does not work in place; give top '{min(both)}' a name of its own")
+        if self.four_axes and len(shapes[0]) != 4:
+            raise self.error(f"takes an N x C x H x W bottom, found {list(shapes[0])}")
         self.setup(*shapes)
 
     def _setup(self, *shapes: Shape) -> None:
@@ -151,7 +159,7 @@ class Operation:
     @classmethod
     def coord_map(cls, layer: LayerParameter) -> CoordMap | None:
         """The coordinate map of a layer with these settings; None where there is none (see net/coords.py)."""
-        return None
+        return cls.own_map
 
     def options(self, known: Mapping[str, tuple[str, Callable[[Any], bool]]]) -> dict[str, Any]:
         """param_str of a Python layer, a dict literal. `known`: key -> (what it takes, its check)."""

@@ -13,10 +13,8 @@ from .base import CoordMap, Number, Operation, Param, Shape
 Windowed = ConvolutionParameter | PoolingParameter | UnpoolingParameter
 
 
-class Window(Operation):
+class Window(Operation, family="convolution"):
     """What convolution and im2col share: a window over the axes behind the channel axis."""
-
-    family = "convolution"
 
     def setup(self, *shapes: Shape) -> None:
         p, shape = self.layer.convolution_param, shapes[0]
@@ -54,10 +52,8 @@ class Window(Operation):
         return CoordMap(layer.convolution_param.axis, *strided(layer.convolution_param))
 
 
-class Im2col(Window):
+class Im2col(Window, type="Im2col"):
     """The values under the window at each position, as channels: C x kernel of them, channel by channel."""
-
-    type = "Im2col"
 
     def infer(self, shape: Shape) -> list[Shape]:
         return [self.placed(shape, self.channels * math.prod(self.kernel))]
@@ -74,16 +70,12 @@ class Im2col(Window):
         return y.reshape(self.infer(tuple(x.shape))[0])
 
 
-class Convolution(Window):
+class Convolution(Window, type="Convolution", bottoms=(1, None), tops=(1, None), fresh=True):
     """Cross-correlation with num_output kernels; every bottom goes through the same weights.
 
     Bottoms N x C x (1 to 3 spatial axes); weight num_output x C/group x kernel; bias num_output.
     """
 
-    type = "Convolution"
-    fresh = True
-    bottoms = (1, None)
-    tops = (1, None)
     functions: Sequence[Callable[..., Tensor]] = (F.conv1d, F.conv2d, F.conv3d)
 
     def setup(self, *shapes: Shape) -> None:
@@ -128,10 +120,9 @@ class Convolution(Window):
         return self.functions[self.dims - 1](x, weight, bias, self.stride, self.pad, self.dilation, group)
 
 
-class Deconvolution(Convolution):
+class Deconvolution(Convolution, type="Deconvolution"):
     """The transpose of Convolution; weight C x num_output/group x kernel."""
 
-    type = "Deconvolution"
     functions = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
     def weight_shape(self, channels: int, outputs: int, group: int) -> Shape:

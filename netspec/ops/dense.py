@@ -12,15 +12,11 @@ from .base import Operation, Param, Shape
 from .neuron import Same
 
 
-class InnerProduct(Operation):
+class InnerProduct(Operation, type="InnerProduct", family="parameters", fresh=True):
     """The bottom's axes from `axis` on, as one vector, times a matrix: num_output results in their place.
 
     Weight num_output x K (transpose: K x num_output), K being the vector's length; bias num_output.
     """
-
-    type = "InnerProduct"
-    family = "parameters"
-    fresh = True
 
     def setup(self, shape: Shape) -> None:
         p = self.layer.inner_product_param
@@ -53,17 +49,12 @@ class InnerProduct(Operation):
         return F.linear(x, params[0].t() if p.transpose else params[0], params[1] if p.bias_term else None)
 
 
-class Embed(Operation):
+class Embed(Operation, type="Embed", family="parameters", fresh=True, undifferentiable={0}):
     """Row x of the weight for each index x of the bottom (0..input_dim-1), along a new last axis; plus a
     bias.
 
     Weight input_dim x num_output, bias num_output. Raises Error for an index outside.
     """
-
-    type = "Embed"
-    family = "parameters"
-    fresh = True
-    undifferentiable = frozenset({0})
 
     def setup(self, shape: Shape) -> None:
         p = self.layer.embed_param
@@ -85,14 +76,9 @@ class Embed(Operation):
         return y + params[1] if len(params) > 1 else y
 
 
-class Applied(Same):
+class Applied(Same, family="parameters", bottoms=(1, 2), channelwise=True, fresh=True):
     """What Scale and Bias share: a second bottom or a parameter that is laid along the axes from `axis`
     on."""
-
-    family = "parameters"
-    channelwise = True
-    bottoms = (1, 2)
-    fresh = True
 
     def shape_of(self, p: ScaleParameter | BiasParameter, shape: Shape) -> Shape:
         """The shape of the parameter: num_axes of the bottom's axes (-1: all) from `axis` on."""
@@ -113,10 +99,8 @@ class Applied(Same):
         return factor.reshape((*factor.shape, *(1,) * behind)).to(x.dtype)
 
 
-class Scale(Applied):
+class Scale(Applied, type="Scale"):
     """x times a factor, plus a bias with bias_term; a factor that is a parameter starts as 1."""
-
-    type = "Scale"
 
     def setup(self, *shapes: Shape) -> None:
         p = self.layer.scale_param
@@ -138,10 +122,8 @@ class Scale(Applied):
         return torch.addcmul(bias[0], x, factor) if bias else x * factor
 
 
-class Bias(Applied):
+class Bias(Applied, type="Bias"):
     """x plus a term; one that is a parameter starts as 0."""
-
-    type = "Bias"
 
     def setup(self, *shapes: Shape) -> None:
         p = self.layer.bias_param
@@ -157,12 +139,8 @@ class Bias(Applied):
         return bottoms[0] + self.laid(self.layer.bias_param.axis, bottoms[0], (*bottoms[1:], *params)[0])
 
 
-class Parameter(Operation):
+class Parameter(Operation, type="Parameter", family="parameters", bottoms=0):
     """A parameter of the given shape as a blob, for layers to use and the solver to learn."""
-
-    type = "Parameter"
-    family = "parameters"
-    bottoms = 0
 
     def setup(self) -> None:
         self.params.append(Param(tuple(self.layer.parameter_param.shape.dim)))

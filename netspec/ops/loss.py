@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -12,21 +11,15 @@ from ..base.errors import Error
 from ..base.files import find
 from ..proto.caffe_pb2 import HingeLossParameter
 from ..proto.model import read_mean
-from .base import Count, Operation, Shape, raised
+from .base import Operation, Shape, raised
 from .python import ALIASES
 from .softmax import MODES, Classified, ignored_label, normaliser
 
 LEAST = 1e-20  # a probability counts as at least this
 
 
-class Loss(Operation):
+class Loss(Operation, family="losses", bottoms=2, tops=(0, 1), loss=True, undifferentiable={1}):
     """A loss of predictions and targets, items along axis 0. It needs no top."""
-
-    family = "losses"
-    bottoms: ClassVar[Count] = 2
-    tops = (0, 1)
-    loss = True
-    undifferentiable = frozenset({1})
 
     def infer(self, *shapes: Shape) -> list[Shape]:
         if not shapes[0] or shapes[0][:1] != shapes[1][:1]:
@@ -45,25 +38,20 @@ class Paired(Loss):
         return super().infer(*shapes)
 
 
-class EuclideanLoss(Paired):
+class EuclideanLoss(Paired, type="EuclideanLoss", undifferentiable=frozenset()):
     """sum((a - b)^2) / (2 N); both bottoms get a gradient."""
-
-    type = "EuclideanLoss"
-    undifferentiable = frozenset()
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         a, b = (raised(x) for x in bottoms)
         return (a - b.reshape(a.shape)).square().sum() / (2 * len(a))
 
 
-class SigmoidCrossEntropyLoss(Paired):
+class SigmoidCrossEntropyLoss(Paired, type="SigmoidCrossEntropyLoss"):
     """-sum(t log s + (1 - t) log(1 - s)) with s = sigmoid(x), for targets t of 0 to 1.
 
     Divided by what loss_param.normalization says: BATCH_SIZE (the default here), VALID, FULL or NONE. A
     target whose whole part is ignore_label does not count.
     """
-
-    type = "SigmoidCrossEntropyLoss"
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         p, x = self.layer.loss_param, raised(bottoms[0])
@@ -87,10 +75,8 @@ class Judged(Loss, Classified):
         return raised(x).reshape(len(x), -1, 1)
 
 
-class MultinomialLogisticLoss(Judged):
+class MultinomialLogisticLoss(Judged, type="MultinomialLogisticLoss"):
     """-sum(log(probability of the label)) / N."""
-
-    type = "MultinomialLogisticLoss"
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         x = self.flat(bottoms[0])
@@ -100,10 +86,8 @@ class MultinomialLogisticLoss(Judged):
         return -chance.log().masked_fill(wrong, float("nan")).sum() / len(x)
 
 
-class HingeLoss(Judged):
+class HingeLoss(Judged, type="HingeLoss"):
     """sum(max(0, 1 - s x)) / N, s being 1 for the label's score, -1 for others; norm L2: of the squares."""
-
-    type = "HingeLoss"
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         x = self.flat(bottoms[0])
@@ -114,17 +98,13 @@ class HingeLoss(Judged):
         return each.sum() / len(x)
 
 
-class InfogainLoss(Loss, Classified):
+class InfogainLoss(Loss, Classified, type="InfogainLoss", bottoms=(2, 3), tops=(0, 2),
+                   undifferentiable={1, 2}):
     """-sum over positions and classes c of H[label, c] log(softmax c); a second top gives the softmax.
 
     H, C x C, is the third bottom or the blob in infogain_loss_param.source. Divided by what
     loss_param.normalization says (default VALID). No gradient comes from the second top.
     """
-
-    type = "InfogainLoss"
-    bottoms = (2, 3)
-    tops = (0, 2)
-    undifferentiable = frozenset({1, 2})
 
     def setup(self, *shapes: Shape) -> None:
         p = self.layer.infogain_loss_param
@@ -165,18 +145,13 @@ class InfogainLoss(Loss, Classified):
         return tops
 
 
-class ContrastiveLoss(Loss):
+class ContrastiveLoss(Loss, type="ContrastiveLoss", bottoms=3, judged=2, undifferentiable={2}):
     """Pulls similar pairs together and others apart up to margin:
     sum(s d^2 + (1 - s) max(margin - d, 0)^2) / (2 N).
 
     Bottoms: a and b, N x C, and s, N (whether they are similar); d is the distance of a and b. legacy_version
     takes max(margin - d^2, 0) for pairs that are not similar.
     """
-
-    type = "ContrastiveLoss"
-    bottoms = 3
-    judged = 2
-    undifferentiable = frozenset({2})
 
     def infer(self, *shapes: Shape) -> list[Shape]:
         tops = super().infer(*shapes)
@@ -198,15 +173,13 @@ class ContrastiveLoss(Loss):
         return torch.where(similar, square, apart).sum() / (2 * len(a))
 
 
-class LossSampling(Operation):
+class LossSampling(Operation, inplace=False, undifferentiable={0}):
     """Labels (N, 1, H, W) with the pixels of some cells made void; for a Python layer, in training alone.
 
     param_str: keep, the probability that a cell stays; cell, its side in pixels (the net's stride); void, the
     label that the loss ignores. The draws are torch's, so they belong to a snapshot.
     """
 
-    undifferentiable = frozenset({0})
-    inplace = False
     OPTIONS = {
         "keep": ("a number above 0, at most 1", lambda v: isinstance(v, int | float) and 0 < v <= 1),
         "cell": ("a whole number from 1", lambda v: type(v) is int and v > 0),

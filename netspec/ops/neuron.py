@@ -8,30 +8,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..proto.caffe_pb2 import EltwiseParameter, FillerParameter, LayerParameter
-from .base import IDENTITY, CoordMap, Operation, Param, Shape
+from ..proto.caffe_pb2 import EltwiseParameter, FillerParameter
+from .base import IDENTITY, Operation, Param, Shape
 
 
-class Same(Operation):
+class Same(Operation, own_map=IDENTITY):
     """An operation whose top has the bottom's shape and lies exactly on it."""
 
-    @classmethod
-    def coord_map(cls, layer: LayerParameter) -> CoordMap:
-        return IDENTITY
 
-
-class Neuron(Same):
+class Neuron(Same, family="elementwise", elementwise=True):
     """An operation that works on each number by itself, or on the numbers at one place of several bottoms."""
 
-    family = "elementwise"
-    elementwise = True
 
-
-class ReLU(Neuron):
+class ReLU(Neuron, type="ReLU", overwrites=True):
     """max(x, 0) + negative_slope * min(x, 0)."""
-
-    type = "ReLU"
-    overwrites = True
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor], inplace: bool = False) -> Tensor:
         slope = self.layer.relu_param.negative_slope
@@ -58,12 +48,8 @@ class PerChannel(Same):
         return [shape]
 
 
-class PReLU(PerChannel):
+class PReLU(PerChannel, type="PReLU", family="elementwise", channelwise=True):
     """max(x, 0) + slope * min(x, 0) with one slope a channel (axis 1), or one for all (channel_shared)."""
-
-    type = "PReLU"
-    family = "elementwise"
-    channelwise = True
 
     def setup(self, shape: Shape) -> None:
         p = self.layer.prelu_param
@@ -74,65 +60,50 @@ class PReLU(PerChannel):
         return F.prelu(bottoms[0], params[0].to(bottoms[0].dtype))
 
 
-class ELU(Neuron):
+class ELU(Neuron, type="ELU"):
     """x above 0, alpha * (exp(x) - 1) below."""
-
-    type = "ELU"
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         return F.elu(bottoms[0], self.layer.elu_param.alpha)
 
 
-class Sigmoid(Neuron):
+class Sigmoid(Neuron, type="Sigmoid"):
     """1 / (1 + exp(-x))."""
-
-    type = "Sigmoid"
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         return torch.sigmoid(bottoms[0])
 
 
-class TanH(Neuron):
+class TanH(Neuron, type="TanH"):
     """The hyperbolic tangent."""
-
-    type = "TanH"
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         return torch.tanh(bottoms[0])
 
 
-class Swish(Neuron):
+class Swish(Neuron, type="Swish"):
     """x * sigmoid(beta * x)."""
-
-    type = "Swish"
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         return bottoms[0] * torch.sigmoid(bottoms[0] * self.layer.swish_param.beta)
 
 
-class BNLL(Neuron):
+class BNLL(Neuron, type="BNLL"):
     """log(1 + exp(x))."""
-
-    type = "BNLL"
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         return F.softplus(bottoms[0])
 
 
-class AbsVal(Neuron):
+class AbsVal(Neuron, type="AbsVal", inplace=False):
     """|x|."""
-
-    type = "AbsVal"
-    inplace = False
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         return bottoms[0].abs()
 
 
-class Clip(Neuron):
+class Clip(Neuron, type="Clip"):
     """x held between min and max; the gradient passes on the bounds too."""
-
-    type = "Clip"
 
     def setup(self, *shapes: Shape) -> None:
         p = self.layer.clip_param
@@ -143,20 +114,15 @@ class Clip(Neuron):
         return bottoms[0].clamp(self.layer.clip_param.min, self.layer.clip_param.max)
 
 
-class Threshold(Neuron):
+class Threshold(Neuron, type="Threshold", undifferentiable={0}):
     """1 where x is above threshold, else 0; no gradient."""
-
-    type = "Threshold"
-    undifferentiable = frozenset({0})
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         return (bottoms[0] > self.layer.threshold_param.threshold).to(bottoms[0].dtype)
 
 
-class Power(Neuron):
+class Power(Neuron, type="Power"):
     """(shift + scale * x) ^ power."""
-
-    type = "Power"
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         p, x = self.layer.power_param, bottoms[0]
@@ -166,10 +132,8 @@ class Power(Neuron):
         return y if p.power == 1 else y.pow(p.power)
 
 
-class Exp(Neuron):
+class Exp(Neuron, type="Exp"):
     """base ^ (shift + scale * x), for base -1 to the base e."""
-
-    type = "Exp"
 
     def setup(self, *shapes: Shape) -> None:
         p = self.layer.exp_param
@@ -180,10 +144,8 @@ class Exp(Neuron):
         return torch.exp(bottoms[0] * self.inner) * self.outer
 
 
-class Log(Neuron):
+class Log(Neuron, type="Log"):
     """The logarithm of shift + scale * x to the base `base`, for base -1 the natural one."""
-
-    type = "Log"
 
     def setup(self, *shapes: Shape) -> None:
         log = log_of_base(self, self.layer.log_param.base)
@@ -204,11 +166,8 @@ def log_of_base(op: Operation, base: float) -> float:
     return math.log(base)
 
 
-class Dropout(Neuron):
+class Dropout(Neuron, type="Dropout", overwrites=True):
     """In TRAIN, zero with probability dropout_ratio and the rest times 1 / (1 - ratio); else the identity."""
-
-    type = "Dropout"
-    overwrites = True
 
     def setup(self, *shapes: Shape) -> None:
         self.ratio = self.layer.dropout_param.dropout_ratio
@@ -219,16 +178,12 @@ class Dropout(Neuron):
         return F.dropout(bottoms[0], self.ratio, self.context.training, inplace=inplace)
 
 
-class Eltwise(Neuron):
+class Eltwise(Neuron, type="Eltwise", bottoms=(2, None), fresh=True):
     """SUM (with coeff), PROD or MAX of two or more bottoms of one shape.
 
     Of equal maxima one gets the gradient: the first, but of the first two bottoms the second (as Caffe's CPU
     does).
     """
-
-    type = "Eltwise"
-    bottoms = (2, None)
-    fresh = True
 
     def setup(self, *shapes: Shape) -> None:
         p = self.layer.eltwise_param

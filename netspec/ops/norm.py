@@ -12,19 +12,14 @@ from .base import Param, Shape, raised
 from .neuron import PerChannel, Same
 
 
-class LRN(Same):
+class LRN(Same, type="LRN", family="normalisation", four_axes=True):
     """Local response normalisation of an N x C x H x W bottom: x / (k + alpha * m) ^ beta.
 
     m is the mean of x^2 over local_size channels (ACROSS_CHANNELS), or over local_size x local_size positions
     (WITHIN_CHANNEL, where k is always 1); what lies outside the blob counts as 0.
     """
 
-    type = "LRN"
-    family = "normalisation"
-
     def setup(self, shape: Shape) -> None:
-        if len(shape) != 4:
-            raise self.error(f"takes an N x C x H x W bottom, found {list(shape)}")
         if self.layer.lrn_param.local_size % 2 == 0:
             raise self.error(f"local_size must be odd, found {self.layer.lrn_param.local_size}")
 
@@ -36,14 +31,11 @@ class LRN(Same):
         return x * (1 + p.alpha * mean).pow(-p.beta)
 
 
-class MVN(Same):
+class MVN(Same, type="MVN", family="normalisation"):
     """(x - mean) / (deviation + eps) of each channel, or of each item over all channels (across_channels).
 
     normalize_variance: false leaves the division out. The top always has 4 axes or more.
     """
-
-    type = "MVN"
-    family = "normalisation"
 
     def infer(self, shape: Shape) -> list[Shape]:
         return [(*shape, *(1,) * (4 - len(shape)))]
@@ -61,7 +53,8 @@ class MVN(Same):
         return x / (variance + (divisor.square() - variance.detach())).sqrt()
 
 
-class BatchNorm(PerChannel):
+class BatchNorm(PerChannel, type="BatchNorm", family="normalisation", channelwise=True, fresh=True,
+                moving=True):
     """(x - mean) / sqrt(variance + eps) of each channel (axis 1).
 
     In TEST, or with use_global_stats: true, by the mean and variance kept in the parameters; else by those of
@@ -69,12 +62,6 @@ class BatchNorm(PerChannel):
     the weight of both 1) are sums that fade by moving_average_fraction a step: divided by the weight they are
     averages. They are not learned, so lr_mult is 0 for them and nothing else may be asked.
     """
-
-    type = "BatchNorm"
-    family = "normalisation"
-    channelwise = True
-    fresh = True
-    moving = True
 
     def setup(self, shape: Shape) -> None:
         p = self.layer.batch_norm_param
@@ -105,7 +92,8 @@ class BatchNorm(PerChannel):
         return y.reshape(bottom.shape)
 
 
-class BN(PerChannel):
+class BN(PerChannel, type="BN", family="normalisation", tops=(1, 3), channelwise=True, fresh=True,
+         moving=True):
     """slope (x - mean) / sqrt(variance + eps) + bias of each channel (axis 1), in the forms of two forks.
 
     PSPNet's: parameters slope, bias, mean and variance. In TEST, or frozen: by the mean and variance kept;
@@ -116,13 +104,6 @@ class BN(PerChannel):
     SegNet's, told by scale_filler, shift_filler or bn_mode: parameters slope and bias. In mode LEARN always
     by the batch, eps being 1e-9; further tops give its mean and variance. In mode INFERENCE slope x + bias.
     """
-
-    type = "BN"
-    family = "normalisation"
-    channelwise = True
-    fresh = True
-    moving = True
-    tops = (1, 3)
 
     def setup(self, shape: Shape) -> None:
         p = self.layer.bn_param
@@ -168,15 +149,12 @@ class BN(PerChannel):
         return [y, *(t.reshape(1, -1, 1, 1) for t in (mean, variance))][: len(self.layer.top)]
 
 
-class Normalize(PerChannel):
+class Normalize(PerChannel, type="Normalize", family="normalisation"):
     """scale x / sqrt(sum x^2 + eps), the sum over each item, or over the channels of each position
     (across_spatial: false).
 
     scale is one number, or one a channel (channel_shared: false); 1 without scale_filler.
     """
-
-    type = "Normalize"
-    family = "normalisation"
 
     def setup(self, shape: Shape) -> None:
         p = self.layer.norm_param

@@ -14,7 +14,7 @@ from .conv import check_geometry, geometry, strided
 MAX, AVE, STOCHASTIC = PoolingParameter.MAX, PoolingParameter.AVE, PoolingParameter.STOCHASTIC
 
 
-class Pooling(Operation):
+class Pooling(Operation, type="Pooling", family="pooling", tops=(1, 2), fresh=True, four_axes=True):
     """MAX, AVE or STOCHASTIC over windows of an N x C x H x W bottom; a second top of MAX gives the maxima's
     positions.
 
@@ -24,15 +24,8 @@ class Pooling(Operation):
     of the values weighted by themselves.
     """
 
-    type = "Pooling"
-    family = "pooling"
-    fresh = True
-    tops = (1, 2)
-
     def setup(self, shape: Shape) -> None:
         p = self.layer.pooling_param
-        if len(shape) != 4:
-            raise self.error(f"takes an N x C x H x W bottom, found {list(shape)}")
         if len(self.layer.top) > 1 and p.pool != MAX:
             raise self.error("only MAX pooling has a second top (the positions of the maxima)")
         check_geometry(self, p, 2)
@@ -117,15 +110,11 @@ class Pooling(Operation):
         return None if layer.pooling_param.global_pooling else CoordMap(1, *strided(layer.pooling_param))
 
 
-class SPP(Operation):
+class SPP(Operation, type="SPP", family="pooling", fresh=True):
     """Spatial pyramid pooling: level l of pyramid_height pools into at most 2^l x 2^l bins, all in a row.
 
     Bottom N x C x H x W, top N x (C times bins), or N x C x 1 x 1 for a pyramid of height 1.
     """
-
-    type = "SPP"
-    family = "pooling"
-    fresh = True
 
     def setup(self, shape: Shape) -> None:
         if len(shape) != 4 or 0 in shape:

@@ -56,17 +56,12 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
 
-class Python(Operation):
+class Python(Operation, type="Python", bottoms=(0, None), tops=(0, None), data=True):
     """python_param names a module (looked up as `import` does, then in the current folder) and a class in it.
 
     The class is an Operation, which then takes this one's place, or a Layer, which this one runs: on copies
     of the bottoms in main memory, whatever the net's device.
     """
-
-    type = "Python"
-    data = True
-    bottoms = (0, None)
-    tops = (0, None)
 
     @classmethod
     def resolve(cls, layer: LayerParameter, where: str = "") -> Kind:

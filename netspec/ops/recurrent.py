@@ -10,7 +10,7 @@ from torch import Tensor
 from .base import Operation, Param, Shape
 
 
-class Recurrent(Operation):
+class Recurrent(Operation, family="recurrent", differentiable="x, static"):
     """Runs a cell over the T steps of N sequences.
 
     Bottoms: x T x N x ..., cont T x N (0 where a sequence begins: what came before is then multiplied by 0),
@@ -20,8 +20,6 @@ class Recurrent(Operation):
     are the first ones of the next call, as in Caffe: the one thing that an operation keeps.
     """
 
-    family = "recurrent"
-    differentiable = "x, static"
     states: int
     gates: int  # times num_output: what a step takes from x, the static input and the state
 
@@ -89,14 +87,11 @@ class Recurrent(Operation):
         return hidden
 
 
-class RNN(Recurrent):
+class RNN(Recurrent, type="RNN", bottoms=(2, 4), tops=(1, 2)):
     """h = tanh(Wxh x + bh + Whh (cont h)), top tanh(Who h + bo).
     Parameters: Wxh, bh, (static), Whh, Who, bo.
     """
 
-    type = "RNN"
-    bottoms = (2, 4)
-    tops = (1, 2)
     states = 1
     gates = 1
 
@@ -113,16 +108,13 @@ class RNN(Recurrent):
         return torch.tanh(F.linear(hidden, params[-2], params[-1]))
 
 
-class LSTM(Recurrent):
+class LSTM(Recurrent, type="LSTM", bottoms=(2, 5), tops=(1, 3)):
     """Long short-term memory; gates in the order input, forget, output, new value.
     Parameters: Wx, b, (static), Wh.
 
     c = cont sigmoid(f) c + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c).
     """
 
-    type = "LSTM"
-    bottoms = (2, 5)
-    tops = (1, 3)
     states = 2
     gates = 4
 
@@ -131,14 +123,8 @@ class LSTM(Recurrent):
         return [h, c]
 
 
-class LSTMUnit(Operation):
+class LSTMUnit(Operation, type="LSTMUnit", family="recurrent", bottoms=3, tops=2, undifferentiable={2}):
     """One step of LSTM: bottoms c 1 x N x D, gate inputs 1 x N x 4D, cont 1 x N; tops c and h, 1 x N x D."""
-
-    type = "LSTMUnit"
-    family = "recurrent"
-    bottoms = 3
-    tops = 2
-    undifferentiable = frozenset({2})
 
     def infer(self, *shapes: Shape) -> list[Shape]:
         c, gates, cont = shapes

@@ -15,14 +15,8 @@ from .loss import Paired
 from .softmax import normaliser
 
 
-class Regions(Operation):
+class Regions(Operation, family="regions", bottoms=2, inplace=False, fresh=True, undifferentiable={1}):
     """What pools each region of a feature map N x C x H x W into a grid."""
-
-    family = "regions"
-    fresh = True
-    bottoms = 2
-    inplace = False
-    undifferentiable = frozenset({1})
 
     def grid(self, shapes: Sequence[Shape], channels: int, size: tuple[int, int]) -> list[Shape]:
         x, regions = shapes
@@ -47,14 +41,12 @@ class Regions(Operation):
         return first.clamp(0, size).long(), last.clamp(0, size).long()
 
 
-class ROIPooling(Regions):
+class ROIPooling(Regions, type="ROIPooling"):
     """The maximum in each of pooled_h x pooled_w bins of each region; 0 for a bin outside the map.
 
     Ends are rounded to whole positions. Bins overlap where they share one. The first of equal maxima gets the
     gradient.
     """
-
-    type = "ROIPooling"
 
     def setup(self, *shapes: Shape) -> None:
         p = self.layer.roi_pooling_param
@@ -92,14 +84,12 @@ class ROIPooling(Regions):
         return found.reshape(index.shape).masked_fill(empty.to(x.device), 0.0)
 
 
-class PSROIPooling(Regions):
+class PSROIPooling(Regions, type="PSROIPooling"):
     """The mean in each of group_size x group_size bins of each region, each bin from channels of its own.
 
     Bottom N x (output_dim group_size^2) x H x W: channel (d g + i) g + j is for bin (i, j) of output d. Ends
     are rounded before they are scaled.
     """
-
-    type = "PSROIPooling"
 
     def setup(self, *shapes: Shape) -> None:
         p = self.layer.psroi_pooling_param
@@ -132,18 +122,13 @@ class PSROIPooling(Regions):
         return torch.stack(tops) if tops else x.new_zeros(0, p.output_dim, g, g)
 
 
-class SmoothL1Loss(Paired):
+class SmoothL1Loss(Paired, type="SmoothL1Loss", family="regions", bottoms=(2, 4), undifferentiable={2, 3}):
     """The sum of w_out f(w_in (a - b)) divided by N, with f(d) = (sigma d)^2 / 2 for |d| < 1 / sigma^2,
     else |d| - 0.5 / sigma^2.
 
     Bottoms: a, b, and where given w_in, w_out (1 without), N x C x ... The sum is divided by the number of
     positions instead (BATCH_SIZE: N, NONE: 1) where loss_param gives a normalization.
     """
-
-    type = "SmoothL1Loss"
-    family = "regions"
-    bottoms = (2, 4)
-    undifferentiable = frozenset({2, 3})
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         p, a = self.layer.loss_param, raised(bottoms[0])

@@ -13,14 +13,8 @@ from .conv import check_geometry, geometry
 MAX, AVE = UnpoolingParameter.MAX, UnpoolingParameter.AVE
 
 
-class Resample(Operation):
+class Resample(Operation, family="resampling", four_axes=True):
     """What makes an N x C x H x W bottom into N x C x another size."""
-
-    family = "resampling"
-
-    def setup(self, *shapes: Shape) -> None:
-        if len(shapes[0]) != 4:
-            raise self.error(f"takes an N x C x H x W bottom, found {list(shapes[0])}")
 
     def size(self, n: int, i: int) -> int:
         """The top's size along spatial axis `i` for a bottom of size `n`."""
@@ -41,18 +35,14 @@ class Resample(Operation):
         return x.new_zeros(*size[:2], count).scatter(2, index, x).reshape(size)
 
 
-class Interp(Resample):
+class Interp(Resample, type="Interp", fresh=True):
     """Bilinear interpolation, corners aligned, of the bottom less a border of -pad_beg and -pad_end pixels.
 
     The size n left becomes (n - 1) / shrink_factor + 1, then (n - 1) * zoom_factor + 1; or height and width,
     unless just one of the factors is given.
     """
 
-    type = "Interp"
-    fresh = True
-
     def setup(self, *shapes: Shape) -> None:
-        super().setup(*shapes)
         p = self.layer.interp_param
         if p.pad_beg > 0 or p.pad_end > 0:
             raise self.error("takes pad_beg and pad_end of 0 and below, which crop")
@@ -89,21 +79,14 @@ class Interp(Resample):
         return CoordMap(1, p.zoom_factor, p.pad_beg * p.zoom_factor)
 
 
-class Upsample(Resample):
+class Upsample(Resample, type="Upsample", bottoms=2, inplace=False, fresh=True, undifferentiable={1}):
     """The first bottom's values, each where the second, a pooling mask, says; zeros elsewhere.
 
     The top's size is upsample_h x upsample_w, or scale (scale_h, scale_w) times the bottom's, less one row or
     column where pad_out_h or pad_out_w says so.
     """
 
-    type = "Upsample"
-    fresh = True
-    bottoms = 2
-    inplace = False
-    undifferentiable = frozenset({1})
-
     def setup(self, *shapes: Shape) -> None:
-        super().setup(*shapes)
         p = self.layer.upsample_param
         scales = [p.HasField(name) for name in ("scale_h", "scale_w")]
         sized = p.HasField("upsample_h") and p.HasField("upsample_w")
@@ -127,21 +110,14 @@ class Upsample(Resample):
         return self.scattered(x.flatten(2), mask.flatten(2).long(), size)
 
 
-class Unpooling(Resample):
+class Unpooling(Resample, type="Unpooling", bottoms=(1, 2), inplace=False, fresh=True, undifferentiable={1}):
     """The reverse of a pooling, to unpool_size (unpool_h x unpool_w), with its kernel_size and stride.
 
     MAX puts each value where the second bottom, a pooling mask, says, or without one in its window's first
     corner; AVE shares it out evenly over its window, TILE repeats it. Windows that overlap add up.
     """
 
-    type = "Unpooling"
-    fresh = True
-    bottoms = (1, 2)
-    inplace = False
-    undifferentiable = frozenset({1})
-
     def setup(self, *shapes: Shape) -> None:
-        super().setup(*shapes)
         p = self.layer.unpooling_param
         check_geometry(self, p, 2)
         self.kernel, self.stride, pad, _ = geometry(p, 2)

@@ -11,18 +11,12 @@ from ..proto.caffe_pb2 import LayerParameter
 from .base import IDENTITY, CoordMap, Operation, Shape
 
 
-class Moved(Operation):
+class Moved(Operation, family="shape"):
     """What gives the bottom's own numbers, in other places or not at all."""
 
-    family = "shape"
 
-
-class Crop(Moved):
+class Crop(Moved, type="Crop", bottoms=2, undifferentiable={1}):
     """The first bottom cut to the second's size along `axis` and all axes behind it, from `offset` on."""
-
-    type = "Crop"
-    bottoms = 2
-    undifferentiable = frozenset({1})
 
     def setup(self, *shapes: Shape) -> None:
         p, dims = self.layer.crop_param, len(shapes[0])
@@ -55,27 +49,19 @@ class Crop(Moved):
         return CoordMap(p.axis - 1, 1, tuple(-offset for offset in p.offset) or 0)
 
 
-class AutoCrop(Crop):
+class AutoCrop(Crop, type="AutoCrop", aligned=True):
     """A Crop of both spatial axes whose offset is what the coordinate maps between its bottoms say.
 
     The graph works the offset out and makes a Crop of it, since that takes the layers above it.
     """
-
-    type = "AutoCrop"
-    aligned = True
 
     @classmethod
     def coord_map(cls, layer: LayerParameter) -> CoordMap | None:
         return None
 
 
-class Concat(Moved):
+class Concat(Moved, type="Concat", bottoms=(1, None), channelwise=True, fresh=True):
     """Bottoms joined along `axis`, in order."""
-
-    type = "Concat"
-    channelwise = True
-    fresh = True
-    bottoms = (1, None)
 
     def setup(self, *shapes: Shape) -> None:
         p = self.layer.concat_param
@@ -95,12 +81,8 @@ class Concat(Moved):
         return torch.cat(list(bottoms), self.along)
 
 
-class Slice(Moved):
+class Slice(Moved, type="Slice", tops=(1, None), channelwise=True):
     """The bottom cut along `axis` at each slice_point, or without any into equal parts, one a top."""
-
-    type = "Slice"
-    channelwise = True
-    tops = (1, None)
 
     def infer(self, shape: Shape) -> list[Shape]:
         axis, sizes = self.parts(shape)
@@ -129,12 +111,9 @@ class Slice(Moved):
         return bottoms[0].split(sizes, axis)
 
 
-class Flatten(Moved):
+class Flatten(Moved, type="Flatten", inplace=False):
     """The axes from `axis` to `end_axis` joined into one; a new axis of size 1 if end_axis is the one
     before."""
-
-    type = "Flatten"
-    inplace = False
 
     def infer(self, shape: Shape) -> list[Shape]:
         p = self.layer.flatten_param
@@ -147,12 +126,9 @@ class Flatten(Moved):
         return bottoms[0].reshape(self.infer(tuple(bottoms[0].shape))[0])
 
 
-class Reshape(Moved):
+class Reshape(Moved, type="Reshape", inplace=False):
     """num_axes axes from `axis` on replaced by `shape`: dim 0 keeps the bottom's size, one -1 is what is
     left."""
-
-    type = "Reshape"
-    inplace = False
 
     def span(self, dims: int) -> tuple[int, int]:
         """Of a bottom of `dims` axes the first that is replaced, and the first behind that is not."""
@@ -186,11 +162,8 @@ class Reshape(Moved):
         return bottoms[0].reshape(self.infer(tuple(bottoms[0].shape))[0])
 
 
-class Tile(Moved):
+class Tile(Moved, type="Tile", fresh=True):
     """The bottom `tiles` times in a row along `axis`."""
-
-    type = "Tile"
-    fresh = True
 
     def setup(self, shape: Shape) -> None:
         if self.layer.tile_param.tiles < 1:
@@ -208,11 +181,8 @@ class Tile(Moved):
         return x.repeat(times)
 
 
-class Permute(Moved):
+class Permute(Moved, type="Permute", inplace=False):
     """The bottom with its axes in the order of `order`; axes that it does not name follow in theirs."""
-
-    type = "Permute"
-    inplace = False
 
     def setup(self, shape: Shape) -> None:
         order = list(self.layer.permute_param.order)
@@ -227,14 +197,9 @@ class Permute(Moved):
         return bottoms[0].permute(self.order).contiguous()
 
 
-class BatchReindex(Moved):
+class BatchReindex(Moved, type="BatchReindex", bottoms=2, fresh=True, undifferentiable={1}):
     """The items (axis 0) of the first bottom that the second lists, in its order; gradients of repeats add
     up."""
-
-    type = "BatchReindex"
-    fresh = True
-    bottoms = 2
-    undifferentiable = frozenset({1})
 
     def infer(self, *shapes: Shape) -> list[Shape]:
         if len(shapes[1]) != 1 or not shapes[0]:
@@ -249,17 +214,12 @@ class BatchReindex(Moved):
         return x.index_select(0, index)
 
 
-class Filter(Moved):
+class Filter(Moved, type="Filter", bottoms=(2, None), tops=(1, None), fresh=True,
+             differentiable="all but the last"):
     """The items (axis 0) of each bottom but the last for which the last one, the selector, is not 0.
 
     How many that are is known only when it runs: `infer` gives the shapes for all.
     """
-
-    type = "Filter"
-    fresh = True
-    bottoms = (2, None)
-    tops = (1, None)
-    differentiable = "all but the last"
 
     def setup(self, *shapes: Shape) -> None:
         if len(self.layer.top) != len(shapes) - 1:
@@ -280,30 +240,15 @@ class Filter(Moved):
         return [x.index_select(0, kept) for x in blobs]
 
 
-class Split(Moved):
+class Split(Moved, type="Split", tops=(1, None), elementwise=True, inplace=False, own_map=IDENTITY):
     """The bottom, once for each top; gradients add up."""
-
-    type = "Split"
-    elementwise = True
-    inplace = False
-    tops = (1, None)
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> list[Tensor]:
         return [bottoms[0].view_as(bottoms[0]) for _ in self.layer.top]
 
-    @classmethod
-    def coord_map(cls, layer: LayerParameter) -> CoordMap:
-        return IDENTITY
 
-
-class Silence(Moved):
+class Silence(Moved, type="Silence", bottoms=(1, None), tops=0, sink=True, judged=0):
     """Swallows bottoms that would otherwise be outputs of the net."""
-
-    type = "Silence"
-    sink = True
-    judged = 0
-    bottoms = (1, None)
-    tops = 0
 
     def infer(self, *shapes: Shape) -> list[Shape]:
         return []

@@ -14,12 +14,8 @@ FLT_MIN = torch.finfo(torch.float32).tiny
 MODES = LossParameter
 
 
-class Softmax(Operation):
+class Softmax(Operation, type="Softmax", family="losses", channelwise=True):
     """exp(x) / sum exp(x) along `axis`."""
-
-    type = "Softmax"
-    family = "losses"
-    channelwise = True
 
     def setup(self, shape: Shape) -> None:
         self.axis(self.layer.softmax_param.axis, len(shape))
@@ -28,13 +24,11 @@ class Softmax(Operation):
         return F.softmax(raised(bottoms[0]), self.layer.softmax_param.axis)
 
 
-class Classified(Operation):
+class Classified(Operation, family="losses"):
     """What compares scores along one axis with one label for each position.
 
     Bottoms: scores N x C x ..., labels with a class index (0..C-1, or ignore_label) for each position.
     """
-
-    family = "losses"
 
     def lay(self, axis: int, shape: Shape) -> None:
         """Take the axis that the classes lie along."""
@@ -80,7 +74,8 @@ def normaliser(mode: LossParameter.NormalizationMode, ignored: Tensor) -> Tensor
     return max(1.0, {MODES.FULL: ignored.numel(), MODES.BATCH_SIZE: len(ignored), MODES.NONE: 1}[mode])
 
 
-class SoftmaxWithLoss(Classified):
+class SoftmaxWithLoss(Classified, type="SoftmaxWithLoss", bottoms=(2, 3), tops=(0, 2), loss=True,
+                      undifferentiable={1, 2}):
     """The multinomial logistic loss of the softmax along `axis`; a second top gives the softmax.
 
     The sum over positions that are not ignored is divided by what loss_param.normalization says (VALID: their
@@ -89,12 +84,6 @@ class SoftmaxWithLoss(Classified):
     With weight_by_label_freqs (SegNet's) a position counts class_weighting[label] times in the sum, once in
     the divisor.
     """
-
-    type = "SoftmaxWithLoss"
-    bottoms = (2, 3)
-    tops = (0, 2)
-    loss = True
-    undifferentiable = frozenset({1, 2})
 
     def setup(self, *shapes: Shape) -> None:
         p = self.layer.loss_param
@@ -132,18 +121,12 @@ class SoftmaxWithLoss(Classified):
         return self.mode in (MODES.VALID, MODES.FULL) and not self.weights
 
 
-class Accuracy(Classified):
+class Accuracy(Classified, type="Accuracy", bottoms=2, tops=(1, 2), sink=True, undifferentiable={0, 1}):
     """The share of positions whose label has one of the top_k scores along `axis`; a second top: by class.
 
     A score as high as the label's own counts as higher, so that equal scores are no success. Ignored labels
     do not count at all; without any that counts the share is 0.
     """
-
-    type = "Accuracy"
-    sink = True
-    bottoms = 2
-    tops = (1, 2)
-    undifferentiable = frozenset({0, 1})
 
     def setup(self, *shapes: Shape) -> None:
         self.lay(self.layer.accuracy_param.axis, shapes[0])
@@ -168,11 +151,8 @@ class Accuracy(Classified):
         return [top.to(x.dtype) for top in tops]
 
 
-class Reduction(Operation):
+class Reduction(Operation, type="Reduction", family="reduction"):
     """SUM, ASUM (of |x|), SUMSQ (of x^2) or MEAN over `axis` and all axes behind it, times coeff."""
-
-    type = "Reduction"
-    family = "reduction"
 
     def infer(self, shape: Shape) -> list[Shape]:
         return [shape[: self.axis(self.layer.reduction_param.axis, len(shape))]]
@@ -189,16 +169,12 @@ class Reduction(Operation):
         return y * p.coeff
 
 
-class ArgMax(Operation):
+class ArgMax(Operation, type="ArgMax", family="reduction", undifferentiable={0}):
     """The positions of the top_k largest values, largest first; of equal ones the last position comes first.
 
     With `axis`: along it (out_max_val: the values instead). Without: of each item, N x 1 x top_k positions
     (out_max_val: N x 2 x top_k, positions and values).
     """
-
-    type = "ArgMax"
-    family = "reduction"
-    undifferentiable = frozenset({0})
 
     def infer(self, shape: Shape) -> list[Shape]:
         p = self.layer.argmax_param

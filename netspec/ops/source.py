@@ -5,22 +5,18 @@ from typing import ClassVar
 import numpy as np
 
 from ..proto import caffe_pb2
-from .base import Context, Count, Operation, Shape
+from .base import Context, Operation, Shape
 
 Batch = tuple[np.ndarray, ...]
 
 
-class Source(Operation):
+class Source(Operation, family="data", bottoms=0, tops=(1, None), data=True):
     """A layer without bottoms that makes data. A subclass writes `shapes` and `load`.
 
     A batch is a pure function of its position: the same in every process, whatever was loaded before. Random
     choices come from `generator`. So a run resumes by its position alone, with any number of workers.
     """
 
-    family = "data"
-    data = True
-    bottoms = 0
-    tops: ClassVar[Count] = (1, None)
     fed: ClassVar[bool] = False  # the caller gives the tensors, `load` is not called
     workers: ClassVar[bool] = True  # False: loading is too quick for worker processes to pay
 
