@@ -147,19 +147,18 @@ class HDF5Data(Listed, type="HDF5Data", workers=False):
             raise self.error("reading HDF5 needs h5py: pip install netspec[hdf5]") from None
         try:
             with h5py.File(path, "r") as file:
-                found = [self._dataset(file, path, top, h5py.Dataset) for top in self.layer.top]
-                return [take(data) for data in found]
+                taken = []
+                for top in self.layer.top:
+                    data = file.get(top)
+                    if not isinstance(data, h5py.Dataset):
+                        has = f"{closest(top, file)} (it has: {', '.join(file) or 'none'})"
+                        raise self.error(f"{path} has no data set '{top}'{has}")
+                    if data.dtype.kind not in "fiu":
+                        raise self.error(f"data set '{top}' of {path} holds {data.dtype}, expected numbers")
+                    taken.append(take(data))
+                return taken
         except OSError as error:
             raise self.error(f"{path} cannot be read as HDF5 ({error})") from None
-
-    def _dataset(self, file: Any, path: Path, top: str, kind: Any) -> Any:
-        data = file.get(top)
-        if not isinstance(data, kind):
-            has = ", ".join(file) or "none"
-            raise self.error(f"{path} has no data set '{top}'{closest(top, file)} (it has: {has})")
-        if data.dtype.kind not in "fiu":
-            raise self.error(f"data set '{top}' of {path} holds {data.dtype}, expected numbers")
-        return data
 
 
 class HDF5Output(Operation, type="HDF5Output", bottoms=2, tops=0, sink=True, undifferentiable={0, 1}):

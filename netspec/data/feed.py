@@ -2,6 +2,7 @@
 
 import atexit
 import itertools
+import math
 import mmap
 import os
 import signal
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..base.errors import Error
 from ..base.log import Log
 from ..base.machine import cores
+from ..ops.base import Shape
 from ..ops.source import Batch, Source
 
 START = "fork" if sys.platform == "linux" else "spawn"  # of processes; macOS can fork, but not safely
@@ -46,7 +48,7 @@ class Feed:
             workers = (1 if cores() <= 2 else 4) if source.workers else 0
         self.source, self.position = source, position
         ahead = 4 if workers == 1 else 2  # batches a worker
-        self._ring = _Ring(workers * ahead + 2, _bytes(source)) if workers and START == "fork" else None
+        self._ring = _Ring(workers * ahead + 2, source.shapes()) if workers and START == "fork" else None
         options: dict[str, Any] = {}
         if workers:
             options = dict(num_workers=workers, prefetch_factor=ahead, worker_init_fn=_deaf,
@@ -230,7 +232,7 @@ class _Slot(NamedTuple):
     """Where in the ring a batch lies."""
 
     number: int
-    shapes: list[tuple[int, ...]]
+    shapes: list[Shape]
 
 
 class _Ring:
@@ -240,7 +242,9 @@ class _Ring:
     cheaper than the tensors in shared memory of a DataLoader, and needs no room in /dev/shm.
     """
 
-    def __init__(self, slots: int, size: int) -> None:
+    def __init__(self, slots: int, shapes: Sequence[Shape]) -> None:
+        # room for batches of several times the first one's size: memory counts only when it is written to
+        size = 4 * 4 * sum(map(math.prod, shapes))
         self.slots = np.frombuffer(mmap.mmap(-1, slots * size), np.float32).reshape(slots, -1)
 
     def write(self, position: int, arrays: Batch) -> _Slot | None:
@@ -254,14 +258,9 @@ class _Ring:
         return _Slot(number, [a.shape for a in arrays])
 
     def read(self, slot: _Slot) -> list[Tensor]:
-        sizes = [int(np.prod(shape)) for shape in slot.shapes]
+        sizes = [math.prod(shape) for shape in slot.shapes]
         flat = torch.from_numpy(self.slots[slot.number, : sum(sizes)].copy())
         return [part.view(shape) for part, shape in zip(flat.split(sizes), slot.shapes, strict=True)]
-
-
-def _bytes(source: Source) -> int:
-    """Room for batches of several times the first one's size: memory counts only when it is written to."""
-    return 4 * 4 * sum(int(np.prod(shape)) for shape in source.shapes())
 
 
 class _Positions(Dataset[Any]):

@@ -260,8 +260,9 @@ class Transform:
         if self.crop > min(height, width):
             raise self.op.error(f"crop_size {self.crop} is more than an image of {height} x {width} has")
         if self.whole_mean is not None and self.whole_mean.shape != (channels, height, width):
-            raise self.op.error(f"the mean_file is {_by(self.whole_mean.shape)}, an image is "
-                                f"{channels} x {height} x {width}; they must be equal in size")
+            has = " x ".join(map(str, self.whole_mean.shape))
+            raise self.op.error(f"the mean_file is {has}, an image is {channels} x {height} x {width}; they "
+                                "must be equal in size")
         if len(self.mean) not in (0, 1, channels):
             raise self.op.error(f"has {len(self.mean)} mean_value for {channels} channels; "
                                 "give one, or one a channel")
@@ -319,7 +320,3 @@ def nearest(label: np.ndarray, height: int, width: int) -> np.ndarray:
 def _step(size: int, new: int) -> float:
     """Old positions a new one; OpenCV inverts the scale, which may round otherwise than size / new."""
     return 1 / (new / size)
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))

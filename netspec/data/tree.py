@@ -26,7 +26,8 @@ class Tree:
     def __init__(self, dataset: str, layout: Layout, root: Path, beside: Mapping[str, str],
                  base: Path | None) -> None:
         self.dataset, self.layout, self.root, self.beside, self.base = dataset, layout, root, beside, base
-        self.pairs: dict[str, tuple[Path, Path]] = {}  # name -> image and label, where a list gives both
+        self.pattern = layout.first(Images).files[0]
+        self.pairs: dict[str, list[Path]] = {}  # name -> image and label, where a list gives both
         self._found: dict[Path, dict[str, list[Path]]] = {}  # folder -> stem -> images
 
     def of(self, dataset: str) -> "Tree":
@@ -74,9 +75,9 @@ class Tree:
             if kind.order:
                 return read_image(paths[0], resize)
             pixels = read_bands(paths, resize) * np.float32(kind.scale)
-            if not kind.log:
-                return pixels
-            return np.log(pixels, out=np.full_like(pixels, kind.mean), where=pixels > 0)
+            if kind.log:
+                pixels = np.log(pixels, out=np.full_like(pixels, kind.mean), where=pixels > 0)
+            return pixels
         values, legend = kind.values, None
         if isinstance(values, str):
             values = raw_values(self.dataset, values)
@@ -94,7 +95,11 @@ class Tree:
             path = usual if usual.is_file() else path
         derived = self.layout.derived.get(split, Derived(()))
         if path.is_file():
-            found = [(self, split, name) for name in self._listed(path, split)]
+            try:
+                lines = path.read_text(encoding="utf-8-sig").splitlines()[path.suffix == ".csv":]
+            except UnicodeDecodeError:
+                raise Error(f"the list {path} is no UTF-8 text; save it as such") from None
+            found = [(self, split, self._name(line, split)) for line in lines if line.strip()]
             try:
                 both = {name for _, _, name in found} & self._names(derived.without) if not given else set()
             except Error:  # what it is to have nothing of is not here
@@ -127,41 +132,31 @@ class Tree:
 
     def _all(self, split: str, path: Path) -> list[str]:
         """The images that there are, for folders of one's own without a list."""
-        pattern = self.layout.first(Images).files[0]
-        if self.layout.facts or not (split == "all" or "{split}" in pattern):
+        if self.layout.facts or not (split == "all" or "{split}" in self.pattern):
             lists = sorted(p.stem for p in path.parent.glob(f"*{path.suffix}"))
             raise Error(f"split '{split}' has no list {path}{closest(split, lists)} "
                         f"(there are: {', '.join(lists) or 'none'})")
-        before, _, after = pattern.format(split=split, name="\0").partition("\0")
+        before, _, after = self.pattern.format(split=split, name="\0").partition("\0")
         there = sorted(p.relative_to(self.root) for p in self.root.glob(glob.escape(before) + "*" + after))
-        return [self._bare(p.as_posix(), pattern, split) for p in there if p.suffix.lower() in _suffixes()]
-
-    def _listed(self, path: Path, split: str) -> list[str]:
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()[path.suffix == ".csv":]
-        except UnicodeDecodeError:
-            raise Error(f"the list {path} is no UTF-8 text; save it as such") from None
-        return [self._name(line, split) for line in lines if line.strip()]
+        return [self._bare(p.as_posix(), split) for p in there if p.suffix.lower() in _suffixes()]
 
     def _name(self, line: str, split: str) -> str:
         """The name of an image from a line of a list, which may give its path, and the label's after it."""
         line = line.strip().removeprefix("./")  # as `find` writes them
         words = line.split(",") if "," in line else line.split("\t") if "\t" in line else line.split()
-        pattern = self.layout.first(Images).files[0]
         if self.layout.facts:
-            suffix = Path(pattern).suffix
+            suffix = Path(self.pattern).suffix
             return words[0].rpartition("/")[2].removesuffix(suffix) if words[0].endswith(suffix) else words[0]
-        whole = self._bare(line, pattern, split)
-        if len(words) == 1 or self.path(pattern, split, whole).is_file():  # names may have spaces
+        whole = self._bare(line, split)
+        if len(words) == 1 or self.path(self.pattern, split, whole).is_file():  # names may have spaces
             return whole
         name = _stem(words[0])
-        image, label = (files.inside(self.root, word.strip()) for word in words[:2])
-        self.pairs[name] = image, label
+        self.pairs[name] = [files.inside(self.root, word.strip()) for word in words[:2]]
         return name
 
-    def _bare(self, name: str, pattern: str, split: str) -> str:
+    def _bare(self, name: str, split: str) -> str:
         """The name in what may be the path of an image."""
-        before, _, after = pattern.format(split=split, name="\0").partition("\0")
+        before, _, after = self.pattern.format(split=split, name="\0").partition("\0")
         if before:  # the path may start above the root
             name = f"/{name}".rpartition(f"/{before}")[2].removeprefix("/")
         return _stem(name) if after == ".*" else name.removesuffix(after)
