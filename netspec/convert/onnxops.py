@@ -306,6 +306,12 @@ def _upsample(b: Builder, op: resample.Upsample, x: str, mask: str) -> str:
     return b.node("Reshape", y, b.node("Concat", items, size, axis=0))
 
 
+def _dropout(b: Builder, op: neuron.Dropout, x: str) -> str:
+    if op.drops:
+        raise op.error("drops at random in this phase too, which has no form in ONNX here")
+    return x if op.scaled else b.scaled(x, 1 - op.ratio)
+
+
 def _plain(kind: str, attributes: Callable[[Any], dict[str, Any]] = lambda op: {}) -> Callable[..., str]:
     """A layer that is one ONNX operator."""
     return lambda b, op, *xs: b.node(kind, *xs, **attributes(op))
@@ -318,7 +324,7 @@ EMIT: dict[str, Callable[..., str | Names]] = {
     "Normalize": _normalize, "Crop": _crop, "Slice": _slice, "Flatten": _flatten, "Tile": _tile,
     "Reduction": _reduction, "ArgMax": _argmax, "Interp": _interp, "Upsample": _upsample,
     "Sigmoid": _plain("Sigmoid"), "TanH": _plain("Tanh"), "AbsVal": _plain("Abs"), "BNLL": _plain("Softplus"),
-    "Dropout": _plain("Identity"), "ELU": _plain("Elu", lambda op: {"alpha": op.layer.elu_param.alpha}),
+    "Dropout": _dropout, "ELU": _plain("Elu", lambda op: {"alpha": op.layer.elu_param.alpha}),
     "Softmax": _plain("Softmax", lambda op: {"axis": op.layer.softmax_param.axis}),
     "Concat": _plain("Concat", lambda op: {"axis": op.along}),
     "Permute": _plain("Transpose", lambda op: {"perm": op.order}),

@@ -222,6 +222,15 @@ def _interp(w: Writer, op: resample.Interp, x: str) -> str:
     return f'F.interpolate({x}, {size}, mode="bilinear", align_corners=True)'
 
 
+def _dropout(w: Writer, op: neuron.Dropout, x: str) -> str:
+    ratio = written(op.ratio)
+    if op.drops:
+        raise op.error("drops at random in this phase too, so that no comparison could prove what is written")
+    if op.scaled:
+        return f"F.dropout({x}, {ratio}, self.training)"
+    return f"{x} * ((torch.rand_like({x}) >= {ratio}) if self.training else {written(1 - op.ratio)})"
+
+
 def _plain(form: str, *settings: str) -> Callable[..., str]:
     """A layer that is one expression: {0} is the bottom, {1} and on the settings, as "elu_param.alpha"."""
     read = [operator.attrgetter(setting) for setting in settings]
@@ -236,7 +245,7 @@ FORMS: dict[str, Callable[..., str | list[str]]] = {
     "PReLU": lambda w, op, x: f"{w.member('nn.PReLU', *op.params[0].shape, tensors=w.params())}({x})",
     "ELU": _plain("F.elu({0}, {1})", "elu_param.alpha"), "Sigmoid": _plain("torch.sigmoid({0})"),
     "TanH": _plain("torch.tanh({0})"), "AbsVal": _plain("torch.abs({0})"), "BNLL": _plain("F.softplus({0})"),
-    "Dropout": _plain("F.dropout({0}, {1}, self.training)", "dropout_param.dropout_ratio"),
+    "Dropout": _dropout,
     "Clip": _plain("torch.clamp({0}, {1}, {2})", "clip_param.min", "clip_param.max"),
     "Softmax": _plain("F.softmax({0}, {1})", "softmax_param.axis"),
     "Flatten": _plain("torch.flatten({0}, {1}, {2})", "flatten_param.axis", "flatten_param.end_axis"),

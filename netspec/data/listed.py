@@ -1,6 +1,7 @@
 """Sources that read lists: their base, and those of image files, ImageData and SegNet's DenseImageData."""
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -169,7 +170,8 @@ class DenseImageData(ListedImages, type="DenseImageData"):
 
     A list line is the file names of an image and its labels: grey or palette images of class indices (of a
     palette the index counts, not its grey value), which are resized to the nearest. crop_height x crop_width
-    and mirror, random in both phases, apply to both alike.
+    and mirror, random in both phases, apply to both alike. Labels are smaller than images by
+    label_divide_factor (ENet's), which rounds down and goes with no crop.
     """
 
     def setup(self) -> None:
@@ -181,6 +183,10 @@ class DenseImageData(ListedImages, type="DenseImageData"):
             raise self.error("mean_file has no effect in dense_image_data_param; "
                              "move it into transform_param")
         self.cut = self.both("crop_height", "crop_width")
+        factor = self.p.label_divide_factor
+        if not 1 <= factor <= min(self.new or (factor,)) or self.cut and factor > 1:
+            raise self.error(f"label_divide_factor must be from 1 to new_height and new_width, and 1 with a "
+                             f"crop, found {factor}")
         mean = self.transform.whole_mean
         if self.cut and mean is not None and mean.shape[1:] != self.cut:
             raise self.error("the mean_file is subtracted after the crop, so it must be "
@@ -200,15 +206,22 @@ class DenseImageData(ListedImages, type="DenseImageData"):
     def shapes(self) -> list[Shape]:
         channels, *size = self.pixels(self.line(0)).shape
         _, *size = self.transform.shape(channels, *(self.cut or size))
-        return [(self.batch_size, channels, *size), (self.batch_size, 1, *size)]
+        return [(self.batch_size, channels, *size), (self.batch_size, 1, *self.divided(size))]
+
+    def divided(self, size: Sequence[int]) -> Shape:
+        """The size of the labels of an image."""
+        return tuple(n // self.p.label_divide_factor for n in size)
 
     def image(self, item: int) -> tuple[str, np.ndarray, np.ndarray]:
         line, random = self.line(item), self.generator(PIXELS, item)
         image, label = self.pixels(line), read_label(self.path(line.label))
-        label = nearest(label, *self.new) if self.new else label
-        if label.shape != image.shape[1:]:
+        label = nearest(label, *self.divided(self.new)) if self.new else label
+        if label.shape != (divided := self.divided(image.shape[1:])):
+            must = "they must be equal in size"
+            if self.p.label_divide_factor > 1:
+                must = f"the label must have {list(divided)}, by label_divide_factor"
             raise self.error(f"image {line.image} is {list(image.shape[1:])} and its label {line.label} "
-                             f"{list(label.shape)}; they must be equal in size")
+                             f"{list(label.shape)}; {must}")
         if self.p.mirror and random.integers(2):
             image, label = image[:, :, ::-1], label[:, ::-1]
         if self.cut:

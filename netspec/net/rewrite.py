@@ -99,7 +99,7 @@ def unpadded(net: NetParameter) -> NetParameter:
     for layer in new.layer:
         if layer.type in ("Convolution", "Pooling"):
             p = layer.pooling_param if layer.type == "Pooling" else layer.convolution_param
-            for field in ("pad", "pad_h", "pad_w"):
+            for field in {"pad", "pad_h", "pad_w", "ceil_mode"} & {*p.DESCRIPTOR.fields_by_name}:
                 p.ClearField(field)
         if layer.type == "Pooling":
             layer.pooling_param.round_mode = PoolingParameter.FLOOR

@@ -167,15 +167,24 @@ def log_of_base(op: Operation, base: float) -> float:
 
 
 class Dropout(Neuron, type="Dropout", overwrites=True):
-    """In TRAIN, zero with probability dropout_ratio and the rest times 1 / (1 - ratio); else the identity."""
+    """In TRAIN, zero with probability dropout_ratio and the rest times 1 / (1 - ratio); else the identity.
+
+    With sample_weights_test (Bayesian SegNet's) it drops in TEST too. With scale_train: false (Fast R-CNN's)
+    the rest stays as it is, and where nothing is dropped everything is times 1 - ratio.
+    """
 
     def setup(self, *shapes: Shape) -> None:
-        self.ratio = self.layer.dropout_param.dropout_ratio
-        if not 0 < self.ratio < 1:
-            raise self.error(f"dropout_ratio must lie between 0 and 1, found {self.ratio:g}")
+        p = self.layer.dropout_param
+        self.ratio, self.scaled = p.dropout_ratio, p.scale_train
+        self.drops = self.context.training or p.sample_weights_test
+        if not 0 <= self.ratio < 1:
+            raise self.error(f"dropout_ratio must be at least 0 and below 1, found {self.ratio:g}")
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor], inplace: bool = False) -> Tensor:
-        return F.dropout(bottoms[0], self.ratio, self.context.training, inplace=inplace)
+        x = bottoms[0]
+        if self.scaled:
+            return F.dropout(x, self.ratio, self.drops, inplace=inplace)
+        return x * (torch.empty_like(x).bernoulli_(1 - self.ratio) if self.drops else 1 - self.ratio)
 
 
 class Eltwise(Neuron, type="Eltwise", bottoms=(2, None), fresh=True):

@@ -18,10 +18,10 @@ class Pooling(Operation, type="Pooling", family="pooling", tops=(1, 2), fresh=Tr
     """MAX, AVE or STOCHASTIC over windows of an N x C x H x W bottom; a second top of MAX gives the maxima's
     positions.
 
-    Sizes round up by default. Of equal maxima the first (in row order) gets the gradient. AVE divides by the
-    window's area inside the padded image, so padding counts, but not what hangs over its edge. STOCHASTIC,
-    for bottoms of 0 and more, takes in TRAIN one value with a probability in proportion to it, else the mean
-    of the values weighted by themselves.
+    Sizes round up unless round_mode is FLOOR (in forks: ceil_mode false). Of equal maxima the first (in row
+    order) gets the gradient. AVE divides by the window's area inside the padded image, so padding counts, but
+    not what hangs over its edge. STOCHASTIC, for bottoms of 0 and more, takes in TRAIN one value with a
+    probability in proportion to it, else the mean of the values weighted by themselves.
     """
 
     def setup(self, shape: Shape) -> None:
@@ -43,7 +43,9 @@ class Pooling(Operation, type="Pooling", family="pooling", tops=(1, 2), fresh=Tr
             raise self.error(f"pad {list(self.pad)} must be smaller than the kernel {list(self.kernel)}")
         if not all(self.stride):
             raise self.error("stride must be above 0")
-        self.ceil = p.round_mode == p.CEIL
+        self.ceil = p.ceil_mode if p.HasField("ceil_mode") else p.round_mode == p.CEIL
+        if p.HasField("round_mode") and self.ceil != (p.round_mode == p.CEIL):
+            raise self.error("round_mode and ceil_mode, the forks' name for it, contradict; give one")
         self.indexed = len(self.layer.top) > 1  # torch.compile cannot take the length of a message's field
 
     def infer(self, shape: Shape) -> list[Shape]:

@@ -268,6 +268,8 @@ class BlobProtoKeywords(TypedDict, total=False):
     shape: BlobShapeKeywords | caffe_pb2.BlobShape
     double_data: float | Array | Sequence[float | Array]
     double_diff: float | Array | Sequence[float | Array]
+    raw_data_type: int | Literal['DOUBLE', 'FLOAT', 'FLOAT16', 'INT', 'UINT', 'BOOL']
+    raw_data: str
 
 class BlobShapeKeywords(TypedDict, total=False):
     dim: int | Array | Sequence[int | Array]
@@ -397,9 +399,12 @@ class DenseImageDataParameterKeywords(TypedDict, total=False):
     mirror: bool
     crop_width: int | Array
     crop_height: int | Array
+    label_divide_factor: int | Array
 
 class DropoutParameterKeywords(TypedDict, total=False):
     dropout_ratio: float | Array
+    scale_train: bool
+    sample_weights_test: bool
 
 class DummyDataParameterKeywords(TypedDict, total=False):
     data_filler: FillerParameterKeywords | caffe_pb2.FillerParameter | Sequence[FillerParameterKeywords | caffe_pb2.FillerParameter]
@@ -547,6 +552,7 @@ class PoolingParameterKeywords(TypedDict, total=False):
     engine: int | Literal['DEFAULT', 'CAFFE', 'CUDNN']
     global_pooling: bool
     round_mode: int | Literal['CEIL', 'FLOOR']
+    ceil_mode: bool
 
 class PowerParameterKeywords(TypedDict, total=False):
     power: float | Array

@@ -31,7 +31,7 @@ _INNER = V1LayerParameter.LAYER_FIELD_NUMBER
 def read_weights(path: str | os.PathLike, check: Check | None = None) -> dict[str, Blobs]:
     """The blobs of each layer in a .caffemodel (V0, V1 or V2) or .caffemodel.h5, told apart by content.
 
-    Arrays of a .caffemodel are read-only views of the file, float32 (float64 for double_data), with the axes
+    Arrays of a .caffemodel are read-only views of the file, float32 (float64 for doubles), with the axes
     as stored (four in old files); `copy` takes them as they are, np.array(blob) makes one to change. Nobody
     may overwrite the file in place while they live. Layers without parameters have []; a blob that an .h5
     leaves out because the layer shares it is None. `check` is told of each blob of a .caffemodel before its

@@ -7,7 +7,7 @@ itself takes seconds and several times the memory.
 import math
 import mmap
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -22,6 +22,8 @@ MOST_FIELDS = 250_000  # far above any net; bounds the time and memory that a ho
 MOST_TEXT = 4096  # bytes of a name, or of a shape
 MOST_AXES = 32  # Caffe's kMaxBlobAxes
 MOST_NUMBERS = 2**31 - 1  # Caffe counts a blob's numbers in an int
+# NVIDIA's raw_data by its raw_data_type
+RAW: dict[int, str] = {BlobProto.DOUBLE: "<f8", BlobProto.FLOAT: "<f4", BlobProto.FLOAT16: "<f2"}
 
 _LEGACY = tuple(getattr(BlobProto, f"{axis}_FIELD_NUMBER") for axis in ("NUM", "CHANNELS", "HEIGHT", "WIDTH"))
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -127,7 +129,7 @@ class WireFile:
 
     def blob(self, field: Field, name: str = "the blob",
              check: Callable[[list[int]], Any] | None = None) -> np.ndarray:
-        """The array of a BlobProto: a read-only view of the file, float32 (float64 for double_data).
+        """The array of a BlobProto: a read-only view of the file, float32 (float64 for doubles).
 
         A blob with num, channels, height and width instead of a shape has four axes. `name` is for errors;
         `check` is given the shape before the numbers are looked at, and may raise.
@@ -154,6 +156,7 @@ class WireFile:
         legacy: dict[int, int] = {}
         single: list[np.ndarray] = []
         double: list[np.ndarray] = []
+        raw: dict[int, Field] = {}
         for part in self.fields(field.start, field.end):
             if part.number in _LEGACY:
                 legacy[part.number] = self.integer(part)
@@ -163,11 +166,25 @@ class WireFile:
                 single.append(self._numbers(part, "<f4", FIXED32))
             elif part.number == BlobProto.DOUBLE_DATA_FIELD_NUMBER:
                 double.append(self._numbers(part, "<f8", FIXED64))
+            elif part.number in (BlobProto.RAW_DATA_TYPE_FIELD_NUMBER, BlobProto.RAW_DATA_FIELD_NUMBER):
+                raw[part.number] = part
             if len(shape) > MOST_AXES:
                 raise self.error(field.start, f"{name} has more than {MOST_AXES} axes")
         if legacy:
             shape = [legacy.get(number, 0) for number in _LEGACY]
+        if BlobProto.RAW_DATA_FIELD_NUMBER in raw:
+            return shape, [self._raw(raw, name)]
         return shape, double if any(map(len, double)) else single
+
+    def _raw(self, fields: Mapping[int, Field], name: str) -> np.ndarray:
+        """The numbers of NVIDIA's raw_data; those in half precision come as a float32 copy."""
+        kind = fields.get(BlobProto.RAW_DATA_TYPE_FIELD_NUMBER)
+        number = None if kind is None else self.integer(kind)
+        if number not in RAW:
+            raise Error(f"{self.path}: {name} has raw_data of type {number}, expected "
+                        + ", ".join(f"{known} ({BlobProto.Type.Name(known)})" for known in RAW))
+        found = self._numbers(fields[BlobProto.RAW_DATA_FIELD_NUMBER], RAW[number], -1)
+        return found.astype("<f4") if number == BlobProto.FLOAT16 else found
 
     def _dims(self, field: Field) -> list[int]:
         self.expect(field, BYTES)
@@ -217,7 +234,8 @@ class WireFile:
         found = {(field.number, field.wire == VARINT) for field in self.fields()}
         if (NetParameter.LAYER_FIELD_NUMBER, False) in found:
             return "weights"
-        if {(BlobProto.DATA_FIELD_NUMBER, False), (BlobProto.DOUBLE_DATA_FIELD_NUMBER, False)} & found:
+        if {(BlobProto.DATA_FIELD_NUMBER, False), (BlobProto.DOUBLE_DATA_FIELD_NUMBER, False),
+                (BlobProto.RAW_DATA_FIELD_NUMBER, False)} & found:
             return "blob"
         if (SolverState.ITER_FIELD_NUMBER, True) in found:
             return "state"

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..base.errors import Error
 from ..proto import caffe_pb2
+from ..proto.wire import RAW
 
 Dims = Sequence[int] | np.ndarray  # (height, width)
 
@@ -15,7 +16,9 @@ Dims = Sequence[int] | np.ndarray  # (height, width)
 
 def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> np.ndarray:
     """The data (or diff) of a BlobProto, float64, with its axes; ValueError for too few or many numbers."""
-    numbers = (blob.double_diff or blob.diff) if return_diff else (blob.double_data or blob.data)
+    numbers: Any = (blob.double_diff or blob.diff) if return_diff else (blob.double_data or blob.data)
+    if blob.raw_data and not return_diff:
+        numbers = np.frombuffer(blob.raw_data, RAW[blob.raw_data_type])
     old = any(blob.HasField(axis) for axis in ("num", "channels", "height", "width"))
     shape = (blob.num, blob.channels, blob.height, blob.width) if old else tuple(blob.shape.dim)
     return np.array(numbers, np.float64).reshape(shape)

@@ -93,6 +93,7 @@ CASES = {
     "power": layer("Power", "power_param { power: 2 scale: 0.1 shift: 1 }") + layer("Power", "power_param { scale: 0 shift: 3 }",
                                                                                  top="z"),
     "log": layer("AbsVal", top="a") + layer("Log", "log_param { base: 10 scale: 2 shift: 1 }", "a"),
+    "dropout without scale": layer("Dropout", "dropout_param { scale_train: false dropout_ratio: 0.3 }"),
     "softmax": conv("num_output: 5 kernel_size: 1") + layer("Softmax", bottom="c"),
     "concat": layer("AbsVal", top="a") + layer("Concat", bottom="data a") + layer("Concat", "concat_param { axis: 2 }",
                                                                                 "data a", "z"),

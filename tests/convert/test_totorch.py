@@ -59,7 +59,8 @@ CASES = {
         ("ReLU", "relu_param { negative_slope: 0.1 }"), ("TanH", ""), ("AbsVal", ""), ("BNLL", ""),
         ("ELU", "elu_param { alpha: 0.7 }"), ("Clip", "clip_param { min: -1 max: 2 }"),
         ("Power", "power_param { power: 2 scale: 0.1 shift: 1 }"), ("Power", ""),
-        ("LRN", "lrn_param { local_size: 3 alpha: 0.5 beta: 0.7 k: 2 }"), ("Softmax", "")))),
+        ("LRN", "lrn_param { local_size: 3 alpha: 0.5 beta: 0.7 k: 2 }"), ("Softmax", ""),
+        ("Dropout", "dropout_param { scale_train: false dropout_ratio: 0.3 }")))),
     "shapes": conv("num_output: 6 kernel_size: 1")
     + layer("Slice", "slice_param { slice_point: 1 slice_point: 4 }", "c", "x y z") + layer("Concat", bottom="x z x", top="j")
     + layer("Reshape", "reshape_param { axis: 1 num_axes: 1 shape { dim: 2 dim: -1 } }", "j", "r")
@@ -99,6 +100,11 @@ def test_the_module_computes_the_same(name, tmp_path):
         theirs = dict(zip(net.graph.outputs, theirs if isinstance(theirs, tuple) else (theirs,), strict=True))
         for blob in net.graph.outputs:
             torch.testing.assert_close(theirs[blob], ours[blob], rtol=1e-5, atol=1e-5)
+
+
+def test_what_drops_at_random_is_not_written(tmp_path):
+    with pytest.raises(Error, match="drops at random"):
+        written(built(layer("Dropout", "dropout_param { sample_weights_test: true }")), tmp_path)
 
 
 def test_every_type_with_a_form_is_in_a_case():

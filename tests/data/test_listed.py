@@ -349,6 +349,24 @@ def test_images_with_label_images(tmp_path):
     assert data.shape == (1, 1, 9, 5) and np.array_equal(label[0, 0], nearest(labels(0), 9, 5))
 
 
+def test_labels_smaller_than_their_images(tmp_path):
+    dense(tmp_path, height=7)
+    made = source(DenseImageData, tmp_path, PAIRS + "2 new_height: 9 new_width: 11 label_divide_factor: 4 mirror: true")
+    assert made.shapes() == [(2, 3, 9, 11), (2, 1, 2, 2)]
+    small, seen = nearest(labels(0, 7), 2, 2), set()
+    for position in range(0, 60, 3):
+        data, label = made.load(position)
+        assert data.shape == (2, 3, 9, 11)
+        flip = not np.array_equal(data[0], made.transform(made.pixels(made.line(0)), None))
+        seen.add(flip)
+        assert np.array_equal(label[0, 0], small[:, ::-1] if flip else small)
+    assert seen == {False, True}
+    Image.fromarray(labels(0, 3, 4)).save(tmp_path / "half.png")  # as they are, where nothing is resized
+    (tmp_path / "pairs.txt").write_text("0.png half.png")
+    made = source(DenseImageData, tmp_path, PAIRS + "1 label_divide_factor: 2")
+    assert made.shapes() == [(1, 3, 7, 8), (1, 1, 3, 4)] and np.array_equal(made.load(0)[1][0, 0], labels(0, 3, 4))
+
+
 def test_crops_and_mirroring_move_labels_with_their_image(tmp_path):
     image = np.arange(6 * 8, dtype=np.uint8).reshape(6, 8)
     for name in ("i", "l"):
@@ -376,6 +394,10 @@ def test_crops_and_mirroring_move_labels_with_their_image(tmp_path):
     ("0.png 0_l.png", "1 crop_width: 3", "", "come together"),
     ("0.png 0_l.png", "1 crop_width: 3 crop_height: 7", "", "smaller than the crop"),
     ("0.png 1.png", "1", "", "in colours"),
+    ("0.png 0_l.png", "1 label_divide_factor: 0", "", "label_divide_factor must be"),
+    ("0.png 0_l.png", "1 label_divide_factor: 9 new_height: 8 new_width: 9", "", "found 9"),
+    ("0.png 0_l.png", "1 label_divide_factor: 2 crop_height: 2 crop_width: 2", "", "1 with a crop"),
+    ("0.png 0_l.png", "1 label_divide_factor: 2", "", r"must have \[3, 4\], by label_divide_factor"),
     ("0.png big_l.png", "1", "", r"is \[6, 8\] and its label big_l.png \[7, 8\]"),
 ])
 def test_dense_mistakes_are_named(tmp_path, text, settings, extra, words):

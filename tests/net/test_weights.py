@@ -36,9 +36,11 @@ def by_protobuf(blob):
     if any(map(blob.HasField, ("num", "channels", "height", "width"))):
         shape = [blob.num, blob.channels, blob.height, blob.width]
     data = blob.double_data or blob.data
+    if blob.raw_data:
+        data = np.frombuffer(blob.raw_data, ("<f8", "<f4", "<f2")[blob.raw_data_type])
     if min(shape, default=0) < 0 or math.prod(shape) != len(data):
         return None
-    return np.array(data, np.float64 if blob.double_data else np.float32).reshape(shape)
+    return np.array(data, np.float64 if blob.double_data or blob.raw_data and not blob.raw_data_type else np.float32).reshape(shape)
 
 
 def layers_by_protobuf(content):
@@ -128,6 +130,12 @@ ODD = {
     "a diff": blob_with(unpacked(SIX, 6) + PACKED),
     "double": blob_with(field(8, SIX.astype("<f8").tobytes())),
     "double before float": blob_with(PACKED + field(8, (-SIX.astype("<f8")).tobytes())),
+    "raw double": blob_with(b"\x50\x00" + field(12, SIX.astype("<f8").tobytes())),
+    "raw single": blob_with(b"\x50\x01" + field(12, SIX.tobytes())),
+    "raw half": blob_with(b"\x50\x02" + field(12, SIX.astype("<f2").tobytes())),
+    "raw, type behind": blob_with(field(12, SIX.astype("<f2").tobytes()) + b"\x50\x02"),
+    "raw beside float": blob_with(PACKED + b"\x50\x01" + field(12, (-SIX).tobytes())),
+    "raw in V1": field(2, field(4, b"x") + field(6, LEGACY + b"\x50\x02" + field(12, SIX.astype("<f2").tobytes()))),
     "no numbers": blob_with(b"", (0, 3)),
     "scalar": blob_with(field(5, SIX[1:2].tobytes()), ()),
     "shape in pieces": blob_with(field(7, b"\x08\x01") + PACKED),
@@ -143,10 +151,12 @@ def test_odd_encodings(what, tmp_path):
     assert same(read, layers_by_protobuf(ODD[what]))
 
 
-def test_mean():
+def test_mean(tmp_path):
     np.testing.assert_array_equal(
         read_mean(GOLDEN / "mean.binaryproto"), np.load(GOLDEN / "mean.npz")["mean"]
     )
+    raw = LEGACY + b"\x50\x02" + field(12, SIX.astype("<f2").tobytes())
+    np.testing.assert_array_equal(read_mean(file_of(tmp_path, raw)), SIX.reshape(1, 1, 2, 3))
 
 
 def test_state_of_caffe():
@@ -326,6 +336,10 @@ WRONG = {
     "a byte less": (SMALL[:-1], "cut short"),
     "declares much": (field(100, b"")[:-1] + varint(1 << 62), "declares 4611686018427387904 bytes"),
     "endless number": (b"\xa2\x06" + b"\xff" * 40, "does not end"),
+    "raw whole numbers": (blob_with(b"\x50\x03" + field(12, SIX.tobytes())), "raw_data of type 3, expected"),
+    "raw without type": (blob_with(field(12, SIX.tobytes())), "raw_data of type None"),
+    "raw cut short": (blob_with(b"\x50\x02" + field(12, SIX.astype("<f2").tobytes()[:-2])), "but holds 5"),
+    "raw odd": (blob_with(b"\x50\x02" + field(12, SIX.tobytes()[:-1])), "whole number of 2-byte"),
     "group": (blob_with(PACKED) + b"\x0b\x0c", "wire type 3"),
     "negative dim": (blob_with(PACKED, (-2 & 2**64 - 1, 3)), "which cannot be"),
     "huge dim": (blob_with(PACKED, (1 << 40, 3)), "which cannot be"),

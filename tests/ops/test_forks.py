@@ -55,6 +55,8 @@ REFUSED = [
     (layer("HDF5Output", "", "xz", ""), [X, X], "file_name"),
     (layer("HDF5Output", "hdf5_output_param { file_name: 'f.h5' }", "xz", ""), [X, (3,)], "as many items"),
     (layer("AutoCrop", "", "x"), [X], "exactly 2 bottoms"),
+    (layer("Pooling", "pooling_param { kernel_size: 2 round_mode: CEIL ceil_mode: false }"), [X], "contradict"),
+    (layer("Dropout", "dropout_param { dropout_ratio: 1 }"), [X], "below 1"),
     (layer("AutoCrop", "", "xz"), [X, X], "no coordinate map leads from 'x' to 'z'"),
 ]
 
@@ -70,6 +72,34 @@ def net(text, *shapes, phase=caffe_pb2.TEST):
 def test_refuses(text, shapes, words):
     with pytest.raises(Error, match=f"layer 'l' .*{words}"):
         net(text, *shapes)
+
+
+@pytest.mark.parametrize("settings, size", [("", (5, 5)), ("ceil_mode: true", (5, 5)), ("ceil_mode: false", (4, 4)),
+                                            ("ceil_mode: false round_mode: FLOOR", (4, 4))])
+@pytest.mark.parametrize("how", ["MAX", "AVE"])
+def test_ceil_mode_says_how_sizes_are_rounded(settings, size, how):
+    x = torch.rand(1, 1, 8, 8)
+    text = layer("Pooling", f"pooling_param {{ pool: {how} kernel_size: 3 stride: 2 pad: 1 {settings} }}")
+    other = text.replace(settings, "" if size == (5, 5) else "round_mode: FLOOR")
+    y = net(text, x.shape)({"x": x})["y"]
+    assert y.shape[2:] == size and torch.equal(y, net(other, x.shape)({"x": x})["y"])
+
+
+@pytest.mark.parametrize("settings, train, test", [
+    ("sample_weights_test: true", [0, 4 / 3], [0, 4 / 3]), ("scale_train: false", [0, 1], [0.75]),
+    ("sample_weights_test: true scale_train: false", [0, 1], [0, 1]), ("dropout_ratio: 0", [1], [1]),
+    ("dropout_ratio: 0 scale_train: false sample_weights_test: true", [1], [1]), ("", [0, 4 / 3], [1])])
+@pytest.mark.parametrize("top", ["y", "x"], ids=["", "in place"])
+def test_dropout_of_the_forks(settings, train, test, top):
+    ratio = "" if "ratio" in settings else "dropout_ratio: 0.25"
+    for phase, values in ((caffe_pb2.TRAIN, train), (caffe_pb2.TEST, test)):
+        made = net(layer("Dropout", f"dropout_param {{ {ratio} {settings} }}", tops=top), (4000,), phase=phase)
+        x = torch.ones(4000, requires_grad=True)
+        y = made({"x": x})[top]
+        assert y.detach().unique().tolist() == pytest.approx(values)
+        assert abs(float((y == 0).float().mean()) - (0.25 if 0 in values else 0)) < 0.05
+        y.sum().backward()
+        assert torch.equal(x.grad, y)
 
 
 @pytest.mark.parametrize("value", [-1, 48])

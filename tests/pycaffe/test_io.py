@@ -135,3 +135,9 @@ def test_lists_of_blobs():
     text = io.arraylist_to_blobprotovector_str(arrays)
     for found, array in zip(io.blobprotovector_str_to_arraylist(text), arrays, strict=True):
         np.testing.assert_array_equal(found, array)
+
+
+def test_blobs_of_raw_data():
+    blob = io.array_to_blobproto(np.zeros((2, 2)))
+    blob.raw_data_type, blob.raw_data = blob.FLOAT16, np.array([1, -0.5, 0.25, 2], "<f2").tobytes()
+    assert io.blobproto_to_array(blob).tolist() == [[1, -0.5], [0.25, 2]]
