@@ -1,7 +1,9 @@
 """The one table in text: columns as wide as their widest cell, numbers to the right."""
 
+import csv
+import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -33,6 +35,13 @@ def table(rows: Sequence[Sequence[Any]], headers: Sequence[str] | None = None, *
     if markdown:
         rule = [dashes[:-1] + ":" if r else dashes for dashes, r in zip(rule, right, strict=True)]
     return "\n".join([*([line(names), line(rule)] if headers is not None else []), *map(line, cells)])
+
+
+def as_csv(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as comma-separated values, a line each."""
+    with io.StringIO() as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+        return file.getvalue().rstrip("\n")
 
 
 def percent(value: float) -> str:

@@ -1,16 +1,13 @@
 """`netspec describe`: what each layer costs and sees of the data."""
 
 import argparse
-import csv
-import io
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..base.errors import Error
 from ..base.files import find
-from ..base.table import table
+from ..base.table import as_csv, table
 from .options import size
 
 if TYPE_CHECKING:
@@ -34,22 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """The `describe` command."""
-    from ..look.costs import table1
     from ..net.deploy import deploy
-    from ..proto import caffe_pb2
+    from ..proto.caffe_pb2 import TEST, TRAIN
 
-    phase = caffe_pb2.TRAIN if args.phase == "TRAIN" else caffe_pb2.TEST
+    phase = TRAIN if args.phase == "TRAIN" else TEST
     graphs = [deploy(find(net, what="net"), phase, args.size, losses=True) for net in args.nets]
-    if args.table1:
-        names = [graph.name or Path(net).resolve().parent.name
-                 for graph, net in zip(graphs, args.nets, strict=True)]
-        names = names if len(set(names)) == len(names) else args.nets
-        print(_columns(dict(zip(names, map(table1, graphs), strict=True)), args))
-        return 0
-    if len(graphs) > 1:
+    if len(graphs) > 1 and not args.table1:
         raise Error(f"describes one net at a time, {len(graphs)} given; several go with --table1")
-    print(_rows(graphs[0], args))
+    print(_columns(graphs, args) if args.table1 else _rows(graphs[0], args))
     return 0
 
 
@@ -62,7 +51,7 @@ def _rows(graph: "Graph", args: argparse.Namespace) -> str:
         graph.node(args.layer)  # which says what is nearest
     if args.csv:
         lines = ([*c[:3], "x".join(map(str, c.shape)), *c[4:7], *map(pixels, c[7:])] for c in found)
-        return _csv([LayerCost._fields, *lines])
+        return as_csv([LayerCost._fields, *lines])
     total = totals(graph)
     if args.json:
         return json.dumps(dict(net=graph.name, layers=[c._asdict() for c in found], totals=total), indent=1)
@@ -75,20 +64,19 @@ def _rows(graph: "Graph", args: argparse.Namespace) -> str:
             f"{training} with all gradients for training")
 
 
-def _columns(nets: Mapping[str, dict[str, Any]], args: argparse.Namespace) -> str:
+def _columns(graphs: "list[Graph]", args: argparse.Namespace) -> str:
     """A column for each net."""
-    names = list(next(iter(nets.values())))
+    from ..look.costs import table1
+
+    names = [graph.name or Path(net).resolve().parent.name
+             for graph, net in zip(graphs, args.nets, strict=True)]
+    names = names if len(set(names)) == len(names) else args.nets
+    nets = dict(zip(names, map(table1, graphs), strict=True))
     if args.json:
         return json.dumps(nets, indent=1)
-    lines = [[name, *(column[name] for column in nets.values())] for name in names]
+    lines = [[fact, *(column[fact] for column in nets.values())] for fact in nets[names[0]]]
     if args.csv:
-        return _csv([["", *nets], *lines])
+        return as_csv([["", *nets], *lines])
     for line in lines:
         line[1:] = [f"{value / 1e6:.0f}M" if line[0] == "parameters" else value for value in line[1:]]
     return table(lines, ["", *nets])
-
-
-def _csv(lines: Sequence[Sequence[Any]]) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(lines)
-    return out.getvalue().rstrip("\n")

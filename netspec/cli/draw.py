@@ -16,7 +16,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """The `draw` command."""
     from ..look.diagram import draw_layers
     from ..look.figure3 import draw_figure3
     from ..net.deploy import deploy

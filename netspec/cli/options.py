@@ -44,7 +44,7 @@ def settings(args: argparse.Namespace) -> "Settings":
     """What these options and --quiet say."""
     from ..papers.record import Settings
 
-    known = Settings.__dataclass_fields__
+    known = Settings._fields
     return Settings(**{name: value for name, value in vars(args).items() if name in known})
 
 

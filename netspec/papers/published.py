@@ -5,16 +5,14 @@ Long, Shelhamer, Darrell, CVPR 2015 (arXiv:1411.4038), Tables 1 to 5. Scores are
 accuracy, mean IU and frequency weighted IU, in percent; None where none is given.
 """
 
-from typing import NamedTuple
-
-Scores = tuple[float | None, float | None, float | None, float | None]
+Figures = tuple[float | None, ...]
 
 
-def _mean_iu(value: float) -> Scores:
+def _mean_iu(value: float) -> Figures:
     return None, None, value, None
 
 
-PAPER: dict[str, Scores] = {
+PAPER: dict[str, Figures] = {
     "voc-fcn-alexnet": _mean_iu(39.8),
     "voc-fcn-googlenet": _mean_iu(42.5),
     "voc-fcn32s-fixed": (83.0, 59.7, 45.4, 72.0),
@@ -26,12 +24,12 @@ PAPER: dict[str, Scores] = {
     "nyud-fcn32s-hha": (57.1, 35.2, 24.2, 40.4),
     "nyud-fcn32s-color-hha": (64.3, 44.9, 32.8, 48.0),
     "nyud-fcn16s-color-hha": (65.4, 46.1, 34.0, 49.5),
-    "siftflow-fcn16s": (85.2, 51.7, 39.5, 76.1),
+    "siftflow-fcn16s": (85.2, 51.7, 39.5, 76.1, 94.3),  # the last: accuracy of Table 5's other task
     "pascalcontext-fcn32s": _mean_iu(31.8),
     "pascalcontext-fcn16s": _mean_iu(34.8),
     "pascalcontext-fcn8s": _mean_iu(35.1),
 }
-RELEASED: dict[str, Scores] = {  # the same split, scored by others
+RELEASED: dict[str, Figures] = {  # the same split, scored by others
     "voc-fcn32s": (90.5, 76.5, 63.6, 83.5),
     "voc-fcn16s": (91.0, 78.1, 65.0, 84.3),
     "voc-fcn8s": (91.2, 77.6, 65.5, 84.5),
@@ -49,32 +47,20 @@ RELEASED_FILES = {  # the release's weights, from RELEASED_FROM, which no longer
 }
 VERIFIED = ("voc-fcn32s", "voc-fcn16s", "voc-fcn8s")  # the released nets that `verify` scores
 RELEASED_FROM = "http://dl.caffe.berkeleyvision.org/"
-
-
-class Table1(NamedTuple):
-    """A column of Table 1; milliseconds: forward, 500x500, on a K40c."""
-
-    mean_iu: float
-    milliseconds: float
-    convolution_layers: int
-    parameters: int
-    receptive_field: int
-    maximum_stride: int
-
-
-TABLE1 = {
-    "voc-fcn-alexnet": Table1(39.8, 50, 8, 57_000_000, 355, 32),
-    "voc-fcn32s": Table1(56.0, 210, 16, 134_000_000, 404, 32),
-    "voc-fcn-googlenet": Table1(42.5, 59, 22, 6_000_000, 907, 32),
+# mean IU; milliseconds forward, 500x500, on a K40c; convolution layers; million parameters; receptive field;
+# maximum stride
+TABLE1: dict[str, Figures] = {
+    "voc-fcn-alexnet": (39.8, 50, 8, 57.0, 355, 32),
+    "voc-fcn32s": (56.0, 210, 16, 134.0, 404, 32),
+    "voc-fcn-googlenet": (42.5, 59, 22, 6.0, 907, 32),
 }
 # mean IU on the test servers of VOC 2011 and 2012, and milliseconds of inference
-TABLE3: dict[str, tuple[float | None, ...]] = {
+TABLE3: dict[str, Figures] = {
     "R-CNN": (47.9, None, None),
     "SDS": (52.6, 51.6, 50_000),
     "voc-fcn8s": (62.7, 62.2, 175),
 }
-GEOMETRIC = {"siftflow-fcn16s": (94.3,)}  # accuracy of Table 5's other task
-OTHERS: dict[str, dict[str, tuple[float | None, ...]]] = {  # data set -> neighbours from other papers
+OTHERS: dict[str, dict[str, Figures]] = {  # data set -> neighbours from other papers
     "camvid": {  # 233 test images at 480x360, 11 classes, as Jegou et al. 2017 (arXiv:1611.09326) list them
         "FCN-8s, all layers from ILSVRC": (88.0, None, 57.0, None),
         "SegNet, ILSVRC encoder": (None, None, 46.4, None),

@@ -7,11 +7,9 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from ..base import log
 from ..base.errors import Error, Interrupted
@@ -29,12 +27,10 @@ from ..train import jobs, snapshot, stages
 from ..train.solver import Solver
 
 Record = dict[str, Any]
-Watch = Callable[[Solver, float], None]
 BLOBS = (("score", "label"),)
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """How nets are trained and scored, and where what they need is.
 
     device: cpu, cuda or cuda:N; None: what solver_mode says, a GPU if there is one. quiet: only warnings and
@@ -62,7 +58,8 @@ def digest(*parts: str | bytes | Path | None) -> str:
 
 
 def trained(path: Path, param: SolverParameter, carried: Path | None, settings: Settings,
-            mark: str | None = None, watch: Watch | None = None) -> tuple[Path, bool]:
+            mark: str | None = None, watch: Callable[[Solver, float], None] | None = None
+            ) -> tuple[Path, bool]:
     """The weights of a solver's last iteration, under its snapshot_prefix, and if they were there before.
 
     If not, it is trained, from its newest snapshot on if there is one. carried: weights to start from, not
@@ -81,16 +78,14 @@ def trained(path: Path, param: SolverParameter, carried: Path | None, settings: 
     if ready:
         return ready[-1], True
     param.snapshot_after_train = True
-    said = log.make(settings.quiet)
-    try:
-        state = next((str(file) for n, file in reversed(states) if n < param.max_iter), None)
-        solver = stages.run_stage(path, param, [str(carried)] if carried else None, state,
-                                  settings.device or asked(param), settings.precision, said, watch=watch)
-    except Interrupted:
-        said("netspec", "this same command goes on from there", "W")
-        raise
-    finally:
-        said.close()
+    state = next((str(file) for n, file in reversed(states) if n < param.max_iter), None)
+    with closing(log.make(settings.quiet)) as said:
+        try:
+            solver = stages.run_stage(path, param, [str(carried)] if carried else None, state,
+                                      settings.device or asked(param), settings.precision, said, watch=watch)
+        except Interrupted:
+            said("netspec", "this same command goes on from there", "W")
+            raise
     return Path(solver.final_weights()), False
 
 
@@ -145,11 +140,10 @@ class Trace:
 
 def read(path: Path) -> Record:
     """A record; {} where there is none that can be read."""
-    try:
+    with suppress(OSError, ValueError):
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def recorded(path: Path, mark: str, measure: Callable[[], Record], device: str | None,
@@ -177,22 +171,16 @@ def scored(path: Path, made: Graph, weights: Path, settings: Settings, *,
     """
     def measure() -> Record:
         net, remarks = predict.load(made, weights, settings.device, settings.precision)
-        said = log.make(settings.quiet)
-        for remark in remarks:
-            said.put(f"note: {remark}\n")
-
-        def progress(done: int, total: int, histogram: np.ndarray) -> None:
-            said.progress(f"score {made.name}", done, total, "", 1)
-
-        try:
-            first, *rest = [score(wrap(net), score_blob=blob, label_blob=label, save=save, progress=progress)
-                            for blob, label in blobs]
-        finally:
-            said.close()
-        heads = zip([label for _, label in blobs[1:]], rest, strict=True)
+        with closing(log.make(settings.quiet)) as said:
+            for remark in remarks:
+                said.put(f"note: {remark}\n")
+            first, *rest = [score(wrap(net), score_blob=blob, label_blob=label, save=save,
+                                  progress=lambda done, total, _: said.progress(
+                                      f"score {made.name}", done, total, "", 1)) for blob, label in blobs]
+        heads = zip(blobs[1:], rest, strict=True)
         return {"net": made.name, **first.as_dict(), "histogram": first.histogram.tolist(),
                 "weights": str(weights),
-                "heads": {label: other.as_dict()["pixel_accuracy"] for label, other in heads}}
+                "heads": {label: other.as_dict()["pixel_accuracy"] for (_, label), other in heads}}
 
     mark = digest(to_text(made.proto), weights, f"{settings.precision} {what}")
     return recorded(path, mark, measure, settings.device, save)

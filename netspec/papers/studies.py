@@ -2,7 +2,7 @@
 figure."""
 
 import ast
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from ..pycaffe.script import read_or_generate
 from ..score.stitch import Stitched
 from ..train.jobs import solver_file
 from . import record
-from .plans import RUNS, STUDIES, Claim, Run
+from .plans import RUNS, STUDIES, Claim
 from .record import Record, Settings, Trace
 
 SMOOTH = 20  # a plotted loss is a mean over this part of a run
@@ -86,7 +86,16 @@ class Place:
         param = self.solver(run.net.partition("-")[0] if staged else "fcn32s")
         budget = [param] if staged else [self.solver(f"fcn{s}s") for s in (32, 16, 8)[: run.stages]]
         iterations = sum(each.max_iter for each in budget)
-        net, batch = self._training_net(run)
+        net, batch = self.net(run.net, "train"), 1  # images of a batch as the family has it
+        for layer in net.layer:
+            if layer.type == "Python" and not layer.bottom:
+                options = ast.literal_eval(layer.python_param.param_str)
+                batch = options.get("batch_size", 1)
+                layer.python_param.param_str = str({**options, "batch_size": 1} if run.images else options)
+            if layer.type == "SoftmaxWithLoss":  # a sum in the published nets; solvers' rates are for a mean
+                layer.loss_param.normalize = True
+            if layer.type == "InfogainLoss":
+                layer.infogain_loss_param.source = str(self.balance)
         usual = batch * param.iter_size
         images = run.images or usual * run.more
         param.iter_size = run.images or param.iter_size * run.more
@@ -99,20 +108,6 @@ class Place:
             param.ClearField(field)
         param.train_net_param.CopyFrom(net)
         return param, images
-
-    def _training_net(self, run: Run) -> tuple[NetParameter, int]:
-        """The net that a run trains, and the images of a batch as the family has it."""
-        net, batch = self.net(run.net, "train"), 1
-        for layer in net.layer:
-            if layer.type == "Python" and not layer.bottom:
-                options = ast.literal_eval(layer.python_param.param_str)
-                batch = options.get("batch_size", 1)
-                layer.python_param.param_str = str({**options, "batch_size": 1} if run.images else options)
-            if layer.type == "SoftmaxWithLoss":  # a sum in the published nets; solvers' rates are for a mean
-                layer.loss_param.normalize = True
-            if layer.type == "InfogainLoss":
-                layer.infogain_loss_param.source = str(self.balance)
-        return net, batch
 
     def trained(self, name: str) -> Path:
         """The weights of a run, trained as far as they are not there, after those that it starts from."""
@@ -148,18 +143,13 @@ class Place:
         goes_on = run.after and not run.fresh
         before = self.curve(run.after, drawn)[-1 if run.after in drawn else 0 :] if goes_on else []
         begin = before[-1] if before else dict.fromkeys(AXES, 0.0)
-        images, rows = self.recipe(name)[1], _smooth(self._trace(name).rows)
+        images, rows = self.recipe(name)[1], self._trace(name).rows
+        window = max(1, len(rows) // SMOOTH)
+        means = np.convolve([loss for _, loss, _ in rows], np.ones(window) / window, "valid") if rows else ()
         found = [{"iterations": begin["iterations"] + i, "images": begin["images"] + i * images,
-                  "seconds": begin["seconds"] + s, "loss": loss} for i, s, loss in rows]
+                  "seconds": begin["seconds"] + s, "loss": float(mean)}
+                 for (i, _, s), mean in zip(rows[window - 1 :], means, strict=True)]
         return before + found[: -1 : max(1, len(found) // 200)] + found[-1:]
-
-
-def _smooth(rows: Sequence[tuple[int, float, float]]) -> Iterator[tuple[int, float, float]]:
-    """Iteration, seconds and the mean loss up to there, over a part of the run, from a trace."""
-    window = max(1, len(rows) // SMOOTH)
-    means = np.convolve([loss for _, loss, _ in rows], np.ones(window) / window, "valid") if rows else ()
-    for (iteration, _, seconds), mean in zip(rows[window - 1 :], means, strict=True):
-        yield iteration, seconds, float(mean)
 
 
 def verdict(claim: Claim, mean_iu: Mapping[str, Sequence[float]]) -> str:

@@ -1,9 +1,7 @@
 """The papers' tables beside what is measured here, and where each measured figure comes from."""
 
-import csv
-import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ..base import table as texts
@@ -14,7 +12,7 @@ from ..net.deploy import deploy
 from ..train.jobs import deploy_file, solver_names
 from . import published, record
 from .measured import measure, record_file, released_file
-from .record import Record, Settings
+from .record import Settings
 
 SCORES = dict(MEASURES)
 GEOMETRIC = {"geometric": "geom. acc."}
@@ -86,28 +84,27 @@ def measure_all(tables: Sequence[Table], settings: Settings) -> list[str]:
 
 def rows(t: Table, settings: Settings) -> list[Row]:
     """A table's lines: of each net the paper's, the release's, this machine's, and the differences."""
-    others = published.OTHERS.get(t.nets[0].partition("-")[0], {}) if t.number != 1 else {}
-    cited = published.TABLE3 if t.number == 3 else others
-    return [*(row for net in t.nets for row in _rows_of(t, net, settings)),
-            *(Row(name, "cited", _cells(t, values)) for name, values in cited.items() if name not in t.nets)]
-
-
-def _rows_of(t: Table, net: str, settings: Settings) -> Iterator[Row]:
-    paper = _paper(t, net)
-    released = published.RELEASED.get(net, ()) if "scores" in t.kinds else ()
-    if t.number == 1 and net == "voc-fcn32s":
-        released = ()  # that one is Table 2's
-    others = _cells(t, released)
-    for whose, stated in (("paper", paper), ("released net, scored by others", others)):
-        if any(v is not None for v in stated.values()):
-            yield Row(net, whose, stated)
-    for kind, whose, name, stated in (("scores", "here", "paper", paper),
-                                      ("released", "released net, scored here", "others", others)):
-        cells, origins = _measured(t, net, kind, settings)
-        if kind == "scores" or origins:
-            yield Row(net, whose, cells, origins or None)
-            if apart := _apart(cells, stated):
-                yield Row(net, f"  less {name}", {key: apart.get(key) for key in t.columns})
+    papers = {1: published.TABLE1, 3: published.TABLE3}.get(t.number, published.PAPER)
+    lines = []
+    for net in t.nets:
+        paper = _cells(t, zip(t.columns, papers.get(net, ()), strict=False))
+        # the released 32s is Table 2's
+        known = "scores" in t.kinds and not (t.number == 1 and net == "voc-fcn32s")
+        others = _cells(t, zip(SCORES, published.RELEASED.get(net, ()) if known else (), strict=False))
+        for whose, stated in (("paper", paper), ("released net, scored by others", others)):
+            if any(value is not None for value in stated.values()):
+                lines.append(Row(net, whose, stated))
+        for kind, whose, name, stated in (("scores", "here", "paper", paper),
+                                          ("released", "released net, scored here", "others", others)):
+            cells, origins = _measured(t, net, kind, settings)
+            if kind == "scores" or origins:
+                lines.append(Row(net, whose, cells, origins or None))
+                if apart := _apart(cells, stated):
+                    lines.append(Row(net, f"  less {name}", _cells(t, apart)))
+    family = t.nets[0].partition("-")[0]
+    cited = {1: {}, 3: published.TABLE3}.get(t.number, published.OTHERS.get(family, {}))
+    return lines + [Row(name, "cited", _cells(t, zip(t.columns, values, strict=False)))
+                    for name, values in cited.items() if name not in t.nets]
 
 
 def _apart(cells: Cells, stated: Cells) -> Cells:
@@ -116,19 +113,10 @@ def _apart(cells: Cells, stated: Cells) -> Cells:
     return {key: ours - theirs for key, ours, theirs in both if ours is not None and theirs is not None}
 
 
-def _cells(t: Table, values: Sequence[float | None]) -> Cells:
-    named = dict(zip(SCORES if t.number == 1 else t.columns, values, strict=False))
+def _cells(t: Table, values: Cells | Iterable[tuple[str, float | None]]) -> Cells:
+    """Values by name in the order of a table's columns; None for those that are not there."""
+    named = dict(values)
     return {key: named.get(key) for key in t.columns}
-
-
-def _paper(t: Table, net: str) -> Cells:
-    if t.number == 1:
-        if net not in published.TABLE1:
-            return _cells(t, ())
-        stated = published.TABLE1[net]
-        return stated._asdict() | {"parameters": stated.parameters / 1e6}
-    scores = published.TABLE3.get(net, ()) if t.number == 3 else published.PAPER.get(net, ())
-    return _cells(t, (*scores, *published.GEOMETRIC.get(net, ())))
 
 
 def _measured(t: Table, net: str, kind: str, settings: Settings) -> tuple[Cells, dict[str, str]]:
@@ -140,22 +128,17 @@ def _measured(t: Table, net: str, kind: str, settings: Settings) -> tuple[Cells,
     origins = {}
     for part in t.kinds if kind == "scores" else [kind] if "scores" in t.kinds else ():
         known = record.read(record_file(net, part, settings))
-        found |= _figures(known)
+        heads = zip(GEOMETRIC, known.get("heads", {}).values(), strict=False)
+        scores = {key: known.get(key) for key in SCORES} | dict(heads)
+        found |= {key: 100 * value for key, value in scores.items() if value is not None}
+        found |= {key: known[key] for key in ("milliseconds",) if key in known}
         if said := known.get("origin"):
             origins[part] = "; ".join(str(said.get(key)) for key in ("command", "device", "date", "netspec"))
     if t.number == 1 and kind == "scores":
         facts = table1(deploy(deploy_file(net), losses=True))
         found |= {key.replace(" ", "_"): value for key, value in facts.items()}
         found["parameters"] = (facts["parameters"] or 0) / 1e6
-    return {key: found.get(key) for key in t.columns}, origins
-
-
-def _figures(known: Record) -> Cells:
-    """What a record has for the tables: scores in percent, those of the second head, milliseconds."""
-    heads = zip(GEOMETRIC, known.get("heads", {}).values(), strict=False)
-    scores = {key: known.get(key) for key in SCORES} | dict(heads)
-    found: Cells = {key: 100 * value for key, value in scores.items() if value is not None}
-    return found | {key: known[key] for key in ("milliseconds",) if key in known}
+    return _cells(t, found), origins
 
 
 def shown(t: Table, lines: Sequence[Row], kind: str) -> str:
@@ -164,7 +147,9 @@ def shown(t: Table, lines: Sequence[Row], kind: str) -> str:
     if kind == "json":
         return json.dumps({"table": title, "rows": [row._asdict() for row in lines]}, indent=1)
     if kind == "csv":
-        return _csv(t, title, lines)
+        return texts.as_csv([["table", "net", "whose", *t.columns, "origin"], *(
+            [title, row.net, row.whose.strip(), *row.cells.values(), " | ".join((row.origin or {}).values())]
+            for row in lines)])
     header = ["", "", *t.columns.values()]
     body = [[row.net, row.whose, *(_figure(key, value, row.whose) for key, value in row.cells.items())]
             for row in lines]
@@ -176,16 +161,6 @@ def shown(t: Table, lines: Sequence[Row], kind: str) -> str:
     remark = published.REMARKS.get(t.number) if t.nets[0] in published.PAPER else None
     text = texts.table(body, header, markdown=kind == "markdown")
     return "\n\n".join(filter(None, [hashes + title, text, remark, "\n".join(notes)]))
-
-
-def _csv(t: Table, title: str, lines: Sequence[Row]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["table", "net", "whose", *t.columns, "origin"])
-    for row in lines:
-        origins = " | ".join((row.origin or {}).values())
-        writer.writerow([title, row.net, row.whose.strip(), *row.cells.values(), origins])
-    return out.getvalue().rstrip("\n")
 
 
 def _latex(title: str, header: Sequence[str], body: Sequence[Sequence[str | None]]) -> str:
