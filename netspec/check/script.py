@@ -22,11 +22,11 @@ def script(path: Path) -> list[Finding]:
     try:
         with tokenize.open(path) as file:
             text = file.read()
-        uses = _Uses(path, list(ast.walk(ast.parse(text, str(path)))))
+        nodes = list(ast.walk(ast.parse(text, str(path))))
     except (SyntaxError, ValueError) as e:
         where = f"{path}:{getattr(e, 'lineno', None) or 1}"
         return _old(e, where) or [Finding(PROBLEM, where, f"is no Python: {e}", "mend the line")]
-    found, lines = uses.found, uses.lines
+    lines, found = _uses(path, nodes)
     lacks = {name: hint for name in lines if (hint := lacking(name.split("."))) is not None}
     found += [Finding(PROBLEM, f"{path}:{lines[name]}", f"caffe.{name} is not in netspec{hint}",
                       "write it otherwise (docs/pycaffe.md lists what there is)")
@@ -48,61 +48,46 @@ def _old(problem: Exception, where: str) -> list[Finding]:
     return [Finding(PROBLEM, where, what, CONVERT)] if what else []
 
 
-class _Uses:
-    """`lines`: name below caffe -> the first line of a script that has it. `found`: what else is wrong."""
-
-    def __init__(self, path: Path, nodes: Sequence[ast.AST]) -> None:
-        self.path = path
-        self.found: list[Finding] = []
-        self.lines: dict[str, int] = {}
-        self.places: dict[str, str] = {}  # name in the script -> the module of caffe that it stands for
-        self.defined = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-        self.guarded = {id(n) for each in nodes if isinstance(each, ast.Try) for n in ast.walk(each)}
-        for node in nodes:
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                self.imports(node)
-        for node in nodes:
-            if isinstance(node, ast.Attribute | ast.Name):
-                self.reads(node)
-
-    def imports(self, node: ast.Import | ast.ImportFrom) -> None:
-        for module, name, stands_for in _imported(node):
-            top, _, below = module.partition(".")
-            self.defined.add(name)
-            if top in CAFFES:
-                self.places[name] = stands_for.partition(".")[2]
-                self.lines.setdefault(below, node.lineno)
-            elif id(node) not in self.guarded and not _here(top, self.path.parent):
-                where = f"{self.path}:{node.lineno}"
-                self.found += _old(ImportError(f"No module named '{top}'"), where) or [Finding(
-                    NOTE, where, f"module '{top}' is not here", "install it, or put it beside the script")]
-
-    def reads(self, node: ast.Attribute | ast.Name) -> None:
-        where = f"{self.path}:{node.lineno}"
-        if isinstance(node, ast.Attribute):
-            self.found += _old(AttributeError(f"attribute '{node.attr}'"), where)
-            base, _, rest = ast.unparse(node).partition(".")
-            if base in self.places and rest.replace(".", "_").isidentifier():
-                self.lines.setdefault(f"{self.places[base]}.{rest}".lstrip("."), node.lineno)
-        elif node.id not in self.defined and id(node) not in self.guarded:
-            self.found += _old(NameError(f"name '{node.id}' is not defined"), where)
+def _uses(path: Path, nodes: Sequence[ast.AST]) -> tuple[dict[str, int], list[Finding]]:
+    """Name below caffe -> the first line of a script that has it; and what else is wrong."""
+    found: list[Finding] = []
+    lines: dict[str, int] = {}
+    places: dict[str, str] = {}  # name in the script -> the module of caffe that it stands for
+    defined = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    guarded = {id(n) for each in nodes if isinstance(each, ast.Try) for n in ast.walk(each)}
+    for node, module, name, stands_for in _imported(nodes):
+        top, _, below = module.partition(".")
+        defined.add(name)
+        if top in CAFFES:
+            places[name] = stands_for.partition(".")[2]
+            lines.setdefault(below, node.lineno)
+        elif not (id(node) in guarded or (path.parent / top).exists() or path.with_name(f"{top}.py").exists()
+                  or importlib.util.find_spec(top)):
+            where = f"{path}:{node.lineno}"
+            found += _old(ImportError(f"No module named '{top}'"), where) or [Finding(
+                NOTE, where, f"module '{top}' is not here", "install it, or put it beside the script")]
+    for each in nodes:
+        if isinstance(each, ast.Attribute):
+            found += _old(AttributeError(f"attribute '{each.attr}'"), f"{path}:{each.lineno}")
+            base, _, rest = ast.unparse(each).partition(".")
+            if base in places and rest.replace(".", "_").isidentifier():
+                lines.setdefault(f"{places[base]}.{rest}".lstrip("."), each.lineno)
+        elif isinstance(each, ast.Name) and each.id not in defined and id(each) not in guarded:
+            found += _old(NameError(f"name '{each.id}' is not defined"), f"{path}:{each.lineno}")
+    return lines, found
 
 
-def _imported(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str, str]]:
-    """What a statement imports: the module (or its name), the name it gets, and what that stands for."""
-    if isinstance(node, ast.Import):
-        for alias in node.names:
-            top = alias.name.split(".")[0]
-            yield alias.name, alias.asname or top, alias.name if alias.asname else top
-    elif node.module and not node.level:
-        for alias in node.names:
-            module = node.module if alias.name == "*" else f"{node.module}.{alias.name}"
-            yield module, alias.asname or alias.name, module
-
-
-def _here(module: str, folder: Path) -> bool:
-    return ((folder / module).exists() or (folder / f"{module}.py").exists()
-            or importlib.util.find_spec(module) is not None)
+def _imported(nodes: Sequence[ast.AST]) -> Iterator[tuple[ast.stmt, str, str, str]]:
+    """What statements import: the module (or its name), the name it gets, and what that stands for."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                top = alias.name.split(".")[0]
+                yield node, alias.name, alias.asname or top, alias.name if alias.asname else top
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                module = node.module if alias.name == "*" else f"{node.module}.{alias.name}"
+                yield node, module, alias.asname or alias.name, module
 
 
 def lacking(names: Sequence[str]) -> str | None:

@@ -19,13 +19,12 @@ Size = tuple[int, int, int]  # N, H, W
 Arrays = Mapping[str, np.ndarray]  # blob -> what it holds
 
 
-def filled(graph: Graph, path: Path | None = None, seed: int = 0,
-           say: Callable[[str], object] = lambda text: None) -> Net:
+def filled(graph: Graph, path: Path | None = None, say: Callable[[str], object] = lambda text: None) -> Net:
     """The net with a file's weights; without, with numbers drawn by its fillers, or msra's where they say 0.
 
     say: is told which layers the file lacks, or that numbers were drawn.
     """
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     net = Net(graph).eval()
     left = ready(net, path).missing
     if path:
@@ -40,7 +39,7 @@ def filled(graph: Graph, path: Path | None = None, seed: int = 0,
             for param in params:
                 if not param.any():
                     param.normal_(0, (2 / (param[0].numel() or 1)) ** 0.5 if param.ndim > 1 else 0.1)
-    say(f"no weights given: drawn by the net's fillers (msra's where they say 0), seed {seed}")
+    say("no weights given: drawn by the net's fillers (msra's where they say 0), seed 0")
     return net
 
 
@@ -75,33 +74,26 @@ def fixed_axes(graph: Graph) -> dict[str, str]:
     return found
 
 
-def sizes_to_check(graph: Graph, asked: Sequence[tuple[int, int]], count: int = 3) -> list[Size]:
-    """The sizes asked for (H, W), else the net's own and others that it takes; the least as a batch of 2."""
+def sizes_to_check(graph: Graph, asked: Sequence[tuple[int, int]]) -> list[Size]:
+    """The sizes asked for (H, W), else 3: the net's own, others that it takes; the least as a batch of 2."""
     fixed, (n, h, w) = fixed_axes(graph), own_size(graph)
     some = ((h, w), (h * 3 // 4 | 1, w * 7 // 8), (h // 2 + 3 | 1, w * 2 // 3 | 1), (h + 5, w + 8),
             (2 * h + 1, w + 3))
     found: list[Size] = []
     for size in asked or some:
-        problem = _refusal(graph, fixed, size)
-        if problem and asked:
-            raise Error(f"size {size[0]}x{size[1]}: {problem}")
-        if not problem and (asked or len(found) < count):
+        problems = [fixed[axis] for axis, new, own in zip(AXES[1:], size, (h, w), strict=True)
+                    if axis in fixed and new != own]
+        try:
+            graph.infer(shapes_for(graph, (n, *size)))
+        except Error as problem:
+            problems.append(str(problem))
+        if problems and asked:
+            raise Error(f"size {size[0]}x{size[1]}: {problems[0]}")
+        if not problems and (asked or len(found) < 3):
             found.append((n if "N" in fixed else 1, *size))
     least = min(found, key=lambda size: size[1] * size[2])
     return [size if size != least or "N" in fixed else (2, *size[1:]) for size in found]
 
-
-def _refusal(graph: Graph, fixed: Mapping[str, str], size: tuple[int, int]) -> str:
-    """Why the graph does not take images of this size; "" if it does."""
-    n, *own = own_size(graph)
-    for axis, new, old in zip(AXES[1:], size, own, strict=True):
-        if axis in fixed and new != old:
-            return fixed[axis]
-    try:
-        graph.infer(shapes_for(graph, (n, *size)))
-    except Error as problem:
-        return str(problem)
-    return ""
 
 
 class Agreement(NamedTuple):
@@ -130,9 +122,8 @@ def agreements(net: Net, other: Callable[[list[Arrays]], Iterable[Arrays]], size
             ours = net({blob: torch.from_numpy(x) for blob, x in feed.items()})
         for blob in net.graph.outputs:
             a, b = ours[blob].detach().numpy(), theirs[blob]
-            largest, apart = float(np.abs(a).max(initial=0)), np.inf
-            if a.shape == b.shape:
-                apart = float(np.abs(a - b).max(initial=0))
+            largest = float(np.abs(a).max(initial=0))
+            apart = float(np.abs(a - b).max(initial=0)) if a.shape == b.shape else np.inf
             fits = apart <= TOLERANCE * largest
             if blob in picks and np.isfinite(apart):
                 fits |= np.mean(a != b) < 1e-3
