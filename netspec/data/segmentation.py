@@ -2,7 +2,7 @@
 
 import random
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -249,32 +249,28 @@ class SegmentationData(Source):
         drawn = {item: self._draw(item) for item in self.items(position)}
         images = [self.read(self.index(item), chance.zoom) for item, chance in drawn.items()]
         height, width = self.crop or np.max([tops[0].shape[:2] for tops in images], 0).tolist()
-        shape = len(images), 1, height, width
-        batch = tuple(np.empty((shape[0], len(mean) or 1, *shape[2:]), np.float32) for mean in self.means)
+        shapes = [(len(images), len(mean) or 1, height, width) for mean in self.means]
+        batch = tuple(np.empty(shape, np.float32) for shape in shapes)
         for n, (chance, tops) in enumerate(zip(drawn.values(), images, strict=True)):
-            self._put(chance, tops, [blob[n] for blob in batch])
+            rows, columns = self._place(chance, tops[0].shape[:2], (height, width))
+            full = rows[0] == slice(0, height) and columns[0] == slice(0, width)
+            for t, (kind, mean, pixels) in enumerate(zip(self.kinds, self.means, tops, strict=True)):
+                out = batch[t][n]
+                if not full:
+                    void = getattr(kind, "void", 0)
+                    if void is None:
+                        raise self.error("images of different size, zoom, jitter and a large crop leave "
+                                         f"pixels without a label, and data set '{self.dataset}' has no void")
+                    out[:] = void
+                pixels = (pixels[:, ::-1] if chance.flip else pixels)[rows[1], columns[1]]
+                if isinstance(kind, Labels):
+                    out[0, rows[0], columns[0]] = pixels
+                    continue
+                if t == self._image and chance.gain != 1:
+                    pixels = np.minimum(pixels * np.float32(chance.gain), 255)
+                for c, channel in enumerate(kind.order or range(len(mean))):
+                    np.subtract(pixels[:, :, channel], mean[c], out=out[c, rows[0], columns[0]])
         return batch
-
-    def _put(self, chance: Drawn, tops: Sequence[np.ndarray], places: Sequence[np.ndarray]) -> None:
-        """Write the tops of an image, as `read` gives them, into their places (C, H, W) in a batch."""
-        height, width = places[0].shape[1:]
-        rows, columns = self._place(chance, tops[0].shape[:2], (height, width))
-        full = rows[0] == slice(0, height) and columns[0] == slice(0, width)
-        for t, (kind, mean, pixels, out) in enumerate(zip(self.kinds, self.means, tops, places, strict=True)):
-            if not full:
-                void = getattr(kind, "void", 0)
-                if void is None:
-                    raise self.error("images of different size, zoom, jitter and a large crop leave pixels "
-                                     f"without a label, and data set '{self.dataset}' has no void")
-                out[:] = void
-            pixels = (pixels[:, ::-1] if chance.flip else pixels)[rows[1], columns[1]]
-            if isinstance(kind, Labels):
-                out[0, rows[0], columns[0]] = pixels
-                continue
-            if t == self._image and chance.gain != 1:
-                pixels = np.minimum(pixels * np.float32(chance.gain), 255)
-            for c, channel in enumerate(kind.order or range(len(mean))):
-                np.subtract(pixels[:, :, channel], mean[c], out=out[c, rows[0], columns[0]])
 
     def _draw(self, item: int) -> Drawn:
         """What chance does to an image of the run."""

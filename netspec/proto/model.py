@@ -64,24 +64,23 @@ def write_weights(path: str | os.PathLike, net_name: str, layers: Layers, hdf5: 
     if hdf5:
         _write_weights_hdf5(path, layers)
         return
-    around = {}
-    size = 0
+    parts, size = [], 0
     for name, (settings, blobs) in layers.items():
         if isinstance(settings, str):
             settings = LayerParameter(name=name, type=settings)
         head, tail = _around(settings)
         length = len(head) + sum(wire.blob_size(_BLOBS, blob.shape) for blob in blobs) + len(tail)
-        around[name] = wire.delimited(_LAYER, length) + head, tail
+        parts.append((wire.delimited(_LAYER, length) + head, blobs, tail))
         size += length
     if size > wire.MOST_NUMBERS:
         raise Error(f"{path}: {size} bytes are more than a binary file can have (2 GiB); write HDF5 instead")
     with writing(path) as file:
         file.write(NetParameter(name=net_name).SerializeToString())
-        for name, (_, blobs) in layers.items():
-            file.write(around[name][0])
+        for head, blobs, tail in parts:
+            file.write(head)
             for blob in blobs:
                 wire.write_blob(file, _BLOBS, blob)
-            file.write(around[name][1])
+            file.write(tail)
 
 
 @dataclass
@@ -161,13 +160,9 @@ def _layer(file: WireFile, field: Field, message: Any) -> tuple[str, list[Field]
 
 def _around(layer: LayerParameter) -> tuple[bytes, bytes]:
     """What is written of a layer before its blobs and behind them: fields go by their numbers."""
-    parts = LayerParameter(), LayerParameter()
-    for part, behind in zip(parts, (False, True), strict=True):
-        part.CopyFrom(layer)
-        for known, _ in part.ListFields():
-            if known.number == _BLOBS or (known.number > _BLOBS) != behind:
-                part.ClearField(known.name)
-    return parts[0].SerializeToString(), parts[1].SerializeToString()
+    before = {field.name: value for field, value in layer.ListFields() if field.number < _BLOBS}
+    behind = {field.name: value for field, value in layer.ListFields() if field.number > _BLOBS}
+    return LayerParameter(**before).SerializeToString(), LayerParameter(**behind).SerializeToString()
 
 
 def _read_weights_hdf5(path: str | os.PathLike) -> dict[str, Blobs]:
