@@ -38,9 +38,14 @@ class Box:
     def colour(self) -> str:
         return COLOURS.get(self.nodes[0].op.family, PAPER)
 
+    @property
+    def tops(self) -> list[Value]:
+        """What leaves the box: each blob as the last layer in it leaves it."""
+        return list({top.blob: top for node in self.nodes for top in node.tops}.values())
+
     def port(self, value: Value) -> float:
         """The x where a blob's edges leave it."""
-        made = self.nodes[-1].tops
+        made = self.tops
         return self.x + self.width * ((made.index(value) + 0.5) / len(made) - 0.5)
 
 
@@ -101,7 +106,7 @@ def wording(node: Node) -> str:
 def _label(graph: Graph, box: Box, value: Value) -> str:
     """A blob's shape without the batch axis, with its name where the layer has several."""
     shape = graph.shapes[value]
-    name = value.blob if len(box.nodes[-1].tops) > 1 else ""
+    name = value.blob if len(box.tops) > 1 else ""
     return ": ".join(filter(None, (name, " x ".join(map(str, shape[1:] if len(shape) > 1 else shape)))))
 
 
@@ -120,7 +125,7 @@ def _boxes(graph: Graph) -> tuple[list[Box], list[Edge]]:
         made.update(dict.fromkeys(node.tops, box))
     for box in boxes:
         name, *more = box.lines()
-        said = [measure(_label(graph, box, top), 9) + 10 for top in box.nodes[-1].tops]
+        said = [measure(_label(graph, box, top), 9) + 10 for top in box.tops]
         texts = [measure(name, 12), *(measure(line, 10) for line in more)]
         box.width = max(max(texts) + 16, (len(said) + 1) * max([0, *said]))
         box.height = 8 + 15 * len(box.lines())
@@ -227,7 +232,7 @@ def _painted(graph: Graph, boxes: Sequence[Box], edges: Sequence[Edge]) -> Pictu
         picture.shapes += [Text(box.x, box.y + 11.5 + 15 * i, line, 10 if i else 12, "middle",
                                 INK if i < 2 else "#666666") for i, line in enumerate(lines)]
         picture.shapes += [Text(box.port(value) + 4, box.y + box.height + 9, _label(graph, box, value), 9,
-                                fill="#3a5a80", halo=True) for value in box.nodes[-1].tops]
+                                fill="#3a5a80", halo=True) for value in box.tops]
     return picture
 
 

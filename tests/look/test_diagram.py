@@ -47,6 +47,24 @@ def test_every_layer_is_in_the_picture(drawn):
         assert not shape or any(text.endswith(" x ".join(map(str, shape[1:] or shape))) for text in shown), value
 
 
+@pytest.mark.parametrize("above, below, shown", [
+    ('type: "Slice" slice_param { axis: 1 }', "", ["a: 2 x 6 x 6", "b: 2 x 6 x 6"]),
+    ('type: "Pooling" pooling_param { kernel_size: 2 stride: 2 }', "", ["a: 4 x 3 x 3", "b: 4 x 3 x 3"]),
+    ('type: "Split"', "", ["a: 4 x 6 x 6", "b: 4 x 6 x 6"]),
+    ('type: "Slice" slice_param { axis: 1 }', relu("other", "b"), ["a: 2 x 6 x 6", "b: 2 x 6 x 6"]),
+])
+def test_a_layer_in_place_on_one_of_several_tops_leaves_the_others(above, below, shown):
+    made = build(net(f"""layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ dim: [1, 4, 6, 6] }} }} }}
+        layer {{ name: "two" bottom: "x" top: "a" top: "b" {above} }} {relu("relu", "a")} {below}
+        layer {{ name: "sum" type: "Eltwise" bottom: "a" bottom: "b" top: "sum" }}"""))
+    picture = draw_layers(made)
+    texts = [shape.text for shape in picture.shapes if isinstance(shape, Text)]
+    assert [text for text in texts if text[:2] in ("a:", "b:")] == shown
+    (box,) = (box for box in boxes(picture) if box.title.startswith("two"))
+    starts = {line.points[0][0] for line in picture.shapes if isinstance(line, Line) and line.points[0][1] == box.y + box.height}
+    assert len(starts) == 2 and "+ relu ReLU" in box.title
+
+
 def test_nothing_overlaps_and_all_is_on_the_page(drawn):
     _, picture = drawn
     found = boxes(picture)
