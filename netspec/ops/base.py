@@ -91,6 +91,7 @@ class Operation:
     moving: ClassVar[bool] = False  # a forward pass in TRAIN may change its parameters
     aligned: ClassVar[bool] = False  # a Crop whose offset the graph works out
     four_axes: ClassVar[bool] = False  # its first bottom is N x C x H x W
+    above_0: ClassVar[Sequence[str]] = ()  # the message of its settings, then those that must be above 0
     own_map: ClassVar[CoordMap | None] = None  # its coordinate map, where no setting plays a part
     undifferentiable: Set[int] = frozenset()  # bottoms that never get a gradient (labels)
     differentiable: ClassVar[str] = ""  # in words, where it depends on the bottoms given which get one
@@ -118,6 +119,10 @@ class Operation:
             raise self.error(f"does not work in place; give top '{min(both)}' a name of its own")
         if self.four_axes and len(shapes[0]) != 4:
             raise self.error(f"takes an N x C x H x W bottom, found {list(shapes[0])}")
+        if self.above_0:
+            settings, *names = self.above_0
+            if any(getattr(getattr(layer, settings), name) <= 0 for name in names):
+                raise self.error(f"needs {' and '.join(names)} above 0")
         self.setup(*shapes)
 
     def _setup(self, *shapes: Shape) -> None:

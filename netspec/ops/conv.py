@@ -184,12 +184,9 @@ def geometry(p: Windowed, dims: int) -> tuple[Shape, Shape, Shape, Shape]:
 
 def strided(p: Windowed) -> tuple[tuple[Number, ...], tuple[Number, ...]]:
     """Scale and shift of a window that slides: top = bottom / stride + (pad - (extent - 1) / 2) / stride."""
-    dims = max([1, *(len(v) for v in (getattr(p, n, ()) for n in ("kernel_size", "stride", "pad", "dilation"))
-                     if not isinstance(v, int))])
-    if any(p.HasField(f"{name}_{s}") for name in ("kernel", "stride", "pad") for s in "hw"):
-        dims = 2
-    scale, shift = [], []
-    for kernel, stride, pad, dilation in zip(*geometry(p, dims), strict=True):
-        scale.append(Fraction(1, stride))
-        shift.append((pad - Fraction(dilation * (kernel - 1), 2)) / stride)
-    return tuple(scale), tuple(shift)
+    given = (getattr(p, name, ()) for name in ("kernel_size", "stride", "pad", "dilation"))
+    two = any(p.HasField(f"{name}_{s}") for name in ("kernel", "stride", "pad") for s in "hw")
+    dims = 2 if two else max([1, *(len(numbers) for numbers in given if not isinstance(numbers, int))])
+    axes = list(zip(*geometry(p, dims), strict=True))
+    shift = ((pad - Fraction(dilation * (kernel - 1), 2)) / stride for kernel, stride, pad, dilation in axes)
+    return tuple(Fraction(1, stride) for _, stride, _, _ in axes), tuple(shift)

@@ -12,7 +12,8 @@ from .base import Operation, Param, Shape
 from .neuron import Same
 
 
-class InnerProduct(Operation, type="InnerProduct", family="parameters", fresh=True):
+class InnerProduct(Operation, type="InnerProduct", family="parameters", fresh=True,
+                   above_0=("inner_product_param", "num_output")):
     """The bottom's axes from `axis` on, as one vector, times a matrix: num_output results in their place.
 
     Weight num_output x K (transpose: K x num_output), K being the vector's length; bias num_output.
@@ -20,8 +21,6 @@ class InnerProduct(Operation, type="InnerProduct", family="parameters", fresh=Tr
 
     def setup(self, shape: Shape) -> None:
         p = self.layer.inner_product_param
-        if not p.num_output:
-            raise self.error("needs num_output above 0")
         self.size = math.prod(shape[self.axis(p.axis, len(shape)) :])
         weight = (self.size, p.num_output) if p.transpose else (p.num_output, self.size)
         self.params.append(Param(weight, p.weight_filler))
@@ -49,7 +48,8 @@ class InnerProduct(Operation, type="InnerProduct", family="parameters", fresh=Tr
         return F.linear(x, params[0].t() if p.transpose else params[0], params[1] if p.bias_term else None)
 
 
-class Embed(Operation, type="Embed", family="parameters", fresh=True, undifferentiable={0}):
+class Embed(Operation, type="Embed", family="parameters", fresh=True, undifferentiable={0},
+            above_0=("embed_param", "num_output", "input_dim")):
     """Row x of the weight for each index x of the bottom (0..input_dim-1), along a new last axis; plus a
     bias.
 
@@ -58,8 +58,6 @@ class Embed(Operation, type="Embed", family="parameters", fresh=True, undifferen
 
     def setup(self, shape: Shape) -> None:
         p = self.layer.embed_param
-        if not p.num_output or not p.input_dim:
-            raise self.error("needs num_output and input_dim above 0")
         self.params.append(Param((p.input_dim, p.num_output), p.weight_filler))
         if p.bias_term:
             self.params.append(Param((p.num_output,), p.bias_filler))
@@ -80,22 +78,27 @@ class Applied(Same, family="parameters", bottoms=(1, 2), channelwise=True, fresh
     """What Scale and Bias share: a second bottom or a parameter that is laid along the axes from `axis`
     on."""
 
-    def shape_of(self, p: ScaleParameter | BiasParameter, shape: Shape) -> Shape:
+    p: ScaleParameter | BiasParameter
+
+    def shape_of(self, shape: Shape) -> Shape:
         """The shape of the parameter: num_axes of the bottom's axes (-1: all) from `axis` on."""
+        p = self.p
         axis, count = self.axis(p.axis, len(shape)), p.num_axes
         if count < -1 or axis + count > len(shape):
             raise self.error(f"num_axes {count} from axis {p.axis} on does not fit bottom {list(shape)}")
         return shape[axis:] if count == -1 else shape[axis : axis + count]
 
-    def check(self, axis: int, shape: Shape, factor: Shape) -> None:
-        first = self.axis(axis, len(shape))
-        if shape[first : first + len(factor)] != factor:
-            raise self.error(f"lays {list(factor)} along the axes from {axis} on of bottom {list(shape)}, "
-                             "whose sizes there differ")
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        shape, first = shapes[0], self.axis(self.p.axis, len(shapes[0]))
+        for factor in [*shapes[1:], *(param.shape for param in self.params)]:
+            if shape[first : first + len(factor)] != factor:
+                raise self.error(f"lays {list(factor)} along the axes from {self.p.axis} on of bottom "
+                                 f"{list(shape)}, whose sizes there differ")
+        return [shape]
 
-    def laid(self, axis: int, x: Tensor, factor: Tensor) -> Tensor:
+    def laid(self, x: Tensor, factor: Tensor) -> Tensor:
         """The factor in a shape that broadcasts over x, and in x's precision."""
-        behind = x.ndim - self.axis(axis, x.ndim) - factor.ndim
+        behind = x.ndim - self.axis(self.p.axis, x.ndim) - factor.ndim
         return factor.reshape((*factor.shape, *(1,) * behind)).to(x.dtype)
 
 
@@ -103,22 +106,17 @@ class Scale(Applied, type="Scale"):
     """x times a factor, plus a bias with bias_term; a factor that is a parameter starts as 1."""
 
     def setup(self, *shapes: Shape) -> None:
-        p = self.layer.scale_param
-        factor = self.shape_of(p, shapes[0]) if len(shapes) == 1 else shapes[1]
+        self.p = p = self.layer.scale_param
+        factor = self.shape_of(shapes[0]) if len(shapes) == 1 else shapes[1]
         if len(shapes) == 1:
             one = FillerParameter(type="constant", value=1)
             self.params.append(Param(factor, p.filler if p.HasField("filler") else one))
         if p.bias_term:
             self.params.append(Param(factor, p.bias_filler))
 
-    def infer(self, *shapes: Shape) -> list[Shape]:
-        for factor in [*shapes[1:], *(param.shape for param in self.params)]:
-            self.check(self.layer.scale_param.axis, shapes[0], factor)
-        return [shapes[0]]
-
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
-        p, x = self.layer.scale_param, bottoms[0]
-        factor, *bias = (self.laid(p.axis, x, t) for t in (*bottoms[1:], *params))
+        x = bottoms[0]
+        factor, *bias = (self.laid(x, t) for t in (*bottoms[1:], *params))
         return torch.addcmul(bias[0], x, factor) if bias else x * factor
 
 
@@ -126,17 +124,12 @@ class Bias(Applied, type="Bias"):
     """x plus a term; one that is a parameter starts as 0."""
 
     def setup(self, *shapes: Shape) -> None:
-        p = self.layer.bias_param
+        self.p = self.layer.bias_param
         if len(shapes) == 1:
-            self.params.append(Param(self.shape_of(p, shapes[0]), p.filler))
-
-    def infer(self, *shapes: Shape) -> list[Shape]:
-        term = shapes[1] if len(shapes) > 1 else self.params[0].shape
-        self.check(self.layer.bias_param.axis, shapes[0], term)
-        return [shapes[0]]
+            self.params.append(Param(self.shape_of(shapes[0]), self.p.filler))
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
-        return bottoms[0] + self.laid(self.layer.bias_param.axis, bottoms[0], (*bottoms[1:], *params)[0])
+        return bottoms[0] + self.laid(bottoms[0], (*bottoms[1:], *params)[0])
 
 
 class Parameter(Operation, type="Parameter", family="parameters", bottoms=0):

@@ -100,11 +100,6 @@ def _fan(values: Tensor, filler: FillerParameter) -> float:
 
 
 FILLERS: dict[str, Callable[[Tensor, FillerParameter, torch.Generator | None], None]] = {
-    "constant": _constant,
-    "uniform": _uniform,
-    "gaussian": _gaussian,
-    "positive_unitball": _positive_unitball,
-    "xavier": _xavier,
-    "msra": _msra,
-    "bilinear": _bilinear,
+    "constant": _constant, "uniform": _uniform, "gaussian": _gaussian,
+    "positive_unitball": _positive_unitball, "xavier": _xavier, "msra": _msra, "bilinear": _bilinear,
 }

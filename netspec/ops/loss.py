@@ -24,8 +24,7 @@ class Loss(Operation, family="losses", bottoms=2, tops=(0, 1), loss=True, undiff
     def infer(self, *shapes: Shape) -> list[Shape]:
         if not shapes[0] or shapes[0][:1] != shapes[1][:1]:
             raise self.error(f"takes bottoms with as many items: {list(shapes[0])} and {list(shapes[1])}")
-        tops: list[Shape] = [()]
-        return tops[: len(self.layer.top)]
+        return [()] * len(self.layer.top)
 
 
 class Paired(Loss):
@@ -108,7 +107,7 @@ class InfogainLoss(Loss, Classified, type="InfogainLoss", bottoms=(2, 3), tops=(
 
     def setup(self, *shapes: Shape) -> None:
         p = self.layer.infogain_loss_param
-        self.lay(p.axis, shapes[0])
+        self.channel = self.axis(p.axis, len(shapes[0]))
         self.mode = self.layer.loss_param.normalization
         if self.layer.loss_param.HasField("normalize"):
             raise self.error("takes normalization, not normalize")

@@ -136,13 +136,17 @@ def _fill(array: np.ndarray, tensor: Tensor) -> None:
 
 
 def _named(layer: LayerParameter, where: str) -> Kind | type[Layer]:
-    """The class that python_param names."""
+    """The class that python_param names, in a module that `import` finds or that the current folder has."""
     start, p = f"{where}layer '{layer.name}' (Python): ", layer.python_param
     alias = ALIASES.get((p.module, p.layer))
     if alias and "caffe" not in sys.modules:
         return alias
     try:
-        module = _module(p.module)
+        if not p.module:
+            raise ImportError("python_param gives no module")
+        if os.getcwd() not in sys.path:  # for good: the module may import its neighbours later
+            sys.path.append(os.getcwd())
+        module = importlib.import_module(p.module)
     except ImportError as e:
         if alias:
             return alias
@@ -156,12 +160,3 @@ def _named(layer: LayerParameter, where: str) -> Kind | type[Layer]:
         raise Error(f"{start}class '{p.layer}' of module '{p.module}' is neither a netspec.Layer nor "
                     "a netspec Operation")
     return found
-
-
-def _module(name: str) -> Any:
-    """A module that `import` finds, or that the current folder has."""
-    if not name:
-        raise ImportError("python_param gives no module")
-    if os.getcwd() not in sys.path:  # for good: the module may import its neighbours later
-        sys.path.append(os.getcwd())
-    return importlib.import_module(name)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,8 @@ from torch import Tensor
 from .base import Operation, Param, Shape
 
 
-class Recurrent(Operation, family="recurrent", differentiable="x, static"):
+class Recurrent(Operation, family="recurrent", differentiable="x, static",
+                above_0=("recurrent_param", "num_output")):
     """Runs a cell over the T steps of N sequences.
 
     Bottoms: x T x N x ..., cont T x N (0 where a sequence begins: what came before is then multiplied by 0),
@@ -20,13 +22,11 @@ class Recurrent(Operation, family="recurrent", differentiable="x, static"):
     are the first ones of the next call, as in Caffe: the one thing that an operation keeps.
     """
 
-    states: int
-    gates: int  # times num_output: what a step takes from x, the static input and the state
+    states: ClassVar[int] = 1
+    gates: ClassVar[int] = 1  # times num_output: what a step takes from x, the static input and the state
 
     def setup(self, *shapes: Shape) -> None:
         p = self.layer.recurrent_param
-        if not p.num_output:
-            raise self.error("needs num_output above 0")
         self.exposed = self.states if p.expose_hidden else 0
         self._count("bottom", (2 + self.exposed, 3 + self.exposed), len(shapes))
         self._count("top", 1 + self.exposed, len(self.layer.top))
@@ -92,9 +92,6 @@ class RNN(Recurrent, type="RNN", bottoms=(2, 4), tops=(1, 2)):
     Parameters: Wxh, bh, (static), Whh, Who, bo.
     """
 
-    states = 1
-    gates = 1
-
     def setup(self, *shapes: Shape) -> None:
         super().setup(*shapes)
         p = self.layer.recurrent_param
@@ -108,15 +105,12 @@ class RNN(Recurrent, type="RNN", bottoms=(2, 4), tops=(1, 2)):
         return torch.tanh(F.linear(hidden, params[-2], params[-1]))
 
 
-class LSTM(Recurrent, type="LSTM", bottoms=(2, 5), tops=(1, 3)):
+class LSTM(Recurrent, type="LSTM", bottoms=(2, 5), tops=(1, 3), states=2, gates=4):
     """Long short-term memory; gates in the order input, forget, output, new value.
     Parameters: Wx, b, (static), Wh.
 
     c = cont sigmoid(f) c + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c).
     """
-
-    states = 2
-    gates = 4
 
     def step(self, now: Tensor, go: Tensor, states: list[Tensor], params: Sequence[Tensor]) -> list[Tensor]:
         c, h = unit(now + F.linear(go * states[0], params[0]), go, states[1])

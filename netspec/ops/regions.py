@@ -41,17 +41,12 @@ class Regions(Operation, family="regions", bottoms=2, inplace=False, fresh=True,
         return first.clamp(0, size).long(), last.clamp(0, size).long()
 
 
-class ROIPooling(Regions, type="ROIPooling"):
+class ROIPooling(Regions, type="ROIPooling", above_0=("roi_pooling_param", "pooled_h", "pooled_w")):
     """The maximum in each of pooled_h x pooled_w bins of each region; 0 for a bin outside the map.
 
     Ends are rounded to whole positions. Bins overlap where they share one. The first of equal maxima gets the
     gradient.
     """
-
-    def setup(self, *shapes: Shape) -> None:
-        p = self.layer.roi_pooling_param
-        if not p.pooled_h or not p.pooled_w:
-            raise self.error("needs pooled_h and pooled_w above 0")
 
     def infer(self, *shapes: Shape) -> list[Shape]:
         p = self.layer.roi_pooling_param

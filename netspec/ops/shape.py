@@ -162,12 +162,8 @@ class Reshape(Moved, type="Reshape", inplace=False):
         return bottoms[0].reshape(self.infer(tuple(bottoms[0].shape))[0])
 
 
-class Tile(Moved, type="Tile", fresh=True):
+class Tile(Moved, type="Tile", fresh=True, above_0=("tile_param", "tiles")):
     """The bottom `tiles` times in a row along `axis`."""
-
-    def setup(self, shape: Shape) -> None:
-        if self.layer.tile_param.tiles < 1:
-            raise self.error("needs tiles above 0")
 
     def infer(self, shape: Shape) -> list[Shape]:
         p = self.layer.tile_param

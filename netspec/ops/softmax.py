@@ -30,9 +30,7 @@ class Classified(Operation, family="losses"):
     Bottoms: scores N x C x ..., labels with a class index (0..C-1, or ignore_label) for each position.
     """
 
-    def lay(self, axis: int, shape: Shape) -> None:
-        """Take the axis that the classes lie along."""
-        self.channel = self.axis(axis, len(shape))
+    channel: int  # the axis that the classes lie along
 
     def check(self, scores: Shape, labels: Shape) -> None:
         positions = math.prod(scores[: self.channel]) * math.prod(scores[self.channel + 1 :])
@@ -87,7 +85,7 @@ class SoftmaxWithLoss(Classified, type="SoftmaxWithLoss", bottoms=(2, 3), tops=(
 
     def setup(self, *shapes: Shape) -> None:
         p = self.layer.loss_param
-        self.lay(self.layer.softmax_param.axis, shapes[0])
+        self.channel = self.axis(self.layer.softmax_param.axis, len(shapes[0]))
         self.mode = p.normalization
         if not p.HasField("normalization") and p.HasField("normalize"):
             self.mode = MODES.VALID if p.normalize else MODES.BATCH_SIZE
@@ -129,7 +127,7 @@ class Accuracy(Classified, type="Accuracy", bottoms=2, tops=(1, 2), sink=True, u
     """
 
     def setup(self, *shapes: Shape) -> None:
-        self.lay(self.layer.accuracy_param.axis, shapes[0])
+        self.channel = self.axis(self.layer.accuracy_param.axis, len(shapes[0]))
 
     def infer(self, *shapes: Shape) -> list[Shape]:
         self.check(*shapes)
