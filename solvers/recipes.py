@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from netspec.papers.published import PAPER, RELEASED, Scores  # noqa: E402 - the path comes first
+from netspec.papers.published import PAPER, RELEASED  # noqa: E402 - the path comes first
 
 HERE = Path(__file__).resolve().parent
 MODELS = {path.parent.name: path.parent for path in sorted((HERE.parent / "models").rglob("deploy.prototxt"))}
@@ -92,7 +92,7 @@ def heavy(name: str) -> dict[str, Any]:
 
 def expected(name: str, released: bool) -> str:
     """What the header says of the scores."""
-    scores: Scores | None = (RELEASED if released else PAPER).get(name)
+    scores = (RELEASED if released else PAPER).get(name)
     if not scores:
         return "Scores to expect: none were published, nor a mean IU."
     whose = "others who scored the released weights" if released else "the paper"
