@@ -1,4 +1,4 @@
-"""The operations, by family; importing this package registers them all."""
+"""The operations, those that resemble each other in one file; importing this package registers them all."""
 
 from . import (  # noqa: F401 - imported to register
     conv,
