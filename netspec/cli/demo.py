@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from ..base.files import find
-from .options import add_device_arguments, settings
+from .options import BESIDE, add_device_arguments, settings
 
 STAGES = ("shapes-fcn32s", "shapes-fcn16s", "shapes-fcn8s")
 
@@ -19,8 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, nargs="+", default=[1], metavar="N",
                         help="random_seed; several: one run each")
     parser.add_argument("--rows", type=int, default=3, metavar="N", help="images in the picture (default 3)")
-    add_device_arguments(parser)
-    parser.add_argument("--quiet", action="store_true", help="only warnings and errors beside the results")
+    add_device_arguments(parser, BESIDE)
 
 
 def run(args: argparse.Namespace) -> int:

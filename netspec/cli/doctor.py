@@ -67,15 +67,12 @@ def _examined(args: argparse.Namespace) -> tuple[list[Finding], list[Flow]]:
         return weights_file(path)[0], []
     nets, param = doctor.nets_of(path)
     names = args.weights or ",".join(param.weights if param else [])
-    weights = {name: _found(name, path.resolve().parent) for name in names.split(",") if name}
+    weights: dict[str, Path | Error] = {}  # or why there is no such file
+    for name in filter(None, names.split(",")):
+        try:
+            weights[name] = find(name, path.resolve().parent, "weights")
+        except Error as e:
+            weights[name] = e
     image = doctor.picture(find(args.image, what="image")) if args.image else None
     torch.manual_seed(0)
     return doctor.look_at(nets, weights, choose(args.device), args.size, image, param)
-
-
-def _found(name: str, base: Path) -> Path | Error:
-    """The file of weights, given or named by a solver, or why there is none."""
-    try:
-        return find(name, base, "weights")
-    except Error as e:
-        return e

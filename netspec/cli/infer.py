@@ -10,31 +10,25 @@ from typing import TYPE_CHECKING
 from ..base.errors import Error
 from ..base.files import find
 from ..data.layouts import LAYOUTS, facts
-from .options import add_device_arguments
+from .options import add_net_arguments
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ..score.predict import Pixels
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("net", metavar="NET", help="deploy net, or a val net without its data")
-    parser.add_argument("weights", metavar="WEIGHTS", help=".caffemodel or .caffemodel.h5")
+    add_net_arguments(parser, "deploy net, or a val net without its data")
     parser.add_argument("image", nargs="+", metavar="IMAGE", help="image files of any size")
-    parser.add_argument("--strict", action="store_true",
-                        help="refuse weights that lack a layer or hold another")
     parser.add_argument("--out", required=True, metavar="DIR",
                         help="gets NAME_labels.png and NAME_overlay.png")
     parser.add_argument("--dataset", metavar="NAME",
                         help=f"{', '.join(LAYOUTS)} or a data set file: its names, colours and mean "
                         "(default: what the data layer says, or the number of classes suggests)")
     parser.add_argument("--mean", type=_three, metavar="B,G,R", help="to subtract from images (0 to 255)")
-    parser.add_argument("--score-blob", default="score", metavar="BLOB", help="the scores (default score)")
-    add_device_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    import numpy as np
     import torch
     from PIL import Image
 
@@ -74,7 +68,10 @@ def run(args: argparse.Namespace) -> int:
         if labels.shape != (image.height, image.width):  # nets without a last crop to the image
             image = image.resize(labels.shape[::-1], Image.Resampling.BILINEAR)
         pictures.save(overlay_path, pictures.overlay(image, labels, looks.palette, looks.names))
-        print(f"{file}: {_shares(labels, looks.names)} -> {labels_path}, {overlay_path.name}", flush=True)
+        counts = np.bincount(labels.ravel(), minlength=classes)
+        shares = ", ".join(f"{looks.names[i]} {100 * counts[i] / labels.size:.0f}%"
+                           for i in np.argsort(-counts, kind="stable") if counts[i])
+        print(f"{file}: {shares} -> {labels_path}, {overlay_path.name}", flush=True)
     return 0
 
 
@@ -125,12 +122,3 @@ def _outputs(images: Sequence[str], folder: Path) -> list[tuple[Path, Path]]:
                 raise Error(f"{out} (of {image}) would be written over {taken[here]}; give it another --out")
             taken[here] = f"the result of {image}"
     return pairs
-
-
-def _shares(labels: "np.ndarray", names: Sequence[str]) -> str:
-    """The classes of a label image, the largest first, with their shares."""
-    import numpy as np
-
-    counts = np.bincount(labels.ravel(), minlength=len(names))
-    order = [i for i in np.argsort(-counts, kind="stable") if counts[i]]
-    return ", ".join(f"{names[i]} {100 * counts[i] / labels.size:.0f}%" for i in order)

@@ -27,12 +27,8 @@ GROUPS = {  # what for -> command -> help; a file a command, cli/NAME.py, with a
         "explain-crop": "the arithmetic behind crop offsets",
         "layers": "list the layer types",
     },
-    "data": {
-        "data": "get a data set, or check one",
-    },
-    "convert": {
-        "convert": "convert weights and old nets",
-    },
+    "data": {"data": "get a data set, or check one"},
+    "convert": {"convert": "convert weights and old nets"},
     "check": {
         "doctor": "find out what is wrong with a net, weights, a script or this installation",
         "parity": "compare a net with what another program computed",

@@ -11,12 +11,30 @@ from ..base.machine import PRECISIONS
 if TYPE_CHECKING:
     from ..papers.record import Settings
 
+BESIDE = "only warnings and errors beside the results"  # what --quiet leaves
 
-def add_device_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that say where and how exactly a net runs."""
+
+def add_device_arguments(parser: argparse.ArgumentParser, quiet: str = "") -> None:
+    """The options that say where and how exactly a net runs; --quiet, if there is a help for it."""
     parser.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
     parser.add_argument("--precision", default="fp32", choices=PRECISIONS,
                         help="of convolutions (default fp32)")
+    if quiet:
+        parser.add_argument("--quiet", action="store_true", help=quiet)
+
+
+def add_net_arguments(parser: argparse.ArgumentParser, net: str, quiet: str = "") -> None:
+    """A net, which `net` says more of, with its weights, and where it runs."""
+    parser.add_argument("net", metavar="NET", help=net)
+    parser.add_argument("weights", metavar="WEIGHTS", help=".caffemodel or .caffemodel.h5")
+    parser.add_argument("--score-blob", default="score", metavar="BLOB", help="the scores (default score)")
+    add_strict_argument(parser)
+    add_device_arguments(parser, quiet)
+
+
+def add_strict_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--strict", action="store_true",
+                        help="refuse weights that lack a layer or hold another")
 
 
 def size(given: str) -> tuple[int, int]:
@@ -36,8 +54,7 @@ def add_place_arguments(parser: argparse.ArgumentParser) -> None:
                         help="what stands for the folder data/ (it has voc/VOC2011, ...)")
     parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR",
                         help="records of what was measured (default results)")
-    add_device_arguments(parser)
-    parser.add_argument("--quiet", action="store_true", help="only warnings and errors beside the results")
+    add_device_arguments(parser, BESIDE)
 
 
 def settings(args: argparse.Namespace) -> "Settings":

@@ -17,8 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--score", action="store_true",
                         help="first score the newest weights of each SOLVER on the test.prototxt beside its "
                         "net")
-    add_device_arguments(parser)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_device_arguments(parser, "no progress bar")
 
 
 def run(args: argparse.Namespace) -> int:

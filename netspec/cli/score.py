@@ -3,24 +3,23 @@
 import argparse
 import json
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..base import log
 from ..base.errors import Error, closest
 from ..base.files import find
-from .options import add_device_arguments
+from .options import add_net_arguments
 
 if TYPE_CHECKING:
     from ..score.score import Scoring
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("net", metavar="NET", help="with a data layer: models/NAME/val.prototxt")
-    parser.add_argument("weights", metavar="WEIGHTS", help=".caffemodel or .caffemodel.h5")
+    add_net_arguments(parser, "with a data layer: models/NAME/val.prototxt", "no progress bar")
     parser.add_argument("--save", metavar="DIR", help="write the predictions there, as palette PNGs")
     parser.add_argument("--json", action="store_true", help="fractions of 1 instead of tables in percent")
-    parser.add_argument("--score-blob", default="score", metavar="BLOB", help="the scores (default score)")
     parser.add_argument("--label-blob", default="label", metavar="BLOB", help="the truth (default label)")
     parser.add_argument("--trimap", metavar="W,W,...", type=widths, default=[],
                         help="also score only the pixels within so many pixels of a boundary between labels, "
@@ -37,10 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--worst", type=int, default=8, metavar="N", help="images in --sheet (default 8)")
     parser.add_argument("--beside", nargs="+", default=[], metavar="DIR",
                         help="other nets' --save, also shown in --sheet")
-    add_device_arguments(parser)
-    parser.add_argument("--strict", action="store_true",
-                        help="refuse weights that lack a layer or hold another")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,14 +57,11 @@ def run(args: argparse.Namespace) -> int:
     net, remarks = predict.load(made, weights, args.device, args.precision, args.strict)
     for remark in remarks:
         print(f"note: {remark}", file=sys.stderr)
-    said = log.make(args.quiet)
-    try:
+    with closing(log.make(args.quiet)) as said:
         result = scoring.run(
             net, save=args.save, trimap=args.trimap, positive=positive, threshold=args.threshold,
             progress=lambda done, total, histogram: said.progress(
                 "score", done, total, f"mean IU {percent(Scores.from_histogram(histogram).mean_iu)}", 1))
-    finally:
-        said.close()
     name = made.name or path.stem
     if args.confusion:
         save_confusion(args.confusion, result.histogram, result.looks.names)

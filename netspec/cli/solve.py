@@ -1,6 +1,7 @@
 """`netspec solve`: train nets by solver files."""
 
 import argparse
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from ..base.errors import Error
 from ..base.files import find
 from ..base.machine import PRECISIONS, asked
 from ..proto.text import read_solver
+from .options import add_strict_argument
 
 if TYPE_CHECKING:
     from ..proto.caffe_pb2 import SolverParameter
@@ -31,8 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--skip-bad", type=int, default=0, metavar="N",
                         help="go on past at most N images that cannot be read; a batch with one is left out, "
                         "the next takes its place")
-    parser.add_argument("--strict", action="store_true",
-                        help="refuse weights that lack a layer or hold another")
+    add_strict_argument(parser)
     parser.add_argument("--log", metavar="FILE",
                         help="add Caffe's log lines to this file too, and draw their curves, FILE.png, at "
                         "the end")
@@ -60,17 +61,13 @@ def run(args: argparse.Namespace) -> int:
         if number > first:
             jobs.check_nets(param, path)  # now, not when the stages before are through
     carried, state = [args.weights] if args.weights else None, args.snapshot
-    said = log.make(args.quiet)
-    try:
-        with following(said, args.log, args.tensorboard):
-            for number, (path, param) in enumerate(stages[first:], first + 1):
-                solver = run_stage(path, param, carried, state, args.device or asked(param), args.precision,
-                                   said, args.strict, args.skip_bad)
-                if number < len(stages):
-                    carried, state = [solver.final_weights()], None
-            said("caffe.cpp:250", "Optimization Done.")
-    finally:
-        said.close()
+    with closing(log.make(args.quiet)) as said, following(said, args.log, args.tensorboard):
+        for number, (path, param) in enumerate(stages[first:], first + 1):
+            solver = run_stage(path, param, carried, state, args.device or asked(param), args.precision, said,
+                               args.strict, args.skip_bad)
+            if number < len(stages):
+                carried, state = [solver.final_weights()], None
+        said("caffe.cpp:250", "Optimization Done.")
     return 0
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..base.errors import Error
 from ..base.files import writing
 from ..papers.plans import STUDIES
-from .options import add_device_arguments, renamed, settings
+from .options import BESIDE, add_device_arguments, renamed, settings
 
 QUICK = 60  # iterations
 
@@ -29,8 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--page", type=Path, metavar="FILE.md",
                         help="gets what is printed, a folder of the same name beside it the pictures "
                         "(default OUT/FAMILY.md)")
-    add_device_arguments(parser)
-    parser.add_argument("--quiet", action="store_true", help="only warnings and errors beside the results")
+    add_device_arguments(parser, BESIDE)
 
 
 def _seeds(text: str) -> list[int]:
