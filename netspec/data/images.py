@@ -17,7 +17,6 @@ from ..proto.model import read_mean
 # what Pillow raises for damaged files, by format and place of the damage
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error,
           Image.DecompressionBombError)
-_NATURAL = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"}
 
 
 def open_image(path: Path) -> Image.Image:
@@ -39,7 +38,7 @@ def read_image(path: Path, resize: float = 1.0) -> np.ndarray:
     file that cannot be read, or that has more than 8 bits a channel, which a conversion would clip.
     """
     image = open_image(path)
-    if image.mode not in _NATURAL:
+    if image.mode[0] in "IF":
         raise Error(f"image {path} has pixels of kind {image.mode}, expected 8 bits a channel")
     with _reading(f"image {path}"):
         image = image.convert("RGB") if image.mode != "RGB" else image

@@ -85,9 +85,15 @@ class WindowData(Listed, type="WindowData", tops=2, one_label=True):
                 raise self.error(f"window {window[3:].astype(int).tolist()} of {path} does not lie in the "
                                  f"image, which is {image.shape[2]} wide and {image.shape[1]} high") from None
             pixels = resize(image[:, place.rows, place.columns], *place.size)
-            top, left = place.begin
-            data[i, :, top : top + place.size[0], left : left + place.size[1]] = self.scaled(
-                pixels[:, :, ::-1] if flip else pixels, top, left)
+            pixels = (pixels[:, :, ::-1] if flip else pixels).astype(f32)
+            (high, wide), (top, left) = place.size, place.begin
+            part = data[i, :, top : top + high, left : left + wide]
+            mean, whole = self.transform.mean, self.transform.whole_mean
+            if whole is not None:
+                middle = (whole.shape[-1] - self.crop) // 2  # Caffe takes it for both axes
+                top, left = top + middle, left + middle
+                mean = whole[:, top : top + high, left : left + wide]
+            part[...] = (pixels - (mean if len(mean) else f32(0))) * f32(self.p.scale)
             labels[i] = window[1]
         return data, labels
 
@@ -122,15 +128,6 @@ class WindowData(Listed, type="WindowData", tops=2, one_label=True):
         if not 0 <= first <= last < size or warped < 1:
             raise ValueError
         return slice(first, last + 1), warped, begin
-
-    def scaled(self, pixels: np.ndarray, top: int, left: int) -> np.ndarray:
-        """(pixel - mean) * scale for pixels that begin at this place of the top."""
-        mean, whole = self.transform.mean, self.transform.whole_mean
-        if whole is not None:
-            middle = (whole.shape[-1] - self.crop) // 2  # Caffe takes it for both axes
-            top, left = top + middle, left + middle
-            mean = whole[:, top : top + pixels.shape[1], left : left + pixels.shape[2]]
-        return (pixels.astype(f32) - (mean if len(mean) else f32(0))) * f32(self.p.scale)
 
     def _read(self) -> tuple[list[str], np.ndarray]:
         """The names of the images, and a row "image class overlap x1 y1 x2 y2" for each window."""

@@ -96,7 +96,14 @@ class State:
 def read_state(path: str | os.PathLike) -> State:
     """A .solverstate or .solverstate.h5. Raises Error for files that are damaged or of another kind."""
     if wire.is_hdf5(path):
-        return _read_state_hdf5(path)
+        with reading(path) as file:
+            if "iter" not in file or "history" not in file:
+                raise Error(f"{path}: is an HDF5 file without the 'iter' and 'history' of a solver state")
+            counts = [array(file[name], "<i4").reshape(-1)[0] for name in ("iter", "current_step")]
+            net = file["learned_net"][()] if "learned_net" in file else b""
+            blobs = [array(file["history"][str(i)]) for i in range(len(file["history"]))]
+            name = net.decode() if isinstance(net, bytes) else str(net)
+            return State(int(counts[0]), name, blobs, int(counts[1]))
     file = WireFile(path, "state")
     history: list[np.ndarray] = []
     state = State(history=history)
@@ -197,14 +204,3 @@ def _write_weights_hdf5(path: str | os.PathLike, layers: Layers) -> None:
         for name in layers:  # Caffe's empty group of each other layer, unless HDF5 has no place for its name
             with suppress(ValueError, TypeError):
                 data.require_group(name)
-
-
-def _read_state_hdf5(path: str | os.PathLike) -> State:
-    with reading(path) as file:
-        if "iter" not in file or "history" not in file:
-            raise Error(f"{path}: is an HDF5 file without the 'iter' and 'history' of a solver state")
-        counts = [array(file[name], "<i4").reshape(-1)[0] for name in ("iter", "current_step")]
-        net = file["learned_net"][()] if "learned_net" in file else b""
-        history = [array(file["history"][str(i)]) for i in range(len(file["history"]))]
-        name = net.decode() if isinstance(net, bytes) else str(net)
-        return State(int(counts[0]), name, history, int(counts[1]))

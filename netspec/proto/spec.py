@@ -83,15 +83,11 @@ class Function:
             elif key in FIELDS:
                 _assign(layer, key, value, self._error)
             else:
-                raise self._error(self._unknown(key))
+                fields, hint = own_fields(self.type_name), closest(key, ["ntop", "in_place", *FIELDS, *own])
+                if not fields:
+                    hint = hint or closest(self.type_name, [name for name in TYPES if name != self.type_name])
+                raise self._error(f"no field '{key}' in {' or '.join([*fields, 'LayerParameter'])}{hint}")
         return layer
-
-    def _unknown(self, key: str) -> str:
-        own = own_fields(self.type_name)
-        hint = closest(key, ["ntop", "in_place", *FIELDS, *keywords(self.type_name)])
-        if not own:
-            hint = hint or closest(self.type_name, [name for name in TYPES if name != self.type_name])
-        return f"no field '{key}' in {' or '.join([*own, 'LayerParameter'])}{hint}"
 
     def _error(self, text: str) -> Error:
         return Error(f"{self._place}: {self.type_name}: {text}")
