@@ -362,10 +362,10 @@ WRONG = {
 def test_refused(what, tmp_path):
     content, words = WRONG[what]
     path = file_of(tmp_path, content)
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(Error, match=words) as refusal:
         read_weights(path)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
     assert (
         str(path) in str(refusal.value) and "\n" not in str(refusal.value) and len(str(refusal.value)) < 500
     )
@@ -460,13 +460,13 @@ def fuzz(count, seed, folder):
         read, content = seeds[i % len(seeds)]
         content = mutated(content, rng)
         path.write_bytes(content)
-        start = time.monotonic()
+        start = time.process_time()
         try:
             result = read(path)
         except Error:
             continue
         finally:
-            slowest = max(slowest, time.monotonic() - start)
+            slowest = max(slowest, time.process_time() - start)
         accepted += 1
         agrees(read, result, content)
     assert slowest < 2

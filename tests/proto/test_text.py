@@ -95,10 +95,10 @@ def test_deep_nesting_and_large_input_end_in_an_error():
         "[" * 1_000_000,
         "name: " + '"a"' * 300_000 + "}",
     ):
-        start = time.monotonic()
+        start = time.process_time()
         with pytest.raises(Error):
             net(text)
-        assert time.monotonic() - start < 20
+        assert time.process_time() - start < 20
     with pytest.raises(Error, match="64"):
         net(" " * (prototext.LIMIT + 1))
 
