@@ -2,6 +2,7 @@
 
 import importlib.util
 
+import programs
 import pytest
 import torch
 
@@ -141,7 +142,12 @@ LONG = "".join(conv("num_output: 2 kernel_size: 1", top=f"{'a_long_name' * 5}_{i
     ("", conv(top="a_long_name" * 5) + "".join(in_place(kind, settings, "a_long_name" * 5) for kind, settings in (
         ("BatchNorm", ""), ("Scale", "scale_param { bias_term: true }"), ("ReLU", "")))),
 ], ids=["path", "quotes", "outputs", "sum", "slice", "nested"])
-def test_names_of_any_kind_give_a_file_that_runs(tmp_path, start, body):
+def test_names_of_any_kind_give_a_file_that_runs(tmp_path, monkeypatch, start, body):
+    def run(command, **_):
+        assert command[1] == "-I"
+        return programs.run(*command[2:], cwd=tmp_path, env=programs.environment(PYTHONPATH=""))
+
+    monkeypatch.setattr(totorch.subprocess, "run", run)
     (tmp_path / "net.prototxt").write_text(start + DATA.partition("\n")[2] + body)
     out = tmp_path / "out.py"
     assert main(["convert", "torch", str(tmp_path / "net.prototxt"), str(out), "--sizes", "20x26"]) == 0
