@@ -13,7 +13,6 @@ import numpy as np
 
 from ..base.errors import Error
 from ..ops import REGISTRY, CoordMap
-from ..ops.base import Number
 from ..proto import spec
 from ..proto.caffe_pb2 import LayerParameter
 
@@ -60,17 +59,11 @@ def inverse(m: CoordMap) -> CoordMap:
 
 def wide(*maps: CoordMap) -> list[tuple[Fractions, Fractions]]:
     """Scales and shifts as fractions, one for each axis that any of the maps tells apart."""
-    pairs = [(_fractions(m.scale), _fractions(m.shift)) for m in maps]
-    axes = max(len(numbers) for pair in pairs for numbers in pair)
-    return [(_spread(scale, axes), _spread(shift, axes)) for scale, shift in pairs]
-
-
-def _fractions(numbers: Number | tuple[Number, ...]) -> Fractions:
-    return tuple(Fraction(n) for n in (numbers if isinstance(numbers, tuple) else (numbers,)))
-
-
-def _spread(numbers: Fractions, axes: int) -> Fractions:
-    return numbers * axes if len(numbers) == 1 else numbers
+    rows = [tuple(Fraction(n) for n in (numbers if isinstance(numbers, tuple) else (numbers,)))
+            for m in maps for numbers in (m.scale, m.shift)]
+    axes = max(map(len, rows))
+    rows = [row * axes if len(row) == 1 else row for row in rows]
+    return list(zip(rows[::2], rows[1::2], strict=True))
 
 
 class Tops:

@@ -43,8 +43,8 @@ def layers(graph: Graph) -> list[Layer]:
     if graph.proto.force_backward:
         for layer in found:
             layer.backward = True
-            layer.bottom_backward = [flag or _may_be_forced(layer, i)
-                                     for i, flag in enumerate(layer.bottom_backward)]
+            labels = layer.node.op.undifferentiable if layer.node else ()  # AllowForceBackward spares them
+            layer.bottom_backward = [flag or i not in labels for i, flag in enumerate(layer.bottom_backward)]
             layer.param_backward = [True] * len(layer.param_backward)
     return found
 
@@ -98,11 +98,6 @@ def _learned(node: Node) -> list[bool]:
     if node.type == "BatchNorm":  # Caffe freezes its parameters only after it has looked
         return [True] * len(node.params)
     return [i >= len(specs) or specs[i].lr_mult != 0 for i in range(len(node.params))]
-
-
-def _may_be_forced(layer: Layer, index: int) -> bool:
-    """AllowForceBackward: not the labels of a loss."""
-    return layer.node is None or index not in layer.node.op.undifferentiable
 
 
 class Watch(Protocol):

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,10 @@ class Net(_Module):
                 raise Error(f"layer '{slot.layer}': parameter {slot.index} is {list(parameter.shape)} in net "
                             f"'{name}' and {list(slot.shape)} in net '{graph.name}', so they cannot share it")
             self._register(slot.key, parameter)
-        self._plan = _plan(graph)
+        self._steps = _steps(graph)
+        self.losses: Mapping[str, float] = {  # blob name -> its weight in the objective
+            top.blob: weight for node in graph.nodes
+            for top, weight in zip(node.tops, node.loss_weights, strict=True) if weight}
         self._fits: set[tuple] = set()
 
     def _register(self, key: str, parameter: nn.Parameter) -> None:
@@ -107,10 +110,10 @@ class Net(_Module):
         """
         self._check(inputs)
         self.graph.check_blobs(want or ())
-        wanted = {*(self.graph.outputs if want is None else want), *self._plan.losses}
+        wanted = {*(self.graph.outputs if want is None else want), *self.losses}
         values: dict[str, Tensor] = dict(inputs)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
-            for node, overwrite, done in self._plan.steps:
+            for node, overwrite, done in self._steps:
                 tops = self._run(node, values, {"inplace": True} if overwrite else {})
                 values.update(zip((value.blob for value in node.tops), tops, strict=True))
                 for blob in done:
@@ -136,14 +139,9 @@ class Net(_Module):
     def loss(self, blobs: Mapping[str, Tensor]) -> Tensor:
         """The objective: the sum over all tops with a loss_weight of that weight times the top's sum."""
         total = torch.zeros((), device=self.device)
-        for blob, weight in self._plan.losses.items():
+        for blob, weight in self.losses.items():
             total = total + weight * blobs[blob].sum()
         return total
-
-    @property
-    def losses(self) -> Mapping[str, float]:
-        """Blob name -> its weight in the objective."""
-        return self._plan.losses
 
     def _check(self, inputs: Mapping[str, Tensor]) -> None:
         """Refuse sizes that do not fit before any arithmetic; every set of sizes is looked at once."""
@@ -155,24 +153,15 @@ class Net(_Module):
             self._fits.add(key)
 
 
-class _Plan(NamedTuple):
-    """What can be known of a run before it."""
-
-    steps: list[tuple[Node, bool, list[str]]]  # node, may it overwrite its bottom, blobs not needed after it
-    losses: dict[str, float]
-
-
-def _plan(graph: Graph) -> _Plan:
+def _steps(graph: Graph) -> list[tuple[Node, bool, list[str]]]:
+    """Of each layer: the node, whether it may overwrite its bottom, the blobs not needed after it."""
     readers = Counter(b for node in graph.nodes for b in node.bottoms)
     maker = {top: node for node in graph.nodes for top in node.tops}
     last = {value.blob: node for node in graph.nodes for value in (*node.bottoms, *node.tops)}
     done = defaultdict(list)
     for blob, node in last.items():
         done[node].append(blob)
-    steps = [(node, _overwrites(node, readers, maker), done[node]) for node in graph.nodes]
-    losses = {top.blob: weight for node in graph.nodes
-              for top, weight in zip(node.tops, node.loss_weights, strict=True) if weight}
-    return _Plan(steps, losses)
+    return [(node, _overwrites(node, readers, maker), done[node]) for node in graph.nodes]
 
 
 def _overwrites(node: Node, readers: Mapping[Value, int], maker: Mapping[Value, Node]) -> bool:

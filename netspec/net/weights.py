@@ -36,14 +36,9 @@ class Report:
 
     def table(self) -> str:
         """One line a layer."""
-        kinds = {
-            "copied": self.copied,
-            "reshaped": self.reshaped,
-            "ignored (not in the net)": self.ignored,
-            "left at its filler (not in the file)": self.missing,
-        }
-        rows = [(name, what, self.shapes.get(name, "")) for what, names in kinds.items() for name in names]
-        return table(rows)
+        kinds = {"copied": self.copied, "reshaped": self.reshaped, "ignored (not in the net)": self.ignored,
+                 "left at its filler (not in the file)": self.missing}
+        return table([(name, what, self.shapes.get(name, "")) for what in kinds for name in kinds[what]])
 
 
 def ready(net: Net, source: str | os.PathLike | Mapping[str, Blobs] | None = None, *,
@@ -51,10 +46,8 @@ def ready(net: Net, source: str | os.PathLike | Mapping[str, Blobs] | None = Non
     """Copies weights, of a file or read already, into the layers of the same names, and makes upsampling that
     neither they nor a filler fill bilinear. Raises Error as `copy`."""
     target = net.layers_with_params()
-    if isinstance(source, str | os.PathLike):
-        report = load(source, target, strict=strict)
-    else:
-        report = copy(source or {}, target, strict=strict)
+    report = (load(source, target, strict=strict) if isinstance(source, str | os.PathLike)
+              else copy(source or {}, target, strict=strict))
     report.bilinear = interp_missing(net, report.missing)
     report.missing = [name for name in report.missing if name not in report.bilinear]
     return report
@@ -214,10 +207,8 @@ def _fit(name: str, blobs: Sequence[np.ndarray | None], params: Sequence[Paramet
     pairs = list(itertools.zip_longest(params, blobs))  # blob None: shared with a layer that has it
     if len(blobs) > len(params) or any(blob is None and id(param) not in seen for param, blob in pairs):
         found = sum(blob is not None for blob in blobs)
-        raise Error(
-            f"layer '{name}': the weights have {found} blobs {_shapes(blobs)}, the net has {len(params)} "
-            f"{_shapes(params)}; rename the layer in the net to leave it at its filler"
-        )
+        raise Error(f"layer '{name}': the weights have {found} blobs {_shapes(blobs)}, the net has "
+                    f"{len(params)} {_shapes(params)}; rename the layer in the net to leave it at its filler")
     reshaped = False
     for i, (param, blob) in enumerate(pairs):
         if blob is not None:
