@@ -21,8 +21,8 @@ from netspec.proto import caffe_pb2
 SIZES = [(20, 12), (13, 17), (20, 12), (8, 9), (20, 12)]  # width, height
 
 
-def source(base=None, **options):
-    layer = caffe_pb2.LayerParameter(name="data", type="Python", top=["data", "label"])
+def source(base=None, top=("data", "label"), **options):
+    layer = caffe_pb2.LayerParameter(name="data", type="Python", top=top)
     layer.python_param.param_str = str(options)
     return SegmentationData(layer, (), Context(base=base))
 
@@ -64,6 +64,14 @@ def test_images_are_bgr_less_the_mean_at_their_own_size(tmp_path):
         assert image.dtype == label.dtype == np.float32
         assert np.array_equal(image, want[0]) and np.array_equal(label, want[1])
     assert data.shapes() == [(1, 3, 12, 20), (1, 1, 12, 20)] == data.infer()
+
+
+def test_images_alone_or_labels_alone(tmp_path):
+    both = source(dataset="voc", root=str(voc(tmp_path)), split="train", randomize=False, batch_size=2).load(0)
+    for i, top in enumerate(("data", "label")):
+        alone = source(top=[top], dataset="voc", root=str(tmp_path), split="train", randomize=False, batch_size=2, tops=[top])
+        (blob,) = alone.load(0)
+        assert np.array_equal(blob, both[i]) and alone.shapes() == [blob.shape]
 
 
 def test_mean_can_be_given(tmp_path):
@@ -294,6 +302,10 @@ def test_the_root_is_found_from_the_nets_folder(tmp_path):
     (dict(dataset="voc", split="train", mean=(1, 2)), "'mean' takes 3 numbers, BGR"),
     (dict(dataset="voc", split="train", batch_size=0), "'batch_size' takes a whole number from 1, found 0"),
     (dict(dataset="voc", split="train", resize=0), "'resize' takes"),
+    (dict(dataset="voc", split="train", resize=8.5), "'resize' takes a number above 0, at most 8, found 8.5"),
+    (dict(dataset="voc", split="train", zoom=(1, 8.5)), r"'zoom' takes \[least, most\], above 0, at most 8, found \(1, 8.5\)"),
+    (dict(dataset="voc", split="train", zoom=(0, 1)), "'zoom' takes"),
+    (dict(dataset="voc", split="train", zoom=(2, 1)), "'zoom' takes"),
     (dict(dataset="voc", split="train", seed=-1), "'seed' takes"),
     (dict(dataset="voc", split="train", mirror=1), "'mirror' takes True or False"),
 ])
@@ -301,6 +313,12 @@ def test_mistakes_in_param_str_are_named(tmp_path, options, message):
     voc(tmp_path)
     with pytest.raises(Error, match=message):
         source(**{"root": str(tmp_path), **options})
+
+
+def test_resize_and_zoom_are_taken_up_to_8(tmp_path):
+    voc(tmp_path, [(3, 2)])
+    assert source(dataset="voc", split="train", root=str(tmp_path), resize=8).shapes()[0] == (1, 3, 16, 24)
+    assert source(dataset="voc", split="train", root=str(tmp_path), zoom=(8, 8)).load(0)[1].shape == (1, 1, 16, 24)
 
 
 def test_names_that_leave_the_folder_are_refused(tmp_path):

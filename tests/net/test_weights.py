@@ -520,6 +520,8 @@ def test_by_name_as_caffe(tmp_path):
         ["ip", "left"],
     ]
     assert "4x3x3x3 + 4" in lines[0]
+    assert [line.index(word) for line, word in zip(lines, ("copied", "ignored", "left"), strict=True)] == [11] * 3
+    assert [line.rindex("  ") + 2 for line in lines] == [11 + len("left at its filler (not in the file)") + 2] * 3
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,14 @@ def test_v0_field_without_use_is_reported(caplog):
                layers { layer { name: "r" type: "relu" } bottom: "p" top: "r" }""",
             "layer 'r' \\(relu\\) follows the padding layer 'p'",
         ),
+        *(
+            (
+                f"""input: "x" input: "z" layers {{ layer {{ name: "p" type: "padding" }} {more} bottom: "x" top: "p" }}
+                    layers {{ layer {{ name: "c" type: "conv" }} bottom: "p" top: "c" }}""",
+                "padding layer 'p' must have one bottom and one top",
+            )
+            for more in ('bottom: "z"', 'top: "q"')
+        ),
         ("layers { type: RELU } layer { type: 'ReLU' }", "both 'layer' and 'layers'"),
         ("input: 'a' input_dim: 1", "need 4 input_dim field\\(s\\), found 1"),
         ("input: 'a' input: 'b' input_shape { dim: 1 }", "need 2 input_shape field\\(s\\), found 1"),
@@ -175,6 +183,15 @@ def test_solver_type(old, new):
     assert solver.type == new
     assert not solver.HasField("solver_type")
     assert solver.net_param.layer[0].type == "ReLU"
+
+
+def test_nets_inside_a_solver():
+    old = "{ layers { type: RELU } }"
+    text = f"net_param {old} train_net_param {old} test_net_param {old} test_net_param {old}"
+    solver = parse(text, caffe_pb2.SolverParameter)
+    upgrade_solver(solver)
+    for net in (solver.net_param, solver.train_net_param, *solver.test_net_param):
+        assert [layer.type for layer in net.layer] == ["ReLU"] and not net.layers
 
 
 def test_two_solver_types_are_refused():

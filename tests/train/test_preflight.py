@@ -100,8 +100,16 @@ def test_sizes_labels_and_what_is_not_learned_do_not_count():
     assert stuck(conv("a", "data") + conv("b", "a") + crop) == ["a", "b"]  # that data reach the crop feeds nobody
     frozen = conv("a", "data", extra="param { lr_mult: 0 } param { lr_mult: 0 }") + conv("score", "a")
     assert stuck(frozen) == ["score"]
+    halves = conv("a", "data", extra="param { lr_mult: 0 } param { lr_mult: 1 }") + relu("ra", "a") + conv("score", "a")
+    assert stuck(halves) == ["score"]  # of `a` the bias alone is learned
     aside = trunk(G, G, G) + conv("x", "data") + conv("y", "x")  # no loss behind them
     assert stuck(aside) == []
+
+
+def test_layers_of_zeros_may_have_no_bias():
+    bare = "bias_term: false"
+    assert stuck(trunk(bare, bare, bare)) == ["a", "b", "score"]
+    assert stuck(trunk(bare + " " + G, bare + " " + G, bare)) == []
 
 
 def test_a_net_without_weights_is_refused_before_it_starts(job, capsys):
@@ -151,6 +159,18 @@ def test_a_label_image_in_colours_is_recognised(job, capsys):
         Image.open(path).convert("RGB").save(path)
     message = refused(capsys)
     assert "images/SegmentationClass/im" in message and "is in colours (RGB); expected one channel of class indices" in message
+
+
+def test_a_first_batch_that_cannot_be_read_is_refused_unless_some_may_be_skipped(job):
+    write_job(job, data=VOC)
+    one = get_solver("solver.prototxt")
+    for path in Path("images/SegmentationClass").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(Error, match="images/SegmentationClass/im.* is no image"):
+        preflight.check_run(one)
+    one.skips.most = 1
+    preflight.check_run(one)
+    one.close()
 
 
 def test_the_test_nets_labels_are_looked_at_too(job, capsys):
@@ -276,10 +296,10 @@ def test_a_solver_remembers_what_a_weights_file_held_in_vain(job):
 
 # rates
 
-def doubts(rate, momentum, normalize, size=375):
+def doubts(rate, momentum, normalize, size=375, width=500):
     loss = (f'layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "data" bottom: "label" top: "loss" '
             f'loss_param {{ normalize: {str(normalize).lower()} }} }}\n')
-    shapes = {"data": (1, 21, size, 500), "label": (1, 1, size, 500)}
+    shapes = {"data": (1, 21, size, width), "label": (1, 1, size, width)}
     param = prototext.parse(f"base_lr: {rate} momentum: {momentum}", caffe_pb2.SolverParameter)
     param.type = "SGD"
     return preflight.rate_doubts(build(net(LABEL + loss), TRAIN, shapes=shapes), param)
@@ -300,3 +320,9 @@ def test_a_rate_for_a_sum_with_a_mean_is_doubted_with_the_arithmetic():
 def test_a_rate_for_a_mean_with_a_sum_is_doubted_with_the_arithmetic():
     (text,) = doubts(1e-4, 0.9, False)
     assert "0.001 x 187,500 = 2e+02" in text and "diverge" in text
+
+
+def test_a_sum_whose_step_is_the_means_at_rate_1_is_taken():
+    """Exactly at MOST_RATE: 1/4096, which float32 holds, times 4096 pixels."""
+    assert not doubts(2**-12, 0, False, 64, 64)
+    assert doubts(2**-12 + 2**-30, 0, False, 64, 64)

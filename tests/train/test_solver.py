@@ -316,6 +316,18 @@ def test_solvers_that_name_no_nets_are_refused(job, text, words):
         make_solver('base_lr: 1 lr_policy: "fixed" ' + text, path=job / "solver.prototxt")
 
 
+@pytest.mark.parametrize("text, words", [
+    ('regularization_type: "L3"', "regularization_type must be L1 or L2, found 'L3'"),
+    ('type: "AdaGrad"', "AdaGrad takes no momentum, found 0.9"),
+    ('type: "Adagrad"', "'Adagrad' is not known; did you mean 'AdaGrad'?"),
+    ("average_loss: 0", "average_loss must be at least 1, found 0"),
+    ("iter_size: 0", "iter_size must be at least 1, found 0"),
+])
+def test_solvers_with_settings_that_cannot_work_are_refused(job, text, words):
+    with pytest.raises(Error, match=f"^solver.prototxt: .*{words}".replace("?", "[?]")):
+        make_solver(changed(text), path="solver.prototxt")
+
+
 def test_states_of_solver_and_net_choose_the_layers(job):
     body = BODY + "".join(f'layer {{ name: "{name}" type: "Silence" bottom: "score" include {{ {rule} }} }}\n' for name, rule in {
         "train": "phase: TRAIN", "test": "phase: TEST", "own": 'stage: "own"', "given": 'stage: "given"', "high": "min_level: 2",

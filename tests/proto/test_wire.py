@@ -1,0 +1,29 @@
+"""The wire format, read from a memory map: what is large, and where it is damaged."""
+
+import numpy as np
+import pytest
+from net.test_weights import blob_with, field
+
+from netspec.base.errors import Error
+from netspec.proto.model import read_weights
+from netspec.proto.wire import MOST_FIELDS
+
+
+def test_a_run_of_unpacked_numbers_is_one_field_however_long(tmp_path):
+    count = MOST_FIELDS + 1
+    numbers = np.arange(count, dtype="<f4")
+    unpacked = np.empty(count, np.dtype([("tag", "u1"), ("number", "<f4")]))
+    unpacked["tag"], unpacked["number"] = 5 << 3 | 5, numbers
+    path = tmp_path / "long.caffemodel"
+    path.write_bytes(blob_with(unpacked.tobytes(), (count,)))
+    (blob,) = read_weights(path)["x"]
+    np.testing.assert_array_equal(blob, numbers)
+
+
+def test_damage_is_told_with_its_place(tmp_path):
+    path = tmp_path / "short.caffemodel"
+    path.write_bytes(field(1, b"name") + field(100, bytes(9))[:-2])
+    with pytest.raises(Error) as caught:
+        read_weights(path)
+    assert str(caught.value) == (f"{path}: byte 6: field 100 declares 9 bytes where 7 are left; the file is cut short or "
+                                 "damaged: get it again")
