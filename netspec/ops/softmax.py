@@ -1,5 +1,6 @@
 """Softmax, its loss, Accuracy, ArgMax and Reduction: what nets that classify positions end in."""
 
+import logging
 import math
 from collections.abc import Sequence
 
@@ -45,8 +46,8 @@ class Classified(Operation, family="losses"):
     def picked(self, blob: Tensor, scores: Tensor, ignore: int | None) -> tuple[Tensor, Tensor, Tensor]:
         """Labels as outer x 1 x inner indices, 0 where none counts; where they are ignored, where wrong.
 
-        On a CPU a wrong label is an Error. On a GPU that check would wait for the device at every step: the
-        caller makes its result NaN there instead.
+        On a CPU a wrong label is an Error (see `outside`). On a GPU that check would wait for the device at
+        every step: the caller makes its result NaN there instead.
         """
         label = blob.reshape(scores.shape[0], 1, scores.shape[2]).long()
         ignored = label == ignore if ignore is not None else torch.zeros_like(label, dtype=torch.bool)
@@ -54,10 +55,14 @@ class Classified(Operation, family="losses"):
         wrong = ~ignored & ((label < 0) | (label >= classes))
         if label.device.type == "cpu" and bool(wrong.any()):
             found = sorted(set(label[wrong].tolist()))
-            raise self.error(f"{int(wrong.sum())} labels lie outside the {classes} classes 0..{classes - 1}: "
-                             f"{', '.join(map(str, found[:8]))}{' ...' if len(found) > 8 else ''}; "
-                             "set ignore_label, or mend the labels")
+            self.outside(f"{int(wrong.sum())} labels lie outside the {classes} classes 0..{classes - 1}: "
+                         f"{', '.join(map(str, found[:8]))}{' ...' if len(found) > 8 else ''}; "
+                         "set ignore_label, or mend the labels")
         return label.masked_fill(wrong | ignored, 0), ignored, wrong
+
+    def outside(self, message: str) -> None:
+        """Deal with labels outside the classes, which the message counts."""
+        raise self.error(message)
 
 
 def ignored_label(p: LossParameter | AccuracyParameter) -> int | None:
@@ -123,8 +128,11 @@ class Accuracy(Classified, type="Accuracy", bottoms=2, tops=(1, 2), sink=True, u
     """The share of positions whose label has one of the top_k scores along `axis`; a second top: by class.
 
     A score as high as the label's own counts as higher, so that equal scores are no success. Ignored labels
-    do not count at all; without any that counts the share is 0.
+    do not count at all; without any that counts the share is 0. Labels outside the classes count as failures,
+    but of no class: training nets of SegNet and ENet ignore theirs in the loss alone.
     """
+
+    warned = False
 
     def setup(self, *shapes: Shape) -> None:
         self.channel = self.axis(self.layer.accuracy_param.axis, len(shapes[0]))
@@ -144,9 +152,14 @@ class Accuracy(Classified, type="Accuracy", bottoms=2, tops=(1, 2), sink=True, u
         right = ((higher < p.top_k) & ~ignored & ~wrong).flatten().long()
         tops = [right.sum() / counted.sum().clamp(min=1)]
         if len(self.layer.top) > 1:
-            label, none = label.flatten(), right.new_zeros(x.shape[1])
+            label, none, counted = label.flatten(), right.new_zeros(x.shape[1]), counted * ~wrong.flatten()
             tops.append(none.scatter_add(0, label, right) / none.scatter_add(0, label, counted).clamp(min=1))
         return [top.to(x.dtype) for top in tops]
+
+    def outside(self, message: str) -> None:
+        if not self.warned:
+            logging.getLogger("netspec").warning("%s", self.error(f"{message}. They count as failures"))
+            self.warned = True
 
 
 class Reduction(Operation, type="Reduction", family="reduction"):

@@ -141,6 +141,27 @@ def test_in_place_layers_keep_what_their_gradient_needs_when_arrays_are_held():
         assert (run.params["l"][0].diff == (2 * value if value < 0 else 0)).all()
 
 
+@pytest.mark.parametrize("kind", ["ReLU", "ELU", "Sigmoid", "TanH", "Softmax", "Exp", "BNLL", "PReLU", "MVN", "Power"])
+def test_a_layer_in_place_spoils_no_gradient_of_the_layer_below(kind):
+    """Caffe's backward pass reads what was overwritten."""
+    def gradients(top):
+        run = made(f"""force_backward: true {X} layer {{ name: "below" type: "{kind}" bottom: "x" top: "y"
+                power_param {{ power: 2 }} }}
+            layer {{ name: "scale" type: "Scale" bottom: "y" top: "{top}" scale_param {{ filler {{ value: -2 }} }} }}
+            layer {{ name: "loss" type: "Reduction" bottom: "{top}" top: "loss" loss_weight: 1
+                reduction_param {{ operation: SUMSQ }} }}""")
+        x = run.blobs["x"].data[...] = np.array([-1, 2, 0.5, -3]).reshape(2, 1, 1, 2)
+        run.forward()
+        run.backward()
+        given = {"x": torch.tensor(x, dtype=torch.float32).requires_grad_()}
+        run.net.loss(run.net(given)).backward()
+        return run.blobs["x"].diff.copy(), given["x"].grad.numpy()
+
+    for found, fast in (gradients("y"), gradients("z")):
+        np.testing.assert_allclose(found, gradients("z")[1], rtol=1e-5)
+        np.testing.assert_allclose(fast, gradients("z")[1], rtol=1e-5)
+
+
 @pytest.mark.parametrize("below, layer", [
     ("", 'type: "BatchNorm"'),
     (LEARNED.format(0), 'type: "BatchNorm"'),

@@ -154,7 +154,6 @@ def test_refuses_what_caffe_refuses(text, shapes, words):
     (layer("Embed", "embed_param { num_output: 2 input_dim: 3 }"), [(2,)], "x"),
     (layer("BatchReindex", bottoms="xz"), [(3, 2), (2,)], "z"),
     (layer("SoftmaxWithLoss", bottoms="xz"), [(2, 3), (2,)], "z"),
-    (layer("Accuracy", bottoms="xz"), [(2, 3), (2,)], "z"),
     (layer("HingeLoss", bottoms="xz"), [(2, 3), (2,)], "z"),
     (layer("MultinomialLogisticLoss", bottoms="xz"), [(2, 3), (2,)], "z"),
 ])
@@ -166,6 +165,19 @@ def test_an_index_outside_is_an_error(text, shapes, index, value):
     blobs[index][1] = value
     with pytest.raises(Error, match=r"layer 'l'.*(indices from|labels lie outside)"):
         net(blobs)
+
+
+@pytest.mark.parametrize("ignore, share, each", [("", 1 / 4, [1 / 2, 0, 0]), ("ignore_label: 255", 1 / 3, [1 / 2, 0, 0]),
+                                                ("top_k: 2 ignore_label: -1", 2 / 3, [1, 0, 0])])
+def test_a_label_of_no_class_is_a_failure_of_accuracy(ignore, share, each, caplog):
+    """As SegNet's Caffe counts, whose nets ignore such labels in the loss alone."""
+    net = made(layer("Accuracy", f"accuracy_param {{ {ignore} }}", bottoms="xz", tops="ab"), (1, 3, 1, 4), (1, 1, 1, 4))
+    scores = torch.tensor([[3.0, 2, 1], [2, 3, 1], [3, 2, 1], [3, 2, 1]]).T.reshape(1, 3, 1, 4)
+    for _ in range(2):
+        out = net({"x": scores, "z": torch.tensor([[[[0.0, 0, 255, -1]]]])})
+    assert out["a"] == pytest.approx(share) and out["b"].tolist() == pytest.approx(each)
+    (record,) = caplog.records
+    assert "layer 'l' (Accuracy)" in record.message and "labels lie outside the 3 classes 0..2" in record.message
 
 
 def test_silence_swallows():
