@@ -156,6 +156,14 @@ class Net:
     _blobs = property(lambda self: list(self.blobs.values()))
     _inputs = property(lambda self: [self._blob_names.index(blob) for blob in self.inputs])
     _outputs = property(lambda self: [self._blob_names.index(blob) for blob in self.outputs])
+    _forward = property(lambda self: self._run.forward)  # from a layer's number to another's
+    _backward = property(lambda self: self._run.backward)
+
+    def _bottom_ids(self, layer: int) -> list[int]:
+        return [self._blob_names.index(blob) for blob in _blobs_of(self._run.nodes[layer].bottoms)]
+
+    def _top_ids(self, layer: int) -> list[int]:
+        return [self._blob_names.index(blob) for blob in _blobs_of(self._run.nodes[layer].tops)]
 
     # -- passes ------------------------------------------------------------------------------------------
 
@@ -197,18 +205,6 @@ class Net:
         self._run.backward(last, first)
         return {blob: self.blobs[blob].diff for blob in wanted}
 
-    def _bottom_ids(self, layer: int) -> list[int]:
-        return [self._blob_names.index(blob) for blob in _blobs_of(self._run.nodes[layer].bottoms)]
-
-    def _top_ids(self, layer: int) -> list[int]:
-        return [self._blob_names.index(blob) for blob in _blobs_of(self._run.nodes[layer].tops)]
-
-    def _forward(self, start: int, end: int) -> None:
-        self._run.forward(start, end)
-
-    def _backward(self, start: int, end: int) -> None:
-        self._run.backward(start, end)
-
     def forward_all(self, blobs: Sequence[str] | None = None, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         """`forward` for any number of images, batch by batch; the outputs, and `blobs`, of all of them."""
         return self._all(inputs, lambda batch: [self.forward(blobs, **batch)])[0]
@@ -228,19 +224,16 @@ class Net:
             raise Error(f"net '{self._net.graph.name}': arrays of one length are cut into batches, found "
                         f"{ {name: len(values) for name, values in arrays.items()} or 'none'}")
         count, size = len(next(iter(arrays.values()))), next(iter(self.blobs.values())).num
-        over = -count % size
-        kept: list[dict[str, list[np.ndarray]]] = []
+        kept = []
         for at in range(0, count, size):
             parts = {name: np.asarray(values[at : at + size]) for name, values in arrays.items()}
-            rest = size - len(next(iter(parts.values())))
-            found = run({name: np.concatenate([part, np.zeros((rest, *part.shape[1:]), part.dtype)])
-                         for name, part in parts.items()})
-            kept = kept or [{name: [] for name in one} for one in found]
-            for lists, one in zip(kept, found, strict=True):
-                for name, values in one.items():
-                    lists[name].append(np.atleast_1d(values.copy()))
-        joined = [{name: np.concatenate(values) for name, values in lists.items()} for lists in kept]
-        return [{name: values[:count] if len(values) == count + over else values
+            whole = {name: np.pad(part, [(0, size - len(part)), *[(0, 0)] * (part.ndim - 1)])
+                     for name, part in parts.items()}
+            kept.append([{name: np.atleast_1d(values.copy()) for name, values in one.items()}
+                         for one in run(whole)])
+        joined = [{name: np.concatenate([one[name] for one in each]) for name in each[0]}
+                  for each in zip(*kept, strict=True)]
+        return [{name: values[:count] if len(values) == count + -count % size else values
                  for name, values in one.items()} for one in joined]
 
     def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:

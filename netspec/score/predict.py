@@ -65,9 +65,6 @@ def load(made: Graph, path: str | os.PathLike, device: str | None = None, precis
     return net.to(place).eval(), remarks
 
 
-# -- from an image to the net --------------------------------------------------------------------------------
-
-
 def image_net(net: NetParameter, blob: str, path: str | os.PathLike) -> tuple[NetParameter, str, int, Pixels]:
     """What of a net (deploy or val) leads from an image to `blob`, its data layer left with the image alone.
 
@@ -115,9 +112,6 @@ def blob(image: Image.Image, mean: Sequence[float], channels: int = 3) -> Tensor
     pixels = np.asarray(image.convert("L"))[..., None] if channels == 1 else np.asarray(image)[..., ::-1]
     less = np.asarray(mean, np.float32).reshape(-1, 1, 1)
     return torch.from_numpy(np.subtract(pixels.transpose(2, 0, 1), less, dtype=np.float32)[None])
-
-
-# -- from scores to people -----------------------------------------------------------------------------------
 
 
 def labels(scores: Tensor) -> np.ndarray:

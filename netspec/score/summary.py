@@ -35,7 +35,7 @@ def measures(results: Sequence[tuple[str, Scores]], *, markdown: bool = False) -
     return table(rows, ["", *MEASURES.values()], markdown=markdown)
 
 
-def per_class(scores: Scores, names: Sequence[str] | None = None, *, markdown: bool = False) -> str:
+def per_class(scores: Scores, names: Sequence[str] | None = None) -> str:
     """IU and accuracy of each class in percent, and a line that lists the classes not counted.
 
     names: one a class, or None for their numbers. Raises Error if there are more or fewer.
@@ -43,7 +43,7 @@ def per_class(scores: Scores, names: Sequence[str] | None = None, *, markdown: b
     names = class_names(len(scores.class_iu), names)
     counted = [i for i in range(len(names)) if i not in scores.absent]
     rows = [[names[i], percent(scores.class_iu[i]), percent(scores.class_accuracy[i])] for i in counted]
-    text = table(rows, ["class", "IU", "acc."], markdown=markdown)
+    text = table(rows, ["class", "IU", "acc."])
     if scores.absent:
         absent = ", ".join(names[i] for i in scores.absent)
         text += f"\n\nnot counted, being in neither truth nor prediction: {absent}"
