@@ -28,7 +28,9 @@ class Builder:
         for node in self.graph.nodes:
             for top in node.tops:
                 final = last[top.blob] == top and top.blob not in self.graph.inputs
-                self.names[top] = top.blob if final else f"{top.blob}/{node.name}"
+                name = top.blob if final else f"{top.blob}/{node.name}"
+                taken = name in self.names.values()  # by another layer of this name
+                self.names[top] = f"{name}/{top.version}" if taken else name
         for node in self.graph.nodes:
             self.add(node)
 
@@ -38,6 +40,8 @@ class Builder:
             raise node.op.error("has no form in ONNX here; leave it out of the net, or run the net with "
                                 "netspec")
         self.layer, self.start = node, len(self.nodes)
+        double = sum(other.name == node.name for other in self.graph.nodes) > 1
+        self.label = "/".join([node.name, *(self.names[top] for top in node.tops[: int(double)])])
         bottoms = [self.names[bottom] for bottom in node.bottoms]
         made = EMIT[node.type](self, node.op, *bottoms)
         for top, name in zip(node.tops, [made] if isinstance(made, str) else made, strict=True):
@@ -45,7 +49,7 @@ class Builder:
                 name = self.node("Identity", name)
             for n in self.nodes[self.start :]:
                 if top == node.tops[0] and name in n.output:
-                    n.name = node.name
+                    n.name = self.label
                 for side in (n.input, n.output):
                     side[:] = [self.names[top] if x == name else x for x in side]
 
@@ -56,14 +60,14 @@ class Builder:
         """An operator with so many outputs."""
         from onnx import helper
 
-        name = f"{self.layer.name}/{op}_{len(self.nodes) - self.start}"
+        name = f"{self.label}/{op}_{len(self.nodes) - self.start}"
         names = [name + (f"_{i}" if i else "") for i in range(outputs)]
         self.nodes.append(helper.make_node(op, inputs, names, name, **attributes))
         return names
 
     def const(self, values: Any, dtype: Any = np.float32) -> str:
         array = np.asarray(values, dtype)
-        name = f"{self.layer.name}/const_{len(self.nodes) - self.start}_{len(self.initializers)}"
+        name = f"{self.label}/const_{len(self.nodes) - self.start}_{len(self.initializers)}"
         self.initializers[name] = array
         return name
 

@@ -82,7 +82,7 @@ class _Builder:
         self.current: dict[str, Value] = {}  # blob -> its newest version
         self.unread: set[str] = set()
         self.shapes: dict[Value, Shape] = {}
-        self.names: set[str] = set()
+        self.kept: dict[str, list[tuple[str, Shape]]] = {}  # layer -> keys and shapes of its parameters
         self.overwritten: dict[Value, str] = {}  # value -> the layer that works on it in place
         self.fed: set[str] = set()  # the names in `given` that were met
 
@@ -96,11 +96,12 @@ class _Builder:
     def error(self, layer: LayerParameter, message: str) -> Error:
         return Error(f"{self.where(layer)}layer '{layer.name}' ({layer.type}): {message}")
 
+    def twice(self, layer: LayerParameter) -> Error:
+        """Layers may share a name, or have none, where no parameters are only one's own."""
+        return self.error(layer, "the net has two layers of this name; parameters are kept by name, "
+                          "rename one")
+
     def add(self, layer: LayerParameter) -> None:
-        if layer.name in self.names:
-            raise self.error(layer, "the net has two layers of this name; parameters are kept by name, "
-                             "rename one")
-        self.names.add(layer.name)
         context = replace(self.context, where=self.where(layer))
         if layer.HasField("phase"):
             context = replace(context, phase=layer.phase)
@@ -113,9 +114,13 @@ class _Builder:
         automatic = cls.loss and not layer.top  # its loss counts all the same, as a blob that is no output
         if automatic:
             layer = deepcopy(layer)
-            layer.top.append(layer.name + AUTOMATIC)
+            taken = layer.name + AUTOMATIC in self.current  # two layers of one name, or of none
+            layer.top.append(layer.name + (f" {len(self.nodes)}" if taken else "") + AUTOMATIC)
         op = cls(layer, [self.shapes[b] for b in bottoms], context)
         slots = tuple(self.slot(op, i) for i in range(len(op.params)))
+        kept = [(slot.key, param.shape) for slot, param in zip(slots, op.params, strict=True)]
+        if self.kept.setdefault(layer.name, kept) != kept:
+            raise self.twice(layer)
         if len(layer.param) > len(slots):
             raise op.error(f"has {len(layer.param)} param for {len(slots)} parameters")
         shapes = self.top_shapes(op, bottoms)
@@ -180,6 +185,8 @@ class _Builder:
         if spec.name and spec.name in self.named:
             return self.shared(op, spec, param.shape, said)
         key = f"{layer.name}.{('weight', 'bias')[index] if len(op.params) <= 2 else index}"
+        if key in self.slots:
+            raise self.twice(layer)
         slot = Slot(key, layer.name, index, param.shape, param.filler, spec.lr_mult, spec.decay_mult)
         if spec.name:
             self.named[spec.name] = key

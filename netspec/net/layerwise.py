@@ -26,7 +26,7 @@ class Layer:
     """
 
     name: str
-    maker: str  # the layer itself, or the one whose top a Split spreads
+    maker: Node  # the layer itself, or the one whose top a Split spreads
     node: Node | None  # None: Split
     bottoms: list[str]
     tops: list[str]
@@ -62,14 +62,14 @@ def _with_splits(graph: Graph) -> Iterator[Layer]:
             taken[value] += 1
         shared = [uses[top] > 1 for top in node.tops]  # the weight of such a top goes to its Split
         weights = [0.0 if many else weight for many, weight in zip(shared, node.loss_weights, strict=True)]
-        yield Layer(node.name, node.name, node, bottoms, [top.blob for top in node.tops], weights)
+        yield Layer(node.name, node, node, bottoms, [top.blob for top in node.tops], weights)
         for i, top in enumerate(node.tops):
             if shared[i]:
                 name = split[top] = f"{top.blob}_{node.name}_{i}_split"
                 weight = node.loss_weights[i]
                 taken[top] = int(bool(weight))
                 tops = [f"{name}_{k}" for k in range(uses[top])]
-                yield Layer(name, node.name, None, [top.blob], tops, [weight] + [0.0] * (uses[top] - 1))
+                yield Layer(name, node, None, [top.blob], tops, [weight] + [0.0] * (uses[top] - 1))
 
 
 def _flag(found: list[Layer]) -> None:
@@ -135,11 +135,11 @@ class Layerwise:
         self.plan = layers(net.graph)
         self.weights = {top: weight for node in self.nodes
                         for top, weight in zip(node.tops, node.loss_weights, strict=True) if weight}
-        self._makers = {top: node.name for node in self.nodes for top in node.tops}
+        self._makers = {top: node for node in self.nodes for top in node.tops}
         self._read = {value for node in self.nodes for value in node.bottoms}
         shapes = net.graph.shapes
-        self._fits = {(node.name, *(shapes[b] for b in node.bottoms)) for node in self.nodes}
-        self._tapes: dict[str, Tape] = {}
+        self._fits = {(node, *(shapes[b] for b in node.bottoms)) for node in self.nodes}
+        self._tapes: dict[Node, Tape] = {}
         self.blobs = {top.blob: Blob(net.graph.shape(top.blob)) for top in self._makers}
         for value in self.weights:
             self._weigh(value)
@@ -181,9 +181,9 @@ class Layerwise:
         _forkable()
         if start == 0:
             self._tapes.clear()
-        names = self._names(start, end)
+        nodes = self._between(start, end)
         for layer in self.plan:
-            if layer.maker in names:
+            if layer.maker in nodes:
                 self._call("before_forward", layer)
                 if layer.node:
                     self._forward(layer, layer.node)
@@ -193,19 +193,19 @@ class Layerwise:
 
     def backward(self, start: int | None = None, end: int = 0) -> None:
         """Run layers backward from their tops' diffs, from number `start` (None: the last) down to `end`."""
-        names = self._names(end, start)
+        nodes = self._between(end, start)
         done: set[Value] = set()
         for value, weight in self.weights.items():
-            if value in self._read and self._makers[value] in names:  # its diff is that of its readers, too
+            if value in self._read and self._makers[value] in nodes:  # its diff is that of its readers, too
                 shape = self.blobs[value.blob].shape
                 self._add(value, torch.full(shape, weight, device=self.net.device), done)
         for layer in reversed(self.plan):
-            if layer.maker in names:
+            if layer.maker in nodes:
                 self._call("before_backward", layer)
                 if layer.backward:
                     self._pass_back(layer, done)
                 self._call("after_backward", layer)
-        if self.watch and len(names) == len(self.nodes):
+        if self.watch and len(nodes) == len(self.nodes):
             self.watch.through(self)
 
     def _pass_back(self, layer: Layer, done: set[Value]) -> None:
@@ -232,10 +232,10 @@ class Layerwise:
     def _call(self, when: str, layer: Layer) -> None:
         if layer.node and self.hooks.get(when):
             for hook in self.hooks[when]:
-                hook(self.index(layer.name))
+                hook(self.nodes.index(layer.node))
 
-    def _names(self, first: int, last: int | None) -> set[str]:
-        return {node.name for node in self.nodes[first : None if last is None else last + 1]}
+    def _between(self, first: int, last: int | None) -> set[Node]:
+        return {*self.nodes[first : None if last is None else last + 1]}
 
     def _weigh(self, value: Value) -> None:
         """A loss passes its weight down, unless someone writes another diff."""
@@ -250,13 +250,13 @@ class Layerwise:
                 self._weigh(value)
 
     def _forward(self, layer: Layer, node: Node) -> None:
-        self._tapes.pop(node.name, None)
+        self._tapes.pop(node, None)
         if node.source:
             tops = self.feed(node) or ()
         else:
             tape, tops = self._record(layer, node)
             if layer.backward:
-                self._tapes[node.name] = tape
+                self._tapes[node] = tape
             tops = _apart(tops, [*tape.bottoms, *tape.params])
         for value, top in zip(node.tops, tops, strict=bool(tops)):
             self.blobs[value.blob].data_memory.put(top)
@@ -267,9 +267,9 @@ class Layerwise:
         device = self.net.device
         memories = [self.blobs[b.blob].data_memory for b in node.bottoms]
         shapes = [memory.shape for memory in memories]
-        if (node.name, *shapes) not in self._fits:
+        if (node, *shapes) not in self._fits:
             node.op.infer(*shapes)
-            self._fits.add((node.name, *shapes))
+            self._fits.add((node, *shapes))
         bottoms = [memory.tensor(device) for memory in memories]
         for i, (value, memory) in enumerate(zip(node.bottoms, memories, strict=True)):
             if memory.shown and value.blob in {top.blob for top in node.tops}:
@@ -294,9 +294,9 @@ class Layerwise:
         device = self.net.device
         if not any((*layer.bottom_backward, *layer.param_backward)):
             return [None] * len(node.bottoms)
-        if node.name not in self._tapes:  # there was no forward pass: from the data as they are
-            self._tapes[node.name], _ = self._record(layer, node, moves=False)
-        tape = self._tapes[node.name]
+        if node not in self._tapes:  # there was no forward pass: from the data as they are
+            self._tapes[node], _ = self._record(layer, node, moves=False)
+        tape = self._tapes[node]
         edges = [edge for edge, _ in filter(None, tape.tops)]
         diffs = [self.blobs[value.blob].diff_memory.tensor(device).to(edge[1])
                  for value, edge in zip(node.tops, tape.tops, strict=True) if edge]

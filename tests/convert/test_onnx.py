@@ -94,6 +94,9 @@ CASES = {
                                                                                  top="z"),
     "log": layer("AbsVal", top="a") + layer("Log", "log_param { base: 10 scale: 2 shift: 1 }", "a"),
     "dropout without scale": layer("Dropout", "dropout_param { scale_train: false dropout_ratio: 0.3 }"),
+    "names": conv("num_output: 2 kernel_size: 1") + "".join(layer(kind, settings, "c", "c", "n") for kind, settings in (
+        ("Power", "power_param { scale: 2 shift: 1 power: 2 }"), ("TanH", ""),
+        ("Power", "power_param { scale: 3 shift: -1 power: 2 }"))),
     "softmax": conv("num_output: 5 kernel_size: 1") + layer("Softmax", bottom="c"),
     "concat": layer("AbsVal", top="a") + layer("Concat", bottom="data a") + layer("Concat", "concat_param { axis: 2 }",
                                                                                 "data a", "z"),

@@ -1,11 +1,14 @@
 """Nets as graphs: what is kept in which state, versions of blobs, sharing, shapes, and errors that name the place."""
 
 import pytest
+import torch
 
 from netspec.base.errors import Error
 from netspec.net import build as builds
 from netspec.net.build import load
 from netspec.net.graph import Value
+from netspec.net.layerwise import Layerwise
+from netspec.net.module import Net
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
 
@@ -130,6 +133,38 @@ def test_layer_names_are_unique():
     both = DATA + 'layer { name: "x" type: "ReLU" bottom: "data" top: "x" include { phase: TRAIN } }\n' \
         'layer { name: "x" type: "TanH" bottom: "data" top: "x" include { phase: TEST } }'
     assert [build(both, phase).node("x").type for phase in (TRAIN, TEST)] == ["ReLU", "TanH"]
+
+
+def test_layers_without_parameters_of_their_own_may_share_a_name():
+    crops = """layer { name: "r" type: "Input" top: "r" input_param { shape { dim: [2, 3, 2, 2] } } }
+        layer { name: "crop" type: "Crop" bottom: "data" bottom: "r" top: "a" crop_param { axis: 2 offset: 1 } }
+        layer { name: "crop" type: "Crop" bottom: "data" bottom: "r" top: "b" crop_param { axis: 2 offset: 0 } }
+        layer { type: "ReLU" bottom: "a" top: "a" } layer { type: "TanH" bottom: "a" top: "a" }
+        layer { type: "Power" bottom: "a" top: "a" power_param { scale: 2 } } layer { type: "AbsVal" bottom: "b" top: "c" }
+        layer { type: "EuclideanLoss" bottom: "a" bottom: "c" } layer { type: "EuclideanLoss" bottom: "b" bottom: "c" }"""
+    made = Net(build(DATA + crops, TRAIN))
+    run, x = Layerwise(made), torch.randn(made.graph.shape("data"))
+    run.blobs["data"].data[...] = x
+    run.forward()
+    run.backward()
+    fast = made({"data": x, "r": torch.zeros(2, 3, 2, 2)}, want=["a", "b"])
+    a, b = x[:, :, 1:3, 1:3].relu().tanh() * 2, x[:, :, :2, :2]
+    for blob, value in (("a", a), ("b", b)):
+        torch.testing.assert_close(fast[blob], value)
+        torch.testing.assert_close(torch.tensor(run.blobs[blob].data), value)
+    torch.testing.assert_close(made.loss(fast), ((a - b.abs()).square().sum() + (b - b.abs()).square().sum()) / 4)
+
+
+def test_a_name_of_two_layers_that_share_their_parameters():
+    def pair(first, second):
+        return DATA + conv("c", "data", extra=first) + conv("c", "data", extra=second).replace('top: "c"', 'top: "d"')
+    made = build(pair(*['param { name: "w" } param { name: "b" }'] * 2))
+    assert [slot.key for slot in made.params] == ["c.weight", "c.bias"]
+    assert made.layers[-1].params == made.layers[-2].params
+    for first, second in (("", ""), ('param { name: "w" }',) * 2, ('param { name: "w" } param { name: "b" }', "")):
+        assert "two layers of this name" in refused(pair(first, second))
+    assert "two layers of this name" in refused(DATA + relu("c", "data", "r") + conv("c", "data"))
+    assert "two layers of this name" in refused(DATA + conv("", "data") + conv("", "data").replace('top: ""', 'top: "d"'))
 
 
 def test_layers_and_blobs_are_found_by_name_or_the_closest_is_named():
