@@ -27,15 +27,25 @@ Judge = SoftmaxWithLoss | InfogainLoss  # a loss that holds scores of classes ag
 def check_run(solver: Solver, interpolated: Sequence[str] = ()) -> None:
     """Say what is about to run, refuse what cannot work, and keep an eye on what follows.
 
-    interpolated: layers that were made bilinear upsampling.
+    Makes the folder of the snapshots. interpolated: layers that were made bilinear upsampling.
     """
     solver.log("netspec", summary(solver.net, solver.loaded, interpolated, solver.skipped))
-    check_alive(solver.net)
-    for text in rate_doubts(solver.net.graph, solver.param):
+    train = solver.net.graph
+    if stuck := stuck_layers(solver.net):  # no weights were loaded, and the prototxt gives no filler
+        raise Error(f"net '{train.name}': the weights of {listed(stuck, 8)} are all zero, and so is what "
+                    "they read or what comes back to them: they would never learn; load weights (weights: in "
+                    "the solver, or --weights), or give the layers a weight_filler")
+    for text in rate_doubts(train, solver.param):
         solver.log("netspec", text, "W")
-    check_prefix(solver)
+    folder = Path(solver.prefix()).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as e:
+        raise solver.error(f"snapshots cannot be written to {folder} ({e.strerror}); "
+                           "change snapshot_prefix") from None
     for test in solver.test_nets:
-        check_apart(solver.net.graph, test.graph)
+        check_apart(train, test.graph)
     for net in (solver.net, *solver.test_nets):
         check_first_batch(net, solver.positions(net), skip=solver.skips.most > 0)
     solver.callbacks.append(watch_plateau(solver.net, lambda text: solver.log("netspec", text, "W")))
@@ -65,20 +75,8 @@ def summary(net: Net, loaded: Mapping[str, str], interpolated: Sequence[str] = (
     return "\n".join(lines)
 
 
-def check_alive(net: Net) -> None:
-    """Error if layers with all-zero weights keep each other from ever learning.
-
-    This is what a net looks like whose weights were not loaded and whose prototxt gives no filler.
-    """
-    stuck = stuck_layers(net)
-    if stuck:
-        raise Error(f"net '{net.graph.name}': the weights of {listed(stuck, 8)} are all zero, and so is what "
-                    "they read or what comes back to them: they would never learn; load weights (weights: in "
-                    "the solver, or --weights), or give the layers a weight_filler")
-
-
 def stuck_layers(net: Net) -> list[str]:
-    """The layers whose zero weights get a zero gradient, now and for ever.
+    """The layers whose zero weights get a zero gradient, now and for ever: they keep each other so.
 
     The gradient of a weight is what the layer reads times what comes back. A layer of zeros lets nothing come
     back, and only its bias through. Whatever has both learns, which may free others.
@@ -122,17 +120,6 @@ def _under_loss(graph: Graph, zero: set[Node], live: set[Value] | None) -> set[N
         if node not in zero and not closed:
             wanted |= {bottom for bottom, passes in zip(node.bottoms, node.propagate, strict=True) if passes}
     return reached
-
-
-def check_prefix(solver: Solver) -> None:
-    """Error if snapshots cannot be written; makes their folder."""
-    folder = Path(solver.prefix()).parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as e:
-        raise solver.error(f"snapshots cannot be written to {folder} ({e.strerror}); "
-                           "change snapshot_prefix") from None
 
 
 def check_apart(train: Graph, test: Graph) -> None:

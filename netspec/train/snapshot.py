@@ -75,7 +75,8 @@ def write_snapshot(prefix: str, net_name: str, layers: Layers, history: Sequence
     """Write the three files of a snapshot, saying so in Caffe's words.
 
     The .solverstate comes last and names the weights; an older one of this name goes first. So it is there
-    only if the rest is there and belongs to it, wherever the process is killed. facts: 'iter' among them.
+    only if the rest is there and belongs to it, wherever the process is killed. facts: 'iter' among them;
+    byte tensors (random states) may be.
     """
     kind = "HDF5" if hdf5 else "binary proto"
     _, state, model = made = at(prefix, facts["iter"], hdf5)
@@ -83,7 +84,10 @@ def write_snapshot(prefix: str, net_name: str, layers: Layers, history: Sequence
         at(prefix, facts["iter"], form).state.unlink(missing_ok=True)
     log("solver.cpp:474" if hdf5 else "solver.cpp:464", f"Snapshotting to {kind} file {model}")
     write_weights(model, net_name, layers, hdf5=hdf5)
-    write_facts(_beside(state), facts)
+    packed = {k: {"bytes": base64.b64encode(v.numpy().tobytes()).decode()} if isinstance(v, Tensor) else v
+              for k, v in facts.items()}
+    with writing(_beside(state), "w") as file:
+        json.dump(packed, file)
     line = "sgd_solver.cpp:296" if hdf5 else "sgd_solver.cpp:284"
     log(line, f"Snapshotting solver state to {kind} file {state}")
     write_state(state, iteration=facts["iter"], learned_net=str(model), history=history,
@@ -129,16 +133,8 @@ def _beside(state: Path) -> Path:
     return Path(str(state).removesuffix(".h5")).with_suffix(".resume")
 
 
-def write_facts(path: Path, facts: Facts) -> None:
-    """Write JSON facts; byte tensors (random states) may stand among them."""
-    packed = {k: {"bytes": base64.b64encode(v.numpy().tobytes()).decode()} if isinstance(v, Tensor) else v
-              for k, v in facts.items()}
-    with writing(path, "w") as file:
-        json.dump(packed, file)
-
-
 def read_facts(path: Path, keys: set[str]) -> Facts:
-    """What `write_facts` was given; Error if the file is something else or lacks one of `keys`."""
+    """The facts that `write_snapshot` got; Error if the file is something else or lacks one of `keys`."""
     try:
         facts = {k: torch.frombuffer(bytearray(base64.b64decode(v["bytes"])), dtype=torch.uint8)
                  if isinstance(v, dict) else v for k, v in json.loads(path.read_text()).items()}
