@@ -98,7 +98,7 @@ def expected(name: str, released: bool) -> str:
     whose = "others who scored the released weights" if released else "the paper"
     if scores[0] is None:
         return f"Scores to expect, from {whose}: mean IU {scores[2]}."
-    found = " / ".join(map(str, scores))
+    found = " / ".join(map(str, scores[:4]))
     return f"Scores to expect, from {whose}: pixel acc. / mean acc. / mean IU / f.w. IU {found}."
 
 
