@@ -84,9 +84,16 @@ def examine(net: Net, batch: Batch, complete: bool) -> tuple[list[Finding], list
                         "take an earlier snapshot")], []
     zeros = [n.name for n, ps in params.items() if ps[0].ndim > 1 and not ps[0].any()]
     found, inputs = _zeros(net, zeros), {blob: x.to(net.device) for blob, x in batch.blobs.items()}
-    blobs = _passed(net, inputs)
-    if isinstance(blobs, Finding):
-        return [*found, blobs], []
+    try:
+        blobs = net(inputs, list(dict.fromkeys(value.blob for value in net.graph.shapes)))
+    except Error as e:
+        return [*found, Finding(PROBLEM, "first batch", str(e),
+                                "mend the data, or the layer that is named")], []
+    if endless := next((v.blob for v in net.graph.shapes if not blobs[v.blob].isfinite().all()), ""):
+        makers = listed(n.name for n in net.graph.layers if endless in [top.blob for top in n.tops])
+        return [*found, Finding(
+            PROBLEM, makers, f"makes NaN or Inf in '{endless}' of finite weights",
+            "look at the settings and at the data: a Log or Power at 0, numbers far too great")], []
     dead = [n.name for n in net.graph.nodes if n.type == "ReLU" and not n.op.layer.relu_param.negative_slope
             and not blobs[n.tops[0].blob].any()]
     if dead and not zeros:
@@ -126,19 +133,6 @@ def _zeros(net: Net, zeros: Sequence[str]) -> list[Finding]:
                              "image", "load the weights of the trained net (--weights)"))
     return found
 
-
-def _passed(net: Net, inputs: Mapping[str, Tensor]) -> dict[str, Tensor] | Finding:
-    """All blobs of a pass forward; or what it fails on, or which layer makes numbers that are not finite."""
-    try:
-        blobs = net(inputs, list(dict.fromkeys(value.blob for value in net.graph.shapes)))
-    except Error as e:
-        return Finding(PROBLEM, "first batch", str(e), "mend the data, or the layer that is named")
-    bad = next((v.blob for v in net.graph.shapes if not blobs[v.blob].isfinite().all()), None)
-    if bad is None:
-        return blobs
-    makers = listed(n.name for n in net.graph.layers if bad in [top.blob for top in n.tops])
-    return Finding(PROBLEM, makers, f"makes NaN or Inf in '{bad}' of finite weights",
-                   "look at the settings and at the data: a Log or Power at 0, numbers far too great")
 
 
 def _told(blob: str, loss: Node | None, batch: Batch, blobs: Mapping[str, Tensor],

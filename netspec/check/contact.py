@@ -41,7 +41,15 @@ def _cell(part: Part, index: int, seen: set[int]) -> Image.Image:
     """
     item, (tops, _) = part.items[index], read_tops(part.source, index)
     image = _image(part, tops)
-    label = _coloured(part, tops, image, seen)
+    label = Image.new("RGB", image.size, pictures.RULE)  # grey if it cannot be read or has another size
+    top, facts = next(iter(part.labels.items()), ("", part.source.facts))
+    if top in tops and tops[top][1].shape == image.size[::-1]:
+        pixels = tops[top][1]
+        classes = np.isin(pixels, range(len(facts.names)))
+        seen |= set(pixels[classes].tolist())
+        coloured = np.array(pictures.colour(np.where(classes, pixels, pictures.VOID), facts.palette))
+        coloured[~classes & (pixels != facts.void)] = MARK
+        label = Image.blend(image, Image.fromarray(coloured), 0.7)
     height = max(1, min(2 * CELL, round(CELL * image.height / image.width)))
     cell = Image.new("RGB", (2 * CELL + 2, height + 18), pictures.PAPER)
     for i, half in enumerate((image, label)):
@@ -52,19 +60,6 @@ def _cell(part: Part, index: int, seen: set[int]) -> Image.Image:
     if item.findings:
         draw.rectangle((0, 0, cell.width - 1, height), outline=MARK, width=4)
     return cell
-
-
-def _coloured(part: Part, tops: Tops, image: Image.Image, seen: set[int]) -> Image.Image:
-    """The image under the colours of its first labels; grey if they cannot be read or have another size."""
-    top, facts = next(iter(part.labels.items()), ("", part.source.facts))
-    label = tops[top][1] if top in tops else np.zeros(())
-    if label.shape != image.size[::-1]:
-        return Image.new("RGB", image.size, pictures.RULE)
-    classes = np.isin(label, range(len(facts.names)))
-    seen |= set(label[classes].tolist())
-    coloured = np.array(pictures.colour(np.where(classes, label, pictures.VOID), facts.palette))
-    coloured[~classes & (label != facts.void)] = MARK
-    return Image.blend(image, Image.fromarray(coloured), 0.7)
 
 
 def _image(part: Part, tops: Tops) -> Image.Image:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,7 +71,10 @@ def import_layers(path: Path, net: str = "vgg16", input: str | None = None) -> l
         elif row.kernel:
             raise Error(f"{path}: lacks {row.caffe} of {net}, sought as "
                         f"'{row.keras if keras else row.torch}'; is the file of another net?")
-    blobs = _refed(layers[0].blobs, INPUTS[input or ("bgr" if keras else "torchvision")])
+    trained = INPUTS[input or ("bgr" if keras else "torchvision")]
+    weight, bias = _unscaled(layers[0].blobs[0], trained), layers[0].blobs[1].astype(np.float64)
+    bias += np.einsum("oihw,i->o", weight, np.array(MEAN_BGR[:: trained.step]) - trained.mean)
+    blobs = [np.ascontiguousarray(x, np.float32) for x in (weight[:, :: trained.step], bias)]
     return [layers[0]._replace(blobs=blobs), *layers[1:]]
 
 
@@ -120,13 +123,6 @@ def _in_caffes_layout(path: Path, row: Row, found: Stored, before: Imported | No
     return Imported(row.caffe, kind, found.place, blobs)
 
 
-def _refed(blobs: Sequence[np.ndarray], trained: Input) -> list[np.ndarray]:
-    """The first layer's weight and bias for BGR minus MEAN_BGR, from those for (pixel - mean) / scale."""
-    weight, bias = _unscaled(blobs[0], trained), blobs[1].astype(np.float64)
-    bias += np.einsum("oihw,i->o", weight, np.array(MEAN_BGR[:: trained.step]) - trained.mean)
-    return [np.ascontiguousarray(x, np.float32) for x in (weight[:, :: trained.step], bias)]
-
-
 def _unscaled(weight: np.ndarray, trained: Input) -> np.ndarray:
     """A first layer's weight, its channels in their own order, for pixels that were not divided; float64."""
     return weight / np.reshape(np.array(trained.scale, np.float64), (3, 1, 1))
@@ -150,8 +146,19 @@ def import_trunk(path: Path, arch: str, input: str | None = None) -> tuple[NetPa
     net = Net(build(proto, caffe_pb2.TEST)).eval()
     params = net.layers_with_params()
     there = {layer.names[-1]: layer.parts for layer in stored}
-    blobs = {name: _blobs(path, name, kind, source, there)[: len(params[name])]
-             for name, (kind, source) in t.sources.items()}
+    blobs: dict[str, list[np.ndarray]] = {}
+    for name, (kind, source) in t.sources.items():
+        # Keras' first ResNet50 has Caffe's names, and a Scale's numbers in its BatchNorm
+        old = name.replace("scale", "bn", 1) if kind == "Scale" else name
+        parts = there.get(source) or there.get(old, {})
+        words = ("running_mean", "running_var") if kind == "BatchNorm" else ("weight", "bias")
+        if words[0] not in parts:
+            raise Error(f"{path}: lacks {name}, sought as '{source}'{closest(source, there)}; is the file of "
+                        "another architecture?")
+        found = [parts[word] for word in words if word in parts]
+        if kind == "BatchNorm":  # the weight of its statistics
+            found.append(np.ones(1, np.float32))
+        blobs[name] = found[: len(params[name])]
     first = blobs[next(iter(blobs))]
     trained = INPUTS[input or ("keras" if keras else "half" if arch == "googlenet" else "torchvision")]
     if first[0].ndim == 4 and first[0].shape[1] == 3:  # else `copy` refuses it
@@ -163,16 +170,3 @@ def import_trunk(path: Path, arch: str, input: str | None = None) -> tuple[NetPa
     except Error as problem:
         raise Error(f"{path}: is not of {arch}: {problem}") from None
     return proto, net
-
-
-def _blobs(path: Path, name: str, kind: str, source: str,
-           there: Mapping[str, Mapping[str, np.ndarray]]) -> list[np.ndarray]:
-    """A layer's blobs in Caffe's layout."""
-    # Keras' first ResNet50 has Caffe's names, and a Scale's numbers in its BatchNorm
-    parts = there.get(source) or there.get(name.replace("scale", "bn", 1) if kind == "Scale" else name, {})
-    words = ("running_mean", "running_var") if kind == "BatchNorm" else ("weight", "bias")
-    if words[0] not in parts:
-        raise Error(f"{path}: lacks {name}, sought as '{source}'{closest(source, there)}; is the file of "
-                    "another architecture?")
-    found = [parts[word] for word in words if word in parts]
-    return [*found, np.ones(1, np.float32)] if kind == "BatchNorm" else found

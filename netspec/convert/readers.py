@@ -54,7 +54,9 @@ def _keras(path: Path) -> list[Stored]:
 
     with hdf5.reading(path) as file:
         file.visititems(visit)
-    ordered = sorted(layers.values(), key=lambda layer: _natural(layer.place))
+    # conv2d, conv2d_2, conv2d_10 in this order
+    ordered = sorted(layers.values(), key=lambda layer: [
+        (int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", layer.place)])
     return [layer._replace(parts=_in_torchs_form(layer.parts)) for layer in ordered]
 
 
@@ -66,11 +68,6 @@ def _in_torchs_form(parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     weight = weights[0].transpose((3, 2, 0, 1) if weights[0].ndim == 4 else (1, 0))
     biases = [x for x in parts.values() if x.ndim == 1]
     return {"weight": weight, **({"bias": biases[0]} if biases else {})}
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorts conv2d, conv2d_2, conv2d_10 in this order."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _torch(path: Path) -> list[Stored]:
