@@ -19,25 +19,24 @@ from ..proto.caffe_pb2 import SolverParameter
 Tensors = tuple[Tensor, ...] | list[Tensor]
 Rates = Sequence[float]
 
-POLICIES = ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid")
+# lr_policy -> the rate at an iteration
+POLICIES: dict[str, Callable[[SolverParameter, int], float]] = {
+    "fixed": lambda p, iteration: p.base_lr,
+    "step": lambda p, iteration: p.base_lr * p.gamma ** current_step(p, iteration),
+    "exp": lambda p, iteration: p.base_lr * p.gamma**iteration,
+    "inv": lambda p, iteration: p.base_lr * (1 + p.gamma * iteration) ** -p.power,
+    "multistep": lambda p, iteration: p.base_lr * p.gamma ** current_step(p, iteration),
+    "poly": lambda p, iteration: p.base_lr * max(0.0, 1 - iteration / p.max_iter) ** p.power,
+    # 1 / (1 + exp(-x)), which overflows, as a tanh
+    "sigmoid": lambda p, iteration: p.base_lr * (1 + math.tanh(p.gamma * (iteration - p.stepsize) / 2)) / 2,
+}
 
 
 def rate(p: SolverParameter, iteration: int) -> float:
     """The learning rate of a SolverParameter at an iteration (SGDSolver::GetLearningRate)."""
-    policy = p.lr_policy
-    if policy == "fixed":
-        return p.base_lr
-    if policy in ("step", "multistep"):
-        return p.base_lr * p.gamma ** current_step(p, iteration)
-    if policy == "exp":
-        return p.base_lr * p.gamma**iteration
-    if policy == "inv":
-        return p.base_lr * (1 + p.gamma * iteration) ** -p.power
-    if policy == "poly":
-        return p.base_lr * max(0.0, 1 - iteration / p.max_iter) ** p.power
-    if policy == "sigmoid":  # 1 / (1 + exp(-x)), which overflows, as a tanh
-        return p.base_lr * (1 + math.tanh(p.gamma * (iteration - p.stepsize) / 2)) / 2
-    raise Error(f"lr_policy '{policy}' is not known{closest(policy, POLICIES)}")
+    if p.lr_policy not in POLICIES:
+        raise Error(f"lr_policy '{p.lr_policy}' is not known{closest(p.lr_policy, POLICIES)}")
+    return POLICIES[p.lr_policy](p, iteration)
 
 
 def current_step(p: SolverParameter, iteration: int) -> int:
