@@ -71,7 +71,7 @@ def table1(graph: Graph) -> dict[str, int | float | None]:
     upsampling = set()
     for node in graph.layers:
         counts = _macs(graph, node) > 0
-        if counts and any((scale or 1) > 1 for scale in placed(node, 1)[0]):
+        if counts and any((scale or 1) > 1 for scale, _ in placed(node, 1)):
             upsampling.add(node.name)
             counts = False
         depth.update(dict.fromkeys(node.tops, max((depth[b] for b in node.bottoms), default=0) + counts))

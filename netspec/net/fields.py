@@ -38,8 +38,8 @@ def fields(graph: Graph) -> dict[Value, tuple[Field, ...]]:
             continue
         joined = [_hull(axis) for axis in zip(*seen, strict=True)]
         cells = [*window, *(1,) * (len(joined) - len(window))]
-        steps = zip(joined, cells, *placed(node, len(joined)), strict=True)
-        found = tuple(_through(*step) for step in steps)
+        steps = zip(joined, cells, placed(node, len(joined)), strict=True)
+        found = tuple(_through(axis, count, *place) for axis, count, place in steps)
         known.update({top: found for top in node.tops if len(shapes[top]) > 1})
     return known
 
@@ -58,15 +58,13 @@ def _through(f: Field, cells: int, scale: Fraction | None, shift: Fraction) -> F
     return Field(f.stride / scale, centre - (extent - 1) / 2, extent)
 
 
-def placed(node: Node, dims: int) -> tuple[list[Fraction | None], list[Fraction]]:
-    """Scale and shift of a layer's coordinate map along each axis from 2 on; scales None: it has no map."""
+def placed(node: Node, dims: int) -> list[tuple[Fraction | None, Fraction]]:
+    """Scale and shift of a layer's coordinate map along each axis from 2 on; scale None: it has no map."""
     own = node.op.coord_map(node.op.layer)
     if own is None:
-        return [None] * dims, [Fraction(0)] * dims
+        return [(None, Fraction(0))] * dims
     # the first that moves of the axes behind N x C
     first = 0 if own.axis is None else (own.axis + 1) % (dims + 2) - 2
     ((scales, shifts),) = wide(own)
     at = [0 if len(scales) == 1 and i >= first else i - first for i in range(dims)]
-    moved = [0 <= j < len(scales) for j in at]
-    return ([scales[j] if ok else Fraction(1) for j, ok in zip(at, moved, strict=True)],
-            [shifts[j] if ok else Fraction(0) for j, ok in zip(at, moved, strict=True)])
+    return [(scales[j], shifts[j]) if 0 <= j < len(scales) else (Fraction(1), Fraction(0)) for j in at]
