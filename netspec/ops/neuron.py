@@ -2,7 +2,8 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,11 @@ class Same(Operation, own_map=IDENTITY):
 
 class Neuron(Same, family="elementwise", elementwise=True):
     """An operation that works on each number by itself, or on the numbers at one place of several bottoms."""
+
+    formula: ClassVar[Callable[[Tensor], Tensor]] = torch.clone  # where no setting plays a part
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        return type(self).formula(bottoms[0])
 
 
 class ReLU(Neuron, type="ReLU", overwrites=True):
@@ -67,18 +73,12 @@ class ELU(Neuron, type="ELU"):
         return F.elu(bottoms[0], self.layer.elu_param.alpha)
 
 
-class Sigmoid(Neuron, type="Sigmoid"):
+class Sigmoid(Neuron, type="Sigmoid", formula=torch.sigmoid):
     """1 / (1 + exp(-x))."""
 
-    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
-        return torch.sigmoid(bottoms[0])
 
-
-class TanH(Neuron, type="TanH"):
+class TanH(Neuron, type="TanH", formula=torch.tanh):
     """The hyperbolic tangent."""
-
-    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
-        return torch.tanh(bottoms[0])
 
 
 class Swish(Neuron, type="Swish"):
@@ -88,18 +88,12 @@ class Swish(Neuron, type="Swish"):
         return bottoms[0] * torch.sigmoid(bottoms[0] * self.layer.swish_param.beta)
 
 
-class BNLL(Neuron, type="BNLL"):
+class BNLL(Neuron, type="BNLL", formula=F.softplus):
     """log(1 + exp(x))."""
 
-    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
-        return F.softplus(bottoms[0])
 
-
-class AbsVal(Neuron, type="AbsVal", inplace=False):
+class AbsVal(Neuron, type="AbsVal", formula=torch.abs, inplace=False):
     """|x|."""
-
-    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
-        return bottoms[0].abs()
 
 
 class Clip(Neuron, type="Clip"):
