@@ -13,7 +13,8 @@ from PIL import Image
 from netspec.base.errors import Error
 from netspec.check import contact
 from netspec.check import data as datacheck
-from netspec.cli.data_check import add_arguments, run
+from netspec.cli.data import add_check_arguments as add_arguments
+from netspec.cli.data import check_data as run
 from netspec.data import tree
 from netspec.data.balance import weights
 from netspec.data.layouts import facts
