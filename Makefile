@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test slow lint models proto pages clean
+.PHONY: demo test slow lint models proto pages mutants clean
 
 demo: $(STAMP)
 	$(BIN)/python data/shapes/prepare.py
@@ -33,6 +33,9 @@ proto: $(STAMP)
 pages: $(STAMP)  # what docs/ takes from the code
 	$(BIN)/python -m netspec layers --markdown --results tests/golden > docs/layers.md
 	$(BIN)/python tests/wings.py docs/wings.svg
+
+mutants: $(STAMP)  # what do the tests not notice? make mutants ARGS="--count 100 ops"
+	$(BIN)/python tests/mutate.py $(ARGS)
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
