@@ -69,26 +69,19 @@ def renamed(parser: argparse.ArgumentParser, old: str, new: argparse.Action) -> 
     """Let what `add_argument` returned go by an option's old name too, for this release: unlisted, with a
     pointer. Where `new` is a position, what is given under the old name is kept under that name, else None.
     """
-    dest, nargs, default = old.lstrip("-").replace("-", "_"), None, None
-    if new.option_strings:
-        dest, nargs, default = new.dest, new.nargs, argparse.SUPPRESS
-    parser.add_argument(old, action=_Renamed, new=new, dest=dest, nargs=nargs, default=default,
+    option = bool(new.option_strings)
+    now = new.option_strings[0] if option else f"the argument {new.metavar}"
+
+    class Renamed(argparse.Action):
+        def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace,
+                     values: str | Sequence[Any] | None, option_string: str | None = None) -> None:
+            print(f"netspec: {option_string} is now {now}; the old spelling goes on working for this release",
+                  file=sys.stderr)
+            if option:
+                new(parser, namespace, values, option_string)
+            else:
+                setattr(namespace, self.dest, values)
+
+    parser.add_argument(old, action=Renamed, dest=new.dest if option else old.lstrip("-").replace("-", "_"),
+                        nargs=new.nargs if option else None, default=argparse.SUPPRESS if option else None,
                         type=new.type or str, choices=new.choices, help=argparse.SUPPRESS)
-
-
-class _Renamed(argparse.Action):
-    """Says what an option is called now, and does what it does."""
-
-    def __init__(self, *args: Any, new: argparse.Action, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self.new = new
-
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace,
-                 values: str | Sequence[Any] | None, option_string: str | None = None) -> None:
-        now = self.new.option_strings[0] if self.new.option_strings else f"the argument {self.new.metavar}"
-        print(f"netspec: {option_string} is now {now}; the old spelling goes on working for this release",
-              file=sys.stderr)
-        if self.new.option_strings:
-            self.new(parser, namespace, values, option_string)
-        else:
-            setattr(namespace, self.dest, values)

@@ -18,24 +18,20 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_net_arguments(parser, "with a data layer: models/NAME/val.prototxt", "no progress bar")
-    parser.add_argument("--save", metavar="DIR", help="write the predictions there, as palette PNGs")
-    parser.add_argument("--json", action="store_true", help="fractions of 1 instead of tables in percent")
-    parser.add_argument("--label-blob", default="label", metavar="BLOB", help="the truth (default label)")
-    parser.add_argument("--trimap", metavar="W,W,...", type=widths, default=[],
-                        help="also score only the pixels within so many pixels of a boundary between labels, "
-                        "such as 1,2,4,8,16,32")
-    parser.add_argument("--binary", metavar="CLASS",
-                        help="also hold this class, a name or number, against all others")
-    parser.add_argument("--threshold", type=float, metavar="P",
-                        help="the --binary class is where its probability is above P (38-Cloud: 0.047), not "
-                        "where it is the best")
-    parser.add_argument("--confusion", metavar="FILE",
-                        help="write the confusion matrix: .csv (pixels), .png, .svg or .pdf")
-    parser.add_argument("--sheet", metavar="FILE.png",
-                        help="with --save: picture of the images of least mean IU")
-    parser.add_argument("--worst", type=int, default=8, metavar="N", help="images in --sheet (default 8)")
-    parser.add_argument("--beside", nargs="+", default=[], metavar="DIR",
-                        help="other nets' --save, also shown in --sheet")
+    add = parser.add_argument
+    add("--save", metavar="DIR", help="write the predictions there, as palette PNGs")
+    add("--json", action="store_true", help="fractions of 1 instead of tables in percent")
+    add("--label-blob", default="label", metavar="BLOB", help="the truth (default label)")
+    add("--trimap", metavar="W,W,...", type=widths, default=[],
+        help="also score only the pixels within so many pixels of a boundary between labels, such as "
+        "1,2,4,8,16,32")
+    add("--binary", metavar="CLASS", help="also hold this class, a name or number, against all others")
+    add("--threshold", type=float, metavar="P", help="the --binary class is where its probability is above P "
+        "(38-Cloud: 0.047), not where it is the best")
+    add("--confusion", metavar="FILE", help="write the confusion matrix: .csv (pixels), .png, .svg or .pdf")
+    add("--sheet", metavar="FILE.png", help="with --save: picture of the images of least mean IU")
+    add("--worst", type=int, default=8, metavar="N", help="images in --sheet (default 8)")
+    add("--beside", nargs="+", default=[], metavar="DIR", help="other nets' --save, also shown in --sheet")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -17,29 +17,24 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("solver", nargs="+", metavar="SOLVER",
-                        help="solver prototxt; several are stages, each going on from the weights of the one "
-                        "before")
-    parser.add_argument("--weights", metavar="FILE[,FILE]",
-                        help="start from these .caffemodel files, not from those the solver names")
-    parser.add_argument("--snapshot", metavar="FILE",
-                        help="go on from this .solverstate; earlier stages are skipped")
-    parser.add_argument("--iterations", type=int, metavar="N",
-                        help="max_iter of every stage, whatever the solvers say")
-    parser.add_argument("--device",
-                        help="cpu, cuda or cuda:N (default: what solver_mode says, cpu where no GPU is)")
-    parser.add_argument("--precision", default="fp32", choices=PRECISIONS,
-                        help="of convolutions and products (default fp32, as Caffe)")
-    parser.add_argument("--skip-bad", type=int, default=0, metavar="N",
-                        help="go on past at most N images that cannot be read; a batch with one is left out, "
-                        "the next takes its place")
+    add = parser.add_argument
+    add("solver", nargs="+", metavar="SOLVER", help="solver prototxt; several are stages, each going on from "
+        "the weights of the one before")
+    add("--weights", metavar="FILE[,FILE]",
+        help="start from these .caffemodel files, not from those the solver names")
+    add("--snapshot", metavar="FILE", help="go on from this .solverstate; earlier stages are skipped")
+    add("--iterations", type=int, metavar="N", help="max_iter of every stage, whatever the solvers say")
+    add("--device", help="cpu, cuda or cuda:N (default: what solver_mode says, cpu where no GPU is)")
+    add("--precision", default="fp32", choices=PRECISIONS,
+        help="of convolutions and products (default fp32, as Caffe)")
+    add("--skip-bad", type=int, default=0, metavar="N", help="go on past at most N images that cannot be "
+        "read; a batch with one is left out, the next takes its place")
     add_strict_argument(parser)
-    parser.add_argument("--log", metavar="FILE",
-                        help="add Caffe's log lines to this file too, and draw their curves, FILE.png, at "
-                        "the end")
-    parser.add_argument("--tensorboard", metavar="DIR",
-                        help="write loss, rate and test outputs there, a folder a net, as they come")
-    parser.add_argument("--quiet", action="store_true", help="only warnings and errors")
+    add("--log", metavar="FILE", help="add Caffe's log lines to this file too, and draw their curves, "
+        "FILE.png, at the end")
+    add("--tensorboard", metavar="DIR",
+        help="write loss, rate and test outputs there, a folder a net, as they come")
+    add("--quiet", action="store_true", help="only warnings and errors")
 
 
 def run(args: argparse.Namespace) -> int:
