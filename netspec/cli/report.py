@@ -14,9 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "folder for its files: records of scores (.json), logs, pictures, .prototxt, weights")
     parser.add_argument("--out", default="report.html", metavar="FILE", help="the page (default report.html)")
     parser.add_argument("--title", default="A run of netspec")
-    parser.add_argument("--score", action="store_true",
-                        help="first score the newest weights of each SOLVER on the test.prototxt beside its "
-                        "net")
+    parser.add_argument("--score", action="store_true", help="first score the newest weights of each SOLVER "
+                        "on the test.prototxt beside its net")
     add_device_arguments(parser, "no progress bar")
 
 

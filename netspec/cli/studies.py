@@ -26,9 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     renamed(parser, "--seeds", seed)
     parser.add_argument("--out", type=Path, default=Path("studies"), metavar="DIR",
                         help="for the runs, which an interrupted command goes on with (default studies)")
-    parser.add_argument("--page", type=Path, metavar="FILE.md",
-                        help="gets what is printed, a folder of the same name beside it the pictures "
-                        "(default OUT/FAMILY.md)")
+    parser.add_argument("--page", type=Path, metavar="FILE.md", help="gets what is printed, a folder of the "
+                        "same name beside it the pictures (default OUT/FAMILY.md)")
     add_device_arguments(parser, BESIDE)
 
 

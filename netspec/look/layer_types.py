@@ -57,18 +57,15 @@ def count_results(folder: Path) -> Counter[str]:
 def entries(results: Counter[str] | None = None) -> list[Entry]:
     """Every known type in the order of families; results: how many nets of each type Caffe has computed."""
     results = results or Counter()
-    known = [_entry(name, cls, results[name]) for name, cls in REGISTRY.items()
-             if cls.__module__.startswith("netspec.")]
-    missing = [Entry(name, "missing", "missing", *[""] * 7) for name in CAFFE - set(REGISTRY)]
-    return sorted([*known, *missing], key=lambda entry: (entry.family, entry.type))
-
-
-def _entry(name: str, cls: type[Operation], results: int) -> Entry:
-    mapped = cls.own_map or next(base for base in cls.__mro__ if "coord_map" in vars(base)) is not Operation
-    what = " ".join(inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0].split())
-    return Entry(name, cls.family, "Caffe" if name in CAFFE else "fork", _range(cls.bottoms),
-                 _range(cls.tops), " ".join(own_fields(name)), _gradient(cls), "yes" if mapped else "",
-                 str(results or ""), what)
+    found = [Entry(name, "missing", "missing", *[""] * 7) for name in CAFFE - set(REGISTRY)]
+    for name, cls in REGISTRY.items():
+        if cls.__module__.startswith("netspec."):
+            mapped = cls.own_map or next(c for c in cls.__mro__ if "coord_map" in vars(c)) is not Operation
+            what = " ".join(inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0].split())
+            found.append(Entry(name, cls.family, "Caffe" if name in CAFFE else "fork", _range(cls.bottoms),
+                               _range(cls.tops), " ".join(own_fields(name)), _gradient(cls),
+                               "yes" if mapped else "", str(results[name] or ""), what))
+    return sorted(found, key=lambda entry: (entry.family, entry.type))
 
 
 def _ends(count: int | tuple[int, int | None]) -> tuple[int, int | None]:

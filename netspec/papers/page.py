@@ -99,14 +99,6 @@ def _turned(of: Mapping[str, Mapping[str, str]], absent: str) -> list[list[str]]
     return [[key, *(inner.get(key, absent) for inner in of.values())] for key in keys]
 
 
-def log_parts(path: Path) -> list[Html]:
-    """The curves of a log, and what netspec said in it of nets, origin and trouble."""
-    said = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
-            if re.match(r"[WE]\d", line) or " netspec] " in line]
-    drawn = image(path.name, draw_curves(read_log(path)).content("SVG"), "svg+xml")
-    return [drawn, *([folded(f"{path.name}: what was said", "\n".join(said))] if said else [])]
-
-
 def gather(path: Path) -> list[Path]:
     """The files of a folder (not of folders in it), the oldest first; a solver, its nets and what lies under
     its snapshot_prefix; or a file."""
@@ -162,11 +154,17 @@ def page(title: str, paths: Sequence[Path]) -> str:
             kinds[kind].append(path)
     records = {path.stem: found for path in kinds["Scores"] if "mean_iu" in (found := record.read(path))}
     drawn = {f"{path.resolve()}.png" for path in kinds["Curves"]}  # anew, from their logs
+    curves = []  # and what netspec said in a log of nets, origin and trouble
+    for path in kinds["Curves"]:
+        said = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
+                if re.match(r"[WE]\d", line) or " netspec] " in line]
+        curves.append(image(path.name, draw_curves(read_log(path)).content("SVG"), "svg+xml"))
+        curves += [folded(f"{path.name}: what was said", "\n".join(said))] if said else []
     images = [path for path in kinds["Pictures"] if str(path.resolve()) not in drawn]
     weights = [[str(path), f"{path.stat().st_size / 1e6:.1f}"] for path in kinds["Weights"]]
     sections = {
         "Scores": score_tables(records) if records else [],
-        "Curves": [part for path in kinds["Curves"] for part in log_parts(path)],
+        "Curves": curves,
         "Pictures": [image(path.name, path.read_bytes(), PICTURES[path.suffix.lower()]) for path in images],
         "Solvers and nets": [folded(str(path), read_text(path)) for path in kinds["Solvers and nets"]],
         "Weights": [table(weights, ["file", "MB"])] if weights else [],
