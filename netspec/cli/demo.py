@@ -11,8 +11,9 @@ STAGES = ("shapes-fcn32s", "shapes-fcn16s", "shapes-fcn8s")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("solver", nargs="*", metavar="SOLVER", help="stages (default: the embedded data "
-                        "set's 32s, 16s, 8s); each needs a test.prototxt, or val.prototxt, beside its train net")
+    parser.add_argument("solver", nargs="*", metavar="SOLVER",
+                        help="stages (default: the embedded data set's 32s, 16s, 8s); each needs a "
+                        "test.prototxt, or val.prototxt, beside its train net")
     parser.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR",
                         help="for weights, predictions and pictures (default demo)")
     parser.add_argument("--seed", type=int, nargs="+", default=[1], metavar="N",
