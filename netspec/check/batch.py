@@ -134,7 +134,6 @@ def _zeros(net: Net, zeros: Sequence[str]) -> list[Finding]:
     return found
 
 
-
 def _told(blob: str, loss: Node | None, batch: Batch, blobs: Mapping[str, Tensor],
           complete: bool) -> Finding | None:
     """Whether the scores in a blob, those of a loss if any, tell classes apart; None for one class."""

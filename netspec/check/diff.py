@@ -172,7 +172,6 @@ def match(a: Sequence[Layer], b: Sequence[Layer]) -> dict[Layer, Layer]:
     return found
 
 
-
 def _pairs(found: Mapping[Layer, Layer]) -> list[tuple[str, str]]:
     """The blobs that layers which are the same make, in one net and the other; each pair once."""
     both = (zip(one.tops, other.tops, strict=False) for one, other in found.items())

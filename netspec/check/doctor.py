@@ -143,7 +143,6 @@ def _built(one: jobs.OpenedNet, size: tuple[int, int] | None,
     return graph, real, [*found, *lost, Finding(OK, one.where, said)]
 
 
-
 def _filled(net: Net, weights: Mapping[str, Path | Error]) -> tuple[list[Finding], bool]:
     """Fill a net; what is to be said of the weights, and whether all layers have theirs."""
     found: list[Finding] = []
@@ -183,7 +182,6 @@ def _tried(net: Net, made: Sequence[tuple[Graph, bool]], image: Tensor | None,
             more, flow = examine(net, batch, complete)
             found += more
     return found, flow
-
 
 
 def memory(graph: Graph, device: torch.device, kinds: int) -> Finding:

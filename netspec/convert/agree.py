@@ -95,7 +95,6 @@ def sizes_to_check(graph: Graph, asked: Sequence[tuple[int, int]]) -> list[Size]
     return [size if size != least or "N" in fixed else (2, *size[1:]) for size in found]
 
 
-
 class Agreement(NamedTuple):
     """An output at one size: its shape in the other program, the net's largest number, their distance."""
 

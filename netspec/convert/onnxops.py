@@ -251,7 +251,6 @@ def _slice(b: Builder, op: shape.Slice, x: str) -> Names:
     return [b.cut(x, start, end, axis) for start, end in zip([0, *points], [*points, END], strict=True)]
 
 
-
 def _flatten(b: Builder, op: shape.Flatten, x: str) -> str:
     p, dims = op.layer.flatten_param, b.dims()
     first, last = op.axis(p.axis, dims), op.axis(p.end_axis, dims) + 1
@@ -284,7 +283,6 @@ def _argmax(b: Builder, op: softmax.ArgMax, x: str) -> str:
         return values if p.out_max_val else index
     y = b.node("Concat", index, values, axis=1) if p.out_max_val else index
     return b.node("Unsqueeze", y, b.ints(*range(3, dims))) if dims > 3 else y
-
 
 
 def _interp(b: Builder, op: resample.Interp, x: str) -> str:

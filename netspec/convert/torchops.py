@@ -166,7 +166,6 @@ def _batch_norm(w: Writer, op: norm.BatchNorm | norm.BN, x: str) -> str:
     return f"{w.member(kind, op.channels, tensors=tensors, **options)}({x})"
 
 
-
 def _relu(w: Writer, op: neuron.ReLU, x: str) -> str:
     slope = op.layer.relu_param.negative_slope
     return f"F.leaky_relu({x}, {written(slope)})" if slope else f"F.relu({x})"
