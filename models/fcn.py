@@ -34,11 +34,6 @@ STAGES = {32: ("fc7",), 16: ("fc7", "pool4"), 8: ("fc7", "pool4", "pool3")}
 ATONCE = {"pool4": 0.01, "pool3": 0.0001}  # the release's scales: later blobs are larger
 
 
-def score(bottom: Any, classes: int) -> Any:
-    """A 1x1 convolution, one channel a class; without a filler it starts at zero."""
-    return L.Convolution(bottom, num_output=classes, kernel_size=1, pad=0, param=rates())
-
-
 def upsample(bottom: Any, classes: int, factor: int, mult: float = 0, odd: int = 0) -> Any:
     """A deconvolution, fixed unless `mult`; `solve` makes it bilinear, since it has no filler."""
     settings = dict(num_output=classes, kernel_size=2 * factor - odd, stride=factor, bias_term=False)
@@ -102,7 +97,9 @@ def fcn(net: FCN, split: str) -> Any:
             if source in net.scales:
                 constant = dict(type="constant", value=net.scales[source])
                 at = n[f"scale_{source}"] = L.Scale(at, filler=constant, param=[dict(lr_mult=0)])
-            n[name + suffix + head.suffix] = score(at, head.classes)
+            # without a filler it starts at zero
+            n[name + suffix + head.suffix] = L.Convolution(at, num_output=head.classes, kernel_size=1, pad=0,
+                                                           param=rates())
         if not data.late:
             return name + head.suffix
         fused = name.removesuffix("_fr") + "_fused"

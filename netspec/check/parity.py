@@ -1,6 +1,5 @@
 """A net here against what another program computed for it, blob by blob."""
 
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,9 +56,8 @@ class Comparison:
         return table(self.rows, ["what", "layer", "difference", ""])
 
 
-def compare(path: str | os.PathLike, results: Mapping[str, np.ndarray],
-            weights_path: str | os.PathLike | None = None, phase: Phase = TEST, rtol: float = 1e-4,
-            atol: float = 1e-5) -> Comparison:
+def compare(path: Path, results: Mapping[str, np.ndarray], weights_path: Path | None = None,
+            phase: Phase = TEST, rtol: float = 1e-4, atol: float = 1e-5) -> Comparison:
     """Run a net on the inputs that `results` hold and compare what comes out with the rest of `results`.
 
     results: arrays by `in:BLOB`, `param:LAYER:I`, `topdiff:BLOB`, `out:BLOB`, `param_after:LAYER:I`,
@@ -81,7 +79,7 @@ def compare(path: str | os.PathLike, results: Mapping[str, np.ndarray],
             raise Error(f"the results hold '{key}'; known are phase and NAME behind {known}")
         else:
             parts[kind][name] = value
-    built, remark = _built(Path(path), phase, parts), ""
+    built, remark = _built(path, phase, parts), ""
     if weights_path:
         loaded = weights.load(weights_path, built.layers_with_params())
         if loaded.ignored or loaded.missing:

@@ -39,8 +39,8 @@ class Imported(NamedTuple):
     blobs: list[np.ndarray]
 
 
-def import_weights(path: Path, net: str = "vgg16", input: str | None = None) -> dict[str, list[np.ndarray]]:
-    """The weight and bias of each layer of `net`, float32, for BGR input in 0..255 minus MEAN_BGR.
+def import_layers(path: Path, net: str = "vgg16", input: str | None = None) -> list[Imported]:
+    """The layers of `net` from the image up, float32, for BGR input in 0..255 minus MEAN_BGR.
 
     Reads Keras HDF5 (old files and .weights.h5) and torchvision's state dicts (.pth, .safetensors), told
     apart by content. `input` (of INPUTS) is what the file's net was trained on; None: "bgr" for Keras,
@@ -49,11 +49,6 @@ def import_weights(path: Path, net: str = "vgg16", input: str | None = None) -> 
     Convolutions are O x I x H x W, fully connected layers O x I with the inputs in the order C, H, W; fully
     connected layers that are absent or not finite are left out. Raises Error for files of another net.
     """
-    return {layer.name: layer.blobs for layer in import_layers(path, net, input)}
-
-
-def import_layers(path: Path, net: str = "vgg16", input: str | None = None) -> list[Imported]:
-    """The same as a list, from the image up, with what each layer was called."""
     _check("net", net, FITTING)
     _check("input", input or "bgr", INPUTS)
     rows = rows_of(net)

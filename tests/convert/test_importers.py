@@ -21,6 +21,11 @@ SIDE = 64  # of the images: 2 x 2 after five poolings
 MEAN = np.array([104.00699, 116.66877, 122.67892], np.float32)  # BGR
 
 
+def imported(*args, **options):
+    """Layer -> its weight and bias."""
+    return {layer.name: layer.blobs for layer in importers.import_layers(*args, **options)}
+
+
 def keras_net(seed=0):
     """Keras name -> (kernel H x W x I x O or I x O, bias), from the image up."""
     rng = np.random.RandomState(seed)
@@ -202,7 +207,7 @@ def safetensors_file(tmp_path, state):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_keras(tmp_path, layout):
     net = keras_net()
-    layers = importers.import_weights(keras_file(tmp_path, net, layout))
+    layers = imported(keras_file(tmp_path, net, layout))
     assert list(layers)[:2] == ["conv1_1", "conv1_2"] and list(layers)[-3:] == ["fc6", "fc7", "fc8"]
     assert layers["conv1_1"][0].shape == (4, 3, 3, 3) and layers["fc6"][0].shape == (9, 32)
     x = image() - MEAN
@@ -213,14 +218,14 @@ def test_keras(tmp_path, layout):
 def test_keras_without_the_top(tmp_path):
     for layout in LAYOUTS:
         net = {name: pair for name, pair in keras_net().items() if name.startswith("block")}
-        layers = importers.import_weights(keras_file(tmp_path, net, layout))
+        layers = imported(keras_file(tmp_path, net, layout))
         assert len(layers) == 13 and "fc6" not in layers
 
 
 def test_torchvision(tmp_path):
     """Exact where no padding is seen; at the border, the padding stands for another mean."""
     model, bgr = Vgg(), image()
-    layers = importers.import_weights(torch_file(tmp_path, model.state_dict()))
+    layers = imported(torch_file(tmp_path, model.state_dict()))
     x = torch.from_numpy((bgr - MEAN).transpose(2, 0, 1)[None].copy())
     with torch.no_grad():
         expected = model.features[0](torchvision_input(bgr))
@@ -239,7 +244,7 @@ def test_torchvision(tmp_path):
 def test_the_fold_is_exact_where_the_means_agree(tmp_path, monkeypatch):
     model, bgr, scale = Vgg().eval(), image(), (58.0, 57.0, 50.0)
     monkeypatch.setitem(importers.INPUTS, "scaled", importers.Input("RGB", tuple(MEAN[::-1]), scale))
-    layers = importers.import_weights(torch_file(tmp_path, model.state_dict()), input="scaled")
+    layers = imported(torch_file(tmp_path, model.state_dict()), input="scaled")
     x = ((bgr - MEAN)[:, :, ::-1] / np.float32(scale)).transpose(2, 0, 1)[None]
     with torch.no_grad():
         expected = model(torch.from_numpy(x.copy()))[0].numpy()
@@ -248,13 +253,13 @@ def test_the_fold_is_exact_where_the_means_agree(tmp_path, monkeypatch):
 
 def test_torch_files_of_all_kinds(tmp_path):
     state = Vgg().state_dict()
-    expected = importers.import_weights(torch_file(tmp_path, state))
+    expected = imported(torch_file(tmp_path, state))
     files = [
         torch_file(tmp_path, {"epoch": 3, "state_dict": {f"module.{k}": v for k, v in state.items()}}),
         safetensors_file(tmp_path, state),
     ]
     for path in files:
-        for name, blobs in importers.import_weights(path).items():
+        for name, blobs in imported(path).items():
             for i in (0, 1):
                 np.testing.assert_array_equal(blobs[i], expected[name][i])
 
@@ -264,17 +269,17 @@ def test_features_only(tmp_path):
     model = Vgg()
     for parameter in model.classifier.parameters():
         torch.nn.init.constant_(parameter, float("nan"))
-    layers = importers.import_weights(torch_file(tmp_path, model.state_dict()), input="rgb")
+    layers = imported(torch_file(tmp_path, model.state_dict()), input="rgb")
     assert len(layers) == 13
     np.testing.assert_allclose(layers["conv1_1"][0], model.features[0].weight.detach().numpy()[:, ::-1])
     model.features[5].weight.data[0, 0, 0, 0] = float("inf")
     with pytest.raises(Error, match="features.5.*finite"):
-        importers.import_weights(torch_file(tmp_path, model.state_dict()))
+        imported(torch_file(tmp_path, model.state_dict()))
 
 
 def test_vgg19_is_told_from_vgg16(tmp_path):
     with pytest.raises(Error, match="lacks conv3_4 of vgg19.*block3_conv4"):
-        importers.import_weights(keras_file(tmp_path), "vgg19")
+        imported(keras_file(tmp_path), "vgg19")
     net = keras_net()
     for block in (3, 4, 5):
         net[f"block{block}_conv4"] = net[f"block{block}_conv3"]
@@ -282,9 +287,9 @@ def test_vgg19_is_told_from_vgg16(tmp_path):
         net, key=lambda name: (not name.startswith("block"), name if name.startswith("block") else "")
     )
     path = keras_file(tmp_path, {name: net[name] for name in order}, keras_3_nameless)
-    assert len(importers.import_weights(path, "vgg19")) == 19
+    assert len(imported(path, "vgg19")) == 19
     with pytest.raises(Error, match="lacks conv1_1 of vgg16"):
-        importers.import_weights(path, "vgg16")
+        imported(path, "vgg16")
 
 
 @pytest.mark.parametrize(
@@ -304,7 +309,7 @@ def test_shapes_that_do_not_chain(tmp_path, name, change, words):
     net = keras_net()
     net[name] = change(*net[name])
     with pytest.raises(Error, match=words):
-        importers.import_weights(keras_file(tmp_path, net))
+        imported(keras_file(tmp_path, net))
 
 
 def test_bad_files(tmp_path):
@@ -321,14 +326,14 @@ def test_bad_files(tmp_path):
     ):
         path.write_bytes(content)
         with pytest.raises(Error, match=str(path)) as caught:
-            importers.import_weights(path)
+            imported(path)
         assert "weights_only" not in str(caught.value)  # torch's own advice
     torch.save([1, 2], path)
     with pytest.raises(Error, match="a list where a state dict belongs"):
-        importers.import_weights(path)
+        imported(path)
     for wrong in ({"net": "vgg61"}, {"input": "torch"}):
         with pytest.raises(Error, match="did you mean|there are"):
-            importers.import_weights(keras_file(tmp_path), **wrong)
+            imported(keras_file(tmp_path), **wrong)
 
 
 @pytest.mark.parametrize("name", ["out.caffemodel", "out.caffemodel.h5"])
@@ -338,7 +343,7 @@ def test_the_command(tmp_path, capsys, name):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["conv1_1", "block1_conv1/block1_conv1", "4x3x3x3", "+", "4"]
     assert [line.split()[0] for line in lines[13:16]] == ["fc6", "fc7", "fc8"]
-    read, expected = read_weights(out), importers.import_weights(path)
+    read, expected = read_weights(out), imported(path)
     assert read.keys() == expected.keys()
     for layer, blobs in expected.items():
         for i in (0, 1):
