@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score the released nets; 1 if a mean IU is not the published one."""
-    from ..papers.measured import verified
+    from ..papers.tables import verified
 
     lines, wrong = [], 0
     for net, found in verified(settings(args)):

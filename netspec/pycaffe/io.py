@@ -11,8 +11,6 @@ from ..proto.wire import RAW
 
 Dims = Sequence[int] | np.ndarray  # (height, width)
 
-# -- messages ------------------------------------------------------------------------------------------------
-
 
 def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> np.ndarray:
     """The data (or diff) of a BlobProto, float64, with its axes; ValueError for too few or many numbers."""
@@ -60,9 +58,6 @@ def datum_to_array(datum: caffe_pb2.Datum) -> np.ndarray:
     """The array of a Datum, C x H x W: uint8 of bytes, else float64. Its label is `datum.label`."""
     flat = np.frombuffer(datum.data, np.uint8).copy() if datum.data else np.array(datum.float_data, float)
     return flat.reshape(datum.channels, datum.height, datum.width)
-
-
-# -- images --------------------------------------------------------------------------------------------------
 
 
 def load_image(filename: Any, color: bool = True) -> np.ndarray:

@@ -25,8 +25,6 @@ from ..proto.caffe_pb2 import TEST, TRAIN
 from ..train.display import DebugInfo
 from . import session
 
-Arrays = Mapping[str, Any]  # blob -> values, which NumPy makes an array of
-
 
 def _adds(when: str) -> Callable[["Net", Callable[[int], Any]], None]:
     def add(self: "Net", call: Callable[[int], Any]) -> None:
@@ -217,7 +215,7 @@ class Net:
             return [self.forward(blobs, **batch), self.backward(diffs, **down)]
         return self._all(arrays, both)
 
-    def _all(self, arrays: Arrays, run: Callable[[dict[str, Any]], list[dict[str, np.ndarray]]]
+    def _all(self, arrays: Mapping[str, Any], run: Callable[[dict[str, Any]], list[dict[str, np.ndarray]]]
              ) -> list[dict[str, np.ndarray]]:
         """What `run` gives for each batch, joined; the last is filled with zeros, their results cut off."""
         if not arrays or len({len(values) for values in arrays.values()}) > 1:
