@@ -1,7 +1,7 @@
-"""Python programs as processes of their own that need not load torch: they are forked from a process that has.
+"""Python programs as processes of their own that need not load torch: they are forked from one that has.
 
-That one knows other projects' modules alone: each program imports netspec itself. What is about how Python starts or
-ends, or about what an import loads, takes subprocess instead.
+That one knows other projects' modules alone: each program imports netspec itself. What is about how Python
+starts or ends, or about what an import loads, takes subprocess instead.
 """
 
 import atexit
@@ -16,8 +16,8 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["torch.utils.data", "numpy.random", "scipy", "PIL.Image", "h5py", "google.protobuf.text_format",
-                               "safetensors.torch"])
+SERVER.set_forkserver_preload(["torch.utils.data", "numpy.random", "scipy", "PIL.Image", "h5py",
+                               "google.protobuf.text_format", "safetensors.torch"])
 
 
 def environment(**more):
@@ -28,7 +28,7 @@ def environment(**more):
 class Program:
     """`python *args` in a folder, with what subprocess.Popen has.
 
-    files: descriptors of its standard input, output and error; without, they are the null device and two pipes.
+    files: descriptors of its standard input, output and error; without, the null device and two pipes.
     """
 
     def __init__(self, *args, cwd, env=None, start_new_session=False, files=None):
@@ -85,6 +85,8 @@ def run(*args, timeout=120, **options):
 
 def _program(args, cwd, env, start_new_session, files):
     """In the new process."""
+    import torch
+
     if start_new_session:
         os.setsid()
     os.chdir(cwd)
@@ -93,8 +95,9 @@ def _program(args, cwd, env, start_new_session, files):
     for number, file in enumerate(files):
         os.dup2(file.fileno(), number)
         file.close()
-    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
-    sys.modules["torch"].set_num_threads(int(env["OMP_NUM_THREADS"]))
+    sys.stdout = open(1, "w", closefd=False)
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    torch.set_num_threads(int(env["OMP_NUM_THREADS"]))
     status = 0
     try:
         _execute(args, env)
