@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                      "padding. MACs: of convolutions and products.")
     parser.add_argument("nets", nargs="+", metavar="NET.prototxt", help="its data need not be there")
     parser.add_argument("--size", type=size, metavar="HxW",
-                        help="of the data (default: an Input's own or the crop_size, else 500x500)")
+                        help="of the data (default: what their layers state, else 500x500)")
     parser.add_argument("--phase", choices=("TEST", "TRAIN"), default="TEST", help="default TEST")
     parser.add_argument("--layer", metavar="NAME", help="only this layer")
     parser.add_argument("--table1", action="store_true",

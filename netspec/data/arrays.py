@@ -15,6 +15,7 @@ from ..ops.base import Operation, Shape
 from ..ops.fillers import fill
 from ..ops.source import Batch, Source
 from ..proto import hdf5
+from ..proto.caffe_pb2 import LayerParameter
 from .listed import Listed
 
 
@@ -38,6 +39,12 @@ class MemoryData(Source, type="MemoryData", tops=2, one_label=True, fed=True):
     def shapes(self) -> list[Shape]:
         return [self.size, (self.batch_size,)]
 
+    @classmethod
+    def stated(cls, layer: LayerParameter, size: tuple[int, int] | None = None) -> list[Shape]:
+        p = layer.memory_data_param
+        shape = p.batch_size, p.channels, *(size or (p.height, p.width))
+        return [shape, shape[:1]] if all(shape) else []
+
 
 class DummyData(Source, type="DummyData", workers=False):
     """Blobs that fillers fill: with the same numbers always (constant) or anew for each batch (others)."""
@@ -60,6 +67,12 @@ class DummyData(Source, type="DummyData", workers=False):
 
     def shapes(self) -> list[Shape]:
         return list(self._shapes)
+
+    @classmethod
+    def stated(cls, layer: LayerParameter, size: tuple[int, int] | None = None) -> list[Shape]:
+        known = cls(layer, ()).shapes()
+        return [(*shape[:2], *size) if size and len(shape) == 4 and shape[2:] == known[0][2:] else shape
+                for shape in known]
 
     def load(self, position: int) -> Batch:
         blobs = tuple(np.empty(shape, np.float32) for shape in self._shapes)
@@ -102,6 +115,10 @@ class HDF5Data(Listed, type="HDF5Data", workers=False):
 
     def shapes(self) -> list[Shape]:
         return [(self.batch_size, *shape) for shape in self._row_shapes]
+
+    @classmethod
+    def stated(cls, layer: LayerParameter, size: tuple[int, int] | None = None) -> list[Shape]:
+        return []
 
     def load(self, position: int) -> Batch:
         batch = tuple(np.empty(shape, np.float32) for shape in self.shapes())

@@ -12,6 +12,7 @@ from ..base.errors import Error
 from ..base.files import find
 from ..ops.base import Shape
 from ..ops.source import Batch, Source
+from ..proto.caffe_pb2 import LayerParameter
 from ..proto.types import MESSAGES
 from .images import Transform, decode, nearest, open_image, read_label, resize
 
@@ -38,6 +39,14 @@ class Listed(Source):
             self.source = find(self.p.source, self.context.base, self.what)
         except Error as error:
             raise self.error(str(error)) from None
+
+    @classmethod
+    def stated(cls, layer: LayerParameter, size: tuple[int, int] | None = None) -> list[Shape]:
+        p, crop = getattr(layer, MESSAGES[cls.type]), layer.transform_param.crop_size
+        channels = 1 if not getattr(p, "is_color", True) or layer.transform_param.force_gray else 0
+        own = (crop, crop) if crop else (getattr(p, "new_height", 0), getattr(p, "new_width", 0))
+        high, wide = size or own
+        return [(p.batch_size or 1, channels, high, wide), (p.batch_size or 1,)] if high and wide else []
 
     def check_skip(self, count: int, what: str) -> None:
         """Error if rand_skip leaves out more than there is."""
@@ -207,6 +216,15 @@ class DenseImageData(ListedImages, type="DenseImageData"):
         channels, *size = self.pixels(self.line(0)).shape
         _, *size = self.transform.shape(channels, *(self.cut or size))
         return [(self.batch_size, channels, *size), (self.batch_size, 1, *self.divided(size))]
+
+    @classmethod
+    def stated(cls, layer: LayerParameter, size: tuple[int, int] | None = None) -> list[Shape]:
+        p = layer.dense_image_data_param
+        cut = (p.crop_height, p.crop_width) if p.crop_height and p.crop_width else None
+        if not (known := super().stated(layer, size or cut)):
+            return []
+        data = known[0]
+        return [data, (data[0], 1, *(n // p.label_divide_factor for n in data[2:]))]
 
     def divided(self, size: Sequence[int]) -> Shape:
         """The size of the labels of an image."""

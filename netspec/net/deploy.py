@@ -21,16 +21,20 @@ from .build import build, standing
 from .graph import Graph
 
 SIDE = 500  # pixels of images whose size nothing says
+# Of what nothing says: the channels of an image, and whether a label is one an image or a map. The first that
+# fits the net counts: most nets see colours, BVLC's of MNIST one or two grey images
+GUESSES = ((3, False), (3, True), (1, False), (1, True), (2, True))
 
 
 def deploy(net: str | os.PathLike | NetParameter, phase: Phase = caffe_pb2.TEST,
            size: tuple[int, int] | None = None, *, losses: bool = False, path: Path | None = None) -> Graph:
     """The graph of a net, a file or a NetParameter, whose data need not be there.
 
-    Data layers give images of `size` (None: their crop_size, else 500x500), with 3 channels if they come
-    first or a convolution reads them, and labels. What only judges or keeps results is left off, with the
-    labels and what is made of labels alone. losses: all of it stays, and Input layers have `size` too. path:
-    the net's file, for errors. Raises Error as `build` does, and where no layer is left or in the phase.
+    Data layers give what their settings state, images of `size` (None: what they state, else 500x500) to what
+    comes first or a convolution reads, and labels; what nothing states is one of GUESSES. What only judges or
+    keeps results is left off, with the labels and what is made of labels alone, and a batch is one image.
+    losses: all of it stays, and Input layers have `size` too. path: the net's file, for errors. Raises Error
+    as `build` does, and where no layer is left or in the phase.
     """
     if not isinstance(net, NetParameter):
         path = Path(net)
@@ -43,8 +47,18 @@ def deploy(net: str | os.PathLike | NetParameter, phase: Phase = caffe_pb2.TEST,
         net = _with(net, layers)
         if all(map(feeds, layers)):
             raise Error(f"{path or 'the net'}: nothing is left without data layers and losses")
-    shapes = dict(_given(layers, images, size, size if losses else None))
-    return build(net, phase, shapes=shapes, path=path)
+    tried: list[dict[str, Shape]] = []
+    problem: Error | None = None
+    for guess in GUESSES:
+        shapes = dict(_given(layers, images, size, losses, guess))
+        if shapes not in tried:
+            tried.append(shapes)
+            try:
+                return build(net, phase, shapes=shapes, path=path)
+            except Error as error:
+                problem = problem or error
+    assert problem
+    raise problem
 
 
 def part(net: NetParameter, blob: str, phase: Phase = caffe_pb2.TEST) -> NetParameter:
@@ -129,24 +143,34 @@ def _trimmed(source: LayerParameter, needed: set[str]) -> LayerParameter:
     """A source with those of its tops that are needed."""
     new, places = deepcopy(source), [i for i, top in enumerate(source.top) if top in needed]
     new.top[:] = [source.top[i] for i in places]
-    if len(source.input_param.shape) == len(source.top):
-        del new.input_param.shape[:]
-        new.input_param.shape.extend(source.input_param.shape[i] for i in places)
+    for name in ("input_param", "dummy_data_param"):
+        for field, values in getattr(source, name).ListFields():  # one value for all tops, or one for each
+            if len(values) == len(source.top):
+                getattr(new, name).ClearField(field.name)
+                getattr(getattr(new, name), field.name).extend(values[i] for i in places)
     return new
 
 
 def _given(layers: Iterable[LayerParameter], images: set[str], size: tuple[int, int] | None,
-           inputs: tuple[int, int] | None) -> Iterator[tuple[str, Shape]]:
-    """The blobs of data layers, and of Input layers if those have a size of `inputs`, with their shapes."""
+           losses: bool, guess: tuple[int, bool]) -> Iterator[tuple[str, Shape]]:
+    """The blobs of data layers, and of Input layers if `size` is for them too, with their shapes."""
     seen = {bottom for layer in layers if issubclass(_kind(layer), Window) for bottom in layer.bottom}
     for layer in filter(feeds, layers):
         cls, own = _kind(layer), [tuple(shape.dim) for shape in layer.input_param.shape]
+        known = cls.stated(layer, size) or cls.stated(layer, (SIDE, SIDE))
         high, across = size or (layer.transform_param.crop_size or SIDE,) * 2
         for i, top in enumerate(layer.top):
             if cls is not Input:
                 picture = top in seen or i == 0 and top in images
-                one = i and not picture and cls.one_label
-                yield top, (1,) if one else (1, 3 if picture else 1, high, across)
-            elif inputs and len(own) in (1, len(layer.top)):
+                channels = guess[0] if picture else 1
+                if i < len(known) and not (i and picture):
+                    n, *rest = known[i]
+                    shape = (n if losses or n != known[0][0] else 1, *rest)
+                    yield top, shape if all(rest[:1]) else (shape[0], channels, *rest[1:])
+                elif not picture and (guess[1] or i and cls.one_label):
+                    yield top, (1,)
+                else:
+                    yield top, (1, channels, high, across)
+            elif size and losses and len(own) in (1, len(layer.top)):
                 shape = own[i % len(own)]
-                yield top, (*shape[:2], *inputs) if len(shape) == 4 else shape
+                yield top, (*shape[:2], *size) if len(shape) == 4 else shape

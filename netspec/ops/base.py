@@ -162,6 +162,15 @@ class Operation:
         return cls
 
     @classmethod
+    def stated(cls, layer: LayerParameter, size: tuple[int, int] | None = None) -> list[Shape]:
+        """The shapes of a source's tops as its settings have them, for data that are not there.
+
+        size: of the images instead. 0 stands for channels that the settings leave open; [] where they have
+        no size.
+        """
+        return []
+
+    @classmethod
     def coord_map(cls, layer: LayerParameter) -> CoordMap | None:
         """The coordinate map of a layer with these settings; None where there is none (see net/coords.py)."""
         return cls.own_map

@@ -150,6 +150,62 @@ def test_labels_have_the_shapes_that_their_readers_take():
     assert deploy(parsed(IMAGE + CONV), size=(5, 6)).shape("data") == (1, 3, 20, 26)  # for an export, its own
 
 
+FC = layer("InnerProduct", "data", "f", "inner_product_param { num_output: 3 }")
+LOSS = layer("SoftmaxWithLoss", "f label", "loss")
+TWO_TOPS = 'layer { name: "d" top: "data" top: "label" '
+
+
+@pytest.mark.parametrize("source, shapes", [
+    ('type: "DummyData" dummy_data_param { shape { dim: [2, 1, 28, 28] } shape { dim: 2 } }', [(2, 1, 28, 28), (2,)]),
+    ('type: "DummyData" dummy_data_param { num: 2 channels: 5 height: [4, 1] width: [6, 1] }'.replace("5", "[5, 1]"),
+     [(2, 5, 4, 6), (2, 1, 1, 1)]),
+    ('type: "MemoryData" memory_data_param { batch_size: 2 channels: 1 height: 28 width: 27 }', [(2, 1, 28, 27), (2,)]),
+    ('type: "WindowData" window_data_param { source: "x" batch_size: 2 } transform_param { crop_size: 20 }',
+     [(2, 3, 20, 20), (2,)]),
+    ('type: "ImageData" image_data_param { source: "x" new_height: 8 new_width: 9 is_color: false batch_size: 4 }',
+     [(4, 1, 8, 9), (4,)]),
+    ('type: "ImageData" image_data_param { source: "x" new_height: 8 new_width: 9 } transform_param { crop_size: 5 }',
+     [(1, 3, 5, 5), (1,)]),
+    ('type: "Data" data_param { source: "x" batch_size: 7 } transform_param { crop_size: 5 }', [(7, 3, 5, 5), (7,)]),
+    ('type: "Data" data_param { source: "x" } transform_param { force_gray: true }', [(1, 1, 500, 500), (1,)]),
+    ('type: "HDF5Data" hdf5_data_param { source: "x" batch_size: 7 }', [(1, 3, 500, 500), (1,)]),
+], ids=str)
+def test_data_layers_have_the_shapes_that_they_state(source, shapes):
+    made = deploy(parsed(TWO_TOPS + source + " }" + FC + LOSS), losses=True)
+    assert [made.shape(blob) for blob in ("data", "label")] == shapes
+    assert made.shape("f") == (shapes[0][0], 3)
+    sized = deploy(parsed(TWO_TOPS + source + " }" + FC + LOSS), losses=True, size=(11, 12))
+    assert [sized.shape(blob) for blob in ("data", "label")] == [(*shapes[0][:2], 11, 12), shapes[1]]
+    alone = deploy(parsed(TWO_TOPS + source + " }" + FC + LOSS))
+    assert alone.inputs == ("data",) and alone.shape("data") == (1, *shapes[0][1:])
+
+
+@pytest.mark.parametrize("settings, data, label", [
+    ("new_height: 8 new_width: 10 label_divide_factor: 2", (3, 8, 10), (1, 4, 5)),
+    ("new_height: 8 new_width: 10 is_color: false", (1, 8, 10), (1, 8, 10)),
+    ("new_height: 8 new_width: 10 crop_height: 4 crop_width: 6", (3, 4, 6), (1, 4, 6)),
+    ("", (3, 500, 500), (1, 500, 500)),
+])
+def test_label_maps_have_the_size_that_is_stated(settings, data, label):
+    source = f'type: "DenseImageData" dense_image_data_param {{ source: "x" batch_size: 2 {settings} }} }}'
+    made = deploy(parsed(TWO_TOPS + source + CONV), losses=True)
+    assert [made.shape(blob)[1:] for blob in ("data", "label")] == [data, label]
+
+
+def test_what_nothing_states_is_what_fits_the_net():
+    """As in BVLC's nets of MNIST: two grey images of a pair, and an image that is its own truth."""
+    data = 'layer { name: "d" type: "Data" top: "data" data_param { source: "x" batch_size: 2 } }'
+    pair = data + layer("Slice", "data", "a b", "slice_param { slice_point: 1 }") + "".join(
+        layer("InnerProduct", one, f"{one}f", 'param { name: "w" } param { name: "b" } inner_product_param { num_output: 2 }')
+        for one in "ab")
+    assert deploy(parsed(pair), size=(28, 28), losses=True).shape("data") == (2, 2, 28, 28)
+    own = (data + FC.replace("num_output: 3", "num_output: 784") + layer("Flatten", "data", "flat")
+           + layer("SigmoidCrossEntropyLoss", "f flat", "loss"))
+    assert deploy(parsed(own), size=(28, 28), losses=True).shape("data") == (2, 1, 28, 28)
+    with pytest.raises(Error, match="750000"):
+        deploy(parsed(own), losses=True)
+
+
 def test_what_leads_to_a_blob():
     text = IMAGE.replace('top: "data"', 'top: "left" top: "data"').replace("dim: 3 ", "dim: 7 ").replace(
         "} }", "} shape { dim: 1 dim: 1 dim: 8 dim: 8 } }", 1) + CONV + layer("ReLU", "left", "other")
