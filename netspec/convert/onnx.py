@@ -8,7 +8,7 @@ from ..base.errors import Error
 from ..base.files import writing
 from ..net.graph import Graph, Value
 from ..net.module import Net
-from .agree import AXES, Agreement, Arrays, Size, agreements, fixed_axes, own_size, shapes_for
+from .agree import AXES, Agreement, Size, agreements, fixed_axes, own_size, shapes_for
 from .onnxops import Builder
 
 OPSET, IR = 18, 8  # ONNX 1.13 (2022), the first with Pad, Split, Shape and reductions as in onnxops.py
@@ -28,13 +28,9 @@ def write(net: Net, out: Path, sizes: Sequence[Size], spread: float) -> tuple[li
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-
     names = list(net.graph.outputs)
-
-    def other(feeds: list[Arrays]) -> list[Arrays]:
-        return [dict(zip(names, session.run(names, feed), strict=True)) for feed in feeds]
-
-    found = agreements(net, other, sizes, spread)
+    found = agreements(net, lambda feeds: [dict(zip(names, session.run(names, feed), strict=True))
+                                           for feed in feeds], sizes, spread)
     program = f"onnxruntime {onnxruntime.__version__}"
     if not all(row.fits for row in found):
         return found, f"{program} does not agree: {out} is not written"

@@ -73,9 +73,16 @@ def _in_torchs_form(parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _torch(path: Path) -> list[Stored]:
     with open(path, "rb") as file:
         head = file.read(9)  # a .safetensors begins with the length of a header, and this with a brace
-    safe = head[8:] == b"{" and int.from_bytes(head[:8], "little") <= LONGEST_HEADER
+    if head[8:] == b"{" and int.from_bytes(head[:8], "little") <= LONGEST_HEADER:
+        library = safetensors("reading")
+        try:
+            state = library.torch.load_file(path)
+        except (library.SafetensorError, OSError, ValueError, KeyError, RuntimeError) as problem:
+            raise Error(f"{path}: is a damaged .safetensors file ({problem}); get it again") from None
+    else:
+        state = _state_dict(path)
     layers: dict[str, Stored] = {}
-    for key, tensor in (_safetensors(path) if safe else _state_dict(path)).items():
+    for key, tensor in state.items():
         if isinstance(tensor, torch.Tensor) and tensor.dtype in FLOATS and tensor.layout == torch.strided:
             name, _, part = str(key).removeprefix("module.").rpartition(".")
             layers.setdefault(name, Stored(name, [name], {})).parts[part] = tensor.detach().float().numpy()
@@ -96,14 +103,6 @@ def _state_dict(path: Path) -> Mapping[Any, Any]:
     if not isinstance(state, Mapping):
         raise Error(f"{path}: holds a {type(state).__name__} where a state dict belongs")
     return state
-
-
-def _safetensors(path: Path) -> Mapping[str, torch.Tensor]:
-    library = safetensors("reading")
-    try:
-        return library.torch.load_file(path)
-    except (library.SafetensorError, OSError, ValueError, KeyError, RuntimeError) as problem:
-        raise Error(f"{path}: is a damaged .safetensors file ({problem}); get it again") from None
 
 
 def safetensors(what: str) -> Any:
