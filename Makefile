@@ -28,7 +28,7 @@ models: $(STAMP)
 proto: $(STAMP)
 	$(BIN)/python -m grpc_tools.protoc --proto_path=netspec/proto --descriptor_set_out=netspec/proto/caffe.desc \
 		--pyi_out=netspec/proto caffe.proto
-	$(BIN)/python -c "from netspec.proto.stub import write; write()"
+	$(BIN)/python -c "from netspec.proto.stub import write_stub; write_stub()"
 
 pages: $(STAMP)  # what docs/ takes from the code
 	$(BIN)/python -m netspec layers --markdown --results tests/golden > docs/layers.md

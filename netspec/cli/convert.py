@@ -89,7 +89,7 @@ def _net(args: argparse.Namespace) -> int:
     from ..convert import agree, onnx, totorch
     from ..net.deploy import deploy
 
-    write = onnx.write if args.kind == "onnx" else partial(totorch.write, origin=args.net)
+    write = onnx.write_onnx if args.kind == "onnx" else partial(totorch.write_torch, origin=args.net)
     out = Path(args.out)
     if out.suffix != args.suffix:  # no weights file is overwritten by a slip
         given = " ".join(filter(None, (args.net, args.weights, args.out)))

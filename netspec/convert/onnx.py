@@ -15,7 +15,7 @@ OPSET, IR = 18, 8  # ONNX 1.13 (2022), the first with Pad, Split, Shape and redu
 LIMIT = 2**31 - 2**20  # bytes that one protobuf message holds
 
 
-def write(net: Net, out: Path, sizes: Sequence[Size], spread: float) -> tuple[list[Agreement], str]:
+def write_onnx(net: Net, out: Path, sizes: Sequence[Size], spread: float) -> tuple[list[Agreement], str]:
     """Write a net as ONNX if onnxruntime makes of it what the net does; what was compared, and the end.
 
     sizes, spread: of the noise that both are given.

@@ -53,8 +53,8 @@ save_file(made, sys.argv[3])
 """
 
 
-def write(net: Net, out: Path, sizes: Sequence[Size], spread: float,
-          origin: str) -> tuple[list[Agreement], str]:
+def write_torch(net: Net, out: Path, sizes: Sequence[Size], spread: float,
+                origin: str) -> tuple[list[Agreement], str]:
     """Write a net as a Python file and .safetensors if they compute the same; what was compared, and the end.
 
     sizes, spread: of the noise that both are given. origin: the net's file, as a person named it.

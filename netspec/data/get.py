@@ -17,7 +17,7 @@ from typing import IO, NamedTuple
 from ..base.errors import Error
 from ..base.machine import amount
 from .layouts import LAYOUTS, SETS
-from .unpack import BLOCK, unpack, write
+from .unpack import BLOCK, unpack, write_block
 
 SOURCES = next(path for folder in SETS if (path := folder / "sources.json").is_file())
 TRIES = 5  # requests in a row without one byte more
@@ -246,7 +246,7 @@ def _transfer(url: str, file: IO[bytes], tag: Path, size: int | None, timeout: f
         while block := reply.read1(BLOCK):
             if size is not None and file.tell() + len(block) > size:
                 raise Error(f"{url}: the server sends more than the {size} bytes expected")
-            write(file, block)
+            write_block(file, block)
             show(file.tell())
     return not total or file.tell() == int(total)
 

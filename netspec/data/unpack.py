@@ -60,7 +60,7 @@ def unpack(archive: Path, folder: Path, top: str = "") -> int:
     return count
 
 
-def write(file: IO[bytes], block: bytes) -> None:
+def write_block(file: IO[bytes], block: bytes) -> None:
     """Write through to the disk; Error if it is full, or the like."""
     try:
         file.write(block)
@@ -115,6 +115,6 @@ def _copy(source: IO[bytes], place: Path, info: tarfile.TarInfo) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     with open(place, "xb") as file:
         while block := source.read(BLOCK):
-            write(file, block)
+            write_block(file, block)
         if file.tell() != info.size:
             raise EOFError(f"'{info.name}' ends early")

@@ -32,7 +32,7 @@ _METHOD = """    def {0}(self, *bottoms: Top, ntop: int = 1, in_place: bool = Fa
         **keywords: Unpack[{0}Keywords]) -> Any: ..."""
 
 
-def write() -> None:
+def write_stub() -> None:
     with writing(PATH, "w") as file:
         file.write(stub())
 

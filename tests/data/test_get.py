@@ -234,13 +234,13 @@ from netspec.cli import main as cli
 from netspec.data import get as getdata, unpack as archives
 getdata.SOURCES = Path(sys.argv[1])
 def unpack(*arguments, inner=getdata.unpack):
-    write, count = archives.write, []
+    write, count = archives.write_block, []
     def writing(file, block):
         write(file, block)
         count.append(1)
         if len(count) == 3:
             os.kill(os.getpid(), signal.SIGKILL)
-    archives.write = writing
+    archives.write_block = writing
     return inner(*arguments)
 if sys.argv[2] == "unpacking":
     getdata.unpack = unpack
