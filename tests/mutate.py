@@ -49,7 +49,7 @@ class Change(NamedTuple):
 
     def __str__(self) -> str:
         old, new = (" ".join(text.split()) for text in (self.old, self.new))
-        return f"{self.file}:{self.line}: {old} -> {new}" + (f"  in  {self.context}" if self.context != self.old else "")
+        return f"{self.file}:{self.line}: {old} -> {new}" + (f"  in  {self.context}" if len(old) < 20 else "")
 
     def made(self, source: bytes) -> bytes:
         return source[: self.at] + self.new.encode() + source[self.at + len(self.old.encode()):]

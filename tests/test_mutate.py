@@ -95,7 +95,7 @@ def test_the_whole_of_a_small_module(project, capsys):
     files = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
     assert mutate.main(["netspec/tiny/sums.py", "--count", "99"], project) == 0
     assert capsys.readouterr().out.split("\n\n")[-1].splitlines() == [
-        "netspec/tiny/sums.py:13: lines.append(text) -> pass",
+        "netspec/tiny/sums.py:13: lines.append(text) -> pass  in  lines.append(text)",
         "netspec/tiny/sums.py:3: a > b -> a >= b  in  if a > b:",
         "netspec/tiny/sums.py:9: low <= x -> low < x  in  return low <= x and x < high + 1",
         "5 of 8 noticed"]

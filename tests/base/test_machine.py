@@ -1,8 +1,10 @@
-"""What is said of the machine."""
+"""What is said of the machine, and which device is taken."""
 
 import pytest
+import torch
 
-from netspec.base.machine import amount
+from netspec.base.errors import Error
+from netspec.base.machine import amount, choose, cores, device_name
 
 
 @pytest.mark.parametrize("size, words", [
@@ -11,3 +13,14 @@ from netspec.base.machine import amount
 ])
 def test_amounts_have_the_largest_unit_that_they_reach(size, words):
     assert amount(size) == words
+
+
+@pytest.mark.parametrize("name", ["tpu", "meta", "cuda:x", "cpu:"])  # torch knows some of them
+def test_devices_that_are_not_known(name):
+    with pytest.raises(Error, match=f"device '{name}' is not known; use cpu, cuda or cuda:N"):
+        choose(name)
+
+
+def test_the_cpu():
+    assert choose("cpu") == torch.device("cpu")
+    assert device_name("cpu").endswith(f", {cores()} cores, {torch.get_num_threads()} threads")

@@ -88,6 +88,8 @@ def test_refusals():
         confusion(np.zeros((2, 3)), np.zeros((3, 2)), 2)
     with pytest.raises(Error, match="predicted as class 5; classes are 0 to 2"):
         confusion(np.array([0, 1]), np.array([5, 1]), 3)
+    with pytest.raises(Error, match="predicted as class 3; classes are 0 to 2"):
+        confusion(np.array([0, 1]), np.array([3, 1]), 3)
     with pytest.raises(Error, match="predicted as class -1"):
         confusion(np.array([0, 1]), np.array([-1, 1]), 3)
     assert confusion(np.array([255, 1]), np.array([5, 1]), 3).sum() == 1

@@ -103,6 +103,16 @@ def test_deep_nesting_and_large_input_end_in_an_error():
         net(" " * (prototext.LIMIT + 1))
 
 
+def test_a_file_may_be_as_large_as_the_limit(tmp_path, monkeypatch):
+    path = tmp_path / "net.prototxt"
+    monkeypatch.setattr(prototext, "LIMIT", 9)
+    path.write_text('name: "n"')
+    assert prototext.read_text(path) == 'name: "n"'
+    path.write_text('name: "no"')
+    with pytest.raises(Error, match="net.prototxt is larger than"):
+        prototext.read_text(path)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -1,0 +1,27 @@
+"""Where files are looked for."""
+
+import pytest
+
+from netspec.base.errors import Error
+from netspec.base.files import find
+
+
+def test_a_relative_path_is_tried_here_and_above_the_file_that_names_it(tmp_path, monkeypatch):
+    here, base = tmp_path / "here", tmp_path / "set" / "models"
+    here.mkdir()
+    base.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    with pytest.raises(Error) as caught:
+        find("a.txt", base, "list")
+    tried = [here, base, *base.parents]
+    assert str(caught.value) == f"list 'a.txt' is not there (tried {', '.join(str(folder / 'a.txt') for folder in tried)})"
+    for folder in (tmp_path, base.parent, base, here):  # each is nearer than the one before
+        (folder / "a.txt").write_text("")
+        assert find("a.txt", base) == folder / "a.txt"
+
+
+def test_an_absolute_path_is_tried_alone(tmp_path):
+    path = tmp_path / "a.txt"
+    with pytest.raises(Error) as caught:
+        find(path, tmp_path)
+    assert str(caught.value) == f"file '{path}' is not there (tried {path})"
