@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import reduce
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ..proto import caffe_pb2
 
 END = 2**63 - 1
 Names = list[str]
+Input = str | float | np.ndarray | Sequence[int]  # a value's name, or a constant: float32, of Sequences int64
 
 
 class Builder:
@@ -53,26 +55,23 @@ class Builder:
                 for side in (n.input, n.output):
                     side[:] = [self.names[top] if x == name else x for x in side]
 
-    def node(self, op: str, *inputs: str, **attributes: Any) -> str:
+    def node(self, op: str, *inputs: Input, **attributes: Any) -> str:
         return self.many(op, *inputs, outputs=1, **attributes)[0]
 
-    def many(self, op: str, *inputs: str, outputs: int, **attributes: Any) -> Names:
+    def many(self, op: str, *inputs: Input, outputs: int, **attributes: Any) -> Names:
         """An operator with so many outputs."""
         from onnx import helper
 
+        given = [x if isinstance(x, str) else self.const(x) for x in inputs]
         name = f"{self.label}/{op}_{len(self.nodes) - self.start}"
         names = [name + (f"_{i}" if i else "") for i in range(outputs)]
-        self.nodes.append(helper.make_node(op, inputs, names, name, **attributes))
+        self.nodes.append(helper.make_node(op, given, names, name, **attributes))
         return names
 
-    def const(self, values: Any, dtype: Any = np.float32) -> str:
-        array = np.asarray(values, dtype)
+    def const(self, values: Input) -> str:
         name = f"{self.label}/const_{len(self.nodes) - self.start}_{len(self.initializers)}"
-        self.initializers[name] = array
+        self.initializers[name] = np.asarray(values, np.int64 if isinstance(values, Sequence) else np.float32)
         return name
-
-    def ints(self, *values: int) -> str:
-        return self.const(values, np.int64)
 
     def arrays(self) -> list[np.ndarray]:
         """The numbers of the layer's parameters, float32."""
@@ -90,18 +89,15 @@ class Builder:
         return keys
 
     def scaled(self, x: str, factor: float, shift: float = 0.0) -> str:
-        x = x if factor == 1 else self.node("Mul", x, self.const(factor))
-        return x if shift == 0 else self.node("Add", x, self.const(shift))
-
-    def cut(self, x: str, start: int, end: int, axis: int, step: int = 1) -> str:
-        return self.node("Slice", x, *(self.ints(i) for i in (start, end, axis, step)))
+        x = x if factor == 1 else self.node("Mul", x, factor)
+        return x if shift == 0 else self.node("Add", x, shift)
 
     def reshaped(self, x: str, first: int, last: int, new: Sequence[int]) -> str:
         """Axes first..last-1 of the bottom x replaced by `new` (0: as x has it there, -1: what is left)."""
         if last == self.dims():
-            return self.node("Reshape", x, self.ints(*[0] * first, *new))
-        parts = [self.node("Shape", x, start=0, end=first)] if first else []
-        parts += [self.ints(*new), self.node("Shape", x, start=last)]
+            return self.node("Reshape", x, [0] * first + list(new))
+        parts: list[Input] = [self.node("Shape", x, start=0, end=first)] if first else []
+        parts += [list(new), self.node("Shape", x, start=last)]
         return self.node("Reshape", x, self.node("Concat", *parts, axis=0))
 
     def dims(self, i: int = 0) -> int:
@@ -125,15 +121,15 @@ def _pooling(b: Builder, op: Pooling, x: str) -> str | Names:
         return b.node("GlobalMaxPool" if p.pool == MAX else "GlobalAveragePool", x)
     window = dict(kernel_shape=op.kernel, strides=op.stride, ceil_mode=int(op.ceil))
     if p.pool == AVE:  # padding is a step of its own: the divisor counts what is padded, not what hangs over
-        padded = b.node("Pad", x, b.ints(0, 0, *op.pad, 0, 0, *op.pad)) if any(op.pad) else x
+        padded = b.node("Pad", x, [0, 0, *op.pad, 0, 0, *op.pad]) if any(op.pad) else x
         made = [b.node("AveragePool", padded, **window)]
     else:
         made = b.many("MaxPool", x, outputs=tops, pads=op.pad * 2, **window)
     if any(s > k - pad > 0 for s, k, pad in zip(op.stride, op.kernel, op.pad, strict=True) if pad):
         # the last window may start behind the image: there are (n + pad - 1) // stride + 1 that do not
-        size = b.node("Add", b.node("Shape", x, start=2), b.ints(*(pad - 1 for pad in op.pad)))
-        ends = b.node("Add", b.node("Div", size, b.ints(*op.stride)), b.ints(1, 1))
-        made = [b.node("Slice", y, b.ints(0, 0), ends, b.ints(2, 3)) for y in made]
+        size = b.node("Add", b.node("Shape", x, start=2), [pad - 1 for pad in op.pad])
+        ends = b.node("Add", b.node("Div", size, op.stride), [1, 1])
+        made = [b.node("Slice", y, [0, 0], ends, [2, 3]) for y in made]
     if tops > 1:  # ONNX counts positions over the whole batch, Caffe in each channel
         area = b.node("ReduceProd", b.node("Shape", x, start=2), keepdims=1)
         made[1] = b.node("Cast", b.node("Mod", made[1], area), to=1)
@@ -156,7 +152,7 @@ def _applied(b: Builder, op: dense.Scale | dense.Bias, x: str, *factor: str) -> 
     p = op.layer.scale_param if op.type == "Scale" else op.layer.bias_param
     laid = b.dims(1) if factor else len(op.params[0].shape)
     behind = b.dims() - op.axis(p.axis, b.dims()) - laid
-    terms = [b.node("Unsqueeze", f, b.ints(*range(laid, laid + behind))) if behind else f for f in factor]
+    terms = [b.node("Unsqueeze", f, range(laid, laid + behind)) if behind else f for f in factor]
     kinds = ("Mul", "Add") if op.type == "Scale" else ("Add",)
     for kind, term in zip(kinds, [*terms, *b.params(behind)], strict=False):
         x = b.node(kind, x, term)
@@ -172,9 +168,9 @@ def _power(b: Builder, op: neuron.Power, x: str) -> str:
     p = op.layer.power_param
     if p.power * p.scale == 0:  # the bottom does not count, whatever it holds
         value = float(np.float32(p.shift) ** np.float32(p.power))
-        return b.node("Expand", b.const(value), b.node("Shape", x))
+        return b.node("Expand", value, b.node("Shape", x))
     y = b.scaled(x, p.scale, p.shift)
-    return y if p.power == 1 else b.node("Pow", y, b.const(p.power))
+    return y if p.power == 1 else b.node("Pow", y, p.power)
 
 
 def _eltwise(b: Builder, op: neuron.Eltwise, *xs: str) -> str:
@@ -190,20 +186,19 @@ def _lrn(b: Builder, op: norm.LRN, x: str) -> str:
         return b.node("LRN", x, size=p.local_size, alpha=p.alpha, beta=p.beta, bias=p.k)
     mean = b.node("AveragePool", b.node("Mul", x, x), kernel_shape=(p.local_size,) * 2,
                   pads=(p.local_size // 2,) * 4, count_include_pad=1)
-    return b.node("Mul", x, b.node("Pow", b.scaled(mean, p.alpha, 1), b.const(-p.beta)))
+    return b.node("Mul", x, b.node("Pow", b.scaled(mean, p.alpha, 1), -p.beta))
 
 
 def _centred(b: Builder, x: str, axes: Sequence[int]) -> tuple[str, str]:
     """x minus its mean over the axes, and its variance."""
-    along = b.ints(*axes)
-    x = b.node("Sub", x, b.node("ReduceMean", x, along))
-    return x, b.node("ReduceMean", b.node("Mul", x, x), along)
+    x = b.node("Sub", x, b.node("ReduceMean", x, axes))
+    return x, b.node("ReduceMean", b.node("Mul", x, x), axes)
 
 
 def _mvn(b: Builder, op: norm.MVN, x: str) -> str:
     p, dims = op.layer.mvn_param, max(4, b.dims())
     if b.dims() < 4:
-        x = b.node("Unsqueeze", x, b.ints(*range(b.dims(), 4)))
+        x = b.node("Unsqueeze", x, range(b.dims(), 4))
     x, variance = _centred(b, x, range(1 if p.across_channels else 2, dims))
     return b.node("Div", x, b.scaled(b.node("Sqrt", variance), 1, p.eps)) if p.normalize_variance else x
 
@@ -218,7 +213,7 @@ def _batch_norm(b: Builder, op: norm.BatchNorm, x: str) -> str:
     mean, variance, weight = b.arrays()
     part = np.float32(1 / weight[0] if weight[0] else 0)
     numbers = np.ones_like(mean), np.zeros_like(mean), mean * part, variance * part
-    return b.node("BatchNormalization", x, *map(b.const, numbers), epsilon=p.eps)
+    return b.node("BatchNormalization", x, *numbers, epsilon=p.eps)
 
 
 def _bn(b: Builder, op: norm.BN, x: str) -> str:
@@ -226,21 +221,19 @@ def _bn(b: Builder, op: norm.BN, x: str) -> str:
         raise op.error("has an ONNX form only where it uses the statistics it keeps")
     slope, bias, *kept = (array.ravel() for array in b.arrays())
     numbers = slope, bias, *(kept or (np.zeros_like(slope), np.ones_like(slope)))
-    return b.node("BatchNormalization", x, *map(b.const, numbers),
-                  epsilon=op.layer.bn_param.eps if kept else 0.0)
+    return b.node("BatchNormalization", x, *numbers, epsilon=op.layer.bn_param.eps if kept else 0.0)
 
 
 def _normalize(b: Builder, op: norm.Normalize, x: str) -> str:
     p = op.layer.norm_param
-    axes = b.ints(*(range(1, b.dims()) if p.across_spatial else (1,)))
+    axes = range(1, b.dims() if p.across_spatial else 2)
     root = b.node("Sqrt", b.scaled(b.node("ReduceSumSquare", x, axes), 1, p.eps))
     return b.node("Mul", b.node("Div", x, root), *b.params(b.dims() - 2))
 
 
 def _crop(b: Builder, op: shape.Crop, x: str, size: str) -> str:
-    starts = b.ints(*op.offsets)
-    ends = b.node("Add", b.node("Shape", size, start=op.first), starts)
-    return b.node("Slice", x, starts, ends, b.ints(*range(op.first, b.dims())))
+    ends = b.node("Add", b.node("Shape", size, start=op.first), op.offsets)
+    return b.node("Slice", x, op.offsets, ends, range(op.first, b.dims()))
 
 
 def _slice(b: Builder, op: shape.Slice, x: str) -> Names:
@@ -248,7 +241,7 @@ def _slice(b: Builder, op: shape.Slice, x: str) -> Names:
     points, count = list(op.layer.slice_param.slice_point), len(op.layer.top)
     if not points:
         return b.many("Split", x, axis=axis, num_outputs=count, outputs=count)
-    return [b.cut(x, start, end, axis) for start, end in zip([0, *points], [*points, END], strict=True)]
+    return [b.node("Slice", x, [start], [end], [axis]) for start, end in pairwise([0, *points, END])]
 
 
 def _flatten(b: Builder, op: shape.Flatten, x: str) -> str:
@@ -260,7 +253,7 @@ def _flatten(b: Builder, op: shape.Flatten, x: str) -> str:
 def _tile(b: Builder, op: shape.Tile, x: str) -> str:
     counts = [1] * b.dims()
     counts[op.axis(op.layer.tile_param.axis, b.dims())] = op.layer.tile_param.tiles
-    return b.node("Tile", x, b.ints(*counts))
+    return b.node("Tile", x, counts)
 
 
 def _reduction(b: Builder, op: softmax.Reduction, x: str) -> str:
@@ -268,42 +261,42 @@ def _reduction(b: Builder, op: softmax.Reduction, x: str) -> str:
     kind = {"SUM": "ReduceSum", "ASUM": "ReduceL1", "SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean"}
     axes = range(op.axis(p.axis, b.dims()), b.dims())
     name = caffe_pb2.ReductionParameter.ReductionOp.Name(p.operation)
-    return b.scaled(b.node(kind[name], x, b.ints(*axes), keepdims=0), p.coeff)
+    return b.scaled(b.node(kind[name], x, axes, keepdims=0), p.coeff)
 
 
 def _argmax(b: Builder, op: softmax.ArgMax, x: str) -> str:
     p, dims = op.layer.argmax_param, b.dims()
     axis = op.axis(p.axis, dims) if p.HasField("axis") else 2
-    flat = x if p.HasField("axis") else b.node("Reshape", x, b.ints(0, 1, -1))
+    flat = x if p.HasField("axis") else b.node("Reshape", x, [0, 1, -1])
     # TopK takes the first of equals, Caffe the last: so from behind
-    values, index = b.many("TopK", b.cut(flat, -1, -END, axis, -1), b.ints(p.top_k), axis=axis, outputs=2)
-    last = b.node("Sub", b.node("Shape", flat, start=axis, end=axis + 1), b.ints(1))
+    back = b.node("Slice", flat, [-1], [-END], [axis], [-1])
+    values, index = b.many("TopK", back, [p.top_k], axis=axis, outputs=2)
+    last = b.node("Sub", b.node("Shape", flat, start=axis, end=axis + 1), [1])
     index = b.node("Cast", b.node("Sub", last, index), to=1)
     if p.HasField("axis"):
         return values if p.out_max_val else index
     y = b.node("Concat", index, values, axis=1) if p.out_max_val else index
-    return b.node("Unsqueeze", y, b.ints(*range(3, dims))) if dims > 3 else y
+    return b.node("Unsqueeze", y, range(3, dims)) if dims > 3 else y
 
 
 def _interp(b: Builder, op: resample.Interp, x: str) -> str:
     p = op.layer.interp_param
     if p.pad_beg or p.pad_end:
-        x = b.node("Slice", x, b.ints(*[-p.pad_beg] * 2), b.ints(*[p.pad_end or END] * 2), b.ints(2, 3))
-    size = b.ints(*op.fixed) if op.fixed else b.node("Shape", x, start=2)
+        x = b.node("Slice", x, [-p.pad_beg] * 2, [p.pad_end or END] * 2, [2, 3])
+    size: Input = op.fixed or b.node("Shape", x, start=2)
     if not op.fixed:
         for kind, number in (("Sub", 1), ("Div", p.shrink_factor), ("Mul", p.zoom_factor), ("Add", 1)):
-            size = b.node(kind, size, b.ints(number))
+            size = b.node(kind, size, [number])
     size = b.node("Concat", b.node("Shape", x, start=0, end=2), size, axis=0)
     return b.node("Resize", x, "", "", size, mode="linear", coordinate_transformation_mode="align_corners")
 
 
 def _upsample(b: Builder, op: resample.Upsample, x: str, mask: str) -> str:
     items = b.node("Shape", x, start=0, end=2)
-    size = b.ints(*op.fixed) if op.fixed else b.node(
-        "Sub", b.node("Mul", b.node("Shape", x, start=2), b.ints(*op.scale)), b.ints(*op.less))
+    size = op.fixed or b.node("Sub", b.node("Mul", b.node("Shape", x, start=2), op.scale), op.less)
     area = b.node("ReduceProd", size, keepdims=1)
-    zeros = b.node("Expand", b.const(0), b.node("Concat", items, area, axis=0))
-    values, index = (b.node("Reshape", y, b.ints(0, 0, -1)) for y in (x, mask))
+    zeros = b.node("Expand", 0.0, b.node("Concat", items, area, axis=0))
+    values, index = (b.node("Reshape", y, [0, 0, -1]) for y in (x, mask))
     y = b.node("ScatterElements", zeros, b.node("Cast", index, to=7), values, axis=2)
     return b.node("Reshape", y, b.node("Concat", items, size, axis=0))
 
@@ -314,29 +307,25 @@ def _dropout(b: Builder, op: neuron.Dropout, x: str) -> str:
     return x if op.scaled else b.scaled(x, 1 - op.ratio)
 
 
-def _plain(kind: str, attributes: Callable[[Any], dict[str, Any]] = lambda op: {}) -> Callable[..., str]:
-    """A layer that is one ONNX operator."""
-    return lambda b, op, *xs: b.node(kind, *xs, **attributes(op))
-
-
 EMIT: dict[str, Callable[..., str | Names]] = {
     "Convolution": _convolution, "Deconvolution": _convolution, "Pooling": _pooling,
     "InnerProduct": _inner_product, "Scale": _applied, "Bias": _applied, "ReLU": _relu, "Power": _power,
     "Eltwise": _eltwise, "LRN": _lrn, "MVN": _mvn, "BatchNorm": _batch_norm, "BN": _bn,
     "Normalize": _normalize, "Crop": _crop, "Slice": _slice, "Flatten": _flatten, "Tile": _tile,
     "Reduction": _reduction, "ArgMax": _argmax, "Interp": _interp, "Upsample": _upsample,
-    "Sigmoid": _plain("Sigmoid"), "TanH": _plain("Tanh"), "AbsVal": _plain("Abs"), "BNLL": _plain("Softplus"),
-    "Dropout": _dropout, "ELU": _plain("Elu", lambda op: {"alpha": op.layer.elu_param.alpha}),
-    "Softmax": _plain("Softmax", lambda op: {"axis": op.layer.softmax_param.axis}),
-    "Concat": _plain("Concat", lambda op: {"axis": op.along}),
-    "Permute": _plain("Transpose", lambda op: {"perm": op.order}),
+    "Dropout": _dropout,
+    "Sigmoid": lambda b, op, x: b.node("Sigmoid", x), "TanH": lambda b, op, x: b.node("Tanh", x),
+    "AbsVal": lambda b, op, x: b.node("Abs", x), "BNLL": lambda b, op, x: b.node("Softplus", x),
+    "ELU": lambda b, op, x: b.node("Elu", x, alpha=op.layer.elu_param.alpha),
+    "Softmax": lambda b, op, x: b.node("Softmax", x, axis=op.layer.softmax_param.axis),
+    "Concat": lambda b, op, *xs: b.node("Concat", *xs, axis=op.along),
+    "Permute": lambda b, op, x: b.node("Transpose", x, perm=op.order),
     "PReLU": lambda b, op, x: b.node("PRelu", x, *b.params(b.dims() - 2)),
     "Reshape": lambda b, op, x: b.reshaped(x, *op.span(b.dims()), op.layer.reshape_param.shape.dim),
     "Threshold": lambda b, op, x: b.node(
-        "Cast", b.node("Greater", x, b.const(op.layer.threshold_param.threshold)), to=1),
+        "Cast", b.node("Greater", x, op.layer.threshold_param.threshold), to=1),
     "Swish": lambda b, op, x: b.node("Mul", x, b.node("Sigmoid", b.scaled(x, op.layer.swish_param.beta))),
-    "Clip": lambda b, op, x: b.node("Clip", x, b.const(op.layer.clip_param.min),
-                                    b.const(op.layer.clip_param.max)),
+    "Clip": lambda b, op, x: b.node("Clip", x, op.layer.clip_param.min, op.layer.clip_param.max),
     "Exp": lambda b, op, x: b.scaled(b.node("Exp", b.scaled(x, op.inner)), op.outer),
     "Log": lambda b, op, x: b.scaled(
         b.node("Log", b.scaled(x, op.layer.log_param.scale, op.layer.log_param.shift)), op.outer),
