@@ -1,7 +1,6 @@
 """Graphs as Python: one function a layer type, each the expression in torch that a person would write."""
 
 import keyword
-import operator
 import re
 from collections.abc import Callable
 from functools import reduce
@@ -66,8 +65,7 @@ class Writer:
         if any(slot.layer != self.node.name for slot in self.node.params):
             raise self.node.op.error("shares parameters with another layer, which has no plain form in torch")
         attribute = identifier(self.node.name, {*self.members, *dir(nn.Module())})
-        given = [*map(written, args), *(f"{key}={written(value)}" for key, value in options.items())]
-        self.members[attribute] = f"{kind}({', '.join(given)})"
+        self.members[attribute] = call(kind, *args, **options)
         for name, tensor in tensors.items():
             self.tensors[f"{attribute}.{name}"] = tensor.detach().contiguous()
         return f"self.{attribute}"
@@ -97,6 +95,12 @@ def written(value: Any) -> str:
     return str(np.float32(value)) if isinstance(value, float) else str(value)
 
 
+def call(name: str, *args: Any, **options: Any) -> str:
+    """NAME(...) of expressions and settings."""
+    given = [*map(written, args), *(f"{key}={written(value)}" for key, value in options.items())]
+    return f"{name}({', '.join(given)})"
+
+
 def times(factor: float, x: str) -> str:
     return x if factor == 1 else f"{written(float(factor))} * {x}"
 
@@ -120,10 +124,9 @@ def _pooling(w: Writer, op: Pooling, x: str) -> str:
     if p.pool not in (MAX, AVE) or op.indexed or wide:
         raise op.error("has no plain form in torch: it is STOCHASTIC, has a pad above half the kernel, or a "
                        "mask as second top")
-    settings = [x, *map(written, (op.kernel, op.stride, op.pad) if any(op.pad) else (op.kernel, op.stride))]
-    if op.ceil:
-        settings.append("ceil_mode=True")
-    return f"F.{'avg' if p.pool == AVE else 'max'}_pool2d({', '.join(settings)})"
+    window = (op.kernel, op.stride, op.pad) if any(op.pad) else (op.kernel, op.stride)
+    options = {"ceil_mode": True} if op.ceil else {}
+    return call(f"F.{'avg' if p.pool == AVE else 'max'}_pool2d", x, *window, **options)
 
 
 def _inner_product(w: Writer, op: dense.InnerProduct, x: str) -> str:
@@ -131,9 +134,9 @@ def _inner_product(w: Writer, op: dense.InnerProduct, x: str) -> str:
     if p.transpose:
         tensors["weight"] = tensors["weight"].t()
     options = {} if p.bias_term else {"bias": False}
-    call = w.member("nn.Linear", op.size, p.num_output, tensors=tensors, **options)
+    layer = w.member("nn.Linear", op.size, p.num_output, tensors=tensors, **options)
     axis = op.axis(p.axis, w.dims())
-    return f"{call}({x})" if axis == w.dims() - 1 else f"{call}(torch.flatten({x}, {axis}))"
+    return call(layer, x if axis == w.dims() - 1 else call("torch.flatten", x, axis))
 
 
 def _applied(w: Writer, op: dense.Scale | dense.Bias, x: str, *factor: str) -> str:
@@ -168,7 +171,7 @@ def _batch_norm(w: Writer, op: norm.BatchNorm | norm.BN, x: str) -> str:
 
 def _relu(w: Writer, op: neuron.ReLU, x: str) -> str:
     slope = op.layer.relu_param.negative_slope
-    return f"F.leaky_relu({x}, {written(slope)})" if slope else f"F.relu({x})"
+    return call("F.leaky_relu", x, slope) if slope else call("F.relu", x)
 
 
 def _eltwise(w: Writer, op: neuron.Eltwise, *xs: str) -> str:
@@ -210,7 +213,7 @@ def _lrn(w: Writer, op: norm.LRN, x: str) -> str:
     p = op.layer.lrn_param
     if p.norm_region != caffe_pb2.LRNParameter.ACROSS_CHANNELS:
         raise op.error("has a plain form in torch across channels only")
-    return f"F.local_response_norm({x}, {p.local_size}, {', '.join(map(written, (p.alpha, p.beta, p.k)))})"
+    return call("F.local_response_norm", x, p.local_size, p.alpha, p.beta, p.k)
 
 
 def _interp(w: Writer, op: resample.Interp, x: str) -> str:
@@ -222,32 +225,27 @@ def _interp(w: Writer, op: resample.Interp, x: str) -> str:
 
 
 def _dropout(w: Writer, op: neuron.Dropout, x: str) -> str:
-    ratio = written(op.ratio)
     if op.drops:
         raise op.error("drops at random in this phase too, so that no comparison could prove what is written")
     if op.scaled:
-        return f"F.dropout({x}, {ratio}, self.training)"
-    return f"{x} * ((torch.rand_like({x}) >= {ratio}) if self.training else {written(1 - op.ratio)})"
-
-
-def _plain(form: str, *settings: str) -> Callable[..., str]:
-    """A layer that is one expression: {0} is the bottom, {1} and on the settings, as "elu_param.alpha"."""
-    read = [operator.attrgetter(setting) for setting in settings]
-    return lambda w, op, x: form.format(x, *(written(setting(op.layer)) for setting in read))
+        return call("F.dropout", x, op.ratio, "self.training")
+    kept = f"torch.rand_like({x}) >= {written(op.ratio)}"
+    return f"{x} * (({kept}) if self.training else {written(1 - op.ratio)})"
 
 
 FORMS: dict[str, Callable[..., str | list[str]]] = {
     "Convolution": _convolution, "Deconvolution": _convolution, "Pooling": _pooling,
     "InnerProduct": _inner_product, "Scale": _applied, "Bias": _applied, "BatchNorm": _batch_norm,
     "BN": _batch_norm, "Eltwise": _eltwise, "Crop": _crop, "Slice": _slice, "Reshape": _reshape,
-    "Power": _power, "Interp": _interp, "LRN": _lrn, "ReLU": _relu,
+    "Power": _power, "Interp": _interp, "LRN": _lrn, "ReLU": _relu, "Dropout": _dropout,
     "PReLU": lambda w, op, x: f"{w.member('nn.PReLU', *op.params[0].shape, tensors=w.params())}({x})",
-    "ELU": _plain("F.elu({0}, {1})", "elu_param.alpha"), "Sigmoid": _plain("torch.sigmoid({0})"),
-    "TanH": _plain("torch.tanh({0})"), "AbsVal": _plain("torch.abs({0})"), "BNLL": _plain("F.softplus({0})"),
-    "Dropout": _dropout,
-    "Clip": _plain("torch.clamp({0}, {1}, {2})", "clip_param.min", "clip_param.max"),
-    "Softmax": _plain("F.softmax({0}, {1})", "softmax_param.axis"),
-    "Flatten": _plain("torch.flatten({0}, {1}, {2})", "flatten_param.axis", "flatten_param.end_axis"),
+    "Sigmoid": lambda w, op, x: call("torch.sigmoid", x), "TanH": lambda w, op, x: call("torch.tanh", x),
+    "AbsVal": lambda w, op, x: call("torch.abs", x), "BNLL": lambda w, op, x: call("F.softplus", x),
+    "ELU": lambda w, op, x: call("F.elu", x, op.layer.elu_param.alpha),
+    "Clip": lambda w, op, x: call("torch.clamp", x, op.layer.clip_param.min, op.layer.clip_param.max),
+    "Softmax": lambda w, op, x: call("F.softmax", x, op.layer.softmax_param.axis),
+    "Flatten": lambda w, op, x: call(
+        "torch.flatten", x, op.layer.flatten_param.axis, op.layer.flatten_param.end_axis),
     "Concat": lambda w, op, *xs: f"torch.cat([{', '.join(xs)}], {op.along})",
     "Permute": lambda w, op, x: f"{x}.permute({', '.join(map(str, op.order))})",
     "Split": lambda w, op, x: [x] * len(op.layer.top),
