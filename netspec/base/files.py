@@ -51,9 +51,14 @@ def writing(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
     """A file object whose content appears under `path` only when the block ends without an exception.
 
     It is written under a temporary name in the same folder, flushed to the disk, and renamed, so that a
-    reader, or a process killed at any moment, never sees half of it. Missing folders are made.
+    reader, or a process killed at any moment, never sees half of it. Missing folders are made. A device or
+    a pipe is written to as it is: a rename would put a file in its place (/dev/null, where one may).
     """
     path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with open(path, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     try:

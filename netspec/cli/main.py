@@ -1,6 +1,7 @@
 """The `netspec` command: one door for every subcommand, and one place where errors become a sentence."""
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -56,13 +57,19 @@ def main(argv: Sequence[str] | None = None) -> int:
                                  f"{', '.join(COMMANDS)})")
     args = _parser(chosen).parse_args(argv)
     try:
-        return args.run(args)
+        status = args.run(args)
+        if sys.stdout is not None:  # None: it was closed from the start
+            sys.stdout.flush()  # a full disk or a closed pipe shows here, not after the last line of Python
+        return status
     except Error as e:
         return refuse(f"netspec {args.command}", ": ".join([*getattr(e, "__notes__", ()), str(e)]))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
     except OSError as e:
+        if e.filename is None and e.errno == errno.ENOSPC:  # most likely of what is printed
+            _drop_output()
+            return refuse(f"netspec {args.command}", f"the output cannot be written: {e.strerror}")
         if e.filename is None:
             raise
         return refuse(f"netspec {args.command}", f"{e.filename2 or e.filename}: {e.strerror}")
@@ -89,6 +96,11 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
         command.add_arguments(sub)
         sub.set_defaults(run=command.run)
     return parser
+
+
+def _drop_output() -> None:
+    """What is still to be flushed goes nowhere, so that Python's end does not complain of it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def refuse(who: str, message: str) -> int:

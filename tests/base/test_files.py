@@ -1,9 +1,12 @@
 """Where files are looked for."""
 
+import os
+import stat
+
 import pytest
 
 from netspec.base.errors import Error
-from netspec.base.files import find
+from netspec.base.files import find, writing
 
 
 def test_a_relative_path_is_tried_here_and_above_the_file_that_names_it(tmp_path, monkeypatch):
@@ -25,3 +28,17 @@ def test_an_absolute_path_is_tried_alone(tmp_path):
     with pytest.raises(Error) as caught:
         find(path, tmp_path)
     assert str(caught.value) == f"file '{path}' is not there (tried {path})"
+
+
+def test_a_pipe_or_a_device_is_written_to_and_not_replaced(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with writing(path) as file:
+            file.write(b"abc")
+        assert os.read(reader, 10) == b"abc"
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(path.stat().st_mode)
+    assert [p.name for p in tmp_path.iterdir()] == ["pipe"]

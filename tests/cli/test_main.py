@@ -147,3 +147,19 @@ def test_python_m_netspec_is_the_command():
 
 def test_every_command_has_a_door():
     assert {tool.stem.replace("_", "-") for tool in TOOLS} == set(cli.COMMANDS)
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no full device here")
+@pytest.mark.parametrize("args", [["layers", "ReLU"], ["layers"]])  # within the buffer, and beyond it
+def test_output_that_cannot_be_written_is_one_sentence(args):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "netspec", *args], cwd=PROJECT, stdout=full,
+                              stderr=subprocess.PIPE, env=environment(), text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (
+        2, "netspec layers: the output cannot be written: No space left on device\n")
+
+
+def test_output_that_is_closed_from_the_start_is_no_error():
+    done = subprocess.run(["sh", "-c", 'exec "$0" -m netspec layers ReLU >&-', sys.executable], cwd=PROJECT,
+                          capture_output=True, env=environment(), text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
