@@ -2,8 +2,8 @@
 
 import sys
 
+from .base.standin import stand_in
 from .cli.run import main
-from .pycaffe.script import stand_in
 
 __all__ = ["main", "stand_in"]
 

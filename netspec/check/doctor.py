@@ -15,6 +15,7 @@ from torch import Tensor
 from ..base import __version__
 from ..base.errors import Error, closest
 from ..base.machine import amount, cores, room
+from ..base.standin import standing_in
 from ..data.layouts import ILSVRC
 from ..look import costs
 from ..net.build import standing
@@ -25,7 +26,6 @@ from ..ops import REGISTRY
 from ..proto.caffe_pb2 import TEST, TRAIN, SolverParameter
 from ..proto.model import Blobs
 from ..proto.types import CAFFE
-from ..pycaffe.script import standing_in
 from ..score import predict
 from ..train import jobs, preflight, updates
 from . import NOTE, OK, PROBLEM, Finding

@@ -9,9 +9,10 @@ from pathlib import Path
 from types import ModuleType
 
 from ..base.errors import closest, listed
+from ..base.standin import HOME, OTHERWISE
 from ..ops import REGISTRY
 from ..proto.spec import Layers, Parameters, layers, params
-from ..pycaffe.script import CONVERT, HOME, OTHERWISE, python2
+from ..pycaffe.script import CONVERT, python2
 from . import NOTE, OK, PROBLEM, Finding
 
 CAFFES = ("caffe", HOME)  # what a script may call it

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from ..base.errors import Error
 from ..base.files import find
-from ..pycaffe.script import python2, stand_in
+from ..base.standin import stand_in
+from ..pycaffe.script import python2
 
 
 def main(argv: Sequence[str] | None = None) -> int:

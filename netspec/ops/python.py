@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base.errors import Error, closest
+from ..base.standin import lending
 from ..proto.caffe_pb2 import LayerParameter
 from .base import Kind, Operation, Param, Shape
 from .blobs import Blob, Memory
@@ -68,6 +69,7 @@ class Python(Operation, type="Python", bottoms=(0, None), tops=(0, None), data=T
         found = _named(layer, where)
         return cls if issubclass(found, Layer) else found
 
+    @lending()  # here too: a layer may import caffe where it needs it
     def setup(self, *shapes: Shape) -> None:
         p = self.layer.python_param
         kind = _named(self.layer, self.context.where)
@@ -82,6 +84,7 @@ class Python(Operation, type="Python", bottoms=(0, None), tops=(0, None), data=T
         self.instance.setup(self.bottom, self.top)
         self.params += [Param(blob.shape, blob.data.copy()) for blob in self.instance.blobs]
 
+    @lending()
     def infer(self, *shapes: Shape) -> list[Shape]:
         for blob, shape in zip(self.bottom, shapes, strict=True):
             blob.reshape(*shape)
@@ -100,6 +103,7 @@ class _Run(torch.autograd.Function):
     """A Layer's forward and backward on tensors."""
 
     @staticmethod
+    @lending()
     def forward(ctx: Any, op: Python, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.op, ctx.devices, bottoms = op, [t.device for t in tensors], tensors[:count]
         for blob, tensor in zip(op.bottom, bottoms, strict=True):
@@ -111,6 +115,7 @@ class _Run(torch.autograd.Function):
         return tuple(torch.from_numpy(blob.data).to(device, copy=True) for blob in op.top)
 
     @staticmethod
+    @lending()
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         op, wanted = ctx.op, ctx.needs_input_grad[2:]
         count, blobs = len(op.bottom), op.instance.blobs
@@ -146,7 +151,8 @@ def _named(layer: LayerParameter, where: str) -> Kind | type[Layer]:
             raise ImportError("python_param gives no module")
         if os.getcwd() not in sys.path:  # for good: the module may import its neighbours later
             sys.path.append(os.getcwd())
-        module = importlib.import_module(p.module)
+        with lending():
+            module = importlib.import_module(p.module)
     except ImportError as e:
         if alias:
             return alias

@@ -330,6 +330,19 @@ def test_modules_in_the_current_folder_are_found(tmp_path, monkeypatch):
     assert net({"x": torch.zeros(2, 3, 4, 5)})["y"].tolist() == [2]
 
 
+def test_modules_that_import_caffe_get_this_package_and_nobody_else_does(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    (tmp_path / "caffe" / "python").mkdir(parents=True)  # Caffe's sources, never built
+    (tmp_path / "of_caffe_layers.py").write_text(
+        "import caffe\nclass Two(caffe.Layer):\n    def reshape(self, bottom, top):\n        import caffe.io\n"
+        "        top[0].reshape(1)\n    def forward(self, bottom, top):\n        from caffe import TEST\n"
+        "        top[0].data[...] = 2 + TEST\n")
+    net = compiled(INPUT + python("t", "Two").replace(HERE, "of_caffe_layers"))
+    assert net({"x": torch.zeros(2, 3, 4, 5)})["y"].tolist() == [3]
+    assert not {"caffe", "caffe.io"} & sys.modules.keys()
+
+
 @pytest.mark.parametrize("layer, words", [
     (python("p", "Sqare"), r"layer 'p' \(Python\): module '" + HERE + "' has no class 'Sqare'; did you mean 'Square'"),
     (python("p", "Square").replace(HERE, "no_such_module"), "module 'no_such_module' cannot be imported .* the current folder"),

@@ -6,7 +6,7 @@ import programs
 import pytest
 from programs import PROJECT
 
-from netspec.pycaffe import script as run
+from netspec import run
 
 
 def python(folder, *args):
@@ -218,3 +218,5 @@ def test_the_page_works(tmp_path):
     assert probabilities.count(".") == 4 and best in ("[0]", "[1]", "[2]", "[3]") and float(trained.split()[0]) > 0
     assert end.startswith("60 ") and float(end.split()[1]) >= 0.6  # of five images in four classes
     assert {"train.svg", "run"} <= {path.name for path in tmp_path.iterdir()}
+    again = programs.run("-m", "netspec", "solve", "solver.prototxt", cwd=tmp_path)  # its layers say `import caffe` too
+    assert again.returncode == 0 and "Iteration 60" in again.stderr, again.stderr
