@@ -25,6 +25,7 @@ class Data:
     splits: dict[str, dict[str, Any]]  # net -> the reader's options; the first is trained on
     void: int = 255
     images: dict[str, int] = field(default_factory=lambda: {"data": 3})  # tops with images -> channels
+    facts: dict[str, Any] = field(default_factory=dict)  # that deploy nets state; released ones none
     late: bool = False  # each image has a trunk of its own, and scores are averaged; or they are stacked
 
     @property
@@ -37,8 +38,9 @@ class Data:
         Returns what the trunks read, by what the names of their layers end in.
         """
         if split == "deploy":
+            said = dict(python_param=dict(param_str=str(self.facts))) if self.facts else {}
             for name, channels in self.images.items():
-                n[name] = L.Input(shape=[dict(dim=[1, channels, size, size])])
+                n[name] = L.Input(shape=[dict(dim=[1, channels, size, size])], **said)
         else:
             names = [*self.images, *(head.label for head in self.heads)]
             tops = L.Python(module="netspec.datasets", layer="SegmentationData", ntop=len(names),
@@ -63,7 +65,7 @@ def reader(dataset: str, root: str, *splits: str, train: Any = (), options: Any 
 
 def camvid(options: Any = (), **train: Any) -> Data:
     return reader("camvid", "data/camvid/images", "train", "val", "test", heads=(Head(11),), void=11,
-                  options=options, train=train)
+                  options=options, train=train, facts=dict(dataset="camvid"))
 
 
 def nyud(*tops: str, **images: int) -> Data:
@@ -80,4 +82,5 @@ SIFT = reader("siftflow", "data/siftflow", "trainval", "test",
               heads=(Head(33, "sem", "_sem"), Head(3, "geo", "_geo", "loss_geo")))
 NYUD_LATE = replace(nyud("color", "hha", color=3, hha=3), late=True)
 CAMVID = camvid(mirror=True)
-SHAPES = reader("shapes", "data/shapes/images", "train", "val", heads=(Head(5),), train=dict(batch_size=10))
+SHAPES = reader("shapes", "data/shapes/images", "train", "val", heads=(Head(5),), train=dict(batch_size=10),
+                facts=dict(dataset="shapes"))

@@ -1,10 +1,11 @@
 """A net at work: its weights loaded, on a device, giving label images in a data set's names and colours."""
 
-import ast
+import bisect
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,14 +15,15 @@ from torch import Tensor
 from ..base.errors import Error, closest, listed
 from ..base.machine import choose
 from ..data import layouts
+from ..data.facts import Known, known
 from ..data.images import DAMAGE, open_image, resized
-from ..data.layouts import LAYOUTS, Facts, Images
-from ..net.build import standing
+from ..data.layouts import Facts
+from ..net.build import build, standing
 from ..net.deploy import feeds, part
 from ..net.graph import Graph
 from ..net.module import Net
 from ..net.weights import ready
-from ..proto.caffe_pb2 import TEST, LayerParameter, NetParameter
+from ..proto.caffe_pb2 import TEST, NetParameter
 
 SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow opens some 16-bit PNGs as "I"
 
@@ -31,14 +33,6 @@ class Looks(NamedTuple):
 
     names: Sequence[str]
     palette: np.ndarray
-
-
-class Pixels(NamedTuple):
-    """What a net's data layer makes of an image."""
-
-    mean: tuple[float, ...] | None  # BGR; None: not said
-    resize: float  # of the image's sides
-    dataset: str | None
 
 
 def load(made: Graph, path: str | os.PathLike, device: str | None = None, precision: str = "fp32",
@@ -65,10 +59,10 @@ def load(made: Graph, path: str | os.PathLike, device: str | None = None, precis
     return net.to(place).eval(), remarks
 
 
-def image_net(net: NetParameter, blob: str, path: str | os.PathLike) -> tuple[NetParameter, str, int, Pixels]:
+def image_net(net: NetParameter, blob: str, path: str | os.PathLike) -> tuple[NetParameter, str, int, Known]:
     """What of a net (deploy or val) leads from an image to `blob`, its data layer left with the image alone.
 
-    Returns a NetParameter, the image's blob, its channels, and what the data layer says of pixels. path: the
+    Returns a NetParameter, the image's blob, its channels, and what the data layer says of it. path: the
     net's file. Raises Error if there is no such blob, or if it needs more than one image.
     """
     pruned = part(net, blob)
@@ -81,7 +75,7 @@ def image_net(net: NetParameter, blob: str, path: str | os.PathLike) -> tuple[Ne
         raise Error(f"{path}: '{blob}' is computed from the inputs {found}; infer feeds one image")
     ((data, top),) = feeding
     shape = data.input_param.shape[0].dim if data.input_param.shape else []
-    return pruned, top, shape[1] if len(shape) == 4 else 3, _pixels(data, path)
+    return pruned, top, shape[1] if len(shape) == 4 else 3, known(data, Path(path))
 
 
 def picture(path: str | os.PathLike, resize: float = 1.0) -> Image.Image:
@@ -107,11 +101,12 @@ def picture(path: str | os.PathLike, resize: float = 1.0) -> Image.Image:
         raise Error(f"image {path} cannot be read: {error}") from None
 
 
-def blob(image: Image.Image, mean: Sequence[float], channels: int = 3) -> Tensor:
-    """The net's input (1, C, H, W), float32: BGR (or grey, for one channel) less the mean."""
+def blob(image: Image.Image, mean: Sequence[float], channels: int = 3, scale: float = 1.0) -> Tensor:
+    """The net's input (1, C, H, W), float32: BGR (or grey, for one channel) less the mean, times a scale."""
     pixels = np.asarray(image.convert("L"))[..., None] if channels == 1 else np.asarray(image)[..., ::-1]
     less = np.asarray(mean, np.float32).reshape(-1, 1, 1)
-    return torch.from_numpy(np.subtract(pixels.transpose(2, 0, 1), less, dtype=np.float32)[None])
+    found = np.subtract(pixels.transpose(2, 0, 1), less, dtype=np.float32)
+    return torch.from_numpy(found[None] * np.float32(scale))
 
 
 def labels(scores: Tensor) -> np.ndarray:
@@ -131,6 +126,30 @@ def channels(made: Graph, blob: str) -> int:
     return shape[1]
 
 
+def fitted(net: NetParameter, top: str, channels: int, image: Image.Image, path: Path) -> Graph:
+    """The graph of a net for an image; Error if it does not take it, with the least size if that is why."""
+    def at(width: int, height: int) -> Graph:
+        return build(net, TEST, shapes={top: (1, channels, height, width)}, path=path)
+
+    def takes(side: int) -> bool:
+        with suppress(Error):
+            return bool(at(side, side))
+        return False
+
+    try:
+        return at(*image.size)
+    except Error as error:
+        side = min(image.size)
+        larger = next((s for s in (64, 256, 1024) if s > side and takes(s)), 0)
+        if not larger:
+            raise
+        least = bisect.bisect_left(range(larger), True, lo=side, key=takes)
+        if least <= side:  # it is not its size alone
+            raise
+        raise Error(f"is too small for net '{net.name}', which needs {least}x{least} pixels at least "
+                    f"({error})") from None
+
+
 def looks(dataset: str | Facts | None, classes: int) -> Looks:
     """Names and colours of a data set, or of facts; numbers and VOC's colours without, or where it has more
     classes."""
@@ -139,36 +158,6 @@ def looks(dataset: str | Facts | None, classes: int) -> Looks:
     if facts and len(facts.names) <= classes:  # with fewer, it is a set of one's own in that layout
         names[: len(facts.names)], palette[: len(facts.names)] = facts.names, facts.palette
     return Looks(names, palette)
-
-
-def guess(classes: int) -> str | None:
-    """The one known data set of photographs with so many classes; of those with the same ones the first."""
-    fits = {layout.facts: name for name, layout in reversed(LAYOUTS.items())
-            if len(layouts.facts(name).names) == classes and len(layout.first(Images).mean) == 3}
-    return next(iter(fits.values())) if len(fits) == 1 else None
-
-
-def _pixels(data: LayerParameter, path: str | os.PathLike) -> Pixels:
-    """Mean, scale and data set from a data layer, without opening its data: they may not be here."""
-    where = f"{path}: layer '{data.name}'"
-    given: Any = {}
-    if data.type == "Python":
-        try:
-            given = ast.literal_eval(data.python_param.param_str.strip() or "{}")
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            given = None
-        if not isinstance(given, dict):
-            raise Error(f"{where}: param_str must be a dict such as {{'dataset': 'voc'}}")
-    elif data.transform_param.mean_value:
-        given = {"mean": tuple(data.transform_param.mean_value)}
-    known = layouts.nearby(str(given.get("dataset")), Path(path).resolve().parent)
-    mean, resize = given.get("mean", layouts.facts(known).mean if known else None), given.get("resize", 1.0)
-    for key, numbers in (("mean", () if mean is None else mean), ("resize", (resize,))):
-        if not isinstance(numbers, tuple | list) or not all(isinstance(n, int | float) for n in numbers):
-            raise Error(f"{where}: '{key}' of param_str is {given[key]!r}, expected numbers")
-    if not 0 < resize <= 8:
-        raise Error(f"{where}: 'resize' of param_str is {resize}, expected above 0 to 8")
-    return Pixels(None if mean is None else tuple(mean), resize, known)
 
 
 def _no_blob(where: str, blob: str, blobs: Iterable[str]) -> Error:

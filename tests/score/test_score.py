@@ -16,7 +16,7 @@ from netspec import params as P
 from netspec.base.errors import Error
 from netspec.base.metrics import Binary, Scores, confusion, trimap
 from netspec.cli import main as cli
-from netspec.data import layouts
+from netspec.data import facts, layouts
 from netspec.data.feed import Feed
 from netspec.net.build import build, load
 from netspec.net.module import Net
@@ -37,7 +37,7 @@ MEAN = (117.842, 117.764, 117.324)
 def net_spec(data=None, **options):
     n = NetSpec()
     if data is None:
-        n.data = L.Input(shape=[dict(dim=[1, 3, 500, 500])])
+        n.data = L.Input(shape=[dict(dim=[1, 3, 500, 500])], python_param=dict(param_str=str(options)))
     else:
         n.data, n.label = L.Python(
             module="netspec.datasets", layer="SegmentationData", ntop=2, param_str=str(dict(data, **options))
@@ -72,7 +72,8 @@ def place(tmp_path, monkeypatch):
         Image.fromarray(truth).save(root / f"SegmentationClass/{name}.png")
     (root / "ImageSets/Segmentation/val.txt").write_text("a\nb\nc\n")
     prototext.write(tmp_path / "val.prototxt", net_spec(dict(dataset="shapes", root="images", split="val")))
-    prototext.write(tmp_path / "deploy.prototxt", net_spec())
+    prototext.write(tmp_path / "deploy.prototxt", net_spec(dataset="shapes"))
+    prototext.write(tmp_path / "silent.prototxt", net_spec())
     layers = {
         "conv1": ("Convolution", [rng.normal(0, 0.05, (8, 3, 3, 3)), rng.normal(0, 1, 8)]),
         "score_fr": ("Convolution", [rng.normal(0, 1, (CLASSES, 8, 1, 1)), rng.normal(0, 1, CLASSES)]),
@@ -170,10 +171,10 @@ def test_score_command(place, capsys):
     assert any(line.startswith("sun ") for line in lines)
     assert {p.name for p in (place / "p").iterdir()} == {"a.png", "b.png", "c.png"}
     status, out, _ = command(capsys, "score", "val.prototxt", "random.caffemodel", "--json", "--device", "cpu")
-    facts = json.loads(out)
-    assert status == 0 and facts["images"] == 3
-    assert f"{100 * facts['mean_iu']:.1f}" == lines[4].split()[-2]
-    assert [c["name"] for c in facts["classes"]] == ["background", "sun", "wheel", "fork", "star"]
+    told = json.loads(out)
+    assert status == 0 and told["images"] == 3
+    assert f"{100 * told['mean_iu']:.1f}" == lines[4].split()[-2]
+    assert [c["name"] for c in told["classes"]] == ["background", "sun", "wheel", "fork", "star"]
 
 
 def test_absent_classes_are_listed(place, capsys):
@@ -188,9 +189,9 @@ def test_absent_classes_are_listed(place, capsys):
     _, out, _ = command(capsys, "score", "val.prototxt", "one.caffemodel", "--device", "cpu")
     assert "not counted, being in neither truth nor prediction: fork, star" in out
     _, out, _ = command(capsys, "score", "val.prototxt", "one.caffemodel", "--device", "cpu", "--json")
-    facts = json.loads(out)
-    assert facts["absent"] == ["fork", "star"] and facts["classes"][3] == {"name": "fork", "iu": None, "accuracy": None}
-    assert facts["mean_accuracy"] == pytest.approx(1 / 3)
+    told = json.loads(out)
+    assert told["absent"] == ["fork", "star"] and told["classes"][3] == {"name": "fork", "iu": None, "accuracy": None}
+    assert told["mean_accuracy"] == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize("resize", [1.0, 0.5])
@@ -205,8 +206,7 @@ def test_infer_equals_score(place, capsys, resize):
         status, out, err = command(
             capsys, "infer", net, "random.caffemodel", *images, "--out", f"of/{net}", "--device", "cpu"
         )
-        assert status == 0 and len(out.splitlines()) == 3
-        assert ("assumed --dataset shapes, which has 5 classes" in err) == (net == "deploy.prototxt")
+        assert status == 0 and len(out.splitlines()) == 3 and not err
         for name in SIZES:
             labels = Image.open(f"of/{net}/{name}_labels.png")
             scored = Image.open(f"scored/{name}.png")
@@ -270,25 +270,100 @@ def test_the_input_is_bgr_less_the_mean():
 def test_infer_takes_mean_and_names_as_told(place, capsys):
     image = "images/JPEGImages/c.jpg"
 
-    def labels(*options):
-        status, _, err = command(capsys, "infer", "deploy.prototxt", "random.caffemodel", image, "--out", "m", *options)
+    def labels(*options, net="silent.prototxt"):
+        status, out, err = command(capsys, "infer", net, "random.caffemodel", image, "--out", "m", *options)
         assert status == 0, err
-        return read("m/c_labels.png"), err
+        return read("m/c_labels.png"), out, err
 
-    plain, err = labels()
-    assert err.endswith("5 classes: its names, colours, mean 117.842,117.764,117.324\n")
-    told, err = labels("--mean", ",".join(map(str, MEAN)), "--dataset", "shapes")
-    assert not err
+    plain, out, err = labels(net="deploy.prototxt")
+    assert not err and "sun" in out
+    told, out, err = labels("--mean", ",".join(map(str, MEAN)), "--dataset", "shapes")
+    assert not err and "sun" in out
     np.testing.assert_array_equal(told, plain)
-    other, err = labels("--mean", "0,0,250")
-    assert err.endswith("classes: its names, colours\n") and (other != plain).any()
+    told, out, err = labels("--mean", ",".join(map(str, MEAN)))
+    assert not err and "class 1" in out and "sun" not in out
+    np.testing.assert_array_equal(told, plain)
+    other, out, err = labels("--mean", "0,0,250", net="deploy.prototxt")
+    assert not err and (other != plain).any()
+    _, out, err = labels("--dataset", "voc", net="deploy.prototxt")
+    assert "note: the data set has 21 classes and 'score' 5: all are shown as numbers" in err and "class 1" in out
+
+
+def test_a_net_that_says_nothing_is_no_guess(place, capsys):
+    image = "images/JPEGImages/c.jpg"
+    status, out, err = command(capsys, "infer", "silent.prototxt", "random.caffemodel", image, "--out", "m")
+    assert status == 2 and not out and "does not say which mean to subtract: give --mean B,G,R, or --dataset" in err
+    assert not (place / "m").exists()
+    (place / "mine" / "pets-fcn8s").mkdir(parents=True)
+    (place / "mine" / "pets.txt").write_text("a\nb\nc\nd\ne\n")
+    made = net_spec()
+    made.name = "pets-fcn8s"
+    prototext.write("mine/pets-fcn8s/deploy.prototxt", made)
+    status, _, err = command(capsys, "infer", "mine/pets-fcn8s/deploy.prototxt", "random.caffemodel", image, "--out", "m")
+    assert status == 2 and "--dataset mine/pets.txt" in err
+
+
+def test_released_nets_are_known_by_their_names(place, capsys):
+    assert [(found := facts.by_name([name], n)) and found[0] for name, n in (
+        ("voc-fcn8s", 21), ("voc-fcn8s", 5), ("shapes-fcn8s", 5), ("my-fcn8s", 21), ("vocal-fcn8s", 21), ("voc", 21),
+        ("siftflow-fcn16s", 33), ("pascalcontext-fcn8s", 60), ("38cloud-fcn8s", 2))
+    ] == ["voc", None, "shapes", None, None, None, "siftflow", "pascalcontext", None]
+    assert facts.by_name(["deploy", "nyud-fcn32s-color"], 40)[1].mean == (116.190, 97.203, 92.318)
+    assert facts.by_name(["nyud-fcn32s-hha"], 40) is None  # not in colours
+    (place / "shapes-fcn8s").mkdir()
+    prototext.write("shapes-fcn8s/deploy.prototxt", net_spec())
+    status, out, err = command(capsys, "infer", "shapes-fcn8s/deploy.prototxt", "random.caffemodel",
+                               "images/JPEGImages/c.jpg", "--out", "m")
+    assert status == 0 and "sun" in out
+    assert err == "assumed --dataset shapes, by the net's name: its names, colours, mean 117.842,117.764,117.324\n"
+
+
+def test_facts_that_a_deploy_net_carries(place, capsys):
+    own = dict(classes=["road 1 2 3", "car 4 5 6", "sky", "tree", "pole"], mean=list(MEAN), void=255, range=[0, 255])
+    prototext.write("own.prototxt", net_spec(**own))
+    argv = ("random.caffemodel", "images/JPEGImages/c.jpg", "--out")
+    status, out, err = command(capsys, "infer", "own.prototxt", *argv, "m")
+    assert status == 0 and not err and "car" in out
+    assert command(capsys, "infer", "deploy.prototxt", *argv, "n")[0] == 0
+    np.testing.assert_array_equal(read("m/c_labels.png"), read("n/c_labels.png"))
+    assert Image.open("m/c_labels.png").getpalette()[:6] == [1, 2, 3, 4, 5, 6]
+    prototext.write("unit.prototxt", net_spec(**own | {"range": [0, 1]}))
+    status, _, err = command(capsys, "infer", "unit.prototxt", *argv, "u")
+    assert status == 2 and "images have pixels from 0 to 255" in err
+    del own["mean"]
+    prototext.write("meanless.prototxt", net_spec(**own))
+    status, _, err = command(capsys, "infer", "meanless.prototxt", *argv, "u")
+    assert status == 2 and "--mean B,G,R" in err
+
+
+def test_infer_scales_as_transform_param_says(place, capsys):
+    made = net_spec()
+    made.layer[0].transform_param.scale = 1 / 128
+    made.layer[0].transform_param.mean_value[:] = MEAN
+    prototext.write("scaled.prototxt", made)
+    assert predict.image_net(made, "score", "x.prototxt")[3].scale == 1 / 128
+    assert predict.blob(Image.new("RGB", (2, 1), (10, 20, 30)), (1, 2, 3), scale=0.5)[0, :, 0, 0].tolist() == [14.5, 9, 3.5]
+
+
+def test_infer_goes_past_bad_images(place, capsys):
+    truncated(place / "half.jpg")
+    good = ["images/JPEGImages/a.jpg", "images/JPEGImages/c.jpg"]
+    argv = ("infer", "deploy.prototxt", "random.caffemodel", "half.jpg", good[0], "gone.png", good[1], "--out", "m")
+    status, out, err = command(capsys, *argv)
+    assert status == 2 and [line.split(":")[0] for line in out.splitlines()] == good
+    first, second, last = err.splitlines()
+    assert "half.jpg cannot be read" in first and "gone.png is not there" in second
+    assert "2 of 4 images could not be segmented: half.jpg, gone.png (2); the results of the others are written" in last
+    assert sorted(p.name for p in (place / "m").iterdir()) == [
+        f"{name}_{kind}.png" for name in "ac" for kind in ("labels", "overlay")]
 
 
 def test_missing_layers(place, capsys):
     made = net_spec()
     made.layer[1].name = "conv_new"
     prototext.write("renamed.prototxt", made)
-    status, _, err = command(capsys, "infer", "renamed.prototxt", "random.caffemodel", "images/JPEGImages/a.jpg", "--out", "o")
+    status, _, err = command(capsys, "infer", "renamed.prototxt", "random.caffemodel", "images/JPEGImages/a.jpg", "--out", "o",
+                             "--dataset", "shapes")
     assert status == 0
     assert "random.caffemodel lacks conv_new: left at their fillers" in err
     assert "holds conv1, not in the net: ignored" in err
@@ -336,7 +411,7 @@ def test_mistakes_are_one_sentence_and_exit_2(place, capsys):
         (("infer", "deploy.prototxt", "random.caffemodel", "fractions.tif", "--out", "o"), "expected 8 or 16 bits"),
         (("infer", "deploy.prototxt", "random.caffemodel", image, image, "--out", "o"), "would be written over"),
         (("infer", "deploy.prototxt", "random.caffemodel", image, "--out", "o", "--score-blob", "scor"), "'score'?"),
-        (("infer", "seven.prototxt", "random.caffemodel", image, "--out", "o"), "fit no known data set"),
+        (("infer", "seven.prototxt", "random.caffemodel", image, "--out", "o"), "does not say which mean to subtract"),
     ]
     for argv, message in cases:
         status, out, err = command(capsys, *argv)
@@ -362,13 +437,12 @@ def test_reference_val_nets_give_their_mean():
     n.loss = L.SoftmaxWithLoss(n.score, n.label)
     pruned, top, channels, pixels = predict.image_net(n.to_proto(), "score", "x.prototxt")
     assert [layer.name for layer in pruned.layer] == ["data", "score"] and list(pruned.layer[0].top) == ["data"]
-    assert (top, channels, pixels) == ("data", 3, ((1.5, 2, 3), 1.0, None))
+    assert (top, channels, pixels[:3]) == ("data", 3, ((1.5, 2, 3), 1.0, 1.0)) and pixels.facts.names[15] == "person"
     made = build(pruned, shapes={top: (1, 3, 9, 7)})
     assert Net(made)({"data": torch.zeros(1, 3, 9, 7)})["score"].shape == (1, 21, 9, 7)
 
 
-def test_guesses_and_colours():
-    assert [predict.guess(n) for n in (21, 11, 5, 7)] == ["voc", "camvid", "shapes", None]
+def test_names_and_colours():
     names, palette = predict.looks("voc", 21)
     assert names[15] == "person" and palette[15].tolist() == [192, 128, 128]
     np.testing.assert_array_equal(layouts.voc_colours(21), palette)
@@ -413,7 +487,7 @@ def test_an_image_too_small_for_a_net_is_named_with_its_size(place, capsys):
     Image.new("RGB", (1, 40)).save("thin.png")
     write_weights("narrow.caffemodel", "n", {k: ("x", list(v)) for k, v in net_of("val.prototxt").layers_with_params().items()})
     assert cli.main(["infer", "narrow.prototxt", "narrow.caffemodel", "thin.png", "--out", "o", "--dataset", "shapes"]) == 2
-    assert "image thin.png (1x40): " in capsys.readouterr().err
+    assert "image thin.png (1x40): is too small for net 'small', which needs 3x3 pixels at least" in capsys.readouterr().err
 
 
 def test_a_set_of_other_classes_is_not_given_the_layouts_names():
@@ -554,4 +628,4 @@ def test_odd_settings_of_a_data_layer(given, words):
         with pytest.raises(Error, match=words):
             predict.image_net(n.to_proto(), "score", "x.prototxt")
     else:  # a layer of one's own may mean anything by it
-        assert predict.image_net(n.to_proto(), "score", "x.prototxt")[3] == (None, 1.0, None)
+        assert predict.image_net(n.to_proto(), "score", "x.prototxt")[3] == (None, 1.0, 1.0, None)

@@ -1,0 +1,98 @@
+"""What a net says of the images it was made for: names, colours, mean and range, in the param_str of its data
+layer, or of a deploy net's Input layer, in the words of data set files (docs/datasets.md)."""
+
+import ast
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..base.errors import Error
+from ..proto.caffe_pb2 import LayerParameter
+from . import layouts
+from .layouts import FOLDER, LAYOUTS, Facts, Images, Layout
+from .segmentation import RELEASE
+
+RANGE = [0, 255]  # of pixels, before the mean is subtracted
+
+
+class Known(NamedTuple):
+    """What a net's data layer makes of an image, and the facts of its data set."""
+
+    mean: tuple[float, ...] | None  # BGR; None: not said
+    resize: float = 1.0  # of the image's sides
+    scale: float = 1.0  # of pixels less the mean
+    facts: Facts | None = None
+
+
+def written(layout: Layout, **more: Any) -> dict[str, Any]:
+    """The facts of a data set of one's own as param_str has them, for the Input layer of a deploy net."""
+    found = layouts.facts(layout)
+    lines = [" ".join([name, *map(str, colour)])
+             for name, colour in zip(found.names, found.palette.tolist(), strict=True)]
+    return {"classes": lines, "void": found.void, "mean": list(found.mean), "range": RANGE} | more
+
+
+def known(layer: LayerParameter, path: Path) -> Known:
+    """What a layer that gives images says of them, without opening its data: they may not be here.
+
+    path: the net's file. Raises Error for a param_str that cannot be read.
+    """
+    where = f"{path}: layer '{layer.name}'"
+    given = _given(layer, where)
+    own = {key: given[key] for key in FOLDER if key in given and FOLDER[key][1](given[key])}
+    named = layouts.nearby(str(given.get("dataset")), path.resolve().parent)
+    facts = None
+    if own.get("classes"):
+        facts = layouts.facts(layouts.folder(own, where))
+    elif named:
+        tops = given.get("tops")
+        facts = _shown(layouts.layout(named), tops if isinstance(tops, list | tuple) else ())
+    mean = given.get("mean", facts.mean if facts and "dataset" in given else None)
+    resize = given.get("resize", 1.0)
+    for key, numbers in (("mean", () if mean is None else mean), ("resize", (resize,))):
+        if not isinstance(numbers, tuple | list) or not all(isinstance(n, int | float) for n in numbers):
+            raise Error(f"{where}: '{key}' of param_str is {given[key]!r}, expected numbers")
+    if not 0 < resize <= 8:
+        raise Error(f"{where}: 'resize' of param_str is {resize}, expected above 0 to 8")
+    return Known(None if mean is None else tuple(mean), resize, layer.transform_param.scale, facts)
+
+
+def _given(layer: LayerParameter, where: str) -> dict[str, Any]:
+    """The param_str of a layer, and what it says otherwise, in param_str's words."""
+    named = layer.python_param
+    try:
+        given = ast.literal_eval(named.param_str.strip() or "{}")
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        given = None
+    if not isinstance(given, dict):
+        raise Error(f"{where}: param_str must be a dict such as {{'dataset': 'voc'}}")
+    if given.get("range", RANGE) not in (RANGE, tuple(RANGE)):
+        raise Error(f"{where}: 'range' of param_str is {given['range']!r}; images have pixels from 0 to 255")
+    if release := RELEASE.get((named.module, named.layer)):
+        given = {"dataset": release[0]} | given
+    if layer.transform_param.mean_value:
+        given = {"mean": tuple(layer.transform_param.mean_value)} | given
+    return given
+
+
+def by_name(names: Iterable[str], classes: int) -> tuple[str, Facts] | None:
+    """The data set of a released net, which says nothing of it, by a name such as voc-fcn8s; and its facts.
+
+    names: those that the net goes by. It is none whose number of classes is another, nor one whose images are
+    not in colours; of several kinds of image the last part of the name says which (nyud-fcn32s-hha).
+    """
+    for name in names:
+        dataset, fcn, rest = name.partition("-fcn")
+        if fcn and dataset in LAYOUTS:
+            facts = _shown(LAYOUTS[dataset], [rest.rpartition("-")[2]])
+            if facts and len(facts.names) == classes:
+                return dataset, facts
+    return None
+
+
+def _shown(layout: Layout, tops: Sequence[str]) -> Facts | None:
+    """The facts of a layout, the mean that of the first of `tops` with images; None for images that are no
+    photographs, whose channels `infer` would turn round."""
+    found = [kind for top in tops if isinstance(kind := layout.tops.get(top), Images)]
+    images = found[0] if found else layout.first(Images)
+    return layouts.facts(layout)._replace(mean=images.mean) if images.order == Images.order else None
