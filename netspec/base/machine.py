@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import __version__
-from .errors import Error
+from .errors import Error, count
 
 if TYPE_CHECKING:  # torch takes a second to import: the functions that need it do
     import torch
@@ -41,9 +41,9 @@ def choose(name: str | None = None, precision: str = "fp32") -> torch.device:
     if found is None or found.type not in ("cpu", "cuda"):
         raise Error(f"device '{name}' is not known; use cpu, cuda or cuda:N")
     if found.type == "cuda":
-        count = torch.cuda.device_count()
-        if not torch.cuda.is_available() or (found.index or 0) >= count:
-            raise Error(f"device '{name}' is not here ({count} CUDA devices found); use --device cpu")
+        here = torch.cuda.device_count()
+        if not torch.cuda.is_available() or (found.index or 0) >= here:
+            raise Error(f"device '{name}' is not here ({count(here, 'CUDA device')} found); use --device cpu")
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
     return found
 
@@ -96,7 +96,8 @@ def device_name(device: str | torch.device) -> str:
     except OSError:
         lines = []
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return f"{next(models, platform.machine())}, {cores()} cores, {torch.get_num_threads()} threads"
+    used = count(cores(), "core"), count(torch.get_num_threads(), "thread")
+    return ", ".join([next(models, platform.machine()), *used])
 
 
 def cores() -> int:

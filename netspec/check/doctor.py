@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..base import __version__
-from ..base.errors import Error, closest
+from ..base.errors import Error, closest, count
 from ..base.machine import amount, cores, room
 from ..base.standin import standing_in
 from ..data.layouts import ILSVRC
@@ -45,7 +45,7 @@ def environment() -> list[Finding]:
     for name, extra in EXTRAS.items():
         found.append(Finding(OK, name, version(name)) if importlib.util.find_spec(name) else Finding(
             NOTE, name, "not installed", f"where it is needed: pip install netspec[{extra}]"))
-    devices = {"cpu": f"{cores()} cores, {torch.get_num_threads()} threads"}
+    devices = {"cpu": f"{count(cores(), 'core')}, {count(torch.get_num_threads(), 'thread')}"}
     devices |= {f"cuda:{i}": torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
     found += [Finding(OK, name, f"{what}, {amount(room(torch.device(name)))}")
               for name, what in devices.items()]
@@ -137,7 +137,7 @@ def _built(one: jobs.OpenedNet, size: tuple[int, int] | None,
         graph = graph or deploy(net, phase, size, losses=True, path=one.path)
     except Error as e:
         return None, False, [*found, Finding(PROBLEM, one.where, str(e), "mend the layer that is named")]
-    said = f"{len(graph.nodes)} layers in {'TRAIN' if phase == TRAIN else 'TEST'}"
+    said = f"{count(len(graph.nodes), 'layer')} in {'TRAIN' if phase == TRAIN else 'TEST'}"
     if not any(any(node.loss_weights) for node in graph.nodes):
         said += "; no loss, so no gradients to look at"
     return graph, real, [*found, *lost, Finding(OK, one.where, said)]

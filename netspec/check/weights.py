@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.errors import Error, closest, listed
+from ..base.errors import Error, closest, count, listed
 from ..net import weights
 from ..net.module import Net
 from ..proto.caffe_pb2 import NetParameter, V1LayerParameter
@@ -34,7 +34,8 @@ def weights_file(path: Path) -> tuple[list[Finding], dict[str, Blobs]]:
     read = {name: blobs for name, blobs in read_weights(path).items() if blobs}
     own = {name: [blob for blob in blobs if blob is not None] for name, blobs in read.items()}
     every = [blob for blobs in own.values() for blob in blobs]
-    said = (f"{_generation(path)}, {len(read)} layers, {sum(blob.size for blob in every):,} numbers, "
+    said = (f"{_generation(path)}, {count(len(read), 'layer')}, "
+            f"{sum(blob.size for blob in every):,} numbers, "
             + " and ".join(sorted({str(blob.dtype) for blob in every})))
     if known := classifier({name: blobs[0].shape for name, blobs in own.items() if blobs}):
         said += f"; the layers of {known}"

@@ -4,10 +4,10 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from ..base.errors import Error
+from ..base.errors import Error, count
 from ..base.files import find, writing
 from ..base.table import table
-from ..convert.trunks import ARCHITECTURES, FITTING, INPUTS, MEAN_BGR
+from ..convert.trunks import ARCHITECTURES, FITTING, INPUTS, KERAS, MEAN_BGR
 from .options import renamed, size
 
 
@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for kind, suffix, text in (
             ("onnx", ".onnx", "a net as an ONNX file, held against onnxruntime"),
             ("torch", ".py", "a net as a Python file that needs torch alone, and its weights")):
-        other = kinds.add_parser(kind, help=text)
+        other = kinds.add_parser(kind, help=text,
+                                 usage=f"%(prog)s [-h] NET.prototxt [WEIGHTS] OUT{suffix} [--size HxW ...]")
         other.set_defaults(convert=_net, suffix=suffix)
         other.add_argument("net", metavar="NET.prototxt",
                            help="any net: data layers become inputs, losses are left off")
@@ -37,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     trunk.add_argument("file", metavar="FILE",
                        help="a state dict in .pth or .safetensors, or Keras .h5 (ResNets)")
     trunk.add_argument("out", metavar="OUT", help="the folder for deploy.prototxt and ARCH.caffemodel")
-    trunk.add_argument("--arch", required=True, help=f"one of {', '.join(ARCHITECTURES)}")
+    trunk.add_argument("--arch", required=True, help=f"one of {', '.join(ARCHITECTURES)}; "
+                       f"for Keras' files {', '.join(KERAS)}")
     trunk.add_argument("--input", help=f"what the net was trained on, one of {', '.join(INPUTS)} "
                                        "(default: by FILE and ARCH)")
     transplant = kinds.add_parser("transplant", help="weights of several files into one, under a net's names")
@@ -130,8 +132,8 @@ def _trunk(args: argparse.Namespace) -> None:
     save(model, net)
     write(text, proto, header=f"Written by `netspec convert trunk` from {path.name} ({args.arch}).\n"
           f"Takes BGR in 0..255 minus {MEAN_BGR}, 224 x 224.")
-    count = sum(p.numel() for p in net.parameters())
-    print(f"{len(net.layers_with_params())} layers, {count} parameters -> {text}, {model}")
+    numbers = sum(p.numel() for p in net.parameters())
+    print(f"{count(len(net.layers_with_params()), 'layer')}, {numbers} parameters -> {text}, {model}")
 
 
 def _transplant(args: argparse.Namespace) -> None:
@@ -153,7 +155,7 @@ def _transplant(args: argparse.Namespace) -> None:
     write_weights(args.out, net.graph.name, {k: v for k, v in weights.layers_of(net).items() if k in filled},
                   hdf5=args.out.endswith(".h5"))
     left = [name for name in net.layers_with_params() if name not in filled]
-    print(f"{len(filled)} layers -> {args.out}; without weights: {', '.join(left) or 'none'}")
+    print(f"{count(len(filled), 'layer')} -> {args.out}; without weights: {', '.join(left) or 'none'}")
 
 
 def _upgrade(args: argparse.Namespace) -> None:
@@ -183,7 +185,7 @@ def _upgrade(args: argparse.Namespace) -> None:
         upgrade.upgrade_net(made, str(path))
         with writing(args.new) as out:
             out.write(made.SerializeToString())
-    what = f"{len(made.layer)} layers" if isinstance(made, NetParameter) else "solver"
+    what = count(len(made.layer), "layer") if isinstance(made, NetParameter) else "solver"
     print(f"{what} -> {args.new}")
 
 

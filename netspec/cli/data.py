@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from ..base import log
-from ..base.errors import Error
+from ..base.errors import Error, count
 from ..base.files import find
 from ..base.machine import amount, cores
 from ..data.get import catalogue, prepare
@@ -126,7 +126,8 @@ def check_data(args: argparse.Namespace) -> int:
         print()
     if findings:
         print(listed(findings, None if args.all else MOST))
-    print(f"{broken} errors, on which training would break; {len(findings) - broken} warnings")
+    print(f"{count(broken, 'error')}, on which training would break; "
+          f"{count(len(findings) - broken, 'warning')}")
     if args.sheet:
         save(args.sheet, contact_sheet(parts))
     return 1 if broken else 0

@@ -4,6 +4,7 @@ import argparse
 import time
 from pathlib import Path
 
+from ..base.errors import count
 from ..base.files import find
 from .options import BESIDE, add_device_arguments, settings
 
@@ -34,7 +35,8 @@ def run(args: argparse.Namespace) -> int:
     stages = runs[args.seed[0]]
     data = stages[0].data
     for seed, found in runs.items():
-        print(f"\n{len(data)} images, '{data.split}' of '{data.dataset}', random_seed {seed}, in percent\n")
+        print(f"\n{count(len(data), 'image')}, '{data.split}' of '{data.dataset}', random_seed {seed}, "
+              "in percent\n")
         print(measures([(stage.name, stage.scores) for stage in found]))
     if len(runs) > 1:
         print(f"\nmean IU in percent over random_seed {', '.join(map(str, runs))}\n")

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..base.errors import Error
+from ..base.errors import Error, count
 from ..base.files import find
 from ..base.table import table
 from . import options
@@ -42,10 +42,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"{each.level:8}{each.where}: {each.what}")
         if each.do:
             print(f"{'':8}-> {each.do}")
-    count = Counter(each.level for each in found)
-    counted = [f"1 {word}" if count[word] == 1 else f"{count[word]} {word}s" for word in (PROBLEM, NOTE)]
-    print(f"\n{', '.join(counted)}")
-    return int(count[PROBLEM] > 0)
+    levels = Counter(each.level for each in found)
+    print(f"\n{', '.join(count(levels[word], word) for word in (PROBLEM, NOTE))}")
+    return int(levels[PROBLEM] > 0)
 
 
 def _examined(args: argparse.Namespace) -> tuple[list[Finding], list[Flow]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..base import log
-from ..base.errors import Error, closest
+from ..base.errors import Error, closest, count
 from ..base.files import find
 from .options import add_net_arguments
 
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     rate = f"{result.images / max(result.seconds, 1e-9):.1f} images/s"
     loss = f", loss {result.loss:.6g}" if net.losses else ""
-    print(f"{name}: {result.images} images in {result.seconds:.1f} s ({rate}, {net.device}){loss}\n")
+    print(f"{name}: {count(result.images, 'image')} in {result.seconds:.1f} s ({rate}, {net.device}){loss}\n")
     print(summary(name, result, positive))
     for what, where in (("predictions", args.save), ("confusion", args.confusion), ("sheet", args.sheet)):
         if where:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ..base.errors import Error
+from ..base.errors import Error, count
 from ..base.files import writing
 from ..papers.plans import STUDIES
 from .options import BESIDE, add_device_arguments, renamed, settings
@@ -47,9 +47,9 @@ def run(args: argparse.Namespace) -> int:
     places = [Place(args.family, args.budget, seed, settings(args), args.out) for seed in seeds]
     said, iterations = origin(), args.budget or places[0].first
     parts = [f"# The papers' studies on {args.family}",
-             f"Budget: {iterations} iterations of the 32s and the others in the solvers' proportion; "
-             f"random_seed {', '.join(map(str, seeds))} (fillers and draws; the images' order is one). "
-             "Seconds are of the processor on a CPU, over all threads, of the clock on a GPU; losses and "
+             f"Budget: {count(iterations, 'iteration')} of the 32s and the others in the solvers' "
+             f"proportion; random_seed {', '.join(map(str, seeds))} (fillers and draws; the images' order is "
+             "one). Seconds are of the processor on a CPU, over all threads, of the clock on a GPU; losses and "
              "seconds are the first seed's. One budget and one data set: what a study shows here, it shows "
              "here.",
              f"    {said['command']}", f"{said['device']}; {said['date']}; {said['netspec']}"]

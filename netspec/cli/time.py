@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ..base.errors import Error
+from ..base.errors import Error, count
 from ..base.files import find
 from .options import add_device_arguments, renamed
 
@@ -17,8 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device_arguments(data)
     load = kinds.add_parser("load", help="reading a weights file into a net")
     load.add_argument("net", metavar="NET", help="a prototxt; its data need not be there")
-    load.add_argument("weights", metavar="WEIGHTS", type=Path,
-                      help="a file to read; made from the net's fillers if it is not there")
+    load.add_argument("weights", metavar="WEIGHTS", help="the file to read")
+    load.add_argument("--make", action="store_true", help="make it from the net's fillers if it is not there")
     dense = kinds.add_parser("dense", help="a classifier as a convolutional net against itself on each crop")
     dense.add_argument("net", metavar="NET", nargs="?", default="models/alexnet/deploy.prototxt",
                        help="a classifier of one path (default %(default)s)")
@@ -46,12 +46,17 @@ def run(args: argparse.Namespace) -> int:
         raise Error("the number of measurements must be at least 1")
     if min(getattr(args, "size", (1,))) < 1:
         raise Error(f"--size must be at least 1, found {'x'.join(map(str, args.size))}")
-    print(f"{cores()} CPU cores, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(f"{count(cores(), 'CPU core')}, {count(torch.get_num_threads(), 'thread')}, "
+          f"torch {torch.__version__}")
     if args.kind == "data":
         path = find(args.solver, what="solver")
         print(timing.time_data(path, args.iterations, args.device or "cpu", args.precision))
     elif args.kind == "load":
-        print(timing.time_load(find(args.net, PROJECT, "net"), args.weights, args.repeats))
+        net = find(args.net, PROJECT, "net")
+        if args.make and not Path(args.weights).exists():
+            timing.make_weights(net, Path(args.weights))
+            print(f"made of the net's fillers: {args.weights}")
+        print(timing.time_load(net, find(args.weights, what="weights"), args.repeats))
     else:
         print(timing.time_dense(find(args.net, PROJECT, "net"), args.size, args.repeats))
     return 0

@@ -132,7 +132,11 @@ def import_trunk(path: Path, arch: str, input: str | None = None) -> tuple[NetPa
     "torchvision". Raises Error for files that are not of this architecture.
     """
     stored, keras = read_layers(path)
-    _check("architecture", arch, KERAS if keras else ARCHITECTURES)
+    _check("architecture", arch, ARCHITECTURES)
+    if keras and arch not in KERAS:
+        other = f"; 'netspec convert weights FILE OUT --net {arch}' reads it" if arch in FITTING else ""
+        raise Error(f"{path}: is Keras', of whose classifiers {', '.join(KERAS)} are known here, not "
+                    f"{arch}{other}")
     _check("input", input or "keras", INPUTS)
     t = Trunk(keras, 1.001e-5 if keras else 1e-3 if arch == "googlenet" else 1e-5)
     t.net.prob = L.Softmax(ARCHITECTURES[arch](t))

@@ -152,11 +152,18 @@ class Place:
         return before + found[: -1 : max(1, len(found) // 200)] + found[-1:]
 
 
-def verdict(claim: Claim, mean_iu: Mapping[str, Sequence[float]]) -> str:
-    """What the runs say of a claim: the difference of the mean IU in points, and if the seeds agree on it."""
+def verdict(claim: Claim, mean_iu: Mapping[str, Sequence[float]], idle: Collection[str] = ()) -> str:
+    """What the runs say of a claim: the difference of the mean IU in points, and if the seeds agree on it.
+
+    idle: labels of runs that learned nothing; two of those say nothing.
+    """
     first, relation, second = claim
     apart = [100 * (a - b) for a, b in zip(mean_iu[first], mean_iu[second], strict=True)]
     text = f"{first} less {second}: {np.mean(apart):+.1f}"
+    if {first, second} <= {*idle}:
+        return f"{text} (says nothing: neither has learned anything yet)"
+    if len(apart) == 1 and abs(apart[0]) < 0.05:
+        return f"{text} (no difference with this seed)"
     side = "as the paper" if apart[0] > 0 else "the opposite of the paper"
     if len(apart) == 1:
         but = f"{side}, but " if relation == "above" else ""
@@ -187,10 +194,10 @@ def run_study(name: str, places: Sequence[Place], picture: Path) -> str:
         end = [f"{curves[label][-1][axis]:.0f}" if curves[label] else None for axis in AXES]
         lines.append([label, *scores, *end, first.start(run)[1]])
     _draw(picture, curves, mean_iu, study.axes, first.seed)
-    claims = [verdict(claim, mean_iu) for claim in study.claims if {claim[0], claim[2]} <= set(runs)]
-    claims += [f"{label}: learned nothing yet, it predicts one class everywhere"
-               for label, records in found.items()
-               if all(np.count_nonzero(np.sum(each["histogram"], 0)) == 1 for each in records)]
+    idle = [label for label, records in found.items()
+            if all(np.count_nonzero(np.sum(each["histogram"], 0)) == 1 for each in records)]
+    claims = [verdict(claim, mean_iu, idle) for claim in study.claims if {claim[0], claim[2]} <= set(runs)]
+    claims += [f"{label}: learned nothing yet, it predicts one class everywhere" for label in idle]
     head = ["", "mean IU", "least", "most", "pixel acc.", *AXES, "starts"]
     return "\n\n".join([f"## {name}", study.says, f"![{name}]({picture.parent.name}/{picture.name})",
                         table(lines, head, markdown=True), "\n".join(f"- {claim}" for claim in claims)])

@@ -58,14 +58,14 @@ def time_data(path: Path, iterations: int, device: str, precision: str) -> str:
             + f"\na step waits for data {100 * solver.data.waited / sum(steps):.1f} % of its time")
 
 
-def time_load(path: Path, file: Path, repeats: int) -> str:
-    """Seconds to read a weights file into a net that exists, and the memory that takes beside the net's.
+def make_weights(path: Path, file: Path) -> None:
+    """A weights file of a net's fillers."""
+    weights.save(file, Net(deploy(path, losses=True)))
 
-    A file that is not there is made of the net's fillers.
-    """
+
+def time_load(path: Path, file: Path, repeats: int) -> str:
+    """Seconds to read a weights file into a net that exists, and the memory that takes beside the net's."""
     net = Net(deploy(path, losses=True))
-    if not file.exists():
-        weights.save(file, net)
     target = net.layers_with_params()
     before = _peak()
     weights.load(file, target)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..base.errors import Error
+from ..base.errors import Error, count
 from ..base.files import writing
 from ..base.metrics import BINARY, MEASURES, Scores
 from ..base.table import percent, table
@@ -24,7 +24,7 @@ def summary(name: str, result: Result, positive: int | None = None) -> str:
         cells = [percent(getattr(result.binary, measure)) for measure in BINARY]
         parts.append(table([[result.looks.names[positive], *cells]], ["", *BINARY.values()]))
     if result.stray:
-        parts.append(f"not counted: {result.stray} pixels with labels that are neither 0 to "
+        parts.append(f"not counted: {count(result.stray, 'pixel')} with labels that are neither 0 to "
                      f"{len(result.histogram) - 1} nor void")
     return "\n\n".join(parts)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.errors import Error, listed
+from ..base.errors import Error, count, listed
 from ..data.images import check_labels
 from ..data.segmentation import SegmentationData, overlap
 from ..net.graph import Graph, Node, Value
@@ -63,7 +63,7 @@ def summary(net: Net, loaded: Mapping[str, str], interpolated: Sequence[str] = (
     frozen = [s.layer for s, p in slots if not p.requires_grad and s.index == 0]
     layers = list(net.layers_with_params())
     filled = [layer for layer in layers if layer not in loaded and layer not in interpolated]
-    lines = [f"{net.graph.name}: {len(net.graph.nodes)} layers, {len(layers)} with parameters, "
+    lines = [f"{net.graph.name}: {count(len(net.graph.nodes), 'layer')}, {len(layers)} with parameters, "
              f"{total:,} parameters ({sum(p.numel() for _, p in slots if p.requires_grad):,} learned)"]
     for word, names in (("loaded", [k for k, v in loaded.items() if v == "copied"]),
                         ("loaded, reshaped", [k for k, v in loaded.items() if v == "reshaped"]),

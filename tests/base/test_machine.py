@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from netspec.base.errors import Error
+from netspec.base.errors import Error, count
 from netspec.base.machine import amount, choose, cores, device_name
 
 
@@ -23,4 +23,4 @@ def test_devices_that_are_not_known(name):
 
 def test_the_cpu():
     assert choose("cpu") == torch.device("cpu")
-    assert device_name("cpu").endswith(f", {cores()} cores, {torch.get_num_threads()} threads")
+    assert device_name("cpu").endswith(f", {count(cores(), 'core')}, {count(torch.get_num_threads(), 'thread')}")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from netspec.base.errors import Error
+from netspec.base.errors import Error, count
 from netspec.check import contact
 from netspec.check import data as datacheck
 from netspec.cli.data import add_check_arguments as add_arguments
@@ -35,10 +35,10 @@ def camvid(tmp_path):
     """A sound tree in CamVid's layout: camvid/train with t0 .. t5, camvid/val with v0 .. v3; its root."""
     rng = np.random.default_rng(0)
     root = tmp_path / "camvid"
-    for split, count in (("train", 6), ("val", 4)):
+    for split, many in (("train", 6), ("val", 4)):
         for folder in (split, f"{split}annot"):
             (root / folder).mkdir(parents=True)
-        names = [f"{split[0]}{i}" for i in range(count)]
+        names = [f"{split[0]}{i}" for i in range(many)]
         for name in names:
             put(root, split, name, *draw(rng))
         (root / f"{split}.txt").write_text("\n".join(names) + "\n")
@@ -182,7 +182,7 @@ def test_faults_are_found(camvid, capsys, tmp_path, fault):
     assert check(camvid, "--sheet", tmp_path / "sheet.png") == breaks
     said = capsys.readouterr().out
     assert re.search(("error: " if breaks else "warning: ") + words, said, re.MULTILINE), said
-    assert f"{breaks} errors, on which training would break; {1 - breaks} warnings" in said
+    assert f"{count(breaks, 'error')}, on which training would break; {count(1 - breaks, 'warning')}" in said
     marked = (np.asarray(Image.open(tmp_path / "sheet.png")) == contact.MARK).all(2).sum()
     alone = fault in ("shared", "twice", "names", "absent", "mean")  # of no one image
     assert (marked > 1000) is not alone

@@ -276,7 +276,7 @@ def test_generations_of_weights(tmp_path):
         "V2": caffe_pb2.NetParameter(layer=[dict(name="a", blobs=[blob])]),
     }.items():
         (tmp_path / name).write_bytes(net.SerializeToString())
-        assert f"{name}, 1 layers, 2 numbers" in weights_file(tmp_path / name)[0][0].what
+        assert f"{name}, 1 layer, 2 numbers" in weights_file(tmp_path / name)[0][0].what
 
 
 @pytest.mark.parametrize("name, known", [

@@ -86,3 +86,11 @@ def test_fcn_writes_where_it_is_told(tmp_path, capsys, monkeypatch, out):
     said = capsys.readouterr()
     assert "random weights" in said.out and said.err == ("netspec: --out is now the argument OUT.prototxt; the old "
                                                          "spelling goes on working for this release\n" if out[1:] else "")
+
+
+@pytest.mark.parametrize("kind, out", [("onnx", "OUT.onnx"), ("torch", "OUT.py")])
+def test_usage_is_an_order_that_works(kind, out, capsys):
+    """--size takes what follows, so it stands last."""
+    with pytest.raises(SystemExit):
+        main(["convert", kind, "--help"])
+    assert f"NET.prototxt [WEIGHTS] {out} [--size HxW ...]" in " ".join(capsys.readouterr().out.split())

@@ -2,6 +2,7 @@
 
 import importlib
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -100,6 +101,13 @@ def test_files_of_something_else(tmp_path):
         importers.import_trunk(tmp_path / "a.pth", "resnet50")
     with pytest.raises(Error, match="architecture 'resnet51' is not known.*did you mean 'resnet50'"):
         importers.import_trunk(tmp_path / "a.pth", "resnet51")
+    keras_file = tmp_path / "vgg.h5"
+    with h5py.File(keras_file, "w") as file:
+        file["block1_conv1/block1_conv1/kernel:0"], file["block1_conv1/block1_conv1/bias:0"] = np.zeros((3, 3, 3, 64)), np.zeros(64)
+    with pytest.raises(Error, match="Keras', .*resnet152 are known here, not vgg16; 'netspec convert weights FILE OUT --net vgg16'"):
+        importers.import_trunk(keras_file, "vgg16")
+    with pytest.raises(Error, match="are known here, not alexnet$"):
+        importers.import_trunk(keras_file, "alexnet")
     t = trunks.Trunk(False, 1e-5)
     trunks.ARCHITECTURES["alexnet"](t)
     state = {f"{there}.{part}": torch.zeros(1) for _, there in t.sources.values() for part in ("weight", "bias")}

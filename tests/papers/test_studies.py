@@ -114,9 +114,18 @@ def test_a_stitched_cell_stands_where_its_window_is():
     (("a", "like", "b"), {"a": [0.3, 0.5], "b": [0.4, 0.4]}, "agree on, as the paper"),
     (("a", "like", "b"), {"a": [0.5, 0.5], "b": [0.4, 0.4]}, "the seeds agree, where the paper saw no great difference"),
     (("a", "open", "b"), {"a": [0.5, 0.5], "b": [0.4, 0.4]}, "over 2 seeds): the seeds agree"),
+    (("a", "above", "b"), {"a": [0.4001], "b": [0.4]}, "+0.0 (no difference with this seed)"),
 ])
 def test_what_the_seeds_say(claim, values, says):
     assert says in studies.verdict(claim, values)
+
+
+@pytest.mark.parametrize("relation", ["above", "like", "open"])
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_runs_that_learned_nothing_say_nothing(relation, seeds):
+    values = {"a": [0.146] * seeds, "b": [0.146] * seeds}
+    said = studies.verdict(("a", relation, "b"), values, ["b", "a"])
+    assert "says nothing" in said and "paper" not in said
 
 
 def test_a_study_from_data_to_page_is_kept_and_shared_with_the_next(place, capsys):
@@ -124,9 +133,9 @@ def test_a_study_from_data_to_page_is_kept_and_shared_with_the_next(place, capsy
     assert cli.main(command) == 0
     first = capsys.readouterr().out
     page = Path("page.md").read_text()
-    assert page.strip() in first and "1 iterations" in page and "random_seed 1, 2" in page
+    assert page.strip() in first and "Budget: 1 iteration of" in page and "random_seed 1, 2" in page
     assert len([line for line in page.splitlines() if line.startswith(("| plain", "| balanced"))]) == 2
-    assert "over 2 seeds" in page and "![balancing](page/balancing.png)" in page
+    assert "learned nothing yet" in page and "![balancing](page/balancing.png)" in page
     assert Image.open("page/balancing.png").width > 800
     times = {path: path.stat().st_mtime_ns for path in Path("studies").rglob("*.caffemodel")}
     assert cli.main(command) == 0

@@ -29,9 +29,13 @@ def small(path: Path, **data) -> None:
 def test_load_makes_the_file_and_times_it(tmp_path, capsys):
     small(tmp_path / "net.prototxt")
     weights = tmp_path / "made.caffemodel"
-    assert cli.main(["time", "load", str(tmp_path / "net.prototxt"), str(weights), "--runs", "2"]) == 0
-    assert weights.exists()
-    row = capsys.readouterr().out.splitlines()[-1].split()
+    command = ["time", "load", str(tmp_path / "net.prototxt"), str(weights), "--runs", "2"]
+    assert cli.main(command) == 2 and not weights.exists()  # a slip of the name writes nothing
+    assert f"weights '{weights}' is not there" in capsys.readouterr().err
+    assert cli.main([*command, "--make"]) == 0
+    said = capsys.readouterr().out
+    assert weights.exists() and f"made of the net's fillers: {weights}" in said
+    row = said.splitlines()[-1].split()
     assert row[0] == "made.caffemodel" and float(row[3]) <= float(row[2]) <= float(row[4])
 
 
