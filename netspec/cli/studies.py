@@ -48,8 +48,9 @@ def run(args: argparse.Namespace) -> int:
     said, iterations = origin(), args.budget or places[0].first
     parts = [f"# The papers' studies on {args.family}",
              f"Budget: {count(iterations, 'iteration')} of the 32s and the others in the solvers' "
-             f"proportion; random_seed {', '.join(map(str, seeds))} (fillers and draws; the images' order "
-             "is one). Seconds are of the processor on a CPU, over all threads, of the clock on a GPU; losses and "
+             f"proportion; random_seed {', '.join(map(str, seeds))} (fillers and draws; the images' "
+             "order is one). Seconds are of the processor on a CPU, over all threads, of the clock on a GPU; "
+             "losses and "
              "seconds are the first seed's. One budget and one data set: what a study shows here, it shows "
              "here.",
              f"    {said['command']}", f"{said['device']}; {said['date']}; {said['netspec']}"]
