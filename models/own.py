@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Nets and solvers for images of your own: FCN-32s, 16s and 8s for a data set file (docs/datasets.md).
 
-    models/own.py my/set.txt                                      a small trunk, from scratch
-    models/own.py my/set.txt --weights weights/vgg16.caffemodel   VGG16's, at the paper's rates
+    netspec own my/set.txt                                      a small trunk, from scratch
+    netspec own my/set.txt --weights weights/vgg16.caffemodel   VGG16's, at the paper's rates
+
+This file is a door to that command, and has what it writes.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -15,8 +16,8 @@ import fcn  # noqa: E402 - the path comes first
 from sets import Data, Head  # noqa: E402
 from trunks import SMALL, VGG16  # noqa: E402
 
-from netspec.base.errors import Error  # noqa: E402
-from netspec.data import layouts  # noqa: E402
+from netspec.cli.main import main  # noqa: E402
+from netspec.data import facts, layouts  # noqa: E402
 from netspec.data.segmentation import SegmentationData  # noqa: E402
 from netspec.ops.base import Context  # noqa: E402
 from netspec.proto import caffe_pb2  # noqa: E402
@@ -26,17 +27,19 @@ from netspec.train import snapshot as resume  # noqa: E402
 RATES = {False: (3e-3, 1e-3, 1e-3), True: (1e-4, 1e-6, 1e-8)}  # the demo's, and the paper's
 
 
-def write(path: Path, weights: str | None, iterations: int, batch: int, splits: tuple[str, str]) -> list[str]:
+def write(path: Path, weights: str | None, iterations: int, batch: int, splits: tuple[str, str],
+          mean: list[float] | None = None) -> list[str]:
     """Write NAME-fcn32s/SPLIT.prototxt, NAME-fcn32s.prototxt, ... beside the data set file; the solvers.
 
-    Raises Error for a data set file or a list that is wrong or not there; then nothing is written.
+    mean: BGR, where the file has none. Raises Error for a data set file or a list that is wrong or not there;
+    then nothing is written.
     """
-    if not 0 < iterations < 1 << 31:
-        raise Error(f"--iterations must be from 1 to 2147483647, found {iterations}")
-    facts = layouts.facts(str(path))
-    (train, val), folder = splits, path.parent
-    data = Data((Head(len(facts.names)),), {split: dict(dataset=str(path), root=str(folder), split=split)
-                                            for split in splits}, -1 if facts.void is None else facts.void)
+    (train, val), folder, own = splits, path.parent, {"mean": mean} if mean else {}
+    layout = layouts.layout(str(path), own)
+    found = layouts.facts(layout)
+    reader = dict(dataset=str(path), root=str(folder), **own)
+    data = Data((Head(len(found.names)),), {split: reader | dict(split=split) for split in splits},
+                -1 if found.void is None else found.void, facts=facts.written(layout, dataset=str(path)))
     data.splits[train] |= dict(batch_size=batch, mirror=True)
     solvers: list[str] = []
     for (stride, sources), rate in zip(fcn.STAGES.items(), RATES[bool(weights)], strict=True):
@@ -60,29 +63,5 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
     return solvers
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Nets and solvers for images of your own.")
-    add = parser.add_argument
-    add("dataset", type=Path, metavar="SET.txt", help="the data set file; all is written beside it")
-    add("--weights", metavar="FILE",
-        help="VGG16's weights to start from (default: a small trunk, from scratch)")
-    add("--iterations", type=int, default=600, metavar="N", help="of each stage (default 600)")
-    add("--batch", type=int, default=5, metavar="N", help="images a step (default 5)")
-    add("--splits", nargs=2, default=("train", "val"), metavar=("TRAIN", "VAL"),
-        help="lists (default train val)")
-    args = parser.parse_args()
-    try:
-        path = args.dataset
-        if not path.is_file():
-            raise Error(f"the data set file {path} is not there; docs/datasets.md says what it holds")
-        solvers = write(path, args.weights, args.iterations, args.batch, tuple(args.splits))
-    except Error as e:
-        print(f"models/own.py: {e}", file=sys.stderr)
-        sys.exit(2)
-    print(f"check  netspec data check {solvers[0]}\ntrain  tools/solve.py {' '.join(solvers)}\n"
-          f"score  tools/score.py {path.parent}/{path.stem}-fcn8s/{args.splits[1]}.prototxt "
-          f"{resume.stem(f'{path.parent}/snapshot/{path.stem}-fcn8s', args.iterations)}.caffemodel")
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main(["own", *sys.argv[1:]]))

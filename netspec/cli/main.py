@@ -13,6 +13,7 @@ from ..base.errors import Error, Interrupted, closest
 GROUPS = {  # what for -> command -> help; a file a command, cli/NAME.py, with add_arguments and run
     "train": {
         "solve": "train nets by solver files",
+        "own": "write nets and solvers for images of your own",
         "demo": "train stages, score them, show them side by side",
         "curves": "draw the training curves of a log",
         "report": "what runs left behind, on one HTML page",

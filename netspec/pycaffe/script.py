@@ -6,6 +6,7 @@ import re
 import sys
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 from ..base.errors import Error, closest
 from ..base.files import find
@@ -64,12 +65,18 @@ def read_or_generate(given: str) -> NetParameter:
     return net
 
 
-def _generated(file: Path, name: str, split: str, given: str) -> str:
-    """The prototxt that a generator makes."""
+def generator(file: Path) -> ModuleType:
+    """The module of a Python file that writes nets, wherever it stands."""
     spec = importlib.util.spec_from_file_location(f"generator_{file.stem}", file)
     assert spec and spec.loader  # as it has for every file that ends in .py
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def _generated(file: Path, name: str, split: str, given: str) -> str:
+    """The prototxt that a generator makes."""
+    module = generator(file)
     function = partial(module.generate, name) if hasattr(module, "generate") else getattr(module, name, None)
     if function is None:
         raise Error(f"{given.rpartition(':')[0]} has neither a function 'generate' nor '{name}'"

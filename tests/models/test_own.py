@@ -1,5 +1,10 @@
 """Nets and solvers for images of one's own, as models/own.py writes them."""
 
+import ast
+import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -31,22 +36,123 @@ def own(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(*args):
-    return programs.run(PROJECT / "models" / "own.py", *args, cwd=".", env=programs.environment(PYTHONPATH=""))
+def run(*args, program="models/own.py"):
+    return programs.run(PROJECT / program, *args, cwd=".", env=programs.environment(PYTHONPATH=""))
+
+
+def commands(out):
+    """The commands that a run ends with, by their names, as words."""
+    found = [shlex.split(line) for line in out.splitlines() if line.startswith("    netspec ")]
+    return {words[1]: words[1:] for words in found}
+
+
+def tree():
+    return sorted(str(path) for path in Path("my").rglob("*"))
 
 
 def test_the_stages_train_and_are_scored(own, capsys):
-    done = run("my/set.txt", "--iterations", "2", "--batch", "2")
-    assert done.returncode == 0, done.stderr
-    commands = dict(line.split("  ", 1) for line in done.stdout.splitlines())
-    assert main(["data", "check", *commands["check"].split()[3:]]) == 0
-    assert main(["solve", *commands["train"].split()[1:], "--quiet"]) == 0
-    assert main(["score", *commands["score"].split()[1:]]) == 0
+    own.joinpath("my").rename("it's \"my\" ü")
+    assert main(["own", "it's \"my\" ü/set.txt", "--iterations", "2", "--batch", "2"]) == 0
+    told = commands(capsys.readouterr().out)
+    assert list(told) == ["data", "solve", "score", "infer"]
+    assert main(told["data"]) == 0 and Path("it's \"my\" ü/sheet.png").is_file()
+    assert main([*told["solve"], "--quiet"]) == 0 and main(told["score"]) == 0
     out = capsys.readouterr().out
     assert "disc" in out and "3 images" in out
+    assert main(told["infer"]) == 0
+    out, err = capsys.readouterr()
+    assert not err and any(name in out for name in ("ground", "disc", "box")) and "class " not in out
     for stride in (32, 16, 8):
-        built = load(own / f"my/set-fcn{stride}s/deploy.prototxt")
+        built = load(own / f"it's \"my\" ü/set-fcn{stride}s/deploy.prototxt")
         assert not deviations(streams(built)[0], f"{stride}s" if f"{stride}s" in FIGURE3 else None)
+
+
+@pytest.mark.parametrize("program", ["models/own.py", "tools/own.py"])
+def test_the_doors_are_programs(own, program):
+    done = subprocess.run([PROJECT / program, "my/set.txt"], capture_output=True, text=True,
+                          env=programs.environment(PYTHONPATH="", PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}"))
+    assert done.returncode == 0, done.stderr
+    assert list(commands(done.stdout)) == ["data", "solve", "score", "infer"]
+
+
+def test_every_net_says_its_data_set(own, capsys):
+    assert main(["own", "my/set.txt"]) == 0
+    out = capsys.readouterr().out
+    read = [np.asarray(Image.open(f"my/photos/{i}.jpg")).reshape(-1, 3) for i in range(7)]
+    mean = np.concatenate(read).mean(0)[::-1]
+    assert [float(n) for n in out.split("mean: ")[1].splitlines()[0].split(",")] == pytest.approx(mean, abs=1e-3)
+    for stride in (32, 16, 8):
+        for split in ("train", "val", "deploy"):
+            net = prototext.read_net(f"my/set-fcn{stride}s/{split}.prototxt")
+            given = ast.literal_eval(net.layer[0].python_param.param_str)
+            assert given["dataset"] == "my/set.txt" and given["mean"] == pytest.approx(mean, abs=1e-3)
+    assert given == {"classes": ["ground 90 90 90", "disc 200 60 60", "box 60 200 90"], "void": 255,
+                     "mean": given["mean"], "range": [0, 255], "dataset": "my/set.txt"}
+    with open("my/set.txt", "a") as file:
+        file.write("mean: 1, 2, 3\n")
+    assert main(["own", "my/set.txt"]) == 0 and "mean: " not in capsys.readouterr().out
+    given = ast.literal_eval(prototext.read_net("my/set-fcn8s/deploy.prototxt").layer[0].python_param.param_str)
+    assert given["mean"] == [1, 2, 3]
+
+
+def test_lists_are_made_where_there_are_none(own, capsys):
+    for name in ("train", "val"):
+        Path(f"my/{name}.txt").unlink()
+    Path("my/masks/4.png").unlink()
+    Image.new("L", (5, 5)).save("my/masks/spare.png")
+    assert main(["own", "my/set.txt"]) == 0
+    out = capsys.readouterr().out
+    train, val = (Path(f"my/{name}.txt").read_text().split() for name in ("train", "val"))
+    assert sorted([*train, *val]) == [*"012356789"] and len(val) == 2
+    assert "wrote my/train.txt: 7 images, drawn with seed 1" in out and "wrote my/val.txt: 2 images" in out
+    assert "left out, images without a label: 4" in out and "left out, labels without an image: spare.png" in out
+    assert main(["own", "my/set.txt"]) == 0  # they are kept
+    assert "seed" not in capsys.readouterr().out
+    assert [train, val] == [Path(f"my/{name}.txt").read_text().split() for name in ("train", "val")]
+
+
+@pytest.mark.parametrize("text, words", [
+    ("images: photo\nlabels: masks\na\nb\nc\n", "my/photo, is not there; did you mean 'photos'? (beside the file are the "
+                                                "folders: empty, masks, photos)"),
+    ("images: photos\nlabels: masks/{name}_gt.png\na\nb\nc\n", "holds no file NAME_gt.png"),
+    ("images: empty\nlabels: masks\na\nb\nc\n", "the folder of 'images', my/empty, holds no file NAME.*"),
+    ("labels: masks\na\nb\nc\n", "masks, photos); a line 'images: FOLDER' names it"),
+    ("images: {split}/photos\nlabels: masks\na\n", "my/train/photos, is not there"),
+])
+def test_folders_that_are_not_there(own, capsys, text, words):
+    Path("my/empty").mkdir()
+    Path("my/set.txt").write_text(text)
+    before = tree()
+    assert main(["own", "my/set.txt"]) == 2
+    out, err = capsys.readouterr()
+    assert words in err and err.count("\n") == 1 and not out and tree() == before
+
+
+def test_labels_under_other_names(own, capsys):
+    for path in Path("my/masks").iterdir():
+        path.rename(path.with_name(f"{path.stem}_mask.png"))
+    Path("my/train.txt").unlink()
+    Path("my/val.txt").unlink()
+    before = tree()
+    assert main(["own", "my/set.txt"]) == 2
+    out, err = capsys.readouterr()
+    assert "0 of 10 images have a label" in err and "'labels: masks/{name}_mask.png' in the data set file finds 10" in err
+    assert tree() == before and not out
+
+
+@pytest.mark.parametrize("folder, what", [("photos", "image"), ("masks", "label")])
+def test_a_listed_file_that_is_not_there(own, capsys, folder, what):
+    next(Path("my", folder).glob("8.*")).unlink()
+    before = tree()
+    assert main(["own", "my/set.txt"]) == 2
+    assert f"split 'val': 1 of 3 {what}s are not there: my/{folder}/8." in capsys.readouterr().err and tree() == before
+
+
+def test_an_image_that_cannot_be_read(own, capsys):
+    Path("my/photos/3.jpg").write_bytes(b"no image")
+    before = tree()
+    assert main(["own", "my/set.txt"]) == 2
+    assert "my/photos/3.jpg is no image" in capsys.readouterr().err and tree() == before
 
 
 def test_weights_take_vgg16_and_the_papers_rates(own):

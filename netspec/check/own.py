@@ -1,0 +1,155 @@
+"""Images of one's own, before nets are made for them: their folders, the lists of the splits, the mean."""
+
+import glob
+import os
+import random
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..base.errors import Error, closest, listed
+from ..base.files import inside, writing
+from ..base.machine import cores
+from ..data.layouts import Images, Labels, layout, read_file
+from ..data.tree import Tree
+
+SEED, SHARE = 1, 5  # of the split that is made: one image in so many is for validation
+
+
+class Split(NamedTuple):
+    """Lists to be written: the names of a split's images; images without a label, labels without an image."""
+
+    lists: dict[Path, list[str]]
+    unlabelled: list[str]
+    unpictured: list[str]
+
+
+def tree(path: Path, splits: Sequence[str]) -> Tree:
+    """The data set that a file describes, once its folders are there and hold something.
+
+    Raises Error for a file or folder that is not there, with the nearest that is.
+    """
+    if not path.is_file():
+        there = [file.name for file in path.parent.glob("*.txt")]
+        raise Error(f"the data set file {path} is not there{closest(path.name, there)}; docs/datasets.md "
+                    "says what it holds")
+    if path.stem in splits:
+        raise Error(f"the data set file {path} has the name of the list of '{path.stem}'; rename it")
+    found = layout(str(path))
+    patterns = {"images": found.first(Images).files[0], "labels": found.first(Labels).files[0]}
+    for key, pattern in patterns.items():
+        for split in splits if "{split}" in pattern else splits[:1]:
+            _folder(path, key, pattern.format(split=split, name="\0"))
+    return Tree(str(path), found, path.parent, {}, None)
+
+
+def _folder(path: Path, key: str, pattern: str) -> None:
+    """Error unless the folder in a pattern, which has a zero for the name, is there and holds such files."""
+    start, _, end = pattern.partition("\0")
+    name = start.rpartition("/")[0]
+    folder = inside(path.parent, name)
+    told = f"{path}: the folder of '{key}'"
+    if not folder.is_dir():
+        there = sorted(entry.name for entry in path.parent.iterdir() if entry.is_dir())
+        line = "" if key in read_file(path) else f"; a line '{key}: FOLDER' names it"
+        raise Error(f"{told}, {folder}, is not there{closest(name, there)} (beside the file are the folders: "
+                    f"{', '.join(there) or 'none'}){line}")
+    first = start.rpartition("/")[2]
+    if not any(folder.glob(f"{glob.escape(first)}*{end}".replace("\0", "*"))):
+        raise Error(f"{told}, {folder}, holds no file {first}NAME{end}".replace("\0", "NAME"))
+
+
+def split(data: Tree, train: str, val: str) -> Split:
+    """The lists that a data set of one's own lacks; none where it has both, or its folders are the splits.
+
+    Images with a label are shuffled by SEED, and one in SHARE is for validation. Raises Error where one list
+    of the two is there, or fewer than two images have a label.
+    """
+    lists = {name: data.root / f"{name}.txt" for name in (train, val)}
+    there = [path for path in lists.values() if path.is_file()]
+    if len(there) == 2 or "{split}" in data.pattern:
+        return Split({}, [], [])
+    if there:
+        gone = train if there[0] == lists[val] else val
+        raise Error(f"split '{gone}' has no list {lists[gone]}, though {there[0]} is there: write it, or "
+                    f"move {there[0].name} away to have both made")
+    names = [name for _, _, name in data.entries("all")]
+    labels = {name: data.files("label", "all", name)[0] for name in names}
+    labelled = [name for name in names if labels[name].is_file()]
+    if len(labelled) < 2:
+        raise Error(f"{data.dataset}: {len(labelled)} of {len(names)} images have a label, and two at "
+                    f"least are needed: {labels[names[0]]} would be the first's{_meant(data, names)}")
+    shuffled = random.Random(SEED).sample(labelled, len(labelled))
+    count = max(1, round(len(labelled) / SHARE))
+    made = {lists[train]: sorted(shuffled[count:]), lists[val]: sorted(shuffled[:count])}
+    return Split(made, [name for name in names if name not in labelled], _spare(data, names[0], labels))
+
+
+def _spare(data: Tree, name: str, labels: Mapping[str, Path]) -> list[str]:
+    """The files in the folder of labels that are no image's, if it is a folder of labels alone."""
+    folder = labels[name].parent
+    if folder == data.files("data", "all", name)[0].parent:
+        return []
+    used = {path.name for path in labels.values()}
+    return sorted(path.name for path in folder.iterdir()
+                  if path.is_file() and path.name not in used and not path.name.startswith("."))
+
+
+def _meant(data: Tree, names: Sequence[str]) -> str:
+    """The line of a data set file under which most of the names have labels; "" if there is none."""
+    pattern = data.layout.first(Labels).files[0]
+    folder = data.path(pattern, "all", names[0]).parent
+    fits: dict[str, int] = {}
+    for file in sorted(os.listdir(folder))[:20]:
+        inner = max((name for name in names if name in file), key=len, default="")
+        tried = file.replace(inner, "{name}", 1) if inner else ""
+        if tried and tried not in fits:
+            fits[tried] = sum((folder / tried.replace("{name}", name)).is_file() for name in names)
+    best = max(fits, key=lambda each: fits[each], default="")
+    if not best or fits[best] < 2:
+        return ""
+    where = pattern.rpartition("/")[0]
+    return f"; 'labels: {where}/{best}' in the data set file finds {fits[best]}"
+
+
+def write_lists(lists: Mapping[Path, Sequence[str]]) -> None:
+    for path, names in lists.items():
+        with writing(path, "w") as file:
+            file.write("".join(f"{name}\n" for name in names))
+
+
+def names(data: Tree, split: str, made: Split) -> list[str]:
+    """The images of a split, as its list has them. Raises Error for files of it that are not there."""
+    found = made.lists.get(data.root / f"{split}.txt") or [name for _, _, name in data.entries(split)]
+    for top, what in (("data", "image"), ("label", "label")):
+        gone = [path for name in found if not (path := data.files(top, split, name)[0]).is_file()]
+        if gone:
+            raise Error(f"split '{split}': {len(gone)} of {len(found)} {what}s are not there: "
+                        f"{listed(map(str, gone), 3)}")
+    return found
+
+
+def mean(data: Tree, split: str, images: Sequence[str], progress: Callable[[int, int], None]) -> list[float]:
+    """The mean of all pixels of images, BGR, to three decimals. Raises Error for one that cannot be read.
+
+    progress: is told how many of how many are read.
+    """
+    total, pixels = np.zeros(3), 0
+    order = list(data.layout.first(Images).order)
+    with ThreadPoolExecutor(cores()) as pool:
+        def sums(name: str) -> tuple[np.ndarray, int]:
+            read = data.read("data", split, name, 1.0)
+            return read.sum((0, 1), dtype=np.float64)[order], read.shape[0] * read.shape[1]
+
+        for done, (each, count) in enumerate(pool.map(sums, images), 1):
+            total, pixels = total + each, pixels + count
+            progress(done, len(images))
+    return [round(value, 3) for value in (total / pixels).tolist()]
+
+
+def says_mean(path: Path) -> bool:
+    """Whether a data set file has a mean of its own."""
+    return "mean" in read_file(path)

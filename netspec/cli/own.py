@@ -1,0 +1,86 @@
+"""`netspec own`: nets and solvers for images of one's own."""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..base import log
+from ..base.errors import Error, listed
+from ..base.machine import PROJECT
+
+if TYPE_CHECKING:
+    from ..data.tree import Tree
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = ("FCN-32s, 16s and 8s for the images that a data set file describes (docs/datasets.md); "
+                     "images without lists are split by chance, and a mean that it lacks is computed.")
+    parser.add_argument("dataset", type=Path, metavar="SET.txt",
+                        help="the data set file; all is written beside it")
+    parser.add_argument("--weights", metavar="FILE",
+                        help="VGG16's weights to start from (default: a small trunk, from scratch)")
+    parser.add_argument("--iterations", type=int, default=600, metavar="N",
+                        help="of each stage (default 600)")
+    parser.add_argument("--batch", type=int, default=5, metavar="N", help="images a step (default 5)")
+    parser.add_argument("--splits", nargs=2, default=("train", "val"), metavar=("TRAIN", "VAL"),
+                        help="lists (default train val)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..check import own
+    from ..pycaffe.script import generator
+
+    path, (train, val) = args.dataset, args.splits
+    if not 0 < args.iterations < 1 << 31 or not 0 < args.batch < 1 << 31:
+        raise Error("--iterations and --batch must be from 1 to 2147483647, found "
+                    f"{args.iterations} and {args.batch}")
+    if train == val:
+        raise Error(f"--splits: '{train}' cannot be for training and for validation")
+    data = own.tree(path, args.splits)
+    made = own.split(data, train, val)
+    images = {split: own.names(data, split, made) for split in args.splits}
+    mean = None if own.says_mean(path) else _mean(data, train, images[train])
+    own.write_lists(made.lists)
+    for file, names in made.lists.items():
+        print(f"wrote {file}: {len(names)} images, drawn with seed {own.SEED}")
+    for what, without in (("images without a label", made.unlabelled),
+                          ("labels without an image", made.unpictured)):
+        if without:
+            print(f"left out, {what}: {listed(without)}")
+    if mean:
+        print(f"the nets subtract the mean of the {len(images[train])} images of '{train}', B,G,R; {path} "
+              f"could say it by the line\n    mean: {', '.join(map(str, mean))}")
+    solvers = generator(PROJECT / "models" / "own.py").write(
+        path, args.weights, args.iterations, args.batch, (train, val), mean)
+    if args.weights and not Path(args.weights).is_file():
+        print(f"note: {args.weights} is not there yet; solve needs it", file=sys.stderr)
+    _end(path, solvers, args, data.files("data", val, images[val][0])[0])
+    return 0
+
+
+def _mean(data: "Tree", split: str, images: list[str]) -> list[float]:
+    """The mean over a split, its reading shown."""
+    from ..check import own
+
+    said = log.make()
+    try:
+        return own.mean(data, split, images, lambda done, total: said.progress("mean", done, total, "", 1))
+    finally:
+        said.close()
+
+
+def _end(path: Path, solvers: list[str], args: argparse.Namespace, image: Path) -> None:
+    """Say what was written, and what to do with it."""
+    nets, last = [Path(solver).with_suffix("") for solver in solvers], Path(solvers[-1]).with_suffix("")
+    splits = ",".join((*args.splits, "deploy"))
+    for solver, net in zip(solvers, nets, strict=True):
+        print(f"wrote {solver}, {net}/{{{splits}}}.prototxt")
+    weights = f"{path.parent / 'snapshot' / last.name}_iter_{args.iterations}.caffemodel"
+    print("\nNow check the data, train the stages, score the last and use it:\n")
+    for command in (["data", "check", solvers[0], "--sheet", f"{path.parent / 'sheet.png'}"],
+                    ["solve", *solvers], ["score", f"{last / args.splits[1]}.prototxt", weights],
+                    ["infer", f"{last / 'deploy.prototxt'}", weights, f"{image}",
+                     "--out", f"{path.parent / 'segmented'}"]):
+        print(f"    {shlex.join(['netspec', *command])}")
