@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from ..base.errors import Error
+from ..data.facts import exported
 from ..net.graph import Graph, Value
 from ..net.module import Net
 from ..net.weights import ready
@@ -41,6 +42,15 @@ def filled(graph: Graph, path: Path | None = None, say: Callable[[str], object] 
                     param.normal_(0, (2 / (param[0].numel() or 1)) ** 0.5 if param.ndim > 1 else 0.1)
     say("no weights given: drawn by the net's fillers (msra's where they say 0), seed 0")
     return net
+
+
+def facts(graph: Graph) -> dict[str, Any]:
+    """What a net says of its images and classes, as lists (`exported`)."""
+    path = graph.path or Path("net")
+    shapes = [graph.shape(blob) for blob in graph.outputs]
+    names = [graph.name, path.stem, path.resolve().parent.name]
+    return exported([node.op.layer for node in graph.sources], names,
+                    [shape[1] for shape in shapes if len(shape) > 1], path)
 
 
 def own_size(graph: Graph) -> Size:

@@ -1,5 +1,6 @@
 """Nets as ONNX files, written only if onnxruntime computes what the net does."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from ..base.errors import Error
 from ..base.files import writing
 from ..net.graph import Graph, Value
 from ..net.module import Net
-from .agree import AXES, Agreement, Size, agreements, fixed_axes, own_size, shapes_for
+from .agree import AXES, Agreement, Size, agreements, facts, fixed_axes, own_size, shapes_for
 from .onnxops import Builder
 
 OPSET, IR = 18, 8  # ONNX 1.13 (2022), the first with Pad, Split, Shape and reductions as in onnxops.py
@@ -42,6 +43,7 @@ def write_onnx(net: Net, out: Path, sizes: Sequence[Size], spread: float) -> tup
 def model(net: Net) -> Any:
     """The onnx.ModelProto of a net: layers' and blobs' names kept, N, H and W open where the net takes any.
 
+    metadata_props have what the net says of its images, in JSON: classes, palette, mean, range, order.
     Raises Error for a layer without a form in ONNX, and where the file would pass 2 GiB.
     """
     try:
@@ -58,6 +60,7 @@ def model(net: Net) -> Any:
     whole = helper.make_graph(built.nodes, graph.name or "net", inputs, outputs, tensors)
     made = helper.make_model(whole, ir_version=IR, opset_imports=[helper.make_opsetid("", OPSET)],
                              producer_name="netspec")
+    helper.set_model_props(made, {key: json.dumps(value) for key, value in facts(graph).items()})
     checker.check_model(made, full_check=True)
     return made
 

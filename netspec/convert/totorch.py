@@ -9,13 +9,14 @@ import tempfile
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from pprint import pformat
 
 import torch
 
 from ..base.errors import Error
 from ..net.graph import Value
 from ..net.module import Net
-from .agree import Agreement, Arrays, Size, agreements
+from .agree import Agreement, Arrays, Size, agreements, facts
 from .readers import safetensors
 from .torchops import WIDTH, Writer, identifier
 
@@ -96,7 +97,7 @@ def text(writer: Writer, origin: str) -> str:
     """The file: one module with a line a layer, and `load`."""
     graph = writer.graph
     name = "".join(part[:1].upper() + part[1:] for part in re.split(r"\W+|_", graph.name or "net"))
-    name = identifier(name or "Net", {"Scale", "F", "Path"})
+    name = identifier(name or "Net", {"Scale", "F", "Path", "CLASSES", "PALETTE", "MEAN", "RANGE", "ORDER"})
     outputs = ", ".join(writer.locals[blob] for blob in graph.outputs)
     body = [(f"self.{attribute} = ", code) for attribute, code in writer.members.items()]
     lines = [(f"{target} = ", code) for target, code in writer.lines]
@@ -112,7 +113,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
-{scale}
+{constants(writer)}{scale}
 
 class {name}(nn.Module):
     """Takes {sizes}, gives {outputs}: float32, layers and blobs under the names that they have in Caffe."""
@@ -131,6 +132,14 @@ def load(path=Path(__file__).with_suffix(".safetensors")):
     net.load_state_dict(load_file(path))
     return net.eval()
 '''
+
+
+def constants(writer: Writer) -> str:
+    """What the net says of its images, a line each: CLASSES, PALETTE, MEAN, RANGE, ORDER."""
+    lines = [f"{key.upper()} = {pformat(value, width=WIDTH - 10, compact=True)}\n"
+             for key, value in facts(writer.graph).items()]
+    title = "\n# of the images that it takes, less MEAN, and of what it tells apart\n"
+    return "".join([title, *lines]) if lines else ""
 
 
 def indented(lines: Sequence[tuple[str, str]]) -> str:

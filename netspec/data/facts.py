@@ -2,7 +2,8 @@
 layer, or of a deploy net's Input layer, in the words of data set files (docs/datasets.md)."""
 
 import ast
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,6 +89,28 @@ def by_name(names: Iterable[str], classes: int) -> tuple[str, Facts] | None:
             if facts and len(facts.names) == classes:
                 return dataset, facts
     return None
+
+
+def exported(layers: Sequence[LayerParameter], names: Collection[str], classes: Collection[int],
+             path: Path) -> dict[str, Any]:
+    """What a net says of its images as other programs may want it: classes, palette (RGB), mean, range and
+    order of channels, as lists; only what is known.
+
+    layers: its data layers; of several nothing is said. names, path: as `by_name` and `known` take them.
+    classes: the channels of each of its outputs.
+    """
+    found = Known(None)
+    with suppress(Error) if layers and layers[0].type == "Python" else nullcontext():  # it may mean anything
+        found = known(layers[0], path) if len(layers) == 1 else found
+    guessed = next((guess[1] for n in classes if (guess := by_name(names, n))), None)
+    facts, mean = found.facts or guessed, found.mean or guessed and not found.facts and guessed.mean
+    told: dict[str, Any] = {}
+    if facts and len(facts.names) in classes:
+        told |= {"classes": list(facts.names), "palette": facts.palette.tolist()}
+    if mean:
+        told |= {"mean": list(mean), "range": RANGE, "order": "BGR" if len(mean) == 3 else "grey"}
+        told |= {"scale": found.scale} if found.scale != 1 else {}
+    return told
 
 
 def _shown(layout: Layout, tops: Sequence[str]) -> Facts | None:

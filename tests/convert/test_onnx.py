@@ -1,5 +1,6 @@
 """ONNX files: onnxruntime computes from them what the nets do, for every layer type that has a form, at several sizes."""
 
+import json
 import re
 
 import numpy as np
@@ -164,6 +165,20 @@ def test_names_axes_and_weights_are_kept():
     dims = {x.name: [d.dim_param or d.dim_value for d in x.type.tensor_type.shape.dim]
             for x in (*made.graph.input, *made.graph.output)}
     assert dims == {"data": ["N", 3, "H", "W"], "y": ["N", 2, "y_2", "y_3"]}
+
+
+FACTS = {"classes": ["road", "car"], "palette": [[1, 2, 3], [4, 5, 6]], "mean": [1.5, 2, 3], "range": [0, 255], "order": "BGR"}
+SAID = "{'classes': ['road 1 2 3', 'car 4 5 6'], 'void': 255, 'mean': [1.5, 2, 3], 'range': [0, 255]}"
+
+
+def test_what_a_net_says_of_its_images_is_metadata():
+    text = DATA.replace("input_param", f'python_param {{ param_str: "{SAID}" }} input_param') + CASES["crop"]
+    made = onnxfile.model(agree.filled(build(prototext.parse(text, NetParameter, "net"))))
+    assert {prop.key: json.loads(prop.value) for prop in made.metadata_props} == FACTS
+    assert not onnxfile.model(built(CASES["crop"])).metadata_props
+    voc = onnxfile.model(agree.filled(build(prototext.parse(DATA.replace('"n"', '"voc-fcn8s"') + CASES["crop"].replace(
+        "num_output: 2", "num_output: 21"), NetParameter, "net"))))
+    assert {prop.key for prop in voc.metadata_props} == FACTS.keys()
 
 
 def write_net(folder, text):

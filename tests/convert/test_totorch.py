@@ -132,6 +132,18 @@ def test_it_reads_as_a_person_writes_it(tmp_path):
     assert torch.equal(writer.tensors["c.weight"], net.state_dict()["c.weight"])
 
 
+def test_what_a_net_says_of_its_images_is_there(tmp_path):
+    said = "{'classes': ['road 1 2 3', 'car 4 5 6'], 'mean': [1.5, 2, 3], 'range': [0, 255]}"
+    text = DATA.replace("input_param", f'python_param {{ param_str: "{said}" }} input_param') + conv("num_output: 2 kernel_size: 3")
+    (tmp_path / "net.prototxt").write_text(text)
+    assert main(["convert", "torch", str(tmp_path / "net.prototxt"), str(tmp_path / "facts_of.py")]) == 0
+    spec = importlib.util.spec_from_file_location("facts_of", tmp_path / "facts_of.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (module.CLASSES, module.PALETTE) == (["road", "car"], [[1, 2, 3], [4, 5, 6]])
+    assert (module.MEAN, module.RANGE, module.ORDER) == ([1.5, 2, 3], [0, 255], "BGR")
+
+
 LONG = "".join(conv("num_output: 2 kernel_size: 1", top=f"{'a_long_name' * 5}_{i}") for i in range(4))
 
 
