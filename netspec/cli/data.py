@@ -14,6 +14,7 @@ from ..base.files import find
 from ..base.machine import amount, cores
 from ..data.get import catalogue, prepare
 from ..data.layouts import LAYOUTS
+from . import labels
 
 MOST = 10  # findings of a kind to list
 
@@ -24,6 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                               description="Open every image and label once, and say what is wrong.")
     add_check_arguments(check)
     check.set_defaults(what=check_data)
+    drawn = choice.add_parser("labels", help="make labels of what people drew with other tools",
+                              description="Make palette PNGs, which a data set file names, of what people "
+                                          "drew.")
+    labels.add_arguments(drawn)
+    drawn.set_defaults(what=labels.run)
     for name, data in catalogue().items():
         one = choice.add_parser(name, help=data.what, description=f"{data.what}. Terms: {data.terms}.")
         one.add_argument("--root", type=Path, default=Path(data.root), metavar="DIR",

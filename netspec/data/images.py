@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ..base.errors import Error, closest
 from ..base.files import find
@@ -29,6 +29,21 @@ def open_image(path: Path) -> Image.Image:
         raise Error(f"{path} is no image of a kind that Pillow reads, or it is damaged") from None
     except DAMAGE as error:
         raise Error(f"image {path} cannot be read: {error}") from None
+
+
+# EXIF's orientations, but for 1, which is none -> what Pillow does to a stored picture to show it
+TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+         4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270,
+         7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
+
+
+def turn_of(image: Image.Image) -> int:
+    """The EXIF orientation of a picture, a key of TURNS, or 1; from 5 on the sides are swapped."""
+    try:
+        turn = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except DAMAGE:
+        return 1
+    return turn if turn in TURNS else 1
 
 
 def read_image(path: Path, resize: float = 1.0) -> np.ndarray:

@@ -1,0 +1,375 @@
+"""What people draw labels with, read: labelme, COCO's instances, CVAT's and Supervisely's exports."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from ..base.errors import Error, listed
+from .images import read_label
+from .outlines import Size, bitmap, coco_polygon, drawn, outside, placed, points, run_lengths
+
+Kind = TypeVar("Kind")
+Colours = dict[str, Sequence[int] | None]  # the classes' names in the tool -> their colours there, RGB
+
+BEYOND = "reaches beyond the picture and is cut off there"
+CROWD = "is a crowd, and counts as its class"
+FILLED = "has a part inside another part, which COCO's rule fills (--parts even-odd cuts it out)"
+CUT = "has a part inside another part, which is cut out"
+
+
+class Shape(NamedTuple):
+    """Something drawn: its class in the tool, where the file says so, what is to be said of it, its mask."""
+
+    label: str
+    where: str
+    remarks: list[str]
+    mask: Callable[[], np.ndarray]  # bool, of the picture's size
+
+
+class Picture(NamedTuple):
+    """An image that was drawn on: its name in the tool, below a folder of images, and its size there."""
+
+    file: str
+    where: str
+    size: Size  # width and height
+    shapes: list[Shape]  # in the order in which they were drawn
+
+
+class Drawing(NamedTuple):
+    """All that a tool wrote. `pictures` reads them, from the files or what is held of them, once a call."""
+
+    tool: str
+    classes: Colours
+    order: str  # what the order of the classes is, in words
+    images: Path | None  # the folder where the images should be
+    number: int  # of pictures
+    pictures: Callable[[], Iterator[Picture]]
+
+
+class Rules(NamedTuple):
+    """How shapes are drawn of which the files do not say it."""
+
+    width: float | None = None  # of lines, and the diameter of points, in pixels
+    even_odd: bool = False  # whether parts of a COCO polygon cut holes into each other
+
+
+def drawing(path: Path, rules: Rules) -> Drawing:
+    """What was drawn, in a JSON file or a folder; the tool is known by what its files hold.
+
+    Raises Error for what no tool known here writes.
+    """
+    if path.is_dir() and (path / "SegmentationClass").is_dir():
+        return _cvat(path)
+    if path.is_dir() and (path / "meta.json").is_file():
+        return _supervisely(path)
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*.json") if p.is_file())
+    if not files:
+        raise Error(f"{path} holds no labels that are known: no JSON of labelme or COCO, no "
+                    f"SegmentationClass "
+                    "with labelmap.txt (CVAT), no meta.json (Supervisely); unpack an archive first")
+    opened = {file: load(file) for file in files}
+    coco = [file for file, data in opened.items() if {"images", "annotations"} <= data.keys()]
+    if len(coco) == 1 and len(files) == 1:
+        return _coco(coco[0], opened[coco[0]], rules)
+    if coco:
+        raise Error(f"{path} holds {len(coco)} COCO files among {len(files)} of JSON; name the one that is "
+                    f"meant: "
+                    f"{listed(map(str, coco))}")
+    return _labelme(path if path.is_dir() else path.parent, opened, rules)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A JSON file with an object in it; Error for anything else."""
+    try:
+        data = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise Error(f"{path} is no JSON, or damaged: {str(error)[:200]}") from None
+    if not isinstance(data, dict):
+        raise Error(f"{path} holds {type(data).__name__}, expected a JSON object")
+    return data
+
+
+def take(data: object, key: str, kind: type[Kind], where: str) -> Kind:
+    """What an object of a JSON file has under a key; Error if it is not there, or of another kind."""
+    value = data.get(key) if isinstance(data, dict) else None
+    if not isinstance(value, kind) or isinstance(value, bool):
+        names = {str: "text", list: "a list", dict: "an object", int: "a whole number"}
+        found = "nothing" if value is None else type(value).__name__
+        raise Error(f"{where}: '{key}' should be {names[kind]}, found {found}")
+    return value
+
+
+def sides(data: object, width: str, height: str, where: str) -> Size:
+    """A picture's width and height in a JSON file, each from 1 to 65535, not more than 2^28 pixels."""
+    size = take(data, width, int, where), take(data, height, int, where)
+    if not (0 < min(size) and max(size) < 1 << 16 and size[0] * size[1] <= 1 << 28):
+        raise Error(f"{where}: the picture is said to be of {size[0]}x{size[1]} pixels")
+    return size
+
+
+def _remarks(cut: bool, *others: str) -> list[str]:
+    return [BEYOND] * cut + list(others)
+
+
+# labelme
+
+# types of shapes -> their fewest points
+AREAS = {"polygon": 3, "rectangle": 2, "circle": 2, "oriented_rectangle": 4, "rotation": 4}
+THIN = {"line": 2, "linestrip": 2, "point": 1}
+
+
+def _labelme(folder: Path, opened: dict[Path, dict[str, Any]], rules: Rules) -> Drawing:
+    """labelme's files, one an image; a later shape covers an earlier one."""
+    names: set[str] = set()
+    for path, data in opened.items():
+        if "shapes" not in data:
+            raise Error(f"{path} is no file of labelme ('shapes') or COCO ('images' and 'annotations'); "
+                        f"keep other "
+                        "JSON files elsewhere")
+        data.pop("imageData", None)
+        names |= {take(shape, "label", str, str(path)) for shape in take(data, "shapes", list, str(path))}
+    first, data = next(iter(opened.items()))
+    there = first.parent / take(data, "imagePath", str, str(first)).replace("\\", "/")
+    images = there.resolve().parent if there.is_file() else folder
+
+    def pictures() -> Iterator[Picture]:
+        for path, data in opened.items():
+            size = sides(data, "imageWidth", "imageHeight", str(path))
+            shapes = [_labelme_shape(shape, size, f"{path}: shape {number}", rules)
+                      for number, shape in enumerate(data["shapes"], 1)]
+            file = take(data, "imagePath", str, str(path)).replace("\\", "/").rpartition("/")[2]
+            within = path.parent.relative_to(folder) if folder in path.parents else Path()
+            yield Picture((within / file).as_posix(), str(path), size, shapes)
+
+    return Drawing("labelme", dict.fromkeys(sorted(names)), "by name", images, len(opened), pictures)
+
+
+def _labelme_shape(shape: object, size: Size, where: str, rules: Rules) -> Shape:
+    label = take(shape, "label", str, where)
+    where = f"{where} ('{label}')"
+    kind = (shape.get("shape_type") if isinstance(shape, dict) else None) or "polygon"
+    if kind == "mask":
+        corners = points(take(shape, "points", list, where), size, where, 2)
+        small = bitmap(take(shape, "mask", str, where), size, where)
+        left, top = (int(corners[:, axis].min()) for axis in (0, 1))
+        wide, high = (int(corners[:, axis].max()) - int(corners[:, axis].min()) + 1 for axis in (0, 1))
+        if small.shape != (high, wide):
+            raise Error(f"{where}: the mask is {small.shape[1]}x{small.shape[0]}, its box {wide}x{high}")
+        cut = min(left, top) < 0 or left + wide > size[0] or top + high > size[1]
+        return Shape(label, where, _remarks(cut), partial(placed, small, left, top, size))
+    if not isinstance(kind, str) or kind not in AREAS | THIN:
+        raise Error(f"{where}: shapes of type '{kind}' are not known (known: {', '.join(AREAS | THIN)}, "
+                    f"mask)")
+    if kind in THIN and not rules.width:
+        raise Error(f"{where}: a {kind} has no area; --width says how many pixels wide lines and points are "
+                    "drawn (labelme itself draws 10)")
+    found = points(take(shape, "points", list, where), size, where, (AREAS | THIN)[kind])
+    if kind in ("rectangle", "circle") and len(found) != 2:
+        if kind == "circle" or len(found) != 4:
+            raise Error(f"{where}: a {kind} of {len(found)} points, expected 2")
+        kind = "polygon"  # as forks of labelme write them
+    return Shape(label, where, _remarks(outside(found, size)),
+                 partial(drawn, kind, found, size, rules.width or 0))
+
+
+# COCO
+
+def _coco(path: Path, data: dict[str, Any], rules: Rules) -> Drawing:
+    """COCO's instances; a later annotation covers an earlier one."""
+    names: dict[int, str] = {}
+    for category in take(data, "categories", list, str(path)):
+        number, name = take(category, "id", int, str(path)), take(category, "name", str, str(path))
+        if number in names or name in names.values():
+            raise Error(f"{path}: category {number} ('{name}') is there twice")
+        names[number] = name
+    listing: dict[int, dict[str, Any]] = {}
+    for image in take(data, "images", list, str(path)):
+        number = take(image, "id", int, f"{path}: an image")
+        if number in listing:
+            raise Error(f"{path}: image {number} is there twice")
+        listing[number] = image
+    of: dict[int, list[tuple[str, dict[str, Any]]]] = {number: [] for number in listing}
+    for place, annotation in enumerate(take(data, "annotations", list, str(path)), 1):
+        where = f"{path}: annotation {annotation.get('id', place) if isinstance(annotation, dict) else place}"
+        for key, known in (("image_id", of), ("category_id", names)):
+            if take(annotation, key, int, where) not in known:
+                raise Error(f"{where}: its {key} {annotation[key]} is none of the file's")
+        of[annotation["image_id"]].append((where, annotation))
+
+    def pictures() -> Iterator[Picture]:
+        for number, image in listing.items():
+            where = f"{path}: image {number}"
+            size = sides(image, "width", "height", where)
+            shapes = [_coco_shape(annotation, names[annotation["category_id"]], size, where, rules)
+                      for where, annotation in of[number]]
+            yield Picture(take(image, "file_name", str, where).replace("\\", "/"), where, size, shapes)
+
+    classes: Colours = dict.fromkeys(names[number] for number in sorted(names))
+    return Drawing("COCO", classes, "by their ids", path.parent, len(listing), pictures)
+
+
+def _coco_shape(annotation: dict[str, Any], label: str, size: Size, where: str, rules: Rules) -> Shape:
+    where = f"{where} ('{label}')"
+    what = annotation.get("segmentation")
+    crowd = [CROWD] if annotation.get("iscrowd") == 1 else []
+    if isinstance(what, dict):
+        if what.get("size") != [size[1], size[0]]:
+            raise Error(f"{where}: its run lengths are of the size {str(what.get('size'))[:40]}, expected "
+                        f"{[size[1], size[0]]}, the picture's height and width")
+        return Shape(label, where, crowd, partial(run_lengths, what.get("counts"), size, where))
+    if not isinstance(what, list) or not what:
+        raise Error(f"{where}: has no outline ('segmentation'), a box at most; draw one, or take the "
+                    f"annotation "
+                    "out")
+    parts = [points(part, size, where, 3) for part in what]
+    if any(isinstance(part[0], list) for part in what):
+        raise Error(f"{where}: expected polygons as lists x, y, x, y, ..., found lists of pairs")
+    cut = any(outside(part, size) for part in parts)
+    nested = [CUT if rules.even_odd else FILLED] if _nested(parts, size) else []
+    return Shape(label, where, _remarks(cut, *crowd, *nested),
+                 partial(_joined, parts, size, rules.even_odd))
+
+
+def _joined(parts: Sequence[np.ndarray], size: Size, even_odd: bool) -> np.ndarray:
+    join = np.logical_xor if even_odd else np.logical_or
+    return join.reduce([coco_polygon(part, size) for part in parts])
+
+
+def _nested(parts: Sequence[np.ndarray], size: Size) -> bool:
+    """Whether a part lies wholly inside another one."""
+    masks = [coco_polygon(part, size) for part in parts] if len(parts) > 1 else []
+    return any(a is not b and a.any() and not (a & ~b).any() for a in masks for b in masks)
+
+
+# CVAT, and masks in colours
+
+def _cvat(path: Path) -> Drawing:
+    """Masks in the colours of labelmap.txt: CVAT's "segmentation mask", and its Pascal VOC."""
+    file = path / "labelmap.txt"
+    if not file.is_file():
+        raise Error(f"{file} is not there: it says which colour is which class")
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise Error(f"{file} is no UTF-8 text") from None
+    colours: Colours = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        found = re.fullmatch(r"(.+?):(\d{1,3}),(\d{1,3}),(\d{1,3})(:.*)?", line.strip())
+        if not found or found[1] in colours:
+            raise Error(f"{file}:{number}: expected NAME:RED,GREEN,BLUE::, each name once, found "
+                        f"'{line[:60]}'")
+        colours[found[1]] = [int(value) for value in found.groups()[1:4]]
+    images = next((path / name for name in ("JPEGImages", "images") if (path / name).is_dir()), None)
+    return _masks("CVAT", colours, "labelmap.txt's", images, {path / "SegmentationClass": ""})
+
+
+def _masks(tool: str, colours: Colours, order: str, images: Path | None, folders: dict[Path, str]) -> Drawing:
+    """Masks in classes' colours. folders: of masks -> where their images lie below `images`."""
+    background = next((name for name in colours if is_background(name)), None)
+    rgb = [tuple(colours.pop(background) or ()) if background else (0, 0, 0)]
+    rgb += [tuple(colour or ()) for colour in colours.values()]
+    if len(set(rgb)) < len(rgb) or max(map(max, rgb)) > 255:
+        raise Error(f"{tool}: two classes have one colour (black is background's where none is named), or "
+                    f"one is "
+                    f"above 255: {'; '.join(f'{n} {c}' for n, c in colours.items())[:200]}")
+    legend, names = np.array(rgb, np.uint8), list(colours)
+    files = [(file, place + file.relative_to(folder).as_posix())
+             for folder, place in folders.items() for file in sorted(folder.rglob("*.png"))]
+    if not files:
+        raise Error(f"{listed(map(str, folders))} holds no PNG")
+
+    def pictures() -> Iterator[Picture]:
+        for file, name in files:
+            label = read_label(file, legend=legend)
+            shapes = [Shape(names[index - 1], str(file), [], partial(np.equal, label, index))
+                      for index in np.unique(label).tolist() if index]
+            yield Picture(name, str(file), (label.shape[1], label.shape[0]), shapes)
+
+    return Drawing(tool, colours, order, images, len(files), pictures)
+
+
+def is_background(name: str) -> bool:
+    """Whether a class goes by the name that pixels have where nothing was drawn."""
+    return name.strip("_ ").lower() == "background"
+
+
+# Supervisely
+
+def _supervisely(path: Path) -> Drawing:
+    """A project of Supervisely: its annotations where they are there, else its exported masks."""
+    colours: Colours = {}
+    for entry in take(load(path / "meta.json"), "classes", list, str(path / "meta.json")):
+        where = f"{path / 'meta.json'}: a class"
+        name, colour = take(entry, "title", str, where), take(entry, "color", str, where)
+        if not re.fullmatch("#[0-9a-fA-F]{6}", colour):
+            raise Error(f"{where}, '{name}', has the colour '{colour[:40]}', expected #RRGGBB")
+        colours[name] = list(bytes.fromhex(colour[1:]))
+    found = {kind: [p for p in sorted(path.rglob(kind)) if p.is_dir()]
+             for kind in ("ann", "masks_machine", "masks_human")}
+    kind = next((kind for kind, folders in found.items() if folders), None)
+    if kind is None:
+        raise Error(f"{path} has neither ann, masks_machine nor masks_human below it")
+    folders = found[kind]
+    alone = len(folders) == 1
+    images = folders[0].parent / "img" if alone else path
+    places = {folder: "" if alone else (folder.parent / "img").relative_to(path).as_posix() + "/"
+              for folder in folders}
+    if kind != "ann":
+        if kind == "masks_machine":
+            file = path / "obj_class_to_machine_color.json"
+            colours = {name: points_to_colour(value, file) for name, value in load(file).items()}
+        return _masks("Supervisely", colours, "the project's", images, places)
+    files = [(file, place + file.name.removesuffix(".json"))
+             for folder, place in places.items() for file in sorted(folder.glob("*.json"))]
+
+    def pictures() -> Iterator[Picture]:
+        for file, name in files:
+            data = load(file)
+            size = sides(data.get("size"), "width", "height", str(file))
+            shapes = [_supervisely_shape(each, size, f"{file}: object {number}")
+                      for number, each in enumerate(take(data, "objects", list, str(file)), 1)]
+            yield Picture(name, str(file), size, shapes)
+
+    return Drawing("Supervisely", colours, "the project's", images, len(files), pictures)
+
+
+def points_to_colour(value: object, file: Path) -> list[int]:
+    """Three numbers from 0 to 255 out of a JSON file."""
+    good = isinstance(value, list) and all(type(n) is int and 0 <= n < 256 for n in value)
+    if not isinstance(value, list) or len(value) != 3 or not good:
+        raise Error(f"{file}: expected colours of three numbers from 0 to 255")
+    return value
+
+
+def _supervisely_shape(each: object, size: Size, where: str) -> Shape:
+    label = take(each, "classTitle", str, where)
+    where = f"{where} ('{label}')"
+    kind = take(each, "geometryType", str, where)
+    if kind == "bitmap":
+        inner = take(each, "bitmap", dict, where)
+        small = bitmap(inner.get("data"), size, where, packed=True)
+        origin = points(inner.get("origin"), size, where)
+        left, top = (int(value) for value in origin[0])
+        cut = min(left, top) < 0 or left + small.shape[1] > size[0] or top + small.shape[0] > size[1]
+        return Shape(label, where, _remarks(cut), partial(placed, small, left, top, size))
+    if kind not in ("polygon", "rectangle"):
+        raise Error(f"{where}: objects of type '{kind}' have no area that could be a label (known: bitmap, "
+                    "polygon, rectangle); change them in Supervisely, or take the class out")
+    inner = take(each, "points", dict, where)
+    outer = points(inner.get("exterior"), size, where, 3 if kind == "polygon" else 2)
+    holes = [points(hole, size, where, 3) for hole in inner.get("interior") or []]
+    return Shape(label, where, _remarks(outside(outer, size)), partial(_with_holes, kind, outer, holes, size))
+
+
+def _with_holes(kind: str, outer: np.ndarray, holes: Sequence[np.ndarray], size: Size) -> np.ndarray:
+    mask = drawn(kind, outer, size)
+    for hole in holes:
+        mask &= ~drawn("polygon", hole, size)
+    return mask

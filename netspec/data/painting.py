@@ -1,0 +1,254 @@
+"""What people drew, painted and written: palette PNGs, and a data set file where there is none."""
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..base.errors import Error, closest, listed
+from ..base.files import writing
+from ..base.table import table
+from .drawn import Drawing, Picture, is_background
+from .images import TURNS
+from .labels import (
+    VOID_NAMES,
+    Choices,
+    Planned,
+    Shelf,
+    Tally,
+    Target,
+    check_choices,
+    judge,
+    name_classes,
+    number_of,
+)
+from .layouts import Labels, folder, read_file
+
+VOID_COLOUR = (224, 224, 192)  # as in VOC's own label images
+VOID, REST = -1, -2  # while it is painted: void, and where nothing was drawn
+
+
+def make_labels(drawing: Drawing, place: Target, choices: Choices,
+                step: Callable[[int, int], None]) -> list[str]:
+    """Judge, paint and write; what is to be said, in lines. step: called with what is done, of how many.
+
+    Nothing is written before all is painted. Raises Error for what is wrong, and for what only a person can
+    say.
+    """
+    shelf, tally, done = Shelf(place), Tally(), 0
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        step(done, 2 * drawing.number)
+
+    plan = judge(drawing, place, choices, shelf, tally, count)
+    if place.new:
+        name_classes(drawing, place, choices, tally.shapes)
+    check_choices(place, choices, tally.shapes)
+    numbers = {label: number_of(label, place, choices) for label in tally.shapes}
+    _all_known(numbers, place, tally)
+    rest = _rest(place, choices)
+    place.label("x").parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".labels.", dir=place.label("x").parent) as staging:
+        staged: dict[Path, Path] = {}  # label -> where it waits
+        known = {label: number for label, number in numbers.items() if number is not None}
+        for planned, picture in zip(plan, drawing.pictures(), strict=True):
+            if picture.shapes or choices.empty:
+                painted = paint(picture, known, choices.overlap, tally)
+                waiting = staged[place.label(planned.name)] = Path(staging) / f"{len(staged)}.png"
+                _save(painted, place, rest, planned.turn, tally, waiting)
+            count()
+        _all_drawn(place, choices, rest, tally)
+        text = _described(drawing, place, Path(staging))
+        lines = _move(staged, choices.overwrite)
+    if text:
+        with writing(place.file, "w") as file:
+            file.write(text)
+    return [*_said(drawing, place, choices, tally, rest), *_pictures(place, choices, plan, shelf), *lines,
+            *_names(place)]
+
+
+def paint(picture: Picture, numbers: Mapping[str, int], overlap: str, tally: Tally) -> np.ndarray:
+    """Numbers (H, W), int32, of classes, VOID or REST; numbers: of the tool's classes."""
+    label = np.full(picture.size[::-1], REST, np.int32)
+    before = tally.overlaps.total()
+    for shape in picture.shapes:
+        mask, number = shape.mask(), numbers[shape.label]
+        for remark in [*shape.remarks, *(["covers no pixel"] if not mask.any() else [])]:
+            tally.remarks.setdefault(remark, []).append(shape.where)
+        below = label[mask]
+        other = (below != REST) & (below != number)
+        found, counts = np.unique(below[other], return_counts=True)
+        tally.overlaps.update({(int(old), number): int(n) for old, n in zip(found, counts, strict=True)})
+        if overlap == "last":
+            label[mask] = number
+        elif overlap == "first":
+            label[mask] = np.where(below == REST, number, below)
+        else:
+            label[mask] = np.where(other, VOID, number)
+    tally.overlapping += tally.overlaps.total() > before
+    return label
+
+
+def _save(painted: np.ndarray, place: Target, rest: int, turn: int, tally: Tally, file: Path) -> None:
+    """Write a painted label, turned back to the stored pixels, as a palette PNG."""
+    numbers, counts = np.unique(painted, return_counts=True)
+    tally.pixels.update(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
+    void = 255 if place.void is None else place.void
+    label = np.where(painted == REST, rest, painted)
+    image = Image.fromarray(np.where(label == VOID, void, label).astype(np.uint8))
+    if turn != 1:
+        image = image.transpose(TURNS[{6: 8, 8: 6}.get(turn, turn)])
+    palette = np.zeros((256, 3), np.uint8)
+    palette[void] = VOID_COLOUR
+    palette[: len(place.palette)] = place.palette
+    image.putpalette(palette.tobytes())
+    image.save(file, "PNG")
+
+
+def _all_known(numbers: Mapping[str, int | None], place: Target, tally: Tally) -> None:
+    """Error for classes that the list lacks, and for more classes than a label can hold."""
+    lacking = [f"'{label}' ({tally.shapes[label]} shapes in {tally.pictures[label]} pictures"
+               f"{closest(label, place.names).rstrip('?')})"
+               for label, number in numbers.items() if number is None]
+    if lacking:
+        raise Error(f"{place.file} lacks classes that were drawn: {', '.join(lacking)}; add a line for "
+                    f"each, or say "
+                    "what they are: --as NAME=CLASS, NAME=void, or '*=CLASS' for all of them (classes: "
+                    f"{listed(place.names)})")
+    if len(place.names) > 255:
+        raise Error(f"{len(place.names)} classes are more than the 255 that a palette PNG holds beside void")
+
+
+def _rest(place: Target, choices: Choices) -> int:
+    """The number of pixels where nothing was drawn: a class, VOID, or REST where it is not known."""
+    named = choices.rest
+    if named is None:
+        named = next((name for name in place.names if is_background(name)), "")
+        return place.names.index(named) if named else REST
+    if named in VOID_NAMES:
+        return VOID
+    if named not in place.names:
+        raise Error(f"--rest '{named}' is no class of {place.file}{closest(named, place.names)} (classes: "
+                    f"{', '.join(place.names)}, or void)")
+    return place.names.index(named)
+
+
+def _all_drawn(place: Target, choices: Choices, rest: int, tally: Tally) -> None:
+    """Error where pixels have no class, or void, that could stand in the label."""
+    bare, void = tally.pixels[REST], tally.pixels[VOID]
+    share = f"{100 * bare / max(tally.pixels.total(), 1):.2g} % of the pixels"
+    if bare and rest == REST:
+        raise Error(f"nothing was drawn on {share}, and {place.file} has no class 'background'; say what "
+                    f"they are: "
+                    "--rest CLASS, --rest void, or add the class to the list")
+    if place.void is None and (void or bare and rest == VOID):
+        raise Error(f"{place.file} says that nothing is void, and some pixels are to be; take 'void: None' "
+                    f"out")
+    if place.new and not bare and choices.rest is None and not any(
+            tally.pixels[n] for n, name in enumerate(place.names) if is_background(name)):
+        raise Error("all pixels were drawn on, so that no 'background' is left for a class; give --rest void")
+
+
+def _described(drawing: Drawing, place: Target, staging: Path) -> str:
+    """The text of a new data set file, which has been read back; '' where there is one."""
+    if not place.new or place.images is None:
+        return ""
+    below = place.images.resolve().relative_to(place.file.parent.resolve()).as_posix()
+    lines = [f"# classes: where nothing was drawn, then {drawing.tool}'s that were drawn, {drawing.order}",
+             f"images: {below}", f"labels: {Path(place.labels).parent.as_posix()}"]
+    lines += [" ".join([name, *map(str, rgb)]) for name, rgb in zip(place.names, place.palette, strict=True)]
+    text = "\n".join(lines) + "\n"
+    trial = staging / "set.txt"
+    trial.write_text(text, encoding="utf-8")
+    try:
+        given = read_file(trial)
+        folder(given, str(place.file))
+    except Error as error:
+        given = {"classes": [str(error)]}
+    read = [" ".join(line.split()[:-3]) for line in given["classes"] if line]
+    if read != place.names or given.get("images") != below:
+        odd = next((name for name in place.names if name not in read), below)
+        raise Error(f"'{odd}' cannot stand in a data set file (no '#', ':' or line ends, single blanks); "
+                    f"rename the "
+                    "folder, or give a class another name: --as NAME=CLASS")
+    return text
+
+
+def _move(staged: Mapping[Path, Path], overwrite: bool) -> list[str]:
+    """Put the labels in their places; Error, and nothing is moved, if other ones are there."""
+    there = {path: path.read_bytes() == wait.read_bytes() for path, wait in staged.items() if path.exists()}
+    others = [str(path) for path, same in there.items() if not same]
+    if others and not overwrite:
+        raise Error(f"other labels are there already: {listed(others)}; --overwrite replaces them, --out "
+                    f"names "
+                    "another folder")
+    for path, wait in staged.items():
+        if not there.get(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(wait, path)
+    same = f", {sum(there.values())} of them there already" if any(there.values()) else ""
+    folders = dict.fromkeys(str(path.parent) for path in staged)
+    return [f"{len(staged)} labels -> {listed(folders)}{same}"] if staged else ["no label was written"]
+
+
+def _said(drawing: Drawing, place: Target, choices: Choices, tally: Tally, rest: int) -> list[str]:
+    """What was drawn, and by which rules it was painted."""
+    drawn: dict[int, list[str]] = {}
+    for label in tally.shapes:
+        drawn.setdefault(number_of(label, place, choices) or 0, []).append(label)
+    rows, total = [], max(tally.pixels.total(), 1)
+    for number, name in [*enumerate(place.names), (VOID, "(void)")]:
+        labels = drawn.get(number, [])
+        pixels = tally.pixels[number] + (tally.pixels[REST] if number == rest else 0)
+        shapes = sum(tally.shapes[label] for label in labels)
+        others = ", ".join(label for label in labels if label != name) or None
+        share = f"{100 * pixels / total:.3f}"
+        rows.append([name, number if number >= 0 else place.void, shapes, share, others])
+    lines = [f"{drawing.tool}: {tally.shapes.total()} shapes on {drawing.number} pictures", "",
+             table(rows, ["class", "number", "shapes", "pixels %", "drawn as"]), ""]
+    if tally.pixels[REST]:
+        lines.append(f"nothing was drawn on {100 * tally.pixels[REST] / total:.3f} % of the pixels: they are "
+                     f"{'void' if rest == VOID else repr(place.names[rest])} (--rest CLASS or void)")
+    if tally.overlaps:
+        names = {VOID: "void"} | dict(enumerate(place.names))
+        pairs = listed(f"'{names[b]}' on '{names[a]}' {n}" for (a, b), n in tally.overlaps.most_common(4))
+        rule = {"last": "the later shape counts", "first": "the earlier shape counts", "void": "they are "
+                                                                                               "void"}
+        lines.append(f"{tally.overlaps.total()} pixels of {tally.overlapping} pictures lie in shapes of two "
+                     f"classes ({pairs}): {rule[choices.overlap]} (--overlap last, first or void)")
+    return lines + [f"{len(places)} shapes: {remark}: {listed(places, 4)}"
+                    for remark, places in sorted(tally.remarks.items())]
+
+
+def _pictures(place: Target, choices: Choices, plan: Sequence[Planned], shelf: Shelf) -> list[str]:
+    """What is to be said of pictures and images: turned, lost, empty, never drawn on."""
+    names = {planned.name for planned in plan}
+    empty = "get a label without anything" if choices.empty else \
+        "get no label (--empty gives them one, of what is where nothing was drawn)"
+    found = {
+        "pictures were drawn on as their EXIF turn shows them; their labels are turned back to the stored "
+        "pixels":
+            [each.name for each in plan if each.turn != 1],
+        f"pictures are not in {place.images}; whether an EXIF turn is in them could not be seen":
+            [each.name for each in plan if each.image is None],
+        f"pictures have no shape and {empty}": [each.name for each in plan if not each.shapes],
+        f"images of {place.images} were not drawn on and have no label; leave them out of the lists":
+            [name for name in shelf.known if name not in names],
+    }
+    return [f"{len(names)} {what}: {listed(names)}" for what, names in found.items() if names]
+
+
+def _names(place: Target) -> list[str]:
+    """What the data set file says, or must say, of the labels."""
+    if place.new:
+        return [f"{place.file} is new: it names images, labels and classes"]
+    pattern = folder(read_file(place.file), str(place.file)).first(Labels).files[0]
+    fits = pattern.removesuffix(".*") == place.labels.removesuffix(".png") or pattern == place.labels
+    if fits or "{split}" in pattern:
+        return []
+    return [f"{place.file} must say\n    labels: {place.labels.removesuffix('/{name}.png')}"]

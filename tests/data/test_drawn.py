@@ -1,0 +1,466 @@
+"""Labels that people drew with other tools: each tool's files are made here as the tool writes them."""
+
+import base64
+import io
+import json
+import zlib
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+from PIL import Image
+from programs import PROJECT
+
+from netspec.cli.main import main
+from netspec.data.images import TURNS, read_label
+from netspec.data.layouts import facts
+from netspec.data.outlines import coco_polygon, drawn, run_lengths
+
+W, H = 40, 30
+CAT, DOG = [[2, 3], [20, 3], [20, 20], [2, 20]], [[10, 10], [30, 10], [30, 25], [10, 25]]
+
+
+def photo(path, size=(W, H), turn=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    exif = Image.Exif()
+    if turn:
+        exif[0x0112] = turn
+    Image.new("RGB", size, (90, 120, 60)).save(path, exif=exif)
+
+
+def png(mask):
+    file = io.BytesIO()
+    Image.fromarray(mask.astype(np.uint8) * 255).save(file, "PNG")
+    return file.getvalue()
+
+
+def labelme(folder, name="a", shapes=(("cat", CAT), ("dog", DOG)), size=(W, H), image=True, **more):
+    """An image and labelme's file beside it; shapes: (label, points, shape_type, ...)."""
+    if image:
+        photo(folder / f"{name}.jpg", size)
+    made = [dict(label=label, points=points, shape_type=kind[0] if kind else "polygon", flags={}, group_id=None)
+            for label, points, *kind in shapes]
+    write(folder / f"{name}.json", dict(version="5.4.1", flags={}, shapes=made, imagePath=f"{name}.jpg", imageData=None,
+                                        imageWidth=size[0], imageHeight=size[1]) | more)
+
+
+def write(path, data):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data))
+
+
+def coco(folder, annotations, images=("a.jpg",), names=("cat", "dog"), **more):
+    """COCO's file, beside its images; annotations: (image's number from 0, class's from 0, segmentation)."""
+    for file in images:
+        photo(folder / file)
+    write(folder / "instances.json", {
+        "images": [dict(id=70 + 3 * i, file_name=file, width=W, height=H) for i, file in enumerate(images)],
+        "categories": [dict(id=5 + 4 * i, name=name) for i, name in enumerate(names)],
+        "annotations": [dict(id=i, image_id=70 + 3 * image, category_id=5 + 4 * kind, segmentation=what, iscrowd=0)
+                        for i, (image, kind, what) in enumerate(annotations)]} | more)
+
+
+def flat(points):
+    return [number for point in points for number in point]
+
+
+def run(capsys, *args, status=0):
+    """What the command says, on standard output, or on standard error if it refuses."""
+    assert main(["data", "labels", *map(str, args)]) == status
+    out = capsys.readouterr()
+    return out.out if status == 0 else out.err
+
+
+def label(path):
+    with Image.open(path) as image:
+        assert image.mode == "P"
+    return read_label(path)
+
+
+@pytest.fixture
+def my(tmp_path):
+    return tmp_path / "my"
+
+
+def listed(my, *lines):
+    """A data set file of one's own."""
+    my.mkdir(exist_ok=True)
+    (my / "set.txt").write_text("images: photos\nlabels: masks\n" + "\n".join(lines) + "\n")
+    return my / "set.txt"
+
+
+def test_labelme_makes_labels_and_the_data_set_file(my, capsys):
+    labelme(my / "photos")
+    said = run(capsys, my / "photos", "--set", my / "set.txt")
+    got = label(my / "labels" / "a.png")
+    want = np.zeros((H, W), int)
+    want[3:21, 2:21], want[10:26, 10:31] = 1, 2  # with the outline, the later shape on top
+    assert (got == want).all()
+    known = facts(str(my / "set.txt"))
+    assert known.names == ("background", "cat", "dog") and known.void == 255
+    with Image.open(my / "labels" / "a.png") as image:
+        palette = np.array(image.getpalette()).reshape(-1, 3)
+    assert (palette[:3] == known.palette).all() and palette[255].tolist() == [224, 224, 192]
+    assert f"{11 * 11} pixels of 1 pictures lie in shapes of two classes ('dog' on 'cat' 121): the later" in said
+    assert "set.txt is new" in said and "1 labels -> " in said
+
+
+def test_a_second_run_gives_the_same_bytes_and_other_labels_stay(my, capsys):
+    labelme(my / "photos")
+    run(capsys, my / "photos", "--set", my / "set.txt")
+    before = (my / "labels" / "a.png").read_bytes(), (my / "set.txt").read_bytes()
+    assert "1 of them there already" in run(capsys, my / "photos", "--set", my / "set.txt")
+    (my / "labels" / "a.png").write_bytes(b"drawn by hand")
+    assert "--overwrite" in run(capsys, my / "photos", "--set", my / "set.txt", status=2)
+    assert (my / "labels" / "a.png").read_bytes() == b"drawn by hand"
+    run(capsys, my / "photos", "--set", my / "set.txt", "--overwrite")
+    assert ((my / "labels" / "a.png").read_bytes(), (my / "set.txt").read_bytes()) == before
+    assert sorted(p.name for p in my.iterdir()) == ["labels", "photos", "set.txt"]
+    assert [p.name for p in (my / "labels").iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("overlap, there", [("last", 2), ("first", 1), ("void", 255)])
+def test_where_shapes_of_two_classes_overlap_a_rule_says_what_counts(my, capsys, overlap, there):
+    labelme(my / "photos")
+    run(capsys, my / "photos", "--set", my / "set.txt", "--overlap", overlap)
+    got = label(my / "labels" / "a.png")
+    assert (got[10:21, 10:21] == there).all() and got[4, 4] == 1 and got[24, 24] == 2
+
+
+def test_labels_go_where_the_data_set_file_says_by_its_numbers(my, capsys):
+    file = listed(my, "void: 9", "background", "lamp", "dog", "cat")
+    labelme(my / "photos")
+    said = run(capsys, my / "photos", "--set", file, "--rest", "void")
+    got = label(my / "masks" / "a.png")
+    assert (got[4, 4], got[24, 24], got[0, 0]) == (3, 2, 9)
+    assert "must say" not in said
+    assert "labels: other" in run(capsys, my / "photos", "--set", file, "--out", my / "other")
+
+
+def test_classes_that_the_list_lacks_are_named_and_never_guessed(my, capsys):
+    file = listed(my, "background", "cats")
+    labelme(my / "photos")
+    said = run(capsys, my / "photos", "--set", file, status=2)
+    assert "'cat' (1 shapes in 1 pictures; did you mean 'cats')" in said and "'dog'" in said and "--as" in said
+    assert not (my / "masks").exists()
+    run(capsys, my / "photos", "--set", file, "--as", "cat=cats", "*=void")
+    got = label(my / "masks" / "a.png")
+    assert (got[4, 4], got[24, 24], got[0, 0]) == (1, 255, 0)
+    assert "nothing that was drawn is called so" in run(
+        capsys, my / "photos", "--set", file, "--as", "cta=cats", status=2)
+
+
+def test_what_is_where_nothing_was_drawn_must_be_known(my, capsys):
+    file = listed(my, "cat", "dog")
+    labelme(my / "photos")
+    said = run(capsys, my / "photos", "--set", file, status=2)
+    assert "has no class 'background'" in said and "--rest void" in said and not list(my.glob("masks/*"))
+    run(capsys, my / "photos", "--set", file, "--rest", "void")
+    assert label(my / "masks" / "a.png")[0, 0] == 255
+
+
+def test_pictures_without_shapes_and_images_without_labels_are_told(my, capsys):
+    labelme(my / "photos")
+    labelme(my / "photos", "b", shapes=())
+    photo(my / "photos" / "c.png")
+    said = run(capsys, my / "photos", "--set", my / "set.txt")
+    assert "1 pictures have no shape and get no label (--empty" in said and ": b\n" in said
+    assert "1 images of" in said and "have no label; leave them out of the lists: c" in said
+    assert not (my / "labels" / "b.png").exists()
+    run(capsys, my / "photos", "--set", my / "set.txt", "--empty")
+    assert not label(my / "labels" / "b.png").any()
+
+
+def test_lines_need_a_width_and_all_other_shapes_are_drawn(my, capsys):
+    mask = np.zeros((4, 5), bool)
+    mask[1:3, 2:] = True
+    shapes = [("a", [[5, 5], [9, 8]], "rectangle"), ("b", [[20, 15], [24, 15]], "circle"),
+              ("c", [[30, 2], [36, 2], [36, 8], [30, 8]], "oriented_rectangle"), ("d", [[3, 20], [7, 23]], "mask")]
+    labelme(my / "photos", shapes=shapes)
+    path = my / "photos" / "a.json"
+    data = json.loads(path.read_text())
+    data["shapes"][3]["mask"] = base64.b64encode(png(mask)).decode()
+    write(path, data)
+    run(capsys, my / "photos", "--set", my / "set.txt")
+    got = label(my / "labels" / "a.png")
+    assert (got == 1).sum() == 5 * 4 and got[15, 24] == 2 and got[15, 25] == 0 and got[2, 30] == 3
+    assert np.argwhere(got == 4).tolist() == [[y, x] for y in (21, 22) for x in (5, 6, 7)]
+    data["shapes"].append(dict(label="crack", points=[[0, 28], [39, 28]], shape_type="linestrip"))
+    write(path, data)
+    said = run(capsys, my / "photos", "--set", my / "more.txt", status=2)
+    assert "shape 5 ('crack'): a linestrip has no area; --width" in said
+    run(capsys, my / "photos", "--set", my / "more.txt", "--out", my / "wide", "--width", 3)
+    assert (label(my / "wide" / "a.png") == 4).sum() == 3 * W
+
+
+@pytest.mark.parametrize("shapes, more, words", [
+    ([("cat", [[1, 1], [5, 5]])], {}, "shape 1 ('cat'): has 2 points, expected at least 3"),
+    ([("cat", [[1, 1], [5, 5], [float("nan"), 3]])], {}, "a coordinate is nan"),
+    ([("cat", [[1, 1], [5, 5], [10 ** 400, 3]])], {}, "a coordinate is a huge number"),
+    ([("cat", [[1, 1], [5, 5], [900, 3]])], {}, "the point 900, 3 lies far outside of the picture of 40x30"),
+    ([("cat", [[1, 1], [5, 5], ["7", 3]])], {}, "expected points, two numbers each"),
+    ([("cat", [[1, 1], [5, 5], [True, 3]])], {}, "expected points, two numbers each"),
+    ([("cat", "everywhere")], {}, "'points' should be a list, found str"),
+    ([("cat", CAT, "sphere")], {}, "shapes of type 'sphere' are not known"),
+    ([("cat", CAT, "circle")], {}, "a circle of 4 points, expected 2"),
+    ([(7, CAT)], {}, "'label' should be text, found int"),
+    ([("cat", CAT)], dict(imageWidth=10 ** 9, imageHeight=10 ** 9), "said to be of 1000000000x1000000000"),
+    ([("cat", CAT)], dict(imageWidth=None), "'imageWidth' should be a whole number, found nothing"),
+    ([("cat", CAT)], dict(imageWidth=80, imageHeight=60), "was drawn on a picture of 80x60"),
+    ([("cat", CAT)], dict(imagePath="b.jpg"), "none of the 1 images that were drawn on, such as 'b'"),
+    ([("ca#t", CAT)], {}, "'ca#t' cannot stand in a data set file"),
+])
+def test_what_labelme_cannot_have_drawn_is_refused_in_a_sentence(my, capsys, shapes, more, words):
+    labelme(my / "photos", shapes=shapes, **more)
+    said = run(capsys, my / "photos", "--set", my / "set.txt", status=2)
+    assert words in said and len(said.splitlines()) == 1
+    assert not (my / "set.txt").exists() and not list(my.glob("labels/*"))
+
+
+def test_json_that_is_none_or_nested_without_end_is_refused(my, capsys):
+    labelme(my / "photos")
+    for text, words in (("[" * 100_000, "is no JSON"), ("{]", "is no JSON"), ("[1]", "expected a JSON object"),
+                        ("{}", "is no file of labelme"), ("\xff", "is no JSON")):
+        (my / "photos" / "b.json").write_bytes(text.encode("latin-1"))
+        assert words in run(capsys, my / "photos", "--set", my / "set.txt", status=2)
+
+
+def test_one_image_is_not_labelled_twice_and_not_taken_for_another(my, capsys):
+    labelme(my / "photos")
+    labelme(my / "photos", "b", image=False, imagePath="a.jpg")
+    assert "has a label already" in run(capsys, my / "photos", "--set", my / "set.txt", status=2)
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_labels_of_turned_photographs_lie_on_the_stored_pixels(my, capsys, turn):
+    """Drawn on what an EXIF turn shows: known by the size, asked for where that is the same."""
+    drawn_on = (H, W) if turn >= 5 else (W, H)
+    labelme(my / "photos", shapes=[("cat", [[0, 0], [9, 0], [9, 4], [0, 4]])], size=drawn_on, image=False)
+    photo(my / "photos" / "a.jpg", turn=turn)
+    args = [my / "photos", "--set", my / "set.txt"]
+    if turn < 5:
+        assert f"(orientation {turn}) that leaves its size" in run(capsys, *args, status=2)
+        run(capsys, *args, "--exif", "stored", "--out", my / "stored")
+        assert label(my / "stored" / "a.png")[:5, :10].all()
+        args = [my / "photos", "--set", my / "other.txt", "--exif", "turned"]
+    said = run(capsys, *args)
+    assert "labels are turned back to the stored pixels: a" in said
+    shown = Image.fromarray(label(my / "labels" / "a.png")).transpose(TURNS[turn])
+    want = np.zeros(drawn_on[::-1], int)
+    want[:5, :10] = 1
+    assert (np.asarray(shown) == want).all()
+
+
+def test_square_photographs_with_a_turn_are_asked_about(my, capsys):
+    labelme(my / "photos", size=(30, 30), image=False)
+    photo(my / "photos" / "a.jpg", (30, 30), turn=6)
+    assert "--exif turned" in run(capsys, my / "photos", "--set", my / "set.txt", status=2)
+
+
+def test_coco_draws_as_pycocotools_does(my, capsys):
+    inner = [[8, 8], [14, 8], [14, 14], [8, 14]]
+    crowd = {"size": [H, W], "counts": [0, H, (W - 1) * H]}  # the first column
+    coco(my / "photos", [(0, 1, [flat(CAT), flat(inner)]), (0, 0, crowd), (1, 0, [flat(DOG)])],
+         images=("a.jpg", "sub/b.jpg"), names=("dog", "cat", "never"))
+    said = run(capsys, my / "photos" / "instances.json", "--set", my / "set.txt")
+    want = np.zeros((H, W), int)
+    want[3:20, 2:20], want[:, 0] = 2, 1
+    assert (label(my / "labels" / "a.png") == want).all()
+    assert (label(my / "labels" / "sub" / "b.png") == 1).sum() == 20 * 15
+    assert facts(str(my / "set.txt")).names == ("background", "dog", "cat")  # by id; what was never drawn is left out
+    assert "1 shapes: has a part inside another part, which COCO's rule fills" in said
+    run(capsys, my / "photos" / "instances.json", "--set", my / "set.txt", "--parts", "even-odd", "--overwrite")
+    assert not label(my / "labels" / "a.png")[8:14, 8:14].any()
+
+
+def test_coco_crowds_are_told(my, capsys):
+    coco(my / "photos", [(0, 0, {"size": [H, W], "counts": [600, 600]})])
+    path = my / "photos" / "instances.json"
+    data = json.loads(path.read_text())
+    data["annotations"][0]["iscrowd"] = 1
+    write(path, data)
+    assert "1 shapes: is a crowd, and counts as its class" in run(capsys, path, "--set", my / "set.txt")
+
+
+@pytest.mark.parametrize("what, words", [
+    ([], "has no outline ('segmentation'), a box at most"),
+    (None, "has no outline"),
+    ([[1, 1, 5, 5]], "has 2 points, expected at least 3"),
+    ([[1, 1, 5, 5, 7]], "expected points"),
+    ([CAT], "found lists of pairs"),
+    ([flat(CAT), 7], "expected points"),
+    ({"size": [W, H], "counts": [W * H]}, "run lengths are of the size [40, 30], expected [30, 40]"),
+    ({"size": [H, W], "counts": [10]}, "make 10 pixels, expected 1200"),
+    ({"size": [H, W], "counts": [1300, -100]}, "none below 0"),
+    ({"size": [H, W], "counts": [True]}, "expected run lengths"),
+    ({"size": [H, W], "counts": "a~"}, "the run lengths are damaged"),
+    ({"size": [H, W], "counts": "o" * 9}, "end in the middle of a number"),
+    ({"size": [H, W], "counts": "o" * 99}, "the run lengths are damaged"),
+])
+def test_what_coco_cannot_have_is_refused_in_a_sentence(my, capsys, what, words):
+    coco(my / "photos", [(0, 0, what)])
+    said = run(capsys, my / "photos", "--set", my / "set.txt", status=2)
+    assert words in said and "annotation 0" in said and len(said.splitlines()) == 1
+    assert not (my / "set.txt").exists() and not list(my.glob("labels/*"))
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda d: d["annotations"][0].update(image_id=1), "its image_id 1 is none of the file's"),
+    (lambda d: d["annotations"][0].update(category_id=1), "its category_id 1 is none of the file's"),
+    (lambda d: d["images"].append(d["images"][0]), "image 70 is there twice"),
+    (lambda d: d["categories"].append(dict(id=99, name="cat")), "('cat') is there twice"),
+    (lambda d: d["images"][0].update(file_name="../../a.jpg"), "leaves the folder"),
+    (lambda d: d["images"][0].update(file_name="/etc/a.jpg"), "leaves the folder"),
+])
+def test_coco_files_that_contradict_themselves_are_refused(my, capsys, change, words):
+    coco(my / "photos", [(0, 0, [flat(CAT)])])
+    path = my / "photos" / "instances.json"
+    data = json.loads(path.read_text())
+    change(data)
+    write(path, data)
+    assert words in run(capsys, path, "--set", my / "set.txt", status=2)
+
+
+GOLDEN = json.loads((PROJECT / "tests" / "golden" / "coco.json").read_text())
+
+
+@pytest.mark.parametrize("wide, high, numbers, packed", GOLDEN)
+def test_polygons_and_run_lengths_are_pycocotools_to_the_pixel(wide, high, numbers, packed):
+    want = run_lengths(packed, (wide, high), "golden")
+    assert (coco_polygon(np.array(numbers).reshape(-1, 2), (wide, high)) == want).all()
+
+
+@pytest.mark.skipif(not find_spec("pycocotools"), reason="pycocotools is not installed")
+def test_polygons_and_run_lengths_agree_with_pycocotools():
+    from pycocotools import mask as theirs
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        wide, high = (int(n) for n in rng.integers(1, 60, 2))
+        points = (rng.uniform(-0.4, 1.4, (int(rng.integers(3, 12)), 2)) * [wide, high]).round(int(rng.integers(3)))
+        packed = theirs.frPyObjects([points.ravel().tolist()], high, wide)[0]
+        want = theirs.decode(packed).astype(bool)
+        assert (coco_polygon(points, (wide, high)) == want).all()
+        assert (run_lengths(packed["counts"].decode(), (wide, high), "") == want).all()
+
+
+@pytest.mark.skipif(not find_spec("labelme"), reason="labelme is not installed")
+@pytest.mark.parametrize("kind, count", [("polygon", 7), ("rectangle", 2), ("circle", 2), ("linestrip", 4), ("point", 1)])
+def test_shapes_agree_with_labelme(kind, count):
+    from labelme.utils.shape import shape_to_mask
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        points = rng.uniform(-0.2, 1.2, (count, 2)) * [W, H]
+        assert (drawn(kind, points, (W, H), 10) == shape_to_mask((H, W), points.tolist(), kind)).all()
+
+
+def cvat(folder, classes=("background:0,0,0::", "cat:250,50,83::", "dog:51,221,255::"), mode="RGB"):
+    """CVAT's "segmentation mask", with two masks; b is all background."""
+    (folder / "SegmentationClass").mkdir(parents=True)
+    (folder / "labelmap.txt").write_text("\n".join(["# label:color_rgb:parts:actions", *classes]) + "\n")
+    pixels = np.zeros((H, W, 3), np.uint8)
+    pixels[3:20, 2:20], pixels[10:25, 10:30] = (250, 50, 83), (51, 221, 255)
+    for name, shown in (("a", pixels), ("b", 0 * pixels)):
+        Image.fromarray(shown).convert(mode).save(folder / "SegmentationClass" / f"{name}.png")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P", "RGBA"])
+def test_cvat_masks_take_the_colours_of_labelmap(my, capsys, mode):
+    cvat(my / "export", mode=mode if mode != "P" else "RGB")
+    if mode == "P":
+        for path in (my / "export" / "SegmentationClass").iterdir():
+            Image.open(path).quantize(8).save(path)
+    for name in "ab":
+        photo(my / "photos" / f"{name}.jpg")
+    said = run(capsys, my / "export", "--set", my / "set.txt", "--images", my / "photos")
+    got = label(my / "labels" / "a.png")
+    assert (got[4, 4], got[24, 24], got[0, 0]) == (1, 2, 0)
+    known = facts(str(my / "set.txt"))
+    assert known.names == ("background", "cat", "dog") and known.palette[1].tolist() == [250, 50, 83]
+    assert "1 pictures have no shape" in said
+
+
+def test_colours_that_labelmap_lacks_are_told(my, capsys):
+    cvat(my / "export", classes=("background:0,0,0::", "cat:250,50,83::"))
+    photo(my / "photos" / "a.jpg")
+    args = [my / "export", "--set", my / "set.txt", "--images", my / "photos"]
+    assert "300 pixels of colours that are no class: 51 221 255 (300 times)" in run(capsys, *args, status=2)
+    (my / "export" / "labelmap.txt").write_text("cat:1,2,3::\ndog:1,2,3::\n")
+    assert "one colour" in run(capsys, *args, status=2)
+    (my / "export" / "labelmap.txt").write_text("cat 1 2 3\n")
+    assert "labelmap.txt:1: expected NAME:RED,GREEN,BLUE" in run(capsys, *args, status=2)
+    (my / "export" / "labelmap.txt").unlink()
+    assert "says which colour is which class" in run(capsys, *args, status=2)
+
+
+def supervisely(folder, objects, machine=False):
+    """A project of Supervisely with one data set, ds, and an image, a.jpg."""
+    write(folder / "meta.json", {"classes": [dict(title="cat", shape="polygon", color="#FA3253"),
+                                             dict(title="dog", shape="bitmap", color="#33DDFF")], "tags": []})
+    photo(folder / "ds" / "img" / "a.jpg")
+    if machine:
+        write(folder / "obj_class_to_machine_color.json", {"cat": [1, 1, 1], "dog": [2, 2, 2]})
+    else:
+        write(folder / "ds" / "ann" / "a.jpg.json",
+              {"description": "", "tags": [], "size": {"height": H, "width": W}, "objects": objects})
+
+
+def packed(mask):
+    return base64.b64encode(zlib.compress(png(mask))).decode()
+
+
+def polygon(exterior, interior=(), title="cat"):
+    return dict(classTitle=title, geometryType="polygon", points=dict(exterior=exterior, interior=list(interior)))
+
+
+def test_supervisely_bitmaps_and_polygons_with_holes(my, capsys):
+    mask = np.ones((5, 6), bool)
+    mask[0, 0] = False
+    hole = [[6, 6], [9, 6], [9, 9], [6, 9]]
+    supervisely(my / "p", [polygon(CAT, [hole]), dict(classTitle="dog", geometryType="bitmap",
+                                                      bitmap=dict(origin=[36, 20], data=packed(mask)))])
+    said = run(capsys, my / "p", "--set", my / "set.txt")
+    got = label(my / "labels" / "a.png")
+    assert got[4, 4] == 1 and not got[6:10, 6:10].any() and got[5, 5] == 1
+    assert (got == 2).sum() == 5 * 4 - 1 and got[20, 36] == 0
+    assert "1 shapes: reaches beyond the picture and is cut off there" in said
+    known = facts(str(my / "set.txt"))
+    assert known.palette.tolist() == [[0, 0, 0], [250, 50, 83], [51, 221, 255]]
+    assert "images: p/ds/img" in (my / "set.txt").read_text()
+
+
+def test_supervisely_machine_masks(my, capsys):
+    supervisely(my / "p", [], machine=True)
+    pixels = np.zeros((H, W, 3), np.uint8)
+    pixels[3:9, 4:9] = 2
+    (my / "p" / "ds" / "masks_machine").mkdir()
+    Image.fromarray(pixels).save(my / "p" / "ds" / "masks_machine" / "a.png")
+    run(capsys, my / "p", "--set", my / "set.txt")
+    assert (label(my / "labels" / "a.png") == 1).sum() == 30
+    assert facts(str(my / "set.txt")).names == ("background", "dog")
+
+
+@pytest.mark.parametrize("each, words", [
+    (dict(classTitle="cat", geometryType="cuboid"), "objects of type 'cuboid' have no area"),
+    (polygon([[1, 1], [2, 2]]), "has 2 points"),
+    (polygon(CAT, [[[1, 1]]]), "has 1 points"),
+    (dict(classTitle="cat", geometryType="bitmap", bitmap=dict(origin=[0, 0], data="AAAA")), "bitmap cannot be read"),
+    (dict(classTitle="cat", geometryType="bitmap", bitmap=dict(origin=[0, 0], data=packed(np.ones((99, 99), bool)))),
+     "the bitmap is 99x99, larger than its picture"),
+    (dict(classTitle="cat", geometryType="bitmap", bitmap=dict(
+        origin=[0, 0], data=base64.b64encode(zlib.compress(bytes(10 ** 7))).decode())), "larger than its picture"),
+    (dict(classTitle="cat", geometryType="bitmap", bitmap=dict(data=packed(np.ones((2, 2), bool)))), "expected points"),
+])
+def test_what_supervisely_cannot_have_is_refused_in_a_sentence(my, capsys, each, words):
+    supervisely(my / "p", [each])
+    said = run(capsys, my / "p", "--set", my / "set.txt", status=2)
+    assert words in said and "object 1 ('cat')" in said
+    assert not (my / "set.txt").exists() and not list(my.glob("labels/*"))
+
+
+def test_folders_without_labels_and_places_outside_are_refused(my, tmp_path, capsys):
+    my.mkdir()
+    assert "holds no labels that are known" in run(capsys, my, "--set", my / "set.txt", status=2)
+    labelme(tmp_path / "elsewhere")
+    assert "does not lie below" in run(capsys, tmp_path / "elsewhere", "--set", my / "set.txt", status=2)
+    file = listed(my, "values: {255: 1}", "background", "cat", "dog")
+    assert "'values' is for other labels" in run(capsys, tmp_path / "elsewhere", "--set", file, status=2)
