@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,7 +18,7 @@ from ..base.log import Log
 from ..base.table import table
 from ..data import feed
 from ..data.balance import by_class, pixel_counts, weights
-from ..data.images import check_labels, size
+from ..data.images import check_labels, open_image, size, turn_cure, turn_of
 from ..data.layouts import LAYOUTS, Labels, facts, layout
 from ..data.segmentation import SegmentationData
 from ..net.graph import Graph, Value
@@ -36,6 +37,9 @@ KINDS = {  # what a finding is -> (its heading, whether training breaks on it)
     "loss": ("losses that do not fit the labels", True),
     "spare": ("losses that labels fit, but not exactly", False),
     "void": ("labels that are void all over", False),
+    "turned": ("images with an EXIF turn, which is not applied; their size does not tell whether labels were "
+               "drawn on the turned picture (--sheet shows it, mogrify -auto-orient stores images turned)",
+               False),
     "blank": ("images of one colour all over", False),
     "absent": ("classes that never occur", False),
     "shared": ("images in two splits, equal in every pixel", False),
@@ -236,7 +240,8 @@ def _look(place: tuple[int, int]) -> Item:
     for top, (path, pixels) in tops.items():
         other, first = next(iter(tops.values()))
         if pixels.shape[:2] != first.shape[:2]:
-            findings.append(("sizes", f"{other} is {size(first)}, {path} is {size(pixels)}"))
+            cure = turn_cure(other, first.shape, pixels.shape)
+            findings.append(("sizes", f"{other} is {size(first)}, {path} is {size(pixels)}{cure}"))
         kind = source.layout.tops[top]
         if isinstance(kind, Labels):
             counts[top] = pixel_counts(pixels)
@@ -251,6 +256,10 @@ def _look(place: tuple[int, int]) -> Item:
             total = pixels.sum((0, 1), np.float64)[list(kind.order or range(pixels.shape[2]))]
             if (pixels == pixels[0, 0]).all():
                 findings.append(("blank", str(path)))
+            with suppress(Error), open_image(path) as image:
+                turn = turn_of(image)
+                if turn != 1 and (turn < 5 or seen[0] == seen[1]):
+                    findings.append(("turned", f"{path} (orientation {turn})"))
     return Item(findings, seen, counts, total, digest)
 
 

@@ -3,7 +3,7 @@
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,17 @@ def turn_of(image: Image.Image) -> int:
     except DAMAGE:
         return 1
     return turn if turn in TURNS else 1
+
+
+def turn_cure(path: Path, stored: Sequence[int], label: Sequence[int]) -> str:
+    """The end of a sentence about an image and a label of other sides (H, W), if an EXIF turn explains it."""
+    turn = 1
+    if stored[0] != stored[1] and list(label[:2]) == [stored[1], stored[0]]:
+        with suppress(Error), open_image(path) as image:
+            turn = turn_of(image)
+    return "" if turn < 5 else (
+        f"; the image has an EXIF turn (orientation {turn}), which is not applied, and the label is of the "
+        "turned picture: store the image turned (mogrify -auto-orient FILE), or turn the label back")
 
 
 def read_image(path: Path, resize: float = 1.0) -> np.ndarray:

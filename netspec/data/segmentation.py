@@ -15,7 +15,7 @@ from ..base.errors import Error, closest
 from ..ops.base import Shape
 from ..ops.python import ALIASES
 from ..ops.source import Batch, Source
-from .images import size
+from .images import size, turn_cure
 from .layouts import FLAG, FOLDER, LAYOUTS, Facts, Images, Labels, facts, is_list, is_number, is_text, layout
 from .tree import Tree
 
@@ -242,7 +242,8 @@ class SegmentationData(Source):
                 paths = [tree.files(t, split, name)[0] for t in (self.tops_read[0], top)]
                 what = "label" if pixels.ndim == 2 else f"'{top}'"
                 raise Error(f"image {paths[0]} is {size(found[0])} and its {what} {paths[1]} is "
-                            f"{size(pixels)}; they must be equal in size")
+                            f"{size(pixels)}; they must be equal in size"
+                            f"{turn_cure(paths[0], found[0].shape, pixels.shape)}")
         return found
 
     def load(self, position: int) -> Batch:

@@ -11,10 +11,14 @@ import pytest
 from PIL import Image
 from programs import PROJECT
 
+from netspec.base.errors import Error
 from netspec.cli.main import main
 from netspec.data.images import TURNS, read_label
 from netspec.data.layouts import facts
 from netspec.data.outlines import coco_polygon, drawn, run_lengths
+from netspec.data.segmentation import SegmentationData
+from netspec.ops.base import Context
+from netspec.proto.caffe_pb2 import LayerParameter
 
 W, H = 40, 30
 CAT, DOG = [[2, 3], [20, 3], [20, 20], [2, 20]], [[10, 10], [30, 10], [30, 25], [10, 25]]
@@ -464,3 +468,35 @@ def test_folders_without_labels_and_places_outside_are_refused(my, tmp_path, cap
     assert "does not lie below" in run(capsys, tmp_path / "elsewhere", "--set", my / "set.txt", status=2)
     file = listed(my, "values: {255: 1}", "background", "cat", "dog")
     assert "'values' is for other labels" in run(capsys, tmp_path / "elsewhere", "--set", file, status=2)
+
+
+def checked(my, capsys, size, shape, turn):
+    """What `data check` says of one turned photograph of a size, whose label has a shape (H, W)."""
+    file = listed(my, "background", "cat")
+    photo(my / "photos" / "a.jpg", size, turn)
+    (my / "masks").mkdir()
+    Image.fromarray(np.resize(np.array([0, 1], np.uint8), shape)).save(my / "masks" / "a.png")
+    (my / "train.txt").write_text("a\n")
+    status = main(["data", "check", str(file), "--jobs", "1"])
+    return status, capsys.readouterr().out
+
+
+def test_reading_a_label_of_the_turned_size_names_the_cure(my, capsys):
+    status, said = checked(my, capsys, (W, H), (W, H), 6)
+    assert status == 1 and "images and labels that differ in size: 1" in said
+    assert "EXIF turn (orientation 6)" in said and "mogrify -auto-orient" in said
+    source = SegmentationData(LayerParameter(name="data", top=["data", "label"], python_param=dict(
+        param_str=str(dict(dataset=str(my / "set.txt"), split="train", resize=0.5)))), (), Context())
+    with pytest.raises(Error, match=r"is 20x15 and its label .* is 15x20; .* EXIF turn \(orientation 6\)"):
+        source.read(0)
+
+
+@pytest.mark.parametrize("size, turn, told", [((W, H), 3, True), ((H, H), 8, True), ((W, H), 8, False), ((W, H), None, False)])
+def test_turns_that_the_size_does_not_tell_are_asked_about(my, capsys, size, turn, told):
+    status, said = checked(my, capsys, size, size[::-1], turn)
+    assert status == 0 and ("EXIF turn" in said) == told
+    assert not told or f"a.jpg (orientation {turn})" in said
+
+
+def test_other_sizes_have_no_such_cure(my, capsys):
+    assert "EXIF" not in checked(my, capsys, (W, H), (W, W), 6)[1]
