@@ -34,10 +34,11 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
     mean: BGR, where the file has none. Raises Error for a data set file or a list that is wrong or not there;
     then nothing is written.
     """
-    (train, val), folder, own = splits, path.parent, {"mean": mean} if mean else {}
-    layout = layouts.layout(str(path), own)
+    (train, val), folder = splits, path.parent
+    layout = layouts.layout(str(path), {"mean": mean} if mean else None)
     found = layouts.facts(layout)
-    reader = dict(dataset=str(path), root=str(folder), **own)
+    # the mean stands in every net, so that all have the same whatever is changed in the file
+    reader = dict(dataset=str(path), root=str(folder), mean=list(found.mean))
     data = Data((Head(len(found.names)),), {split: reader | dict(split=split) for split in splits},
                 -1 if found.void is None else found.void, facts=facts.written(layout, dataset=str(path)))
     data.splits[train] |= dict(batch_size=batch, mirror=True)
