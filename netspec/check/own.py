@@ -32,6 +32,9 @@ def tree(path: Path, splits: Sequence[str]) -> Tree:
 
     Raises Error for a file or folder that is not there, with the nearest that is.
     """
+    if path.is_dir() or path.suffix != ".txt":
+        raise Error(f"{path} is {'a folder' if path.is_dir() else 'no .txt'}; a data set file such as "
+                    f"{path if path.is_dir() else path.parent}/set.txt is expected, as docs/datasets.md says")
     if not path.is_file():
         there = [file.name for file in path.parent.glob("*.txt")]
         raise Error(f"the data set file {path} is not there{closest(path.name, there)}; docs/datasets.md "
@@ -40,6 +43,9 @@ def tree(path: Path, splits: Sequence[str]) -> Tree:
         raise Error(f"the data set file {path} has the name of the list of '{path.stem}'; rename it")
     found = layout(str(path))
     patterns = {"images": found.first(Images).files[0], "labels": found.first(Labels).files[0]}
+    if len(set(patterns.values())) == 1:
+        raise Error(f"{path}: 'images' and 'labels' are both {patterns['images']}; labels need a folder or "
+                    "names of their own")
     for key, pattern in patterns.items():
         for split in splits if "{split}" in pattern else splits[:1]:
             _folder(path, key, pattern.format(split=split, name="\0"))

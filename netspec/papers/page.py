@@ -4,20 +4,23 @@ import base64
 import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
-from ..base.errors import Error
+from ..base.errors import Error, listed
 from ..base.machine import origin
 from ..base.metrics import BINARY, MEASURES
 from ..base.table import numeric
+from ..data.facts import Known, known
 from ..data.segmentation import SegmentationData
 from ..look import pictures
 from ..look.curves import draw_curves, read_log
 from ..net.build import load
+from ..net.deploy import feeds
 from ..net.graph import Graph
 from ..proto.caffe_pb2 import TEST, SolverParameter
-from ..proto.text import SOLVER, read_solver, read_text
+from ..proto.text import SOLVER, read_net, read_solver, read_text
 from ..score import predict
 from ..score.sheet import Folder, sheet, worst
 from ..train import jobs, snapshot
@@ -146,6 +149,26 @@ def score_newest(solvers: Mapping[Path, SolverParameter], settings: Settings) ->
         pictures.save(f"{prefix}_worst.png", sheet(source, looks, nets, chosen))
 
 
+def said_of_images(paths: Iterable[Path]) -> list[Html]:
+    """Tables of the classes, with their colours, and the mean that nets in files say, each once."""
+    found: dict[tuple, tuple[list[str], Known]] = {}
+    for path in paths:
+        with suppress(Error):  # a solver, or a net that another program reads
+            for told in (known(layer, path) for layer in read_net(path).layer if feeds(layer)):
+                if told.facts:
+                    key = told.facts.names, told.facts.palette.tobytes(), told.mean
+                    found.setdefault(key, ([], told))[0].append(str(path))
+    parts = []
+    for files, told in found.values():
+        assert told.facts
+        colours = told.facts.palette.tolist()
+        rows = [(name, tag("span", "\u25a0", style=f"color: rgb({r},{g},{b})"), f"{r} {g} {b}")
+                for name, (r, g, b) in zip(told.facts.names, colours, strict=True)]
+        mean = f", mean B,G,R {', '.join(f'{m:g}' for m in told.mean)}" if told.mean else ""
+        parts += [tag("h3", f"Classes of {listed(files)}{mean}"), table(rows, ["class", "", "colour"])]
+    return parts
+
+
 def page(title: str, paths: Sequence[Path]) -> str:
     """The whole page about files of the kinds in KINDS, a section for each kind."""
     kinds: dict[str, list[Path]] = {kind: [] for kind in KINDS.values()}
@@ -166,7 +189,8 @@ def page(title: str, paths: Sequence[Path]) -> str:
         "Scores": score_tables(records) if records else [],
         "Curves": curves,
         "Pictures": [image(path.name, path.read_bytes(), PICTURES[path.suffix.lower()]) for path in images],
-        "Solvers and nets": [folded(str(path), read_text(path)) for path in kinds["Solvers and nets"]],
+        "Solvers and nets": [*(folded(str(path), read_text(path)) for path in kinds["Solvers and nets"]),
+                             *said_of_images(kinds["Solvers and nets"])],
         "Weights": [table(weights, ["file", "MB"])] if weights else [],
         "This page": [table(list(origin().items()))],
     }

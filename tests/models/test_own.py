@@ -117,6 +117,7 @@ def test_lists_are_made_where_there_are_none(own, capsys):
     ("images: photos\nlabels: masks/{name}_gt.png\na\nb\nc\n", "holds no file NAME_gt.png"),
     ("images: empty\nlabels: masks\na\nb\nc\n", "the folder of 'images', my/empty, holds no file NAME.*"),
     ("labels: masks\na\nb\nc\n", "masks, photos); a line 'images: FOLDER' names it"),
+    ("images: photos\nlabels: photos\na\nb\nc\n", "'images' and 'labels' are both photos/{name}.*; labels need"),
     ("images: {split}/photos\nlabels: masks\na\n", "my/train/photos, is not there"),
 ])
 def test_folders_that_are_not_there(own, capsys, text, words):
@@ -138,6 +139,34 @@ def test_labels_under_other_names(own, capsys):
     out, err = capsys.readouterr()
     assert "0 of 10 images have a label" in err and "'labels: masks/{name}_mask.png' in the data set file finds 10" in err
     assert tree() == before and not out
+
+
+@pytest.mark.parametrize("given, words", [
+    (["my"], "my is a folder; a data set file such as my/set.txt is expected"), (["my/set.text"], "my/set.text is no .txt"),
+    (["my/se.txt"], "my/se.txt is not there; did you mean 'set.txt'?"), (["my/train.txt"], "has the name of the list of 'train'"),
+    (["my/set.txt", "--splits", "train", "train"], "'train' cannot be for training and for validation"),
+    (["my/set.txt", "--splits", "train", "vall"], "split 'vall' has no list my/vall.txt, though my/train.txt is there"),
+    (["my/set.txt", "--batch", "0"], "must be from 1"),
+])
+def test_arguments_that_are_wrong(own, capsys, given, words):
+    before = tree()
+    assert main(["own", *given]) == 2
+    out, err = capsys.readouterr()
+    assert words in err and err.count("\n") == 1 and not out and tree() == before
+
+
+def test_folders_of_the_splits_need_no_lists(own, capsys):
+    for i in range(10):
+        split = "train" if i < 7 else "val"
+        for kind in ("photos", "masks"):
+            new = Path("my", split, kind)
+            new.mkdir(parents=True, exist_ok=True)
+            next(Path("my", kind).glob(f"{i}.*")).rename(new / f"{i}{'.jpg' if kind == 'photos' else '.png'}")
+    for name in ("train", "val"):
+        Path(f"my/{name}.txt").unlink()
+    Path("my/set.txt").write_text("images: {split}/photos\nlabels: {split}/masks\nground\ndisc\nbox\n")
+    assert main(["own", "my/set.txt"]) == 0
+    assert "my/val/photos/" in capsys.readouterr().out and not Path("my/train.txt").exists()
 
 
 @pytest.mark.parametrize("folder, what", [("photos", "image"), ("masks", "label")])

@@ -62,6 +62,18 @@ def test_text_is_escaped_and_html_is_not():
     assert '<th scope="col" class="number">n</th>' in table([["a", "1.5"], ["b", "-"]], ["name", "n"])
 
 
+def test_what_nets_say_of_their_classes(tmp_path, capsys):
+    said = "{'classes': ['<road> 1 2 3', 'car'], 'mean': [1.5, 2, 3]}"
+    for name in "ab":
+        (tmp_path / f"{name}.prototxt").write_text(
+            f'name: "n" layer {{ name: "d" type: "Input" top: "d" python_param {{ param_str: "{said}" }} }}')
+    (tmp_path / "other.prototxt").write_text('layer { name: "d" type: "Python" top: "d" python_param { param_str: "3" } }')
+    assert command(capsys, "report", tmp_path, "--out", tmp_path / "r.html")[0] == 0
+    page = Page((tmp_path / "r.html").read_text())
+    assert f"Classes of {tmp_path}/a.prototxt, {tmp_path}/b.prototxt (2), mean B,G,R 1.5, 2, 3" in page.text
+    assert "<road>" in page.text and "1 2 3" in page.text and {"style": "color: rgb(1,2,3)"} in page.of("span")
+
+
 def test_a_folder_with_hostile_names_and_contents(tmp_path, capsys):
     folder = tmp_path / "run"
     folder.mkdir()
