@@ -93,6 +93,39 @@ class Bar(Log):
         self.bar, self.begun = "", None
 
 
+class Part(Log):
+    """What one part of a longer run says to `log`: its steps count among those of all parts.
+
+    name: what the part is. before: steps of the parts before it; total: of all. A Bar shows all of them; a
+    plain Log says now and then how far all is.
+    """
+
+    EVERY = 10.0  # seconds from one such line to the next
+
+    def __init__(self, log: Log, name: str, before: int, total: int) -> None:
+        super().__init__(log.stream, log.quiet)
+        self.log, self.name, self.before, self.total = log, name, before, total
+        self.begun: tuple[float, int] | None = None
+        self.due = 0.0
+
+    def say(self, where: str, line: str, level: str) -> None:
+        self.log.say(where, line, level)
+
+    def progress(self, name: str, done: int, total: int, facts: str, images: float) -> None:
+        done += self.before
+        self.log.progress(f"{self.name}, {name}", done, self.total, facts, images)
+        now = time.monotonic()
+        self.begun = self.begun or (now, done)
+        if isinstance(self.log, Bar) or now < self.due or done <= self.begun[1]:
+            return
+        self.due = now + self.EVERY
+        left = (now - self.begun[0]) / (done - self.begun[1]) * (self.total - done)
+        self("netspec", f"{self.name}: {100 * done / self.total:.0f} % of all, about {_clock(left)} left")
+
+    def close(self) -> None:
+        self.log.close()
+
+
 def _fit(name: str, share: float, text: str, width: int) -> str:
     """`NAME [####....] TEXT` in at most `width` columns; the bar takes what room is left, if enough."""
     room = min(24, width - len(name) - len(text) - 4)

@@ -24,15 +24,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..papers.demo import draw_stages, over_seeds, run_stages
+    from ..papers.demo import draw_stages, keep, over_seeds, run_stages
     from ..score.summary import measures
     from ..train.jobs import solver_file
 
     begun = time.monotonic()
     solvers = [find(path, what="solver") for path in args.solver] or list(map(solver_file, STAGES))
-    runs = {seed: run_stages(solvers, seed, args.out / f"seed{seed}", settings(args), print)
-            for seed in args.seed}
+    said = settings(args)
+    runs = {seed: run_stages(solvers, seed, args.out / f"seed{seed}", said, print, turn, len(args.seed))
+            for turn, seed in enumerate(args.seed)}
     stages = runs[args.seed[0]]
+    keep(stages, said)
     data = stages[0].data
     for seed, found in runs.items():
         print(f"\n{count(len(data), 'image')}, '{data.split}' of '{data.dataset}', random_seed {seed}, "
@@ -46,5 +48,6 @@ def run(args: argparse.Namespace) -> int:
     print(f"\npicture      {path}" + (f", without {others}, of other images" if others else ""))
     for stage in stages:
         print(f"{stage.name:<12} weights {stage.weights}, predictions {stage.predictions}")
-    print(f"{time.monotonic() - begun:.0f} s in all")
+    print(f"records      {said.results}, which netspec tables shows: seed {args.seed[0]}'s\n"
+          f"{time.monotonic() - begun:.0f} s in all")
     return 0

@@ -1,6 +1,7 @@
 """Stages from solver files: each trained on from the one before and scored, once for each seed."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from ..base import __version__
 from ..base.errors import Error
+from ..base.log import Part
 from ..base.metrics import Scores
 from ..base.table import percent, table
 from ..data.segmentation import SegmentationData
@@ -32,11 +34,18 @@ class Stage(NamedTuple):
 
 
 def run_stages(solvers: Sequence[Path], seed: int, out: Path, settings: Settings,
-               tell: Callable[[str], None]) -> list[Stage]:
-    """Train and score the stages of a seed; what an earlier run left in `out` from the same files is kept."""
+               tell: Callable[[str], None], turn: int = 0, turns: int = 1) -> list[Stage]:
+    """Train and score the stages of a seed; what an earlier run left in `out` from the same files is kept.
+
+    turn: which of so many seeds this one is, from 0, for what is said of how far all is.
+    """
     stages: list[Stage] = []
-    for path in solvers:
-        param = read_solver(path)
+    params = [read_solver(path) for path in solvers]
+    steps = [param.max_iter for param in params]
+    seeds = f"seed {turn + 1} of {turns}, " if turns > 1 else ""
+    for number, (path, param) in enumerate(zip(solvers, params, strict=True)):
+        part = partial(Part, name=f"{seeds}stage {number + 1} of {len(solvers)}",
+                       before=turn * sum(steps) + sum(steps[:number]), total=turns * sum(steps))
         test = record.test_net(path, param)
         made = load(test, TEST)
         data = next((each for each in made.readers if isinstance(each, SegmentationData)), None)
@@ -46,13 +55,20 @@ def run_stages(solvers: Sequence[Path], seed: int, out: Path, settings: Settings
         before, predictions = stages[-1].weights if stages else None, out / path.stem
         mark = record.digest(f"{__version__} {settings.precision}", to_text(param),
                              *sorted(test.parent.glob("*.prototxt")), before)
-        weights, kept = record.trained(path, param, before, settings, mark)
+        weights, kept = record.trained(path, param, before, settings, mark, part=part)
         if kept:
             tell(f"{path.stem}: kept from an earlier run; remove {out} to train again")
         found = record.scored(out / f"{path.stem}.json", made, weights, settings, save=predictions)
         scores = Scores.from_histogram(np.array(found["histogram"]))
         stages.append(Stage(path.stem, weights, predictions, data, scores))
     return stages
+
+
+def keep(stages: Sequence[Stage], settings: Settings) -> None:
+    """Let the stages' records be the tables' too."""
+    for stage in stages:
+        found = record.read(stage.predictions.with_suffix(".json"))
+        record.write(record.place(stage.name, "scores", settings), found)
 
 
 def over_seeds(runs: Sequence[Sequence[Stage]]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..base import log
-from ..base.errors import Error, Interrupted
+from ..base.errors import Error
 from ..base.files import writing
 from ..base.machine import asked, choose, origin
 from ..data.layouts import LAYOUTS
@@ -58,13 +58,14 @@ def digest(*parts: str | bytes | Path | None) -> str:
 
 
 def trained(path: Path, param: SolverParameter, carried: Path | None, settings: Settings,
-            mark: str | None = None, watch: Callable[[Solver, float], None] | None = None
-            ) -> tuple[Path, bool]:
+            mark: str | None = None, watch: Callable[[Solver, float], None] | None = None,
+            part: Callable[[log.Log], log.Log] = lambda said: said) -> tuple[Path, bool]:
     """The weights of a solver's last iteration, under its snapshot_prefix, and if they were there before.
 
     If not, it is trained, from its newest snapshot on if there is one. carried: weights to start from, not
     those the solver names. mark: what the result depends on; snapshots of another mark are removed first
-    (None: all are trusted). watch: called after each iteration with solver and loss.
+    (None: all are trusted). watch: called after each iteration with solver and loss. part: makes of the log
+    that of a part of a longer run.
     """
     prefix, noted = param.snapshot_prefix, Path(f"{param.snapshot_prefix}.mark")
     states = snapshot.kept(prefix, "solverstate")
@@ -79,13 +80,10 @@ def trained(path: Path, param: SolverParameter, carried: Path | None, settings: 
         return ready[-1], True
     param.snapshot_after_train = True
     state = next((str(file) for n, file in reversed(states) if n < param.max_iter), None)
-    with closing(log.make(settings.quiet)) as said:
-        try:
-            solver = stages.run_stage(path, param, [str(carried)] if carried else None, state,
-                                      settings.device or asked(param), settings.precision, said, watch=watch)
-        except Interrupted:
-            said("netspec", "this same command goes on from there", "W")
-            raise
+    with closing(part(log.make(settings.quiet))) as said:
+        solver = stages.run_stage(path, param, [str(carried)] if carried else None, state,
+                                  settings.device or asked(param), settings.precision, said, watch=watch,
+                                  finds=True)
     return Path(solver.final_weights()), False
 
 
@@ -108,6 +106,11 @@ def test_net(path: Path, param: SolverParameter) -> Path:
             return folder / name
     raise Error(f"{folder} has neither test.prototxt nor val.prototxt, with which the weights of {path.name} "
                 "could be scored")
+
+
+def place(net: str, kind: str, settings: Settings) -> Path:
+    """Where the tables' record of a net's scores, released scores or time is."""
+    return settings.results / f"{net}.{kind}.json"
 
 
 class Trace:
@@ -156,9 +159,14 @@ def recorded(path: Path, mark: str, measure: Callable[[], Record], device: str |
     if known.get("mark") == mark and (beside is None or beside.exists()):
         return known
     found = {**measure(), "mark": mark, "origin": origin(choose(device))}
+    write(path, found)
+    return found
+
+
+def write(path: Path, found: Record) -> None:
+    """Let a file hold a record."""
     with writing(path, "w") as file:
         json.dump(found, file, indent=1, allow_nan=False)
-    return found
 
 
 def scored(path: Path, made: Graph, weights: Path, settings: Settings, *,

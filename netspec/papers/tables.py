@@ -92,11 +92,6 @@ def measure_all(tables: Sequence[Table], settings: Settings) -> list[str]:
     return failed
 
 
-def record_file(net: str, kind: str, settings: Settings) -> Path:
-    """Where the record of a net's scores, released scores or time is."""
-    return settings.results / f"{net}.{kind}.json"
-
-
 def measure(net: str, kind: str, settings: Settings) -> Record:
     """A net's record, measured if it is missing or of other weights.
 
@@ -113,7 +108,7 @@ def measure(net: str, kind: str, settings: Settings) -> Record:
     made = build(record.relocated(read_net(path), settings.data), TEST, path=path)
     tops = [top.blob for node in made.sources for top in node.tops]
     heads = [("score_sem", "sem"), ("score_geo", "geo")] if "sem" in tops else record.BLOBS
-    return record.scored(record_file(net, kind, settings), made, weights, settings, blobs=heads)
+    return record.scored(record.place(net, kind, settings), made, weights, settings, blobs=heads)
 
 
 def timed(net: str, settings: Settings) -> Record:
@@ -130,7 +125,7 @@ def timed(net: str, settings: Settings) -> Record:
         return {"net": net, "milliseconds": median, "least": least, "most": most, "runs": REPEATS}
 
     mark = record.digest(path, f"{settings.precision} {settings.device}")
-    return record.recorded(record_file(net, "time", settings), mark, measure, settings.device)
+    return record.recorded(record.place(net, "time", settings), mark, measure, settings.device)
 
 
 def released_file(net: str, settings: Settings) -> Path | None:
@@ -201,7 +196,7 @@ def _measured(t: Table, net: str, kind: str, settings: Settings) -> tuple[Cells,
     found: Cells = {}
     origins = {}
     for part in t.kinds if kind == "scores" else [kind] if "scores" in t.kinds else ():
-        known = record.read(record_file(net, part, settings))
+        known = record.read(record.place(net, part, settings))
         heads = zip(GEOMETRIC, known.get("heads", {}).values(), strict=False)
         scores = {key: known.get(key) for key in SCORES} | dict(heads)
         found |= {key: 100 * value for key, value in scores.items() if value is not None}

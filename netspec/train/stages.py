@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..base.errors import Interrupted
+from ..base.errors import Interrupted, count
 from ..base.log import Log
 from ..net.weights import interp_missing
 from ..proto.caffe_pb2 import SolverParameter
@@ -20,12 +20,13 @@ STOPS: dict[int, str] = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 def run_stage(path: Path, param: SolverParameter, carried: list[str] | None, state: str | None, device: str,
               precision: str, said: Log, strict: bool = False, skip_bad: int = 0,
-              watch: Callable[[Solver, float], None] | None = None) -> Solver:
+              watch: Callable[[Solver, float], None] | None = None, finds: bool = False) -> Solver:
     """One solver from pre-flight to the end; its data are closed.
 
     carried: weights to start from, not those the solver names. state: a .solverstate to go on from. skip_bad:
     how many images that cannot be read to go past (see Skips). watch: called after each iteration with solver
-    and loss. Raises Interrupted after a stop with a snapshot.
+    and loss. finds: the command finds its snapshots by itself. Raises Interrupted after a stop with a
+    snapshot.
     """
     if device == "cpu":
         said("caffe.cpp:197", "Use CPU.")
@@ -50,8 +51,9 @@ def run_stage(path: Path, param: SolverParameter, carried: list[str] | None, sta
             except Interrupted as stop:
                 last = solver.latest()
                 said("solver.cpp:311", "Optimization stopped early.")
-                said("netspec", f"stopped by {STOPS[stop.number]} after {solver.iter} iterations; the same "
-                     f"command with --snapshot {last.state} goes on", "W")
+                again = "" if finds else f" with --snapshot {last.state}"
+                said("netspec", f"stopped by {STOPS[stop.number]} after {count(solver.iter, 'iteration')}; "
+                     f"the same command{again} goes on", "W")
                 raise
         return solver
     finally:
