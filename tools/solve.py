@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The same as `netspec solve`; runs from any folder."""
 
-from door import enter
+if __name__ == "__main__":  # not in the processes that it spawns, to read data
+    from door import enter
 
-enter(__file__)
+    enter(__file__)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ..base.errors import Error
 from ..base.files import find
+from ..base.machine import prepare_threads
 from ..base.standin import stand_in
 from ..pycaffe.script import python2
 
@@ -23,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         path = find(args.script, what="script")
         sys.argv = [args.script, *args.args]
         sys.path[0] = str(path.resolve().parent if path.is_file() else path.resolve())
+        prepare_threads()
         stand_in(args.replace)
     except Error as e:
         parser.exit(2, f"{parser.prog}: {e}\n")

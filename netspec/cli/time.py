@@ -24,7 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                        help="a classifier of one path (default %(default)s)")
     dense.add_argument("--size", type=_size, default=(500, 500), metavar="HxW",
                        help="of the image; one number for both (default 500)")
-    for kind in (dense, load):
+    wait = kinds.add_parser("wait", help="how the threads of a training should wait, quiet and on a busy machine")
+    wait.add_argument("solver", metavar="SOLVER", nargs="?", default="solvers/shapes-fcn32s.prototxt",
+                      help="whose data are here (default %(default)s)")
+    for kind in (dense, load, wait):
         repeats = kind.add_argument("--repeats", type=int, default=5, metavar="N",
                                     help="after 1 to warm up (default 5)")
     renamed(load, "--runs", repeats)
@@ -57,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
             timing.make_weights(net, Path(args.weights))
             print(f"made of the net's fillers: {args.weights}")
         print(timing.time_load(net, find(args.weights, what="weights"), args.repeats))
+    elif args.kind == "wait":
+        print(timing.time_wait(find(args.solver, PROJECT, "solver"), args.repeats))
     else:
         print(timing.time_dense(find(args.net, PROJECT, "net"), args.size, args.repeats))
     return 0

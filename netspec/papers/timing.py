@@ -1,19 +1,24 @@
 """How fast the parts of a job are on this machine, warm: its data, a weights file, scores of a whole image at
 once."""
 
+import os
+import random
 import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
 from torch.nn.functional import pad
 
 from ..base import log
-from ..base.errors import Error
+from ..base.errors import Error, count
+from ..base.machine import WAITING, cores
 from ..base.table import table
 from ..data.feed import Batches
 from ..net import rewrite, weights
@@ -23,6 +28,15 @@ from ..net.fields import fields
 from ..net.module import Net
 from ..proto.text import read_solver
 from ..train.solver import Solver
+
+OURS = "as commands wait"
+POLICIES = {  # how threads wait -> the environment of a process
+    OURS: WAITING,
+    "as torch comes": {},
+    "asleep at once": {"OMP_WAIT_POLICY": "passive"},
+    "one thread": {"OMP_NUM_THREADS": "1"},
+}
+LOADS = ("quiet", "busy")
 
 
 def seconds(call: Callable[[], object], times: int) -> list[float]:
@@ -35,15 +49,21 @@ def seconds(call: Callable[[], object], times: int) -> list[float]:
     return spent
 
 
-def time_data(path: Path, iterations: int, device: str, precision: str) -> str:
-    """Images/s of a solver's data alone and of training, and how much of a step is waiting for data."""
+def _training(path: Path, device: str = "cpu", precision: str = "fp32") -> Solver:
+    """A solver's training alone, without tests, weights and snapshots: the speed is the same."""
     param = read_solver(path)
-    for field in ("test_net", "test_iter", "weights"):  # the speed is the same without
+    for field in ("test_net", "test_iter", "weights"):
         param.ClearField(field)
     param.display = param.snapshot = param.test_interval = 0
     solver = Solver(param, path=path, device=device, precision=precision, log=log.Log(quiet=True))
     weights.ready(solver.net)
-    graph, size = solver.net.graph, max(1, param.iter_size)
+    return solver
+
+
+def time_data(path: Path, iterations: int, device: str, precision: str) -> str:
+    """Images/s of a solver's data alone and of training, and how much of a step is waiting for data."""
+    solver = _training(path, device, precision)
+    graph, size = solver.net.graph, max(1, solver.param.iter_size)
     with closing(solver):
         solver.step(2)
         solver.data.waited = 0.0
@@ -61,6 +81,75 @@ def time_data(path: Path, iterations: int, device: str, precision: str) -> str:
 def make_weights(path: Path, file: Path) -> None:
     """A weights file of a net's fillers."""
     weights.save(file, Net(deploy(path, losses=True)))
+
+
+def time_wait(path: Path, repeats: int) -> str:
+    """Seconds of a training step for each of POLICIES, quiet and beside a program that spins on every core.
+
+    Each trains in a process of its own, with its data processes. They take turns, in a new order each round,
+    a round of quiet after one of busy; ratios are of one round each, so that other load falls on all alike.
+    """
+    _training(path).close()  # its mistakes are told here
+    spent: dict[tuple[str, str], list[float]] = {(load, name): [] for load in LOADS for name in POLICIES}
+    order, began = random.Random(0), _others()
+    with ExitStack() as stack:
+        asked = {name: stack.enter_context(_child(_steps, path, **policy)) for name, policy in POLICIES.items()}
+        for load in LOADS * (repeats + 1):  # the first round warms up
+            with ExitStack() as spinning:
+                for _ in range(cores() if load == "busy" else 0):
+                    spinning.enter_context(_child(_spin))
+                for name in order.sample([*POLICIES], len(POLICIES)):
+                    asked[name].send(1)
+                    spent[load, name].append(asked[name].recv())
+    rows = []
+    for (load, name), steps in spent.items():
+        ratios = [a / b for a, b in zip(steps[1:], spent[load, OURS][1:], strict=True)]
+        rows.append([load, name, f"{statistics.median(steps[1:]):.3f}", *_spread(ratios, 2)])
+    return (f"a training step; busy: beside {count(cores(), 'process')} that do nothing but spin{began}\n"
+            + table(rows, ["", "threads", "median s", "ratio", "least", "most"]))
+
+
+def _others() -> str:
+    """How busy the machine is before anything is measured, where the system says it."""
+    return f"; load average before: {os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else ""
+
+
+@contextmanager
+def _child(work: Callable[..., None], *args: object, **environ: str) -> Iterator[Connection]:
+    """A connection to a fresh process that does this work, in this environment of threads."""
+    context, before = get_context("spawn"), dict(os.environ)
+    here, there = context.Pipe()
+    process = context.Process(target=work, args=(there, *args))
+    for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "MKL_NUM_THREADS", *WAITING):
+        os.environ.pop(name, None)
+    os.environ.update(environ)
+    try:
+        process.start()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    there.close()
+    try:
+        here.recv()  # it is at work
+        yield here
+    finally:
+        here.close()
+        process.join()
+
+
+def _steps(asked: Connection, path: Path) -> None:
+    """Take as many training steps as asked for, and give their seconds, until nothing more can be asked."""
+    with closing(_training(path)) as solver, suppress(EOFError):
+        solver.step(2)
+        asked.send(None)
+        while steps := asked.recv():
+            asked.send(seconds(lambda: solver.step(steps), 1)[0])
+
+
+def _spin(asked: Connection) -> None:
+    asked.send(None)
+    while not asked.poll():
+        pass
 
 
 def time_load(path: Path, file: Path, repeats: int) -> str:

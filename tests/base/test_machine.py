@@ -1,10 +1,14 @@
 """What is said of the machine, and which device is taken."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
+from programs import environment
 
 from netspec.base.errors import Error, count
-from netspec.base.machine import amount, choose, cores, device_name
+from netspec.base.machine import amount, choose, cores, device_name, prepare_threads, share
 
 
 @pytest.mark.parametrize("size, words", [
@@ -24,3 +28,68 @@ def test_devices_that_are_not_known(name):
 def test_the_cpu():
     assert choose("cpu") == torch.device("cpu")
     assert device_name("cpu").endswith(f", {count(cores(), 'core')}, {count(torch.get_num_threads(), 'thread')}")
+
+
+def in_a_process(code, **environ):
+    """What a fresh Python says to code."""
+    unset = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS")
+    env = {k: v for k, v in environment().items() if k not in unset} | environ
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+COMMAND = "import sys; from netspec.cli.main import main; main(['layers', 'ReLU']); "
+
+
+def test_commands_choose_how_threads_wait_before_torch_loads():
+    said = in_a_process(COMMAND + "assert 'torch' in sys.modules or __import__('torch')", OMP_DISPLAY_ENV="verbose")
+    if "GOMP_SPINCOUNT" not in said:
+        pytest.skip("this torch has another OpenMP than GNU's")
+    assert "GOMP_SPINCOUNT = '10000'" in said
+
+
+@pytest.mark.parametrize("name, value", [("OMP_WAIT_POLICY", "active"), ("GOMP_SPINCOUNT", "7"), ("KMP_BLOCKTIME", "9")])
+def test_what_the_user_says_of_waiting_stays(name, value):
+    given = {name: value}
+    prepare_threads(given, loaded=False)
+    assert {k: v for k, v in given.items() if k != "OMP_NUM_THREADS"} == {name: value}
+
+
+def test_a_process_that_has_torch_is_left_alone():
+    show = "import os; print({k: v for k, v in os.environ.items() if k[:4] in ('OMP_', 'GOMP', 'KMP_')})"
+    assert in_a_process("import torch; " + COMMAND + show).endswith("{}\n")
+    assert in_a_process("import netspec; netspec.build, netspec.Net; " + show).endswith("{}\n")
+
+
+@pytest.mark.parametrize("files, cpus", [
+    ({}, None),
+    ({"cpu.max": "max 100000\n"}, None),
+    ({"cpu.max": "250000 100000\n"}, 2),
+    ({"cpu.max": "50000 100000\n"}, 1),
+    ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+    ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+    ({"cpu.max": "nonsense"}, None),
+])
+def test_a_containers_share_of_the_cores(tmp_path, monkeypatch, files, cpus):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert share(tmp_path) == cpus
+
+
+def test_no_more_threads_than_a_containers_share(monkeypatch):
+    from netspec.base import machine
+
+    monkeypatch.setattr(machine, "share", lambda: 2)
+    given: dict[str, str] = {}
+    prepare_threads(given, loaded=False)
+    assert given["OMP_NUM_THREADS"] == "2" and cores() <= 2
+    for mine in ({"OMP_NUM_THREADS": "5"}, {"MKL_NUM_THREADS": "5"}):
+        given = dict(mine)
+        prepare_threads(given, loaded=False)
+        assert {k: v for k, v in given.items() if k.endswith("_NUM_THREADS")} == mine
+    monkeypatch.setattr(machine, "share", lambda: None)
+    given = {}
+    prepare_threads(given, loaded=False)
+    assert "OMP_NUM_THREADS" not in given  # torch's own: one for each physical core

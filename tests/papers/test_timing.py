@@ -1,5 +1,8 @@
 """The time command prints figures it measured, for a small net."""
 
+import multiprocessing
+import os
+import re
 from pathlib import Path
 
 import h5py
@@ -9,6 +12,7 @@ import pytest
 from netspec import NetSpec
 from netspec import layers as L
 from netspec.cli import main as cli
+from netspec.papers import timing
 from netspec.proto import text as prototext
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +43,9 @@ def test_load_makes_the_file_and_times_it(tmp_path, capsys):
     assert row[0] == "made.caffemodel" and float(row[3]) <= float(row[2]) <= float(row[4])
 
 
-def test_data_gives_rates_and_the_share_of_waiting(tmp_path, capsys, monkeypatch):
+@pytest.fixture
+def solver(tmp_path, monkeypatch):
+    """solver.prototxt in the current folder, and a net and data."""
     monkeypatch.chdir(tmp_path)
     with h5py.File("data.h5", "w") as file:
         file["data"] = np.random.default_rng(0).standard_normal((4, 3, 8, 8)).astype(np.float32)
@@ -48,11 +54,37 @@ def test_data_gives_rates_and_the_share_of_waiting(tmp_path, capsys, monkeypatch
     small(Path("net.prototxt"), source="data.txt", batch_size=2)
     Path("solver.prototxt").write_text('net: "net.prototxt"\nbase_lr: 0.01\nlr_policy: "fixed"\nmax_iter: 9\n'
                                        'weights: "none.caffemodel" snapshot: 1\n')
+
+
+def test_data_gives_rates_and_the_share_of_waiting(solver, capsys):
     assert cli.main(["time", "data", "solver.prototxt", "--iterations", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[-3:]] == ["data", "training", "a"]
     assert 0 <= float(lines[-1].split()[5]) <= 100
     assert not list(Path().glob("*.solverstate"))
+
+
+def test_wait_holds_the_policies_against_each_other_quiet_and_busy(solver, capfd):
+    before = dict(os.environ)
+    assert cli.main(["time", "wait", "solver.prototxt", "--repeats", "2"]) == 0
+    out, err = capfd.readouterr()
+    assert err == "" and os.environ == before and not list(Path().glob("*.solverstate"))
+    rows = [re.split(r"  +", line) for line in out.splitlines() if line.startswith(("quiet", "busy"))]
+    assert [row[:2] for row in rows] == [[load, name] for load in timing.LOADS for name in timing.POLICIES]
+    for row in rows:
+        median, least, most = map(float, row[3:])
+        assert 0 < least <= median <= most
+        if row[1] == "as commands wait":
+            assert least == median == most == 1
+    assert "nothing but spin" in out and not multiprocessing.active_children()
+
+
+def test_wait_says_what_is_wrong_with_the_solver(capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("solver.prototxt").write_text('net: "nowhere.prototxt" base_lr: 1 lr_policy: "fixed"')
+    assert cli.main(["time", "wait", "solver.prototxt"]) == 2
+    err = capfd.readouterr().err
+    assert err.count("\n") == 1 and "nowhere.prototxt" in err
 
 
 def classifier(path: Path) -> None:
