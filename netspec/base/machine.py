@@ -124,11 +124,11 @@ def prepare_threads(environ: MutableMapping[str, str] = os.environ, loaded: bool
     """Choose how torch's threads wait for each other, before torch loads; what the user chose stays.
 
     Left alone they spin for milliseconds: where other programs want the cores, a step takes several times as
-    long. They still spin for a fraction of one, for to sleep in every gap costs more than a third of the speed
-    on a quiet machine (`netspec time wait` measures both). No result depends on it. The number of
-    threads is torch's own, one a physical core, but in a container no more than its share; never by the load,
-    which would change sums. Processes that load data take too little of a core to get one. loaded: whether
-    torch is loaded already (None: look), after which nothing is changed.
+    long. They still spin for a fraction of one, for sleep in every gap costs more than a third of the speed
+    on a quiet machine (`netspec time wait` measures both). No result depends on it. The number of threads is
+    torch's own, one a physical core, but in a container no more than its share; never by the load, which
+    would change sums. Processes that load data take too little of a core to get one. loaded: whether torch
+    is loaded already (None: look), after which nothing is changed.
     """
     if "torch" in sys.modules if loaded is None else loaded:
         return

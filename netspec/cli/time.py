@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                        help="a classifier of one path (default %(default)s)")
     dense.add_argument("--size", type=_size, default=(500, 500), metavar="HxW",
                        help="of the image; one number for both (default 500)")
-    wait = kinds.add_parser("wait", help="how the threads of a training should wait, quiet and on a busy machine")
+    wait = kinds.add_parser("wait", help="how threads should wait, on a quiet and on a busy machine")
     wait.add_argument("solver", metavar="SOLVER", nargs="?", default="solvers/shapes-fcn32s.prototxt",
                       help="whose data are here (default %(default)s)")
     for kind in (dense, load, wait):

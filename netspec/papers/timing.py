@@ -93,7 +93,8 @@ def time_wait(path: Path, repeats: int) -> str:
     spent: dict[tuple[str, str], list[float]] = {(load, name): [] for load in LOADS for name in POLICIES}
     order, began = random.Random(0), _others()
     with ExitStack() as stack:
-        asked = {name: stack.enter_context(_child(_steps, path, **policy)) for name, policy in POLICIES.items()}
+        asked = {name: stack.enter_context(_child(_steps, path, **policy))
+                 for name, policy in POLICIES.items()}
         for load in LOADS * (repeats + 1):  # the first round warms up
             with ExitStack() as spinning:
                 for _ in range(cores() if load == "busy" else 0):
