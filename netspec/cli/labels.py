@@ -23,8 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="take a class of the tool for one of the list, or void; '*=CLASS': all that it "
                              "lacks")
     parser.add_argument("--rest", metavar="CLASS", help="what pixels are where nothing was drawn: a class, "
-                                                        "or "
-                                                        "void (default: the list's background)")
+                                                        "or void (default: the list's background)")
     parser.add_argument("--overlap", choices=("last", "first", "void"), default="last",
                         help="which shape counts where two classes lie on each other (default last)")
     parser.add_argument("--parts", choices=("filled", "even-odd"), default="filled",

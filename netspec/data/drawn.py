@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from PIL import Image
 
 from ..base.errors import Error, listed
 from .images import read_label
@@ -16,10 +17,10 @@ from .outlines import Size, bitmap, coco_polygon, drawn, outside, placed, points
 Kind = TypeVar("Kind")
 Colours = dict[str, Sequence[int] | None]  # the classes' names in the tool -> their colours there, RGB
 
-BEYOND = "reaches beyond the picture and is cut off there"
-CROWD = "is a crowd, and counts as its class"
-FILLED = "has a part inside another part, which COCO's rule fills (--parts even-odd cuts it out)"
-CUT = "has a part inside another part, which is cut out"
+BEYOND = "cut off at the border of the picture"
+CROWD = "of a crowd, taken for the class"
+FILLED = "with a part inside another part, filled as COCO does (--parts even-odd cuts it out)"
+CUT = "with a part inside another part, cut out"
 
 
 class Shape(NamedTuple):
@@ -78,8 +79,7 @@ def drawing(path: Path, rules: Rules) -> Drawing:
         return _coco(coco[0], opened[coco[0]], rules)
     if coco:
         raise Error(f"{path} holds {len(coco)} COCO files among {len(files)} of JSON; name the one that is "
-                    f"meant: "
-                    f"{listed(map(str, coco))}")
+                    f"meant: {listed(map(str, coco))}")
     return _labelme(path if path.is_dir() else path.parent, opened, rules)
 
 
@@ -104,10 +104,18 @@ def take(data: object, key: str, kind: type[Kind], where: str) -> Kind:
     return value
 
 
+def named(data: object, key: str, where: str) -> str:
+    """A name in a JSON file, of at most 255 characters, none of which moves a terminal's cursor."""
+    found = take(data, key, str, where)
+    if not found.isprintable() or not 0 < len(found) < 256:
+        raise Error(f"{where}: '{key}' should be a name of up to 255 plain characters, found {found[:40]!r}")
+    return found
+
+
 def sides(data: object, width: str, height: str, where: str) -> Size:
-    """A picture's width and height in a JSON file, each from 1 to 65535, not more than 2^28 pixels."""
+    """A picture's width and height in a JSON file; Error for more pixels than Pillow reads."""
     size = take(data, width, int, where), take(data, height, int, where)
-    if not (0 < min(size) and max(size) < 1 << 16 and size[0] * size[1] <= 1 << 28):
+    if min(size) < 1 or size[0] * size[1] > 2 * (Image.MAX_IMAGE_PIXELS or 0):
         raise Error(f"{where}: the picture is said to be of {size[0]}x{size[1]} pixels")
     return size
 
@@ -129,12 +137,11 @@ def _labelme(folder: Path, opened: dict[Path, dict[str, Any]], rules: Rules) -> 
     for path, data in opened.items():
         if "shapes" not in data:
             raise Error(f"{path} is no file of labelme ('shapes') or COCO ('images' and 'annotations'); "
-                        f"keep other "
-                        "JSON files elsewhere")
+                        "keep other JSON files elsewhere")
         data.pop("imageData", None)
-        names |= {take(shape, "label", str, str(path)) for shape in take(data, "shapes", list, str(path))}
+        names |= {named(shape, "label", str(path)) for shape in take(data, "shapes", list, str(path))}
     first, data = next(iter(opened.items()))
-    there = first.parent / take(data, "imagePath", str, str(first)).replace("\\", "/")
+    there = first.parent / named(data, "imagePath", str(first)).replace("\\", "/")
     images = there.resolve().parent if there.is_file() else folder
 
     def pictures() -> Iterator[Picture]:
@@ -142,7 +149,7 @@ def _labelme(folder: Path, opened: dict[Path, dict[str, Any]], rules: Rules) -> 
             size = sides(data, "imageWidth", "imageHeight", str(path))
             shapes = [_labelme_shape(shape, size, f"{path}: shape {number}", rules)
                       for number, shape in enumerate(data["shapes"], 1)]
-            file = take(data, "imagePath", str, str(path)).replace("\\", "/").rpartition("/")[2]
+            file = named(data, "imagePath", str(path)).replace("\\", "/").rpartition("/")[2]
             within = path.parent.relative_to(folder) if folder in path.parents else Path()
             yield Picture((within / file).as_posix(), str(path), size, shapes)
 
@@ -150,7 +157,7 @@ def _labelme(folder: Path, opened: dict[Path, dict[str, Any]], rules: Rules) -> 
 
 
 def _labelme_shape(shape: object, size: Size, where: str, rules: Rules) -> Shape:
-    label = take(shape, "label", str, where)
+    label = named(shape, "label", where)
     where = f"{where} ('{label}')"
     kind = (shape.get("shape_type") if isinstance(shape, dict) else None) or "polygon"
     if kind == "mask":
@@ -173,7 +180,8 @@ def _labelme_shape(shape: object, size: Size, where: str, rules: Rules) -> Shape
         if kind == "circle" or len(found) != 4:
             raise Error(f"{where}: a {kind} of {len(found)} points, expected 2")
         kind = "polygon"  # as forks of labelme write them
-    return Shape(label, where, _remarks(outside(found, size)),
+    reach = np.abs(found[1:] - found[0]).max(initial=0) if kind == "circle" else 0
+    return Shape(label, where, _remarks(outside(found - reach, size) or outside(found + reach, size)),
                  partial(drawn, kind, found, size, rules.width or 0))
 
 
@@ -183,10 +191,11 @@ def _coco(path: Path, data: dict[str, Any], rules: Rules) -> Drawing:
     """COCO's instances; a later annotation covers an earlier one."""
     names: dict[int, str] = {}
     for category in take(data, "categories", list, str(path)):
-        number, name = take(category, "id", int, str(path)), take(category, "name", str, str(path))
-        if number in names or name in names.values():
-            raise Error(f"{path}: category {number} ('{name}') is there twice")
-        names[number] = name
+        number = take(category, "id", int, f"{path}: a category")
+        if number in names:
+            raise Error(f"{path}: category {number} is there twice")
+        # two may have one name, and are one class
+        names[number] = named(category, "name", f"{path}: category {number}")
     listing: dict[int, dict[str, Any]] = {}
     for image in take(data, "images", list, str(path)):
         number = take(image, "id", int, f"{path}: an image")
@@ -207,10 +216,16 @@ def _coco(path: Path, data: dict[str, Any], rules: Rules) -> Drawing:
             size = sides(image, "width", "height", where)
             shapes = [_coco_shape(annotation, names[annotation["category_id"]], size, where, rules)
                       for where, annotation in of[number]]
-            yield Picture(take(image, "file_name", str, where).replace("\\", "/"), where, size, shapes)
+            yield Picture(named(image, "file_name", where).replace("\\", "/"), where, size, shapes)
 
+    first = str(next(iter(listing.values()), {}).get("file_name"))
+    home = path.parent
+    likely = (home, home / "images", home.parent / "images",
+              home.parent / path.stem.removeprefix("instances_"))
+    base = first.replace("\\", "/").rpartition("/")[2]
+    images = next((p for p in likely if any(file.name == base for file in p.rglob("*"))), home)
     classes: Colours = dict.fromkeys(names[number] for number in sorted(names))
-    return Drawing("COCO", classes, "by their ids", path.parent, len(listing), pictures)
+    return Drawing("COCO", classes, "by their ids", images, len(listing), pictures)
 
 
 def _coco_shape(annotation: dict[str, Any], label: str, size: Size, where: str, rules: Rules) -> Shape:
@@ -224,8 +239,7 @@ def _coco_shape(annotation: dict[str, Any], label: str, size: Size, where: str, 
         return Shape(label, where, crowd, partial(run_lengths, what.get("counts"), size, where))
     if not isinstance(what, list) or not what:
         raise Error(f"{where}: has no outline ('segmentation'), a box at most; draw one, or take the "
-                    f"annotation "
-                    "out")
+                    "annotation out")
     parts = [points(part, size, where, 3) for part in what]
     if any(isinstance(part[0], list) for part in what):
         raise Error(f"{where}: expected polygons as lists x, y, x, y, ..., found lists of pairs")
@@ -307,10 +321,10 @@ def _supervisely(path: Path) -> Drawing:
     colours: Colours = {}
     for entry in take(load(path / "meta.json"), "classes", list, str(path / "meta.json")):
         where = f"{path / 'meta.json'}: a class"
-        name, colour = take(entry, "title", str, where), take(entry, "color", str, where)
+        title, colour = named(entry, "title", where), take(entry, "color", str, where)
         if not re.fullmatch("#[0-9a-fA-F]{6}", colour):
-            raise Error(f"{where}, '{name}', has the colour '{colour[:40]}', expected #RRGGBB")
-        colours[name] = list(bytes.fromhex(colour[1:]))
+            raise Error(f"{where}, '{title}', has the colour '{colour[:40]}', expected #RRGGBB")
+        colours[title] = list(bytes.fromhex(colour[1:]))
     found = {kind: [p for p in sorted(path.rglob(kind)) if p.is_dir()]
              for kind in ("ann", "masks_machine", "masks_human")}
     kind = next((kind for kind, folders in found.items() if folders), None)
@@ -349,7 +363,7 @@ def points_to_colour(value: object, file: Path) -> list[int]:
 
 
 def _supervisely_shape(each: object, size: Size, where: str) -> Shape:
-    label = take(each, "classTitle", str, where)
+    label = named(each, "classTitle", where)
     where = f"{where} ('{label}')"
     kind = take(each, "geometryType", str, where)
     if kind == "bitmap":

@@ -75,6 +75,8 @@ class Planned(NamedTuple):
 def target(file: Path, drawing: Drawing, images: Path | None, out: Path | None, split: str | None) -> Target:
     """What a data set file says, or is to say; Error where it contradicts what is to be written."""
     home = file.parent
+    if file.suffix != ".txt" or file.is_dir():
+        raise Error(f"--set {file}: a data set file is a text file, whose name ends in .txt")
     if not file.exists():
         place = images or drawing.images
         if place is None:
@@ -86,8 +88,7 @@ def target(file: Path, drawing: Drawing, images: Path | None, out: Path | None, 
     for key in ("values", "colours", "nearest"):
         if given.get(key):
             raise Error(f"{file}: '{key}' is for other labels; those written here hold the classes' "
-                        f"numbers: take the "
-                        "line out")
+                        "numbers: take the line out")
     layout = folder(given, str(file))
     patterns = layout.first(Images).files[0], layout.first(Labels).files[0]
     if any("{split}" in pattern for pattern in patterns) and not split:
@@ -112,9 +113,8 @@ def _below(home: Path, place: Path) -> str:
     try:
         found = place.resolve().relative_to(home.resolve()).as_posix()
     except ValueError:
-        raise Error(f"{place} does not lie below {home}, where the data set file is; it names folders below "
-                    f"its "
-                    "own") from None
+        raise Error(f"{place} does not lie below {home}, where the data set file is; it names "
+                    "folders below its own") from None
     if found == ".":
         raise Error(f"{place} is the data set file's own folder; put images and labels into folders below it")
     return found
@@ -144,9 +144,14 @@ class Shelf:
         """The name and the file of the image that was drawn on; Error if it could be two."""
         inside(self.place.images or Path(), picture.file)
         name = self.name(picture.file)
-        base = name.rpartition("/")[2]
-        if name not in self.known and self.bases[base] == 1:
-            name = next(each for each in self.known if each.rpartition("/")[2] == base)
+        for each in (name, self.name(name)):  # some masks are named a.jpg.png
+            base = each.rpartition("/")[2]
+            if each in self.known:
+                name = each
+            elif self.bases[base] == 1:
+                name = next(known for known in self.known if known.rpartition("/")[2] == base)
+            if name in self.known:
+                break
         files = self.known.get(name, [])
         exact = [path for path in files if path.name == picture.file.rpartition("/")[2]] or files
         if len(exact) > 1:
@@ -168,10 +173,8 @@ def turn_between(picture: Picture, image: Path, exif: str | None) -> int:
             return turn
         if exif is None:
             raise Error(f"{image} has an EXIF turn (orientation {turn}) that leaves its size as it is, so "
-                        f"that nothing "
-                        "tells whether it was drawn on as stored or turned; look, and say --exif turned "
-                        "(labelme, "
-                        "CVAT and browsers turn it) or --exif stored")
+                        "that nothing tells whether it was drawn on as stored or turned; look, and say "
+                        "--exif turned (labelme, CVAT and browsers turn it) or --exif stored")
         return turn if exif == "turned" else 1
     if swapped and picture.size == stored:
         return 1
@@ -221,8 +224,7 @@ def check_choices(place: Target, choices: Choices, drawn: Iterable[str]) -> None
             raise Error(f"--as '{old}={new}': nothing that was drawn is called so{closest(old, drawn)}")
         if new not in place.names and new not in VOID_NAMES:
             raise Error(f"--as '{old}={new}': {place.file} has no class '{new}'{closest(new, place.names)} "
-                        f"(classes: "
-                        f"{listed(place.names)}, or void)")
+                        f"(classes: {listed(place.names)}, or void)")
 
 
 def name_classes(drawing: Drawing, place: Target, choices: Choices, drawn: Iterable[str]) -> None:

@@ -116,8 +116,7 @@ def run_lengths(counts: object, size: Size, where: str) -> np.ndarray:
         raise Error(f"{where}: expected run lengths, whole numbers or a string, found {_short(runs)}")
     if min(runs, default=-1) < 0 or sum(runs) != width * height:
         raise Error(f"{where}: the run lengths make {sum(runs)} pixels, expected {width * height} of the "
-                    f"picture "
-                    f"of {width}x{height}, and none below 0")
+                    f"picture of {width}x{height}, and none below 0")
     inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return inside.reshape(width, height).T
 
@@ -161,10 +160,10 @@ def bitmap(data: object, size: Size, where: str, packed: bool = False) -> np.nda
         with Image.open(io.BytesIO(raw), formats=["PNG"]) as image:
             if image.width > size[0] or image.height > size[1]:
                 raise Error(f"{where}: the bitmap is {image.width}x{image.height}, larger than its picture "
-                            f"of "
-                            f"{size[0]}x{size[1]}")
-            clear = image.getchannel("A") if "A" in image.getbands() else image.convert("L")
-            return np.asarray(clear) > 0
+                            f"of {size[0]}x{size[1]}")
+            clear = "A" in image.getbands() or "transparency" in image.info
+            pixels = np.asarray(image.convert("RGBA") if clear else image.convert("RGB"))
+            return pixels[:, :, 3] > 0 if clear else pixels.max(2) > 0
     except (binascii.Error, *DAMAGE) as error:
         raise Error(f"{where}: the bitmap cannot be read: {error}") from None
 

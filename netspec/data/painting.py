@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..base.errors import Error, closest, listed
+from ..base.errors import Error, closest, count, listed
 from ..base.files import writing
 from ..base.table import table
 from .drawn import Drawing, Picture, is_background
@@ -40,12 +40,12 @@ def make_labels(drawing: Drawing, place: Target, choices: Choices,
     """
     shelf, tally, done = Shelf(place), Tally(), 0
 
-    def count() -> None:
+    def stepped() -> None:
         nonlocal done
         done += 1
         step(done, 2 * drawing.number)
 
-    plan = judge(drawing, place, choices, shelf, tally, count)
+    plan = judge(drawing, place, choices, shelf, tally, stepped)
     if place.new:
         name_classes(drawing, place, choices, tally.shapes)
     check_choices(place, choices, tally.shapes)
@@ -61,7 +61,7 @@ def make_labels(drawing: Drawing, place: Target, choices: Choices,
                 painted = paint(picture, known, choices.overlap, tally)
                 waiting = staged[place.label(planned.name)] = Path(staging) / f"{len(staged)}.png"
                 _save(painted, place, rest, planned.turn, tally, waiting)
-            count()
+            stepped()
         _all_drawn(place, choices, rest, tally)
         text = _described(drawing, place, Path(staging))
         lines = _move(staged, choices.overwrite)
@@ -73,12 +73,12 @@ def make_labels(drawing: Drawing, place: Target, choices: Choices,
 
 
 def paint(picture: Picture, numbers: Mapping[str, int], overlap: str, tally: Tally) -> np.ndarray:
-    """Numbers (H, W), int32, of classes, VOID or REST; numbers: of the tool's classes."""
-    label = np.full(picture.size[::-1], REST, np.int32)
+    """Numbers (H, W), int16, of classes, VOID or REST; numbers: of the tool's classes."""
+    label = np.full(picture.size[::-1], REST, np.int16)
     before = tally.overlaps.total()
     for shape in picture.shapes:
         mask, number = shape.mask(), numbers[shape.label]
-        for remark in [*shape.remarks, *(["covers no pixel"] if not mask.any() else [])]:
+        for remark in [*shape.remarks, *(["that covers no pixel"] if not mask.any() else [])]:
             tally.remarks.setdefault(remark, []).append(shape.where)
         below = label[mask]
         other = (below != REST) & (below != number)
@@ -96,11 +96,11 @@ def paint(picture: Picture, numbers: Mapping[str, int], overlap: str, tally: Tal
 
 def _save(painted: np.ndarray, place: Target, rest: int, turn: int, tally: Tally, file: Path) -> None:
     """Write a painted label, turned back to the stored pixels, as a palette PNG."""
-    numbers, counts = np.unique(painted, return_counts=True)
-    tally.pixels.update(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
+    tally.pixels.update(dict(enumerate(np.bincount(painted.ravel() - REST).tolist(), REST)))
     void = 255 if place.void is None else place.void
-    label = np.where(painted == REST, rest, painted)
-    image = Image.fromarray(np.where(label == VOID, void, label).astype(np.uint8))
+    painted[painted == REST] = rest
+    painted[painted == VOID] = void
+    image = Image.fromarray(painted.astype(np.uint8))
     if turn != 1:
         image = image.transpose(TURNS[{6: 8, 8: 6}.get(turn, turn)])
     palette = np.zeros((256, 3), np.uint8)
@@ -112,14 +112,13 @@ def _save(painted: np.ndarray, place: Target, rest: int, turn: int, tally: Tally
 
 def _all_known(numbers: Mapping[str, int | None], place: Target, tally: Tally) -> None:
     """Error for classes that the list lacks, and for more classes than a label can hold."""
-    lacking = [f"'{label}' ({tally.shapes[label]} shapes in {tally.pictures[label]} pictures"
-               f"{closest(label, place.names).rstrip('?')})"
+    lacking = [f"'{label}' ({count(tally.shapes[label], 'shape')} in "
+               f"{count(tally.pictures[label], 'picture')}{closest(label, place.names).rstrip('?')})"
                for label, number in numbers.items() if number is None]
     if lacking:
         raise Error(f"{place.file} lacks classes that were drawn: {', '.join(lacking)}; add a line for "
-                    f"each, or say "
-                    "what they are: --as NAME=CLASS, NAME=void, or '*=CLASS' for all of them (classes: "
-                    f"{listed(place.names)})")
+                    "each, or say what they are: --as NAME=CLASS, NAME=void, or '*=CLASS' for all of them "
+                    f"(classes: {listed(place.names)})")
     if len(place.names) > 255:
         raise Error(f"{len(place.names)} classes are more than the 255 that a palette PNG holds beside void")
 
@@ -185,15 +184,15 @@ def _move(staged: Mapping[Path, Path], overwrite: bool) -> list[str]:
     others = [str(path) for path, same in there.items() if not same]
     if others and not overwrite:
         raise Error(f"other labels are there already: {listed(others)}; --overwrite replaces them, --out "
-                    f"names "
-                    "another folder")
+                    "names another folder")
+    for path in staged:
+        path.parent.mkdir(parents=True, exist_ok=True)
     for path, wait in staged.items():
         if not there.get(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
             os.replace(wait, path)
     same = f", {sum(there.values())} of them there already" if any(there.values()) else ""
-    folders = dict.fromkeys(str(path.parent) for path in staged)
-    return [f"{len(staged)} labels -> {listed(folders)}{same}"] if staged else ["no label was written"]
+    folders = listed(dict.fromkeys(str(path.parent) for path in staged))
+    return [f"{count(len(staged), 'label')} -> {folders}{same}" if staged else "no label was written"]
 
 
 def _said(drawing: Drawing, place: Target, choices: Choices, tally: Tally, rest: int) -> list[str]:
@@ -205,11 +204,12 @@ def _said(drawing: Drawing, place: Target, choices: Choices, tally: Tally, rest:
     for number, name in [*enumerate(place.names), (VOID, "(void)")]:
         labels = drawn.get(number, [])
         pixels = tally.pixels[number] + (tally.pixels[REST] if number == rest else 0)
-        shapes = sum(tally.shapes[label] for label in labels)
+        number_drawn = sum(tally.shapes[label] for label in labels)
         others = ", ".join(label for label in labels if label != name) or None
         share = f"{100 * pixels / total:.3f}"
-        rows.append([name, number if number >= 0 else place.void, shapes, share, others])
-    lines = [f"{drawing.tool}: {tally.shapes.total()} shapes on {drawing.number} pictures", "",
+        rows.append([name, number if number >= 0 else place.void, number_drawn, share, others])
+    shapes = count(tally.shapes.total(), "shape")
+    lines = [f"{drawing.tool}: {shapes} on {count(drawing.number, 'picture')}", "",
              table(rows, ["class", "number", "shapes", "pixels %", "drawn as"]), ""]
     if tally.pixels[REST]:
         lines.append(f"nothing was drawn on {100 * tally.pixels[REST] / total:.3f} % of the pixels: they are "
@@ -219,28 +219,28 @@ def _said(drawing: Drawing, place: Target, choices: Choices, tally: Tally, rest:
         pairs = listed(f"'{names[b]}' on '{names[a]}' {n}" for (a, b), n in tally.overlaps.most_common(4))
         rule = {"last": "the later shape counts", "first": "the earlier shape counts", "void": "they are "
                                                                                                "void"}
-        lines.append(f"{tally.overlaps.total()} pixels of {tally.overlapping} pictures lie in shapes of two "
-                     f"classes ({pairs}): {rule[choices.overlap]} (--overlap last, first or void)")
-    return lines + [f"{len(places)} shapes: {remark}: {listed(places, 4)}"
+        where = f"{count(tally.overlaps.total(), 'pixel')} of {count(tally.overlapping, 'picture')}"
+        lines.append(f"{where} in shapes of two classes ({pairs}): {rule[choices.overlap]} "
+                     "(--overlap last, first or void)")
+    return lines + [f"{count(len(places), 'shape')} {remark}: {listed(places, 4)}"
                     for remark, places in sorted(tally.remarks.items())]
 
 
 def _pictures(place: Target, choices: Choices, plan: Sequence[Planned], shelf: Shelf) -> list[str]:
     """What is to be said of pictures and images: turned, lost, empty, never drawn on."""
     names = {planned.name for planned in plan}
-    empty = "get a label without anything" if choices.empty else \
-        "get no label (--empty gives them one, of what is where nothing was drawn)"
-    found = {
-        "pictures were drawn on as their EXIF turn shows them; their labels are turned back to the stored "
-        "pixels":
-            [each.name for each in plan if each.turn != 1],
-        f"pictures are not in {place.images}; whether an EXIF turn is in them could not be seen":
-            [each.name for each in plan if each.image is None],
-        f"pictures have no shape and {empty}": [each.name for each in plan if not each.shapes],
-        f"images of {place.images} were not drawn on and have no label; leave them out of the lists":
-            [name for name in shelf.known if name not in names],
-    }
-    return [f"{len(names)} {what}: {listed(names)}" for what, names in found.items() if names]
+    empty = "all of it what is where nothing was drawn" if choices.empty else \
+        "which gets no label (--empty: all of it what is where nothing was drawn)"
+    said = [
+        ("picture", "drawn on as the EXIF turn shows it, the label turned back to the stored pixels",
+         [each.name for each in plan if each.turn != 1]),
+        ("picture", f"not found in {place.images}, so that no EXIF turn could be seen",
+         [each.name for each in plan if each.image is None]),
+        ("picture", f"without a shape, {empty}", [each.name for each in plan if not each.shapes]),
+        ("image", f"of {place.images} not drawn on, without a label: leave it out of the lists",
+         [name for name in shelf.known if name not in names]),
+    ]
+    return [f"{count(len(found), what)} {how}: {listed(found)}" for what, how, found in said if found]
 
 
 def _names(place: Target) -> list[str]:

@@ -105,8 +105,8 @@ def test_labelme_makes_labels_and_the_data_set_file(my, capsys):
     with Image.open(my / "labels" / "a.png") as image:
         palette = np.array(image.getpalette()).reshape(-1, 3)
     assert (palette[:3] == known.palette).all() and palette[255].tolist() == [224, 224, 192]
-    assert f"{11 * 11} pixels of 1 pictures lie in shapes of two classes ('dog' on 'cat' 121): the later" in said
-    assert "set.txt is new" in said and "1 labels -> " in said
+    assert f"{11 * 11} pixels of 1 picture in shapes of two classes ('dog' on 'cat' 121): the later" in said
+    assert "set.txt is new" in said and "1 label -> " in said
 
 
 def test_a_second_run_gives_the_same_bytes_and_other_labels_stay(my, capsys):
@@ -145,7 +145,7 @@ def test_classes_that_the_list_lacks_are_named_and_never_guessed(my, capsys):
     file = listed(my, "background", "cats")
     labelme(my / "photos")
     said = run(capsys, my / "photos", "--set", file, status=2)
-    assert "'cat' (1 shapes in 1 pictures; did you mean 'cats')" in said and "'dog'" in said and "--as" in said
+    assert "'cat' (1 shape in 1 picture; did you mean 'cats')" in said and "'dog'" in said and "--as" in said
     assert not (my / "masks").exists()
     run(capsys, my / "photos", "--set", file, "--as", "cat=cats", "*=void")
     got = label(my / "masks" / "a.png")
@@ -168,8 +168,8 @@ def test_pictures_without_shapes_and_images_without_labels_are_told(my, capsys):
     labelme(my / "photos", "b", shapes=())
     photo(my / "photos" / "c.png")
     said = run(capsys, my / "photos", "--set", my / "set.txt")
-    assert "1 pictures have no shape and get no label (--empty" in said and ": b\n" in said
-    assert "1 images of" in said and "have no label; leave them out of the lists: c" in said
+    assert "1 picture without a shape, which gets no label (--empty" in said and ": b\n" in said
+    assert "1 image of" in said and "not drawn on, without a label: leave it out of the lists: c" in said
     assert not (my / "labels" / "b.png").exists()
     run(capsys, my / "photos", "--set", my / "set.txt", "--empty")
     assert not label(my / "labels" / "b.png").any()
@@ -248,7 +248,7 @@ def test_labels_of_turned_photographs_lie_on_the_stored_pixels(my, capsys, turn)
         assert label(my / "stored" / "a.png")[:5, :10].all()
         args = [my / "photos", "--set", my / "other.txt", "--exif", "turned"]
     said = run(capsys, *args)
-    assert "labels are turned back to the stored pixels: a" in said
+    assert "the label turned back to the stored pixels: a" in said
     shown = Image.fromarray(label(my / "labels" / "a.png")).transpose(TURNS[turn])
     want = np.zeros(drawn_on[::-1], int)
     want[:5, :10] = 1
@@ -272,7 +272,7 @@ def test_coco_draws_as_pycocotools_does(my, capsys):
     assert (label(my / "labels" / "a.png") == want).all()
     assert (label(my / "labels" / "sub" / "b.png") == 1).sum() == 20 * 15
     assert facts(str(my / "set.txt")).names == ("background", "dog", "cat")  # by id; what was never drawn is left out
-    assert "1 shapes: has a part inside another part, which COCO's rule fills" in said
+    assert "1 shape with a part inside another part, filled as COCO does" in said
     run(capsys, my / "photos" / "instances.json", "--set", my / "set.txt", "--parts", "even-odd", "--overwrite")
     assert not label(my / "labels" / "a.png")[8:14, 8:14].any()
 
@@ -283,7 +283,7 @@ def test_coco_crowds_are_told(my, capsys):
     data = json.loads(path.read_text())
     data["annotations"][0]["iscrowd"] = 1
     write(path, data)
-    assert "1 shapes: is a crowd, and counts as its class" in run(capsys, path, "--set", my / "set.txt")
+    assert "1 shape of a crowd, taken for the class" in run(capsys, path, "--set", my / "set.txt")
 
 
 @pytest.mark.parametrize("what, words", [
@@ -312,7 +312,7 @@ def test_what_coco_cannot_have_is_refused_in_a_sentence(my, capsys, what, words)
     (lambda d: d["annotations"][0].update(image_id=1), "its image_id 1 is none of the file's"),
     (lambda d: d["annotations"][0].update(category_id=1), "its category_id 1 is none of the file's"),
     (lambda d: d["images"].append(d["images"][0]), "image 70 is there twice"),
-    (lambda d: d["categories"].append(dict(id=99, name="cat")), "('cat') is there twice"),
+    (lambda d: d["categories"].append(dict(id=5, name="bird")), "category 5 is there twice"),
     (lambda d: d["images"][0].update(file_name="../../a.jpg"), "leaves the folder"),
     (lambda d: d["images"][0].update(file_name="/etc/a.jpg"), "leaves the folder"),
 ])
@@ -380,7 +380,7 @@ def test_cvat_masks_take_the_colours_of_labelmap(my, capsys, mode):
     assert (got[4, 4], got[24, 24], got[0, 0]) == (1, 2, 0)
     known = facts(str(my / "set.txt"))
     assert known.names == ("background", "cat", "dog") and known.palette[1].tolist() == [250, 50, 83]
-    assert "1 pictures have no shape" in said
+    assert "1 picture without a shape" in said
 
 
 def test_colours_that_labelmap_lacks_are_told(my, capsys):
@@ -426,7 +426,7 @@ def test_supervisely_bitmaps_and_polygons_with_holes(my, capsys):
     got = label(my / "labels" / "a.png")
     assert got[4, 4] == 1 and not got[6:10, 6:10].any() and got[5, 5] == 1
     assert (got == 2).sum() == 5 * 4 - 1 and got[20, 36] == 0
-    assert "1 shapes: reaches beyond the picture and is cut off there" in said
+    assert "1 shape cut off at the border of the picture" in said
     known = facts(str(my / "set.txt"))
     assert known.palette.tolist() == [[0, 0, 0], [250, 50, 83], [51, 221, 255]]
     assert "images: p/ds/img" in (my / "set.txt").read_text()
@@ -500,3 +500,114 @@ def test_turns_that_the_size_does_not_tell_are_asked_about(my, capsys, size, tur
 
 def test_other_sizes_have_no_such_cure(my, capsys):
     assert "EXIF" not in checked(my, capsys, (W, H), (W, W), 6)[1]
+
+
+def test_images_beside_the_files_are_found(my, capsys):
+    """labelme's in another folder; CVAT's and COCO's own places of annotations; names that stand for a whole file."""
+    labelme(my / "json", image=False, imagePath="..\\photos\\a.jpg")
+    photo(my / "photos" / "a.jpg")
+    run(capsys, my / "json", "--set", my / "set.txt")
+    assert "images: photos" in (my / "set.txt").read_text()
+    coco(my / "export" / "images" / "default", [(0, 0, [flat(CAT)])])
+    (my / "export" / "annotations").mkdir()
+    (my / "export" / "images" / "default" / "instances.json").rename(my / "export" / "annotations" / "instances.json")
+    run(capsys, my / "export", "--set", my / "other.txt", "--out", my / "cats")
+    assert label(my / "cats" / "default" / "a.png").any() and "images: export/images" in (my / "other.txt").read_text()
+    cvat(my / "masks")
+    (my / "masks" / "SegmentationClass" / "a.png").rename(my / "masks" / "SegmentationClass" / "a.jpg.png")
+    (my / "masks" / "SegmentationClass" / "b.png").unlink()
+    run(capsys, my / "masks", "--set", my / "third.txt", "--images", my / "photos", "--out", my / "dogs")
+    assert label(my / "dogs" / "a.png").any()
+
+
+def test_what_was_written_is_what_training_reads(my, capsys):
+    file = listed(my, "background", "cat", "dog")
+    coco(my / "photos", [(0, 0, [flat(CAT)]), (1, 1, [flat(DOG)])], images=("a.jpg", "sub/b.jpg"))
+    run(capsys, my / "photos", "--set", file)
+    (my / "train.txt").write_text("a\nsub/b\n")
+    assert main(["data", "check", str(file), "--jobs", "1"]) == 0
+    assert "0 errors" in capsys.readouterr().out
+    source = SegmentationData(LayerParameter(name="data", top=["data", "label"], python_param=dict(
+        param_str=str(dict(dataset=str(file), split="train", randomize=False)))), (), Context())
+    assert [np.unique(source.load(i)[1]).tolist() for i in (0, 1)] == [[0, 1], [0, 2]]
+
+
+def test_patterns_of_the_data_set_file_are_followed(my, capsys):
+    (my / "train").mkdir(parents=True)
+    (my / "set.txt").write_text("images: {split}/rgb/img_{name}.jpg\nlabels: {split}/gt/{name}_label.png\nbackground\ncat\ndog\n")
+    labelme(my / "train" / "rgb", "img_7")
+    assert "--split" in run(capsys, my / "train" / "rgb", "--set", my / "set.txt", status=2)
+    run(capsys, my / "train" / "rgb", "--set", my / "set.txt", "--split", "train")
+    assert label(my / "train" / "gt" / "7_label.png").max() == 2
+    (my / "set.txt").write_text("images: train/rgb\nlabels: train/rgb\nbackground\ncat\ndog\n")
+    assert "folders of their own" in run(capsys, my / "train" / "rgb", "--set", my / "set.txt", status=2)
+
+
+def test_coco_categories_of_one_name_are_one_class(my, capsys):
+    coco(my / "photos", [(0, 0, [flat(CAT)]), (0, 1, [flat(DOG)])], names=("cat", "cat"))
+    run(capsys, my / "photos", "--set", my / "set.txt")
+    assert facts(str(my / "set.txt")).names == ("background", "cat")
+
+
+@pytest.mark.parametrize("name", ["ca\nt", "\x1b[31mcat", "c" * 300, ""])
+def test_names_that_cannot_be_shown_are_refused(my, capsys, name):
+    labelme(my / "photos", shapes=[(name, CAT)])
+    said = run(capsys, my / "photos", "--set", my / "set.txt", status=2)
+    assert "'label'" in said and "\x1b" not in said and len(said.splitlines()) == 1 and len(said) < 400
+
+
+def test_what_is_cut_off_at_the_border_is_told(my, capsys):
+    labelme(my / "photos", shapes=[("cat", [[0, 15], [10, 15]], "circle"), ("dog", [[-3, 0], [5, 0], [5, 5]])])
+    assert "2 shapes cut off at the border of the picture" in run(
+        capsys, my / "photos", "--set", my / "set.txt")
+
+
+def test_masks_without_a_bright_colour_and_palettes_with_transparency(my, capsys):
+    made = []
+    for kind in ("P", "RGB"):
+        image = Image.fromarray(np.eye(4, dtype=np.uint8))
+        if kind == "P":
+            image.putpalette([0, 0, 0, 0, 0, 0])
+        else:
+            image = Image.merge("RGB", [Image.new("L", (4, 4)), Image.new("L", (4, 4)), image])
+        file = io.BytesIO()
+        image.save(file, "PNG", **(dict(transparency=0) if kind == "P" else {}))
+        made.append(base64.b64encode(zlib.compress(file.getvalue())).decode())
+    supervisely(my / "p", [dict(classTitle=title, geometryType="bitmap", bitmap=dict(origin=[10 * i, 5], data=data))
+                           for i, (title, data) in enumerate(zip(("cat", "dog"), made, strict=True))])
+    run(capsys, my / "p", "--set", my / "set.txt")
+    got = label(my / "labels" / "a.png")
+    assert (got[5:9, :4] == np.eye(4)).all() and (got[5:9, 10:14] == 2 * np.eye(4)).all()
+
+
+def test_human_masks_do_where_they_are_alone(my, capsys):
+    supervisely(my / "p", [], machine=True)
+    pixels = np.zeros((H, W, 3), np.uint8)
+    pixels[3:9, 4:9] = (0xFA, 0x32, 0x53)
+    (my / "p" / "ds" / "masks_human").mkdir()
+    Image.fromarray(pixels).save(my / "p" / "ds" / "masks_human" / "a.png")
+    run(capsys, my / "p", "--set", my / "set.txt")
+    assert (label(my / "labels" / "a.png") == 1).sum() == 30
+    Image.fromarray(np.hstack([pixels, pixels])).save(my / "p" / "ds" / "masks_human" / "a.png")
+    assert "was drawn on a picture of 80x30" in run(capsys, my / "p", "--set", my / "other.txt", status=2)
+
+
+def test_an_interruption_leaves_nothing_behind(my, capsys, monkeypatch):
+    labelme(my / "photos")
+    labelme(my / "photos", "b")
+    saved = []
+
+    def stop(*args):
+        if saved:
+            raise KeyboardInterrupt
+        saved.append(args)
+
+    monkeypatch.setattr("netspec.data.painting._save", stop)
+    assert main(["data", "labels", str(my / "photos"), "--set", str(my / "set.txt")]) == 130
+    assert sorted(p.name for p in my.rglob("*") if p.is_file()) == ["a.jpg", "a.json", "b.jpg", "b.json"]
+
+
+def test_a_data_set_file_is_a_text_file(my, capsys):
+    labelme(my / "photos")
+    assert "ends in .txt" in run(capsys, my / "photos", "--set", my / "set", status=2)
+    assert "ends in .txt" in run(capsys, my / "photos", "--set", my, status=2)
