@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from .errors import Error
+from .errors import Error, listed
 
 MEASURES: Mapping[str, str] = {"pixel_accuracy": "pixel acc.", "mean_accuracy": "mean acc.",
                                "mean_iu": "mean IU", "fw_iu": "f.w. IU"}
@@ -15,6 +15,11 @@ MEASURES: Mapping[str, str] = {"pixel_accuracy": "pixel acc.", "mean_accuracy": 
 BINARY: Mapping[str, str] = {"jaccard": "Jaccard", "precision": "precision", "recall": "recall",
                              "specificity": "specificity", "overall_accuracy": "overall acc."}
 """The measures of one class against the others: attribute of `Binary` -> column title."""
+
+
+def titled(name: str, unseen: Sequence[str]) -> str:
+    """The title of a row of measures: the name, and the classes of which its means say nothing."""
+    return f"{name} (never in the truth: {listed(unseen)})" if unseen else name
 
 
 def confusion(truth: np.ndarray, prediction: np.ndarray, classes: int,
@@ -106,6 +111,11 @@ class Scores:
         absent = np.flatnonzero(union == 0).tolist()
         return cls(pixels, _mean(accuracy), _mean(iu), weighted, accuracy, iu, absent)
 
+    @property
+    def unseen(self) -> list[int]:
+        """The classes that are never in the truth: a mean says nothing of them."""
+        return np.flatnonzero(np.isnan(self.class_accuracy)).tolist()
+
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON, which has no NaN: None there."""
         return {
@@ -113,6 +123,7 @@ class Scores:
             "class_accuracy": [_plain(x) for x in self.class_accuracy],
             "class_iu": [_plain(x) for x in self.class_iu],
             "absent": self.absent,
+            "unseen": self.unseen,
         }
 
 

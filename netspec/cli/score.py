@@ -37,14 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from ..base.machine import origin
     from ..base.metrics import Scores
-    from ..base.table import percent
     from ..data.segmentation import SegmentationData
     from ..look.pictures import save
     from ..net.build import load
     from ..score import predict
     from ..score.score import Scoring
     from ..score.sheet import worst_beside
-    from ..score.summary import save_confusion, summary
+    from ..score.summary import mean_iu, save_confusion, summary
 
     path, weights = find(args.net, what="net"), find(args.weights, what="weights")
     made = load(path)
@@ -57,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         result = scoring.run(
             net, save=args.save, trimap=args.trimap, positive=positive, threshold=args.threshold,
             progress=lambda done, total, histogram: said.progress(
-                "score", done, total, f"mean IU {percent(Scores.from_histogram(histogram).mean_iu)}", 1))
+                "score", done, total, mean_iu(Scores.from_histogram(histogram)), 1))
     name = made.name or path.stem
     if args.confusion:
         save_confusion(args.confusion, result.histogram, result.looks.names)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..base.errors import Error, listed
 from ..base.machine import origin
-from ..base.metrics import BINARY, MEASURES
+from ..base.metrics import BINARY, MEASURES, titled
 from ..base.table import numeric
 from ..data.facts import Known, known
 from ..data.segmentation import SegmentationData
@@ -76,7 +76,7 @@ def image(title: str, content: bytes, kind: str) -> Html:
 
 def score_tables(records: Mapping[str, Record]) -> list[Html]:
     """Tables of what `score --json`, `demo` and others recorded: measures, classes, bands, origins."""
-    measured = [[name, *_cells(r, MEASURES), f"{r.get('images', '-')}",
+    measured = [[titled(name, r.get("unseen", [])), *_cells(r, MEASURES), f"{r.get('images', '-')}",
                  "-" if r.get("loss") is None else f"{r['loss']:.4g}"] for name, r in records.items()]
     ious = {name: {each["name"]: _cells(each, ["iu"])[0] for each in r.get("classes", [])}
             for name, r in records.items()}

@@ -55,6 +55,7 @@ class Result:
         return {
             **plain,
             "absent": [self.looks.names[i] for i in self.scores.absent],
+            "unseen": [self.looks.names[i] for i in self.scores.unseen],
             "classes": [{"name": name, "iu": iu, "accuracy": accuracy} for name, iu, accuracy in each],
             "loss": self.loss if math.isfinite(self.loss) else None, "images": self.images,
             "seconds": round(self.seconds, 3), "stray_labels": self.stray,

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..base.errors import Error, count
 from ..base.files import writing
-from ..base.metrics import BINARY, MEASURES, Scores
+from ..base.metrics import BINARY, MEASURES, Scores, titled
 from ..base.table import percent, table
 from ..look.shapes import GREY, INK, PAPER, Picture, Rect, Text, measure
 from .score import Result
@@ -16,10 +16,11 @@ from .score import Result
 
 def summary(name: str, result: Result, positive: int | None = None) -> str:
     """All tables of a net's scores, in percent. positive: the class that `result.binary` is of."""
-    parts = [measures([(name, result.scores)]), per_class(result.scores, result.looks.names)]
+    names = result.looks.names
+    parts = [measures([(name, result.scores)], names=names), per_class(result.scores, names)]
     if result.bands:
         parts.append(measures([(f"within {width} px of a boundary", scores)
-                               for width, scores in result.bands.items()]))
+                               for width, scores in result.bands.items()], names=names))
     if result.binary and positive is not None:
         cells = [percent(getattr(result.binary, measure)) for measure in BINARY]
         parts.append(table([[result.looks.names[positive], *cells]], ["", *BINARY.values()]))
@@ -29,10 +30,21 @@ def summary(name: str, result: Result, positive: int | None = None) -> str:
     return "\n\n".join(parts)
 
 
-def measures(results: Sequence[tuple[str, Scores]], *, markdown: bool = False) -> str:
-    """The papers' Table 2: a row for each (name, scores), the four measures in percent."""
-    rows = [[name, *(percent(getattr(scores, m)) for m in MEASURES)] for name, scores in results]
+def measures(results: Sequence[tuple[str, Scores]], *, names: Sequence[str] = (),
+             markdown: bool = False) -> str:
+    """The papers' Table 2: a row for each (name, scores), the four measures in percent.
+
+    names: of the classes, to name those that are never in a truth.
+    """
+    rows = [[titled(name, [names[i] for i in scores.unseen] if names else ()),
+             *(percent(getattr(scores, m)) for m in MEASURES)] for name, scores in results]
     return table(rows, ["", *MEASURES.values()], markdown=markdown)
+
+
+def mean_iu(scores: Scores) -> str:
+    """The mean IU in a line of progress."""
+    seen = f" of {len(scores.class_iu) - len(scores.unseen)} of {len(scores.class_iu)} classes"
+    return f"mean IU {percent(scores.mean_iu)}{seen if scores.unseen else ''}"
 
 
 def per_class(scores: Scores, names: Sequence[str] | None = None) -> str:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from netspec.base.errors import Error
 from netspec.base.metrics import Scores
-from netspec.score.summary import measures, per_class, save_confusion
+from netspec.score.summary import mean_iu, measures, per_class, save_confusion
 
 NAMES = ["background", "cat", "dog"]
 
@@ -24,6 +24,18 @@ def test_measures_are_table_2(scores):
     assert text.splitlines()[0] == "|         | pixel acc. | mean acc. | mean IU | f.w. IU |"
     # 13/16; (6/8 + 7/8)/2; (6/9 + 7/10)/2; (8*6/9 + 8*7/10)/16
     assert text.splitlines()[2] == "| FCN-32s |       81.2 |      81.2 |    68.3 |    68.3 |"
+
+
+def test_a_mean_without_a_class_in_the_truth_says_so_in_its_line(scores):
+    """Two classes, masks of which 255 is void: all 100.0, of one class."""
+    one = Scores.from_histogram([[6, 0], [0, 0]])
+    full = Scores.from_histogram([[6, 1], [0, 3]])
+    lines = measures([("a", one), ("b", full)], names=["ground", "crack"]).splitlines()
+    assert lines[2].startswith("a (never in the truth: crack)  ") and lines[2].endswith("100.0    100.0")
+    assert lines[3].split()[3] == "80.4"
+    assert "never" not in measures([("b", full)], names=["ground", "crack"])
+    assert one.as_dict()["unseen"] == [1] and full.as_dict()["unseen"] == []
+    assert mean_iu(one) == "mean IU 100.0 of 1 of 2 classes" and mean_iu(full) == "mean IU 80.4"
 
 
 def test_per_class_lists_what_is_not_counted(scores):
