@@ -2,6 +2,7 @@
 
 import hashlib
 import signal
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -17,10 +18,10 @@ from ..base.errors import Error
 from ..base.log import Log
 from ..base.table import table
 from ..data import feed
-from ..data.balance import by_class, pixel_counts, weights
+from ..data.balance import by_class, pixel_counts, unseen, weights
 from ..data.images import check_labels, open_image, size, turn_cure, turn_of
 from ..data.layouts import LAYOUTS, Labels, facts, layout
-from ..data.segmentation import SegmentationData
+from ..data.segmentation import SegmentationData, shared
 from ..net.graph import Graph, Value
 from ..ops.base import REGISTRY, Context
 from ..ops.softmax import Classified, ignored_label
@@ -34,6 +35,7 @@ KINDS = {  # what a finding is -> (its heading, whether training breaks on it)
     "sizes": ("images and labels that differ in size", True),
     "stray": ("labels outside the classes (a data set file's 'values' says what numbers mean, "
               "'nearest' undoes JPEG)", True),
+    "unseen": ("classes that the training labels never show", True),
     "loss": ("losses that do not fit the labels", True),
     "spare": ("losses that labels fit, but not exactly", False),
     "void": ("labels that are void all over", False),
@@ -42,6 +44,7 @@ KINDS = {  # what a finding is -> (its heading, whether training breaks on it)
                False),
     "blank": ("images of one colour all over", False),
     "absent": ("classes that never occur", False),
+    "trained": ("images of the training split in another one", True),
     "shared": ("images in two splits, equal in every pixel", False),
     "names": ("names in two splits, for different images", False),
     "twice": ("images more than once in a split, equal in every pixel", False),
@@ -77,6 +80,7 @@ class Part:
         self.source, self.title = source, title
         self.items: list[Item] = []
         self.labels = {top: facts(source.layout, top) for top in source.labels}
+        self.training = "val" not in title and "test" not in title
 
     def pixels(self, top: str) -> tuple[np.ndarray, np.ndarray]:
         """Of each class, and of void, in each image: (images, classes + 1); and of all values, (images)."""
@@ -97,7 +101,7 @@ def sources(path: Path, dataset: str | None) -> tuple[list[SegmentationData], li
     if path.is_dir() or path.suffix == ".txt":
         return _on_disk(path, dataset), [], []
     nets = [job.opened(path.resolve().parent) for job in of_file(path)[0]]
-    found: dict[tuple, SegmentationData] = {}
+    found: dict[tuple, SegmentationData] = {}  # by phase: a list may be trained on and scored
     passed: dict[str, None] = {}
     for each in nets:
         file = each.path or path
@@ -107,7 +111,7 @@ def sources(path: Path, dataset: str | None) -> tuple[list[SegmentationData], li
             kind = REGISTRY[layer.type].resolve(layer, f"{file}: ")
             if issubclass(kind, SegmentationData):
                 made = kind(layer, (), Context(base=file.resolve().parent, where=f"{file}: "))
-                found.setdefault(_mark(made), made)
+                found.setdefault((each.state.phase, _mark(made)), made)
             else:
                 passed[f"{file}: layer '{layer.name}' ({layer.type}) is not checked: it is no "
                        "SegmentationData"] = None
@@ -276,15 +280,23 @@ def across(parts: Sequence[Part]) -> list[Finding]:
         doubles = (", ".join(same) for same in names.values() if len(same) > 1)
         findings += [("twice", f"{part.title}: {same}") for same in doubles]
         for top, known in part.labels.items():
-            pixels = part.pixels(top)[0].sum(0)[:-1]  # the last is void's
-            absent = (name for name, count in zip(known.names, pixels, strict=True) if not count)
+            counts: Counter[int] = sum((Counter(item.counts.get(top)) for item in part.items), Counter())
+            if part.training and (told := unseen(counts, part.source, top)):
+                findings += [("unseen", text) for text in told]
+                continue
+            absent = (name for i, name in enumerate(known.names) if not counts[i])
             findings += [("absent", f"{part.title}: {name}") for name in absent]
-        training, used = "val" not in part.title and "test" not in part.title, part.source.mean
-        if training and (np.abs(part.mean() - used) > APART).any():
+        used = part.source.mean
+        if part.training and (np.abs(part.mean() - used) > APART).any():
             findings.append(("mean", f"{part.title}: {_numbers(part.mean())}, used: {_numbers(used)}"))
     for (a, mine), (b, theirs) in combinations(zip(parts, held, strict=True), 2):
         both = [key for key in mine if key in theirs]
-        findings += [("shared", f"{a.title} {mine[key][0]} = {b.title} {theirs[key][0]}") for key in both]
+        told = shared(a.source, b.source) if both and (a.training or b.training) else ""
+        if told:
+            findings.append(("trained", told))
+        elif not (a.source.overlap or b.source.overlap):
+            kind = "trained" if (a.training or b.training) and not a.source.layout.facts else "shared"
+            findings += [(kind, f"{a.title} {mine[key][0]} = {b.title} {theirs[key][0]}") for key in both]
         others = set(b.source.names) - {name for key in both for name in mine[key]}
         findings += [("names", f"{a.title}, {b.title}: {name}") for name in a.source.names if name in others]
     return findings

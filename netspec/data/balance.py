@@ -25,6 +25,32 @@ def by_class(images: Sequence[Mapping[int, int]], known: Facts) -> tuple[np.ndar
             np.array([sum(image.values()) for image in images]))
 
 
+def unseen(pixels: Mapping[int, int], source: SegmentationData, top: str) -> list[str]:
+    """A sentence, with its cure, for each class that no label of a training split has.
+
+    pixels: of all values in the labels `top`. Only for images of one's own: the papers' data sets are as they
+    are.
+    """
+    known, kind = facts(source.layout, top), source.labels[top]
+    missing = [i for i in range(len(known.names)) if not pixels.get(i)]
+    if source.layout.facts or not missing:
+        return []
+    values = {} if isinstance(kind.values, str) else dict(kind.values)
+    spare = [] if kind.colours else sorted(set(pixels) - {*range(len(known.names))})
+    held = ", ".join(f"{value} (void)" if value == known.void else str(value) for value in sorted(pixels)[:6])
+    back = {fed: number for number, fed in values.items()}
+    cures = dict(zip(missing, spare, strict=False))
+    line = values | {back.get(value, value): i for i, value in cures.items()}
+    told = []
+    for i in missing:
+        cure = f"take it out of the list of classes, or add images of it to '{source.split}'"
+        if i in cures:
+            cure = f"if {cures[i]} is '{known.names[i]}', add {source.line('values', line)}; or {cure}"
+        told.append(f"class '{known.names[i]}' ({i}) never occurs in the labels of '{source.split}', which "
+                    f"hold {held or 'nothing'}: {cure}")
+    return told
+
+
 def count_labels(source: SegmentationData) -> tuple[np.ndarray, np.ndarray]:
     """`by_class` of the first labels that a source reads, of every image in its list."""
     kinds = zip(source.tops_read, source.kinds, strict=True)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..base import files
-from ..base.errors import Error, closest
+from ..base.errors import Error, closest, count
 from ..ops.base import Shape
 from ..ops.python import ALIASES
 from ..ops.source import Batch, Source
@@ -40,6 +40,17 @@ def overlap(a: "SegmentationData", b: "SegmentationData") -> list[str]:
                 for index, (tree, _, name) in enumerate(source.entries)}
 
     return sorted(marks(a) & marks(b))
+
+
+def shared(train: "SegmentationData", held: "SegmentationData") -> str:
+    """A sentence about the images of a TEST net that are trained on; "" if there are none, or `held` says
+    'overlap': True, which means that they are to be there."""
+    both = [] if held.overlap else overlap(train, held)
+    if not both:
+        return ""
+    return (f"{len(both)} of the {count(len(held), 'image')} of '{held.split}' are in '{train.split}', which is "
+            f"trained on, such as {both[0]}; scores on them mean little: take a list that has none of them "
+            "(or, to watch the training, give 'overlap': True in param_str)")
 
 
 class Drawn(NamedTuple):
@@ -84,6 +95,7 @@ class SegmentationData(Source):
                  lambda v: is_list(v, is_number, 2) and 0 < v[0] <= v[1] <= 8),
         "brightness": ("a number from 0 to 1, by which the factor differs from 1 at most",
                        lambda v: is_number(v) and 0 <= v <= 1),
+        "overlap": FLAG,
         "mirror": FLAG,
         "jitter": _whole(0),
         "crop": ("[height, width]", lambda v: is_list(v, _whole(1)[1], 2)),
@@ -103,6 +115,7 @@ class SegmentationData(Source):
         self.mirror, self.jitter = given.get("mirror", False), given.get("jitter", 0)
         self.crop, self.zoom = given.get("crop"), given.get("zoom", (1.0, 1.0))
         self.brightness = given.get("brightness", 0.0)
+        self.overlap = given.get("overlap", False)
         try:
             self.tree = self._tree(given)
             self.entries = self.tree.entries(self.split, given.get("list"))
@@ -188,6 +201,12 @@ class SegmentationData(Source):
     def facts(self) -> Facts:
         """Class names, colours, mean and void label of the data set."""
         return facts(self.layout, next(iter(self.labels), None))
+
+    def line(self, key: str, value: Any) -> str:
+        """How a person gives an option of a data set of their own."""
+        if self.dataset.endswith(".txt"):
+            return f"the line '{key}: {value}' to {self.dataset}"
+        return f"'{key}': {value!r} to param_str"
 
     def shapes(self) -> list[Shape]:
         # `solve --skip-bad` goes past a first batch that cannot be read, too

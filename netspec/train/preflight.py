@@ -3,14 +3,17 @@
 import itertools
 import math
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from ..base.errors import Error, count, listed
+from ..data.balance import pixel_counts, unseen
 from ..data.images import check_labels
-from ..data.segmentation import SegmentationData, overlap
+from ..data.segmentation import SegmentationData, shared
 from ..net.graph import Graph, Node, Value
 from ..net.module import Net
 from ..ops.loss import InfogainLoss
@@ -46,6 +49,8 @@ def check_run(solver: Solver, interpolated: Sequence[str] = ()) -> None:
                            "change snapshot_prefix") from None
     for test in solver.test_nets:
         check_apart(train, test.graph)
+    for text in unseen_classes(train, skip=solver.skips.most > 0):
+        solver.log("netspec", text, "W")
     for net in (solver.net, *solver.test_nets):
         check_first_batch(net, solver.positions(net), skip=solver.skips.most > 0)
     solver.callbacks.append(watch_plateau(solver.net, lambda text: solver.log("netspec", text, "W")))
@@ -123,14 +128,11 @@ def _under_loss(graph: Graph, zero: set[Node], live: set[Value] | None) -> set[N
 
 
 def check_apart(train: Graph, test: Graph) -> None:
-    """Error where a TEST net's images are in part those trained on; all may be, to watch the training."""
+    """Error where images of a TEST net are trained on."""
     seen, held = ([op for op in graph.readers if isinstance(op, SegmentationData)] for graph in (train, test))
     for a, b in itertools.product(seen, held):
-        both = overlap(a, b)
-        if both and len(both) < len(set(b.names)):
-            raise b.error(f"{len(both)} of the {len(b)} images of '{b.split}' are in '{a.split}', which is "
-                          f"trained on, such as {both[0]}; scores on them mean little: take a list that has "
-                          "none of them")
+        if told := shared(a, b):
+            raise b.error(told)
 
 
 def losses_of(graph: Graph) -> list[tuple[Node, Judge]]:
@@ -167,6 +169,27 @@ def rate_doubts(graph: Graph, param: SolverParameter) -> list[str]:
                 f"x {pixels:,} = {times:.1g} times the mean's gradient: it would diverge. Such rates are for "
                 "a mean (normalize: true); for a sum take a rate like 1e-10")
     return found
+
+
+def unseen_classes(graph: Graph, most: int = 200, skip: bool = False) -> list[str]:
+    """A sentence for each class that the first labels of images of one's own never show.
+
+    Raises Error where those are all labels that there are: the class cannot be learned. most: labels that are
+    read, until all classes were seen. skip: those that cannot be read are let by.
+    """
+    told = []
+    for source in (op for op in graph.readers if isinstance(op, SegmentationData) and not op.layout.facts):
+        for top in source.labels:
+            seen: Counter[int] = Counter()
+            for entry in source.entries[:most]:
+                with suppress(*(Error, OSError) if skip else ()):
+                    seen.update(pixel_counts(entry[0].read(top, *entry[1:], 1.0)))
+                if not (found := unseen(seen, source, top)):
+                    break
+            if found and len(source) <= most:
+                raise source.error(found[0])
+            told += [f"of the first {most} of {len(source)} labels: {text}" for text in found]
+    return told
 
 
 def check_first_batch(net: Net, positions: Sequence[int], skip: bool = False) -> None:

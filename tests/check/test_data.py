@@ -265,3 +265,51 @@ def test_the_sheet_shows_what_the_labels_say(camvid, tmp_path):
     pixels = np.asarray(Image.open(tmp_path / "sheet.png")).astype(float)
     assert (np.abs(pixels - road).max(2) <= 1).sum() > 5000
     assert not list(Path(tmp_path).glob(".sheet*"))
+
+
+def own(folder, masks, *lines):
+    """A data set file of one's own with two classes and an image for each mask, half of them in val.txt."""
+    for name in ("images", "labels"):
+        (folder / name).mkdir()
+    for i, mask in enumerate(masks):
+        Image.fromarray(draw(np.random.default_rng(i), mask.shape)[0]).save(folder / f"images/{i}.png")
+        Image.fromarray(mask).save(folder / f"labels/{i}.png")
+    names = [str(i) for i in range(len(masks))]
+    (folder / "train.txt").write_text("\n".join(names[::2]))
+    (folder / "val.txt").write_text("\n".join(names[1::2]))
+    (folder / "set.txt").write_text("\n".join(["ground", "crack", *lines]))
+    return folder / "set.txt"
+
+
+MASK = np.array([[0, 0, 255], [0, 255, 255]], np.uint8)
+
+
+def test_a_class_that_the_training_labels_never_show_is_an_error_with_its_cure(tmp_path, capsys):
+    """Masks of 0 and 255, of which 255 is void unless one says so: each pixel that counts is ground."""
+    path = own(tmp_path, [MASK] * 4)
+    assert check(path) == 1
+    said = capsys.readouterr().out
+    assert "error: classes that the training labels never show: 1" in said
+    assert (f"class 'crack' (1) never occurs in the labels of 'train', which hold 0, 255 (void): if 255 is 'crack', add "
+            f"the line 'values: {{255: 1}}' to {path}; or take it out") in said
+    path.write_text(path.read_text() + "\nvalues: {255: 1}\n")
+    check(path)
+    assert "never show" not in capsys.readouterr().out
+
+
+def test_a_class_that_only_the_validation_labels_lack_is_a_warning(tmp_path, capsys):
+    path = own(tmp_path, [MASK // 255, MASK * 0])
+    assert check(path) == 0
+    assert "warning: classes that never occur: 1\n  val: crack" in capsys.readouterr().out
+
+
+def test_a_list_that_is_trained_on_and_scored_is_an_error_told_as_solve_tells_it(tmp_path, capsys):
+    path = own(tmp_path, [MASK // 255] * 2)
+    (tmp_path / "val.txt").write_text("0\n")
+    assert check(path) == 1
+    assert "error: images of the training split in another one: 1\n  1 of the 1 image of 'val' are in 'train'" in (
+        capsys.readouterr().out)
+    (tmp_path / "val.txt").write_text("1\n")  # a copy under another name: drawn alike
+    (tmp_path / "images/1.png").write_bytes((tmp_path / "images/0.png").read_bytes())
+    assert check(path) == 1
+    assert "error: images of the training split in another one: 1\n  train 0 = val 1\n" in capsys.readouterr().out

@@ -193,12 +193,40 @@ def test_a_test_net_on_some_of_the_training_images_is_refused(tmp_path):
     lists = {"train": "a\nb\n", "val": "b\nc\n", "apart": "c\n"}
     for split, listed in lists.items():
         (tmp_path / f"{split}.txt").write_text(listed)
-    graphs = {split: build(prototext.parse(VOC.replace("dict_here", str(dict(
-        dataset="folder", root=str(tmp_path), split=split, classes=["one"]))), caffe_pb2.NetParameter)) for split in lists}
+    def graph(split, **more):
+        param = dict(dataset="folder", root=str(tmp_path), split=split, classes=["one"], **more)
+        return build(prototext.parse(VOC.replace("dict_here", str(param)), caffe_pb2.NetParameter))
+
+    train = graph("train")
     with pytest.raises(Error, match="1 of the 2 images of 'val' are in 'train', which is trained on, such as .*b.png"):
-        preflight.check_apart(graphs["train"], graphs["val"])
-    for split in ("train", "apart"):
-        preflight.check_apart(graphs["train"], graphs[split])
+        preflight.check_apart(train, graph("val"))
+    with pytest.raises(Error, match=r"2 of the 2 images of 'train' are in 'train'.*'overlap': True in param_str\)"):
+        preflight.check_apart(train, graph("train"))
+    for test in (graph("apart"), graph("val", overlap=True), graph("train", overlap=True)):
+        preflight.check_apart(train, test)
+
+
+@pytest.mark.parametrize("many, status", [(2, 2), (201, None)])
+def test_a_class_of_ones_own_that_no_training_label_shows_is_refused(tmp_path, many, status):
+    """255 is void unless one says what it means: the mask has one class alone."""
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "images/a.png")
+    Image.fromarray(np.array([[0, 255]] * 2, np.uint8).repeat(2, 0).repeat(2, 1)).save(tmp_path / "labels/a.png")
+    (tmp_path / "train.txt").write_text("a\n" * many)
+
+    def found(**more):
+        param = dict(dataset="folder", root=str(tmp_path), split="train", classes=["one", "two"], **more)
+        net = prototext.parse(VOC.replace("dict_here", str(param)), caffe_pb2.NetParameter)
+        return preflight.unseen_classes(build(net))
+
+    assert found(values={255: 1}) == []
+    if status is None:  # not all were looked at
+        assert "of the first 200 of 201 labels: class 'two' (1) never occurs" in found()[0]
+        return
+    with pytest.raises(Error, match=r"class 'two' \(1\) never occurs in the labels of 'train', which hold 0, 255 \(void\): if 255 is "
+                       r"'two', add 'values': \{255: 1\} to param_str; or take it out"):
+        found()
 
 
 def test_a_prefix_that_cannot_be_written_to_is_refused(job, capsys):
