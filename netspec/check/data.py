@@ -291,9 +291,9 @@ def across(parts: Sequence[Part]) -> list[Finding]:
             findings.append(("mean", f"{part.title}: {_numbers(part.mean())}, used: {_numbers(used)}"))
     for (a, mine), (b, theirs) in combinations(zip(parts, held, strict=True), 2):
         both = [key for key in mine if key in theirs]
-        told = shared(a.source, b.source) if both and (a.training or b.training) else ""
-        if told:
-            findings.append(("trained", told))
+        overlapping = shared(a.source, b.source) if both and (a.training or b.training) else ""
+        if overlapping:
+            findings.append(("trained", overlapping))
         elif not (a.source.overlap or b.source.overlap):
             kind = "trained" if (a.training or b.training) and not a.source.layout.facts else "shared"
             findings += [(kind, f"{a.title} {mine[key][0]} = {b.title} {theirs[key][0]}") for key in both]
