@@ -48,9 +48,9 @@ def shared(train: "SegmentationData", held: "SegmentationData") -> str:
     both = [] if held.overlap else overlap(train, held)
     if not both:
         return ""
-    return (f"{len(both)} of the {count(len(held), 'image')} of '{held.split}' are in '{train.split}', which is "
-            f"trained on, such as {both[0]}; scores on them mean little: take a list that has none of them "
-            "(or, to watch the training, give 'overlap': True in param_str)")
+    return (f"{len(both)} of the {count(len(held), 'image')} of '{held.split}' are in '{train.split}', which "
+            f"is trained on, such as {both[0]}; scores on them mean little: take a list that has none of "
+            "them (or, to watch the training, give 'overlap': True in param_str)")
 
 
 class Drawn(NamedTuple):
