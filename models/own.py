@@ -24,6 +24,7 @@ from netspec.proto import caffe_pb2  # noqa: E402
 from netspec.proto import text as prototext  # noqa: E402
 from netspec.train import snapshot as resume  # noqa: E402
 
+CHANCE = ("mirror", "crop", "zoom", "brightness")  # keys of the file that are for training alone
 RATES = {False: (3e-3, 1e-3, 1e-3), True: (1e-4, 1e-6, 1e-8)}  # the demo's, and the paper's
 
 
@@ -41,7 +42,8 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
     reader = dict(dataset=str(path), root=str(folder), mean=list(found.mean))
     data = Data((Head(len(found.names)),), {split: reader | dict(split=split) for split in splits},
                 -1 if found.void is None else found.void, facts=facts.written(layout, dataset=str(path)))
-    data.splits[train] |= dict(batch_size=batch, mirror=True)
+    given = layouts.read_file(path)
+    data.splits[train] |= dict(batch_size=batch, mirror=True) | {k: given[k] for k in CHANCE if k in given}
     solvers: list[str] = []
     for (stride, sources), rate in zip(fcn.STAGES.items(), RATES[bool(weights)], strict=True):
         name = f"{path.stem}-fcn{stride}s"

@@ -65,7 +65,7 @@ def reader(dataset: str, root: str, *splits: str, train: Any = (), options: Any 
 
 def camvid(options: Any = (), **train: Any) -> Data:
     return reader("camvid", "data/camvid/images", "train", "val", "test", heads=(Head(11),), void=11,
-                  options=options, train=train, facts=dict(dataset="camvid"))
+                  options=options, train=train, facts=dict(dataset="camvid", **dict(options)))
 
 
 def nyud(*tops: str, **images: int) -> Data:

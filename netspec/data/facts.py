@@ -109,7 +109,7 @@ def exported(layers: Sequence[LayerParameter], names: Collection[str], classes: 
         told |= {"classes": list(facts.names), "palette": facts.palette.tolist()}
     if mean:
         told |= {"mean": list(mean), "range": RANGE, "order": "BGR" if len(mean) == 3 else "grey"}
-        told |= {"scale": found.scale} if found.scale != 1 else {}
+        told |= {key: value for key in ("scale", "resize") if (value := getattr(found, key)) != 1}
     return told
 
 

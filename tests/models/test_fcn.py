@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from netspec.base.errors import Error
+from netspec.data.facts import known
 from netspec.net import graph
 from netspec.net.build import build, load
 from netspec.proto import caffe_pb2
@@ -56,6 +57,18 @@ def facts(layer, built):
 def built_for(net, phase, size, golden):
     tops = [top for layer in net.layer if not layer.bottom for top in layer.top]
     return build(net, phase, shapes={top: tuple(golden["shapes"][size][top]) for top in tops})
+
+
+@pytest.mark.parametrize("name", fcn.NETS)
+def test_deploy_nets_say_their_data_set_but_the_release_says_nothing(name):
+    net, file = fcn.generate(name, "deploy"), ROOT / "models" / home(name) / "deploy.prototxt"
+    facts = known(net.layer[0], file)
+    names = {"shapes": "star", "camvid": "Car"}
+    if name.partition("-")[0] in names:
+        assert names[name.partition("-")[0]] in facts.facts.names and facts.mean == facts.facts.mean
+        assert facts.resize == (0.5 if "half" in name else 1)
+    else:
+        assert not any(layer.HasField("python_param") for layer in net.layer) and facts == (None, 1, 1, None)
 
 
 @pytest.mark.parametrize("name", GOLDEN)
