@@ -383,7 +383,7 @@ def _supervisely_shape(each: object, size: Size, where: str) -> Shape:
 
 
 def _with_holes(kind: str, outer: np.ndarray, holes: Sequence[np.ndarray], size: Size) -> np.ndarray:
-    mask = drawn(kind, outer, size)
+    mask = drawn("outlined" if kind == "polygon" else kind, np.rint(outer), size)
     for hole in holes:
-        mask &= ~drawn("polygon", hole, size)
+        mask &= ~drawn("outlined", np.rint(hole), size)
     return mask

@@ -432,6 +432,15 @@ def test_supervisely_bitmaps_and_polygons_with_holes(my, capsys):
     assert "images: p/ds/img" in (my / "set.txt").read_text()
 
 
+def test_supervisely_polygons_have_all_of_their_outline(my, capsys):
+    """What OpenCV's fillPoly makes of this triangle."""
+    supervisely(my / "p", [polygon([[2, 2], [13, 5], [6, 9]])])
+    run(capsys, my / "p", "--set", my / "set.txt")
+    rows = [np.flatnonzero(row).tolist() for row in label(my / "labels" / "a.png")[2:10]]
+    assert rows == [[*range(low, high + 1)] for low, high in
+                    ((2, 3), (3, 7), (3, 11), (4, 13), (4, 12), (5, 10), (5, 8), (6, 6))]
+
+
 def test_supervisely_machine_masks(my, capsys):
     supervisely(my / "p", [], machine=True)
     pixels = np.zeros((H, W, 3), np.uint8)
