@@ -16,9 +16,10 @@ import fcn  # noqa: E402 - the path comes first
 from sets import Data, Head  # noqa: E402
 from trunks import SMALL, VGG16  # noqa: E402
 
+from netspec.base.errors import Error  # noqa: E402
 from netspec.cli.main import main  # noqa: E402
 from netspec.data import facts, layouts  # noqa: E402
-from netspec.data.segmentation import SegmentationData  # noqa: E402
+from netspec.data.segmentation import SegmentationData, shared  # noqa: E402
 from netspec.ops.base import Context  # noqa: E402
 from netspec.proto import caffe_pb2  # noqa: E402
 from netspec.proto import text as prototext  # noqa: E402
@@ -49,7 +50,9 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
         name = f"{path.stem}-fcn{stride}s"
         net = fcn.FCN(VGG16 if weights else SMALL, data, sources)
         nets = {split: fcn.fcn(net, split) for split in (*splits, "deploy")}
-        images = [len(SegmentationData(nets[split].layer[0], (), Context())) for split in splits]
+        readers = [SegmentationData(nets[split].layer[0], (), Context()) for split in splits]
+        if told := shared(*readers):
+            raise Error(f"{path}: {told}")
         for split, made in nets.items():
             made.name = name
             prototext.write(folder / name / f"{split}.prototxt", made)
@@ -59,8 +62,9 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
         prototext.write(solvers[-1], caffe_pb2.SolverParameter(
             train_net=f"{folder}/{name}/{train}.prototxt", weights=[start] if start else [],
             # made and checked, and scored by tools/score.py
-            test_net=[f"{folder}/{name}/{val}.prototxt"], test_iter=images[1:], test_interval=999999999,
-            test_initialization=False, base_lr=rate, lr_policy="fixed", momentum=0.9, weight_decay=0.0005,
+            test_net=[f"{folder}/{name}/{val}.prototxt"], test_iter=[len(readers[1])],
+            test_interval=999999999, test_initialization=False,
+            base_lr=rate, lr_policy="fixed", momentum=0.9, weight_decay=0.0005,
             max_iter=iterations, display=20, average_loss=20, random_seed=1, snapshot=200,
             snapshot_prefix=f"{folder}/snapshot/{name}"))
     return solvers

@@ -169,6 +169,15 @@ def test_folders_of_the_splits_need_no_lists(own, capsys):
     assert "my/val/photos/" in capsys.readouterr().out and not Path("my/train.txt").exists()
 
 
+@pytest.mark.parametrize("names, count", [("789", 0), ("689", 1), ("0123456", 7)])
+def test_images_in_both_lists(own, capsys, names, count):
+    Path("my/val.txt").write_text("\n".join(names))
+    before = tree()
+    assert main(["own", "my/set.txt"]) == (2 if count else 0)
+    err = capsys.readouterr().err
+    assert f"{count} of the {len(names)} images of 'val' are in 'train'" in err and tree() == before if count else not err
+
+
 @pytest.mark.parametrize("folder, what", [("photos", "image"), ("masks", "label")])
 def test_a_listed_file_that_is_not_there(own, capsys, folder, what):
     next(Path("my", folder).glob("8.*")).unlink()
