@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shlex
@@ -25,8 +26,17 @@ WAITING = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}  # turns of GNU's Op
 PROJECT = Path(__file__).resolve().parents[2]
 
 
+def gpu(number: int = 0) -> str | None:
+    """The name of the GPU of this number that torch can use, cuda:N or Apple's mps; None without any."""
+    import torch
+
+    if torch.cuda.is_available():
+        return f"cuda:{number}"
+    return "mps" if torch.backends.mps.is_available() else None
+
+
 def choose(name: str | None = None, precision: str = "fp32") -> torch.device:
-    """The device of this name: cpu, cuda or cuda:N; None: a GPU if there is one.
+    """The device of this name: cpu, cuda, cuda:N or mps; None: a GPU if there is one.
 
     Allows or forbids TF32 for the whole process, as the precision says. Raises Error for a device that is not
     here and for an unknown precision.
@@ -35,13 +45,16 @@ def choose(name: str | None = None, precision: str = "fp32") -> torch.device:
 
     if precision not in PRECISIONS:
         raise Error(f"precision '{precision}' is not known; choose one of {', '.join(PRECISIONS)}")
-    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    name = name or ("cuda" if torch.cuda.is_available() else gpu() or "cpu")
     try:
         found = torch.device(name)
     except RuntimeError:
         found = None
-    if found is None or found.type not in ("cpu", "cuda"):
-        raise Error(f"device '{name}' is not known; use cpu, cuda or cuda:N")
+    if found is None or found.type not in ("cpu", "cuda", "mps"):
+        raise Error(f"device '{name}' is not known; use cpu, cuda, cuda:N or mps")
+    if found.type == "mps" and not torch.backends.mps.is_available():
+        raise Error(f"device '{name}' is not here (it is Apple's GPU, with a torch built for it); use "
+                    "--device cpu")
     if found.type == "cuda":
         here = torch.cuda.device_count()
         if not torch.cuda.is_available() or (found.index or 0) >= here:
@@ -52,10 +65,7 @@ def choose(name: str | None = None, precision: str = "fp32") -> torch.device:
 
 def asked(param: SolverParameter) -> str:
     """The device that solver_mode asks for: GPU is Caffe's default, so where there is none it is the CPU."""
-    import torch
-
-    gpu = param.solver_mode == param.GPU and torch.cuda.is_available()
-    return f"cuda:{param.device_id}" if gpu else "cpu"
+    return param.solver_mode == param.GPU and gpu(param.device_id) or "cpu"
 
 
 def origin(device: str | torch.device = "cpu") -> dict[str, str]:
@@ -93,6 +103,8 @@ def device_name(device: str | torch.device) -> str:
 
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
+    if torch.device(device).type == "mps":
+        return f"mps, the GPU of {platform.processor() or platform.machine()}"
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -120,7 +132,7 @@ def share(root: Path = Path("/sys/fs/cgroup")) -> int | None:
     return None
 
 
-def prepare_threads(environ: MutableMapping[str, str] = os.environ, loaded: bool | None = None) -> None:
+def prepare_torch(environ: MutableMapping[str, str] = os.environ, loaded: bool | None = None) -> None:
     """Choose how torch's threads wait for each other, before torch loads; what the user chose stays.
 
     Left alone they spin for milliseconds: where other programs want the cores, a step takes several times as
@@ -134,21 +146,29 @@ def prepare_threads(environ: MutableMapping[str, str] = os.environ, loaded: bool
         return
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & environ.keys():
         environ.update(WAITING)
+    if sys.platform == "darwin":  # an operation that Apple's GPU lacks runs on the CPU
+        environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     if share() and not {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & environ.keys():
         environ["OMP_NUM_THREADS"] = str(cores())
 
 
-def room(device: torch.device) -> int:
-    """The bytes of memory that a device has in all."""
-    if device.type != "cuda":
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def room(device: torch.device) -> float:
+    """The bytes of memory that a device has in all; infinite where the system does not say."""
     import torch
 
-    return torch.cuda.get_device_properties(device).total_memory
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory()
+    if not hasattr(os, "sysconf"):  # Windows
+        return math.inf
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def amount(size: float) -> str:
     """A number of bytes as people read it: 187.2 MB."""
+    if size == math.inf:
+        return "memory of unknown size"
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= scale:
             return f"{size / scale:.1f} {unit}"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..base import __version__
 from ..base.errors import Error, closest, count
-from ..base.machine import amount, cores, room
+from ..base.machine import amount, cores, device_name, gpu, room
 from ..base.standin import standing_in
 from ..data.layouts import ILSVRC
 from ..look import costs
@@ -47,9 +47,10 @@ def environment() -> list[Finding]:
             NOTE, name, "not installed", f"where it is needed: pip install netspec[{extra}]"))
     devices = {"cpu": f"{count(cores(), 'core')}, {count(torch.get_num_threads(), 'thread')}"}
     devices |= {f"cuda:{i}": torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
+    devices |= {"mps": device_name("mps")} if torch.backends.mps.is_available() else {}
     found += [Finding(OK, name, f"{what}, {amount(room(torch.device(name)))}")
               for name, what in devices.items()]
-    if not torch.cuda.is_available():
+    if gpu() is None:
         do = "" if torch.version.cuda else "if there is one, install a torch that is built for CUDA"
         found.append(Finding(NOTE, "cuda", "no GPU that this torch can use: nets run on the CPU", do))
     spec, caffe = importlib.util.find_spec("caffe"), "no module: none is installed"

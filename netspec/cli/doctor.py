@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=options.size, metavar="HxW", help="use random images of this size")
     parser.add_argument("--image", metavar="FILE",
                         help="use this picture, or an array in .npy as a script feeds it")
-    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:N or mps (default: a GPU if there is one)")
 
 
 def run(args: argparse.Namespace) -> int:

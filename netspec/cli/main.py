@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..base import __version__
 from ..base.errors import Error, Interrupted, closest
-from ..base.machine import prepare_threads
+from ..base.machine import prepare_torch
 
 GROUPS = {  # what for -> command -> help; a file a command, cli/NAME.py, with add_arguments and run
     "train": {
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                                  f"{', '.join(COMMANDS)})")
     args = _parser(chosen).parse_args(argv)
     try:
-        prepare_threads()
+        prepare_torch()
         status = args.run(args)
         if sys.stdout is not None:  # None: it was closed from the start
             sys.stdout.flush()  # a full disk or a closed pipe shows here, not after the last line of Python

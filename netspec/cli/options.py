@@ -16,7 +16,7 @@ BESIDE = "only warnings and errors beside the results"  # what --quiet leaves
 
 def add_device_arguments(parser: argparse.ArgumentParser, quiet: str = "") -> None:
     """The options that say where and how exactly a net runs; --quiet, if there is a help for it."""
-    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:N or mps (default: a GPU if there is one)")
     parser.add_argument("--precision", default="fp32", choices=PRECISIONS,
                         help="of convolutions (default fp32)")
     if quiet:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..base.errors import Error
 from ..base.files import find
-from ..base.machine import prepare_threads
+from ..base.machine import prepare_torch
 from ..base.standin import stand_in
 from ..pycaffe.script import python2
 
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         path = find(args.script, what="script")
         sys.argv = [args.script, *args.args]
         sys.path[0] = str(path.resolve().parent if path.is_file() else path.resolve())
-        prepare_threads()
+        prepare_torch()
         stand_in(args.replace)
     except Error as e:
         parser.exit(2, f"{parser.prog}: {e}\n")

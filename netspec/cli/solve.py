@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="start from these .caffemodel files, not from those the solver names")
     add("--snapshot", metavar="FILE", help="go on from this .solverstate; earlier stages are skipped")
     add("--iterations", type=int, metavar="N", help="max_iter of every stage, whatever the solvers say")
-    add("--device", help="cpu, cuda or cuda:N (default: what solver_mode says, cpu where no GPU is)")
+    add("--device", help="cpu, cuda, cuda:N or mps (default: what solver_mode says, cpu where no GPU is)")
     add("--precision", default="fp32", choices=PRECISIONS,
         help="of convolutions and products (default fp32, as Caffe)")
     add("--skip-bad", type=int, default=0, metavar="N", help="go on past at most N images that cannot be "

@@ -157,7 +157,7 @@ class Batches:
         if not self._feeds:
             self._feeds = [None if source.fed else Feed(source, at, self.workers)
                            for source, at in zip(self.sources, self._positions, strict=True)]
-        running = 0
+        running, fast = 0, self.device.type == "cuda"  # others may read memory that is gone by then
         while True:
             running += 1
             try:
@@ -167,7 +167,7 @@ class Batches:
                     raise
                 self.skips.past(error, running)
             else:
-                return {blob: tensor.to(self.device, non_blocking=True) for blob, tensor in drawn}
+                return {blob: tensor.to(self.device, non_blocking=fast) for blob, tensor in drawn}
 
     def _draw(self) -> list[tuple[str, Tensor]]:
         """The next batch of every source, by blob.

@@ -1,6 +1,5 @@
 """Data sets from where they are published, or from archives on disk; data/sources.json has the facts."""
 
-import fcntl
 import hashlib
 import http.client
 import json
@@ -140,7 +139,15 @@ def _make(data: DataSet, root: Path, archives: Path, say: Callable[[str], object
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Hold a file or folder against other runs of this program; Error if one holds it already."""
+    """Hold a file or folder against other runs of this program; Error if one holds it already.
+
+    Where the system has no such locks (Windows), nothing holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -190,22 +197,10 @@ def download(url: str, path: Path, checksum: str, size: int | None = None, timeo
     """
     part, tag, bad = (path.with_name(path.name + end) for end in (".part", ".part.tag", ".bad"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(part, "ab") as file, alone(part), meter(path.name, size) as show:
-        left, before = TRIES, file.tell()
-        while True:
-            try:
-                if _transfer(url, file, tag, size, timeout, show):
-                    break
-                reason = "the transfer ended early"
-            except (OSError, http.client.HTTPException) as error:
-                reason = str(error) or type(error).__name__
-                if getattr(error, "code", 500) in (400, 401, 403, 404, 410):
-                    raise Error(f"{url}: {reason}") from None
-            left, before = TRIES if file.tell() > before else left - 1, file.tell()
-            if not left:
-                raise Error(f"{url}: {reason} ({TRIES} times in a row); the same command goes on from the "
-                            f"{amount(before)} got")
-            time.sleep(pause * (TRIES - left))
+    part.touch()
+    with alone(part):
+        with open(part, "ab") as file, meter(path.name, size) as show:
+            _fill(url, file, tag, size, timeout, pause, show)
         tag.unlink(missing_ok=True)
         try:
             verify(part, checksum, meter)
@@ -213,6 +208,26 @@ def download(url: str, path: Path, checksum: str, size: int | None = None, timeo
             os.replace(part, bad)
             raise Error(f"{url}: {error} (kept as {bad.name})") from None
         os.replace(part, path)
+
+
+def _fill(url: str, file: IO[bytes], tag: Path, size: int | None, timeout: float, pause: float,
+          show: Callable[[int], object]) -> None:
+    """All that `file` lacks, in as many requests as that takes."""
+    left, before = TRIES, file.tell()
+    while True:
+        try:
+            if _transfer(url, file, tag, size, timeout, show):
+                return
+            reason = "the transfer ended early"
+        except (OSError, http.client.HTTPException) as error:
+            reason = str(error) or type(error).__name__
+            if getattr(error, "code", 500) in (400, 401, 403, 404, 410):
+                raise Error(f"{url}: {reason}") from None
+        left, before = TRIES if file.tell() > before else left - 1, file.tell()
+        if not left:
+            raise Error(f"{url}: {reason} ({TRIES} times in a row); the same command goes on from the "
+                        f"{amount(before)} got")
+        time.sleep(pause * (TRIES - left))
 
 
 def _transfer(url: str, file: IO[bytes], tag: Path, size: int | None, timeout: float,

@@ -322,7 +322,8 @@ class Layerwise:
 @cache
 def _forkable() -> None:
     """After a pass, a forked process would wait for ever for threads that it has not inherited."""
-    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 def _apart(tensors: Sequence[Tensor], others: Sequence[Tensor]) -> list[Tensor]:

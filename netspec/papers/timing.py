@@ -1,9 +1,9 @@
 """How fast the parts of a job are on this machine, warm: its data, a weights file, scores of a whole image at
 once."""
 
+import math
 import os
 import random
-import resource
 import statistics
 import sys
 import time
@@ -219,8 +219,15 @@ def _crops(image: torch.Tensor, side: int, stride: int) -> torch.Tensor:
     return crops.flatten(0, 1).contiguous()
 
 
-def _peak() -> int:
-    """The most memory that this process has held, in bytes; of mapped files, the pages in memory count."""
+def _peak() -> float:
+    """The most memory that this process has held, in bytes; of mapped files, the pages in memory count.
+
+    NaN where the system does not say.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.nan
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from ..base.errors import Error
 from ..base.log import Log
-from ..base.machine import choose
+from ..base.machine import choose, gpu
 
 
 class _Mode:
@@ -22,7 +22,7 @@ class _Mode:
 
 def device() -> torch.device:
     """Where nets and solvers that are made now run."""
-    return choose(f"cuda:{_Mode.number}" if _Mode.gpu else "cpu")
+    return choose(_Mode.gpu and gpu(_Mode.number) or "cpu")
 
 
 def set_mode_cpu() -> None:
@@ -32,9 +32,9 @@ def set_mode_cpu() -> None:
 
 def set_mode_gpu() -> None:
     """Nets and solvers that are made from now on run on the GPU; without one on the CPU, with a warning."""
-    _Mode.gpu = torch.cuda.is_available()
+    _Mode.gpu = gpu() is not None
     if not _Mode.gpu:
-        warnings.warn("no CUDA device is here; nets run on the CPU", stacklevel=2)
+        warnings.warn("no GPU is here; nets run on the CPU", stacklevel=2)
 
 
 def set_device(number: int) -> None:
@@ -101,7 +101,7 @@ class Timer:
     @staticmethod
     def _now() -> float:
         if _Mode.gpu:
-            torch.cuda.synchronize()
+            torch.cuda.synchronize() if torch.cuda.is_available() else torch.mps.synchronize()
         return time.perf_counter()
 
 

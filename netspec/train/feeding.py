@@ -46,6 +46,8 @@ class Feeding:
                  "cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             facts["cuda"] = torch.cuda.get_rng_state(self.device)
+        if self.device.type == "mps":
+            facts["mps"] = torch.mps.get_rng_state()
         return facts
 
     def rewind(self, facts: dict[str, Any]) -> None:
@@ -61,6 +63,8 @@ class Feeding:
         torch.set_rng_state(facts.get("cpu", torch.get_rng_state()))
         if self.device.type == "cuda" and "cuda" in facts:
             torch.cuda.set_rng_state(facts["cuda"], self.device)
+        if self.device.type == "mps" and "mps" in facts:
+            torch.mps.set_rng_state(facts["mps"])
 
     def close(self) -> None:
         """End the worker processes that read data; the next iteration starts them again."""

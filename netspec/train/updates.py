@@ -182,7 +182,7 @@ def clip(p: SolverParameter, grads: Tensors) -> float | None:
     """Scale all gradients so that their common L2 norm is at most clip_gradients; the norm if it was more."""
     if p.clip_gradients < 0 or not grads:
         return None
-    norm = math.sqrt(sum(float(n.double()) ** 2 for n in torch._foreach_norm(grads)))
+    norm = math.sqrt(sum(float(n) ** 2 for n in torch._foreach_norm(grads)))
     if norm <= p.clip_gradients:
         return None
     torch._foreach_mul_(grads, p.clip_gradients / norm)

@@ -8,7 +8,7 @@ import torch
 from programs import environment
 
 from netspec.base.errors import Error, count
-from netspec.base.machine import amount, choose, cores, device_name, prepare_threads, share
+from netspec.base.machine import amount, asked, choose, cores, device_name, gpu, prepare_torch, room, share
 
 
 @pytest.mark.parametrize("size, words", [
@@ -21,7 +21,7 @@ def test_amounts_have_the_largest_unit_that_they_reach(size, words):
 
 @pytest.mark.parametrize("name", ["tpu", "meta", "cuda:x", "cpu:"])  # torch knows some of them
 def test_devices_that_are_not_known(name):
-    with pytest.raises(Error, match=f"device '{name}' is not known; use cpu, cuda or cuda:N"):
+    with pytest.raises(Error, match=f"device '{name}' is not known; use cpu, cuda, cuda:N or mps"):
         choose(name)
 
 
@@ -52,7 +52,7 @@ def test_commands_choose_how_threads_wait_before_torch_loads():
 @pytest.mark.parametrize("name, value", [("OMP_WAIT_POLICY", "active"), ("GOMP_SPINCOUNT", "7"), ("KMP_BLOCKTIME", "9")])
 def test_what_the_user_says_of_waiting_stays(name, value):
     given = {name: value}
-    prepare_threads(given, loaded=False)
+    prepare_torch(given, loaded=False)
     assert {k: v for k, v in given.items() if k != "OMP_NUM_THREADS"} == {name: value}
 
 
@@ -83,13 +83,34 @@ def test_no_more_threads_than_a_containers_share(monkeypatch):
 
     monkeypatch.setattr(machine, "share", lambda: 2)
     given: dict[str, str] = {}
-    prepare_threads(given, loaded=False)
+    prepare_torch(given, loaded=False)
     assert given["OMP_NUM_THREADS"] == "2" and cores() <= 2
     for mine in ({"OMP_NUM_THREADS": "5"}, {"MKL_NUM_THREADS": "5"}):
         given = dict(mine)
-        prepare_threads(given, loaded=False)
+        prepare_torch(given, loaded=False)
         assert {k: v for k, v in given.items() if k.endswith("_NUM_THREADS")} == mine
     monkeypatch.setattr(machine, "share", lambda: None)
     given = {}
-    prepare_threads(given, loaded=False)
+    prepare_torch(given, loaded=False)
     assert "OMP_NUM_THREADS" not in given  # torch's own: one for each physical core
+
+
+def test_apples_gpu_is_taken_where_torch_has_it(monkeypatch):
+    """Here by what torch says of it: there is no such machine among those that tests run on."""
+    from netspec.proto.caffe_pb2 import SolverParameter
+
+    if torch.cuda.is_available():
+        pytest.skip("CUDA comes first")
+    assert (choose().type, gpu(), asked(SolverParameter())) == ("cpu", None, "cpu")
+    with pytest.raises(Error, match=r"device 'mps' is not here \(it is Apple's GPU, .*use --device cpu"):
+        choose("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose() == choose("mps") == torch.device("mps") and gpu() == "mps"
+    assert asked(SolverParameter(solver_mode="GPU", device_id=1)) == "mps" and asked(SolverParameter(solver_mode="CPU")) == "cpu"
+    assert device_name("mps").startswith("mps, ")
+
+
+def test_memory_that_the_system_does_not_tell(monkeypatch):
+    assert room(torch.device("cpu")) > 1e8
+    monkeypatch.delattr("os.sysconf")
+    assert amount(room(torch.device("cpu"))) == "memory of unknown size"

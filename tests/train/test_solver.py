@@ -395,7 +395,7 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "
 
 
 def test_devices_and_precisions_that_are_not_here(job):
-    for device, words in (("tpu", "device 'tpu' is not known; use cpu, cuda or cuda:N"), ("meta", "is not known"),
+    for device, words in (("tpu", "device 'tpu' is not known; use cpu, cuda, cuda:N or mps"), ("meta", "is not known"),
                           ("cuda:99", "is not here")):
         with pytest.raises(Error, match=words):
             get_solver("solver.prototxt", device=device)

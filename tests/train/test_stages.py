@@ -155,7 +155,7 @@ def test_options_that_cannot_work(job, capsys):
     if not torch.cuda.is_available():
         message = refused(capsys, "solver.prototxt", "--device", "cuda")
         assert message == "netspec solve: device 'cuda' is not here (0 CUDA devices found); use --device cpu"
-    assert "device 'gpu' is not known; use cpu, cuda or cuda:N" in refused(capsys, "solver.prototxt", "--device", "gpu")
+    assert "device 'gpu' is not known; use cpu, cuda, cuda:N or mps" in refused(capsys, "solver.prototxt", "--device", "gpu")
 
 
 def test_a_folder_is_no_solver(job, capsys):

@@ -1,0 +1,107 @@
+"""The main commands as on Windows and macOS: without Unix's modules and calls, processes spawned, odd folders."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+from programs import PROJECT, environment
+from torch.utils._python_dispatch import TorchDispatchMode
+from training import VOC, changed, write_job
+
+from netspec.cli.main import main
+
+# what Python starts with, in the processes that it spawns too; others than this package may use what they find
+ELSEWHERE = """
+import builtins, os, signal, sys
+class Less:
+    def __init__(self, module, *hidden, **other):
+        vars(self).update(module=module, hidden=hidden, other=other)
+    def __getattr__(self, name):
+        if name in self.hidden:
+            raise AttributeError(f"module has no attribute {name!r}")
+        return self.other.get(name) or getattr(self.module, name)
+    def __setattr__(self, name, value):
+        setattr(self.module, name, value)
+LESS = {
+    "os": Less(os, "fork", "register_at_fork", "sysconf", "sched_getaffinity", "getloadavg", "killpg", "geteuid", "getpgid"),
+    "signal": Less(signal, "SIGHUP", "SIGUSR1", "SIGCHLD", "SIGKILL"),
+    "sys": Less(sys, platform="win32"),
+}
+HIDDEN = ("fcntl", "resource", "pwd", "grp", "termios")
+ordinary = builtins.__import__
+def hiding(name, globals=None, *rest, **more):
+    mine = (globals or {}).get("__name__", "").startswith("netspec")
+    if mine and name in HIDDEN:
+        raise ImportError(f"no module named {name}")
+    return LESS[name] if mine and name in LESS else ordinary(name, globals, *rest, **more)
+builtins.__import__ = hiding
+"""
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A function: run a command in a folder named with a blank and an umlaut; its output."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(ELSEWHERE)
+    folder = tmp_path / "Übung 1"
+    folder.mkdir()
+
+    def call(*args, ok=True):
+        env = environment(PYTHONPATH=f"{tmp_path / 'site'}{os.pathsep}{PROJECT}")
+        done = subprocess.run([sys.executable, *map(str, args)], cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+        assert "Traceback" not in done.stderr and (done.returncode == 0 or not ok), done.stderr
+        return done.stdout + done.stderr
+    return folder, call
+
+
+def test_every_module_can_be_imported(elsewhere):
+    names = [".".join(path.with_suffix("").relative_to(PROJECT).parts).removesuffix(".__init__")
+             for path in sorted((PROJECT / "netspec").rglob("*.py")) if path.name != "__main__.py"]
+    code = f"import importlib\nfor name in {names}: importlib.import_module(name)\nfrom netspec.data import feed; print(feed.START)"
+    assert elsewhere[1]("-c", code).split() == ["spawn"]
+
+
+def test_train_resume_score_infer_and_check(elsewhere):
+    folder, call = elsewhere
+    write_job(folder, data=VOC)
+    tool = PROJECT / "tools"
+    call(tool / "solve.py", "solver.prototxt", "--iterations", 3)
+    straight = (folder / "run/snap_iter_3.caffemodel").read_bytes()
+    call(tool / "solve.py", "solver.prototxt", "--iterations", 6)
+    whole = (folder / "run/snap_iter_6.caffemodel").read_bytes()
+    (folder / "run/snap_iter_6.caffemodel").unlink()
+    call(tool / "solve.py", "solver.prototxt", "--iterations", 6, "--snapshot", "run/snap_iter_3.solverstate")
+    assert (folder / "run/snap_iter_6.caffemodel").read_bytes() == whole != straight
+    net = (folder / "net.prototxt").read_text()
+    (folder / "val.prototxt").write_text(net.replace("'seed': 11", "'randomize': False"))
+    assert "mean IU" in call(tool / "score.py", "val.prototxt", "run/snap_iter_6.caffemodel", "--save", "out put")
+    assert len(list((folder / "out put").glob("*.png"))) == 4
+    call(tool / "infer.py", "net.prototxt", "run/snap_iter_6.caffemodel", "images/JPEGImages/im1.jpg", "--out", "färbt",
+         "--mean", "100,100,100")
+    assert Image.open(next((folder / "färbt").glob("*.png"))).size
+    assert "im" in call(tool / "data.py", "check", "net.prototxt", ok=False)
+
+
+class NoDouble(TorchDispatchMode):
+    """Apple's GPU has no float64: no operation of a step or a pass may give it (here on the CPU, in its place)."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **kwargs or {})
+        for each in out if isinstance(out, list | tuple) else (out,):
+            assert not isinstance(each, torch.Tensor) or each.dtype != torch.float64, func
+        return out
+
+
+def test_training_and_scoring_need_no_float64(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_job(tmp_path, changed("clip_gradients: 0.01 max_iter: 3"), data=VOC)
+    val = (tmp_path / "net.prototxt").read_text().replace("'seed': 11", "'randomize': False")
+    (tmp_path / "val.prototxt").write_text(val)
+    with NoDouble():
+        assert main(["solve", "solver.prototxt", "--quiet"]) == 0
+        assert main(["score", "val.prototxt", "run/snap_iter_3.caffemodel"]) == 0
+        with pytest.raises(AssertionError):
+            torch.zeros(2).double()
