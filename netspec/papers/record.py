@@ -33,7 +33,7 @@ BLOBS = (("score", "label"),)
 class Settings(NamedTuple):
     """How nets are trained and scored, and where what they need is.
 
-    device: cpu, cuda, cuda:N or mps; None: what solver_mode says, a GPU if there is one. quiet: only warnings and
+    device: see choose; None: what solver_mode says, a GPU if there is one. quiet: only warnings and
     errors are said. data: what stands for the folder data/ (None: itself). released: the folder of the
     release's weights. results: the folder of the tables' records.
     """

@@ -39,7 +39,7 @@ def load(made: Graph, path: str | os.PathLike, device: str | None = None, precis
          strict: bool = False) -> tuple[Net, list[str]]:
     """The net of a graph with weights from a file, and sentences about what a person should know of them.
 
-    device: cpu, cuda, cuda:N or mps; None: a GPU if there is one. Upsampling without filler and weights is made
+    device: see choose. Upsampling without filler and weights is made
     bilinear, as `solve` does. strict: the file must fill the net and hold no more.
     Raises Error if no layer of the net is in the file, or one does not fit.
     """
