@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
              "losses and "
              "seconds are the first seed's. One budget and one data set: what a study shows here, it shows "
              "here.",
-             f"    {said['command']}", f"{said['device']}; {said['date']}; {said['netspec']}"]
+             f"`{said['command']}`", f"{said['device']}; {said['date']}; {said['netspec']}"]
     print("\n\n".join(parts))
     for name in STUDIES if args.study == "all" else [args.study]:
         parts.append(run_study(name, places, page.with_suffix("") / f"{name}.png"))
