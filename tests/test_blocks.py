@@ -163,7 +163,7 @@ def test_the_blocks_of_a_page_run(page, place):
         assert done.returncode == 0, f"{page}: {done.stderr}"
     said = ""
     for block in every:
-        if block.kind == "text" and (file := re.search(r"in `([\w/]+\.txt)`.*:$", block.lead)):
+        if block.kind == "text" and (file := re.search(r"describe them in `([\w/]+\.txt)`.*:$", block.lead)):
             (place.folder / file[1]).write_text("\n".join(block.lines) + "\n", encoding="utf-8")
         elif block.kind == "text" and said and not block.lead:
             assert "\n".join(block.lines) in said, f"{page}:{block.line}: printed is\n{said}"
