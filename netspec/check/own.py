@@ -14,7 +14,7 @@ from ..base.errors import Error, closest, listed
 from ..base.files import inside, writing
 from ..base.machine import cores
 from ..data.layouts import Images, Labels, layout, read_file
-from ..data.tree import Tree
+from ..data.tree import Tree, suffixes
 
 SEED, SHARE = 1, 5  # of the split that is made: one image in so many is for validation
 
@@ -59,13 +59,16 @@ def _folder(path: Path, key: str, pattern: str) -> None:
     folder = inside(path.parent, name)
     told = f"{path}: the folder of '{key}'"
     if not folder.is_dir():
-        there = sorted(entry.name for entry in path.parent.iterdir() if entry.is_dir())
+        gone = next(each for each in (*reversed(folder.parents), folder) if not each.is_dir())
+        there = sorted(entry.name for entry in gone.parent.iterdir() if entry.is_dir())
         line = "" if key in read_file(path) else f"; a line '{key}: FOLDER' names it"
-        raise Error(f"{told}, {folder}, is not there{closest(name, there)} (beside the file are the folders: "
-                    f"{', '.join(there) or 'none'}){line}")
+        raise Error(f"{told}, {folder}, is not there{closest(gone.name, there)} (the folders in "
+                    f"{gone.parent}: {', '.join(there) or 'none'}){line}")
     first = start.rpartition("/")[2]
-    if not any(folder.glob(f"{glob.escape(first)}*{end}".replace("\0", "*"))):
-        raise Error(f"{told}, {folder}, holds no file {first}NAME{end}".replace("\0", "NAME"))
+    files = folder.glob(f"{glob.escape(first)}*{end.removesuffix('.*')}".replace("\0", "*"))
+    if not any(not end.endswith(".*") or file.suffix.lower() in suffixes() for file in files):
+        kind = "image" if key == "images" else "label"
+        raise Error(f"{told}, {folder}, holds no {kind} {first}NAME{end}".replace("\0", "NAME"))
 
 
 def split(data: Tree, train: str, val: str) -> Split:

@@ -52,7 +52,7 @@ class Tree:
         if path.parent not in self._found:
             found = self._found[path.parent] = defaultdict(list)
             for entry in sorted(os.listdir(path.parent)) if path.parent.is_dir() else ():
-                if Path(entry).suffix.lower() in _suffixes():
+                if Path(entry).suffix.lower() in suffixes():
                     found[_stem(entry)].append(path.parent / entry)
         first, *others = self._found[path.parent].get(path.stem, [path])
         if others:
@@ -138,7 +138,7 @@ class Tree:
                         f"(there are: {', '.join(lists) or 'none'})")
         before, _, after = self.pattern.format(split=split, name="\0").partition("\0")
         there = sorted(p.relative_to(self.root) for p in self.root.glob(glob.escape(before) + "*" + after))
-        return [self._bare(p.as_posix(), split) for p in there if p.suffix.lower() in _suffixes()]
+        return [self._bare(p.as_posix(), split) for p in there if p.suffix.lower() in suffixes()]
 
     def _name(self, line: str, split: str) -> str:
         """The name of an image from a line of a list, which may give its path, and the label's after it."""
@@ -164,11 +164,12 @@ class Tree:
 
 def _stem(name: str) -> str:
     suffix = Path(name).suffix
-    return name.removesuffix(suffix) if suffix.lower() in _suffixes() else name
+    return name.removesuffix(suffix) if suffix.lower() in suffixes() else name
 
 
 @cache
-def _suffixes() -> frozenset[str]:
+def suffixes() -> frozenset[str]:
+    """How the names of images and labels end, in small letters."""
     return frozenset(Image.registered_extensions()) | {".mat", ".npy"}
 
 

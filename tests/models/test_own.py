@@ -112,16 +112,19 @@ def test_lists_are_made_where_there_are_none(own, capsys):
 
 
 @pytest.mark.parametrize("text, words", [
-    ("images: photo\nlabels: masks\na\nb\nc\n", "my/photo, is not there; did you mean 'photos'? (beside the file are the "
-                                                "folders: empty, masks, photos)"),
-    ("images: photos\nlabels: masks/{name}_gt.png\na\nb\nc\n", "holds no file NAME_gt.png"),
-    ("images: empty\nlabels: masks\na\nb\nc\n", "the folder of 'images', my/empty, holds no file NAME.*"),
+    ("images: photo\nlabels: masks\na\nb\nc\n", "my/photo, is not there; did you mean 'photos'? (the folders in my: "
+                                                "data, empty, masks, photos)"),
+    ("images: data/foto\nlabels: masks\na\nb\nc\n", "my/data/foto, is not there; did you mean 'fotos'? (the folders in my/data: fotos)"),
+    ("images: photos\nlabels: masks/{name}_gt.png\na\nb\nc\n", "holds no label NAME_gt.png"),
+    ("images: empty\nlabels: masks\na\nb\nc\n", "the folder of 'images', my/empty, holds no image NAME.*"),
     ("labels: masks\na\nb\nc\n", "masks, photos); a line 'images: FOLDER' names it"),
     ("images: photos\nlabels: photos\na\nb\nc\n", "'images' and 'labels' are both photos/{name}.*; labels need"),
     ("images: {split}/photos\nlabels: masks\na\n", "my/train/photos, is not there"),
 ])
 def test_folders_that_are_not_there(own, capsys, text, words):
     Path("my/empty").mkdir()
+    Path("my/data/fotos").mkdir(parents=True)
+    Path("my/empty/notes.md").write_text("no image")
     Path("my/set.txt").write_text(text)
     before = tree()
     assert main(["own", "my/set.txt"]) == 2
