@@ -45,7 +45,7 @@ def unseen(pixels: Mapping[int, int], source: SegmentationData, top: str) -> lis
     for i in missing:
         cure = f"take it out of the list of classes, or add images of it to '{source.split}'"
         if i in cures:
-            cure = f"if {cures[i]} is '{known.names[i]}', add {source.line('values', line)}; or {cure}"
+            cure = f"if {cures[i]} is '{known.names[i]}', add {source.tree.option('values', line)}; or {cure}"
         told.append(f"class '{known.names[i]}' ({i}) never occurs in the labels of '{source.split}', which "
                     f"hold {held or 'nothing'}: {cure}")
     return told

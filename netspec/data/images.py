@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,16 +19,19 @@ DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, 
           Image.DecompressionBombError)
 
 
-def open_image(path: Path) -> Image.Image:
-    """An image file, its header read; Error naming it if it is none."""
+Option = Callable[[str, object], str]
+
+
+def open_image(path: Path, what: str = "image") -> Image.Image:
+    """An image file, its header read; Error naming it, and what it is, if it is none."""
     try:
         return Image.open(path)
     except FileNotFoundError:
-        raise Error(f"image {path} is not there") from None
+        raise Error(f"{what} {path} is not there") from None
     except UnidentifiedImageError:
         raise Error(f"{path} is no image of a kind that Pillow reads, or it is damaged") from None
     except DAMAGE as error:
-        raise Error(f"image {path} cannot be read: {error}") from None
+        raise Error(f"{what} {path} cannot be read: {error}") from None
 
 
 # EXIF's orientations, but for 1, which is none -> what Pillow does to a stored picture to show it
@@ -98,18 +101,20 @@ def read_bands(paths: Sequence[Path], resize: float = 1.0) -> np.ndarray:
 
 
 def read_label(path: Path, resize: float = 1.0, *, key: str = "", legend: np.ndarray | None = None,
-               values: Mapping[int, int] | None = None, nearest: bool = False) -> np.ndarray:
+               values: Mapping[int, int] | None = None, nearest: bool = False,
+               option: Option = "the option '{}'".format) -> np.ndarray:
     """The class indices (H, W), integers, of a label file; resized by `resize`, to the nearest.
 
     The file is a grey or palette image, a .npy, or a .mat, of which `key` names the variable (and
     'VARIABLE.FIELD' a field of it; without key there must be one matrix alone). legend: uint8 (classes, 3),
     the colours of an RGB label, whose rows are the classes. values: what a number in the file means, where
     that is not the class itself. nearest: other colours, and other numbers where there are values, count as
-    the nearest (labels stored as JPEG). Raises Error naming a file that cannot be read, that holds colours
-    where there is no legend, or other colours.
+    the nearest (labels stored as JPEG). option: how a person gives one of a name and value, for errors.
+    Raises Error naming a file that cannot be read, that holds colours where there is no legend, or other
+    colours.
     """
     arrays = path.suffix.lower() in (".mat", ".npy")
-    label = _read_array(path, key) if arrays else _read_label_image(path, legend, nearest)
+    label = _read_array(path, key, option) if arrays else _read_label_image(path, legend, nearest, option)
     kind = label.dtype.kind
     if label.ndim != 2 or kind not in "buif" or (kind == "f" and (label != np.rint(label)).any()):
         raise Error(f"label {path} holds {label.dtype} of shape {label.shape}, expected whole numbers (H, W)")
@@ -151,19 +156,20 @@ def _reading(name: str) -> Iterator[None]:
         raise Error(f"{name} cannot be read: {error}") from None
 
 
-def _read_label_image(path: Path, legend: np.ndarray | None, nearest: bool) -> np.ndarray:
-    image = open_image(path)
+def _read_label_image(path: Path, legend: np.ndarray | None, nearest: bool, option: Option) -> np.ndarray:
+    image = open_image(path, "label")
     with _reading(f"label {path}"):
         if legend is not None:  # a PNG of few colours may be stored as palette, or as grey
-            return _indices(path, np.asarray(image.convert("RGB")), legend, nearest)
+            return _indices(path, np.asarray(image.convert("RGB")), legend, nearest, option)
         if len(image.getbands()) == 1 and image.mode != "F":
             return np.asarray(image)
     raise Error(f"label {path} is in colours ({''.join(image.getbands())}); expected one channel of class "
-                "indices, as a palette or grey PNG has: convert its colours to indices, or give the option "
-                "'colours'")
+                f"indices, as a palette or grey PNG has: convert its colours to indices, or add "
+                f"{option('colours', True)}, which takes them for the classes' colours")
 
 
-def _indices(path: Path, pixels: np.ndarray, legend: np.ndarray, nearest: bool) -> np.ndarray:
+def _indices(path: Path, pixels: np.ndarray, legend: np.ndarray, nearest: bool, option: Option
+             ) -> np.ndarray:
     """The row of `legend` that each pixel's colour is, or is nearest to."""
     codes = (pixels.astype(np.int32) << (16, 8, 0)).sum(-1)
     codes, places, counts = np.unique(codes, return_inverse=True, return_counts=True)
@@ -176,11 +182,12 @@ def _indices(path: Path, pixels: np.ndarray, legend: np.ndarray, nearest: bool) 
         if len(strange) > 5:
             named.append("...")
         raise Error(f"label {path} has {counts[strange].sum()} pixels of colours that are no class: "
-                    f"{', '.join(named)}; is one missing, or the file stored with loss (option 'nearest')?")
+                    f"{', '.join(named)}; is one missing from the list of classes? Where files were stored "
+                    f"with loss, add {option('nearest', True)}")
     return apart.argmin(1).astype(np.int32)[places].reshape(pixels.shape[:2])
 
 
-def _read_array(path: Path, key: str) -> np.ndarray:
+def _read_array(path: Path, key: str, option: Option) -> np.ndarray:
     from scipy.io import loadmat
 
     if not path.is_file():
@@ -196,7 +203,7 @@ def _read_array(path: Path, key: str) -> np.ndarray:
     if first not in found or (not key and len(found) > 1):
         which = "more than the" if first in found else "no"
         raise Error(f"label {path} has {which} variable '{first}'{closest(first, found) if key else ''} "
-                    f"(it has: {', '.join(found) or 'none'}; the option 'key' names one)")
+                    f"(it has: {', '.join(found) or 'none'}; {option('key', first or 'VARIABLE')} names one)")
     value = found[first]
     if not field:
         return np.asarray(value)

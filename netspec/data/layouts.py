@@ -362,4 +362,7 @@ def folder(given: Mapping[str, Any], where: str) -> Layout:
         raise Error(f"{where}: 'mean' takes 3 numbers, BGR, found {mean}")
     rest = {key: given[key] for key in ("void", "key", "values", "colours", "nearest") if key in given}
     label = Labels((files["labels"],), classes=named, **rest)
+    if label.nearest and not (label.values or label.colours):
+        raise Error(f"{where}: 'nearest' says that labels were stored with loss; what in them is exact needs "
+                    "'colours: True', or 'values' with what numbers mean, such as values: {255: 1}")
     return Layout("", "{split}.txt", {"data": Images((files["images"],), mean), "label": label}, "")

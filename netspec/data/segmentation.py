@@ -202,11 +202,15 @@ class SegmentationData(Source):
         """Class names, colours, mean and void label of the data set."""
         return facts(self.layout, next(iter(self.labels), None))
 
-    def line(self, key: str, value: Any) -> str:
-        """How a person gives an option of a data set of their own."""
-        if self.dataset.endswith(".txt"):
-            return f"the line '{key}: {value}' to {self.dataset}"
-        return f"'{key}': {value!r} to param_str"
+    def meant(self, label: np.ndarray) -> str:
+        """The end of a sentence about numbers in a label of one's own that are no class: how to say what they
+        mean."""
+        known, numbers = self.facts, set(np.unique(label).tolist())
+        strange = sorted(numbers - {*range(len(known.names)), known.void})
+        if self.layout.facts or not strange:
+            return ""
+        line = self.tree.option("values", f"{{{int(strange[0])}: CLASS}}")
+        return f"; what numbers in the files mean: add {line} with the class's number"
 
     def shapes(self) -> list[Shape]:
         # `solve --skip-bad` goes past a first batch that cannot be read, too

@@ -5,6 +5,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -78,14 +79,27 @@ class Tree:
             if kind.log:
                 pixels = np.log(pixels, out=np.full_like(pixels, kind.mean), where=pixels > 0)
             return pixels
-        values, legend = kind.values, None
+        values, legend, known = kind.values, None, classes(self.layout, kind)
+        lossy = paths[0].suffix.lower() in (".jpg", ".jpeg")
         if isinstance(values, str):
             values = raw_values(self.dataset, values)
+        elif kind.nearest:
+            values = _candidates(values, len(known.names), kind.void)
+        if lossy and not (kind.nearest and (kind.colours or _apart(values))):
+            raise Error(f"label {paths[0]} is a JPEG, which changes numbers and colours a little: store "
+                        "labels as PNG; or, where what is in them lies far apart, add "
+                        f"{self.option('nearest', True)}, with 'values' or 'colours'")
         if kind.colours:
-            known = classes(self.layout, kind)
             legend = known.palette if known.void is None else np.vstack([known.palette, [known.void]])
             values = {len(known.names): kind.void} if kind.void is not None else {}
-        return read_label(paths[0], resize, key=kind.key, legend=legend, values=values, nearest=kind.nearest)
+        return read_label(paths[0], resize, key=kind.key, legend=legend, values=values, nearest=kind.nearest,
+                          option=self.option)
+
+    def option(self, key: str, value: object) -> str:
+        """How a person gives an option of a data set of their own."""
+        if self.dataset.endswith(".txt"):
+            return f"the line '{key}: {value}' in {self.dataset}"
+        return f"the option '{key}': {value!r} in param_str"
 
     def entries(self, split: str, given: str | None = None) -> list[tuple["Tree", str, str]]:
         """The images of a split: (tree, split, name) each. given: the list to read, if not the usual one."""
@@ -160,6 +174,23 @@ class Tree:
         if before:  # the path may start above the root
             name = f"/{name}".rpartition(f"/{before}")[2].removeprefix("/")
         return _stem(name) if after == ".*" else name.removesuffix(after)
+
+
+def _candidates(values: Mapping[int, int], classes: int, void: int | None) -> Mapping[int, int]:
+    """What a label stored with loss may have meant: `values`, and the indices that they do not speak of.
+
+    Who names an index as itself has named all that there is.
+    """
+    if not values or any(number == fed for number, fed in values.items()):
+        return values
+    others = {*range(classes), *(() if void is None else (void,))} - {*values.values()}
+    return {i: i for i in others} | dict(values)
+
+
+def _apart(values: Mapping[int, int], least: int = 16) -> bool:
+    """Whether numbers that mean different things differ so much that JPEG does not confuse them."""
+    found = sorted(values.items())
+    return all(b[0] - a[0] >= least or a[1] == b[1] for a, b in pairwise(found))
 
 
 def _stem(name: str) -> str:

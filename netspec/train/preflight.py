@@ -213,7 +213,8 @@ def check_first_batch(net: Net, positions: Sequence[int], skip: bool = False) ->
             label = np.asarray(batch[node.tops.index(loss.bottoms[1])])
             wrong = check_labels(label, classes, ignored_label(op.layer.loss_param))
             if wrong:
-                raise Error(f"{source.describe(position)}: {wrong}")
+                cure = source.meant(label) if isinstance(source, SegmentationData) else ""
+                raise Error(f"{source.describe(position)}: {wrong}{cure}")
 
 
 def watch_plateau(net: Net, warn: Callable[[str], None],

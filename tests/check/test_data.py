@@ -291,7 +291,7 @@ def test_a_class_that_the_training_labels_never_show_is_an_error_with_its_cure(t
     said = capsys.readouterr().out
     assert "error: classes that the training labels never show: 1" in said
     assert (f"class 'crack' (1) never occurs in the labels of 'train', which hold 0, 255 (void): if 255 is 'crack', add "
-            f"the line 'values: {{255: 1}}' to {path}; or take it out") in said
+            f"the line 'values: {{255: 1}}' in {path}; or take it out") in said
     path.write_text(path.read_text() + "\nvalues: {255: 1}\n")
     check(path)
     assert "never show" not in capsys.readouterr().out

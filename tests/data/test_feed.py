@@ -203,7 +203,7 @@ def test_skip_bad_on_the_command_line(damaged):
     assert status == 2 and re.search(r"1 others were left out before", err.splitlines()[-1]), err
     status, err = solve(damaged, "solver.prototxt", "--skip-bad", "2")
     assert status == 0, err
-    assert len(re.findall(r"W.*left out: image .*im[03]\.\w+ .*\([12] of at most 2\)$", err, re.MULTILINE)) == 2
+    assert len(re.findall(r"W.*left out: (?:image|label) .*im[03]\.\w+ .*\([12] of at most 2\)$", err, re.MULTILINE)) == 2
     status, err = solve(damaged, "solver.prototxt", "--snapshot", "run/snap_iter_15.solverstate", "--skip-bad", "2")
     assert status == 0 and "left out" not in err
     status, err = solve(damaged, "solver.prototxt", "--skip-bad", "-1")

@@ -703,3 +703,51 @@ def test_every_layout_says_where_it_comes_from():
         for top in layout.tops.values():
             assert not isinstance(top, Labels) or (folder / top.classes).is_file()
             assert not isinstance(top, Images) or len(top.mean) == len(top.order or top.files)
+
+
+@pytest.fixture
+def masks(tmp_path):
+    """images/x.png and a function that writes labels/x.SUFFIX and reads it by a data set file of these lines."""
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    colour(tmp_path / "images/x.png", (16, 16))
+    (tmp_path / "train.txt").write_text("x\n")
+
+    def read(array, suffix, *lines, **options):
+        for old in (tmp_path / "labels").glob("*"):
+            old.unlink()
+        Image.fromarray(array).save(tmp_path / f"labels/x.{suffix}", **options)
+        (tmp_path / "set.txt").write_text("\n".join(["ground 0 0 0", "crack 255 0 0", *lines]))
+        return source(dataset=str(tmp_path / "set.txt"), split="train", batch_size=1).load(0)[1][0, 0]
+
+    return read
+
+
+BLOCKS = np.zeros((16, 16), np.uint8)
+BLOCKS[4:12, 3:13] = 255
+
+
+def test_in_labels_stored_as_jpeg_the_numbers_that_values_does_not_name_count_too(masks):
+    noisy = masks(BLOCKS, "jpg", "values: {255: 1}", "nearest: True", quality=60)
+    assert np.array_equal(noisy, BLOCKS > 0)
+    three = masks(np.array([[0, 1, 2, 255] * 4] * 16, np.uint8), "png", "stone 1 1 1", "values: {255: 2}", "nearest: True")
+    assert three[0, :4].tolist() == [0, 1, 1, 2]  # 2 is no number of the files
+
+
+def test_labels_stored_as_jpeg_are_refused_where_their_numbers_cannot_be_told_apart(masks, tmp_path):
+    for lines in (["values: {255: 1}"], []):
+        with pytest.raises(Error, match=r"x.jpg is a JPEG.*add the line 'nearest: True' in .*set.txt"):
+            masks(BLOCKS, "jpg", *lines)
+    with pytest.raises(Error, match="x.jpg is a JPEG"):  # 0 and the third class, 2
+        masks(BLOCKS, "jpg", "stone 1 1 1", "values: {255: 1}", "nearest: True")
+    with pytest.raises(Error, match=r"set.txt: 'nearest' says that.* such as values: \{255: 1\}"):
+        masks(BLOCKS, "png", "nearest: True")
+
+
+def test_labels_in_colours_name_the_line_that_reads_them(masks):
+    rgb = np.stack([BLOCKS, BLOCKS * 0, BLOCKS * 0], -1)
+    with pytest.raises(Error, match=r"labels/x.png is in colours \(RGB\).*add the line 'colours: True' in .*set.txt"):
+        masks(rgb, "png")
+    assert np.array_equal(masks(rgb, "png", "colours: True"), BLOCKS > 0)
+    with pytest.raises(Error, match=r"no class: 255 1 0 .*add the line 'nearest: True' in .*set.txt"):
+        masks(rgb + np.array([0, 1, 0], np.uint8) * (rgb[:, :, :1] > 0), "png", "colours: True")

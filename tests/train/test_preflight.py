@@ -225,7 +225,7 @@ def test_a_class_of_ones_own_that_no_training_label_shows_is_refused(tmp_path, m
         assert "of the first 200 of 201 labels: class 'two' (1) never occurs" in found()[0]
         return
     with pytest.raises(Error, match=r"class 'two' \(1\) never occurs in the labels of 'train', which hold 0, 255 \(void\): if 255 is "
-                       r"'two', add 'values': \{255: 1\} to param_str; or take it out"):
+                       r"'two', add the option 'values': \{255: 1\} in param_str; or take it out"):
         found()
 
 
