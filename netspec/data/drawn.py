@@ -159,7 +159,8 @@ def _labelme(folder: Path, opened: dict[Path, dict[str, Any]], rules: Rules) -> 
 def _labelme_shape(shape: object, size: Size, where: str, rules: Rules) -> Shape:
     label = named(shape, "label", where)
     where = f"{where} ('{label}')"
-    kind = (shape.get("shape_type") if isinstance(shape, dict) else None) or "polygon"
+    kind = shape.get("shape_type") if isinstance(shape, dict) else None
+    kind = "polygon" if kind is None else kind
     if kind == "mask":
         corners = points(take(shape, "points", list, where), size, where, 2)
         small = bitmap(take(shape, "mask", str, where), size, where)
@@ -378,7 +379,8 @@ def _supervisely_shape(each: object, size: Size, where: str) -> Shape:
                     "polygon, rectangle); change them in Supervisely, or take the class out")
     inner = take(each, "points", dict, where)
     outer = points(inner.get("exterior"), size, where, 3 if kind == "polygon" else 2)
-    holes = [points(hole, size, where, 3) for hole in inner.get("interior") or []]
+    inside = take({"interior": [], **inner}, "interior", list, where)
+    holes = [points(hole, size, where, 3) for hole in inside]
     return Shape(label, where, _remarks(outside(outer, size)), partial(_with_holes, kind, outer, holes, size))
 
 

@@ -52,8 +52,8 @@ def make_labels(drawing: Drawing, place: Target, choices: Choices,
     numbers = {label: number_of(label, place, choices) for label in tally.shapes}
     _all_known(numbers, place, tally)
     rest = _rest(place, choices)
-    place.label("x").parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".labels.", dir=place.label("x").parent) as staging:
+    there = next(folder for folder in place.label("x").parents if folder.exists())
+    with tempfile.TemporaryDirectory(prefix=".labels.", dir=there) as staging:
         staged: dict[Path, Path] = {}  # label -> where it waits
         known = {label: number for label, number in numbers.items() if number is not None}
         for planned, picture in zip(plan, drawing.pictures(), strict=True):

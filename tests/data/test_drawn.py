@@ -456,6 +456,7 @@ def test_supervisely_machine_masks(my, capsys):
     (dict(classTitle="cat", geometryType="cuboid"), "objects of type 'cuboid' have no area"),
     (polygon([[1, 1], [2, 2]]), "has 2 points"),
     (polygon(CAT, [[[1, 1]]]), "has 1 points"),
+    (polygon(CAT) | dict(points=dict(exterior=CAT, interior=7)), "'interior' should be a list, found int"),
     (dict(classTitle="cat", geometryType="bitmap", bitmap=dict(origin=[0, 0], data="AAAA")), "bitmap cannot be read"),
     (dict(classTitle="cat", geometryType="bitmap", bitmap=dict(origin=[0, 0], data=packed(np.ones((99, 99), bool)))),
      "the bitmap is 99x99, larger than its picture"),
@@ -620,3 +621,10 @@ def test_a_data_set_file_is_a_text_file(my, capsys):
     labelme(my / "photos")
     assert "ends in .txt" in run(capsys, my / "photos", "--set", my / "set", status=2)
     assert "ends in .txt" in run(capsys, my / "photos", "--set", my, status=2)
+
+
+def test_what_is_refused_while_painting_leaves_no_folder(my, capsys):
+    coco(my / "photos", [(0, 0, {"size": [H, W], "counts": [10]})])
+    before = sorted(my.rglob("*"))
+    run(capsys, my / "photos", "--set", my / "set.txt", status=2)
+    assert sorted(my.rglob("*")) == before
