@@ -8,6 +8,7 @@ This file is a door to that command, and has what it writes.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
@@ -19,13 +20,14 @@ from trunks import SMALL, VGG16  # noqa: E402
 from netspec.base.errors import Error  # noqa: E402
 from netspec.cli.main import main  # noqa: E402
 from netspec.data import facts, layouts  # noqa: E402
+from netspec.data.images import open_image  # noqa: E402
 from netspec.data.segmentation import SegmentationData, shared  # noqa: E402
 from netspec.ops.base import Context  # noqa: E402
 from netspec.proto import caffe_pb2  # noqa: E402
 from netspec.proto import text as prototext  # noqa: E402
+from netspec.score.predict import fitted  # noqa: E402
 from netspec.train import snapshot as resume  # noqa: E402
 
-CHANCE = ("mirror", "crop", "zoom", "brightness")  # keys of the file that are for training alone
 RATES = {False: (3e-3, 1e-3, 1e-3), True: (1e-4, 1e-6, 1e-8)}  # the demo's, and the paper's
 
 
@@ -43,19 +45,19 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
     reader = dict(dataset=str(path), root=str(folder), mean=list(found.mean))
     data = Data((Head(len(found.names)),), {split: reader | dict(split=split) for split in splits},
                 -1 if found.void is None else found.void, facts=facts.written(layout, dataset=str(path)))
-    given = layouts.read_file(path)
-    data.splits[train] |= dict(batch_size=batch, mirror=True) | {k: given[k] for k in CHANCE if k in given}
+    chance = {key: value for key, value in layouts.read_file(path).items() if key in layouts.CHANCE}
+    data.splits[train] |= dict(batch_size=batch, mirror=True) | chance
+    nets = {f"{path.stem}-fcn{stride}s": {
+        split: named(f"{path.stem}-fcn{stride}s", fcn.FCN(VGG16 if weights else SMALL, data, sources), split)
+        for split in (*splits, "deploy")} for stride, sources in fcn.STAGES.items()}
+    readers = [SegmentationData(next(iter(nets.values()))[split].layer[0], (), Context()) for split in splits]
+    if told := shared(*readers):
+        raise Error(f"{path}: {told}")
+    check_sizes(path, readers, [net["deploy"] for net in nets.values()])
     solvers: list[str] = []
-    for (stride, sources), rate in zip(fcn.STAGES.items(), RATES[bool(weights)], strict=True):
-        name = f"{path.stem}-fcn{stride}s"
-        net = fcn.FCN(VGG16 if weights else SMALL, data, sources)
-        nets = {split: fcn.fcn(net, split) for split in (*splits, "deploy")}
-        readers = [SegmentationData(nets[split].layer[0], (), Context()) for split in splits]
-        if told := shared(*readers):
-            raise Error(f"{path}: {told}")
-        for split, made in nets.items():
-            made.name = name
-            prototext.write(folder / name / f"{split}.prototxt", made)
+    for (name, made), stride, rate in zip(nets.items(), fcn.STAGES, RATES[bool(weights)], strict=True):
+        for split, net in made.items():
+            prototext.write(folder / name / f"{split}.prototxt", net)
         before = resume.stem(f"{folder}/snapshot/{path.stem}-fcn{2 * stride}s", iterations)
         start = f"{before}.caffemodel" if solvers else weights
         solvers.append(f"{folder}/{name}.prototxt")
@@ -68,6 +70,30 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
             max_iter=iterations, display=20, average_loss=20, random_seed=1, snapshot=200,
             snapshot_prefix=f"{folder}/snapshot/{name}"))
     return solvers
+
+
+def named(name: str, net: fcn.FCN, split: str) -> caffe_pb2.NetParameter:
+    made = fcn.fcn(net, split)
+    made.name = name
+    return made
+
+
+def check_sizes(path: Path, readers: Sequence[SegmentationData],
+                nets: Sequence[caffe_pb2.NetParameter]) -> None:
+    """Error if the smallest image of a split, as it may be fed, is too small for a net."""
+    for reader in readers:
+        sides = {min(open_image(reader.paths(i)[0]).size): i for i in range(len(reader))}
+        side = min(sides)
+        what, least = f"the smallest image of '{reader.split}', {reader.paths(sides[side])[0]},", side
+        if reader.crop:
+            what, least = "'crop'", min(reader.crop)
+        elif reader.zoom[0] != 1:
+            what, least = f"{what} zoomed to {reader.zoom[0]:g},", int(side * reader.zoom[0])
+        for net in nets:
+            try:
+                fitted(net, "data", 3, (least, least))
+            except Error as error:
+                raise Error(f"{path}: {what} {error}") from None
 
 
 if __name__ == "__main__":

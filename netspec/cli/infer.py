@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             image = predict.picture(file, known.resize)
             with _naming(file, image):
-                made = predict.fitted(net, top, channels, image, path)
+                made = predict.fitted(net, top, channels, image.size, path)
         except Error as e:  # the others are worth having
             if len(args.image) == 1:
                 raise

@@ -318,14 +318,26 @@ FOLDER: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "key": ("the name of a variable in .mat files", is_text),
 }
 
+# what chance does to images in training; in a data set file it is for the nets that `netspec own` writes
+CHANCE: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "mirror": FLAG,
+    "crop": ("[height, width]", lambda v: is_list(v, lambda n: type(n) is int and n >= 1, 2)),
+    "zoom": ("[least, most], above 0, at most 8",
+             lambda v: is_list(v, is_number, 2) and 0 < v[0] <= v[1] <= 8),
+    "brightness": ("a number from 0 to 1, by which the factor differs from 1 at most",
+                   lambda v: is_number(v) and 0 <= v <= 1),
+}
+
 
 def read_file(path: Path) -> dict[str, Any]:
-    """A data set file as options FOLDER: lines "key: value", and "name" or "name r g b" for each class."""
+    """A data set file as options FOLDER and CHANCE: lines "key: value", and a line "name" or "name r g b" for
+    each class."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise Error(f"data set file {path} cannot be read: {error}") from None
-    keys = [key for key in FOLDER if key != "classes"]
+    known = FOLDER | CHANCE
+    keys = [key for key in known if key != "classes"]
     given: dict[str, Any] = {}
     for number, line in enumerate(lines, 1):
         key, colon, text = (part.strip() for part in line.partition("#")[0].partition(":"))
@@ -340,8 +352,8 @@ def read_file(path: Path) -> dict[str, Any]:
             given[key] = ast.literal_eval(text)
         except (ValueError, SyntaxError):
             given[key] = text
-        if not FOLDER[key][1](given[key]):
-            raise Error(f"{path}:{number}: '{key}' takes {FOLDER[key][0]}, found '{text}'")
+        if not known[key][1](given[key]):
+            raise Error(f"{path}:{number}: '{key}' takes {known[key][0]}, found '{text}'")
     return given
 
 

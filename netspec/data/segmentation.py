@@ -16,7 +16,20 @@ from ..ops.base import Shape
 from ..ops.python import ALIASES
 from ..ops.source import Batch, Source
 from .images import size, turn_cure
-from .layouts import FLAG, FOLDER, LAYOUTS, Facts, Images, Labels, facts, is_list, is_number, is_text, layout
+from .layouts import (
+    CHANCE,
+    FLAG,
+    FOLDER,
+    LAYOUTS,
+    Facts,
+    Images,
+    Labels,
+    facts,
+    is_list,
+    is_number,
+    is_text,
+    layout,
+)
 from .tree import Tree
 
 # the FCN release's data layers: (module, class) -> the data set, and what their param_str calls the options
@@ -91,15 +104,9 @@ class SegmentationData(Source):
         "randomize": FLAG,
         "batch_size": _whole(1),
         "resize": ("a number above 0, at most 8", lambda v: is_number(v) and 0 < v <= 8),
-        "zoom": ("[least, most], above 0, at most 8",
-                 lambda v: is_list(v, is_number, 2) and 0 < v[0] <= v[1] <= 8),
-        "brightness": ("a number from 0 to 1, by which the factor differs from 1 at most",
-                       lambda v: is_number(v) and 0 <= v <= 1),
         "overlap": FLAG,
-        "mirror": FLAG,
         "jitter": _whole(0),
-        "crop": ("[height, width]", lambda v: is_list(v, _whole(1)[1], 2)),
-    } | FOLDER
+    } | FOLDER | CHANCE
 
     def setup(self) -> None:
         given = self._given()

@@ -126,8 +126,12 @@ def channels(made: Graph, blob: str) -> int:
     return shape[1]
 
 
-def fitted(net: NetParameter, top: str, channels: int, image: Image.Image, path: Path) -> Graph:
-    """The graph of a net for an image; Error if it does not take it, with the least size if that is why."""
+def fitted(net: NetParameter, top: str, channels: int, size: tuple[int, int],
+           path: Path | None = None) -> Graph:
+    """The graph of a net for images of a size (width, height).
+
+    Raises Error if the net does not take it, with the least size if that is why.
+    """
     def at(width: int, height: int) -> Graph:
         return build(net, TEST, shapes={top: (1, channels, height, width)}, path=path)
 
@@ -137,9 +141,9 @@ def fitted(net: NetParameter, top: str, channels: int, image: Image.Image, path:
         return False
 
     try:
-        return at(*image.size)
+        return at(*size)
     except Error as error:
-        side = min(image.size)
+        side = min(size)
         larger = next((s for s in (64, 256, 1024) if s > side and takes(s)), 0)
         if not larger:
             raise

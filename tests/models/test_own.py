@@ -95,6 +95,22 @@ def test_every_net_says_its_data_set(own, capsys):
     assert given["mean"] == [1, 2, 3]
 
 
+def test_the_training_nets_alone_vary_their_images(own, capsys):
+    def given(split):
+        return ast.literal_eval(prototext.read_net(f"my/set-fcn8s/{split}.prototxt").layer[0].python_param.param_str)
+
+    assert main(["own", "my/set.txt"]) == 0 and given("train")["mirror"] is True
+    with open("my/set.txt", "a") as file:
+        file.write("mirror: False\ncrop: [36, 34]\nzoom: [0.75, 1.5]\nbrightness: 0.25\n")
+    assert main(["own", "my/set.txt", "--iterations", "1", "--batch", "2"]) == 0
+    told = commands(capsys.readouterr().out)
+    chance = dict(mirror=False, crop=[36, 34], zoom=[0.75, 1.5], brightness=0.25)
+    assert {key: given("train")[key] for key in chance} == chance and not chance.keys() & given("val").keys()
+    assert main([*told["solve"], "--quiet"]) == 0
+    Path("my/set.txt").write_text(Path("my/set.txt").read_text().replace("[36, 34]", "36"))
+    assert main(["own", "my/set.txt"]) == 2 and "my/set.txt:7: 'crop' takes [height, width], found '36'" in capsys.readouterr().err
+
+
 def test_lists_are_made_where_there_are_none(own, capsys):
     for name in ("train", "val"):
         Path(f"my/{name}.txt").unlink()
