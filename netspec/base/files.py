@@ -26,7 +26,17 @@ def find(path: str | os.PathLike, base: str | os.PathLike | None = None, what: s
     for candidate in tried:
         if candidate.exists():
             return candidate
+    if native(path) != str(path):
+        try:
+            return find(native(path), base, what)
+        except Error:
+            pass
     raise missing(path, tried, what)
+
+
+def native(path: str | os.PathLike) -> str:
+    """A path as this system writes it: files written on Windows have backslashes between folders."""
+    return str(path).replace("\\", os.sep)
 
 
 def missing(path: str | os.PathLike, tried: Iterable[Path] = (), what: str = "file") -> Error:
@@ -40,7 +50,7 @@ def inside(folder: Path, name: str) -> Path:
 
     Links in the folder are trusted.
     """
-    path = folder / name
+    path = folder / native(name)
     if not Path(os.path.normpath(path)).is_relative_to(os.path.normpath(folder)):
         raise Error(f"'{name}' leaves the folder {folder}; only names inside it are read or written")
     return path

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..base.errors import Error, closest
-from ..base.files import find
+from ..base.files import find, native
 from ..ops.base import Operation, Shape
 from ..ops.fillers import fill
 from ..ops.source import Batch, Source
@@ -97,7 +97,8 @@ class HDF5Data(Listed, type="HDF5Data", workers=False):
         if content.startswith(b"\x89HDF"):
             raise self.error(f"source {self.source} is an HDF5 file; it must be a text file that lists such "
                              "files")
-        names = content.decode(errors="replace").split()
+        lines = content.decode("utf-8-sig", "replace").splitlines()
+        names = [name for line in lines for name in self._names(line)]
         if not names:
             raise self.error(f"source {self.source} lists no file")
         self.files = [find(name, self.source.parent, f"{self.source}: HDF5 file") for name in names]
@@ -156,6 +157,13 @@ class HDF5Data(Listed, type="HDF5Data", workers=False):
             self._loaded = file, tuple(values)
         return self._loaded[1]
 
+    def _names(self, line: str) -> list[str]:
+        """The files of a line: one, whose name may have blanks, or as Caffe reads it, several between blanks."""
+        try:
+            return [line.strip()] if find(line.strip(), self.source.parent).is_file() else line.split()
+        except Error:
+            return line.split()
+
     def _open(self, path: Path, take: Callable[[Any], Any]) -> list[Any]:
         """What `take` makes of each top's data set in an HDF5 file."""
         try:
@@ -188,7 +196,7 @@ class HDF5Output(Operation, type="HDF5Output", bottoms=2, tops=0, sink=True, und
     def setup(self, *shapes: Shape) -> None:
         if not self.layer.hdf5_output_param.file_name:
             raise self.error("needs hdf5_output_param { file_name: FILE }")
-        self.path = Path(self.layer.hdf5_output_param.file_name)
+        self.path = Path(native(self.layer.hdf5_output_param.file_name))
         self.rows: list[Shape] | None = None  # the shapes of a row, once there is one
 
     def infer(self, *shapes: Shape) -> list[Shape]:

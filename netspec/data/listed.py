@@ -153,7 +153,7 @@ class ImageData(ListedImages, type="ImageData", one_label=True):
 
     def read(self, path: Path) -> list[Line]:
         lines = []
-        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
             name, _, label = line.rstrip().rpartition(" ")
             if not name:  # Caffe reads a name alone as label 0
                 name, label = label, "0"
@@ -202,7 +202,7 @@ class DenseImageData(ListedImages, type="DenseImageData"):
                              f"{self.cut[0]} x {self.cut[1]}")
 
     def read(self, path: Path) -> list[Line]:
-        words = path.read_text(encoding="utf-8", errors="replace").split()
+        words = path.read_text(encoding="utf-8-sig", errors="replace").split()
         if len(words) % 2:
             raise self.error(f"{path} must hold pairs of file names, image and labels, without spaces in "
                              f"them; found {len(words)} names")

@@ -156,7 +156,7 @@ class Tree:
 
     def _name(self, line: str, split: str) -> str:
         """The name of an image from a line of a list, which may give its path, and the label's after it."""
-        line = line.strip().removeprefix("./")  # as `find` writes them
+        line = files.native(line.strip()).removeprefix("./")  # as `find` writes them
         words = line.split(",") if "," in line else line.split("\t") if "\t" in line else line.split()
         if self.layout.facts:
             suffix = Path(self.pattern).suffix

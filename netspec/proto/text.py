@@ -9,7 +9,7 @@ from google.protobuf import text_format
 from google.protobuf.message import Message
 
 from ..base.errors import Error, closest
-from ..base.files import missing, writing
+from ..base.files import missing, native, writing
 from .caffe_pb2 import LayerParameter, NetParameter, SolverParameter
 from .types import CAFFE
 from .upgrade import upgrade_net, upgrade_solver
@@ -74,10 +74,10 @@ def read_solver(path: str | os.PathLike) -> SolverParameter:
     solver = parse(read_text(path), SolverParameter, str(path))
     upgrade_solver(solver, str(path))
     stem = os.path.splitext(path)[0]
-    if not solver.HasField("snapshot_prefix"):
-        solver.snapshot_prefix = stem
-    elif os.path.isdir(solver.snapshot_prefix) or solver.snapshot_prefix.endswith("/"):
-        solver.snapshot_prefix = os.path.join(solver.snapshot_prefix, os.path.basename(stem))
+    prefix = native(solver.snapshot_prefix) if solver.HasField("snapshot_prefix") else None
+    if prefix is not None and (os.path.isdir(prefix) or prefix.endswith(("/", os.sep))):
+        prefix = os.path.join(prefix, os.path.basename(stem))
+    solver.snapshot_prefix = stem if prefix is None else prefix
     return solver
 
 

@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from netspec.base.errors import Error
-from netspec.base.files import find, writing
+from netspec.base.files import find, inside, writing
 
 
 def test_a_relative_path_is_tried_here_and_above_the_file_that_names_it(tmp_path, monkeypatch):
@@ -21,6 +21,21 @@ def test_a_relative_path_is_tried_here_and_above_the_file_that_names_it(tmp_path
     for folder in (tmp_path, base.parent, base, here):  # each is nearer than the one before
         (folder / "a.txt").write_text("")
         assert find("a.txt", base) == folder / "a.txt"
+
+
+@pytest.mark.skipif(os.sep != "/", reason="a backslash is this system's own")
+def test_windows_own_spelling_of_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a b.txt").write_text("")
+    assert find("data\\a b.txt") == find(".\\data\\a b.txt") == find("a b.txt", tmp_path / "data") == tmp_path / "data/a b.txt"
+    (tmp_path / "data\\a b.txt").write_text("")
+    assert find("data\\a b.txt") == tmp_path / "data\\a b.txt"  # what is truly called so comes first
+    with pytest.raises(Error, match=r"^file 'no\\one' is not there \(tried "):
+        find("no\\one")
+    assert inside(tmp_path, "data\\x") == tmp_path / "data/x"
+    with pytest.raises(Error, match="leaves the folder"):
+        inside(tmp_path / "data", "..\\..\\x")
 
 
 def test_an_absolute_path_is_tried_alone(tmp_path):

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from programs import PROJECT, environment
 from torch.utils._python_dispatch import TorchDispatchMode
-from training import VOC, changed, write_job
+from training import HDF5, VOC, changed, write_job
 
 from netspec.cli.main import main
 
@@ -105,3 +105,27 @@ def test_training_and_scoring_need_no_float64(tmp_path, monkeypatch):
         assert main(["score", "val.prototxt", "run/snap_iter_3.caffemodel"]) == 0
         with pytest.raises(AssertionError):
             torch.zeros(2).double()
+
+
+@pytest.mark.skipif(os.sep != "/", reason="a backslash is this system's own")
+@pytest.mark.parametrize("data", [VOC, HDF5], ids=["SegmentationData", "HDF5Data"])
+def test_files_that_were_written_on_windows(tmp_path, monkeypatch, data):
+    """Backslashes in prototxts and lists, line ends of two bytes, a byte order mark, blanks in names."""
+    monkeypatch.chdir(tmp_path)
+    write_job(tmp_path, changed("max_iter: 2"), data=data)
+    (tmp_path / "my files").mkdir()
+    for name in ("data.h5", "data.txt", "images", "net.prototxt"):
+        if (tmp_path / name).exists():
+            (tmp_path / name).rename(tmp_path / "my files" / name)
+    net = tmp_path / "my files/net.prototxt"
+    net.write_text(net.read_text().replace('source: "', 'source: "my files\\\\').replace("'images'", "'my files\\\\images'")
+                   .replace("\n", "\r\n"))
+    for path, before in (("my files/data.txt", "my files\\"), ("my files/images/ImageSets/Segmentation/train.txt", ".\\")):
+        if (tmp_path / path).exists():
+            lines = (tmp_path / path).read_text().splitlines()
+            (tmp_path / path).write_bytes(("\ufeff" + "\r\n".join(before + line for line in lines)).encode())
+    solver = (tmp_path / "solver.prototxt").read_text()
+    (tmp_path / "solver.prototxt").write_text(solver.replace("net.prototxt", "my files\\\\net.prototxt")
+                                              .replace("run/snap", "my run\\\\snap"))
+    assert main(["solve", "solver.prototxt", "--quiet"]) == 0
+    assert (tmp_path / "my run/snap_iter_2.caffemodel").exists() and not list(tmp_path.glob("*\\*"))
