@@ -158,7 +158,7 @@ class HDF5Data(Listed, type="HDF5Data", workers=False):
         return self._loaded[1]
 
     def _names(self, line: str) -> list[str]:
-        """The files of a line: one, whose name may have blanks, or as Caffe reads it, several between blanks."""
+        """The files of a line: one, whose name may have blanks, or several between blanks, as Caffe reads."""
         try:
             return [line.strip()] if find(line.strip(), self.source.parent).is_file() else line.split()
         except Error:
