@@ -59,7 +59,7 @@ def test_what_the_user_says_of_waiting_stays(name, value):
 
 
 def test_a_process_that_has_torch_is_left_alone():
-    show = "import os; print({k: v for k, v in os.environ.items() if k in %r})" % (THREADS,)
+    show = f"import os; print({{k: v for k, v in os.environ.items() if k in {THREADS}}})"
     assert in_a_process("import torch; " + COMMAND + show).endswith("{}\n")
     assert in_a_process("import netspec; netspec.build, netspec.Net; " + show).endswith("{}\n")
 
