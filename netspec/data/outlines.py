@@ -107,9 +107,13 @@ def coco_polygon(found: np.ndarray, size: Size) -> np.ndarray:
     column = (np.minimum(x[crossed], x[crossed + 1]) + 0.5) / FINE - 0.5
     row = np.ceil(((np.minimum(y[crossed], y[crossed + 1]) + 0.5) / FINE - 0.5).clip(0, height)).astype(int)
     middle = (column == np.floor(column)) & (column >= 0) & (column <= width - 1)
-    changes = np.zeros((height + 1, width), np.int64)
-    np.add.at(changes, (row[middle], column[middle].astype(int)), 1)
-    return np.cumsum(changes, 0)[:height] % 2 == 1
+    mask = np.zeros((height + 1, width), bool)
+    row, column = row[middle], column[middle].astype(int)
+    if len(row):
+        np.logical_xor.at(mask, (row, column), True)
+        part = mask[row.min() : row.max() + 1, column.min() : column.max() + 1]
+        np.logical_xor.accumulate(part, 0, out=part)
+    return mask[:height]
 
 
 def run_lengths(counts: object, size: Size, where: str) -> np.ndarray:

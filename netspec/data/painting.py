@@ -114,9 +114,9 @@ def _all_known(numbers: Mapping[str, int | None], place: Target, tally: Tally) -
     """Error for classes that the list lacks, and for more classes than a label can hold."""
     lacking = [f"'{label}' ({count(tally.shapes[label], 'shape')} in "
                f"{count(tally.pictures[label], 'picture')}{closest(label, place.names).rstrip('?')})"
-               for label, number in numbers.items() if number is None]
+               for label, number in sorted(numbers.items()) if number is None]
     if lacking:
-        raise Error(f"{place.file} lacks classes that were drawn: {', '.join(lacking)}; add a line for "
+        raise Error(f"{place.file} lacks classes that were drawn: {listed(lacking, 10)}; add a line for "
                     "each, or say what they are: --as NAME=CLASS, NAME=void, or '*=CLASS' for all of them "
                     f"(classes: {listed(place.names)})")
     if len(place.names) > 255:
