@@ -153,8 +153,27 @@ def place(tmp_path_factory):
     return made
 
 
-@pytest.mark.parametrize("page", PAGES, ids=identity)
+def test_the_blocks_of_the_readme_run(place):
+    run_page(PAGES[0], place)
+
+
+def test_git_ignores_what_the_readme_makes(place):
+    """Of the commands that have run so far; a page of its own, page.py, is the reader's."""
+    made = {path.relative_to(place.folder) for path in place.folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    new = "\n".join(str(path) for path in made if not (PROJECT / path).exists() and path.name != "page.py")
+    git = ["git", "-C", str(PROJECT), "check-ignore", "--no-index", "--stdin"]
+    found = subprocess.run(git, input=new, capture_output=True, text=True)
+    if found.returncode == 128:
+        pytest.skip("no git checkout")
+    assert sorted({*new.splitlines()} - {*found.stdout.splitlines()}) == []
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=identity)
 def test_the_blocks_of_a_page_run(page, place):
+    run_page(page, place)
+
+
+def run_page(page, place):
     every = blocks(page)
     script = "\n".join("\n".join(block.lines) for block in every if block.kind == "python" and not block.why)
     if script:
