@@ -1,10 +1,12 @@
 """What the pages name is there: paths, names of the code, links, layer types and data sets."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+from netspec.base.metrics import MEASURES
 from netspec.data.layouts import LAYOUTS
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -70,6 +72,25 @@ def test_files_of_python_are_there(page):
     text = page.read_text(encoding="utf-8")
     files = re.findall(r"(?<![\w/.])(?:tools|tests|models|solvers|data|netspec)/[\w/]+\.py\b", text)
     assert not [file for file in files if not found(file)]
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "docs" / "records").iterdir()), ids=identity)
+def test_records_are_what_the_study_says(path):
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert {"command", "date", "netspec", "device"} <= found["origin"].keys()
+    page = (PROJECT / "docs" / "camvid.md").read_text(encoding="utf-8")
+    figures = [f"{100 * found[measure]:.1f}" for measure in MEASURES]
+    assert " / ".join(figures) in page or re.search(rf"^{found['net']} +{' +'.join(figures)}$", page, re.MULTILINE)
+    for name, iu, accuracy in zip(*(found.get(key, ()) for key in ("class_names", "class_iu", "class_accuracy")), strict=True):
+        assert re.search(rf"^{name} +{100 * iu:.1f} +{100 * accuracy:.1f}$", page, re.MULTILINE)
+
+
+def test_the_readmes_figures_of_camvid_are_in_records():
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    said = re.search(r"mean IU of ([\d.]+), and ([\d.]+) on\s+the validation images", text)
+    kept = [json.loads((PROJECT / "docs" / "records" / f"camvid-crops-fcn8s.{kind}.json").read_text())["mean_iu"]
+            for kind in ("scores", "val")]
+    assert [*said.groups()] == [f"{100 * iu:.1f}" for iu in kept]
 
 
 def test_every_data_set_is_on_its_page():

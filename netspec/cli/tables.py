@@ -26,8 +26,12 @@ def run(args: argparse.Namespace) -> int:
     numbers = range(1, 6) if args.number == "all" else [int(args.number)]
     tables = [table(number, args.family) for number in numbers]
     failed = measure_all(tables, settings(args)) if args.measure else []
-    texts = [shown(t, rows(t, settings(args)), args.format) for t in tables]
+    lines = [rows(t, settings(args)) for t in tables]
+    texts = [shown(t, each, args.format) for t, each in zip(tables, lines, strict=True)]
     print(f"[{', '.join(texts)}]" if args.format == "json" else "\n\n".join(texts))
+    if not args.measure and not any(row.origin for each in lines for row in each):
+        print(f"nothing was measured here (no records in {args.results}): --run measures, demo too",
+              file=sys.stderr)
     for problem in failed:
         print(problem, file=sys.stderr)
     return 1 if failed else 0
