@@ -70,11 +70,11 @@ class Bar(Log):
             self.begun, self.images = (now, done), -images
         self.images, self.due = self.images + images, now + 0.2
         spent, iterations = max(now - self.begun[0], 1e-9), done - self.begun[1]
-        text = f"{done}/{total}  {facts}"
+        parts = [f"{done}/{total}", *facts.split("  ")]
         if iterations > 0:
             left = spent / iterations * (total - done)
-            text += f"  {self.images / spent:.1f} images/s  {_clock(left)} left"
-        self.bar = _fit(name, done / max(total, 1), text, self.columns() - 1)
+            parts += [f"{self.images / spent:.1f} images/s", f"{_clock(left)} left"]
+        self.bar = _fit(name, done / max(total, 1), parts, self.columns() - 1)
         self.put(f"\r\x1b[K{self.bar}")
         if done >= total:
             self.put("\n")
@@ -126,12 +126,19 @@ class Part(Log):
         self.log.close()
 
 
-def _fit(name: str, share: float, text: str, width: int) -> str:
-    """`NAME [####....] TEXT` in at most `width` columns; the bar takes what room is left, if enough."""
+def _fit(name: str, share: float, parts: list[str], width: int) -> str:
+    """`NAME [####....] PARTS` in at most `width` columns; the bar takes what room is left, if enough.
+
+    Where it is narrow, all but the first part and the last, the time left, go from behind; then the name.
+    """
+    while len(parts) > 2 and len("  ".join([name, *parts])) > width + 1:
+        del parts[-2]
+    text = "  ".join(parts)
+    name = name[: max(width - len(text) - 1, 0)]
     room = min(24, width - len(name) - len(text) - 4)
     filled = int(room * min(share, 1))
     bar = f"[{'#' * filled}{'.' * (room - filled)}] " if room >= 4 else ""
-    return f"{name} {bar}{text}"[: max(width, 0)]
+    return f"{name} {bar}{text}".lstrip()[: max(width, 0)]
 
 
 def _clock(seconds: float) -> str:

@@ -194,6 +194,23 @@ def test_the_bar_never_exceeds_the_window(bar, monkeypatch, columns):
     assert max(len(row) for row in screen().rows) < columns
 
 
+@pytest.mark.parametrize("columns, row", [
+    (80, "shapes-fcn32s [##...] 20/45  loss 1.234  lr 0.00123  0.0 images/s  1:44:10 left"),
+    (60, "shapes-fcn32s 20/45  loss 1.234  lr 0.00123  1:44:10 left"),
+    (50, "shapes-fcn32s 20/45  loss 1.234  1:44:10 left"),
+    (25, "shap 20/45  1:44:10 left"),
+    (20, "20/45  1:44:10 left"),
+    (10, "20/45  1:"),
+])
+def test_a_narrow_bar_keeps_the_time_left(bar, monkeypatch, columns, row):
+    made, _, clock = bar
+    monkeypatch.setattr(made, "columns", lambda: columns)
+    for done in (0, 20):
+        made.progress("shapes-fcn32s", done, 45, "loss 1.234  lr 0.00123", 1)
+        clock[0] += 5000
+    assert made.bar == row and len(row) < columns
+
+
 def test_the_bar_is_not_drawn_at_every_step(bar):
     made, screen, clock = bar
     before = 0
