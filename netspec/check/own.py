@@ -3,8 +3,9 @@
 import glob
 import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,10 +125,18 @@ def _meant(data: Tree, names: Sequence[str]) -> str:
     return f"; 'labels: {where}/{best}' in the data set file finds {fits[best]}"
 
 
-def write_lists(lists: Mapping[Path, Sequence[str]]) -> None:
-    for path, names in lists.items():
-        with writing(path, "w") as file:
-            file.write("".join(f"{name}\n" for name in names))
+@contextmanager
+def written(lists: Mapping[Path, Sequence[str]]) -> Iterator[None]:
+    """Write lists, and take them away again if what needs them fails."""
+    try:
+        for path, found in lists.items():
+            with writing(path, "w") as file:
+                file.write("".join(f"{name}\n" for name in found))
+        yield
+    except BaseException:
+        for path in lists:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def names(data: Tree, split: str, made: Split) -> list[str]:

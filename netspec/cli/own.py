@@ -42,7 +42,9 @@ def run(args: argparse.Namespace) -> int:
     made = own.split(data, train, val)
     images = {split: own.names(data, split, made) for split in args.splits}
     mean = None if own.says_mean(path) else _mean(data, train, images[train])
-    own.write_lists(made.lists)
+    with own.written(made.lists):
+        solvers = generator(PROJECT / "models" / "own.py").write(
+            path, args.weights, args.iterations, args.batch, (train, val), mean)
     for file, names in made.lists.items():
         print(f"wrote {file}: {len(names)} images, drawn with seed {own.SEED}")
     for what, without in (("images without a label", made.unlabelled),
@@ -52,8 +54,6 @@ def run(args: argparse.Namespace) -> int:
     if mean:
         print(f"the nets subtract the mean of the {len(images[train])} images of '{train}', B,G,R; {path} "
               f"could say it by the line\n    mean: {', '.join(map(str, mean))}")
-    solvers = generator(PROJECT / "models" / "own.py").write(
-        path, args.weights, args.iterations, args.batch, (train, val), mean)
     if args.weights and not Path(args.weights).is_file():
         print(f"note: {args.weights} is not there yet; solve needs it", file=sys.stderr)
     _end(path, solvers, args, data.files("data", val, images[val][0])[0])

@@ -111,6 +111,24 @@ def test_the_training_nets_alone_vary_their_images(own, capsys):
     assert main(["own", "my/set.txt"]) == 2 and "my/set.txt:7: 'crop' takes [height, width], found '36'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("line, words", [
+    ("crop: [36, 20]", "my/set.txt: 'crop' is too small for net 'set-fcn32s', which needs"),
+    ("zoom: [0.5, 2]", ".jpg, zoomed to 0.5, is too small"),
+    ("", "/my/photos/8.jpg, is too small for net")])
+def test_images_that_are_too_small_are_told_before_training(own, capsys, line, words):
+    with open("my/set.txt", "a") as file:
+        file.write(line)
+    if not line:
+        Image.new("RGB", (70, 20)).save("my/photos/8.jpg")
+    else:
+        for name in ("train", "val"):
+            Path(f"my/{name}.txt").unlink()
+    before = tree()
+    assert main(["own", "my/set.txt"]) == 2
+    out, err = capsys.readouterr()
+    assert words in err and not out and tree() == before
+
+
 def test_lists_are_made_where_there_are_none(own, capsys):
     for name in ("train", "val"):
         Path(f"my/{name}.txt").unlink()
