@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="the images that were drawn on (default: where the data set file or the tool "
                              "says)")
     parser.add_argument("--split", metavar="NAME", help="what {split} in the data set file stands for")
-    parser.add_argument("--as", dest="renamed", nargs="+", default=[], metavar="NAME=CLASS",
+    parser.add_argument("--as", dest="renamed", action="append", default=[], metavar="NAME=CLASS",
                         help="take a class of the tool for one of the list, or void; '*=CLASS': all that it "
                              "lacks")
     parser.add_argument("--rest", metavar="CLASS", help="what pixels are where nothing was drawn: a class, "

@@ -42,6 +42,8 @@ TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
 
 def turn_of(image: Image.Image) -> int:
     """The EXIF orientation of a picture, a key of TURNS, or 1; from 5 on the sides are swapped."""
+    if image.format == "PNG" and "exif" not in image.info:  # else Pillow decodes it, to look behind
+        return 1
     try:
         turn = image.getexif().get(ExifTags.Base.Orientation, 1)
     except DAMAGE:

@@ -117,8 +117,8 @@ def _all_known(numbers: Mapping[str, int | None], place: Target, tally: Tally) -
                for label, number in sorted(numbers.items()) if number is None]
     if lacking:
         raise Error(f"{place.file} lacks classes that were drawn: {listed(lacking, 10)}; add a line for "
-                    "each, or say what they are: --as NAME=CLASS, NAME=void, or '*=CLASS' for all of them "
-                    f"(classes: {listed(place.names)})")
+                    "each, or say what they are: --as NAME=CLASS, --as NAME=void, or --as '*=CLASS' for all "
+                    f"of them (classes: {listed(place.names)})")
     if len(place.names) > 255:
         raise Error(f"{len(place.names)} classes are more than the 255 that a palette PNG holds beside void")
 

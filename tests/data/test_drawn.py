@@ -147,7 +147,7 @@ def test_classes_that_the_list_lacks_are_named_and_never_guessed(my, capsys):
     said = run(capsys, my / "photos", "--set", file, status=2)
     assert "'cat' (1 shape in 1 picture; did you mean 'cats')" in said and "'dog'" in said and "--as" in said
     assert not (my / "masks").exists()
-    run(capsys, my / "photos", "--set", file, "--as", "cat=cats", "*=void")
+    run(capsys, my / "photos", "--set", file, "--as", "cat=cats", "--as", "*=void")
     got = label(my / "masks" / "a.png")
     assert (got[4, 4], got[24, 24], got[0, 0]) == (1, 255, 0)
     assert "nothing that was drawn is called so" in run(
