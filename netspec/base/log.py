@@ -113,7 +113,7 @@ class Part(Log):
 
     def progress(self, name: str, done: int, total: int, facts: str, images: float) -> None:
         done += self.before
-        self.log.progress(f"{self.name}, {name}", done, self.total, facts, images)
+        self.log.progress(self.name, done, self.total, facts, images)
         now = time.monotonic()
         self.begun = self.begun or (now, done)
         if isinstance(self.log, Bar) or now < self.due or done <= self.begun[1]:

@@ -34,7 +34,6 @@ def run(args: argparse.Namespace) -> int:
     runs = {seed: run_stages(solvers, seed, args.out / f"seed{seed}", said, print, turn, len(args.seed))
             for turn, seed in enumerate(args.seed)}
     stages = runs[args.seed[0]]
-    keep(stages, said)
     data = stages[0].data
     for seed, found in runs.items():
         print(f"\n{count(len(data), 'image')}, '{data.split}' of '{data.dataset}', random_seed {seed}, "
@@ -48,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"\npicture      {path}" + (f", without {others}, of other images" if others else ""))
     for stage in stages:
         print(f"{stage.name:<12} weights {stage.weights}, predictions {stage.predictions}")
-    print(f"records      {said.results}, which netspec tables shows: seed {args.seed[0]}'s\n"
-          f"{time.monotonic() - begun:.0f} s in all")
+    left = ", ".join(keep(stages, said))
+    print(f"records      {said.results}, which netspec tables shows: seed {args.seed[0]}'s"
+          + (f", without {left}: records of other weights are there" if left else ""))
+    print(f"{time.monotonic() - begun:.0f} s in all")
     return 0

@@ -64,11 +64,16 @@ def run_stages(solvers: Sequence[Path], seed: int, out: Path, settings: Settings
     return stages
 
 
-def keep(stages: Sequence[Stage], settings: Settings) -> None:
-    """Let the stages' records be the tables' too."""
+def keep(stages: Sequence[Stage], settings: Settings) -> list[str]:
+    """Let the stages' records be the tables' too; the names of those that have one of other weights there."""
+    others = []
     for stage in stages:
-        found = record.read(stage.predictions.with_suffix(".json"))
-        record.write(record.place(stage.name, "scores", settings), found)
+        path = record.place(stage.name, "scores", settings)
+        if record.read(path).get("weights", str(stage.weights)) == str(stage.weights):
+            record.write(path, record.read(stage.predictions.with_suffix(".json")))
+        else:
+            others.append(stage.name)
+    return others
 
 
 def over_seeds(runs: Sequence[Sequence[Stage]]) -> str:

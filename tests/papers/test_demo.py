@@ -73,6 +73,10 @@ def test_stages_are_trained_scored_shown_and_kept(place, capsys):
     assert cli.main(["tables", "2", "--family", "a"]) == 0
     row = re.search(r"^a-fcn16s +here +(.*)$", capsys.readouterr().out, re.MULTILINE)
     assert re.search(rf"^a-fcn16s +{' +'.join(row[1].split())}$", first, re.MULTILINE)
+    kept = Path("results/a-fcn16s.scores.json").read_text()
+    assert cli.main(["demo", "a-fcn16s.prototxt", "--seed", "3", "--out", "else", "--quiet"]) == 0
+    assert "without a-fcn16s: records of other weights are there" in capsys.readouterr().out
+    assert Path("results/a-fcn16s.scores.json").read_text() == kept
     assert "2 images, 'val' of 'shapes', random_seed 2" in first and "over random_seed 1, 2" in first
     assert "kept" not in first
     assert Image.open("demo/stages.png").width > 4 * 48
