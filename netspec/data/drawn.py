@@ -68,11 +68,12 @@ def drawing(path: Path, rules: Rules) -> Drawing:
         return _cvat(path)
     if path.is_dir() and (path / "meta.json").is_file():
         return _supervisely(path)
+    if path.is_file() and path.suffix.lower() != ".json":
+        raise Error(f"{path} is neither a folder nor a JSON file; unpack an archive first")
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*.json") if p.is_file())
     if not files:
         raise Error(f"{path} holds no labels that are known: no JSON of labelme or COCO, no "
-                    f"SegmentationClass "
-                    "with labelmap.txt (CVAT), no meta.json (Supervisely); unpack an archive first")
+                    "SegmentationClass with labelmap.txt (CVAT), no meta.json (Supervisely)")
     opened = {file: load(file) for file in files}
     coco = [file for file, data in opened.items() if {"images", "annotations"} <= data.keys()]
     if len(coco) == 1 and len(files) == 1:
@@ -172,7 +173,7 @@ def _labelme_shape(shape: object, size: Size, where: str, rules: Rules) -> Shape
         return Shape(label, where, _remarks(cut), partial(placed, small, left, top, size))
     if not isinstance(kind, str) or kind not in AREAS | THIN:
         raise Error(f"{where}: shapes of type '{kind}' are not known (known: {', '.join(AREAS | THIN)}, "
-                    f"mask)")
+                    "mask)")
     if kind in THIN and not rules.width:
         raise Error(f"{where}: a {kind} has no area; --width says how many pixels wide lines and points are "
                     "drawn (labelme itself draws 10)")
@@ -292,8 +293,7 @@ def _masks(tool: str, colours: Colours, order: str, images: Path | None, folders
     rgb += [tuple(colour or ()) for colour in colours.values()]
     if len(set(rgb)) < len(rgb) or max(map(max, rgb)) > 255:
         raise Error(f"{tool}: two classes have one colour (black is background's where none is named), or "
-                    f"one is "
-                    f"above 255: {'; '.join(f'{n} {c}' for n, c in colours.items())[:200]}")
+                    f"one is above 255: {'; '.join(f'{n} {c}' for n, c in colours.items())[:200]}")
     legend, names = np.array(rgb, np.uint8), list(colours)
     files = [(file, place + file.relative_to(folder).as_posix())
              for folder, place in folders.items() for file in sorted(folder.rglob("*.png"))]

@@ -204,7 +204,7 @@ def judge(drawing: Drawing, place: Target, choices: Choices, shelf: Shelf, tally
         name, image = shelf.find(picture)
         if name in seen:
             raise Error(f"{picture.where}: the image '{name}' has a label already, from {seen[name]}; keep "
-                        f"one")
+                        "one")
         seen[name] = picture.where
         turn = turn_between(picture, image, choices.exif) if image else 1
         plan.append(Planned(name, image, turn, len(picture.shapes)))

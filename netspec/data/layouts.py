@@ -77,6 +77,7 @@ class Layout:
         return next(top for top in self.tops.values() if isinstance(top, kind))
 
 
+VOID_COLOUR = (224, 224, 192)  # as in VOC's own label images
 ILSVRC = (104.00699, 116.66877, 122.67892)  # the mean of the images that the classifiers saw
 
 

@@ -190,7 +190,7 @@ def _short(value: object) -> str:
     """A value as messages show it, in one short line."""
     text = str(value)[:200] if isinstance(value, str | float) else type(value).__name__
     if isinstance(value, int):
-        text = "a huge number"
+        text = str(value) if abs(value) < 1 << 40 else "a huge number"
     if isinstance(value, list):
         text = f"a list of {len(value)}"
     return text if len(text) < 60 else f"{text[:57]}..."

@@ -25,9 +25,8 @@ from .labels import (
     name_classes,
     number_of,
 )
-from .layouts import Labels, folder, read_file
+from .layouts import VOID_COLOUR, Labels, folder, read_file
 
-VOID_COLOUR = (224, 224, 192)  # as in VOC's own label images
 VOID, REST = -1, -2  # while it is painted: void, and where nothing was drawn
 
 
@@ -143,11 +142,10 @@ def _all_drawn(place: Target, choices: Choices, rest: int, tally: Tally) -> None
     share = f"{100 * bare / max(tally.pixels.total(), 1):.2g} % of the pixels"
     if bare and rest == REST:
         raise Error(f"nothing was drawn on {share}, and {place.file} has no class 'background'; say what "
-                    f"they are: "
-                    "--rest CLASS, --rest void, or add the class to the list")
+                    "they are: --rest CLASS, --rest void, or add the class to the list")
     if place.void is None and (void or bare and rest == VOID):
         raise Error(f"{place.file} says that nothing is void, and some pixels are to be; take 'void: None' "
-                    f"out")
+                    "out")
     if place.new and not bare and choices.rest is None and not any(
             tally.pixels[n] for n, name in enumerate(place.names) if is_background(name)):
         raise Error("all pixels were drawn on, so that no 'background' is left for a class; give --rest void")
@@ -173,8 +171,7 @@ def _described(drawing: Drawing, place: Target, staging: Path) -> str:
     if read != place.names or given.get("images") != below:
         odd = next((name for name in place.names if name not in read), below)
         raise Error(f"'{odd}' cannot stand in a data set file (no '#', ':' or line ends, single blanks); "
-                    f"rename the "
-                    "folder, or give a class another name: --as NAME=CLASS")
+                    "rename the folder, or give a class another name: --as NAME=CLASS")
     return text
 
 

@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from ..base.errors import Error
 from ..base.files import writing
+from ..data.layouts import VOID_COLOUR
 
 VOID = 255
-VOID_COLOUR = (224, 224, 192)  # as in VOC's own label images
 PAPER, INK, RULE = (255, 255, 255), (40, 40, 40), (150, 150, 150)
 
 Pixels = Image.Image | np.ndarray  # an array is (H, W, 3), RGB, or (H, W)

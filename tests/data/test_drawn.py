@@ -291,6 +291,7 @@ def test_coco_crowds_are_told(my, capsys):
     (None, "has no outline"),
     ([[1, 1, 5, 5]], "has 2 points, expected at least 3"),
     ([[1, 1, 5, 5, 7]], "expected points"),
+    (flat(CAT), "expected points, two numbers each, found 2"),
     ([CAT], "found lists of pairs"),
     ([flat(CAT), 7], "expected points"),
     ({"size": [W, H], "counts": [W * H]}, "run lengths are of the size [40, 30], expected [30, 40]"),
@@ -474,6 +475,8 @@ def test_what_supervisely_cannot_have_is_refused_in_a_sentence(my, capsys, each,
 def test_folders_without_labels_and_places_outside_are_refused(my, tmp_path, capsys):
     my.mkdir()
     assert "holds no labels that are known" in run(capsys, my, "--set", my / "set.txt", status=2)
+    (my / "export.zip").write_bytes(b"PK")
+    assert "unpack an archive first" in run(capsys, my / "export.zip", "--set", my / "set.txt", status=2)
     labelme(tmp_path / "elsewhere")
     assert "does not lie below" in run(capsys, tmp_path / "elsewhere", "--set", my / "set.txt", status=2)
     file = listed(my, "values: {255: 1}", "background", "cat", "dog")
