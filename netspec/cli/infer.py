@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..base.errors import Error, listed
 from ..base.files import find
-from ..data.layouts import LAYOUTS, Facts, facts
+from ..data.layouts import LAYOUTS, Facts, facts, read_file
 from .options import add_net_arguments
 
 if TYPE_CHECKING:
@@ -131,7 +131,10 @@ def _settle(args: argparse.Namespace, names: Sequence[str], known: "Known", clas
             raise Error(f"{args.net} does not say which mean to subtract: give --mean B,G,R, or --dataset "
                         "with what it was trained on, a name or a data set file"
                         f"{_beside(args.net, names[0])}")
-        mean = found.mean if channels == len(found.mean) else (float(np.mean(found.mean)),)
+        if str(args.dataset).endswith(".txt") and "mean" not in read_file(Path(args.dataset)):
+            print(f"note: {args.dataset} names no mean, and ILSVRC's is subtracted: right for a net that was "
+                  "trained so (else give --mean B,G,R)", file=sys.stderr)
+        mean = found.mean if channels > 1 else (float(np.mean(found.mean)),)
     if guessed:
         mean_too = "" if args.mean or known.mean else f", mean {','.join(f'{m:g}' for m in mean)}"
         print(f"assumed --dataset {guessed[0]}, by the net's name: its names, colours{mean_too}",

@@ -42,20 +42,20 @@ def known(layer: LayerParameter, path: Path) -> Known:
     given = _given(layer, where)
     own = {key: given[key] for key in FOLDER if key in given and FOLDER[key][1](given[key])}
     named = layouts.nearby(str(given.get("dataset")), path.resolve().parent)
-    facts = None
-    if own.get("classes"):
-        facts = layouts.facts(layouts.folder(own, where))
-    elif named:
+    layout = layouts.folder(own, where) if own.get("classes") else layouts.layout(named) if named else None
+    implied = None
+    if layout and "dataset" in given:
         tops = given.get("tops")
-        facts = _shown(layouts.layout(named), tops if isinstance(tops, list | tuple) else ())
-    mean = given.get("mean", facts.mean if facts and "dataset" in given else None)
+        implied = _mean(layout, tops if isinstance(tops, list | tuple) else ())
+    mean = given.get("mean", implied)
     resize = given.get("resize", 1.0)
     for key, numbers in (("mean", () if mean is None else mean), ("resize", (resize,))):
         if not isinstance(numbers, tuple | list) or not all(isinstance(n, int | float) for n in numbers):
             raise Error(f"{where}: '{key}' of param_str is {given[key]!r}, expected numbers")
     if not 0 < resize <= 8:
         raise Error(f"{where}: 'resize' of param_str is {resize}, expected above 0 to 8")
-    return Known(None if mean is None else tuple(mean), resize, layer.transform_param.scale, facts)
+    return Known(None if mean is None else tuple(mean), resize, layer.transform_param.scale,
+                 layouts.facts(layout) if layout else None)
 
 
 def _given(layer: LayerParameter, where: str) -> dict[str, Any]:
@@ -85,9 +85,9 @@ def by_name(names: Iterable[str], classes: int) -> tuple[str, Facts] | None:
     for name in names:
         dataset, fcn, rest = name.partition("-fcn")
         if fcn and dataset in LAYOUTS:
-            facts = _shown(LAYOUTS[dataset], [rest.rpartition("-")[2]])
-            if facts and len(facts.names) == classes:
-                return dataset, facts
+            mean, facts = _mean(LAYOUTS[dataset], [rest.rpartition("-")[2]]), layouts.facts(dataset)
+            if mean and len(facts.names) == classes:
+                return dataset, facts._replace(mean=mean)
     return None
 
 
@@ -113,9 +113,9 @@ def exported(layers: Sequence[LayerParameter], names: Collection[str], classes: 
     return told
 
 
-def _shown(layout: Layout, tops: Sequence[str]) -> Facts | None:
-    """The facts of a layout, the mean that of the first of `tops` with images; None for images that are no
-    photographs, whose channels `infer` would turn round."""
+def _mean(layout: Layout, tops: Sequence[str]) -> tuple[float, ...] | None:
+    """The mean of the first of `tops` with images, or of the first that there is; None where these are no
+    photographs, since their channels would have to come in another order than BGR."""
     found = [kind for top in tops if isinstance(kind := layout.tops.get(top), Images)]
     images = found[0] if found else layout.first(Images)
-    return layouts.facts(layout)._replace(mean=images.mean) if images.order == Images.order else None
+    return images.mean if images.order == Images.order else None

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -301,6 +302,9 @@ def test_a_net_that_says_nothing_is_no_guess(place, capsys):
     prototext.write("mine/pets-fcn8s/deploy.prototxt", made)
     status, _, err = command(capsys, "infer", "mine/pets-fcn8s/deploy.prototxt", "random.caffemodel", image, "--out", "m")
     assert status == 2 and "--dataset mine/pets.txt" in err
+    status, out, err = command(capsys, "infer", "mine/pets-fcn8s/deploy.prototxt", "random.caffemodel", image, "--out", "m",
+                               "--dataset", "mine/pets.txt")
+    assert status == 0 and "note: mine/pets.txt names no mean, and ILSVRC's is subtracted" in err
 
 
 def test_released_nets_are_known_by_their_names(place, capsys):
@@ -334,6 +338,17 @@ def test_facts_that_a_deploy_net_carries(place, capsys):
     prototext.write("meanless.prototxt", net_spec(**own))
     status, _, err = command(capsys, "infer", "meanless.prototxt", *argv, "u")
     assert status == 2 and "--mean B,G,R" in err
+
+
+@pytest.mark.parametrize("given, name, mean", [
+    (dict(dataset="38cloud", tops=["color", "label"]), "cloud", None), (dict(dataset="nyud", tops=["hha", "label"]), "wall", None),
+    (dict(dataset="nyud", tops=["color", "label"]), "wall", (116.190, 97.203, 92.318)),
+    (dict(dataset="folder", classes=["a", "b 1 2 3"]), "b", layouts.ILSVRC), (dict(classes=["a", "b"]), "b", None)])
+def test_what_a_data_layer_says(given, name, mean):
+    n = NetSpec()
+    n.data, n.label = L.Python(module="netspec.datasets", layer="SegmentationData", ntop=2, param_str=str(given))
+    said = facts.known(n.to_proto().layer[0], Path("x.prototxt"))
+    assert name in said.facts.names and said.mean == mean
 
 
 def test_infer_scales_as_transform_param_says(place, capsys):
