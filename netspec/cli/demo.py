@@ -12,6 +12,7 @@ STAGES = ("shapes-fcn32s", "shapes-fcn16s", "shapes-fcn8s")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s [SOLVER ...] [options]"  # --seed takes all that follows
     parser.add_argument("solver", nargs="*", metavar="SOLVER",
                         help="stages (default: the embedded data set's 32s, 16s, 8s); each needs a "
                         "test.prototxt, or val.prototxt, beside its train net")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s NET WEIGHTS [options]"  # --beside takes all that follows
     add_net_arguments(parser, "with a data layer: models/NAME/val.prototxt", "no progress bar")
     add = parser.add_argument
     add("--save", metavar="DIR", help="write the predictions there, as palette PNGs")

@@ -12,6 +12,7 @@ QUICK = 60  # iterations
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s NAME [options]"  # --seed takes all that follows
     parser.add_argument("study", choices=(*STUDIES, "all"), metavar="NAME",
                         help=f"{', '.join(STUDIES)}, or all")
     parser.add_argument("--family", default="shapes", metavar="NAME",
