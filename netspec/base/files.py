@@ -39,6 +39,22 @@ def native(path: str | os.PathLike) -> str:
     return str(path).replace("\\", os.sep)
 
 
+def lacking(names: Iterable[str], base: Path) -> Iterator[str]:
+    """Those of many names for which `find` would find nothing; quick where most are in one place."""
+    places = ["", *(f"{folder}/" for folder in (base.resolve(), *base.resolve().parents))]
+    for name in names:
+        for place in places:
+            if name[:1] not in "/~" and os.path.exists(place + name):
+                places.remove(place)
+                places.insert(0, place)
+                break
+        else:
+            try:
+                find(name, base)
+            except Error:
+                yield name
+
+
 def missing(path: str | os.PathLike, tried: Iterable[Path] = (), what: str = "file") -> Error:
     """The error of a file that is at none of the places `tried` (if none is given: where `path` says)."""
     places = ", ".join(dict.fromkeys(str(p) for p in tried)) or str(Path.cwd() / path)

@@ -144,9 +144,18 @@ def _on_disk(path: Path, dataset: str | None) -> list[SegmentationData]:
             found.append(SegmentationData(layer, (), Context()))
         except Error as error:
             errors.append(error)
-    if not found:
-        raise errors[0]
-    return found
+    if found:
+        return found
+    if layout(dataset).facts:
+        raise Error(f"{path}: no split of data set '{dataset}' has a list there (tried: "
+                    f"{', '.join(SPLITS)}); data/{layout(dataset).facts}/README.md says how to get it")
+    raise errors[0]
+
+
+def has_images(source: SegmentationData) -> bool:
+    """Whether a single image of a source is there."""
+    tops = len(source.tops_read) - len(source.labels)
+    return sum(what == "image" for what, _ in source.gone()) < tops * len(set(source.entries))
 
 
 def fits(net: Graph, parts: Sequence[Part]) -> list[Finding]:

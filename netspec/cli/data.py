@@ -104,7 +104,7 @@ def add_check_arguments(parser: argparse.ArgumentParser) -> None:
 def check_data(args: argparse.Namespace) -> int:
     """Check, print, write; 1 if training would break on a finding."""
     from ..check.contact import contact_sheet
-    from ..check.data import KINDS, across, fits, listed, look, sources, summary
+    from ..check.data import KINDS, across, fits, has_images, listed, look, sources, summary
     from ..data.balance import write_balance
     from ..look.pictures import save
 
@@ -113,11 +113,14 @@ def check_data(args: argparse.Namespace) -> int:
                     f"{args.jobs} and {args.power:g}")
     path = find(args.data, what="net, solver or folder")
     given, nets, passed = sources(path, args.dataset)
+    if not any(map(has_images, given)):
+        given[0].check_files()
     parts = look(given, args.jobs, log.make())
     findings = [finding for part in parts for item in part.items for finding in item.findings] + across(parts)
     print(summary(parts), "", sep="\n")
     if args.balance:  # before the nets are built: they may read it
         write_balance(args.balance, *parts[0].pixels(next(iter(parts[0].labels))), args.power)
+        print(f"balance: {args.balance}")
     wrong: dict[tuple[str, str], None] = {}
     for net in nets:
         try:
@@ -136,4 +139,5 @@ def check_data(args: argparse.Namespace) -> int:
           f"{count(len(findings) - broken, 'warning')}")
     if args.sheet:
         save(args.sheet, contact_sheet(parts))
+        print(f"sheet: {args.sheet}")
     return 1 if broken else 0

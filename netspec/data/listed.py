@@ -1,7 +1,7 @@
 """Sources that read lists: their base, and those of image files, ImageData and SegNet's DenseImageData."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from ..base.errors import Error
-from ..base.files import find
+from ..base.files import find, lacking
 from ..ops.base import Shape
 from ..ops.source import Batch, Source
 from ..proto.caffe_pb2 import LayerParameter
@@ -115,6 +115,15 @@ class ListedImages(Listed, tops=2):
             raise self.error(f"source {self.source} lists no image")
         self.check_skip(len(self.lines), "images")
         self.transform = Transform(self)
+
+    def gone(self) -> Iterator[tuple[str, str]]:
+        labels = [str(line.label) for line in self.lines if isinstance(line.label, str)]
+        for what, names in (("image", [line.image for line in self.lines]), ("label", labels)):
+            for name in lacking((self.p.root_folder + each for each in names), self.source.parent):
+                yield what, name
+
+    def cure(self, what: str, many: int) -> str:
+        return f"; {self.source} names them, after root_folder '{self.p.root_folder}'"
 
     def both(self, height: str, width: str) -> tuple[int, int] | None:
         """Two settings that come together, or not at all."""

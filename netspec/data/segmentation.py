@@ -2,7 +2,8 @@
 
 import random
 from array import array
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -226,8 +227,7 @@ class SegmentationData(Source):
                 return [blob.shape for blob in self.load(position)]
         first = self.paths(self.index(0))[0]
         if self.layout.facts and not first.exists():
-            raise self.error(f"image {first} is not there; data/{self.dataset}/README.md says how to get the "
-                             "data set")
+            raise self.error(f"image {first} is not there{self.cure('image', len(self))}")
         return [blob.shape for blob in self.load(0)]
 
     def index(self, item: int) -> int:
@@ -246,6 +246,21 @@ class SegmentationData(Source):
         """The files of a place in the list, in the order of the tops: the image's, then the label's."""
         tree, split, name = self.entries[index]
         return tuple(path for top in self.tops_read for path in tree.files(top, split, name))
+
+    def gone(self) -> Iterator[tuple[str, str]]:
+        seen: dict[Tree, dict[str, set[str]]] = defaultdict(dict)
+        for top in self.tops_read:
+            what = "label" if top in self.labels else "image"
+            for tree, split, name in dict.fromkeys(self.entries):
+                if path := tree.lacks(top, split, name, seen[tree]):
+                    yield what, str(path)
+
+    def cure(self, what: str, many: int) -> str:
+        if self.layout.facts:
+            how = f"; data/{self.dataset}/README.md says how to get the data set"
+            return how if many >= len(set(self.names)) else ""
+        where = self.tree.option(f"{what}s", "FOLDER")
+        return f"; {where} says where {what}s are, {self.split}.txt names them"
 
     def image_names(self, position: int) -> list[str]:
         """The names of a batch's images, as the list has them: stems for files about them."""

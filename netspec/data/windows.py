@@ -1,10 +1,12 @@
 """The source that reads windows of images, objects and background, as R-CNN trains on them: WindowData."""
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
+from ..base.files import lacking
 from ..ops.base import Shape
 from ..ops.source import Batch
 from .images import Transform, decode, open_image, resize
@@ -66,6 +68,10 @@ class WindowData(Listed, type="WindowData", tops=2, one_label=True):
         if (self.kinds[1][:, 1] <= 0).any():
             raise self.error(f"{self.source} has object windows of class 0, which is the background")
         self.objects = int(f32(self.batch_size) * f32(self.p.fg_fraction))
+
+    def gone(self) -> Iterator[tuple[str, str]]:
+        for name in lacking((self.p.root_folder + each for each in self.images), self.source.parent):
+            yield "image", name
 
     def shapes(self) -> list[Shape]:
         return [(self.batch_size, 3, self.crop, self.crop), (self.batch_size,)]

@@ -1,9 +1,11 @@
 """The contract of what makes data: the batch at a position is a pure function of the position."""
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
 
+from ..base.errors import count
 from ..proto import caffe_pb2
 from .base import Context, Operation, Shape
 
@@ -38,6 +40,26 @@ class Source(Operation, family="data", bottoms=0, tops=(1, None), data=True):
     def describe(self, position: int) -> str:
         """Where batch `position` comes from, for error messages."""
         return f"batch {position} of layer '{self.layer.name}'"
+
+    def gone(self) -> Iterator[tuple[str, str]]:
+        """The files that are named and not there: what each is (image, label), and its path."""
+        return iter(())
+
+    def check_files(self) -> None:
+        """Raise Error if files are not there, so that no run ends when one of them is drawn."""
+        missing: dict[str, list[str]] = {}
+        for what, path in self.gone():
+            missing.setdefault(what, []).append(path)
+        if missing:
+            told = [f"{what} {paths[0]} is not there" if len(paths) == 1 else
+                    f"{count(len(paths), what)} are not there, such as {paths[0]}"
+                    for what, paths in missing.items()]
+            what, paths = next(iter(missing.items()))
+            raise self.error(f"{'; '.join(told)}{self.cure(what, len(paths))}")
+
+    def cure(self, what: str, many: int) -> str:
+        """The end of a sentence about so many images or labels that are not there: what to do."""
+        return ""
 
     def generator(self, *numbers: int) -> np.random.Generator:
         """The random generator of an item (an epoch, ...): follows from `seed` and the numbers alone."""

@@ -71,12 +71,14 @@ class Scoring:
     """
 
     def __init__(self, made: Graph, score_blob: str = "score", label_blob: str = "label") -> None:
-        """Raises Error for a net without these blobs, or whose data do not come as one pass over a list."""
+        """Raises Error for a net without these blobs, for data that do not come as one pass over a list,
+        and for files that are not there."""
         self.score_blob, self.label_blob = score_blob, label_blob
         self.classes = predict.channels(made, score_blob)
         self.softmax = score_blob in (top.blob for node in made.nodes if node.type == "Softmax"
                                       for top in node.tops)
         self.source, self.total = _source(made, label_blob)
+        self.source.check_files()
         facts = self.source.facts if isinstance(self.source, SegmentationData) else None
         self.looks = predict.looks(facts, self.classes)
         losses = [node.op.layer.loss_param for node in made.nodes]

@@ -49,6 +49,13 @@ def check_run(solver: Solver, interpolated: Sequence[str] = ()) -> None:
                            "change snapshot_prefix") from None
     for test in solver.test_nets:
         check_apart(train, test.graph)
+    for source in {op: None for net in (solver.net, *solver.test_nets) for op in net.graph.readers}:
+        try:
+            source.check_files()
+        except Error as error:
+            if not solver.skips.most:
+                raise
+            solver.log("netspec", str(error), "W")
     for text in unseen_classes(train, skip=solver.skips.most > 0):
         solver.log("netspec", text, "W")
     for net in (solver.net, *solver.test_nets):

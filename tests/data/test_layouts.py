@@ -751,3 +751,21 @@ def test_labels_in_colours_name_the_line_that_reads_them(masks):
     assert np.array_equal(masks(rgb, "png", "colours: True"), BLOCKS > 0)
     with pytest.raises(Error, match=r"no class: 255 1 0 .*add the line 'nearest: True' in .*set.txt"):
         masks(rgb + np.array([0, 1, 0], np.uint8) * (rgb[:, :, :1] > 0), "png", "colours: True")
+
+
+def test_all_files_of_a_list_are_looked_for_at_once(tmp_path):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for i in range(5):
+        colour(tmp_path / f"images/{i}.png", (4, 4))
+        colour(tmp_path / f"labels/{i}.png", (4, 4))
+    (tmp_path / "train.txt").write_text("0\n1\nimages/2.png labels/2.png\n3\n4\n")
+    (tmp_path / "set.txt").write_text("a\nb\n")
+    made = source(dataset=str(tmp_path / "set.txt"), split="train")
+    made.check_files()
+    (tmp_path / "labels/2.png").unlink()
+    (tmp_path / "labels/4.png").unlink()
+    (tmp_path / "images/3.png").unlink()
+    with pytest.raises(Error, match=r"^[^;]*: image \S*images/3.* is not there; 2 labels are not there, such as "
+                       r"\S*labels/2.png; the line 'images: FOLDER' in \S*set.txt says where images are, train.txt"):
+        source(dataset=str(tmp_path / "set.txt"), split="train").check_files()

@@ -232,6 +232,14 @@ def test_images_in_the_order_of_the_list(tmp_path):
     assert made.describe(0) == "im/a.png, im/b c.png" and made.image_names(0) == ["a", "b c"]
 
 
+def test_all_images_of_a_list_are_looked_for_at_once(tmp_path):
+    listed(tmp_path, ["a.png", "b.png"], "a.png 3\nb.png 1\n")
+    source(ImageData, tmp_path, IMAGES + "2").check_files()
+    (tmp_path / "list.txt").write_text("a.png 3\nno.png 1\nb.png 1\nnone.png 2\n")
+    with pytest.raises(Error, match=r"2 images are not there, such as im/no.png; \S*list.txt names them, after root_folder 'im/'"):
+        source(ImageData, tmp_path, IMAGES + "2").check_files()
+
+
 def test_images_are_resized_cropped_and_grey(tmp_path):
     listed(tmp_path, ["a.png", "b.png"], "a.png 0\nb.png 1\n")
     Image.fromarray(pixels(1, 30, 20)).save(tmp_path / "im" / "b.png")

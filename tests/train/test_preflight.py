@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -354,3 +355,21 @@ def test_a_sum_whose_step_is_the_means_at_rate_1_is_taken():
     """Exactly at MOST_RATE: 1/4096, which float32 holds, times 4096 pixels."""
     assert not doubts(2**-12, 0, False, 64, 64)
     assert doubts(2**-12 + 2**-30, 0, False, 64, 64)
+
+
+def test_a_missing_label_is_told_before_the_first_step_and_called_a_label(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for name in "abcdefghijkl":
+        Image.fromarray(np.random.default_rng(ord(name)).integers(0, 256, (40, 40, 3), np.uint8)).save(f"images/{name}.png")
+        Image.fromarray(np.resize(np.array([0, 1], np.uint8), (40, 40))).save(f"labels/{name}.png")
+    Path("set.txt").write_text("ground\ncrack\n")
+    for split, names in (("train", "abcdefgh"), ("val", "ijkl")):
+        Path(f"{split}.txt").write_text("\n".join(names))
+    assert cli.main(["own", "set.txt", "--iterations", "2"]) == 0
+    Path("labels/l.png").unlink()  # the last that is scored
+    assert cli.main(["solve", "set-fcn32s.prototxt", "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert re.search(r"label \S*labels/l.png is not there; the line 'labels: FOLDER' in \S*set.txt says where", said), said
+    assert not list(Path().glob("snapshot/*"))
