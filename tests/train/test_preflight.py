@@ -371,5 +371,5 @@ def test_a_missing_label_is_told_before_the_first_step_and_called_a_label(tmp_pa
     Path("labels/l.png").unlink()  # the last that is scored
     assert cli.main(["solve", "set-fcn32s.prototxt", "--quiet"]) == 2
     said = capsys.readouterr().err
-    assert re.search(r"label \S*labels/l.png is not there; the line 'labels: FOLDER' in \S*set.txt says where", said), said
+    assert re.search(r"label \S*labels/l\.\* is not there; the line 'labels: FOLDER' in \S*set.txt says where", said), said
     assert not list(Path().glob("snapshot/*"))
