@@ -3,6 +3,7 @@
 import argparse
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -53,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal's number after an interruption.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names that its encoding lacks (on Windows most) end no command
+        sys.stdout.reconfigure(errors="backslashreplace")
     chosen = next((a for a in argv if not a.startswith("-")), None)
     if chosen is not None and chosen not in COMMANDS:
         return refuse("netspec", f"'{chosen}' is no command{closest(chosen, COMMANDS)} (commands: "

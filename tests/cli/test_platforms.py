@@ -1,4 +1,5 @@
-"""The main commands as on Windows and macOS: without Unix's modules and calls, processes spawned, odd folders."""
+"""The main commands as on Windows and macOS: without Unix's modules and calls, processes spawned,
+names that the output's encoding lacks, odd folders."""
 
 import os
 import subprocess
@@ -50,7 +51,7 @@ def elsewhere(tmp_path):
     folder.mkdir()
 
     def call(*args, ok=True):
-        env = environment(PYTHONPATH=f"{tmp_path / 'site'}{os.pathsep}{PROJECT}")
+        env = environment(PYTHONPATH=f"{tmp_path / 'site'}{os.pathsep}{PROJECT}", PYTHONIOENCODING="ascii")
         done = subprocess.run([sys.executable, *map(str, args)], cwd=folder, env=env, capture_output=True, text=True, timeout=120)
         assert "Traceback" not in done.stderr and (done.returncode == 0 or not ok), done.stderr
         return done.stdout + done.stderr
