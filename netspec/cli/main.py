@@ -54,15 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal's number after an interruption.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names that its encoding lacks (on Windows most) end no command
-        sys.stdout.reconfigure(errors="backslashreplace")
     chosen = next((a for a in argv if not a.startswith("-")), None)
     if chosen is not None and chosen not in COMMANDS:
         return refuse("netspec", f"'{chosen}' is no command{closest(chosen, COMMANDS)} (commands: "
                                  f"{', '.join(COMMANDS)})")
     args = _parser(chosen).parse_args(argv)
     try:
-        prepare_torch()
+        _prepare()
         status = args.run(args)
         if sys.stdout is not None:  # None: it was closed from the start
             sys.stdout.flush()  # a full disk or a closed pipe shows here, not after the last line of Python
@@ -102,6 +100,13 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
         command.add_arguments(sub)
         sub.set_defaults(run=command.run)
     return parser
+
+
+def _prepare() -> None:
+    """What holds for all of this process, before a command runs."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names that its encoding lacks, on Windows most, end nothing
+        sys.stdout.reconfigure(errors="backslashreplace")
+    prepare_torch()
 
 
 def _drop_output() -> None:
