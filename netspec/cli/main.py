@@ -104,7 +104,7 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
 
 def _prepare() -> None:
     """What holds for all of this process, before a command runs."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names that its encoding lacks, on Windows most, end nothing
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names that it cannot encode end nothing
         sys.stdout.reconfigure(errors="backslashreplace")
     prepare_torch()
 
