@@ -60,7 +60,7 @@ def write_job(folder, solver=SOLVER, body=BODY, data=HDF5, name="solver.prototxt
         write_hdf5(folder)
     if "SegmentationData" in data and not (folder / "images").exists():
         write_voc(folder)
-    options = dict(dataset="voc", root="images", split="train", mean=(104, 117, 123), seed=11)
+    options = dict(dataset="voc", root="images", split="train", mean=(104, 117, 123), seed=11, overlap=True)
     (folder / net).write_text('name: "tiny"\n' + data.replace("dict_here", str(options).replace('"', "'")) + body)
     (folder / name).write_text(solver)
     return folder / name

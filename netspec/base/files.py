@@ -3,11 +3,13 @@
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from .errors import Error
+
+_unfinished: set[str] = set()  # what `writing` has under way
 
 
 def find(path: str | os.PathLike, base: str | os.PathLike | None = None, what: str = "file") -> Path:
@@ -87,6 +89,7 @@ def writing(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    _unfinished.add(temporary)
     try:
         with open(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
@@ -99,3 +102,12 @@ def writing(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    finally:
+        _unfinished.discard(temporary)
+
+
+def drop_unfinished() -> None:
+    """Remove what `writing` has under way, for a process that ends here and now."""
+    for path in list(_unfinished):
+        with suppress(OSError):  # Windows keeps what is open
+            os.unlink(path)

@@ -80,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Interrupted as e:
         return e.status
     except KeyboardInterrupt:
+        print(f"netspec {args.command}: stopped by Ctrl-C", file=sys.stderr)
         return 130
 
 

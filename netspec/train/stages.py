@@ -1,10 +1,7 @@
 """A solver file run as one stage of a training: pre-flight checks, progress, interruption."""
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -14,8 +11,7 @@ from ..net.weights import interp_missing
 from ..proto.caffe_pb2 import SolverParameter
 from .preflight import check_run
 from .solver import Solver
-
-STOPS: dict[int, str] = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+from .stopping import STOPS, stopping
 
 
 def run_stage(path: Path, param: SolverParameter, carried: list[str] | None, state: str | None, device: str,
@@ -48,6 +44,8 @@ def run_stage(path: Path, param: SolverParameter, carried: list[str] | None, sta
         with stopping(solver):
             try:
                 solver.solve()
+                if solver.stop:  # within the last step, or its snapshot: there are stages to come, or scores
+                    raise Interrupted(solver.stop)
             except Interrupted as stop:
                 last = solver.latest()
                 said("solver.cpp:311", "Optimization stopped early.")
@@ -58,25 +56,3 @@ def run_stage(path: Path, param: SolverParameter, carried: list[str] | None, sta
         return solver
     finally:
         solver.close()
-
-
-@contextmanager
-def stopping(solver: Solver) -> Iterator[None]:
-    """Within, Ctrl-C and SIGTERM ask the solver to stop, SIGHUP for a snapshot; a second stop ends it."""
-    def stop(number: int, frame: Any) -> None:
-        solver.stop = number
-        for n in STOPS:
-            signal.signal(n, signal.SIG_DFL)
-
-    def snapshot(number: int, frame: Any) -> None:
-        solver.snapshot_asked = True
-
-    handlers: dict[int, Callable[[int, Any], None]] = dict.fromkeys(STOPS, stop)
-    if hasattr(signal, "SIGHUP"):
-        handlers[signal.SIGHUP] = snapshot
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

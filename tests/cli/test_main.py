@@ -102,7 +102,7 @@ def fail(error):
     (Error("no"), 2, "netspec explain-crop: no\n"),
     (Interrupted(15), 143, ""),
     (Interrupted(2), 130, ""),
-    (KeyboardInterrupt(), 130, ""),
+    (KeyboardInterrupt(), 130, "netspec explain-crop: stopped by Ctrl-C\n"),
     (PermissionError(13, "Permission denied", "file.x"), 2, "netspec explain-crop: file.x: Permission denied\n"),
     (OSError(28, "No space left on device", "out.x"), 2, "netspec explain-crop: out.x: No space left on device\n"),
 ])

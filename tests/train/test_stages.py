@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,6 +15,8 @@ from training import changed, write_hdf5, write_job
 from netspec import NetSpec
 from netspec import layers as L
 from netspec import params as P
+from netspec.base.errors import Interrupted
+from netspec.base.log import Log
 from netspec.cli import main as cli
 from netspec.net.build import build
 from netspec.net.coords import crop
@@ -23,6 +26,7 @@ from netspec.proto import text as prototext
 from netspec.proto.model import read_weights, write_weights
 from netspec.train import stages as train
 from netspec.train.solver import Solver
+from netspec.train.stopping import stopping
 from train.test_stages_stopped import newest
 
 
@@ -199,17 +203,27 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_snapshot
         assert all(np.isfinite(blob).all() for blob in blobs)
 
 
-def test_a_second_interruption_ends_at_once(job):
-    """The first asks for a snapshot; should that hang, the next one is not asked about."""
+def test_stops_are_answered_within_and_as_before_after(job):
     one = Solver(prototext.read_solver("solver.prototxt"), path="solver.prototxt")
     before = signal.getsignal(signal.SIGTERM)
-    with train.stopping(one):
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert one.stop == signal.SIGTERM
-        assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+    with stopping(one):
         os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGTERM)
         assert one.snapshot_asked
-    assert signal.getsignal(signal.SIGTERM) == before
+        for _ in range(100):
+            time.sleep(0.01 * (one.stop is None))
+        assert one.stop == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == before and signal.set_wakeup_fd(-1) == -1
+
+
+def test_a_stop_within_the_last_step_is_no_start_of_the_next_stage(job, capsys):
+    def stop(solver, loss):
+        solver.stop = signal.SIGINT if solver.iter == solver.param.max_iter else None
+
+    path = Path("solver.prototxt")
+    with pytest.raises(Interrupted):
+        train.run_stage(path, prototext.read_solver(path), None, None, "cpu", "fp32", Log(), watch=stop)
+    assert "stopped by Ctrl-C after 12 iterations" in capsys.readouterr().err
 
 
 def test_bilinear_upsampling_where_neither_filler_nor_weights_fill(stages, capsys):

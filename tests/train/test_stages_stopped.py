@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from programs import PROJECT, environment
-from training import HDF5, VOC, changed, solve, start, write_job
+from training import BODY, HDF5, VOC, changed, solve, start, write_job
 
 from netspec.proto.model import read_state, read_weights
 
@@ -112,6 +112,64 @@ def test_ctrl_c_reaches_the_whole_process_group(run):
     assert not alive(process.pid)
     go_on(folder)
     assert bytes_of(folder) == expected
+
+
+HELD = """
+import caffe, torch
+class Held(caffe.Layer):
+    def setup(self, bottom, top): self.passes = 0
+    def reshape(self, bottom, top): top[0].reshape(*bottom[0].shape)
+    def forward(self, bottom, top):
+        top[0].data[...] = bottom[0].data
+        self.passes += 1
+        if self.passes == 12:
+            open("held", "w").close()
+            torch.linalg.matrix_power(torch.eye(1500), 2**60)  # Python hears of no signal meanwhile
+    def backward(self, top, propagate_down, bottom): bottom[0].diff[...] = top[0].diff
+"""
+
+
+@pytest.fixture
+def held(tmp_path):
+    """A process in the midst of its sixth step, which takes long, with a snapshot of the fourth."""
+    body = BODY.replace('type: "ReLU" bottom: "conv" top: "conv"',
+                        'type: "Python" bottom: "conv" top: "held" python_param { module: "held" layer: "Held" }')
+    body = body.replace('type: "Dropout" bottom: "conv" top: "conv"', 'type: "Dropout" bottom: "held" top: "held"')
+    body = body.replace('type: "Convolution" bottom: "conv" top: "score"', 'type: "Convolution" bottom: "held" top: "score"')
+    write_job(tmp_path, changed(LONG, "test_interval: 1000 test_initialization: false"), body, VOC)
+    (tmp_path / "held.py").write_text(HELD)
+    process = start(tmp_path, "solver.prototxt", start_new_session=True,
+                    env=environment(PYTHONPATH=f"{PROJECT}{os.pathsep}{tmp_path}"))
+    wait_for(process, (tmp_path / "held").exists)
+    time.sleep(0.2)
+    yield process
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def until(process, words):
+    """The next line of standard error with these words."""
+    for line in process.stderr:
+        if words in line:
+            return line.partition("] ")[2].rstrip()
+    raise AssertionError(f"'{words}' is not said")
+
+
+@pytest.mark.parametrize("number, name", [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+def test_what_a_stop_does_is_said_at_once_and_a_second_one_ends_it_all(held, tmp_path, number, name):
+    begun = time.monotonic()
+    os.killpg(held.pid, number)  # as a terminal does: the processes that read data get it too
+    last = f"({re.escape(str(tmp_path))}/)?run/snap_iter_4.solverstate"
+    assert re.fullmatch(f"{name}: this step is being finished, then a snapshot is written; a second {name} stops at "
+                        rf"once, without a snapshot \(the last one is {last}\)", until(held, name))
+    os.killpg(held.pid, number)
+    assert re.fullmatch(f"second {name}: stopped at once, without a snapshot; the last one is {last}",
+                        until(held, "second"))
+    held.wait(60)
+    assert time.monotonic() - begun < 3 and held.returncode == 128 + number
+    assert "Traceback" not in held.stderr.read() and not alive(held.pid)
+    assert newest(tmp_path).name == "snap_iter_4.solverstate"
+    assert not list(tmp_path.glob("run/.*"))
 
 
 def test_sighup_writes_a_snapshot_and_goes_on(run):

@@ -1,0 +1,82 @@
+"""Ctrl-C and SIGTERM while a solver runs: the first asks for the end of the step, the second ends it all."""
+
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..base.files import drop_unfinished
+from .solver import Solver
+
+STOPS: dict[int, str] = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+_told: list[socket.socket] = []  # where signals are told to, while a solver runs
+
+
+@contextmanager
+def stopping(solver: Solver) -> Iterator[None]:
+    """Within, Ctrl-C and SIGTERM ask the solver to stop, SIGHUP for a snapshot; a second stop ends the process.
+
+    A thread hears of stops: Python itself would only when torch comes back from a backward pass. The process
+    then ends with 128 + the signal's number, without its workers and files half written.
+    """
+    def hear() -> None:
+        while number := ear.recv(1):
+            if number[0] in STOPS:
+                _stop(solver, number[0])
+
+    def snapshot(number: int, frame: Any) -> None:
+        solver.snapshot_asked = True
+
+    # a signal is only told where Python has a handler for it
+    handlers: dict[int, Callable[[int, Any], None]] = dict.fromkeys(STOPS, lambda number, frame: None)
+    if hasattr(signal, "SIGHUP"):
+        handlers[signal.SIGHUP] = snapshot
+    ear, mouth = socket.socketpair()
+    mouth.setblocking(False)
+    _told.append(mouth)
+    heard = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    thread = threading.Thread(target=hear, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(heard)
+        _told.remove(mouth)
+        mouth.shutdown(socket.SHUT_RDWR)  # closing is not enough: processes that read data have it too
+        thread.join()
+        mouth.close()
+        ear.close()
+
+
+def _stop(solver: Solver, number: int) -> None:
+    """What the first stop does, and any other."""
+    last = f"the last one is {solver.last_snapshot.state}" if solver.last_snapshot else "there is none yet"
+    if not solver.stop:
+        solver.stop = number
+        solver.log("netspec", f"{STOPS[number]}: this step is being finished, then a snapshot is written; a "
+                   f"second {STOPS[number]} stops at once, without a snapshot ({last})", "W")
+        return
+    try:
+        solver.log("netspec", f"second {STOPS[number]}: stopped at once, without a snapshot; {last}", "W")
+        solver.log.close()
+        for process in multiprocessing.active_children():
+            process.kill()
+        drop_unfinished()
+    finally:
+        os._exit(128 + number)
+
+
+def _unheard() -> None:
+    if _told:  # a process that is forked here, to read data, gets signals of its own
+        signal.set_wakeup_fd(-1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unheard)
