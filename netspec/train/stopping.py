@@ -18,7 +18,7 @@ _told: list[socket.socket] = []  # where signals are told to, while a solver run
 
 @contextmanager
 def stopping(solver: Solver) -> Iterator[None]:
-    """Within, Ctrl-C and SIGTERM ask the solver to stop, SIGHUP for a snapshot; a second one ends the process.
+    """Within, Ctrl-C and SIGTERM ask the solver to stop, SIGHUP for a snapshot; a second stop ends it all.
 
     A thread hears of stops: Python itself would only when torch comes back from a backward pass. The process
     then ends with 128 + the signal's number, without its workers and files half written.
