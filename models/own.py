@@ -58,17 +58,17 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
     for (name, made), stride, rate in zip(nets.items(), fcn.STAGES, RATES[bool(weights)], strict=True):
         for split, net in made.items():
             prototext.write(folder / name / f"{split}.prototxt", net)
-        before = resume.stem(f"{folder}/snapshot/{path.stem}-fcn{2 * stride}s", iterations)
+        before = resume.stem(folder / "snapshot" / f"{path.stem}-fcn{2 * stride}s", iterations)
         start = f"{before}.caffemodel" if solvers else weights
-        solvers.append(f"{folder}/{name}.prototxt")
+        solvers.append(str(folder / f"{name}.prototxt"))
         prototext.write(solvers[-1], caffe_pb2.SolverParameter(
-            train_net=f"{folder}/{name}/{train}.prototxt", weights=[start] if start else [],
+            train_net=str(folder / name / f"{train}.prototxt"), weights=[start] if start else [],
             # made and checked, and scored by tools/score.py
-            test_net=[f"{folder}/{name}/{val}.prototxt"], test_iter=[len(readers[1])],
+            test_net=[str(folder / name / f"{val}.prototxt")], test_iter=[len(readers[1])],
             test_interval=999999999, test_initialization=False,
             base_lr=rate, lr_policy="fixed", momentum=0.9, weight_decay=0.0005,
             max_iter=iterations, display=20, average_loss=20, random_seed=1, snapshot=200,
-            snapshot_prefix=f"{folder}/snapshot/{name}"))
+            snapshot_prefix=str(folder / "snapshot" / name)))
     return solvers
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..base import log
-from ..base.errors import Error, listed
+from ..base.errors import Error, count, listed
 from ..base.machine import PROJECT
 
 if TYPE_CHECKING:
@@ -46,14 +46,14 @@ def run(args: argparse.Namespace) -> int:
         solvers = generator(PROJECT / "models" / "own.py").write(
             path, args.weights, args.iterations, args.batch, (train, val), mean)
     for file, names in made.lists.items():
-        print(f"wrote {file}: {len(names)} images, drawn with seed {own.SEED}")
+        print(f"wrote {file}: {count(len(names), 'image')}, drawn with seed {own.SEED}")
     for what, without in (("images without a label", made.unlabelled),
                           ("labels without an image", made.unpictured)):
         if without:
             print(f"left out, {what}: {listed(without)}")
     if mean:
-        print(f"the nets subtract the mean of the {len(images[train])} images of '{train}', B,G,R; {path} "
-              f"could say it by the line\n    mean: {', '.join(map(str, mean))}")
+        print(f"the nets subtract the mean of the {count(len(images[train]), 'image')} of '{train}', B,G,R; "
+              f"{path} could say it by the line\n    mean: {', '.join(map(str, mean))}")
     if args.weights and not Path(args.weights).is_file():
         print(f"note: {args.weights} is not there yet; solve needs it", file=sys.stderr)
     _end(path, solvers, args, data.files("data", val, images[val][0])[0])
