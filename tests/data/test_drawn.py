@@ -15,7 +15,7 @@ from netspec.base.errors import Error
 from netspec.cli.main import main
 from netspec.data.images import TURNS, read_label
 from netspec.data.layouts import facts
-from netspec.data.outlines import coco_polygon, drawn, run_lengths
+from netspec.data.outlines import bitmap, coco_polygon, drawn, placed, run_lengths
 from netspec.data.segmentation import SegmentationData
 from netspec.ops.base import Context
 from netspec.proto.caffe_pb2 import LayerParameter
@@ -631,3 +631,39 @@ def test_what_is_refused_while_painting_leaves_no_folder(my, capsys):
     before = sorted(my.rglob("*"))
     run(capsys, my / "photos", "--set", my / "set.txt", status=2)
     assert sorted(my.rglob("*")) == before
+
+
+def test_pictures_that_are_drawn_on_all_over_leave_no_background(my, capsys):
+    labelme(my / "photos", shapes=[("cat", [[0, 0], [W, H]], "rectangle")])
+    assert "give --rest void" in run(capsys, my / "photos", "--set", my / "set.txt", status=2)
+    said = run(capsys, my / "photos", "--set", my / "set.txt", "--rest", "void")
+    assert facts(str(my / "set.txt")).names == ("cat",) and not label(my / "labels" / "a.png").any()
+    assert "cut off" not in said and "cat          0       1   100.000" in said
+
+
+def test_labels_of_turned_photographs_may_be_drawn_as_stored(my, capsys):
+    labelme(my / "photos", image=False)
+    photo(my / "photos" / "a.jpg", turn=6)
+    assert "EXIF" not in run(capsys, my / "photos", "--set", my / "set.txt")
+    assert label(my / "labels" / "a.png")[4, 4] == 1
+
+
+def test_small_masks_are_cut_off_at_every_border():
+    mask = np.arange(12).reshape(3, 4) % 5 > 0
+    for left, top in ((-1, -2), (W - 2, H - 1), (0, 0), (-4, 0), (0, H)):
+        want = np.pad(np.zeros((H, W), bool), 9)
+        want[9 + top : 12 + top, 9 + left : 13 + left] = mask
+        assert (placed(mask, left, top, (W, H)) == want[9:-9, 9:-9]).all()
+
+
+@pytest.mark.parametrize("shape", [(H + 1, 2), (2, W + 1)])
+def test_bitmaps_larger_than_their_picture_one_way_are_refused(shape):
+    with pytest.raises(Error, match="larger than its picture"):
+        bitmap(base64.b64encode(png(np.ones(shape, bool))).decode(), (W, H), "x")
+    assert bitmap(base64.b64encode(png(np.ones((H, W), bool))).decode(), (W, H), "x").all()
+
+
+def test_a_line_has_two_points(my, capsys):
+    labelme(my / "photos", shapes=[("crack", [[0, 5], [39, 5]], "line")])
+    run(capsys, my / "photos", "--set", my / "set.txt", "--width", 1)
+    assert np.argwhere(label(my / "labels" / "a.png"))[:, 0].tolist() == [5] * W
