@@ -28,6 +28,11 @@ def closest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
+def lacking(what: str, library: str) -> str:
+    """The error sentence of `what` ("reading HDF5") without the library that does it, as pip calls it."""
+    return f"{what} needs {library}: pip install {library}"
+
+
 def count(number: int, what: str) -> str:
     """A number of things that are called `what` one by one: "1 layer", "3 layers", "2 classes"."""
     return f"{number} {what}" + (("es" if what.endswith("s") else "s") if number != 1 else "")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..base import __version__
-from ..base.errors import Error, closest, count
+from ..base.errors import Error, closest, count, lacking
 from ..base.machine import amount, cores, device_name, gpu, room
 from ..base.standin import standing_in
 from ..data.layouts import ILSVRC
@@ -32,8 +32,8 @@ from . import NOTE, OK, PROBLEM, Finding
 from .batch import Flow, draw, examine
 from .weights import fill, weights_file
 
-EXTRAS = {"h5py": "hdf5", "lmdb": "lmdb", "matplotlib": "plot", "safetensors": "safetensors", "onnx": "onnx",
-          "onnxruntime": "onnx"}
+EXTRAS = {"h5py": "reading HDF5", "lmdb": "reading a database", "matplotlib": "drawing charts",
+          "safetensors": "reading .safetensors", "onnx": "writing ONNX", "onnxruntime": "checking ONNX"}
 
 
 def environment() -> list[Finding]:
@@ -42,9 +42,9 @@ def environment() -> list[Finding]:
     libraries = [f"{name} {version(name)}" for name in ("torch", "numpy", "protobuf", "pillow", "scipy")]
     found = [Finding(OK, "netspec", f"{__version__} in {place}; Python {platform.python_version()}, "
                      f"{', '.join(libraries)}")]
-    for name, extra in EXTRAS.items():
+    for name, what in EXTRAS.items():
         found.append(Finding(OK, name, version(name)) if importlib.util.find_spec(name) else Finding(
-            NOTE, name, "not installed", f"where it is needed: pip install netspec[{extra}]"))
+            NOTE, name, "not installed", lacking(what, name)))
     devices = {"cpu": f"{count(cores(), 'core')}, {count(torch.get_num_threads(), 'thread')}"}
     devices |= {f"cuda:{i}": torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
     devices |= {"mps": device_name("mps")} if torch.backends.mps.is_available() else {}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..base.errors import Error
+from ..base.errors import Error, lacking
 from ..base.files import writing
 from ..net.graph import Graph, Value
 from ..net.module import Net
@@ -24,7 +24,7 @@ def write_onnx(net: Net, out: Path, sizes: Sequence[Size], spread: float) -> tup
     try:
         import onnxruntime
     except ImportError:
-        raise Error("checking ONNX needs the package onnxruntime: pip install netspec[onnx]") from None
+        raise Error(lacking("checking ONNX", "onnxruntime")) from None
     data = model(net).SerializeToString()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -49,7 +49,7 @@ def model(net: Net) -> Any:
     try:
         from onnx import TensorProto, checker, helper, numpy_helper  # which Builder uses too
     except ImportError:
-        raise Error("writing ONNX needs the package onnx: pip install netspec[onnx]") from None
+        raise Error(lacking("writing ONNX", "onnx")) from None
     graph, built = net.graph, Builder(net)
     if sum(array.nbytes for array in built.initializers.values()) > LIMIT:
         raise Error(f"net '{graph.name}': more than 2 GiB of parameters do not fit one ONNX file")

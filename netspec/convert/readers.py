@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..base.errors import Error
+from ..base.errors import Error, lacking
 from ..proto import hdf5
 from ..proto.wire import is_hdf5
 
@@ -110,6 +110,5 @@ def safetensors(what: str) -> Any:
     try:
         import safetensors.torch
     except ImportError:
-        raise Error(f"{what} .safetensors needs the package safetensors: pip install "
-                    "netspec[safetensors]") from None
+        raise Error(lacking(f"{what} .safetensors", "safetensors")) from None
     return safetensors

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..base.errors import Error, closest
+from ..base.errors import Error, closest, lacking
 from ..base.files import find, native
 from ..ops.base import Operation, Shape
 from ..ops.fillers import fill
@@ -169,7 +169,7 @@ class HDF5Data(Listed, type="HDF5Data", workers=False):
         try:
             import h5py
         except ImportError:
-            raise self.error("reading HDF5 needs h5py: pip install netspec[hdf5]") from None
+            raise self.error(lacking("reading HDF5", "h5py")) from None
         try:
             with h5py.File(path, "r") as file:
                 taken = []

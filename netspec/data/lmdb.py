@@ -9,7 +9,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from PIL import Image
 
-from ..base.errors import Error
+from ..base.errors import Error, lacking
 from ..ops.base import Shape
 from ..ops.source import Batch
 from ..proto.caffe_pb2 import Datum
@@ -71,7 +71,7 @@ class Data(Listed, type="Data", tops=(1, 2), one_label=True, what="database"):
         try:
             import lmdb
         except ImportError:
-            raise self.error("reading a database needs lmdb: pip install netspec[lmdb]") from None
+            raise self.error(lacking("reading a database", "lmdb")) from None
         folder = self.source.is_dir()
         try:
             with (lmdb.open(str(self.source), readonly=True, lock=False, create=False, readahead=False,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from itertools import cycle
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..base.errors import Error
+from ..base.errors import Error, lacking
 from .shapes import Drawn, Point, printable
 
 if TYPE_CHECKING:
@@ -89,11 +89,11 @@ class Chart(Drawn):
 
 
 def require_matplotlib() -> None:
-    """Error, naming the extra to install, without matplotlib; for before a long run that ends in a chart."""
+    """Error, naming what to install, without matplotlib; for before a long run that ends in a chart."""
     try:
         import matplotlib  # noqa: F401 - whether it is there
     except ImportError:
-        raise Error("charts need matplotlib: pip install netspec[plot]") from None
+        raise Error(lacking("drawing charts", "matplotlib")) from None
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..base.errors import Error
+from ..base.errors import Error, lacking
 from ..base.log import Log
 from ..base.machine import origin
 from .charts import Chart, Lines
@@ -111,7 +111,7 @@ class Events(Log):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise Error("TensorBoard is not here; pip install netspec[tensorboard]") from None
+            raise Error(lacking("logging for TensorBoard", "tensorboard")) from None
         self.folder, self.writer, self.reader = folder, SummaryWriter, LogReader()
         self.writers: dict[Training, SummaryWriter] = {}
 

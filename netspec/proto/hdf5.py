@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.errors import Error
+from ..base.errors import Error, lacking
 from ..base.files import missing, writing
 
 _MOST_COMPRESSION = 1032  # what deflate can reach at best
@@ -73,5 +73,5 @@ def _h5py() -> Any:
     try:
         import h5py
     except ImportError:
-        raise Error("HDF5 files need h5py: pip install netspec[hdf5]") from None
+        raise Error(lacking("reading and writing HDF5", "h5py")) from None
     return h5py

@@ -177,7 +177,7 @@ def test_database_mistakes_are_named(tmp_path, monkeypatch):
     with pytest.raises(Error, match="1 to 2 tops"):
         source(Data, tmp_path, LMDB + "1", tops="abc")
     monkeypatch.setitem(sys.modules, "lmdb", None)
-    with pytest.raises(Error, match=r"pip install netspec\[lmdb\]"):
+    with pytest.raises(Error, match="pip install lmdb"):
         source(Data, tmp_path, LMDB + "1")
 
 
