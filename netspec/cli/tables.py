@@ -8,7 +8,8 @@ from .options import add_place_arguments, settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("number", metavar="1|2|3|4|5|all", choices=("1", "2", "3", "4", "5", "all"))
+    parser.add_argument("number", metavar="1|2|3|4|5|all", nargs="?", default="all",
+                        choices=("1", "2", "3", "4", "5", "all"), help="default all")
     parser.add_argument("--family", metavar="NAME",
                         help="tables 1 and 2 of this data set: solvers/NAME-fcn32s.prototxt (default voc)")
     parser.add_argument("--run", action="store_true", dest="measure",
@@ -21,9 +22,10 @@ def run(args: argparse.Namespace) -> int:
     """Print the tables; 1 if something was to be measured and could not be."""
     from ..papers.tables import measure_all, rows, shown, table
 
-    if args.family and args.number not in ("1", "2"):
+    if args.family and args.number not in ("1", "2", "all"):
         raise Error(f"--family goes with tables 1 and 2; table {args.number} is of its own data set")
-    numbers = range(1, 6) if args.number == "all" else [int(args.number)]
+    every = range(1, 3 if args.family else 6)
+    numbers = every if args.number == "all" else [int(args.number)]
     tables = [table(number, args.family) for number in numbers]
     failed = measure_all(tables, settings(args)) if args.measure else []
     lines = [rows(t, settings(args)) for t in tables]

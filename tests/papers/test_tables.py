@@ -140,6 +140,8 @@ def test_neighbours_of_camvid_are_beside_it(tmp_path, monkeypatch, capsys):
 def test_bad_words_are_refused(place, capsys):
     status, out = shown(capsys, "2", "--family", "shaps")
     assert status == 2 and "did you mean 'shapes'" in out.err
+    status, out = shown(capsys, "--family", "shapes")
+    assert status == 0 and out.out.startswith("Table 1: ") and "Table 2: strides (shapes)" in out.out and "Table 3" not in out.out
     status, out = shown(capsys, "4", "--family", "tiny")
     assert status == 2 and "tables 1 and 2" in out.err
 
