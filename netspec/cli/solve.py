@@ -51,11 +51,11 @@ def run(args: argparse.Namespace) -> int:
         raise Error("--snapshot goes on with a run, --weights starts one; give one of them")
     stages = [(path, read_solver(path)) for path in (find(name, what="solver") for name in args.solver)]
     first = _stage_of(args.snapshot, stages) if args.snapshot else 0
+    carried, state = [args.weights] if args.weights else None, args.snapshot
     for number, (path, param) in enumerate(stages):
         param.max_iter = param.max_iter if args.iterations is None else args.iterations
-        if number > first:
-            jobs.check_nets(param, path)  # now, not when the stages before are through
-    carried, state = [args.weights] if args.weights else None, args.snapshot
+        if number >= first:  # all of them now, not when the stages before are through
+            jobs.check(param, path, () if number > first or state else carried or param.weights)
     with closing(log.make(args.quiet)) as said, following(said, args.log, args.tensorboard):
         for number, (path, param) in enumerate(stages[first:], first + 1):
             solver = run_stage(path, param, carried, state, args.device or asked(param), args.precision, said,

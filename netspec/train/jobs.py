@@ -1,5 +1,8 @@
 """The nets that a solver file names, each with the phase, level and stages that it is built in."""
 
+import shlex
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +13,7 @@ from ..net.build import build
 from ..net.graph import Graph
 from ..proto.caffe_pb2 import TEST, TRAIN, NetParameter, NetState, Phase, SolverParameter
 from ..proto.text import SOLVER, read_net, read_solver, read_text
+from . import snapshot
 
 TRAIN_FIELDS = ("net", "train_net", "net_param", "train_net_param")
 
@@ -97,11 +101,46 @@ def files(param: SolverParameter, path: Path) -> list[Path]:
     return [find(name, path.resolve().parent, "net") for name in names]
 
 
-def check_nets(param: SolverParameter, path: Path) -> None:
-    """Error if a net that the solver in `path` names cannot be built."""
+def check(param: SolverParameter, path: Path, weights: Iterable[str]) -> None:
+    """Error if a net that the solver in `path` names cannot be built, or weights are not there."""
     train, tests = jobs(param, str(path))
     for job in (train, *tests):
         job.graph(path.resolve().parent)
+    for name in weights_names(weights):
+        weights_file(name, path)
+
+
+def weights_names(given: Iterable[str]) -> list[str]:
+    """The files that `weights`, or --weights, lists: several in one stand between commas."""
+    return [name.strip() for name in ",".join(given).split(",") if name.strip()]
+
+
+def weights_file(name: str, path: Path | None) -> Path:
+    """The weights file that a solver names, or --weights for it. path: the solver's file, if it is in one.
+
+    Raises Error if it is not there, with the stage that makes it, by its snapshot_prefix.
+    """
+    base = path and path.resolve().parent
+    try:
+        return find(name, base, "weights")
+    except Error as error:
+        cure = "the comment at the top of the solver says how to get them, --weights names others"
+        stages = _makers(name, [path]) if path else []
+        if len(stages) > 1:
+            cure = (f"{stages[-2]} makes it, and stages go on from each other: "
+                    f"{shlex.join(['netspec', 'solve', *map(str, stages)])}")
+        raise Error(f"{path or 'solver'}: {error}; {cure}") from None
+
+
+def _makers(name: str, stages: list[Path]) -> list[Path]:
+    """`stages` after those that make a weights file that is not there, of solvers in the same folder."""
+    for file in sorted(stages[0].parent.glob("*.prototxt")):
+        with suppress(Error):
+            param = read_solver(file) if file not in stages and SOLVER.search(read_text(file)) else None
+            if param and snapshot.prefix_of(name) == Path(snapshot.prefixed(param, file, "")).name:
+                lacking = [each for each in weights_names(param.weights) if not Path(each).exists()]
+                return _makers(next(iter(lacking), ""), [file, *stages])
+    return stages
 
 
 # The solvers and nets of this project, by name

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from ..base.errors import Error, Interrupted
-from ..base.files import find
 from ..base.log import Log
 from ..base.machine import choose
 from ..net import weights
@@ -26,7 +25,7 @@ from ..proto.text import read_solver
 from . import updates
 from .display import DebugInfo, Display
 from .feeding import Feeding
-from .jobs import Job, jobs
+from .jobs import Job, jobs, weights_file, weights_names
 from .snapshot import Snapshot, learned_history, prefixed, read_snapshot, whole_history, write_snapshot
 
 
@@ -76,8 +75,8 @@ class Solver:
         self.skips = self.data.skips
         self.loaded: dict[str, str] = {}  # layer -> how it came from `weights`: 'copied' or 'reshaped'
         self.skipped: list[str] = []  # layers of those files that the net does not have
-        for name in ",".join(param.weights).split(",") if param.weights else ():
-            self.load(name.strip())
+        for name in weights_names(param.weights):
+            self.load(name)
         self.log("solver.cpp:57", "Solver scaffolding done.")
 
     def error(self, message: str) -> Error:
@@ -117,11 +116,7 @@ class Solver:
 
     def load(self, name: str) -> weights.Report:
         """Copy the weights of a file into the layers of the same names; Error if it has none of them."""
-        try:
-            file = find(name, self.base, "weights")
-        except Error as e:
-            raise self.error(f"{e}; the comment at the top of the solver says how to get them, --weights "
-                             "names others") from None
+        file = weights_file(name, self.path)
         self.log("solver.cpp:72", f"Finetuning from {name}")
         report = weights.load(file, self.net.layers_with_params(), strict=self.strict)
         if not report.copied and not report.reshaped:

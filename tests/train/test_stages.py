@@ -141,6 +141,29 @@ def test_a_mistake_in_a_later_stage_is_found_before_the_first(stages, capsys):
     assert not Path("run").exists()
 
 
+def test_of_several_stages_the_first_that_lacks_something_is_named(stages, capsys):
+    Path("data.txt").rename("other.txt")
+    assert "net8.prototxt" in refused(capsys, *stages)
+    assert "net4.prototxt" in refused(capsys, *stages[1:])
+    Path("other.txt").rename("data.txt")
+    Path("solver8.prototxt").write_text(Path("solver8.prototxt").read_text() + ' weights: "vgg16.caffemodel"')
+    Path("net2.prototxt").unlink()
+    assert "solver8.prototxt: weights 'vgg16.caffemodel' is not there" in refused(capsys, *stages)
+
+
+def test_weights_that_stages_make_name_them(stages, capsys):
+    for stride, before in ((4, 8), (2, 4)):
+        path = Path(f"solver{stride}.prototxt")
+        path.write_text(path.read_text() + f' weights: "run/fcn{before}_iter_6.caffemodel"')
+    said = refused(capsys, "solver2.prototxt").replace(f"{Path.cwd()}/", "")
+    assert re.fullmatch(r"netspec solve: solver2.prototxt: weights 'run/fcn4_iter_6.caffemodel' is not there \(tried .*\); "
+                        r"solver4.prototxt makes it, and stages go on from each other: "
+                        r"netspec solve solver8.prototxt solver4.prototxt solver2.prototxt", said)
+    assert cli.main([*said.rpartition("netspec ")[2].split(), "--quiet"]) == 0
+    Path("run/fcn4_iter_6.caffemodel").unlink()
+    assert "netspec solve solver4.prototxt solver2.prototxt" in refused(capsys, "solver2.prototxt").replace(f"{Path.cwd()}/", "")
+
+
 def test_which_stage_a_snapshot_belongs_to_must_be_clear(stages, capsys):
     assert cli.main(["solve", stages[0], "--quiet"]) == 0
     Path("run/fcn8_iter_6.solverstate").rename("run/other.solverstate")
