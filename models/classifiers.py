@@ -19,9 +19,8 @@ from netspec import NetSpec  # noqa: E402
 from netspec import layers as L  # noqa: E402
 from netspec import params as P  # noqa: E402
 from netspec.base.errors import Error, closest  # noqa: E402
+from netspec.base.machine import HOME  # noqa: E402
 from netspec.proto import text as prototext  # noqa: E402
-
-HERE = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def generate(name: str) -> Any:
     return net
 
 
-def write(name: str, folder: Path = HERE) -> None:
+def write(name: str, folder: Path = HOME / "models") -> None:
     """Write NAME/deploy.prototxt."""
     prototext.write(folder / name / "deploy.prototxt", generate(name),
                     header="Written by models/classifiers.py; change that, not this.")

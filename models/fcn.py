@@ -25,10 +25,10 @@ from netspec import NetSpec  # noqa: E402
 from netspec import layers as L  # noqa: E402
 from netspec import params as P  # noqa: E402
 from netspec.base.errors import Error, closest  # noqa: E402
+from netspec.base.machine import HOME  # noqa: E402
 from netspec.coord_map import crop  # noqa: E402
 from netspec.proto import text as prototext  # noqa: E402
 
-HERE = Path(__file__).resolve().parent
 # FCN-32s, 16s and 8s: the layers of the trunk whose scores are summed, the coarsest first
 STAGES = {32: ("fc7",), 16: ("fc7", "pool4"), 8: ("fc7", "pool4", "pool3")}
 ATONCE = {"pool4": 0.01, "pool3": 0.0001}  # the release's scales: later blobs are larger
@@ -160,7 +160,7 @@ def generate(name: str, split: str = "train") -> Any:
     return made
 
 
-def write(name: str, folder: Path = HERE) -> None:
+def write(name: str, folder: Path = HOME / "models") -> None:
     """Write SPLIT.prototxt for each split, deploy.prototxt, and of a released net paper.prototxt."""
     net = named(name)
     for split in (*net.data.splits, "deploy", *([] if net.normalize else ["paper"])):

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from netspec.papers.published import PAPER, RELEASED  # noqa: E402 - the path comes first
+from netspec.base.machine import HOME  # noqa: E402 - the path comes first
+from netspec.papers.published import PAPER, RELEASED  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 MODELS = {path.parent.name: path.parent for path in sorted((HERE.parent / "models").rglob("deploy.prototxt"))}
@@ -152,7 +153,7 @@ def names(released: bool) -> list[str]:
 
 
 if __name__ == "__main__":
-    for released, folder in ((False, HERE), (True, HERE / "heavy")):
-        folder.mkdir(exist_ok=True)
+    for released, folder in ((False, HOME / "solvers"), (True, HOME / "solvers" / "heavy")):
+        folder.mkdir(parents=True, exist_ok=True)
         for name in names(released):
             (folder / f"{name}.prototxt").write_text(text(name, released), encoding="utf-8")

@@ -4,8 +4,14 @@ import configparser
 import contextlib
 import importlib.metadata
 import re
+import shutil
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
+import programs
+import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -49,3 +55,52 @@ def test_python_as_the_readme_names_it():
                 if pin.specifier.contains(here["Version"]) and f"{version}.99" not in SpecifierSet(here["Requires-Python"] or ""):
                     wrong.append(f"{pin} needs Python {here['Requires-Python']}, not {version}")
     assert not wrong
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The folder of a wheel's files, and the size of the wheel in bytes."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in ("netspec", "models", "solvers", "data"):  # the build writes beside what it reads
+        shutil.copytree(PROJECT / name, folder / "source" / name,
+                        ignore=shutil.ignore_patterns("__pycache__", "images", "archives", "VOC*"))
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(PROJECT / name, folder / "source")
+    code = f"from setuptools import build_meta; print(build_meta.build_wheel({str(folder)!r}))"
+    subprocess.run([sys.executable, "-c", code], cwd=folder / "source", check=True, capture_output=True, timeout=120)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(folder / "site")
+    return folder / "site", wheel.stat().st_size
+
+
+def test_a_wheel_has_nets_recipes_and_facts(installed):
+    site, size = installed
+    there = {str(path.relative_to(site)) for path in site.rglob("*") if path.is_file()}
+    shipped = {f"netspec/shipped/{path.relative_to(PROJECT)}" for folder in ("models", "solvers", "data")
+               for pattern in ("*.py", "*.prototxt", "*.txt", "*.json", "*.md")
+               for path in (PROJECT / folder).rglob(pattern) if not {"images", "archives"} & {*path.parts}}
+    assert not shipped - there and "netspec/py.typed" in there and "netspec/proto/caffe.desc" in there
+    assert not [name for name in there if "__pycache__" in name or "/images/" in name]
+    assert size < 1_000_000
+
+
+def test_an_installed_package_works_in_any_folder(installed, tmp_path):
+    site, _ = installed
+    before = {path: path.stat().st_mtime_ns for path in site.rglob("*")}
+
+    def netspec(*args, status=0):
+        done = subprocess.run([sys.executable, "-B", "-m", "netspec", *args], cwd=tmp_path, capture_output=True, text=True,
+                              env=programs.environment(PYTHONPATH=str(site)), timeout=120)
+        assert done.returncode == status, done.stderr
+        return done.stdout + done.stderr
+
+    for net in ("models/fcn.py:voc-fcn8s/deploy", "models/voc-fcn8s/deploy.prototxt"):
+        assert "equals the figure's FCN-8s" in netspec("diff-net", net, "--figure3")
+    assert "57M" in netspec("describe", "models/voc-fcn-alexnet/deploy.prototxt", "--table1")
+    assert "shapes-fcn32s" in netspec("tables", "2", "--family", "shapes")
+    assert "netspec data shapes" in netspec("demo", status=2)
+    assert "data/shapes/images" in netspec("data", "shapes")
+    assert len([*(tmp_path / "data/shapes/images/JPEGImages").iterdir()]) == 300
+    assert "0 errors" in netspec("data", "check", "solvers/shapes-fcn32s.prototxt")
+    assert before == {path: path.stat().st_mtime_ns for path in site.rglob("*")}

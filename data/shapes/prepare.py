@@ -16,6 +16,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 HERE = Path(__file__).resolve().parent
+# beside this file in a checkout; in the current folder where the package is installed
+ROOT = HERE / "images" if (HERE.parents[1] / "setup.cfg").is_file() else Path("data", "shapes", "images")
 STAMP = "complete.json"
 VERSION = 1  # raise it when the pictures change, so that folders of the older kind are made again
 FINE = 4  # shapes are drawn this many times larger, then reduced, for soft edges
@@ -197,7 +199,7 @@ def prepare(root: Path, settings: dict) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--root", type=Path, default=HERE / "images", help="folder to make (%(default)s)")
+    parser.add_argument("--root", type=Path, default=ROOT, help="folder to make (%(default)s)")
     parser.add_argument("--train", type=int, default=240, metavar="N", help="training images (%(default)s)")
     parser.add_argument("--val", type=int, default=60, metavar="N", help="validation images (%(default)s)")
     parser.add_argument("--size", default="128x96", metavar="WxH", help="in pixels (%(default)s)")

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import IO
 
 from .errors import Error
+from .machine import PROJECT
+
+OURS = "models", "solvers"  # folders that come with the package
 
 _unfinished: set[str] = set()  # what `writing` has under way
 
@@ -16,7 +19,8 @@ def find(path: str | os.PathLike, base: str | os.PathLike | None = None, what: s
     """The existing file or folder that `path` names.
 
     A relative path is tried from the current folder, then from `base` (the folder of the file that names
-    it) and each folder above that. Raises Error listing every place tried.
+    it) and each folder above that; what starts with models/ or solvers/ then among those that come with the
+    package. Raises Error listing every place tried.
     """
     path = Path(path).expanduser()
     tried = [path]
@@ -25,6 +29,8 @@ def find(path: str | os.PathLike, base: str | os.PathLike | None = None, what: s
         if base is not None:
             base = Path(base).resolve()
             tried += [folder / path for folder in (base, *base.parents)]
+        if path.parts[:1] and path.parts[0] in OURS:
+            tried.append(PROJECT / path)
     for candidate in tried:
         if candidate.exists():
             return candidate

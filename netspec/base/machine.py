@@ -23,7 +23,11 @@ if TYPE_CHECKING:  # torch takes a second to import: the functions that need it 
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 WAITING = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}  # turns of GNU's OpenMP; ms of LLVM's and Intel's
-PROJECT = Path(__file__).resolve().parents[2]
+PACKAGE = Path(__file__).resolve().parents[1]
+# the folder of models/, solvers/ and data/: in an installed package, or the checkout
+PROJECT = shipped if (shipped := PACKAGE / "shipped").is_dir() else PACKAGE.parent
+# where programs write models/ and solvers/: the checkout, or the current folder, never an installed package
+HOME = PROJECT if PROJECT == PACKAGE.parent else Path()
 
 
 def gpu(number: int = 0) -> str | None:

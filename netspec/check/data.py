@@ -19,6 +19,7 @@ from ..base.log import Log
 from ..base.table import table
 from ..data import feed
 from ..data.balance import by_class, pixel_counts, unseen, weights
+from ..data.get import obtained
 from ..data.images import check_labels, open_image, size, turn_cure, turn_of
 from ..data.layouts import LAYOUTS, Labels, facts, layout
 from ..data.segmentation import SegmentationData, shared
@@ -148,7 +149,7 @@ def _on_disk(path: Path, dataset: str | None) -> list[SegmentationData]:
         return found
     if layout(dataset).facts:
         raise Error(f"{path}: no split of data set '{dataset}' has a list there (tried: "
-                    f"{', '.join(SPLITS)}); data/{layout(dataset).facts}/README.md says how to get it")
+                    f"{', '.join(SPLITS)}){obtained(dataset)}")
     raise errors[0]
 
 

@@ -12,7 +12,7 @@ from ..base import log
 from ..base.errors import Error, count
 from ..base.files import find
 from ..base.machine import amount, cores
-from ..data.get import catalogue, prepare
+from ..data.get import catalogue, draw, prepare
 from ..data.layouts import LAYOUTS
 from . import labels
 
@@ -46,6 +46,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _get(args: argparse.Namespace) -> int:
+    if args.data.program:
+        draw(args.data, args.root)
+        return 0
     archives = args.archives or args.root.parent / "archives"
     prepare(args.data, args.root, archives, lambda: args.yes or _asked(), partial(print, flush=True), _meter)
     return 0
@@ -54,7 +57,8 @@ def _get(args: argparse.Namespace) -> int:
 def _list(args: argparse.Namespace) -> int:
     for name, data in catalogue().items():
         print(f"{name}: {data.what}\n    {data.state(Path(data.root)) or 'there'}: {data.root}")
-        print(f"    {'; '.join(map(str, data.archives))}\n    terms: {data.terms}")
+        comes = "; ".join(map(str, data.archives)) or f"drawn here, by netspec data {name}"
+        print(f"    {comes}\n    terms: {data.terms}")
     return 0
 
 

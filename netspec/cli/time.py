@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print; medians, with the least and most."""
     import torch
 
-    from ..base.machine import PROJECT, cores
+    from ..base.machine import cores
     from ..papers import timing
 
     if getattr(args, "iterations", 1) < 1 or getattr(args, "repeats", 1) < 1:
@@ -55,13 +55,13 @@ def run(args: argparse.Namespace) -> int:
         path = find(args.solver, what="solver")
         print(timing.time_data(path, args.iterations, args.device or "cpu", args.precision))
     elif args.kind == "load":
-        net = find(args.net, PROJECT, "net")
+        net = find(args.net, what="net")
         if args.make and not Path(args.weights).exists():
             timing.make_weights(net, Path(args.weights))
             print(f"made of the net's fillers: {args.weights}")
         print(timing.time_load(net, find(args.weights, what="weights"), args.repeats))
     elif args.kind == "wait":
-        print(timing.time_wait(find(args.solver, PROJECT, "solver"), args.repeats))
+        print(timing.time_wait(find(args.solver, what="solver"), args.repeats))
     else:
-        print(timing.time_dense(find(args.net, PROJECT, "net"), args.size, args.repeats))
+        print(timing.time_dense(find(args.net, what="net"), args.size, args.repeats))
     return 0

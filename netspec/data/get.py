@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -18,7 +20,7 @@ from ..base.machine import amount
 from .layouts import LAYOUTS, SETS
 from .unpack import BLOCK, unpack, write_block
 
-SOURCES = next(path for folder in SETS if (path := folder / "sources.json").is_file())
+SOURCES = SETS / "sources.json"
 TRIES = 5  # requests in a row without one byte more
 # Shows how far a file is: called with what is done to it and its bytes in all (None: unknown), it gives a
 # function that is told, again and again, how many bytes are done.
@@ -58,6 +60,7 @@ class DataSet(NamedTuple):
     counts: dict[str, int]  # below the root: files by pattern, or lines of a list
     archives: list[Archive]
     top: str = ""  # the folder in the archives that becomes the root, if that is a folder in them
+    program: str = ""  # below data/: draws the set, which is in no archive
 
     def state(self, root: Path) -> str:
         """What is under `root`: "" if all is, or "not there", or "incomplete" and the first thing missing."""
@@ -76,6 +79,14 @@ def catalogue() -> dict[str, DataSet]:
         usual = {"root": LAYOUTS[name].root} if name in LAYOUTS else {}
         sets[name] = DataSet(**usual | facts | {"archives": [Archive(**a) for a in facts["archives"]]})
     return sets
+
+
+def obtained(dataset: str, root: str = "") -> str:
+    """The end of an error sentence: what brings a data set of LAYOUTS that should be in `root`."""
+    sets = catalogue()
+    name = next((name for name, data in sets.items() if data.root == root), dataset)
+    command = f"netspec data {name} gets it" if name in sets else "netspec data lists what it gets"
+    return f"; {command}, {SETS / dataset / 'README.md'} says how to get it"
 
 
 def prepare(data: DataSet, root: Path, archives: Path, consent: Callable[[], bool],
@@ -113,6 +124,13 @@ def prepare(data: DataSet, root: Path, archives: Path, consent: Callable[[], boo
             say(f"no checksum is known to compare with: sha256 {digest(path, meter=meter)}  {path}")
     _make(data, root, archives, say)
     say(f"{root}: " + ", ".join(f"{count} {pattern}" for pattern, count in data.counts.items()))
+
+
+def draw(data: DataSet, root: Path) -> None:
+    """Let the program of a data set make `root`, and say so; it leaves one that is there. Raises Error."""
+    command = [sys.executable, str(SETS / data.program), "--root", str(root)]
+    if subprocess.run(command).returncode:
+        raise Error(f"{root} is not made: {data.program} says why above")
 
 
 def _make(data: DataSet, root: Path, archives: Path, say: Callable[[str], object]) -> None:

@@ -18,8 +18,7 @@ from ..base.machine import PROJECT
 if TYPE_CHECKING:  # commands list the data sets in their help: the functions that need NumPy import it
     import numpy as np
 
-# the folder of facts, one below it for each data set: installed, or in the project
-SETS = Path(__file__).resolve().parent / "sets", PROJECT / "data"
+SETS = PROJECT / "data"  # the folder of facts, one below it for each data set
 
 Top = TypeVar("Top", "Images", "Labels")
 
@@ -275,11 +274,10 @@ def raw_values(dataset: str, file: str) -> dict[int, int]:
 
 def facts_folder(found: Layout) -> Path:
     """The folder in data/ of a data set, or of the one that it has its classes from."""
-    places = [folder / found.facts for folder in SETS]
-    for place in places:
-        if (place / "classes.txt").is_file():
-            return place
-    raise Error(f"the facts of data set '{found.facts}' are not there (tried {places[0]}, {places[1]})")
+    place = SETS / found.facts
+    if (place / "classes.txt").is_file():
+        return place
+    raise Error(f"the facts of data set '{found.facts}' are not there (tried {place})")
 
 
 # a patch of 38-Cloud and its place in the scene's grid, both from 1

@@ -16,6 +16,7 @@ from ..base.errors import Error, closest, count
 from ..ops.base import Shape
 from ..ops.python import ALIASES
 from ..ops.source import Batch, Source
+from .get import obtained
 from .images import size, turn_cure
 from .layouts import (
     CHANCE,
@@ -155,13 +156,13 @@ class SegmentationData(Source):
             path = files.find(self.dataset, base, "data set file")
             self.dataset, root = str(path), root or str(path.parent)
         found = layout(self.dataset, own)
+        root = root or found.root
         try:
-            root = files.find(root or found.root, base, f"the folder of data set '{self.dataset}',")
+            place = files.find(root, base, f"the folder of data set '{self.dataset}',")
         except Error as error:
-            where = f"; data/{self.dataset}/README.md says how to get it" if found.facts else ""
-            raise Error(f"{error}{where}") from None
+            raise Error(f"{error}{obtained(self.dataset, root) if found.facts else ''}") from None
         beside = {key: given[key] for key in found.beside if key in given}
-        return Tree(self.dataset, found, root, beside, base)
+        return Tree(self.dataset, found, place, beside, base)
 
     def _check_tops(self, given: Mapping[str, Any]) -> None:
         known = self.layout.tops

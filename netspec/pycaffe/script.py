@@ -10,7 +10,6 @@ from types import ModuleType
 
 from ..base.errors import Error, closest
 from ..base.files import find
-from ..base.machine import PROJECT
 from ..base.standin import lending
 from ..proto.caffe_pb2 import NetParameter
 from ..proto.text import parse, read_net
@@ -44,7 +43,7 @@ def read_or_generate(given: str) -> NetParameter:
     """The NetParameter, upgraded, of a prototxt file or a generator FILE.py:NAME[/SPLIT].
 
     The generator is the file's `generate(NAME, SPLIT)`, or else its function NAME, called with SPLIT if it
-    takes an argument (default: train). FILE is looked for in the current folder, then in the checkout. Raises
+    takes an argument (default: train). FILE is looked for in the current folder, then among ours. Raises
     Error for what is missing or fails.
     """
     path, _, call = given.rpartition(":")
@@ -53,7 +52,7 @@ def read_or_generate(given: str) -> NetParameter:
                     "FILE.py:NAME/SPLIT")
     if not path.endswith(".py"):
         return read_net(find(given, what="net"))
-    file = find(path, PROJECT, "generator")
+    file = find(path, what="generator")
     try:
         with lending():
             net = parse(_generated(file, *call.partition("/")[::2], given), NetParameter, given)

@@ -147,16 +147,16 @@ def _makers(name: str, stages: list[Path]) -> list[Path]:
 
 
 def solver_names() -> set[str]:
-    """The NAMEs of solvers/NAME.prototxt, in the current folder and in the checkout."""
+    """The NAMEs of solvers/NAME.prototxt, in the current folder and among ours."""
     return {path.stem for base in (Path(), PROJECT) for path in base.glob("solvers/*.prototxt")}
 
 
 def solver_file(name: str) -> Path:
-    """solvers/NAME.prototxt, in the current folder or in the checkout. Raises Error if it is in neither."""
-    return find(f"solvers/{name}.prototxt", PROJECT, "solver")
+    """solvers/NAME.prototxt, in the current folder or among ours. Raises Error if it is in neither."""
+    return find(f"solvers/{name}.prototxt", what="solver")
 
 
 def deploy_file(name: str) -> Path:
-    """NAME/deploy.prototxt, a net without data, below models/ in the current folder or the checkout."""
+    """NAME/deploy.prototxt, a net without data, below models/ in the current folder or ours."""
     there = (path for base in (Path(), PROJECT) for path in base.glob(f"models/**/{name}/deploy.prototxt"))
-    return next(there, None) or find(f"models/{name}/deploy.prototxt", PROJECT, "net")
+    return next(there, None) or find(f"models/{name}/deploy.prototxt", what="net")
