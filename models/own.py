@@ -27,6 +27,7 @@ from netspec.proto import caffe_pb2  # noqa: E402
 from netspec.proto import text as prototext  # noqa: E402
 from netspec.score.predict import fitted  # noqa: E402
 from netspec.train import snapshot as resume  # noqa: E402
+from netspec.train.validation import interval  # noqa: E402
 
 RATES = {False: (3e-3, 1e-3, 1e-3), True: (1e-4, 1e-6, 1e-8)}  # the demo's, and the paper's
 
@@ -63,9 +64,8 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
         solvers.append(str(folder / f"{name}.prototxt"))
         prototext.write(solvers[-1], caffe_pb2.SolverParameter(
             train_net=str(folder / name / f"{train}.prototxt"), weights=[start] if start else [],
-            # made and checked, and scored by tools/score.py
             test_net=[str(folder / name / f"{val}.prototxt")], test_iter=[len(readers[1])],
-            test_interval=999999999, test_initialization=False,
+            test_interval=interval(len(readers[1]), batch, iterations), test_initialization=False,
             base_lr=rate, lr_policy="fixed", momentum=0.9, weight_decay=0.0005,
             max_iter=iterations, display=20, average_loss=20, random_seed=1, snapshot=200,
             snapshot_prefix=str(folder / "snapshot" / name)))

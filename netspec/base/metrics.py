@@ -8,7 +8,9 @@ import numpy as np
 from scipy import ndimage
 
 from .errors import Error, listed
+from .table import percent
 
+VOID = 255  # the label of pixels that are not counted, where nothing names another
 MEASURES: Mapping[str, str] = {"pixel_accuracy": "pixel acc.", "mean_accuracy": "mean acc.",
                                "mean_iu": "mean IU", "fw_iu": "f.w. IU"}
 """The four measures: attribute of `Scores` -> column title of the papers' tables."""
@@ -22,8 +24,14 @@ def titled(name: str, unseen: Sequence[str]) -> str:
     return f"{name} (never in the truth: {listed(unseen)})" if unseen else name
 
 
+def mean_iu(scores: "Scores") -> str:
+    """The mean IU in a line of progress, in percent."""
+    seen = f" of {len(scores.class_iu) - len(scores.unseen)} of {len(scores.class_iu)} classes"
+    return f"mean IU {percent(scores.mean_iu)}{seen if scores.unseen else ''}"
+
+
 def confusion(truth: np.ndarray, prediction: np.ndarray, classes: int,
-              ignore: int | None = 255) -> np.ndarray:
+              ignore: int | None = VOID) -> np.ndarray:
     """Pixels of each true class (rows) predicted as each class (columns): int64, (classes, classes).
 
     truth, prediction: whole numbers in any dtype, of the same shape. A pixel whose truth is `ignore`, or
@@ -58,7 +66,7 @@ def boundary_distance(labels: np.ndarray) -> np.ndarray:
 
 
 def trimap(truth: np.ndarray, prediction: np.ndarray, classes: int, widths: Sequence[int],
-           ignore: int | None = 255) -> np.ndarray:
+           ignore: int | None = VOID) -> np.ndarray:
     """The `confusion` of the pixels within each width of a boundary: int64 (len(widths), classes, classes).
 
     truth, prediction: (H, W), of one image. The band of width w is the pixels at most w from another label of

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..base.metrics import VOID
 from ..data.layouts import Images
 from ..look import pictures
 from .data import Part, Tops, read_tops
@@ -18,7 +19,7 @@ def contact_sheet(parts: Sequence[Part]) -> Image.Image:
 
     What is wrong has a frame, and its pixels are MARK.
     """
-    seen = {pictures.VOID}
+    seen = {VOID}
     columns: list[tuple[str, list[Image.Image]]] = []
     for part in parts:
         wide = max(1, min(4 // len(parts), -(-len(part.items) // ROWS)))
@@ -47,7 +48,7 @@ def _cell(part: Part, index: int, seen: set[int]) -> Image.Image:
         pixels = tops[top][1]
         classes = np.isin(pixels, range(len(facts.names)))
         seen |= set(pixels[classes].tolist())
-        coloured = np.array(pictures.colour(np.where(classes, pixels, pictures.VOID), facts.palette))
+        coloured = np.array(pictures.colour(np.where(classes, pixels, VOID), facts.palette))
         coloured[~classes & (pixels != facts.void)] = MARK
         label = Image.blend(image, Image.fromarray(coloured), 0.7)
     height = max(1, min(2 * CELL, round(CELL * image.height / image.width)))

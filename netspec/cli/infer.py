@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import torch
 
+    from ..net import judged
     from ..proto.text import read_net
     from ..score import predict
 
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"netspec infer: {e}", file=sys.stderr, flush=True)
             continue
         if ready is None:
-            classes = predict.channels(made, args.score_blob)
+            classes = judged.channels(made, args.score_blob)
             facts, mean = _settle(args, [net.name, path.stem, path.parent.name], known, classes, channels)
             looks = predict.looks(facts, classes)
             ready, remarks = predict.load(made, weights, args.device, args.precision, args.strict)
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         with torch.inference_mode():
             inputs = {top: predict.blob(image, mean, channels, known.scale).to(ready.device)}
             scores = ready(inputs, [args.score_blob])[args.score_blob]
-        print(_save(file, image, predict.labels(scores)[0], looks, out), flush=True)
+        print(_save(file, image, judged.labels(scores)[0], looks, out), flush=True)
     if failed:
         raise Error(f"{len(failed)} of {len(args.image)} images could not be segmented: {listed(failed)}; "
                     "the results of the others are written")

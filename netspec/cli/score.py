@@ -37,14 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..base.machine import origin
-    from ..base.metrics import Scores
+    from ..base.metrics import Scores, mean_iu
     from ..data.segmentation import SegmentationData
     from ..look.pictures import save
     from ..net.build import load
     from ..score import predict
     from ..score.score import Scoring
     from ..score.sheet import worst_beside
-    from ..score.summary import mean_iu, save_confusion, summary
+    from ..score.summary import save_confusion, summary
 
     path, weights = find(args.net, what="net"), find(args.weights, what="weights")
     made = load(path)

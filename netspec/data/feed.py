@@ -185,6 +185,10 @@ class Batches:
             raise failed
         return drawn
 
+    def position(self, source: Source) -> int:
+        """That of the batch of a source that `next` gave."""
+        return self.positions[self.sources.index(source)] - 1
+
     def last(self) -> str:
         """The files behind the batch that `next` gave, for error messages."""
         places = ["given by the caller" if source.fed else source.describe(at - 1)

@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from ..base.errors import Error
 from ..base.files import writing
+from ..base.metrics import VOID
 from ..data.layouts import VOID_COLOUR
 
-VOID = 255
 PAPER, INK, RULE = (255, 255, 255), (40, 40, 40), (150, 150, 150)
 
 Pixels = Image.Image | np.ndarray  # an array is (H, W, 3), RGB, or (H, W)

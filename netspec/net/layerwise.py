@@ -219,14 +219,14 @@ class Layerwise:
         if self.watch:
             self.watch.backward(self, layer, grads)
 
-    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The whole net, as `net(inputs)`: outputs and losses, without gradients."""
+    def run(self, inputs: Mapping[str, Tensor], more: Sequence[str] = ()) -> dict[str, Tensor]:
+        """The whole net, as `net(inputs)`: outputs, losses and more blobs, without gradients."""
         feed, self.feed = self.feed, lambda node: [inputs[top.blob] for top in node.tops]
         try:
             self.forward()
         finally:
             self.feed = feed
-        wanted = dict.fromkeys((*self.net.graph.outputs, *self.net.losses))
+        wanted = dict.fromkeys((*self.net.graph.outputs, *self.net.losses, *more))
         return {name: self.blobs[name].data_memory.tensor(self.net.device) for name in wanted}
 
     def _call(self, when: str, layer: Layer) -> None:

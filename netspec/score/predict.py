@@ -2,7 +2,7 @@
 
 import bisect
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..base.errors import Error, closest, listed
+from ..base.errors import Error, listed
 from ..base.machine import choose
 from ..data import layouts
 from ..data.facts import Known, known
@@ -21,6 +21,7 @@ from ..data.layouts import Facts
 from ..net.build import build, standing
 from ..net.deploy import feeds, part
 from ..net.graph import Graph
+from ..net.judged import no_blob
 from ..net.module import Net
 from ..net.weights import ready
 from ..proto.caffe_pb2 import TEST, NetParameter
@@ -68,7 +69,7 @@ def image_net(net: NetParameter, blob: str, path: str | os.PathLike) -> tuple[Ne
     pruned = part(net, blob)
     if not pruned.layer:
         tops = {top for layer in standing(net, TEST) for top in layer.top}
-        raise _no_blob(f"{path}: net '{net.name}'", blob, tops)
+        raise no_blob(f"{path}: net '{net.name}'", blob, tops)
     feeding = [(layer, top) for layer in pruned.layer if feeds(layer) for top in layer.top]
     if len(feeding) != 1:
         found = ", ".join(f"'{top}'" for _, top in feeding) or "none"
@@ -109,23 +110,6 @@ def blob(image: Image.Image, mean: Sequence[float], channels: int = 3, scale: fl
     return torch.from_numpy(found[None] * np.float32(scale))
 
 
-def labels(scores: Tensor) -> np.ndarray:
-    """The best class of each pixel (N, H, W) from scores (N, C, H, W): uint8, int32 above 256 classes."""
-    best = scores.argmax(1)
-    return best.to(torch.uint8 if scores.shape[1] <= 256 else torch.int32).cpu().numpy()
-
-
-def channels(made: Graph, blob: str) -> int:
-    """The number of classes that a score blob (N, C, H, W) has. Raises Error if the net has no such blob."""
-    blobs = {value.blob for value in made.shapes}
-    if blob not in blobs:
-        raise _no_blob(f"net '{made.name}'", blob, blobs)
-    shape = made.shape(blob)
-    if len(shape) != 4:
-        raise Error(f"blob '{blob}' of net '{made.name}' has shape {list(shape)}, scores have N x C x H x W")
-    return shape[1]
-
-
 def fitted(net: NetParameter, top: str, channels: int, size: tuple[int, int],
            path: Path | None = None) -> Graph:
     """The graph of a net for images of a size (width, height).
@@ -162,8 +146,3 @@ def looks(dataset: str | Facts | None, classes: int) -> Looks:
     if facts and len(facts.names) <= classes:  # with fewer, it is a set of one's own in that layout
         names[: len(facts.names)], palette[: len(facts.names)] = facts.names, facts.palette
     return Looks(names, palette)
-
-
-def _no_blob(where: str, blob: str, blobs: Iterable[str]) -> Error:
-    return Error(f"{where} has no blob '{blob}' (--score-blob names the one with the scores)"
-                 f"{closest(blob, blobs)}")

@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +14,13 @@ import torch
 from torch import Tensor
 
 from ..base import metrics
-from ..base.errors import Error, closest
 from ..base.files import inside
-from ..base.metrics import Binary, Scores, confusion
+from ..base.metrics import VOID, Binary, Scores, confusion
 from ..data.feed import Batches
-from ..data.segmentation import SegmentationData
-from ..look.pictures import VOID, save_labels
+from ..look.pictures import save_labels
 from ..net.graph import Graph
+from ..net.judged import Judged
 from ..net.module import Net
-from ..ops.source import Source
 from . import predict
 from .stitch import Stitched
 
@@ -64,27 +62,17 @@ class Result:
         }
 
 
-class Scoring:
-    """A TEST net's scores and the labels to compare them with: what is known before weights are loaded.
-
-    source: the layer that gives the labels, of `total` images. void: the label that is not counted.
-    """
+class Scoring(Judged):
+    """What is known of a TEST net's scores before weights are loaded."""
 
     def __init__(self, made: Graph, score_blob: str = "score", label_blob: str = "label") -> None:
-        """Raises Error for a net without these blobs, for data that do not come as one pass over a list,
+        """Raises Error for a net without these blobs, or whose data do not come as one pass over a list,
         and for files that are not there."""
-        self.score_blob, self.label_blob = score_blob, label_blob
-        self.classes = predict.channels(made, score_blob)
+        super().__init__(made, score_blob, label_blob)
+        self.source.check_files()
         self.softmax = score_blob in (top.blob for node in made.nodes if node.type == "Softmax"
                                       for top in node.tops)
-        self.source, self.total = _source(made, label_blob)
-        self.source.check_files()
-        facts = self.source.facts if isinstance(self.source, SegmentationData) else None
-        self.looks = predict.looks(facts, self.classes)
-        losses = [node.op.layer.loss_param for node in made.nodes]
-        ignored = [loss.ignore_label for loss in losses if loss.HasField("ignore_label")]
-        known = facts and facts.void
-        self.void = ignored[0] if ignored else VOID if known is None else known
+        self.looks = predict.looks(self.facts, self.classes)
 
     def run(self, net: Net | Stitched, *, save: str | os.PathLike | None = None,
             progress: Progress | None = None, workers: int | None = None, trimap: Sequence[int] = (),
@@ -105,8 +93,7 @@ class Scoring:
             for position in range(-(-self.total // size)):
                 inputs = batches.next()
                 blobs = net(inputs, [self.score_blob])
-                best = predict.labels(blobs[self.score_blob])
-                truth = self._truth(inputs[self.label_blob], best.shape, position)
+                best, truth = self.compare(blobs[self.score_blob], inputs[self.label_blob], position)
                 found = self._found(blobs[self.score_blob], best, positive, threshold)
                 count = min(size, self.total - done)  # the list begins again within the last batch
                 images = zip(self.source.image_names(position), truth, best, found, strict=True)
@@ -130,14 +117,6 @@ class Scoring:
         return Result(Scores.from_histogram(histogram), self.looks, mean_loss, done, seconds, histogram,
                       stray, near, binary)
 
-    def _truth(self, labels: Tensor, shape: tuple[int, ...], position: int) -> np.ndarray:
-        """Labels (N, 1, H, W) or (N, H, W) as (N, H, W); Error if the scores are of another size."""
-        flat = labels[:, 0] if labels.ndim == 4 else labels
-        if tuple(flat.shape) != shape:
-            raise Error(f"{self.source.describe(position)}: labels are {list(labels.shape)} for "
-                        f"{list(shape)} scored pixels; scoring needs a score for each labelled pixel")
-        return flat.cpu().numpy()
-
     def _found(self, scores: Tensor, best: np.ndarray, positive: int | None, threshold: float | None
                ) -> np.ndarray:
         """Where the positive class is, (N, H, W): the best, or more probable than the threshold."""
@@ -150,20 +129,3 @@ def score(net: Net | Stitched, *, score_blob: str = "score", label_blob: str = "
           **options: Any) -> Result:
     """Score a TEST net on its data by the blobs of these names; options: see Scoring.run."""
     return Scoring(net.graph, score_blob, label_blob).run(net, **options)
-
-
-def _source(made: Graph, label_blob: str) -> tuple[Source, int]:
-    """The layer that gives the labels, and of how many images; Error unless it goes once through a list."""
-    nodes = {top.blob: node for node in made.sources for top in node.tops}
-    where = f"{made.path}: " if made.path else ""
-    if label_blob not in nodes:
-        raise Error(f"{where}net '{made.name}' has no data layer that gives '{label_blob}' (they give: "
-                    f"{', '.join(nodes) or 'nothing'}); scoring needs a val net (--label-blob names the "
-                    f"truth), infer none{closest(label_blob, nodes)}")
-    node, source = nodes[label_blob], nodes[label_blob].op
-    if not isinstance(source, Source) or not isinstance(source, Sized) or source.fed:
-        raise Error(f"{where}layer '{node.name}' ({node.type}) has no list of images to score")
-    if isinstance(source, SegmentationData) and source.randomize:
-        raise Error(f"{where}layer '{node.name}' draws images at random, but scores are of each image once: "
-                    "score a val net, or give param_str 'randomize': False")
-    return source, len(source)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL.Image import Image
 
 from ..base.errors import Error
-from ..base.metrics import Scores, confusion
+from ..base.metrics import VOID, Scores, confusion
 from ..base.table import percent
 from ..data.images import read_label
 from ..data.segmentation import SegmentationData
@@ -64,7 +64,7 @@ def sheet(source: SegmentationData, looks: Looks, nets: Mapping[str, Folder], ch
 
 def _truth(source: SegmentationData, index: int) -> np.ndarray:
     label = next(top for top in source.read(index) if top.ndim == 2)
-    return np.where(label == source.facts.void, pictures.VOID, label)
+    return np.where(label == source.facts.void, VOID, label)
 
 
 def _saved(source: SegmentationData, folder: Folder, index: int) -> np.ndarray:

@@ -41,12 +41,6 @@ def measures(results: Sequence[tuple[str, Scores]], *, names: Sequence[str] = ()
     return table(rows, ["", *MEASURES.values()], markdown=markdown)
 
 
-def mean_iu(scores: Scores) -> str:
-    """The mean IU in a line of progress."""
-    seen = f" of {len(scores.class_iu) - len(scores.unseen)} of {len(scores.class_iu)} classes"
-    return f"mean IU {percent(scores.mean_iu)}{seen if scores.unseen else ''}"
-
-
 def per_class(scores: Scores, names: Sequence[str] | None = None) -> str:
     """IU and accuracy of each class in percent, and a line that lists the classes not counted.
 

@@ -4,7 +4,7 @@ import math
 import os
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor
 from ..base.errors import Error, Interrupted
 from ..base.log import Log
 from ..base.machine import choose
+from ..base.metrics import Scores, mean_iu
 from ..net import weights
 from ..net.graph import Slot
 from ..net.layerwise import Layerwise
@@ -27,6 +28,7 @@ from .display import DebugInfo, Display
 from .feeding import Feeding
 from .jobs import Job, jobs, weights_file, weights_names
 from .snapshot import Snapshot, learned_history, prefixed, read_snapshot, whole_history, write_snapshot
+from .validation import Best, Counting, judged, said
 
 
 class Solver:
@@ -61,6 +63,8 @@ class Solver:
         self.snapshot_asked = False  # at the end of the iteration
         self.last_snapshot: Snapshot | None = None
         self.callbacks: list[Callable[[Solver, float], None]] = []  # after each iteration: (solver, loss)
+        self.best: Best | None = None  # what keeps the best weights by the tests of the first test net
+        self.validated = ""  # the last mean IU, for the bar
         self.layerwise: dict[Net, Layerwise] = {}  # nets whose every blob is wanted ...
         self.watch_from = math.inf  # ... of the train net in iterations from this number on
         self.display = Display(param, self.log)
@@ -128,11 +132,12 @@ class Solver:
 
     # -- iterations --------------------------------------------------------------------------------------
 
-    def _run(self, net: Net) -> tuple[dict[str, Tensor], int]:
-        """The outputs of a net for its next batch, and the number of images in it."""
+    def _run(self, net: Net, more: Sequence[str] = ()) -> tuple[dict[str, Tensor], int]:
+        """The outputs of a net for its next batch, and more of its blobs, and the number of images in it."""
         inputs, run = self.data.next(net), self._by_layer(net)
         try:
-            outputs = run.run(inputs) if run else net(inputs)
+            wanted = (*net.graph.outputs, *more)
+            outputs = run.run(inputs, more) if run else net(inputs, wanted)
         except Error as e:
             raise Error(f"{e}; the data were {self.data.batches[net].last()}") from None
         return outputs, max((blob.shape[0] for blob in inputs.values() if blob.ndim), default=1)
@@ -191,7 +196,7 @@ class Solver:
             self.update(rate)
             self.iter += 1
             self.log.progress(self.net.graph.name, self.iter, p.max_iter,
-                              f"loss {self.smoothed_loss:.4g}  lr {rate:.3g}", images)
+                              f"loss {self.smoothed_loss:.4g}  {self.validated}lr {rate:.3g}", images)
             for callback in self.callbacks:
                 callback(self, loss)
             if self.snapshot_asked or p.snapshot and self.iter % p.snapshot == 0:
@@ -235,12 +240,15 @@ class Solver:
         net, count = self.test_nets[index], self.param.test_iter[index]
         loss = torch.zeros((), device=self.device)
         sums: dict[str, Tensor | None] = {}
+        counting = Counting(found) if (found := judged(net)) else None
         self.log("solver.cpp:347", f"Iteration {self.iter}, Testing net (#{index})")
         with torch.no_grad():
             for _ in range(count):
                 if self.stop:
                     raise Interrupted(self.stop)
-                blobs, _ = self._run(net)
+                blobs, _ = self._run(net, counting.blobs if counting else ())
+                if counting:
+                    counting.add(blobs, self.data.batches[net].position(counting.judged.source))
                 if self.param.test_compute_loss:
                     loss += self.net.loss(blobs)
                 for name in net.graph.outputs:
@@ -250,7 +258,18 @@ class Solver:
         if self.param.test_compute_loss:
             self.log("solver.cpp:401", f"Test loss: {float(loss) / count:.6g}")
         self.display.outputs("Test", "solver.cpp:414", net, means)
+        if counting:
+            self._judge(net, index, counting)
         return means
+
+    def _judge(self, net: Net, index: int, counting: Counting) -> None:
+        """Say the mean IU of a test, and keep the weights if it is the first net's best."""
+        scores, images = Scores.from_histogram(counting.histogram), len(counting.images)
+        self.log("netspec", said(self.iter, index, scores, counting.judged, images))
+        if index == 0:
+            self.validated = f"{mean_iu(scores)}  "
+            if self.best:
+                self.best.tested(self.net, self.iter, scores, images)
 
     def solve(self) -> None:
         """Train up to max_iter, then snapshot and test as Caffe does at the end."""

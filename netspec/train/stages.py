@@ -12,6 +12,7 @@ from ..proto.caffe_pb2 import SolverParameter
 from .preflight import check_run
 from .solver import Solver
 from .stopping import STOPS, stopping
+from .validation import Best
 
 
 def run_stage(path: Path, param: SolverParameter, carried: list[str] | None, state: str | None, device: str,
@@ -40,6 +41,8 @@ def run_stage(path: Path, param: SolverParameter, carried: list[str] | None, sta
             solver.restore(state)
         lacking = solver.net.layers_with_params().keys() - solver.loaded.keys()
         check_run(solver, [] if state else interp_missing(solver.net, lacking))
+        if param.snapshot or param.snapshot_after_train:
+            solver.best = Best(solver.prefix(), said, bool(state), param.snapshot_format == param.HDF5)
         said("caffe.cpp:239", "Starting Optimization")
         with stopping(solver):
             try:
@@ -53,6 +56,8 @@ def run_stage(path: Path, param: SolverParameter, carried: list[str] | None, sta
                 said("netspec", f"stopped by {STOPS[stop.number]} after {count(solver.iter, 'iteration')}; "
                      f"the same command{again} goes on", "W")
                 raise
+        if solver.best:
+            solver.best.say()
         return solver
     finally:
         solver.close()

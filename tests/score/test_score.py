@@ -19,6 +19,7 @@ from netspec.base.metrics import Binary, Scores, confusion, trimap
 from netspec.cli import main as cli
 from netspec.data import facts, layouts
 from netspec.data.feed import Feed
+from netspec.net import judged
 from netspec.net.build import build, load
 from netspec.net.module import Net
 from netspec.proto import caffe_pb2
@@ -467,9 +468,9 @@ def test_names_and_colours():
 
 
 def test_more_than_256_classes():
-    best = predict.labels(torch.eye(300).reshape(1, 300, 300, 1))
+    best = judged.labels(torch.eye(300).reshape(1, 300, 300, 1))
     assert best.dtype == np.int32 and best[0, :, 0].tolist() == list(range(300))
-    assert predict.labels(torch.zeros(2, 256, 3, 4)).dtype == np.uint8
+    assert judged.labels(torch.zeros(2, 256, 3, 4)).dtype == np.uint8
 
 
 def test_sources_are_closed_when_scoring_fails(place, monkeypatch):

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from netspec.base.errors import Error
-from netspec.base.metrics import Scores
-from netspec.score.summary import mean_iu, measures, per_class, save_confusion
+from netspec.base.metrics import Scores, mean_iu
+from netspec.score.summary import measures, per_class, save_confusion
 
 NAMES = ["background", "cat", "dog"]
 

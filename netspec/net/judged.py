@@ -1,0 +1,81 @@
+"""What a net with labels is judged by: its scores beside the truth, in scoring and in a solver's tests."""
+
+from collections.abc import Iterable, Sized
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..base.errors import Error, closest
+from ..base.metrics import VOID
+from ..data.segmentation import SegmentationData
+from ..ops.source import Source
+from .graph import Graph
+
+
+class Judged:
+    """A TEST net's scores and the labels to compare them with.
+
+    source: the layer that gives the labels, of `total` images. void: the label that is not counted.
+    """
+
+    def __init__(self, made: Graph, score_blob: str = "score", label_blob: str = "label") -> None:
+        """Raises Error for a net without these blobs, or whose data do not come as one pass over a list."""
+        self.score_blob, self.label_blob = score_blob, label_blob
+        self.classes = channels(made, score_blob)
+        self.source, self.total = _source(made, label_blob)
+        self.facts = self.source.facts if isinstance(self.source, SegmentationData) else None
+        losses = [node.op.layer.loss_param for node in made.nodes]
+        ignored = [loss.ignore_label for loss in losses if loss.HasField("ignore_label")]
+        known = self.facts and self.facts.void
+        self.void = ignored[0] if ignored else VOID if known is None else known
+
+    def compare(self, scores: Tensor, truth: Tensor, position: int) -> tuple[np.ndarray, np.ndarray]:
+        """The best class of each pixel of a batch, and its label: (N, H, W) both.
+
+        scores: (N, C, H, W). truth: (N, 1, H, W) or (N, H, W). Raises Error where their sizes differ.
+        """
+        best, flat = labels(scores), truth[:, 0] if truth.ndim == 4 else truth
+        if tuple(flat.shape) != best.shape:
+            raise Error(f"{self.source.describe(position)}: labels are {list(truth.shape)} for "
+                        f"{list(best.shape)} scored pixels; scoring needs a score for each labelled pixel")
+        return best, flat.cpu().numpy()
+
+
+def labels(scores: Tensor) -> np.ndarray:
+    """The best class of each pixel (N, H, W) from scores (N, C, H, W): uint8, int32 above 256 classes."""
+    best = scores.argmax(1)
+    return best.to(torch.uint8 if scores.shape[1] <= 256 else torch.int32).cpu().numpy()
+
+
+def channels(made: Graph, blob: str) -> int:
+    """The number of classes that a score blob (N, C, H, W) has. Raises Error if the net has no such blob."""
+    blobs = {value.blob for value in made.shapes}
+    if blob not in blobs:
+        raise no_blob(f"net '{made.name}'", blob, blobs)
+    shape = made.shape(blob)
+    if len(shape) != 4:
+        raise Error(f"blob '{blob}' of net '{made.name}' has shape {list(shape)}, scores have N x C x H x W")
+    return shape[1]
+
+
+def no_blob(where: str, blob: str, blobs: Iterable[str]) -> Error:
+    return Error(f"{where} has no blob '{blob}' (--score-blob names the one with the scores)"
+                 f"{closest(blob, blobs)}")
+
+
+def _source(made: Graph, label_blob: str) -> tuple[Source, int]:
+    """The layer that gives the labels, and of how many images; Error unless it goes once through a list."""
+    nodes = {top.blob: node for node in made.sources for top in node.tops}
+    where = f"{made.path}: " if made.path else ""
+    if label_blob not in nodes:
+        raise Error(f"{where}net '{made.name}' has no data layer that gives '{label_blob}' (they give: "
+                    f"{', '.join(nodes) or 'nothing'}); scoring needs a val net (--label-blob names the "
+                    f"truth), infer none{closest(label_blob, nodes)}")
+    node, source = nodes[label_blob], nodes[label_blob].op
+    if not isinstance(source, Source) or not isinstance(source, Sized) or source.fed:
+        raise Error(f"{where}layer '{node.name}' ({node.type}) has no list of images to score")
+    if isinstance(source, SegmentationData) and source.randomize:
+        raise Error(f"{where}layer '{node.name}' draws images at random, but scores are of each image once: "
+                    "score a val net, or give param_str 'randomize': False")
+    return source, len(source)

@@ -1,0 +1,168 @@
+"""Validation while training: the mean IU of score, the best weights kept, nothing of the training changed."""
+
+import json
+import re
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from training import VOC, changed, solve, start, write_job
+
+from netspec.base.errors import Interrupted
+from netspec.base.log import Log
+from netspec.cli import main as cli
+from netspec.net.build import load
+from netspec.proto.text import read_solver
+from netspec.score.predict import load as ready
+from netspec.score.score import score
+from netspec.train.solver import Solver
+from netspec.train.stages import run_stage
+from netspec.train.validation import interval
+
+BODY = """
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 6 kernel_size: 3 pad: 1
+  weight_filler { type: "gaussian" std: 0.02 } } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer { name: "drop" type: "Dropout" bottom: "conv" top: "conv" }
+layer { name: "score" type: "Convolution" bottom: "conv" top: "score"
+  convolution_param { num_output: 4 kernel_size: 1 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "score" bottom: "label" top: "loss" loss_param { ignore_label: 255 } }
+"""
+SETTINGS = 'max_iter: 40 snapshot: 8 test_interval: 5 base_lr: 0.02 display: 5 test_initialization: false'
+
+
+def write(folder, *settings, classes=4):
+    """train.prototxt and val.prototxt of images of different sizes, and solver.prototxt that tests on the second."""
+    write_job(folder, changed(), BODY, VOC)
+    text = (folder / "net.prototxt").read_text()
+    (folder / "train.prototxt").write_text(text)
+    (folder / "val.prototxt").write_text(text.replace("'train'", "'val'"))
+    root = folder / "images"
+    rng = np.random.default_rng(8)
+    for i in range(5):
+        size = (12 + i, 9 + 2 * i)
+        label = rng.integers(0, classes, size).astype(np.uint8)
+        Image.fromarray((label[..., None] * np.array([60, 30, 10], np.uint8))).save(root / f"JPEGImages/v{i}.jpg")
+        Image.fromarray(label).save(root / f"SegmentationClass/v{i}.png")
+    (root / "ImageSets/Segmentation/val.txt").write_text("".join(f"v{i}\n" for i in range(5)))
+    param = changed(SETTINGS, *settings).replace('net: "net.prototxt"\n', "")
+    (folder / "solver.prototxt").write_text(f'train_net: "train.prototxt" test_net: "val.prototxt" test_iter: 5 {param}')
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path)
+    return tmp_path
+
+
+LINE = re.compile(r"netspec\] Iteration (\d+), test net #0: mean IU (\S+), 5 images")
+
+
+def trained(capsys, *args):
+    """What the solve command says."""
+    assert cli.main(["solve", "solver.prototxt", *map(str, args)]) == 0
+    return capsys.readouterr().err
+
+
+def test_the_mean_iu_is_that_of_score(job, capsys):
+    said = LINE.findall(trained(capsys))
+    assert [int(i) for i, _ in said] == [5, 10, 15, 20, 25, 30, 35, 40]
+    found = score(ready(load(Path("val.prototxt")), "run/snap_iter_40.caffemodel")[0])
+    assert said[-1][1] == f"{100 * found.scores.mean_iu:.1f}"
+
+
+def test_the_best_weights_are_kept_and_named(job, capsys):
+    err = trained(capsys)
+    said = {int(i): float(iu) for i, iu in LINE.findall(err)}
+    kept = json.loads(Path("run/snap_best.json").read_text())
+    assert said[kept["iteration"]] == max(said.values()) == round(100 * kept["mean_iu"], 1)
+    assert len(set(said.values())) > 3 and kept["iteration"] not in (0, 40)
+    found = score(ready(load(Path("val.prototxt")), "run/snap_best.caffemodel")[0])
+    assert found.scores.mean_iu == kept["mean_iu"]
+    assert f"the best mean IU of the tests, {max(said.values()):.1f}, is of iteration {kept['iteration']}: " in err
+    assert "run/snap_best.caffemodel" in err.splitlines()[-2]
+
+
+def test_validation_changes_nothing_of_the_training(job, capsys):
+    trained(capsys)
+    tested = Path("run/snap_iter_40.caffemodel").read_bytes(), Path("run/snap_iter_40.solverstate").read_bytes()
+    write(job, "test_interval: 1000000 test_initialization: false")
+    assert not LINE.search(trained(capsys))
+    assert tested == (Path("run/snap_iter_40.caffemodel").read_bytes(), Path("run/snap_iter_40.solverstate").read_bytes())
+
+
+def files():
+    return {path.name: path.read_bytes() for path in Path("run").glob("*_best*")}
+
+
+@pytest.mark.parametrize("stopped", range(1, 40, 6))
+def test_a_run_that_is_interrupted_ends_with_the_same_best(job, capsys, stopped):
+    trained(capsys)
+    expected = files()
+    for path in Path("run").glob("*"):
+        path.unlink()
+
+    def stop(solver, loss):
+        solver.stop = signal.SIGINT if solver.iter == stopped else None
+
+    path = Path("solver.prototxt")
+    with pytest.raises(Interrupted):
+        run_stage(path, read_solver(path), None, None, "cpu", "fp32", Log(quiet=True), watch=stop)
+    trained(capsys, "--snapshot", f"run/snap_iter_{stopped}.solverstate")
+    assert files() == expected
+
+
+@pytest.mark.parametrize("seen", [16, 32])
+def test_a_run_that_is_killed_and_goes_on_from_its_last_snapshot_ends_with_the_same_best(job, capsys, seen):
+    trained(capsys)
+    expected = files()
+    trained(capsys, "--snapshot", f"run/snap_iter_{seen}.solverstate")  # the best may be of an iteration to come
+    assert files() == expected
+    Path("run/snap_best.json").unlink()  # as if it was killed while they were written
+    trained(capsys, "--snapshot", "run/snap_iter_8.solverstate")
+    assert set(files()) == set(expected)
+
+
+def test_a_new_run_does_not_know_the_best_of_another(job, capsys):
+    trained(capsys)
+    record = Path("run/snap_best.json")
+    record.write_text(record.read_text().replace('"mean_iu": 0.', '"mean_iu": 0.9'))
+    trained(capsys)
+    assert json.loads(record.read_text())["mean_iu"] < 0.9
+
+
+def test_classes_that_are_never_in_the_truth_are_named(job, capsys):
+    write(job, classes=3)
+    assert re.search(r"mean IU \S+ of 3 of 4 classes, 5 images \(never in the truth: class 3\)", trained(capsys))
+
+
+def test_a_part_of_the_list_and_more_than_the_list(job, capsys):
+    text = Path("solver.prototxt").read_text()
+    Path("solver.prototxt").write_text(text.replace("test_iter: 5", "test_iter: 3"))
+    assert re.search(r"mean IU \S+, 3 of 5 images", trained(capsys))
+    Path("solver.prototxt").write_text(text.replace("test_iter: 5", "test_iter: 8"))
+    assert re.search(r"mean IU \S+, 5 images", trained(capsys))
+
+
+def test_debug_info_and_caffes_lines(job, capsys):
+    plain = trained(capsys, "--iterations", 6)
+    write(job, "debug_info: true")
+    found = trained(capsys, "--iterations", 6)
+    assert LINE.findall(plain) == LINE.findall(found)
+    caffe = [line.partition("] ")[2] for line in plain.splitlines() if re.search("solver.cpp:(347|414)", line)]
+    assert caffe[0] == "Iteration 5, Testing net (#0)" and caffe[1].startswith("    Test net output #0: loss = ")
+    assert len(caffe) == 2
+
+
+def test_nothing_is_kept_where_no_snapshot_is(job, capsys):
+    write(job, "snapshot: 0 snapshot_after_train: false")
+    assert LINE.search(trained(capsys)) and not Path("run").exists() or not list(Path("run").glob("*"))
+
+
+def test_how_often():
+    assert interval(60, 10, 450) == 25 and interval(6, 10, 1000) == 50
+    assert interval(736, 20, 10000) == 500 and interval(5105, 20, 10000) == 1000
+    assert interval(3000, 10, 400) == 400 and interval(1, 1, 1) == 1 and interval(60, 10, 457) == 23
