@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from training import VOC, changed, solve, start, write_job
+from training import VOC, changed, write_job
 
 from netspec.base.errors import Interrupted
 from netspec.base.log import Log
@@ -17,7 +17,6 @@ from netspec.net.build import load
 from netspec.proto.text import read_solver
 from netspec.score.predict import load as ready
 from netspec.score.score import score
-from netspec.train.solver import Solver
 from netspec.train.stages import run_stage
 from netspec.train.validation import interval
 
@@ -44,7 +43,7 @@ def write(folder, *settings, classes=4):
     for i in range(5):
         size = (12 + i, 9 + 2 * i)
         label = rng.integers(0, classes, size).astype(np.uint8)
-        Image.fromarray((label[..., None] * np.array([60, 30, 10], np.uint8))).save(root / f"JPEGImages/v{i}.jpg")
+        Image.fromarray(label[..., None] * np.array([60, 30, 10], np.uint8)).save(root / f"JPEGImages/v{i}.jpg")
         Image.fromarray(label).save(root / f"SegmentationClass/v{i}.png")
     (root / "ImageSets/Segmentation/val.txt").write_text("".join(f"v{i}\n" for i in range(5)))
     param = changed(SETTINGS, *settings).replace('net: "net.prototxt"\n', "")
