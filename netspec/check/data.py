@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from dataclasses import replace
 from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,7 +27,7 @@ from ..data.segmentation import SegmentationData, shared
 from ..net.graph import Graph, Value
 from ..ops.base import REGISTRY, Context
 from ..ops.softmax import Classified, ignored_label
-from ..proto.caffe_pb2 import LayerParameter
+from ..proto.caffe_pb2 import TEST, TRAIN, LayerParameter, Phase
 from ..train.jobs import OpenedNet, of_file
 
 KINDS = {  # what a finding is -> (its heading, whether training breaks on it)
@@ -81,7 +82,7 @@ class Part:
         self.source, self.title = source, title
         self.items: list[Item] = []
         self.labels = {top: facts(source.layout, top) for top in source.labels}
-        self.training = "val" not in title and "test" not in title
+        self.training = source.context.training
 
     def pixels(self, top: str) -> tuple[np.ndarray, np.ndarray]:
         """Of each class, and of void, in each image: (images, classes + 1); and of all values, (images)."""
@@ -101,7 +102,8 @@ def sources(path: Path, dataset: str | None) -> tuple[list[SegmentationData], li
     """
     if path.is_dir() or path.suffix == ".txt":
         return _on_disk(path, dataset), [], []
-    nets = [job.opened(path.resolve().parent) for job in of_file(path)[0]]
+    jobs, solver = of_file(path)
+    nets = [job.opened(path.resolve().parent) for job in jobs]
     found: dict[tuple, SegmentationData] = {}  # by phase: a list may be trained on and scored
     passed: dict[str, None] = {}
     for each in nets:
@@ -111,7 +113,9 @@ def sources(path: Path, dataset: str | None) -> tuple[list[SegmentationData], li
                 continue
             kind = REGISTRY[layer.type].resolve(layer, f"{file}: ")
             if issubclass(kind, SegmentationData):
-                made = kind(layer, (), Context(base=file.resolve().parent, where=f"{file}: "))
+                made = kind(layer, (), Context(each.state.phase, file.resolve().parent, f"{file}: "))
+                if not solver:  # a net may be for either
+                    made.context = replace(made.context, phase=_phase(made.split))
                 found.setdefault((each.state.phase, _mark(made)), made)
             else:
                 passed[f"{file}: layer '{layer.name}' ({layer.type}) is not checked: it is no "
@@ -142,7 +146,7 @@ def _on_disk(path: Path, dataset: str | None) -> list[SegmentationData]:
         layer = LayerParameter(name=dataset, type="Python", top=layout(dataset).default)
         layer.python_param.param_str = str(param)
         try:
-            found.append(SegmentationData(layer, (), Context()))
+            found.append(SegmentationData(layer, (), Context(_phase(split))))
         except Error as error:
             errors.append(error)
     if found:
@@ -151,6 +155,11 @@ def _on_disk(path: Path, dataset: str | None) -> list[SegmentationData]:
         raise Error(f"{path}: no split of data set '{dataset}' has a list there (tried: "
                     f"{', '.join(SPLITS)}){obtained(dataset)}")
     raise errors[0]
+
+
+def _phase(split: str) -> Phase:
+    """What a split is for, by its name."""
+    return TRAIN if "train" in split or split == "all" else TEST
 
 
 def has_images(source: SegmentationData) -> bool:
@@ -291,7 +300,7 @@ def across(parts: Sequence[Part]) -> list[Finding]:
         findings += [("twice", f"{part.title}: {same}") for same in doubles]
         for top, known in part.labels.items():
             counts: Counter[int] = sum((Counter(item.counts.get(top)) for item in part.items), Counter())
-            if part.training and (told := unseen(counts, part.source, top)):
+            if part.training and counts and (told := unseen(counts, part.source, top)):
                 findings += [("unseen", text) for text in told]
                 continue
             absent = (name for i, name in enumerate(known.names) if not counts[i])

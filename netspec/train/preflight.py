@@ -13,6 +13,7 @@ import numpy as np
 from ..base.errors import Error, count, listed
 from ..data.balance import pixel_counts, unseen
 from ..data.images import check_labels
+from ..data.listed import Listed
 from ..data.segmentation import SegmentationData, shared
 from ..net.graph import Graph, Node, Value
 from ..net.module import Net
@@ -48,7 +49,8 @@ def check_run(solver: Solver, interpolated: Sequence[str] = ()) -> None:
         raise solver.error(f"snapshots cannot be written to {folder} ({e.strerror}); "
                            "change snapshot_prefix") from None
     for test in solver.test_nets:
-        check_apart(train, test.graph)
+        for text in check_apart(train, test.graph):
+            solver.log("netspec", text, "W")
     for source in {op: None for net in (solver.net, *solver.test_nets) for op in net.graph.readers}:
         try:
             source.check_files()
@@ -134,12 +136,18 @@ def _under_loss(graph: Graph, zero: set[Node], live: set[Value] | None) -> set[N
     return reached
 
 
-def check_apart(train: Graph, test: Graph) -> None:
-    """Error where images of a TEST net are trained on."""
+def check_apart(train: Graph, test: Graph) -> list[str]:
+    """Error where images of a TEST net are trained on; a sentence where it reads the same list or database.
+
+    Caffe's own sources have no word for that it is meant.
+    """
     seen, held = ([op for op in graph.readers if isinstance(op, SegmentationData)] for graph in (train, test))
     for a, b in itertools.product(seen, held):
         if told := shared(a, b):
             raise b.error(told)
+    lists = {op.source.resolve() for op in train.readers if isinstance(op, Listed)}
+    return [f"layer '{op.layer.name}' of the test net reads what is trained on, {op.source}: scores on it mean "
+            "little" for op in test.readers if isinstance(op, Listed) and op.source.resolve() in lists]
 
 
 def losses_of(graph: Graph) -> list[tuple[Node, Judge]]:
@@ -193,6 +201,8 @@ def unseen_classes(graph: Graph, most: int = 200, skip: bool = False) -> list[st
                     seen.update(pixel_counts(entry[0].read(top, *entry[1:], 1.0)))
                 if not (found := unseen(seen, source, top)):
                     break
+            if not seen:  # none could be read, which is told of each
+                continue
             if found and len(source) <= most:
                 raise source.error(found[0])
             told += [f"of the first {most} of {len(source)} labels: {text}" for text in found]

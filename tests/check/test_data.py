@@ -323,3 +323,27 @@ def test_a_data_set_of_which_nothing_is_there_is_one_sentence(tmp_path, dataset,
     (tmp_path / dataset).mkdir()
     with pytest.raises(Error, match=words):
         check(tmp_path / dataset, "--dataset", dataset)
+
+
+def test_a_split_is_trained_on_by_its_name_or_by_the_solver(tmp_path, capsys):
+    path = own(tmp_path, [MASK] * 4)
+    (tmp_path / "train.txt").rename(tmp_path / "trainval.txt")
+    assert check(path) == 1
+    assert "class 'crack' (1) never occurs in the labels of 'trainval'" in capsys.readouterr().out
+    (tmp_path / "trainval.txt").rename(tmp_path / "latest.txt")  # no "train" in it: the solver says so
+    for split in ("latest", "val"):
+        param = dict(dataset=str(path), split=split)
+        (tmp_path / f"{split}.prototxt").write_text(
+            'layer { name: "data" type: "Python" top: "data" top: "label" python_param { module: "netspec.datasets" '
+            f'layer: "SegmentationData" param_str: "{param}" }} }}\n')
+    (tmp_path / "solver.prototxt").write_text(
+        f'train_net: "{tmp_path}/latest.prototxt" test_net: "{tmp_path}/val.prototxt" test_iter: 1 test_interval: 9 base_lr: 1')
+    assert check(tmp_path / "solver.prototxt") == 1
+    assert "never occurs in the labels of 'latest'" in capsys.readouterr().out
+    check(tmp_path / "val.prototxt")
+    assert "never show" not in capsys.readouterr().out
+    for file in (tmp_path / "labels").iterdir():
+        file.write_text("")
+    assert check(path) == 1
+    said = capsys.readouterr().out
+    assert "files that cannot be read" in said and "never show" not in said

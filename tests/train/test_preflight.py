@@ -207,6 +207,20 @@ def test_a_test_net_on_some_of_the_training_images_is_refused(tmp_path):
         preflight.check_apart(train, test)
 
 
+def test_a_test_net_that_reads_the_list_that_is_trained_on_is_warned_of(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    for split in ("train", "val"):
+        (tmp_path / f"{split}.txt").write_text("a.png 0\n")
+
+    def graph(split):
+        return build(prototext.parse('layer { name: "d" type: "ImageData" top: "data" top: "label" image_data_param { source: "'
+                                     f'{tmp_path}/{split}.txt" root_folder: "{tmp_path}/" batch_size: 1 }} }}', caffe_pb2.NetParameter))
+
+    assert preflight.check_apart(graph("train"), graph("val")) == []
+    (told,) = preflight.check_apart(graph("train"), graph("train"))
+    assert told.startswith("layer 'd' of the test net reads what is trained on, ") and told.endswith("train.txt: scores on it mean little")
+
+
 @pytest.mark.parametrize("many, status", [(2, 2), (201, None)])
 def test_a_class_of_ones_own_that_no_training_label_shows_is_refused(tmp_path, many, status):
     """255 is void unless one says what it means: the mask has one class alone."""
