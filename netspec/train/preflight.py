@@ -51,6 +51,16 @@ def check_run(solver: Solver, interpolated: Sequence[str] = ()) -> None:
     for test in solver.test_nets:
         for text in check_apart(train, test.graph):
             solver.log("netspec", text, "W")
+    check_files(solver)
+    for text in unseen_classes(train, skip=solver.skips.most > 0):
+        solver.log("netspec", text, "W")
+    for net in (solver.net, *solver.test_nets):
+        check_first_batch(net, solver.positions(net), skip=solver.skips.most > 0)
+    solver.callbacks.append(watch_plateau(solver.net, lambda text: solver.log("netspec", text, "W")))
+
+
+def check_files(solver: Solver) -> None:
+    """Error if files that the nets read are not there; a warning where bad batches are to be left out."""
     for source in {op: None for net in (solver.net, *solver.test_nets) for op in net.graph.readers}:
         try:
             source.check_files()
@@ -58,11 +68,6 @@ def check_run(solver: Solver, interpolated: Sequence[str] = ()) -> None:
             if not solver.skips.most:
                 raise
             solver.log("netspec", str(error), "W")
-    for text in unseen_classes(train, skip=solver.skips.most > 0):
-        solver.log("netspec", text, "W")
-    for net in (solver.net, *solver.test_nets):
-        check_first_batch(net, solver.positions(net), skip=solver.skips.most > 0)
-    solver.callbacks.append(watch_plateau(solver.net, lambda text: solver.log("netspec", text, "W")))
 
 
 def summary(net: Net, loaded: Mapping[str, str], interpolated: Sequence[str] = (),
@@ -146,8 +151,8 @@ def check_apart(train: Graph, test: Graph) -> list[str]:
         if told := shared(a, b):
             raise b.error(told)
     lists = {op.source.resolve() for op in train.readers if isinstance(op, Listed)}
-    return [f"layer '{op.layer.name}' of the test net reads what is trained on, {op.source}: scores on it mean "
-            "little" for op in test.readers if isinstance(op, Listed) and op.source.resolve() in lists]
+    return [f"layer '{op.layer.name}' of the test net reads what is trained on, {op.source}: scores on it "
+            "mean little" for op in test.readers if isinstance(op, Listed) and op.source.resolve() in lists]
 
 
 def losses_of(graph: Graph) -> list[tuple[Node, Judge]]:
