@@ -317,7 +317,7 @@ def test_a_list_that_is_trained_on_and_scored_is_an_error_told_as_solve_tells_it
 
 @pytest.mark.parametrize("dataset, words", [
     ("nyud", r"381 images are not there, such as \S*img_5449.png; .*data/nyud/README.md says how"),
-    ("38cloud", r"no split of data set '38cloud' has a list there \(tried: train, .* test\); data/38cloud/README.md says how"),
+    ("38cloud", r"no split of data set '38cloud' has a list there \(tried: train, .* test\); netspec data 38cloud gets it, .*data/38cloud/README.md says how"),
 ])
 def test_a_data_set_of_which_nothing_is_there_is_one_sentence(tmp_path, dataset, words):
     (tmp_path / dataset).mkdir()
