@@ -3,13 +3,17 @@
 
     netspec own my/set.txt                                      a small trunk, from scratch
     netspec own my/set.txt --weights weights/vgg16.caffemodel   VGG16's, at the paper's rates
+    netspec own my/set.txt --from voc-fcn8s --weights FILE      that net, and what it knows of these classes
 
 This file is a door to that command, and has what it writes.
 """
 
+import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
@@ -22,24 +26,42 @@ from netspec.cli.main import main  # noqa: E402
 from netspec.data import facts, layouts  # noqa: E402
 from netspec.data.images import open_image  # noqa: E402
 from netspec.data.segmentation import SegmentationData, shared  # noqa: E402
+from netspec.net.weights import for_classes  # noqa: E402
 from netspec.ops.base import Context  # noqa: E402
 from netspec.proto import caffe_pb2  # noqa: E402
 from netspec.proto import text as prototext  # noqa: E402
+from netspec.proto.model import read_weights, write_weights  # noqa: E402
+from netspec.proto.text import read_solver  # noqa: E402
 from netspec.score.predict import fitted  # noqa: E402
 from netspec.train import snapshot as resume  # noqa: E402
+from netspec.train.jobs import solver_file  # noqa: E402
 from netspec.train.validation import interval  # noqa: E402
 
 RATES = {False: (3e-3, 1e-3, 1e-3), True: (1e-4, 1e-6, 1e-8)}  # the demo's, and the paper's
 
 
-def write(path: Path, weights: str | None, iterations: int, batch: int, splits: tuple[str, str],
-          mean: list[float] | None = None) -> list[str]:
-    """Write NAME-fcn32s/SPLIT.prototxt, NAME-fcn32s.prototxt, ... beside the data set file; the solvers.
+class Written(NamedTuple):
+    """What `write` wrote: the solvers in their order; for a net of other classes the weights that it begins
+    with, and which class of the new net has its scores from which of the old one."""
 
-    mean: BGR, where the file has none. Raises Error for a data set file or a list that is wrong or not there;
-    then nothing is written.
+    solvers: list[str]
+    start: Path | None = None
+    same: dict[str, str] = {}
+
+
+def write(path: Path, weights: str | None, iterations: int, batch: int, splits: tuple[str, str],
+          mean: list[float] | None = None, base: str | None = None) -> Written:
+    """Write NAME-fcn32s/SPLIT.prototxt, NAME-fcn32s.prototxt, ... beside the data set file.
+
+    mean: BGR, where the file has none. base: a net of models/ to go on from, with its weights, in one stage.
+    Raises Error for a data set file or a list that is wrong or not there; then nothing is written.
     """
     (train, val), folder = splits, path.parent
+    old = fcn.named(base) if base else None
+    if old and (old.data.images != {"data": 3} or len(old.data.heads) > 1):
+        raise Error(f"--from {base}: reads other images than photographs, or scores two kinds of classes")
+    if old and not mean and "mean" not in layouts.read_file(path):
+        mean = list(known(old).mean)
     layout = layouts.layout(str(path), {"mean": mean} if mean else None)
     found = layouts.facts(layout)
     # the mean stands in every net, so that all have the same whatever is changed in the file
@@ -48,19 +70,30 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
                 -1 if found.void is None else found.void, facts=facts.written(layout, dataset=str(path)))
     chance = {key: value for key, value in layouts.read_file(path).items() if key in layouts.CHANCE}
     data.splits[train] |= dict(batch_size=batch, mirror=True) | chance
-    nets = {f"{path.stem}-fcn{stride}s": {
-        split: named(f"{path.stem}-fcn{stride}s", fcn.FCN(VGG16 if weights else SMALL, data, sources), split)
-        for split in (*splits, "deploy")} for stride, sources in fcn.STAGES.items()}
+    kinds = {f"fcn{stride}s": fcn.FCN(VGG16 if weights else SMALL, data, sources)
+             for stride, sources in fcn.STAGES.items()}
+    rates = RATES[bool(weights)]
+    if base and old:
+        kind = f"fcn{base.rpartition('-fcn')[2]}"
+        kinds = {kind: replace(old, data=data, normalize=True, loss=fcn.softmax_loss)}
+        rates = (read_solver(solver_file(re.sub(r"fcn\d+s.*", "fcn32s", base))).base_lr,)
+    nets = {f"{path.stem}-{kind}": {split: named(f"{path.stem}-{kind}", net, split)
+                                    for split in (*splits, "deploy")} for kind, net in kinds.items()}
     readers = [SegmentationData(next(iter(nets.values()))[split].layer[0], (), Context()) for split in splits]
     if told := shared(*readers):
         raise Error(f"{path}: {told}")
     check_sizes(path, readers, [net["deploy"] for net in nets.values()])
+    same: dict[str, str] = {}
+    if base and old and weights:
+        name, made = next(iter(nets.items()))
+        layers, same = for_classes(made["deploy"], read_weights(weights), known(old).names, found.names)
+        weights = str(folder / f"{name}-start.caffemodel")
+        write_weights(weights, name, layers)
     solvers: list[str] = []
-    for (name, made), stride, rate in zip(nets.items(), fcn.STAGES, RATES[bool(weights)], strict=True):
+    start = weights
+    for (name, made), rate in zip(nets.items(), rates, strict=True):
         for split, net in made.items():
             prototext.write(folder / name / f"{split}.prototxt", net)
-        before = resume.stem(folder / "snapshot" / f"{path.stem}-fcn{2 * stride}s", iterations)
-        start = f"{before}.caffemodel" if solvers else weights
         solvers.append(str(folder / f"{name}.prototxt"))
         prototext.write(solvers[-1], caffe_pb2.SolverParameter(
             train_net=str(folder / name / f"{train}.prototxt"), weights=[start] if start else [],
@@ -69,7 +102,13 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
             base_lr=rate, lr_policy="fixed", momentum=0.9, weight_decay=0.0005,
             max_iter=iterations, display=20, average_loss=20, random_seed=1, snapshot=200,
             snapshot_prefix=str(folder / "snapshot" / name)))
-    return solvers
+        start = f"{resume.stem(folder / 'snapshot' / name, iterations)}.caffemodel"
+    return Written(solvers, Path(weights) if base and weights else None, same)
+
+
+def known(net: fcn.FCN) -> layouts.Facts:
+    """The facts of the data set of a net of models/."""
+    return layouts.facts(net.data.splits[net.data.train]["dataset"])
 
 
 def named(name: str, net: fcn.FCN, split: str) -> caffe_pb2.NetParameter:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..base import log
 from ..base.errors import Error, count, listed
+from ..base.files import find
 from ..base.machine import PROJECT
 
 if TYPE_CHECKING:
@@ -19,8 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                      "images without lists are split by chance, and a mean that it lacks is computed.")
     parser.add_argument("dataset", type=Path, metavar="SET.txt",
                         help="the data set file; all is written beside it")
+    parser.add_argument("--from", dest="base", metavar="NET",
+                        help="a net of models/, such as voc-fcn8s, to be trained on in one stage: its "
+                             "weights are kept, with the scores of classes of the same name; others begin at zero")
     parser.add_argument("--weights", metavar="FILE",
-                        help="VGG16's weights to start from (default: a small trunk, from scratch)")
+                        help="weights to start from: VGG16's, or with --from that net's (default: a small "
+                             "trunk, from scratch)")
     parser.add_argument("--iterations", type=int, default=600, metavar="N",
                         help="of each stage (default 600)")
     parser.add_argument("--batch", type=int, default=5, metavar="N", help="images a step (default 5)")
@@ -41,10 +46,13 @@ def run(args: argparse.Namespace) -> int:
     data = own.tree(path, args.splits)
     made = own.split(data, train, val)
     images = {split: own.names(data, split, made) for split in args.splits}
-    mean = None if own.says_mean(path) else _mean(data, train, images[train])
+    if args.base and not args.weights:
+        raise Error(f"--from {args.base} needs its weights: --weights FILE")
+    weights = str(find(args.weights, what="weights")) if args.base else args.weights
+    mean = None if args.base or own.says_mean(path) else _mean(data, train, images[train])
     with own.written(made.lists):
-        solvers = generator(PROJECT / "models" / "own.py").write(
-            path, args.weights, args.iterations, args.batch, (train, val), mean)
+        wrote = generator(PROJECT / "models" / "own.py").write(
+            path, weights, args.iterations, args.batch, (train, val), mean, args.base)
     for file, names in made.lists.items():
         print(f"wrote {file}: {count(len(names), 'image')}, drawn with seed {own.SEED}")
     for what, without in (("images without a label", made.unlabelled),
@@ -54,9 +62,13 @@ def run(args: argparse.Namespace) -> int:
     if mean:
         print(f"the nets subtract the mean of the {count(len(images[train]), 'image')} of '{train}', B,G,R; "
               f"{path} could say it by the line\n    mean: {', '.join(map(str, mean))}")
-    if args.weights and not Path(args.weights).is_file():
+    if args.base:
+        same = ", ".join(f"{new} from '{old}'" for new, old in wrote.same.items())
+        print(f"wrote {wrote.start}: {args.base}'s weights with the scores of {same or 'no class'}; the "
+              "scores of the other classes begin at zero, and the nets subtract the mean that it was trained with")
+    elif args.weights and not Path(args.weights).is_file():
         print(f"note: {args.weights} is not there yet; solve needs it", file=sys.stderr)
-    _end(path, solvers, args, data.files("data", val, images[val][0])[0])
+    _end(path, wrote.solvers, args, data.files("data", val, images[val][0])[0])
     return 0
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch.nn import Parameter
 
-from ..base.errors import Error, closest
+from ..base.errors import Error, closest, listed
 from ..base.table import table
 from ..ops import Shape
 from ..ops.conv import Deconvolution
-from ..proto.caffe_pb2 import LayerParameter
+from ..proto.caffe_pb2 import LayerParameter, NetParameter
 from ..proto.model import Blobs, read_weights, same_shape, write_weights
 from .graph import AUTOMATIC
 from .module import Net
@@ -185,6 +185,34 @@ def transplant(net: Net, read: Mapping[str, Blobs], change: str = "") -> list[li
         raise Error(f"no layer of net '{net.graph.name}' has a name from the weights{ending}")
     report = copy(renamed, params)
     return [[name, origin[name], report.shapes[name]] for name in renamed]
+
+
+def for_classes(net: NetParameter, read: Mapping[str, Blobs], old: Sequence[str], new: Sequence[str]
+                ) -> tuple[dict[str, tuple[LayerParameter, Blobs]], dict[str, str]]:
+    """Weights of an FCN for one of other classes: what `write_weights` takes, and which class is which.
+
+    net: the new one. read: the old one's weights; old, new: the names of their classes. A score layer (a
+    convolution with a row a class, whose name begins with "score") keeps the rows of classes of the same
+    name, whatever their case; others begin at zero, as in the paper. Upsampling is left out: it is made
+    bilinear. Raises Error if the weights have no layer of the net, or scores of another number of classes.
+    """
+    plain = {"".join(filter(str.isalnum, name.lower())): i for i, name in enumerate(old)}
+    rows = [plain.get("".join(filter(str.isalnum, name.lower()))) for name in new]
+    layers: dict[str, tuple[LayerParameter, Blobs]] = {}
+    for layer in net.layer:
+        if layer.name not in read or layer.type == "Deconvolution":
+            continue
+        blobs = read[layer.name]
+        if layer.name.startswith("score"):
+            if any(blob is None or len(blob) != len(old) for blob in blobs):
+                raise Error(f"layer '{layer.name}' of the weights does not score {len(old)} classes: "
+                            f"{listed(old)}")
+            blobs = [np.stack([np.zeros_like(blob[0]) if row is None else blob[row] for row in rows])
+                     for blob in blobs if blob is not None]
+        layers[layer.name] = layer, blobs
+    if not any(name.startswith("score") for name in layers):
+        raise Error(f"the weights have no scores of net '{net.name}' (they have: {listed(read)})")
+    return layers, {new[i]: old[row] for i, row in enumerate(rows) if row is not None}
 
 
 def grown(blob: np.ndarray, shape: Sequence[int]) -> np.ndarray:

@@ -10,13 +10,18 @@ from pathlib import Path
 import numpy as np
 import programs
 import pytest
+import torch
 from PIL import Image
 from programs import PROJECT
 
 from netspec.cli.main import main
+from netspec.data.layouts import facts
 from netspec.look.streams import FIGURE3, deviations, streams
 from netspec.net.build import load
+from netspec.net.module import Net
+from netspec.net.weights import save
 from netspec.proto import text as prototext
+from netspec.proto.model import read_weights, write_weights
 
 
 @pytest.fixture
@@ -257,3 +262,47 @@ def test_the_solvers_have_a_test_net_so_that_both_lists_are_checked(own, capsys)
     Image.new("L", (2, 2)).save("it's \"my\" ü/masks/8.png")
     assert main(["data", "check", "it's \"my\" ü/set-fcn32s.prototxt"]) == 1
     assert "masks/8.png is 2x2" in capsys.readouterr().out
+
+
+def test_a_net_of_other_classes_goes_on_from_its_weights(own, capsys):
+    """shapes-fcn8s, whose classes are background, sun, wheel, fork and star, on ground, Wheel and box."""
+    Path("my/set.txt").write_text("images: photos\nlabels: masks\nground 90 90 90\nWheel 200 60 60\nbox 60 200 90\n")
+    torch.manual_seed(0)
+    old = Net(load(PROJECT / "models/shapes-fcn8s/deploy.prototxt"))
+    for parameter in old.parameters():
+        torch.nn.init.normal_(parameter)
+    save("old.caffemodel", old)
+    assert main(["own", "my/set.txt", "--from", "shapes-fcn8s", "--weights", "old.caffemodel", "--iterations", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "shapes-fcn8s's weights with the scores of Wheel from 'wheel'; the scores of the other classes begin at zero" in out
+    new, was = read_weights("my/set-fcn8s-start.caffemodel"), read_weights("old.caffemodel")
+    for name, blobs in was.items():
+        for i, blob in enumerate(blobs):
+            if name.startswith("upscore"):
+                assert name not in new
+            elif name.startswith("score"):
+                assert np.array_equal(new[name][i][1], blob[2]) and not new[name][i][[0, 2]].any()
+            else:
+                assert np.array_equal(new[name][i], blob)
+    solver = prototext.read_solver("my/set-fcn8s.prototxt")
+    assert solver.weights == ["my/set-fcn8s-start.caffemodel"]
+    assert solver.base_lr == prototext.read_solver(PROJECT / "solvers/shapes-fcn32s.prototxt").base_lr
+    given = ast.literal_eval(prototext.read_net("my/set-fcn8s/deploy.prototxt").layer[0].python_param.param_str)
+    assert given["mean"] == list(facts("shapes").mean)
+    told = commands(out)
+    assert main([*told["solve"], "--quiet"]) == 0 and main(told["score"]) == 0
+
+
+@pytest.mark.parametrize("words, told", [
+    (["--from", "shapes-fcn8s"], "--from shapes-fcn8s needs its weights"),
+    (["--from", "shapes-fcn9s", "--weights", "old.caffemodel"], "did you mean 'shapes-fcn8s'"),
+    (["--from", "siftflow-fcn8s", "--weights", "old.caffemodel"], "scores two kinds of classes"),
+    (["--from", "voc-fcn8s", "--weights", "old.caffemodel"], "does not score 21 classes"),
+    (["--from", "shapes-fcn8s", "--weights", "no.caffemodel"], "'no.caffemodel' is not there"),
+])
+def test_what_a_net_cannot_go_on_from(own, capsys, words, told):
+    write_weights("old.caffemodel", "x", {"score_fr": ("Convolution", [np.zeros((5, 2, 1, 1), np.float32)])})
+    before = tree()
+    assert main(["own", "my/set.txt", *words]) == 2
+    err = capsys.readouterr().err
+    assert told in err and err.count("\n") == 1 and tree() == before
