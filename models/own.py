@@ -72,7 +72,7 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
     data.splits[train] |= dict(batch_size=batch, mirror=True) | chance
     kinds = {f"fcn{stride}s": fcn.FCN(VGG16 if weights else SMALL, data, sources)
              for stride, sources in fcn.STAGES.items()}
-    rates = RATES[bool(weights)]
+    rates: Sequence[float] = RATES[bool(weights)]
     if base and old:
         kind = f"fcn{base.rpartition('-fcn')[2]}"
         kinds = {kind: replace(old, data=data, normalize=True, loss=fcn.softmax_loss)}

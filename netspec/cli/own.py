@@ -22,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="the data set file; all is written beside it")
     parser.add_argument("--from", dest="base", metavar="NET",
                         help="a net of models/, such as voc-fcn8s, to be trained on in one stage: its "
-                             "weights are kept, with the scores of classes of the same name; others begin at zero")
+                             "weights are kept, with the scores of classes of the same name; others "
+                             "begin at zero")
     parser.add_argument("--weights", metavar="FILE",
                         help="weights to start from: VGG16's, or with --from that net's (default: a small "
                              "trunk, from scratch)")
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     if args.base:
         same = ", ".join(f"{new} from '{old}'" for new, old in wrote.same.items())
         print(f"wrote {wrote.start}: {args.base}'s weights with the scores of {same or 'no class'}; the "
-              "scores of the other classes begin at zero, and the nets subtract the mean that it was trained with")
+              "scores of the other classes begin at zero, and the nets subtract the mean of its data set")
     elif args.weights and not Path(args.weights).is_file():
         print(f"note: {args.weights} is not there yet; solve needs it", file=sys.stderr)
     _end(path, wrote.solvers, args, data.files("data", val, images[val][0])[0])
