@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from .errors import Error
-from .machine import PROJECT
+from .machine import PACKAGE, PROJECT
 
 OURS = "models", "solvers"  # folders that come with the package
 
@@ -28,7 +28,10 @@ def find(path: str | os.PathLike, base: str | os.PathLike | None = None, what: s
         tried = [Path.cwd() / path]
         if base is not None:
             base = Path(base).resolve()
-            tried += [folder / path for folder in (base, *base.parents)]
+            folders = [base, *base.parents]
+            if base.is_relative_to(PACKAGE):  # a net of an installed package: above it are others' files
+                folders = [folder for folder in folders if folder.is_relative_to(PROJECT)]
+            tried += [folder / path for folder in folders]
         if path.parts[:1] and path.parts[0] in OURS:
             tried.append(PROJECT / path)
     for candidate in tried:
