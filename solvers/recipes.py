@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from netspec.base.machine import HOME  # noqa: E402 - the path comes first
 from netspec.papers.published import PAPER, RELEASED  # noqa: E402
+from netspec.train.validation import interval  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 MODELS = {path.parent.name: path.parent for path in sorted((HERE.parent / "models").rglob("deploy.prototxt"))}
@@ -134,9 +135,11 @@ def text(name: str, released: bool) -> str:
         f"Time: {size * fields['max_iter']:,} images, a GPU's work, not run here; 2 CPU cores need seconds "
         "for each image.",
         expected(name, released)]
+    often = "999999999  # the test net is made here, and scored by tools/score.py"
+    if test == "val" and not released:  # images to choose by; those of a test split are for the end
+        often = f"{interval(place.test_iter, size, fields['max_iter'])}"
     body = [f'train_net: "{net}/{train}.prototxt"', f'test_net: "{net}/{test}.prototxt"',
-            f"test_iter: {place.test_iter}",
-            "test_interval: 999999999  # the test net is made here, and scored by tools/score.py",
+            f"test_iter: {place.test_iter}", f"test_interval: {often}",
             "test_initialization: false", f'weights: "{weights}"']
     for key, value in fields.items():
         written = f'"{value}"' if isinstance(value, str) else f"{value:g}".replace("e-0", "e-")

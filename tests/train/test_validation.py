@@ -162,6 +162,6 @@ def test_nothing_is_kept_where_no_snapshot_is(job, capsys):
 
 
 def test_how_often():
-    assert interval(60, 10, 450) == 25 and interval(6, 10, 1000) == 50
-    assert interval(736, 20, 10000) == 500 and interval(5105, 20, 10000) == 1000
-    assert interval(3000, 10, 400) == 400 and interval(1, 1, 1) == 1 and interval(60, 10, 457) == 23
+    assert interval(60, 10, 450) == 30 and interval(6, 10, 1000) == 50
+    assert interval(736, 20, 10000) == 500 and interval(5105, 20, 10000) == 1250
+    assert interval(3000, 10, 400) == 400 and interval(1, 1, 1) == 1 and interval(60, 10, 457) == 27
