@@ -132,14 +132,12 @@ class _Grid(Values):
         """How `blob` lies on `reference`; with the offset, if the layer is a Crop of the two."""
         p = node.op.layer.crop_param
         crop = node.bottoms == (blob, reference) and node.type == "Crop"
-        given: tuple[Number, ...] | None = (tuple(p.offset) or (0,)) if crop else None
+        given = _short(tuple(p.offset) or (0,)) if crop else None
         facts = (node.name, blob.blob, reference.blob)
         try:
             m = meeting(blob, reference, self)[2]
         except Error as e:
             return Fit(*facts, given, None, None, str(e))
-        if given is not None and len(given) > 1:  # the axes that the map speaks of, as in explain-crop
-            given = _short(given[max((2 if m.axis is None else m.axis + 1) - p.axis % 4, 0) :])
         scale, shift = wide(m)[0]
         wanted = _short([_one([-b]) for b in shift]) if set(scale) == {1} else None
         try:

@@ -110,7 +110,8 @@ def test_the_loss_fits_the_labels(camvid, tmp_path, capsys, classes, ignored, sa
             layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "score" bottom: "some" top: "loss"
             loss_param {{ {ignored} }} }}""")
     assert check(tmp_path / "train.prototxt") == status
-    assert re.search(said, capsys.readouterr().out, re.MULTILINE)
+    out = capsys.readouterr().out
+    assert re.search(said, out, re.MULTILINE) and "is not checked" not in out
 
 
 def test_a_net_that_cannot_be_built_is_said_and_its_data_are_checked(camvid, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Diagrams of nets: every layer is there, nothing lies on anything else, a file is the same each time."""
 
 import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_every_layer_is_in_the_picture(drawn):
     shown = [shape.text for shape in picture.shapes if isinstance(shape, Text)]
     assert set(lines) <= set(shown)
     for value, shape in made.shapes.items():
-        assert not shape or any(text.endswith(" x ".join(map(str, shape[1:] or shape))) for text in shown), value
+        assert not shape or any(text.split(": ")[-1] == " x ".join(map(str, shape[1:] or shape)) for text in shown), value
 
 
 @pytest.mark.parametrize("above, below, shown", [
@@ -73,6 +74,10 @@ def test_nothing_overlaps_and_all_is_on_the_page(drawn):
         assert 0 <= shape.x and shape.x + shape.width <= picture.width
         assert 0 <= shape.y and shape.y + shape.height <= picture.height
         assert max(measure(line, 10) for line in shape.title.split("\n")) < shape.width
+    legend = [(a, b) for a, b in pairwise(picture.shapes) if isinstance(a, Rect) and not a.title]
+    for (square, word), following in zip(legend, [*legend[1:], None], strict=True):
+        assert square.x + square.width < word.x
+        assert word.x + measure(word.text, 10) < (following[0].x if following else picture.width)
 
 
 def test_edges_join_the_right_boxes_and_cross_none(drawn):
@@ -84,6 +89,7 @@ def test_edges_join_the_right_boxes_and_cross_none(drawn):
         (first,) = [b for b in found if b.x <= x0 <= b.x + b.width and abs(b.y + b.height - y0) < 1e-6]
         (last,) = [b for b in found if b.x <= x1 <= b.x + b.width and abs(b.y - y1) < 1e-6]
         joined.add((first.title.split("\n")[0], last.title.split("\n")[0]))
+        assert [y for _, y in line.points] == sorted(y for _, y in line.points)  # downwards all the way
         for x, y in line.points[1:-1]:
             assert not [b.title for b in found if b.x < x < b.x + b.width and b.y < y < b.y + b.height]
     owner = {line: box.title.split("\n")[0] for box in found for line in box.title.split("\n")}

@@ -22,9 +22,11 @@ def words(picture):
 def cells(picture, label):
     """Cells along a side of the grid with this label: lines inside it, and one."""
     (box,) = [b for b in boxes(picture) if b.title.startswith(f"{label}: ")]
-    upright = {line.points[0][0] for line in picture.shapes if isinstance(line, Line) and line.width < 1
-               and line.points[0][0] == line.points[1][0] and line.points[0][1] == box.y
-               and box.x < line.points[0][0] < box.x + box.width}
+    (left, top), (right, bottom) = corners = (box.x, box.y), (box.x + box.width, box.y + box.height)
+    thin = [line.points for line in picture.shapes if isinstance(line, Line) and line.width < 1]
+    upright = {a[0] for a, b in thin if a[0] == b[0] and (a[1], b[1]) == (top, bottom) and left < a[0] < right}
+    flat = {a[1] for a, b in thin if a[1] == b[1] and (a[0], b[0]) == (left, right) and top < a[1] < bottom}
+    assert len(upright) == len(flat), corners
     return len(upright) + 1
 
 

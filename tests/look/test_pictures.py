@@ -70,6 +70,9 @@ def test_sheet():
     assert red.sum() == green.sum() == 2 * 60 * 50 * 4**2  # enlarged 4 times to 240 pixels
     assert (page[0] == 255).all() and (page[:, 0] == 255).all()
     assert page[:30].min() < 100  # titles
+    for column, title in zip(np.split(page, 2, 1), ("image", "truth"), strict=True):
+        ink = np.flatnonzero((column[:30] < 100).any((0, 2)))
+        assert abs((ink[0] + ink[-1]) / 2 - column.shape[1] / 2) < 8, title  # over its pictures' middle
     with_legend = pictures.sheet([("image", small)], legend=pictures.keys([1], PALETTE, NAMES))
     assert with_legend.height > pictures.sheet([("image", small)]).height
     with pytest.raises(Error, match="'b': 1"):

@@ -9,7 +9,7 @@ from net.test_graph import DATA, conv, net
 
 from netspec.base.errors import Error
 from netspec.cli import main as cli
-from netspec.look.streams import FIGURE3, deviations, outline, streams
+from netspec.look.streams import FIGURE3, deviations, in_words, outline, streams
 from netspec.net.build import build
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
@@ -208,6 +208,14 @@ def test_every_misaligned_crop_is_told(name, by):
             each.crop_param.offset[0] = right
 
 
+@pytest.mark.parametrize("offsets, given", [([19, 19], (19,)), ([19, 18], (19, 18))])
+def test_an_offset_for_each_axis_is_as_right_as_one_for_all(offsets, given):
+    made = read("voc-fcn32s", "train")
+    layer(made, "score").crop_param.offset[:] = offsets
+    (found,) = streams(outline(made, TEST))
+    assert [(fit.offset, fit.aligned) for fit in found.fits] == [(given, given == (19,))]
+
+
 def test_the_outline_is_the_graph():
     made = read("voc-fcn8s")
     assert streams(outline(made, TEST)) == streams(build(made, TEST))
@@ -301,6 +309,7 @@ def test_a_sum_of_three_without_crops():
     assert deviations(p) == ["'more' (stride 16) has no place in the figure: no pooling that halves the grid, and not "
                                 "the end of the trunk",
                                 "the streams are summed 1, 2, -1 times; in the figure they weigh the same"]
+    assert [re.findall(r"\S+ times", line) for line in in_words(p)[1:4]] == [[], ["2 times"], ["-1 times"]]
 
 
 def test_fractions_of_a_pixel():

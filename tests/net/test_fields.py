@@ -91,6 +91,14 @@ def test_offsets_are_compared_axis_by_axis(settings, agrees):
     assert found.agrees is agrees, found.text
 
 
+def test_a_map_of_one_axis_is_compared_with_its_offset():
+    narrow = UP + conv("thin", "data", more="kernel_w: 4").replace("kernel_size: 1", "kernel_h: 1")
+    columns = crop("thin", "axis: 3 offset: 2", "columns", source="data")
+    for offsets, agrees in (((0, 2), True), ((0, 1), False)):
+        settings = "axis: 2 " + " ".join(f"offset: {n}" for n in offsets)
+        assert explained(narrow + columns + crop("columns", settings, source="data")).agrees is agrees
+
+
 def test_where_no_offset_is_right():
     strided = UP.replace("stride: 1", "stride: 2")
     found = explained(strided + crop("up", "axis: 2 offset: 1", source="c"))

@@ -81,6 +81,7 @@ def test_what_is_not_measured_is_empty_and_the_papers_figures_are_the_papers(tmp
     assert not any(row["origin"] for t in every for row in t["rows"])
     fact = {row["net"]: row["cells"] for row in every[0]["rows"] if row["whose"] == "here"}
     assert fact["voc-fcn32s"]["receptive_field"] == 404 and fact["voc-fcn-alexnet"]["convolution_layers"] == 8
+    assert fact["voc-fcn32s"]["parameters"] == (138_357_544 - 4097 * 1000 + 4097 * 21) / 1e6  # VGG16's, of other classes
     assert fact["voc-fcn32s"]["mean_iu"] is None and fact["voc-fcn32s"]["milliseconds"] is None
 
 
@@ -127,6 +128,9 @@ def test_differences_signs_and_layouts(place, capsys):
     assert cells["here"]["geometric"] == pytest.approx(94) and cells["less paper"]["geometric"] == pytest.approx(-0.3)
     latex = shown(capsys, "2", "--format", "latex")[1].out.splitlines()
     assert {line.count("&") for line in latex if line.endswith(r"\\")} == {5} and latex[-1] == r"\end{tabular}"
+    for number in range(1, 4):
+        text = shown(capsys, str(number))[1].out
+        assert ("are a K40c's" in text, "Only the servers" in text) == (number == 1, number == 3)
     assert "| voc-fcn32s" in shown(capsys, "2", "--format", "markdown")[1].out
 
 

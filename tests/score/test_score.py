@@ -625,6 +625,9 @@ def test_the_worst_images_come_first(place, monkeypatch):
     assert names == worst and title == "net" and texts == [f"mean IU {100 * own[name]:.1f}" for name in worst]
     assert [p.size for p in (*truths, *predictions)] == [SIZES[name] for name in worst] * 2
     assert [(i.shape[1], i.shape[0]) for i in images] == [SIZES[name] for name in worst]
+    for name, image in zip(worst, images, strict=True):
+        given = np.array(Image.open(next(Path("images/JPEGImages").glob(f"{name}.*"))).convert("RGB"), int)
+        assert abs(image.astype(int) - given).max() <= 1, name
     assert "void" in [key.name for key in seen[1]]
 
 

@@ -63,6 +63,11 @@ def test_confusion_matrix_as_text_and_picture(tmp_path):
     save_confusion(tmp_path / "c.svg", histogram, names)
     ElementTree.parse(tmp_path / "c.svg")
     assert ">75<" in (tmp_path / "c.svg").read_text()
+    page = ElementTree.parse(tmp_path / "c.svg").getroot()
+    middles = {each.text: float(each.get("x")) for each in page.findall(".//{*}text") if each.text in ("0", "1", "2")}
+    shown = {rect.find("{*}title").text: float(rect.get("x")) + float(rect.get("width")) / 2
+             for rect in page.findall(".//{*}rect") if rect.find("{*}title") is not None}
+    assert [middles[str(j)] for j in range(3)] == [shown[next(t for t in shown if t.startswith(f"{name} for"))] for name in names]
     save_confusion(tmp_path / "c.png", histogram, None)
     full = (np.array(Image.open(tmp_path / "c.png").convert("RGB")) == (8, 69, 148)).all(-1).sum()
     assert 0.5 * 56**2 < full < 56**2  # one cell is 100 %
