@@ -158,15 +158,32 @@ def test_the_blocks_of_the_readme_run(place):
     run_page(PAGES[0], place)
 
 
-def test_git_ignores_what_the_readme_makes(place):
-    """Of the commands that have run so far; a page of its own, page.py, is the reader's."""
-    made = {path.relative_to(place.folder) for path in place.folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    new = "\n".join(str(path) for path in made if not (PROJECT / path).exists() and path.name != "page.py")
+def seen_by_git(paths):
+    """Those that git would ask to commit."""
+    new = "\n".join(paths)
     git = ["git", "-C", str(PROJECT), "check-ignore", "--no-index", "--stdin"]
     if not (PROJECT / ".git").exists() or not shutil.which("git"):
         pytest.skip("no git checkout")
     found = subprocess.run(git, input=new, capture_output=True, text=True)
-    assert sorted({*new.splitlines()} - {*found.stdout.splitlines()}) == []
+    return sorted({*new.splitlines()} - {*found.stdout.splitlines()})
+
+
+def test_git_ignores_what_the_readme_makes(place):
+    """Of the commands that have run so far; a page of its own, page.py, is the reader's."""
+    made = {path.relative_to(place.folder) for path in place.folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert not seen_by_git(str(path) for path in made if not (PROJECT / path).exists() and path.name != "page.py")
+
+
+WRITES = re.compile(r"--(?:out|log|sheet|confusion|save|balance|page|out-weights|tensorboard) ([\w./-]+)")
+
+
+def test_git_ignores_what_the_pages_commands_name_to_write():
+    """Also of those that are not run; names in capitals stand for the reader's."""
+    named = {match[1] for page in PAGES for block in blocks(page) for line in block.lines for match in WRITES.finditer(line)
+             if not match[1].partition(".")[0].isupper()}
+    assert {"curves.svg", "results/seen", "run.html"} <= named
+    # a folder is ignored with a / at its end
+    assert not seen_by_git(name if Path(name).suffix else f"{name}/x" for name in named if not (PROJECT / name).exists())
 
 
 @pytest.mark.parametrize("page", PAGES[1:], ids=identity)

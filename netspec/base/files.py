@@ -28,10 +28,10 @@ def find(path: str | os.PathLike, base: str | os.PathLike | None = None, what: s
         tried = [Path.cwd() / path]
         if base is not None:
             base = Path(base).resolve()
-            folders = [base, *base.parents]
+            above = [base, *base.parents]
             if base.is_relative_to(PACKAGE):  # a net of an installed package: above it are others' files
-                folders = [folder for folder in folders if folder.is_relative_to(PROJECT)]
-            tried += [folder / path for folder in folders]
+                above = [each for each in above if each.is_relative_to(PROJECT)]
+            tried += [each / path for each in above]
         if path.parts[:1] and path.parts[0] in OURS:
             tried.append(PROJECT / path)
     for candidate in tried:
@@ -83,6 +83,16 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
+def make_folder(path: str | os.PathLike) -> Path:
+    """The folder of this name, made with those above it if it is not there. Error if a file is in the way."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise Error(f"the folder '{path}' cannot be made: a file stands in its place") from None
+    return path
+
+
 @contextmanager
 def writing(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
     """A file object whose content appears under `path` only when the block ends without an exception.
@@ -96,7 +106,7 @@ def writing(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
         with open(path, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     _unfinished.add(temporary)
     try:

@@ -8,7 +8,7 @@ from ..base.errors import Error, count
 from ..base.files import find, writing
 from ..base.table import table
 from ..convert.trunks import ARCHITECTURES, FITTING, INPUTS, KERAS, MEAN_BGR
-from .options import renamed, size
+from .options import renamed, size, wrote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +83,8 @@ def _weights(args: argparse.Namespace) -> None:
     rows = [(layer.name, layer.source, " + ".join("x".join(map(str, blob.shape)) for blob in layer.blobs))
             for layer in layers]
     rows += [(row.caffe, "(not in the file)", "") for row in rows_of(args.net) if row.caffe not in found]
-    print(f"{table(rows)}\n-> {args.new}")
+    print(table(rows))
+    wrote(args.new)
 
 
 def _net(args: argparse.Namespace) -> int:
@@ -111,6 +112,8 @@ def _net(args: argparse.Namespace) -> int:
         print(f"{row.blob:20}  {'x'.join(map(str, row.size)):14}  {'x'.join(map(str, row.shape)):20}  "
               f"{row.largest:10.4g}  {row.apart:10.2g}{remark}")
     print(said)
+    if all(row.fits for row in found):
+        wrote(out, *([] if args.kind == "onnx" else [out.with_suffix(".safetensors")]))
     return int(not all(row.fits for row in found))
 
 
@@ -133,7 +136,7 @@ def _trunk(args: argparse.Namespace) -> None:
     write(text, proto, header=f"Written by `netspec convert trunk` from {path.name} ({args.arch}).\n"
           f"Takes BGR in 0..255 minus {MEAN_BGR}, 224 x 224.")
     numbers = sum(p.numel() for p in net.parameters())
-    print(f"{count(len(net.layers_with_params()), 'layer')}, {numbers} parameters -> {text}, {model}")
+    wrote(text, model, note=f"{count(len(net.layers_with_params()), 'layer')}, {numbers} parameters")
 
 
 def _transplant(args: argparse.Namespace) -> None:
@@ -155,7 +158,7 @@ def _transplant(args: argparse.Namespace) -> None:
     write_weights(args.out, net.graph.name, {k: v for k, v in weights.layers_of(net).items() if k in filled},
                   hdf5=args.out.endswith(".h5"))
     left = [name for name in net.layers_with_params() if name not in filled]
-    print(f"{count(len(filled), 'layer')} -> {args.out}; without weights: {', '.join(left) or 'none'}")
+    wrote(args.out, note=f"{count(len(filled), 'layer')}; without weights: {', '.join(left) or 'none'}")
 
 
 def _upgrade(args: argparse.Namespace) -> None:
@@ -186,7 +189,7 @@ def _upgrade(args: argparse.Namespace) -> None:
         with writing(args.new) as out:
             out.write(made.SerializeToString())
     what = count(len(made.layer), "layer") if isinstance(made, NetParameter) else "solver"
-    print(f"{what} -> {args.new}")
+    wrote(args.new, note=what)
 
 
 def _fcn(args: argparse.Namespace) -> int:
@@ -212,9 +215,8 @@ def _fcn(args: argparse.Namespace) -> int:
         return 1
     out = Path(args.new or args.out or path.with_name(f"{path.stem}-fcn.prototxt"))
     write(out, proto, header=f"{args.old} made convolutional by 'netspec convert fcn'.")
-    print(f"equal within {ROUNDING:g} of the largest value -> {out}")
-    if args.weights:
-        weights = args.out_weights or out.with_suffix(".caffemodel")
-        save(weights, net)
-        print(f"-> {weights}")
+    weights = [args.out_weights or out.with_suffix(".caffemodel")] if args.weights else []
+    for file in weights:
+        save(file, net)
+    wrote(out, *weights, note=f"equal within {ROUNDING:g} of the largest value")
     return 0

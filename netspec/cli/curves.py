@@ -3,6 +3,7 @@
 import argparse
 
 from ..base.files import find
+from .options import wrote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,5 +21,5 @@ def run(args: argparse.Namespace) -> int:
         for (_, label), points in each.series.items():
             (first, _), (last, value), count = points[0], points[-1], len(points)
             print(f"{each.name}: {label}: {count} values, iteration {first} to {last}, the last {value:g}")
-    print(f"curves: {out}")
+    wrote(out)
     return 0

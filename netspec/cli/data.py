@@ -15,6 +15,7 @@ from ..base.machine import amount, cores
 from ..data.get import catalogue, draw, prepare
 from ..data.layouts import LAYOUTS
 from . import labels
+from .options import wrote
 
 MOST = 10  # findings of a kind to list
 
@@ -124,7 +125,7 @@ def check_data(args: argparse.Namespace) -> int:
     print(summary(parts), "", sep="\n")
     if args.balance:  # before the nets are built: they may read it
         write_balance(args.balance, *parts[0].pixels(next(iter(parts[0].labels))), args.power)
-        print(f"balance: {args.balance}")
+        wrote(args.balance)
     wrong: dict[tuple[str, str], None] = {}
     for net in nets:
         try:
@@ -143,5 +144,5 @@ def check_data(args: argparse.Namespace) -> int:
           f"{count(len(findings) - broken, 'warning')}")
     if args.sheet:
         save(args.sheet, contact_sheet(parts))
-        print(f"sheet: {args.sheet}")
+        wrote(args.sheet)
     return 1 if broken else 0

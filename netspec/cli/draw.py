@@ -4,7 +4,7 @@ import argparse
 
 from ..base.errors import Error
 from ..base.files import find
-from .options import size
+from .options import size, wrote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,4 +24,5 @@ def run(args: argparse.Namespace) -> int:
     if args.style == "layers" and len(graphs) > 1:
         raise Error(f"draws the layers of one net, {len(graphs)} given; several go with --style figure3")
     (draw_figure3(graphs) if args.style == "figure3" else draw_layers(graphs[0])).save(args.out)
+    wrote(args.out)
     return 0

@@ -1,10 +1,10 @@
-"""Options that several commands share, and what their values may be."""
+"""Options that several commands share, what their values may be, and how commands say what they wrote."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ..base.machine import PRECISIONS
 
@@ -63,6 +63,11 @@ def settings(args: argparse.Namespace) -> "Settings":
 
     known = Settings._fields
     return Settings(**{name: value for name, value in vars(args).items() if name in known})
+
+
+def wrote(*paths: str | Path, note: str = "", file: TextIO | None = None) -> None:
+    """Print what a command wrote, and maybe what is in it; the one line that says so in all of them."""
+    print(f"wrote {', '.join(map(str, paths))}" + (f": {note}" if note else ""), file=file)
 
 
 def renamed(parser: argparse.ArgumentParser, old: str, new: argparse.Action) -> None:

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from ..base.errors import Error
+from ..base.errors import Error, count
 from ..base.files import find, writing
-from .options import add_device_arguments, settings
+from .options import add_device_arguments, settings, wrote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,5 +31,5 @@ def run(args: argparse.Namespace) -> int:
         raise Error(f"{', '.join(args.what)}: nothing to report, no file that ends in {', '.join(KINDS)}")
     with writing(args.out, "w") as file:
         file.write(page(args.title, paths))
-    print(f"report: {args.out} ({Path(args.out).stat().st_size / 1e6:.1f} MB, of {len(paths)} files)")
+    wrote(args.out, note=f"{Path(args.out).stat().st_size / 1e6:.1f} MB, of {count(len(paths), 'file')}")
     return 0

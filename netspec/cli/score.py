@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..base import log
 from ..base.errors import Error, closest, count
 from ..base.files import find
-from .options import add_net_arguments
+from .options import add_net_arguments, wrote
 
 if TYPE_CHECKING:
     from ..score.score import Scoring
@@ -63,17 +63,20 @@ def run(args: argparse.Namespace) -> int:
         save_confusion(args.confusion, result.histogram, result.looks.names)
     if args.sheet and isinstance(scoring.source, SegmentationData):
         save(args.sheet, worst_beside(scoring.source, result.looks, args.worst, name, args.save, args.beside))
+    written = [path for path in (args.save, args.confusion, args.sheet) if path]
     if args.json:
         facts = {"net": str(path), "weights": args.weights, **result.as_dict(), "origin": origin(net.device)}
         print(json.dumps(facts, indent=2, allow_nan=False))
+        if written:
+            wrote(*written, file=sys.stderr)
         return 0
     rate = f"{result.images / max(result.seconds, 1e-9):.1f} images/s"
     loss = f", loss {result.loss:.6g}" if net.losses else ""
     print(f"{name}: {count(result.images, 'image')} in {result.seconds:.1f} s ({rate}, {net.device}){loss}\n")
     print(summary(name, result, positive))
-    for what, where in (("predictions", args.save), ("confusion", args.confusion), ("sheet", args.sheet)):
-        if where:
-            print(f"\n{what}: {where}")
+    if written:
+        print()
+        wrote(*written)
     return 0
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..base.errors import Error, count
 from ..base.files import writing
 from ..papers.plans import STUDIES
-from .options import BESIDE, add_device_arguments, renamed, settings
+from .options import BESIDE, add_device_arguments, renamed, settings, wrote
 
 QUICK = 60  # iterations
 
@@ -61,5 +61,6 @@ def run(args: argparse.Namespace) -> int:
         print(f"\n{parts[-1]}", flush=True)
         with writing(page, "w") as file:
             file.write("\n\n".join(parts) + "\n")
-    print(f"\npage: {page}")
+    print()
+    wrote(page, page.with_suffix(""))
     return 0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..base.errors import Error, count
 from ..base.files import find
-from .options import add_device_arguments, renamed
+from .options import add_device_arguments, renamed, wrote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         net = find(args.net, what="net")
         if args.make and not Path(args.weights).exists():
             timing.make_weights(net, Path(args.weights))
-            print(f"made of the net's fillers: {args.weights}")
+            wrote(args.weights, note="of the net's fillers")
         print(timing.time_load(net, find(args.weights, what="weights"), args.repeats))
     elif args.kind == "wait":
         print(timing.time_wait(find(args.solver, what="solver"), args.repeats))

@@ -37,7 +37,7 @@ def write_onnx(net: Net, out: Path, sizes: Sequence[Size], spread: float) -> tup
         return found, f"{program} does not agree: {out} is not written"
     with writing(out) as file:
         file.write(data)
-    return found, f"agrees with {program}; {len(data) / 1e6:.1f} MB, opset {OPSET} -> {out}"
+    return found, f"agrees with {program}; {len(data) / 1e6:.1f} MB, opset {OPSET}"
 
 
 def model(net: Net) -> Any:

@@ -14,6 +14,7 @@ from pprint import pformat
 import torch
 
 from ..base.errors import Error
+from ..base.files import make_folder
 from ..net.graph import Value
 from ..net.module import Net
 from .agree import Agreement, Arrays, Size, agreements, facts
@@ -62,9 +63,8 @@ def write_torch(net: Net, out: Path, sizes: Sequence[Size], spread: float,
     """
     library = safetensors("writing").torch
     writer = Writer(net)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=out.parent) as folder:
-        new = Path(folder) / out.name
+    with tempfile.TemporaryDirectory(prefix=".", dir=make_folder(out.parent)) as scratch:
+        new = Path(scratch) / out.name
         new.write_text(text(writer, Path(origin).name), encoding="utf-8")
         # not by save_file, which gives the owner alone the right to read
         new.with_suffix(".safetensors").write_bytes(library.save(writer.tensors))
@@ -89,8 +89,7 @@ def write_torch(net: Net, out: Path, sizes: Sequence[Size], spread: float,
             return found, f"the file does not agree with the net: {out} is not written"
         for path in (new.with_suffix(".safetensors"), new):
             os.replace(path, out.with_name(path.name))
-    parts = f"{out}, {out.with_suffix('.safetensors').name}"
-    return found, f"agrees, in a process of its own; torch {torch.__version__} -> {parts}"
+    return found, f"agrees, in a process of its own; torch {torch.__version__}"
 
 
 def text(writer: Writer, origin: str) -> str:

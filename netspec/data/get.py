@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from ..base.errors import Error
+from ..base.files import make_folder
 from ..base.machine import amount
 from .layouts import LAYOUTS, SETS
 from .unpack import BLOCK, unpack, write_block
@@ -135,8 +136,7 @@ def draw(data: DataSet, root: Path) -> None:
 
 def _make(data: DataSet, root: Path, archives: Path, say: Callable[[str], object]) -> None:
     """Unpack all archives beside the root, count what is in them, and move it to the root."""
-    scratch = root.with_name(f".{root.name}.part")
-    scratch.mkdir(parents=True, exist_ok=True)
+    scratch = make_folder(root.with_name(f".{root.name}.part"))
     with alone(scratch):
         try:
             for left in scratch.iterdir():  # by a run that was killed
@@ -214,7 +214,7 @@ def download(url: str, path: Path, checksum: str, size: int | None = None, timeo
     the URL.
     """
     part, tag, bad = (path.with_name(path.name + end) for end in (".part", ".part.tag", ".bad"))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     part.touch()
     with alone(part):
         with open(part, "ab") as file, meter(path.name, size) as show:

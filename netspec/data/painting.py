@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..base.errors import Error, closest, count, listed
-from ..base.files import writing
+from ..base.files import make_folder, writing
 from ..base.table import table
 from .drawn import Drawing, Picture, is_background
 from .images import TURNS
@@ -183,13 +183,13 @@ def _move(staged: Mapping[Path, Path], overwrite: bool) -> list[str]:
         raise Error(f"other labels are there already: {listed(others)}; --overwrite replaces them, --out "
                     "names another folder")
     for path in staged:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
     for path, wait in staged.items():
         if not there.get(path):
             os.replace(wait, path)
     same = f", {sum(there.values())} of them there already" if any(there.values()) else ""
     folders = listed(dict.fromkeys(str(path.parent) for path in staged))
-    return [f"{count(len(staged), 'label')} -> {folders}{same}" if staged else "no label was written"]
+    return [f"wrote {count(len(staged), 'label')} into {folders}{same}" if staged else "no label was written"]
 
 
 def _said(drawing: Drawing, place: Target, choices: Choices, tally: Tally, rest: int) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from ..base.errors import Error
+from ..base.files import make_folder
 
 BLOCK = 1 << 20  # bytes that are read at once
 # what Python's readers raise for damaged archives
@@ -112,7 +113,7 @@ class _Names:
 
 
 def _copy(source: IO[bytes], place: Path, info: tarfile.TarInfo) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(place.parent)
     with open(place, "xb") as file:
         while block := source.read(BLOCK):
             write_block(file, block)

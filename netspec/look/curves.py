@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..base.errors import Error, lacking
+from ..base.files import make_folder
 from ..base.log import Log
 from ..base.machine import origin
 from .charts import Chart, Lines
@@ -134,7 +135,7 @@ def following(said: Log, path: str | None = None, folder: str | None = None) -> 
     after lines on where it all comes from. At the end the file's curves are drawn as PATH.png."""
     copies: list[Log] = [Events(folder)] if folder else []
     if path:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(Path(path).parent)
         copies.append(Log(open(path, "a", encoding="utf-8")))
         copies[-1]("netspec", "\n".join(f"{key}: {value}" for key, value in origin().items()))
     said.copies += copies
@@ -150,5 +151,6 @@ def following(said: Log, path: str | None = None, folder: str | None = None) -> 
                 runs = read_log(path)
                 try:
                     draw_curves(runs).save(f"{path}.png")
+                    said("netspec", f"wrote {path}.png")
                 except Error as e:  # no reason to fail: the log is whole
                     said("netspec", f"no curves are drawn: {e}", "W")

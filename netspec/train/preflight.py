@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..base.errors import Error, count, listed
+from ..base.files import make_folder
 from ..data.balance import pixel_counts, unseen
 from ..data.images import check_labels
 from ..data.listed import Listed
@@ -43,10 +44,9 @@ def check_run(solver: Solver, interpolated: Sequence[str] = ()) -> None:
         solver.log("netspec", text, "W")
     folder = Path(solver.prefix()).parent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as e:
-        raise solver.error(f"snapshots cannot be written to {folder} ({e.strerror}); "
+        tempfile.TemporaryFile(dir=make_folder(folder)).close()
+    except (Error, OSError) as e:
+        raise solver.error(f"snapshots cannot be written to {folder} ({getattr(e, 'strerror', e)}); "
                            "change snapshot_prefix") from None
     for test in solver.test_nets:
         for text in check_apart(train, test.graph):

@@ -106,7 +106,7 @@ def test_labelme_makes_labels_and_the_data_set_file(my, capsys):
         palette = np.array(image.getpalette()).reshape(-1, 3)
     assert (palette[:3] == known.palette).all() and palette[255].tolist() == [224, 224, 192]
     assert f"{11 * 11} pixels of 1 picture in shapes of two classes ('dog' on 'cat' 121): the later" in said
-    assert "set.txt is new" in said and "1 label -> " in said
+    assert "set.txt is new" in said and "wrote 1 label into " in said
 
 
 def test_a_second_run_gives_the_same_bytes_and_other_labels_stay(my, capsys):
