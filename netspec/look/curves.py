@@ -15,10 +15,11 @@ from .charts import Chart, Lines
 
 LINE = re.compile(
     r"(?:^|\] ?)\s*(?:Solving (?P<net>.*)|Iteration (?P<at>\d+)(?: \([^)]*\))?,? "
-    r"(?:loss = (?P<smoothed>\S+)|lr = (?P<rate>\S+)|Testing net \(#(?P<tested>\d+)\))|"
+    r"(?:loss = (?P<smoothed>\S+)|lr = (?P<rate>\S+)|Testing net \(#(?P<tested>\d+)\)|"
+    r"test net #(?P<judged>\d+): mean IU (?P<iu>[^\s,]+).*)|"
     r"(?P<phase>Train|Test) net output #(?P<number>\d+): (?P<output>.*?) = (?P<value>\S+)(?P<loss> \(\* .*)?)"
     r"\s*$")
-LOSS, OTHER, RATE = PANELS = ("loss", "other outputs", "learning rate")
+LOSS, IU, OTHER, RATE = PANELS = ("loss", "mean IU in percent", "other outputs", "learning rate")
 WIDE = 30  # from here on, the greatest value by the least, a panel's axis is logarithmic
 
 
@@ -57,10 +58,12 @@ class LogReader:
             return None
         self.iteration, self.tested = int(found["at"] or self.iteration), found["tested"] or self.tested
         try:
-            value = float(found["smoothed"] or found["rate"] or found["value"] or "")
+            value = float(found["smoothed"] or found["rate"] or found["iu"] or found["value"] or "")
         except ValueError:
             return None
         panel, label = (LOSS, "smoothed loss") if found["smoothed"] else (RATE, RATE)
+        if found["judged"]:
+            panel, label = IU, "test mean IU" if found["judged"] == "0" else f"test #{found['judged']} mean IU"
         if found["phase"]:
             panel, phase, number = LOSS if found["loss"] else OTHER, found["phase"].lower(), found["number"]
             if phase == "test" and self.tested != "0":
@@ -86,7 +89,7 @@ def read_log(path: str | os.PathLike) -> list[Training]:
 
 
 def draw_curves(runs: Sequence[Training]) -> Chart:
-    """A column for each run: losses, other outputs where there are any, rate; over iterations.
+    """A column for each run: losses, mean IU and other outputs where there are any, rate; over iterations.
 
     Losses and rates that differ more than WIDE times are shown over a logarithmic axis.
     """
@@ -97,11 +100,18 @@ def draw_curves(runs: Sequence[Training]) -> Chart:
             labels = sorted((label for p, label in run.series if p == panel), reverse=True)
             series = {label: run.series[panel, label] for label in labels}
             values = [v for points in series.values() for _, v in points if math.isfinite(v)]
-            wide = panel != OTHER and bool(values) and 0 < WIDE * min(values) < max(values)
+            wide = panel in (LOSS, RATE) and bool(values) and 0 < WIDE * min(values) < max(values)
+            if panel == IU:
+                series = {_with_best(label, points): points for label, points in series.items()}
             if series:
                 column.append(Lines(series, "iteration", panel, "" if column else run.name, wide))
         columns.append(column)
     return Chart(columns)
+
+
+def _with_best(label: str, points: Sequence[tuple[int, float]]) -> str:
+    at, best = max(points, key=lambda point: point[1])
+    return f"{label}, best {best:g} at {at}"
 
 
 class Events(Log):

@@ -51,6 +51,22 @@ def test_older_lines_several_outputs_and_numbers_that_are_none(tmp_path):
     assert Image.open(tmp_path / "old.png").size == (2 * 420, 3 * 2 * 290)  # two pixels a point, three panels
 
 
+def test_the_mean_iu_of_tests_beside_the_losses(tmp_path):
+    """Overfitting: the train loss falls, the test loss rises, the mean IU falls from its best."""
+    lines = ["netspec] Iteration 0, test net #1: mean IU 5.0, 7 images"]
+    for i, (smoothed, tested, iu) in enumerate(((3, 3.1, "10.0"), (2, 2.5, "35.5"), (1, 2.7, "33.0"), (0.5, 3.2, "30.1"))):
+        lines += [f"] Iteration {20 * i}, loss = {smoothed}", f"] Iteration {20 * i}, Testing net (#0)",
+                  f"]     Test net output #0: loss = {tested} (* 1 = {tested} loss)",
+                  f"netspec] Iteration {20 * i}, test net #0: mean IU {iu} of 3 of 4 classes, 5 of 9 images (never in the truth: a)"]
+    (tmp_path / "run.log").write_text("\n".join(lines))
+    (run,) = curves.read_log(tmp_path / "run.log")
+    assert run.series["mean IU in percent", "test mean IU"] == [(0, 10), (20, 35.5), (40, 33), (60, 30.1)]
+    assert run.series["mean IU in percent", "test #1 mean IU"] == [(0, 5)]
+    assert run.series["loss", "test loss"][-1] == (60, 3.2)
+    curves.draw_curves([run]).save(tmp_path / "run.svg")
+    assert "test mean IU, best 35.5 at 20" in (tmp_path / "run.svg").read_text()
+
+
 def test_a_resumed_run_takes_the_place_of_what_it_runs_again():
     reader = curves.LogReader()
     for text in ("] Solving a", "] Iteration 0, loss = 3", "] Iteration 10, loss = 2", "] Iteration 20, loss = 9", "] Solving a",
