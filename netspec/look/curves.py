@@ -63,7 +63,7 @@ class LogReader:
             return None
         panel, label = (LOSS, "smoothed loss") if found["smoothed"] else (RATE, RATE)
         if found["judged"]:
-            panel, label = IU, "test mean IU" if found["judged"] == "0" else f"test #{found['judged']} mean IU"
+            panel, label = IU, f"test #{found['judged']} mean IU".replace(" #0", "")
         if found["phase"]:
             panel, phase, number = LOSS if found["loss"] else OTHER, found["phase"].lower(), found["number"]
             if phase == "test" and self.tested != "0":

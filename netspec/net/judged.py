@@ -16,7 +16,8 @@ from .graph import Graph
 class Judged:
     """A TEST net's scores and the labels to compare them with.
 
-    source: the layer that gives the labels, of `total` images. void: the label that is not counted.
+    names: of the classes. source: the layer that gives the labels, of `total` images. void: the label that is
+    not counted.
     """
 
     def __init__(self, made: Graph, score_blob: str = "score", label_blob: str = "label") -> None:
@@ -25,10 +26,12 @@ class Judged:
         self.classes = channels(made, score_blob)
         self.source, self.total = _source(made, label_blob)
         self.facts = self.source.facts if isinstance(self.source, SegmentationData) else None
+        known = self.facts.names if self.facts and len(self.facts.names) <= self.classes else ()
+        self.names = [*known, *(f"class {i}" for i in range(len(known), self.classes))]
         losses = [node.op.layer.loss_param for node in made.nodes]
         ignored = [loss.ignore_label for loss in losses if loss.HasField("ignore_label")]
-        known = self.facts and self.facts.void
-        self.void = ignored[0] if ignored else VOID if known is None else known
+        void = self.facts and self.facts.void
+        self.void = ignored[0] if ignored else VOID if void is None else void
 
     def compare(self, scores: Tensor, truth: Tensor, position: int) -> tuple[np.ndarray, np.ndarray]:
         """The best class of each pixel of a batch, and its label: (N, H, W) both.

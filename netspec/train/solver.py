@@ -264,12 +264,12 @@ class Solver:
 
     def _judge(self, net: Net, index: int, counting: Counting) -> None:
         """Say the mean IU of a test, and keep the weights if it is the first net's best."""
-        scores, images = Scores.from_histogram(counting.histogram), len(counting.images)
-        self.log("netspec", said(self.iter, index, scores, counting.judged, images))
+        scores = Scores.from_histogram(counting.histogram)
+        self.log("netspec", said(self.iter, index, scores, counting))
         if index == 0:
             self.validated = f"{mean_iu(scores)}  "
             if self.best:
-                self.best.tested(self.net, self.iter, scores, images)
+                self.best.tested(self.net, self.iter, scores, counting)
 
     def solve(self) -> None:
         """Train up to max_iter, then snapshot and test as Caffe does at the end."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..base.errors import Error
 from ..base.files import writing
 from ..base.log import Log
-from ..base.metrics import Scores, confusion, mean_iu, titled
+from ..base.metrics import MEASURES, Scores, confusion, mean_iu, titled
 from ..base.table import percent
 from ..net import weights
 from ..net.judged import Judged
@@ -61,16 +61,19 @@ class Best:
             found = json.loads(self.record.read_text()) if resumed and self.weights.exists() else {}
             self.mean_iu, self.iteration = float(found["mean_iu"]), int(found["iteration"])
 
-    def tested(self, net: Net, iteration: int, scores: Scores, images: int) -> None:
+    def tested(self, net: Net, iteration: int, scores: Scores, counting: Counting) -> None:
         """Keep the weights of a net if no test before gave as much."""
         if not scores.mean_iu > self.mean_iu:
             return
         self.mean_iu, self.iteration = scores.mean_iu, iteration
         self.record.unlink(missing_ok=True)  # it is there only beside the weights that it is of
         weights.save(self.weights, net, hdf5=self.hdf5)
+        plain = scores.as_dict()
+        found = {name: plain[name] for name in MEASURES} | {
+            "unseen": [counting.judged.names[i] for i in scores.unseen], "images": len(counting.images),
+            "iteration": iteration, "weights": str(self.weights)}
         with writing(self.record, "w") as file:
-            json.dump({"iteration": iteration, "images": images, "weights": str(self.weights)}
-                      | scores.as_dict(), file)
+            json.dump(found, file)
 
     def say(self) -> None:
         """Where the best weights are, if there are any."""
@@ -79,13 +82,12 @@ class Best:
                      f"{self.iteration}: {self.weights}")
 
 
-def said(iteration: int, number: int, scores: Scores, judged: Judged, images: int) -> str:
+def said(iteration: int, number: int, scores: Scores, counting: Counting) -> str:
     """The line about one test, which curves read."""
+    judged, images = counting.judged, len(counting.images)
     of = "" if images == judged.total else f" of {judged.total}"
-    names = judged.facts.names if judged.facts and len(judged.facts.names) == judged.classes else ()
-    unseen = [names[i] if names else f"class {i}" for i in scores.unseen]
     told = f"Iteration {iteration}, test net #{number}: {mean_iu(scores)}, {images}{of} images"
-    return titled(told, unseen)
+    return titled(told, [judged.names[i] for i in scores.unseen])
 
 
 def interval(images: int, step: int, iterations: int) -> int:

@@ -136,6 +136,8 @@ def test_a_new_run_does_not_know_the_best_of_another(job, capsys):
 def test_classes_that_are_never_in_the_truth_are_named(job, capsys):
     write(job, classes=3)
     assert re.search(r"mean IU \S+ of 3 of 4 classes, 5 images \(never in the truth: class 3\)", trained(capsys))
+    assert cli.main(["report", "solver.prototxt", "--out", "page.html"]) == 0
+    assert "snap_best (never in the truth: class 3)" in Path("page.html").read_text()
 
 
 def test_a_part_of_the_list_and_more_than_the_list(job, capsys):
