@@ -2,7 +2,6 @@
 
 import random
 from array import array
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -249,11 +248,11 @@ class SegmentationData(Source):
         return tuple(path for top in self.tops_read for path in tree.files(top, split, name))
 
     def gone(self) -> Iterator[tuple[str, str]]:
-        seen: dict[Tree, dict[str, set[str]]] = defaultdict(dict)
         for top in self.tops_read:
             what = "label" if top in self.labels else "image"
             for tree, split, name in dict.fromkeys(self.entries):
-                if path := tree.lacks(top, split, name, seen[tree]):
+                gone = (path for path in tree.files(top, split, name) if not path.is_file())
+                if path := next(gone, None):
                     yield what, str(path)
 
     def cure(self, what: str, many: int) -> str:

@@ -69,27 +69,6 @@ class Tree:
         paths = [self.path(pattern, split, name) for pattern in kind.files]
         return paths if isinstance(kind, Images) else [next((p for p in paths if p.exists()), paths[-1])]
 
-    def lacks(self, top: str, split: str, name: str, seen: dict[str, set[str]]) -> Path | None:
-        """A file of a top that is not there, if there is one. seen: the folders looked into, to be kept."""
-        kind = self.layout.tops[top]
-        known = (self._listed(pattern, split, name, seen) for pattern in kind.files)
-        if name not in self.pairs and ".." not in name and (all if isinstance(kind, Images) else any)(known):
-            return None
-        return next((path for path in self.files(top, split, name) if not path.is_file()), None)
-
-    def _listed(self, pattern: str, split: str, name: str, seen: dict[str, set[str]]) -> bool:
-        """Whether the folder of a file has it; a hundred times quicker than `path`."""
-        where, _, rest = pattern.partition(":")
-        where, rest = (where, rest) if where in self.layout.beside else ("", pattern)
-        file = rest.format(split=split, name=name)
-        folder, _, leaf = file.rpartition("/")
-        if (place := f"{where}:{folder}") not in seen:
-            there = self._root(where) / folder
-            found = os.listdir(there) if there.is_dir() else []
-            stems = (f"{_stem(entry)}.*" for entry in found) if pattern.endswith(".*") else ()
-            seen[place] = {*found, *stems}
-        return leaf in seen[place]
-
     def read(self, top: str, split: str, name: str, resize: float) -> np.ndarray:
         """One top of an image: a label (H, W), as it is fed, or pixels (H, W, C), the channels as stored."""
         kind, paths = self.layout.tops[top], self.files(top, split, name)
