@@ -19,13 +19,13 @@ class Interrupted(Exception):
         self.number, self.status = number, 128 + number
 
 
-def closest(word: str, known: Iterable[str]) -> str:
-    """The end of an error sentence: "; did you mean 'x'?" for the nearest of `known`, or ""."""
+def closest(word: str, known: Iterable[str], most: int = 1) -> str:
+    """The end of an error sentence: "; did you mean 'x'?" for the `most` nearest of `known`, or ""."""
     known = list(known)
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word, known, n=most, cutoff=0.6)
     if not near:  # a wrong case is the commonest slip of all
-        near = [k for k in known if k.lower() == word.lower()]
-    return f"; did you mean '{near[0]}'?" if near else ""
+        near = [k for k in known if k.lower() == word.lower()][:most]
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def lacking(what: str, library: str) -> str:

@@ -8,7 +8,7 @@ from ..base.errors import Error, count
 from ..base.files import find, writing
 from ..base.table import table
 from ..convert.trunks import ARCHITECTURES, FITTING, INPUTS, KERAS, MEAN_BGR
-from .options import renamed, size, wrote
+from .options import find_net, renamed, size, wrote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,7 +98,7 @@ def _net(args: argparse.Namespace) -> int:
         given = " ".join(filter(None, (args.net, args.weights, args.out)))
         raise Error(f"expected NET [WEIGHTS] OUT{args.suffix}, found {given}")
     asked = [_size(text) for text in args.size]
-    graph = deploy(find(args.net, what="net"), size=asked[0] if asked else None)
+    graph = deploy(find_net(args.net), size=asked[0] if asked else None)
     net = agree.filled(graph, find(args.weights, what="weights") if args.weights else None, say=print)
     fixed = agree.fixed_axes(graph)
     if fixed:
@@ -144,7 +144,7 @@ def _transplant(args: argparse.Namespace) -> None:
     from ..net import deploy, module, weights
     from ..proto.model import read_weights, write_weights
 
-    net = module.Net(deploy.deploy(find(args.net, what="net"), losses=True))
+    net = module.Net(deploy.deploy(find_net(args.net), losses=True))
     filled = set()
     for given in args.files:
         name, _, change = given.partition(":")
@@ -201,7 +201,7 @@ def _fcn(args: argparse.Namespace) -> int:
         args.weights, args.new = None, args.weights
     if args.out_weights and not args.weights:
         raise Error("--out-weights needs WEIGHTS to convert")
-    path = find(args.old, what="net")
+    path = find_net(args.old)
     proto, net, layers, dropped, rows = convolutional(
         path, find(args.weights, what="weights") if args.weights else None)
     size = "x".join(map(str, net.graph.shape(net.graph.inputs[0])[2:]))

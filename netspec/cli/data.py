@@ -10,12 +10,11 @@ from pathlib import Path
 
 from ..base import log
 from ..base.errors import Error, count
-from ..base.files import find
 from ..base.machine import amount, cores
 from ..data.get import catalogue, draw, prepare
 from ..data.layouts import LAYOUTS
 from . import labels
-from .options import wrote
+from .options import find_any, wrote
 
 MOST = 10  # findings of a kind to list
 
@@ -116,7 +115,7 @@ def check_data(args: argparse.Namespace) -> int:
     if args.jobs < 1 or not 0 <= args.power <= 2:
         raise Error("--jobs must be at least 1 and --power from 0 to 2, found "
                     f"{args.jobs} and {args.power:g}")
-    path = find(args.data, what="net, solver or folder")
+    path = find_any(args.data, "net, solver or folder", "train", "trainval")
     given, nets, passed = sources(path, args.dataset)
     if not any(map(has_images, given)):
         given[0].check_files()

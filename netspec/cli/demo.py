@@ -5,8 +5,7 @@ import time
 from pathlib import Path
 
 from ..base.errors import count
-from ..base.files import find
-from .options import BESIDE, add_device_arguments, settings
+from .options import BESIDE, add_device_arguments, find_solver, settings
 
 STAGES = ("shapes-fcn32s", "shapes-fcn16s", "shapes-fcn8s")
 
@@ -27,10 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from ..papers.demo import draw_stages, keep, over_seeds, run_stages
     from ..score.summary import measures
-    from ..train.jobs import solver_file
 
     begun = time.monotonic()
-    solvers = [find(path, what="solver") for path in args.solver] or list(map(solver_file, STAGES))
+    solvers = list(map(find_solver, args.solver or STAGES))
     said = settings(args)
     runs = {seed: run_stages(solvers, seed, args.out / f"seed{seed}", said, print, turn, len(args.seed))
             for turn, seed in enumerate(args.seed)}

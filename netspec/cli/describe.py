@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..base.errors import Error
-from ..base.files import find
 from ..base.table import as_csv, table
-from .options import size
+from .options import find_net, size
 
 if TYPE_CHECKING:
     from ..net.graph import Graph
@@ -35,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from ..proto.caffe_pb2 import TEST, TRAIN
 
     phase = TRAIN if args.phase == "TRAIN" else TEST
-    graphs = [deploy(find(net, what="net"), phase, args.size, losses=True) for net in args.nets]
+    graphs = [deploy(find_net(net), phase, args.size, losses=True) for net in args.nets]
     if len(graphs) > 1 and not args.table1:
         raise Error(f"describes one net at a time, {len(graphs)} given; several go with --table1")
     print(_columns(graphs, args) if args.table1 else _rows(graphs[0], args))

@@ -6,7 +6,6 @@ import re
 import sys
 
 from ..base.errors import Error
-from ..base.files import find
 from . import options
 
 COLOURS = {"@": 36, "-": 31, "+": 32}
@@ -40,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         args.figure3 = "own"
     if args.figure3 is None and len(args.nets) != 2 or not args.nets:
         raise Error(f"two nets are compared, {len(args.nets)} given; --figure3 takes one")
-    paths = [None if ".py:" in f"{given}:" else find(given, what="net") for given in args.nets]
+    paths = [None if ".py:" in f"{given}:" else options.find_net(given) for given in args.nets]
     nets = [read_net(path) if path else read_or_generate(given)
             for given, path in zip(args.nets, paths, strict=True)]
     if args.figure3:

@@ -59,7 +59,7 @@ def _examined(args: argparse.Namespace) -> tuple[list[Finding], list[Flow]]:
 
     if not args.subject:
         return doctor.environment(), []
-    path = find(args.subject)
+    path = options.find_any(args.subject, "file", "deploy")
     if path.suffix == ".py":
         return script(path), []
     if not is_text(head(path)):

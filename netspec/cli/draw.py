@@ -3,8 +3,7 @@
 import argparse
 
 from ..base.errors import Error
-from ..base.files import find
-from .options import size, wrote
+from .options import find_net, size, wrote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
     from ..look.figure3 import draw_figure3
     from ..net.deploy import deploy
 
-    graphs = [deploy(find(net, what="net"), size=args.size, losses=True) for net in args.nets]
+    graphs = [deploy(find_net(net), size=args.size, losses=True) for net in args.nets]
     if args.style == "layers" and len(graphs) > 1:
         raise Error(f"draws the layers of one net, {len(graphs)} given; several go with --style figure3")
     (draw_figure3(graphs) if args.style == "figure3" else draw_layers(graphs[0])).save(args.out)

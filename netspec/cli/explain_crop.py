@@ -3,7 +3,7 @@
 import argparse
 
 from ..base.errors import Error
-from ..base.files import find
+from .options import find_net
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +16,7 @@ def run(args: argparse.Namespace) -> int:
     from ..look.crops import explain
     from ..net.deploy import deploy
 
-    graph = deploy(find(args.net, what="net"), losses=True)
+    graph = deploy(find_net(args.net), losses=True)
     names = [args.layer] if args.layer else [n.name for n in graph.nodes if n.type == "Crop"]
     if not names:
         raise Error(f"{args.net}: the net has no Crop layer")

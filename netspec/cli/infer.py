@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..base.errors import Error, listed
-from ..base.files import find
 from ..data.layouts import LAYOUTS, Facts, facts, read_file
-from .options import add_net_arguments
+from .options import add_net_arguments, find_net, find_weights, is_weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,10 +22,13 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_net_arguments(parser, "deploy net, or a val net without its data")
-    parser.add_argument("image", nargs="+", metavar="IMAGE", help="image files of any size")
-    parser.add_argument("--out", required=True, metavar="DIR",
-                        help="gets NAME_labels.png and NAME_overlay.png")
+    parser.usage = "%(prog)s NET [WEIGHTS] IMAGE ... [--out DIR] [options]"
+    add_net_arguments(parser, "deploy net, or a val net without its data; or the name of one in models/")
+    parser.add_argument("image", nargs="+", metavar="[WEIGHTS] IMAGE",
+                        help="image files of any size; before them .caffemodel or "
+                        ".caffemodel.h5 (default: what `netspec weights` has of the net's name)")
+    parser.add_argument("--out", default=".", metavar="DIR",
+                        help="gets NAME_labels.png and NAME_overlay.png (default: the current folder)")
     parser.add_argument("--dataset", metavar="NAME",
                         help=f"{', '.join(LAYOUTS)} or a data set file: its names and colours, "
                         "and its mean where the net says none (default: what the net says; of released nets, "
@@ -41,7 +43,14 @@ def run(args: argparse.Namespace) -> int:
     from ..proto.text import read_net
     from ..score import predict
 
-    path, weights = find(args.net, what="net"), find(args.weights, what="weights")
+    path = find_net(args.net, "deploy")
+    if is_weights(args.image[0]):
+        given, *args.image = args.image
+    else:
+        given = None
+    if not args.image:
+        raise Error(f"no IMAGE is given: {given} holds weights")
+    weights = find_weights(given, path)
     outputs = _outputs(args.image, Path(args.out))
     net, top, channels, known = predict.image_net(read_net(path), args.score_blob, path)
     if channels not in (1, 3):

@@ -4,6 +4,7 @@ import argparse
 
 from ..base.errors import Error, listed
 from ..base.files import find
+from .options import find_net
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
 
     results = read_results(find(args.results, what="results"))
     weights = find(args.weights, what="weights") if args.weights else None
-    found = compare(find(args.net, what="net"), results, weights, PHASES[args.phase], args.rtol, args.atol)
+    found = compare(find_net(args.net), results, weights, PHASES[args.phase], args.rtol, args.atol)
     if found.remark:
         print(found.remark)
     if not found.rows:

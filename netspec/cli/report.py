@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from ..base.errors import Error, count
-from ..base.files import find, writing
-from .options import add_device_arguments, settings, wrote
+from ..base.files import writing
+from .options import add_device_arguments, find_any, settings, wrote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from ..papers.page import KINDS, gather, page, score_newest, solver_in
 
-    given = [find(name, what="solver, folder or file") for name in args.what]
+    given = [find_any(name, "solver, folder or file") for name in args.what]
     if args.score:
         solvers = {path: param for path in given if (param := solver_in(path)) is not None}
         score_newest(solvers, settings(args))

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 
 from ..base import log
 from ..base.errors import Error, closest, count
-from ..base.files import find
-from .options import add_net_arguments, wrote
+from .options import add_net_arguments, find_net, find_weights, wrote
 
 if TYPE_CHECKING:
     from ..score.score import Scoring
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "%(prog)s NET WEIGHTS [options]"  # --beside takes all that follows
-    add_net_arguments(parser, "with a data layer: models/NAME/val.prototxt", "no progress bar")
+    parser.usage = "%(prog)s NET [WEIGHTS] [options]"  # --beside takes all that follows
+    add_net_arguments(parser, "with a data layer: models/NAME/val.prototxt; or NAME", "no progress bar")
+    parser.add_argument("weights", metavar="WEIGHTS", nargs="?",
+                        help=".caffemodel or .caffemodel.h5 (default: what `netspec weights` has of NAME)")
     add = parser.add_argument
     add("--save", metavar="DIR", help="write the predictions there, as palette PNGs")
     add("--json", action="store_true", help="fractions of 1 instead of tables in percent")
@@ -46,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
     from ..score.sheet import worst_beside
     from ..score.summary import save_confusion, summary
 
-    path, weights = find(args.net, what="net"), find(args.weights, what="weights")
+    path = find_net(args.net, "test", "val")
+    weights = find_weights(args.weights, path)
     made = load(path)
     scoring = Scoring(made, args.score_blob, args.label_blob)  # mistakes are found before weights are read
     positive = _positive(args, scoring)
@@ -65,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         save(args.sheet, worst_beside(scoring.source, result.looks, args.worst, name, args.save, args.beside))
     written = [path for path in (args.save, args.confusion, args.sheet) if path]
     if args.json:
-        facts = {"net": str(path), "weights": args.weights, **result.as_dict(), "origin": origin(net.device)}
+        facts = {"net": str(path), "weights": str(weights), **result.as_dict(), "origin": origin(net.device)}
         print(json.dumps(facts, indent=2, allow_nan=False))
         if written:
             wrote(*written, file=sys.stderr)

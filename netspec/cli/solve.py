@@ -10,7 +10,7 @@ from ..base.errors import Error
 from ..base.files import find
 from ..base.machine import PRECISIONS, asked
 from ..proto.text import read_solver
-from .options import add_strict_argument
+from .options import add_strict_argument, find_solver
 
 if TYPE_CHECKING:
     from ..proto.caffe_pb2 import SolverParameter
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         raise Error(f"--skip-bad must be at least 0, found {args.skip_bad}")
     if args.snapshot and args.weights:
         raise Error("--snapshot goes on with a run, --weights starts one; give one of them")
-    stages = [(path, read_solver(path)) for path in (find(name, what="solver") for name in args.solver)]
+    stages = [(path, read_solver(path)) for path in (find_solver(name) for name in args.solver)]
     first = _stage_of(args.snapshot, stages) if args.snapshot else 0
     carried, state = [args.weights] if args.weights else None, args.snapshot
     for number, (path, param) in enumerate(stages):

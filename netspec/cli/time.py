@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..base.errors import Error, count
 from ..base.files import find
-from .options import add_device_arguments, renamed, wrote
+from .options import add_device_arguments, find_net, find_solver, renamed, wrote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,16 +52,16 @@ def run(args: argparse.Namespace) -> int:
     print(f"{count(cores(), 'CPU core')}, {count(torch.get_num_threads(), 'thread')}, "
           f"torch {torch.__version__}")
     if args.kind == "data":
-        path = find(args.solver, what="solver")
+        path = find_solver(args.solver)
         print(timing.time_data(path, args.iterations, args.device or "cpu", args.precision))
     elif args.kind == "load":
-        net = find(args.net, what="net")
+        net = find_net(args.net)
         if args.make and not Path(args.weights).exists():
             timing.make_weights(net, Path(args.weights))
             wrote(args.weights, note="of the net's fillers")
         print(timing.time_load(net, find(args.weights, what="weights"), args.repeats))
     elif args.kind == "wait":
-        print(timing.time_wait(find(args.solver, what="solver"), args.repeats))
+        print(timing.time_wait(find_solver(args.solver), args.repeats))
     else:
-        print(timing.time_dense(find(args.net, what="net"), args.size, args.repeats))
+        print(timing.time_dense(find_net(args.net), args.size, args.repeats))
     return 0

@@ -11,6 +11,7 @@ import numpy as np
 from ..base import __version__
 from ..base.errors import Error
 from ..base.machine import PROJECT
+from ..base.names import solver_file
 from ..base.table import percent, table
 from ..data.balance import count_labels, write_balance
 from ..data.segmentation import SegmentationData
@@ -23,7 +24,6 @@ from ..proto.model import read_weights, write_weights
 from ..proto.text import read_solver, to_text
 from ..pycaffe.script import read_or_generate
 from ..score.stitch import Stitched
-from ..train.jobs import solver_file
 from . import record
 from .plans import RUNS, STUDIES, Claim
 from .record import Record, Settings, Trace

@@ -12,13 +12,13 @@ from ..base import table as texts
 from ..base.errors import Error, closest
 from ..base.machine import choose
 from ..base.metrics import MEASURES
+from ..base.names import net_file, solver_file, solver_names
 from ..look.costs import table1
 from ..net.build import build
 from ..net.deploy import deploy
 from ..net.module import Net
 from ..proto.caffe_pb2 import TEST
 from ..proto.text import read_net, read_solver
-from ..train.jobs import deploy_file, solver_file, solver_names
 from . import published, record
 from .record import Record, Settings
 from .timing import seconds
@@ -113,7 +113,7 @@ def measure(net: str, kind: str, settings: Settings) -> Record:
 
 def timed(net: str, settings: Settings) -> Record:
     """The record of a forward pass over SIZE x SIZE pixels: median, least and most of REPEATS, in ms."""
-    path = deploy_file(net)
+    path = net_file(net)
 
     def measure() -> Record:
         place = choose(settings.device, settings.precision)
@@ -204,7 +204,7 @@ def _measured(t: Table, net: str, kind: str, settings: Settings) -> tuple[Cells,
         if said := known.get("origin"):
             origins[part] = "; ".join(str(said.get(key)) for key in ("command", "device", "date", "netspec"))
     if t.number == 1 and kind == "scores":
-        facts = table1(deploy(deploy_file(net), losses=True))
+        facts = table1(deploy(net_file(net), losses=True))
         found |= {key.replace(" ", "_"): value for key, value in facts.items()}
         found["parameters"] = (facts["parameters"] or 0) / 1e6
     return _cells(t, found), origins

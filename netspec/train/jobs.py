@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from ..base.errors import Error
 from ..base.files import find
-from ..base.machine import PROJECT
 from ..net.build import build
 from ..net.graph import Graph
 from ..proto.caffe_pb2 import TEST, TRAIN, NetParameter, NetState, Phase, SolverParameter
@@ -141,22 +140,3 @@ def _makers(name: str, stages: list[Path]) -> list[Path]:
                 lacking = [each for each in weights_names(param.weights) if not Path(each).exists()]
                 return _makers(next(iter(lacking), ""), [file, *stages])
     return stages
-
-
-# The solvers and nets of this project, by name
-
-
-def solver_names() -> set[str]:
-    """The NAMEs of solvers/NAME.prototxt, in the current folder and among ours."""
-    return {path.stem for base in (Path(), PROJECT) for path in base.glob("solvers/*.prototxt")}
-
-
-def solver_file(name: str) -> Path:
-    """solvers/NAME.prototxt, in the current folder or among ours. Raises Error if it is in neither."""
-    return find(f"solvers/{name}.prototxt", what="solver")
-
-
-def deploy_file(name: str) -> Path:
-    """NAME/deploy.prototxt, a net without data, below models/ in the current folder or ours."""
-    there = (path for base in (Path(), PROJECT) for path in base.glob(f"models/**/{name}/deploy.prototxt"))
-    return next(there, None) or find(f"models/{name}/deploy.prototxt", what="net")

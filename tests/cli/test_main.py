@@ -53,7 +53,7 @@ def test_unknown_commands_name_the_closest(capsys, word, meant):
     assert run(capsys, "qwertz")[2].startswith("netspec: 'qwertz' is no command (commands: ")
 
 
-@pytest.mark.parametrize("args", [(), ("solve",), ("score", "only-one"), ("solve", "a", "--no-such-option"),
+@pytest.mark.parametrize("args", [(), ("solve",), ("score",), ("solve", "a", "--no-such-option"),
                                   ("solve", "a", "--iterations", "many")])
 def test_arguments_that_are_missing_or_wrong(capsys, args):
     status, out, err = run(capsys, *args)
