@@ -22,6 +22,7 @@ from sets import Data, Head  # noqa: E402
 from trunks import SMALL, VGG16  # noqa: E402
 
 from netspec.base.errors import Error  # noqa: E402
+from netspec.base.names import solver_file  # noqa: E402
 from netspec.cli.main import main  # noqa: E402
 from netspec.data import facts, layouts  # noqa: E402
 from netspec.data.images import open_image  # noqa: E402
@@ -34,7 +35,6 @@ from netspec.proto.model import read_weights, write_weights  # noqa: E402
 from netspec.proto.text import read_solver  # noqa: E402
 from netspec.score.predict import fitted  # noqa: E402
 from netspec.train import snapshot as resume  # noqa: E402
-from netspec.train.jobs import solver_file  # noqa: E402
 from netspec.train.validation import interval  # noqa: E402
 
 RATES = {False: (3e-3, 1e-3, 1e-3), True: (1e-4, 1e-6, 1e-8)}  # the demo's, and the paper's
