@@ -58,29 +58,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     if chosen is not None and chosen not in COMMANDS:
         return refuse("netspec", f"'{chosen}' is no command{closest(chosen, COMMANDS)} (commands: "
                                  f"{', '.join(COMMANDS)})")
-    args = _parser(chosen).parse_args(argv)
     try:
+        args = _parser(chosen).parse_args(argv)  # which may print help, to a reader that goes away
         _prepare()
         status = args.run(args)
         if sys.stdout is not None:  # None: it was closed from the start
             sys.stdout.flush()  # a full disk or a closed pipe shows here, not after the last line of Python
         return status
     except Error as e:
-        return refuse(f"netspec {args.command}", ": ".join([*getattr(e, "__notes__", ()), str(e)]))
+        return refuse(f"netspec {chosen}", ": ".join([*getattr(e, "__notes__", ()), str(e)]))
     except BrokenPipeError:
         _drop_output()
         return 0
     except OSError as e:
         if e.filename is None and e.errno == errno.ENOSPC:  # most likely of what is printed
             _drop_output()
-            return refuse(f"netspec {args.command}", f"the output cannot be written: {e.strerror}")
+            return refuse(f"netspec {chosen}", f"the output cannot be written: {e.strerror}")
         if e.filename is None:
             raise
-        return refuse(f"netspec {args.command}", f"{e.filename2 or e.filename}: {e.strerror}")
+        return refuse(f"netspec {chosen}", f"{e.filename2 or e.filename}: {e.strerror}")
     except Interrupted as e:
         return e.status
     except KeyboardInterrupt:
-        print(f"netspec {args.command}: stopped by Ctrl-C", file=sys.stderr)
+        print(f"netspec {chosen}: stopped by Ctrl-C", file=sys.stderr)
         return 130
 
 
