@@ -14,8 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "folder for its files: records of scores (.json), logs, pictures, .prototxt, weights")
     parser.add_argument("--out", default="report.html", metavar="FILE", help="the page (default report.html)")
     parser.add_argument("--title", default="A run of netspec")
-    parser.add_argument("--score", action="store_true", help="first score the newest weights of each SOLVER "
-                        "on the test.prototxt beside its net")
+    parser.add_argument("--score", action="store_true", help="first score the weights of each SOLVER that "
+                        "were written last on the test.prototxt beside its net")
     add_device_arguments(parser, "no progress bar")
 
 
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     given = [find_any(name, "solver, folder or file") for name in args.what]
     if args.score:
         solvers = {path: param for path in given if (param := solver_in(path)) is not None}
-        score_newest(solvers, settings(args))
+        print("\n".join(score_newest(solvers, settings(args))))
     paths = list({file.resolve(): file for path in given for file in gather(path)}.values())
     if not any(path.suffix.lower() in KINDS for path in paths):
         raise Error(f"{', '.join(args.what)}: nothing to report, no file that ends in {', '.join(KINDS)}")

@@ -125,10 +125,11 @@ def solver_in(path: Path) -> SolverParameter | None:
     return read_solver(path) if SOLVER.search(told) else None
 
 
-def score_newest(solvers: Mapping[Path, SolverParameter], settings: Settings) -> None:
-    """Score the newest snapshot of each solver on the test.prototxt or val.prototxt beside its net, unless
-    that is recorded. Record and predictions lie under its snapshot_prefix; with those of the last net of the
-    same images, a sheet of all such nets."""
+def score_newest(solvers: Mapping[Path, SolverParameter], settings: Settings) -> list[str]:
+    """Score the weights of each solver that were written last on the test.prototxt or val.prototxt beside its
+    net, unless that is recorded; a sentence about each. Record and predictions lie under its snapshot_prefix;
+    with those of the last net of the same images, a sheet of all such nets."""
+    told = []
     groups: dict[tuple, list[tuple[str, Graph, SegmentationData]]] = {}
     for path, param in solvers.items():
         prefix = param.snapshot_prefix
@@ -138,7 +139,10 @@ def score_newest(solvers: Mapping[Path, SolverParameter], settings: Settings) ->
             raise Error(f"{path}: there is no {name}.caffemodel to score; train it first")
         made = load(record.test_net(path, param), TEST)
         predictions = Path(f"{prefix}_predictions")
-        record.scored(Path(f"{prefix}.json"), made, weights[-1][1], settings, save=predictions)
+        _, newest = max(weights, key=lambda each: (each[1].stat().st_mtime_ns, each[0]))
+        last = weights[-1][1]
+        told.append(f"scored {newest}" + (f", written after {last.name}" if newest != last else ""))
+        record.scored(Path(f"{prefix}.json"), made, newest, settings, save=predictions)
         source = made.readers[0]
         if isinstance(source, SegmentationData):
             groups.setdefault(source.pictures, []).append((prefix, made, source))
@@ -148,6 +152,7 @@ def score_newest(solvers: Mapping[Path, SolverParameter], settings: Settings) ->
         nets: dict[str, Folder] = {Path(each).name: f"{each}_predictions" for each, _, _ in found}
         chosen = worst(source, looks, f"{prefix}_predictions", 8)
         pictures.save(f"{prefix}_worst.png", sheet(source, looks, nets, chosen))
+    return told
 
 
 def said_of_images(paths: Iterable[Path]) -> list[Html]:

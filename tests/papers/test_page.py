@@ -127,6 +127,23 @@ def test_a_trained_and_scored_solver(tmp_path, capsys, monkeypatch):
     assert command(capsys, "report", "solver.prototxt", "--score", "--device", "cpu", "--out", "r.html")[0] == 0
 
 
+def test_the_weights_written_last_are_scored_not_those_of_the_highest_number(tmp_path, capsys, monkeypatch):
+    """A shorter run after a longer one: its curve is what a log shows, so its weights are what is scored."""
+    monkeypatch.chdir(tmp_path)
+    text = changed("display: 1 snapshot: 3")
+    write_job(tmp_path, text, data=VOC)
+    write_job(tmp_path, text, data=VOC.replace("dict_here", str(dict(
+        dataset="voc", root="images", split="train", randomize=False)).replace('"', "'")), net="val.prototxt")
+    for iterations in (9, 4):
+        assert cli.main(["solve", "solver.prototxt", "--iterations", str(iterations), "--log", "run/snap.log", "--quiet"]) == 0
+    said = command(capsys, "report", "solver.prototxt", "--score", "--device", "cpu", "--out", "r.html")[1]
+    assert said.startswith("scored run/snap_iter_4.caffemodel, written after snap_iter_9.caffemodel\n")
+    assert json.loads(Path("run/snap.json").read_text())["weights"] == "run/snap_iter_4.caffemodel"
+    assert cli.main(["solve", "solver.prototxt", "--iterations", "12", "--quiet"]) == 0
+    said = command(capsys, "report", "solver.prototxt", "--score", "--device", "cpu", "--out", "r.html")[1]
+    assert said.startswith("scored run/snap_iter_12.caffemodel\n")
+
+
 def test_what_cannot_be_reported(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_job(tmp_path)
