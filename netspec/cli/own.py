@@ -86,11 +86,16 @@ def _mean(data: "Tree", split: str, images: list[str]) -> list[float]:
 
 def _end(path: Path, solvers: list[str], args: argparse.Namespace, image: Path) -> None:
     """Say what was written, and what to do with it."""
+    from ..proto.text import read_solver
+
     nets, last = [Path(solver).with_suffix("") for solver in solvers], Path(solvers[-1]).with_suffix("")
     splits = ",".join((*args.splits, "deploy"))
     for solver, net in zip(solvers, nets, strict=True):
         print(f"wrote {solver}, {net}/{{{splits}}}.prototxt")
     weights = f"{path.parent / 'snapshot' / last.name}_iter_{args.iterations}.caffemodel"
+    print(f"each stage is tested on '{args.splits[1]}' every "
+          f"{count(read_solver(solvers[0]).test_interval, 'iteration')}, which takes about a tenth of its time; "
+          "the best weights are kept too, as NAME_best.caffemodel")
     print("\nNow check the data, train the stages, score the last and use it:\n")
     for command in (["data", "check", solvers[0], "--sheet", f"{path.parent / 'sheet.png'}"],
                     ["solve", *solvers], ["score", f"{last / args.splits[1]}.prototxt", weights],
