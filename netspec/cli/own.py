@@ -93,8 +93,8 @@ def _end(path: Path, solvers: list[str], args: argparse.Namespace, image: Path) 
     for solver, net in zip(solvers, nets, strict=True):
         print(f"wrote {solver}, {net}/{{{splits}}}.prototxt")
     weights = f"{path.parent / 'snapshot' / last.name}_iter_{args.iterations}.caffemodel"
-    print(f"each stage is tested on '{args.splits[1]}' every "
-          f"{count(read_solver(solvers[0]).test_interval, 'iteration')}, which takes about a tenth of its time; "
+    often = count(read_solver(solvers[0]).test_interval, "iteration")
+    print(f"each stage is tested on '{args.splits[1]}' every {often}, which takes about a tenth of its time; "
           "the best weights are kept too, as NAME_best.caffemodel")
     print("\nNow check the data, train the stages, score the last and use it:\n")
     for command in (["data", "check", solvers[0], "--sheet", f"{path.parent / 'sheet.png'}"],
