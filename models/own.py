@@ -80,6 +80,8 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
     nets = {f"{path.stem}-{kind}": {split: named(f"{path.stem}-{kind}", net, split)
                                     for split in (*splits, "deploy")} for kind, net in kinds.items()}
     readers = [SegmentationData(next(iter(nets.values()))[split].layer[0], (), Context()) for split in splits]
+    for each in readers:
+        each.check_files()
     if told := shared(*readers):
         raise Error(f"{path}: {told}")
     check_sizes(path, readers, [net["deploy"] for net in nets.values()])

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..base.errors import Error, closest, listed
+from ..base.errors import Error, closest
 from ..base.files import inside, writing
 from ..base.machine import cores
 from ..data.layouts import Images, Labels, layout, read_file
@@ -140,14 +140,8 @@ def written(lists: Mapping[Path, Sequence[str]]) -> Iterator[None]:
 
 
 def names(data: Tree, split: str, made: Split) -> list[str]:
-    """The images of a split, as its list has them. Raises Error for files of it that are not there."""
-    found = made.lists.get(data.root / f"{split}.txt") or [name for _, _, name in data.entries(split)]
-    for top, what in (("data", "image"), ("label", "label")):
-        gone = [path for name in found if not (path := data.files(top, split, name)[0]).is_file()]
-        if gone:
-            raise Error(f"split '{split}': {len(gone)} of {len(found)} {what}s are not there: "
-                        f"{listed(map(str, gone), 3)}")
-    return found
+    """The images of a split, as its list has them."""
+    return made.lists.get(data.root / f"{split}.txt") or [name for _, _, name in data.entries(split)]
 
 
 def mean(data: Tree, split: str, images: Sequence[str], progress: Callable[[int, int], None]) -> list[float]:

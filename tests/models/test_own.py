@@ -225,7 +225,7 @@ def test_a_listed_file_that_is_not_there(own, capsys, folder, what):
     next(Path("my", folder).glob("8.*")).unlink()
     before = tree()
     assert main(["own", "my/set.txt"]) == 2
-    assert f"split 'val': 1 of 3 {what}s are not there: my/{folder}/8." in capsys.readouterr().err and tree() == before
+    assert f"{what} {own}/my/{folder}/8.* is not there; the line '{what}s: FOLDER'" in capsys.readouterr().err and tree() == before
 
 
 def test_an_image_that_cannot_be_read(own, capsys):
