@@ -26,14 +26,15 @@ from ..ops import REGISTRY
 from ..proto.caffe_pb2 import TEST, TRAIN, SolverParameter
 from ..proto.model import Blobs
 from ..proto.types import CAFFE
-from ..score import predict
+from ..score import frames, predict
 from ..train import jobs, preflight, updates
 from . import NOTE, OK, PROBLEM, Finding
 from .batch import Flow, draw, examine
 from .weights import fill, weights_file
 
 EXTRAS = {"h5py": "reading HDF5", "lmdb": "reading a database", "matplotlib": "drawing charts",
-          "safetensors": "reading .safetensors", "onnx": "writing ONNX", "onnxruntime": "checking ONNX"}
+          "safetensors": "reading .safetensors", "onnx": "writing ONNX", "onnxruntime": "checking ONNX",
+          "imageio_ffmpeg": "reading video"}
 
 
 def environment() -> list[Finding]:
@@ -200,7 +201,7 @@ def memory(graph: Graph, device: torch.device, kinds: int) -> Finding:
 def picture(path: Path) -> Tensor:
     """An image as `infer` feeds it, less ILSVRC's mean; or a .npy of (C, H, W) or (N, C, H, W) as it is."""
     if path.suffix != ".npy":
-        return predict.blob(predict.picture(path), ILSVRC)
+        return predict.blob(frames.picture(path), ILSVRC)
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, OSError) as e:

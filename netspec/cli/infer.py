@@ -1,32 +1,31 @@
 """`netspec infer`: segment images."""
 
 import argparse
+import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..base.errors import Error, listed
+from ..base.errors import Error, count, listed
 from ..data.layouts import LAYOUTS, Facts, facts, read_file
-from .options import add_net_arguments, find_net, find_weights, is_weights
+from .options import add_look_arguments, add_net_arguments, find_net, find_weights, fraction, is_weights
 
 if TYPE_CHECKING:
-    import numpy as np
-    from PIL.Image import Image
-
     from ..data.facts import Known
-    from ..net.module import Net
-    from ..score.predict import Looks
+    from ..score.frames import Frame
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s NET [WEIGHTS] IMAGE ... [--out DIR] [options]"
     add_net_arguments(parser, "deploy net, or a val net without its data; or the name of one in models/")
     parser.add_argument("image", nargs="+", metavar="[WEIGHTS] IMAGE",
-                        help="image files of any size; before them .caffemodel or "
-                        ".caffemodel.h5 (default: what `netspec weights` has of the net's name)")
+                        help="images of any size, folders, patterns, videos; - is standard input. Before "
+                        "them WEIGHTS: .caffemodel or .caffemodel.h5 (default: what `netspec weights` has of "
+                        "the net's name)")
     parser.add_argument("--out", default=".", metavar="DIR",
                         help="gets NAME_labels.png and NAME_overlay.png (default: the current folder)")
     parser.add_argument("--dataset", metavar="NAME",
@@ -34,82 +33,125 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "and its mean where the net says none (default: what the net says; of released nets, "
                         "what their name does)")
     parser.add_argument("--mean", type=_three, metavar="B,G,R", help="to subtract from images (0 to 255)")
+    parser.add_argument("--classes", metavar="CLASS,...", help="show and tell these alone, by name or number")
+    parser.add_argument("--alpha", type=fraction, default=0.55, metavar="A",
+                        help="share of the classes' colours in the overlay, 0 to 1 (default 0.55)")
+    parser.add_argument("--cutout", metavar="CLASS", help="also NAME_cutout.png: this class alone, all else "
+                        "transparent")
+    parser.add_argument("--scores", action="store_true",
+                        help="also NAME_scores.npy: the scores, float32, classes x height x width")
+    parser.add_argument("--json", action="store_true", help="one JSON object at the end instead of lines")
+    add_look_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    import torch
-
     from ..net import judged
     from ..proto.text import read_net
-    from ..score import predict
+    from ..score import predict, results
+    from ..score.segment import Segmenter
 
-    path = find_net(args.net, "deploy")
-    if is_weights(args.image[0]):
-        given, *args.image = args.image
-    else:
-        given = None
-    if not args.image:
-        raise Error(f"no IMAGE is given: {given} holds weights")
-    weights = find_weights(given, path)
-    outputs = _outputs(args.image, Path(args.out))
+    path, weights = _net_and_weights(args)
+    told = _Told(args.json)
+    files = _files(args.image, Path(args.out), told)
+    wanted = results.Wanted(args.alpha, cutout=() if args.cutout else None, scores=args.scores)
+    outputs = results.Outputs(Path(args.out), files, wanted.files)
     net, top, channels, known = predict.image_net(read_net(path), args.score_blob, path)
     if channels not in (1, 3):
         raise Error(f"{path}: blob '{top}' has {channels} channels; images have 3 (colour) or 1 (grey)")
-    ready: Net | None = None
-    failed: list[str] = []
-    for file, out in zip(args.image, outputs, strict=True):
+    made = predict.sample(net, top, channels, path)
+    classes = judged.channels(made, args.score_blob)
+    facts, mean = _settle(args, [net.name, path.stem, path.parent.name], known, classes, channels)
+    looks = predict.looks(facts, classes)
+    wanted = replace(wanted, classes=results.classes_of(args.classes, looks, "--classes"),
+                     cutout=results.classes_of(args.cutout, looks, "--cutout"))
+    if files:
+        ready, remarks = predict.load(made, weights, args.device, args.precision, args.strict)
+        for remark in remarks:
+            told.note(remark)
+        segmenter = Segmenter(ready, args.score_blob, mean, known.scale, args.scales, args.flip)
+    for file, frame in _each(files, known.resize, told):
+        with told.going_past(frame.name):
+            paths = outputs.of(frame.stem, file)
+            image, scores = segmenter(frame)
+            told.result(frame.name, results.write(image, scores, looks, wanted, paths))
+    return told.end({"net": str(path), "weights": str(weights)})
+
+
+def _net_and_weights(args: argparse.Namespace) -> tuple[Path, Path]:
+    """The files of both; where weights are given, args.image is left with the images."""
+    path, given = find_net(args.net, "deploy"), None
+    if is_weights(args.image[0]):
+        given, *args.image = args.image
+    if not args.image:
+        raise Error(f"no IMAGE is given: {given} holds weights")
+    return path, find_weights(given, path)
+
+
+class _Told:
+    """What a run says: a line a picture, or with `plain` one JSON object at the end; errors as they come."""
+
+    def __init__(self, plain: bool) -> None:
+        self.plain = plain
+        self.found: list[dict[str, Any]] = []
+        self.errors: list[dict[str, str]] = []
+
+    def note(self, remark: str) -> None:
+        print(f"note: {remark}", file=sys.stderr)
+
+    @contextmanager
+    def going_past(self, image: str) -> Iterator[None]:
+        """An Error is said, and the others are worth having."""
         try:
-            image = predict.picture(file, known.resize)
-            with _naming(file, image):
-                made = predict.fitted(net, top, channels, image.size, path)
-        except Error as e:  # the others are worth having
-            if len(args.image) == 1:
-                raise
-            failed.append(file)
+            yield
+        except Error as e:
+            self.errors.append({"image": image, "error": str(e)})
             print(f"netspec infer: {e}", file=sys.stderr, flush=True)
-            continue
-        if ready is None:
-            classes = judged.channels(made, args.score_blob)
-            facts, mean = _settle(args, [net.name, path.stem, path.parent.name], known, classes, channels)
-            looks = predict.looks(facts, classes)
-            ready, remarks = predict.load(made, weights, args.device, args.precision, args.strict)
-            for remark in remarks:
-                print(f"note: {remark}", file=sys.stderr)
-        with torch.inference_mode():
-            inputs = {top: predict.blob(image, mean, channels, known.scale).to(ready.device)}
-            scores = ready(inputs, [args.score_blob])[args.score_blob]
-        print(_save(file, image, judged.labels(scores)[0], looks, out), flush=True)
-    if failed:
-        raise Error(f"{len(failed)} of {len(args.image)} images could not be segmented: {listed(failed)}; "
-                    "the results of the others are written")
-    return 0
+
+    def result(self, image: str, found: dict[str, Any]) -> None:
+        self.found.append({"image": image, **found})
+        if not self.plain:
+            shares = ", ".join(f"{c['name']} {100 * c['share']:.0f}%" for c in found["classes"])
+            first, *others = map(Path, found["files"].values())
+            files = ", ".join([str(first), *(file.name for file in others)])
+            print(f"{image}: {shares or 'none of the classes'} -> {files}", flush=True)
+
+    def end(self, facts: dict[str, Any]) -> int:
+        """The exit status, when all is said."""
+        if self.plain:
+            told = {**facts, "images": self.found, "errors": self.errors}
+            print(json.dumps(told, indent=2, allow_nan=False))
+        if len(self.errors) > 1 or self.errors and self.found:
+            failed = listed(error["image"] for error in self.errors)
+            others = "; the results of the others are written" if self.found else ""
+            raise Error(f"{len(self.errors)} of {len(self.errors) + len(self.found)} images could not be "
+                        f"segmented: {failed}{others}")
+        return 2 if self.errors else 0
 
 
-@contextmanager
-def _naming(file: str, image: "Image") -> Iterator[None]:
-    """Say of which image an error is."""
-    try:
-        yield
-    except Error as e:
-        raise Error(f"image {file} ({image.width}x{image.height}): {e}") from None
+def _files(given: Sequence[str], out: Path, told: _Told) -> list[str]:
+    """The files that words stand for; what a folder has besides is said."""
+    from ..score.frames import expand
+
+    files: list[str] = []
+    for word in given:
+        if Path(word).is_dir() and Path(word).resolve() == out.resolve():
+            raise Error(f"the results would come into {word}, whose images are read; give another --out")
+        with told.going_past(word):
+            found, left = expand(word)
+            files += found
+            if left:
+                told.note(f"{word} has {count(len(left), 'file')} that by name are no images: {listed(left)}")
+    return files
 
 
-def _save(file: str, image: "Image", labels: "np.ndarray", looks: "Looks", out: tuple[Path, Path]) -> str:
-    """Write the labels of an image and its overlay; the line that says so."""
-    import numpy as np
-    from PIL.Image import Resampling
+def _each(files: Sequence[str], resize: float, told: _Told) -> "Iterator[tuple[str, Frame]]":
+    """Each frame of each file, with the file."""
+    from ..score.frames import frames
 
-    from ..look import pictures
-
-    if labels.shape != (image.height, image.width):  # nets without a last crop to the image
-        image = image.resize(labels.shape[::-1], Resampling.BILINEAR)
-    overlay = pictures.overlay(image, labels, looks.palette, looks.names)
-    pictures.save_labels(out[0], labels, looks.palette)
-    pictures.save(out[1], overlay)
-    counts = np.bincount(labels.ravel(), minlength=len(looks.names))
-    shares = ", ".join(f"{looks.names[i]} {100 * counts[i] / labels.size:.0f}%"
-                       for i in np.argsort(-counts, kind="stable") if counts[i])
-    return f"{file}: {shares} -> {out[0]}, {out[1].name}"
+    for file in files:
+        with told.going_past(file):
+            for frame in frames(file, resize, told.note):
+                yield file, frame
 
 
 def _three(text: str) -> tuple[float, ...]:
@@ -161,16 +203,3 @@ def _beside(net: str, name: str) -> str:
     """The end of a sentence: the data set file that a net without facts was made for, if it is there."""
     file = Path(net).parent.parent / f"{name.rpartition('-fcn')[0]}.txt"
     return f" ('--dataset {file}'; 'netspec own {file}' writes nets that say it)" if file.is_file() else ""
-
-
-def _outputs(images: Sequence[str], folder: Path) -> list[tuple[Path, Path]]:
-    """Label and overlay files of each image; Error if they are another image's, or an image itself."""
-    taken = {Path(image).resolve(): image for image in images}
-    pairs = [(folder / f"{Path(image).stem}_labels.png", folder / f"{Path(image).stem}_overlay.png")
-             for image in images]
-    for image, pair in zip(images, pairs, strict=True):
-        for out in pair:
-            if (here := out.resolve()) in taken:
-                raise Error(f"{out} (of {image}) would be written over {taken[here]}; give it another --out")
-            taken[here] = f"the result of {image}"
-    return pairs

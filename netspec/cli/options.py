@@ -101,6 +101,29 @@ def add_strict_argument(parser: argparse.ArgumentParser) -> None:
                         help="refuse weights that lack a layer or hold another")
 
 
+def add_look_arguments(parser: argparse.ArgumentParser) -> None:
+    """At which scales a net looks at an image, and whether mirrored too."""
+    parser.add_argument("--scales", type=scales, default=(1.0,), metavar="S,S,...",
+                        help="look at each image at these scales, such as 0.75,1,1.25, and average the "
+                        "probabilities")
+    parser.add_argument("--flip", action="store_true", help="look at each image mirrored too, and average")
+
+
+def scales(given: str) -> tuple[float, ...]:
+    """Factors above 0 to 8, with commas between them; ValueError, which argparse words, for anything else."""
+    found = tuple(dict.fromkeys(float(word) for word in given.split(",")))
+    if not all(0 < scale <= 8 for scale in found):
+        raise ValueError(given)
+    return found
+
+
+def fraction(given: str) -> float:
+    """A number from 0 to 1; ValueError, which argparse words, for anything else."""
+    if not 0 <= (found := float(given)) <= 1:
+        raise ValueError(given)
+    return found
+
+
 def size(given: str) -> tuple[int, int]:
     """HxW as two numbers above 0; ValueError, which argparse words, for anything else."""
     high, across = map(int, given.lower().split("x"))

@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -22,10 +23,10 @@ DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, 
 Option = Callable[[str, object], str]
 
 
-def open_image(path: Path, what: str = "image") -> Image.Image:
-    """An image file, its header read; Error naming it, and what it is, if it is none."""
+def open_image(path: Path, what: str = "image", file: IO[bytes] | None = None) -> Image.Image:
+    """An image file, its header read; Error naming it, and what it is, if it is none. file: open already."""
     try:
-        return Image.open(path)
+        return Image.open(file or path)
     except FileNotFoundError:
         raise Error(f"{what} {path} is not there") from None
     except UnidentifiedImageError:

@@ -1,7 +1,7 @@
 """Pictures of pixels: label images in class colours, overlays, sheets of images side by side."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -61,20 +61,27 @@ def keys(labels: np.ndarray, palette: Palette, names: Sequence[str]) -> list[Key
 
 
 def overlay(image: Pixels, labels: np.ndarray, palette: Palette, names: Sequence[str],
-            alpha: float = 0.55) -> Image.Image:
+            alpha: float = 0.55, shown: Collection[int] | None = None) -> Image.Image:
     """The image under its labels' colours, classes outlined, above a legend of the classes present.
 
-    image: RGB; labels: (H, W) of the same size. alpha: share of the class colour, 0 to 1. Images smaller than
-    300 pixels are enlarged by a whole factor. Raises Error if the sizes differ.
+    image: RGB; labels: (H, W) of the same size. alpha: share of the class colour, 0 to 1. shown: the classes
+    that are coloured (None: all); the image is left as it is elsewhere. Images smaller than 300 pixels are
+    enlarged by a whole factor. Raises Error if the sizes differ.
     """
     below, labels = _rgb(image), _labels(labels)
+    if shown is not None:
+        labels = np.where(np.isin(labels, list(shown)), labels, np.uint8(VOID))
     if below.size != labels.shape[::-1]:
         height, width = labels.shape
         raise Error(f"the labels are {width} x {height} for an image of {below.width} x {below.height}")
-    factor, full, present = max(1, -(-300 // max(below.size))), colours(palette), keys(labels, palette, names)
+    present = keys(labels if shown is None else labels[labels != VOID], palette, names)
+    factor, full = max(1, -(-300 // max(below.size))), colours(palette)
     labels = labels.repeat(factor, 0).repeat(factor, 1)
     # black (VOC's background) hides what is under it, so it gets half the weight
-    weight = np.where(full.any(1), alpha, alpha / 2).astype(np.float32)[labels][..., None]
+    weights = np.where(full.any(1), alpha, alpha / 2).astype(np.float32)
+    if shown is not None:
+        weights[VOID] = 0
+    weight = weights[labels][..., None]
     enlarged = ImageOps.scale(below, factor, Image.Resampling.NEAREST)
     pixels = np.asarray(enlarged, np.float32) * (1 - weight) + full[labels] * weight
     edge = np.zeros(labels.shape, bool)
@@ -82,7 +89,15 @@ def overlay(image: Pixels, labels: np.ndarray, palette: Palette, names: Sequence
     edge[1:] |= labels[1:] != labels[:-1]
     pixels[edge] = (pixels[edge] + PAPER) / 2  # not plain white: thin things are all edge
     mixed = Image.fromarray((pixels + 0.5).astype(np.uint8))
+    if not present:
+        return mixed
     return _stack([mixed, _legend(present, max(mixed.width, 240), max(14, round(mixed.width / 45)))])
+
+
+def cutout(image: Pixels, labels: np.ndarray, kept: Collection[int]) -> Image.Image:
+    """The pixels of some classes as RGBA, all others transparent and black. image: RGB; labels: (H, W)."""
+    there = np.isin(labels, list(kept))
+    return Image.fromarray(np.dstack([np.asarray(_rgb(image)) * there[..., None], there * np.uint8(255)]))
 
 
 def sheet(columns: Sequence[tuple], *, legend: Sequence[Key] = (), smallest: int = 200) -> Image.Image:

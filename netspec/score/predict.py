@@ -9,15 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from ..base.errors import Error, listed
-from ..base.machine import choose
+from ..base.machine import amount, choose, room
 from ..data import layouts
 from ..data.facts import Known, known
-from ..data.images import DAMAGE, open_image, resized
 from ..data.layouts import Facts
+from ..look.costs import totals
 from ..net.build import build, standing
 from ..net.deploy import feeds, part
 from ..net.graph import Graph
@@ -26,7 +26,7 @@ from ..net.module import Net
 from ..net.weights import ready
 from ..proto.caffe_pb2 import TEST, NetParameter
 
-SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow opens some 16-bit PNGs as "I"
+SIDE = 500  # pixels of an image for a net that says no size, to find what all sizes have in common
 
 
 class Looks(NamedTuple):
@@ -79,35 +79,17 @@ def image_net(net: NetParameter, blob: str, path: str | os.PathLike) -> tuple[Ne
     return pruned, top, shape[1] if len(shape) == 4 else 3, known(data, Path(path))
 
 
-def picture(path: str | os.PathLike, resize: float = 1.0) -> Image.Image:
-    """An image file as 8-bit RGB, upright as its EXIF says, its sides scaled.
-
-    Grey, palette and CMYK are converted, transparency is dropped, of 16-bit grey the high byte is taken.
-    Raises Error naming a file that cannot be read.
-    """
-    image: Image.Image = open_image(Path(path))
-    try:
-        image = ImageOps.exif_transpose(image)
-        if image.mode in SIXTEEN:
-            values = np.asarray(image)
-            least, most = values.min(), values.max()
-            if least < 0 or most > 65535:
-                raise Error(f"image {path} has values from {least} to {most}, expected 8 or 16 bits")
-            image = Image.fromarray((values >> 8).astype(np.uint8))
-        elif image.mode == "F":
-            raise Error(f"image {path} has pixels of kind F (fractions), expected 8 or 16 bits a channel")
-        image = image.convert("RGB")
-        return image.resize(resized(image.size, resize), Image.Resampling.BILINEAR) if resize != 1 else image
-    except DAMAGE as error:
-        raise Error(f"image {path} cannot be read: {error}") from None
-
-
 def blob(image: Image.Image, mean: Sequence[float], channels: int = 3, scale: float = 1.0) -> Tensor:
     """The net's input (1, C, H, W), float32: BGR (or grey, for one channel) less the mean, times a scale."""
     pixels = np.asarray(image.convert("L"))[..., None] if channels == 1 else np.asarray(image)[..., ::-1]
     less = np.asarray(mean, np.float32).reshape(-1, 1, 1)
     found = np.subtract(pixels.transpose(2, 0, 1), less, dtype=np.float32)
     return torch.from_numpy(found[None] * np.float32(scale))
+
+
+def softmaxed(made: Graph, blob: str) -> bool:
+    """Whether a blob holds probabilities, being a Softmax's, and not scores."""
+    return any(top.blob == blob for node in made.nodes if node.type == "Softmax" for top in node.tops)
 
 
 def fitted(net: NetParameter, top: str, channels: int, size: tuple[int, int],
@@ -136,6 +118,22 @@ def fitted(net: NetParameter, top: str, channels: int, size: tuple[int, int],
             raise
         raise Error(f"is too small for net '{net.name}', which needs {least}x{least} pixels at least "
                     f"({error})") from None
+
+
+def sample(net: NetParameter, top: str, channels: int, path: Path | None = None) -> Graph:
+    """The graph of a net of `image_net` at some size: the one its Input states, else any that it takes."""
+    if any(layer.input_param.shape for layer in net.layer if feeds(layer)):
+        with suppress(Error):  # some state a size that is no more than a word
+            return build(net, TEST, path=path)
+    return fitted(net, top, channels, (SIDE, SIDE), path)
+
+
+def check_room(made: Graph, device: torch.device, times: int = 1) -> None:
+    """Error where so many times what a graph holds at once, running forward, is more than a device has."""
+    needed, there = times * totals(made)["forward"], room(device)
+    if needed > there:
+        raise Error(f"net '{made.name}' needs about {amount(needed)} for it and {device} has "
+                    f"{amount(there)}; make the image smaller, or cut it into parts")
 
 
 def looks(dataset: str | Facts | None, classes: int) -> Looks:

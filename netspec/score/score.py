@@ -22,6 +22,7 @@ from ..net.graph import Graph
 from ..net.judged import Judged
 from ..net.module import Net
 from . import predict
+from .averaged import Averaged
 from .stitch import Stitched
 
 Progress = Callable[[int, int, np.ndarray], None]  # images done, images in all, histogram so far
@@ -70,11 +71,10 @@ class Scoring(Judged):
         and for files that are not there."""
         super().__init__(made, score_blob, label_blob)
         self.source.check_files()
-        self.softmax = score_blob in (top.blob for node in made.nodes if node.type == "Softmax"
-                                      for top in node.tops)
+        self.softmax = predict.softmaxed(made, score_blob)
         self.looks = predict.looks(self.facts, self.classes)
 
-    def run(self, net: Net | Stitched, *, save: str | os.PathLike | None = None,
+    def run(self, net: Net | Stitched | Averaged, *, save: str | os.PathLike | None = None,
             progress: Progress | None = None, workers: int | None = None, trimap: Sequence[int] = (),
             positive: int | None = None, threshold: float | None = None) -> Result:
         """Run the net once over the images of its data layer and compare the best classes with the labels.
@@ -125,7 +125,7 @@ class Scoring(Judged):
         return (scores if self.softmax else scores.softmax(1))[:, positive].cpu().numpy() > threshold
 
 
-def score(net: Net | Stitched, *, score_blob: str = "score", label_blob: str = "label",
+def score(net: Net | Stitched | Averaged, *, score_blob: str = "score", label_blob: str = "label",
           **options: Any) -> Result:
     """Score a TEST net on its data by the blobs of these names; options: see Scoring.run."""
     return Scoring(net.graph, score_blob, label_blob).run(net, **options)

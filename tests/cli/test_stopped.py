@@ -56,7 +56,7 @@ def press(folder, place, call, times, *command):
 
 @pytest.mark.parametrize("place, call, command", [
     ("netspec.score.score:confusion", 2, ("score", "val.prototxt", WEIGHTS)),
-    ("netspec.score.predict:picture", 2, ("infer", "deploy.prototxt", WEIGHTS, "images/JPEGImages/im0.jpg",
+    ("netspec.score.frames:rgb", 2, ("infer", "deploy.prototxt", WEIGHTS, "images/JPEGImages/im0.jpg",
                                           "images/JPEGImages/im1.jpg", "--mean", "0,0,0", "--out", "out")),
     ("netspec.check.data:look", 1, ("data", "check", "net.prototxt")),
     ("netspec.data.get:_transfer", 1, ("data", "sbd", "--yes", "--root", "sbd")),

@@ -28,7 +28,7 @@ from netspec.proto.model import write_weights
 from netspec.score import predict
 from netspec.score import score as scoring
 from netspec.score import sheet as sheets
-from netspec.score.predict import picture
+from netspec.score.frames import picture
 from netspec.score.sheet import _photograph
 
 SIZES = {"a": (40, 30), "b": (23, 37), "c": (64, 48)}  # width, height

@@ -1,0 +1,70 @@
+"""One image looked at several times, at several scales and mirrored, and the looks averaged."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ..net.build import build
+from ..net.deploy import part
+from ..net.module import Net
+from ..proto.caffe_pb2 import TEST
+from . import predict
+
+
+class Averaged:
+    """A net that gives the scores of images averaged over scales and mirror images, to be used like it.
+
+    Each look is the net's input resized bilinearly (smoothed where it shrinks), mirrored or not; its scores
+    are turned back, resized bilinearly to what scale 1 has, and made probabilities, so that each look has the
+    same weight however large its scores are, as DeepLab averages them. What comes back are the logarithms of
+    the mean probabilities: scores, whose softmax these are; the mean itself for a blob that is a Softmax's.
+    """
+
+    losses: Mapping[str, float] = {}
+
+    def __init__(self, net: Net, blob: str, scales: Sequence[float] = (1.0,), flip: bool = False) -> None:
+        """net: with its data, or of images alone. blob: its scores. scales: factors of the sides. flip: the
+        mirror images too."""
+        self.graph, self.device, self.odds = net.graph, net.device, predict.softmaxed(net.graph, blob)
+        images = part(net.graph.proto, blob)  # without labels, which would have to be of the looks' sizes
+        shapes = {top.blob: net.graph.shapes[top] for node in net.graph.sources for top in node.tops}
+        self.looking = Net(build(images, TEST, shapes=shapes, path=net.graph.path), share=net)
+        self.looking.precision = net.precision
+        self.looks = [(scale, turned) for scale in scales for turned in ((False, True) if flip else (False,))]
+
+    def __call__(self, inputs: Mapping[str, Tensor], want: Sequence[str]) -> dict[str, Tensor]:
+        """The averaged blob want[0], N x C x H x W; inputs: those of the net, N x C x H x W.
+
+        Raises Error where an image is too small at a scale.
+        """
+        blob, images = want[0], {name: inputs[name] for name in self.looking.graph.inputs}
+        shapes = self.looking.graph.infer({name: tuple(image.shape) for name, image in images.items()})
+        size = shapes[max((v for v in shapes if v.blob == blob), key=lambda v: v.version)][2:]
+        total: Tensor | None = None
+        for scale, mirrored in self.looks:
+            seen = {name: look(image, scale, mirrored) for name, image in images.items()}
+            scores = self.looking(seen, [blob])[blob].float()
+            scores = scores.flip(3) if mirrored else scores
+            scores = scores if scores.shape[2:] == size else interpolate(scores, size, mode="bilinear")
+            odds = scores if self.odds else scores.softmax(1)
+            total = odds if total is None else total.add_(odds)
+        assert total is not None
+        mean = total / len(self.looks)
+        return {blob: mean if self.odds else mean.clamp_min(torch.finfo(mean.dtype).tiny).log()}
+
+    def loss(self, blobs: Mapping[str, Tensor]) -> Tensor:
+        return torch.zeros(())
+
+
+def look(image: Tensor, scale: float, mirrored: bool) -> Tensor:
+    """An image N x C x H x W with its sides times a scale, mirrored left to right or not."""
+    if scale != 1:
+        image = interpolate(image, sides(image.shape[2:], scale), mode="bilinear", antialias=True)
+    return image.flip(3) if mirrored else image
+
+
+def sides(size: Sequence[int], scale: float) -> list[int]:
+    """Both sides of an image at a scale, in whole pixels, at least one."""
+    return [max(1, round(side * scale)) for side in size]

@@ -1,0 +1,107 @@
+"""What is kept of a segmented picture: files, and the numbers that are said of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL.Image import Image, Resampling
+from torch import Tensor
+
+from ..base.errors import Error, closest
+from ..base.files import writing
+from ..look import pictures
+from ..net.judged import labels
+from .frames import STDIN, stem_of
+from .predict import Looks
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How results look. alpha: of overlays. classes: that are shown and told (None: all). cutout: the classes
+    that a picture of their own keeps. scores: whether the scores are kept."""
+
+    alpha: float
+    classes: tuple[int, ...] | None = None
+    cutout: tuple[int, ...] | None = None
+    scores: bool = False
+
+    @property
+    def files(self) -> dict[str, str]:
+        """What is written of a picture -> the end of its name."""
+        ends = {"labels": "_labels.png", "overlay": "_overlay.png"}
+        ends |= {"cutout": "_cutout.png"} if self.cutout is not None else {}
+        return ends | ({"scores": "_scores.npy"} if self.scores else {})
+
+
+class Outputs:
+    """Where results go, each name once, and never over a picture that is read."""
+
+    def __init__(self, folder: Path, files: Sequence[str], ends: dict[str, str]) -> None:
+        """folder: of the results; files: the pictures; ends: see Wanted.files. Raises Error for two files of
+        one name, and for one that a result would be written over."""
+        self.folder, self.ends = folder, ends
+        self.taken = {Path(file).resolve(): file for file in files if file != STDIN}
+        self.first: dict[str, str] = {}
+        for file in files:
+            self._claim(stem_of(file), file)
+            self.first[stem_of(file)] = file
+
+    def of(self, stem: str, file: str) -> dict[str, Path]:
+        """What -> the path, for a frame of a file by its stem; Error if that name is taken."""
+        return self._paths(stem) if self.first.get(stem) == file else self._claim(stem, file)
+
+    def _paths(self, stem: str) -> dict[str, Path]:
+        return {what: self.folder / (stem + end) for what, end in self.ends.items()}
+
+    def _claim(self, stem: str, file: str) -> dict[str, Path]:
+        paths = self._paths(stem)
+        for path in paths.values():
+            if (here := path.resolve()) in self.taken:
+                raise Error(f"{path} (of {file}) would be written over {self.taken[here]}; give it another "
+                            "--out")
+            self.taken[here] = f"the result of {file}"
+        return paths
+
+
+def classes_of(given: str | None, looks: Looks, option: str) -> tuple[int, ...] | None:
+    """Class numbers of names and numbers with commas between them, None of None; Error with the closest for
+    another."""
+    if given is None:
+        return None
+    known = {str(i): i for i in range(len(looks.names))} | {name: i for i, name in enumerate(looks.names)}
+    words = [given] if given in known else [word.strip() for word in given.split(",")]
+    for word in words:
+        if word not in known:
+            raise Error(f"{option}: '{word}' is no class{closest(word, looks.names)} "
+                        f"(classes: {', '.join(looks.names)})")
+    return tuple(dict.fromkeys(known[word] for word in words))
+
+
+def write(image: Image, scores: Tensor, looks: Looks, wanted: Wanted, paths: dict[str, Path]
+          ) -> dict[str, Any]:
+    """Write what is wanted of a picture and its scores (1, C, H, W); what there is to say of it, for JSON.
+
+    size: width and height of the labels. classes: those found, the largest first, with the number, the
+    pixels, and their share of all pixels as a fraction of 1. files: what -> path.
+    """
+    best = labels(scores)[0]
+    if best.shape != (image.height, image.width):  # nets without a last crop to the image
+        image = image.resize(best.shape[::-1], Resampling.BILINEAR)
+    made = {"overlay": pictures.overlay(image, best, looks.palette, looks.names, wanted.alpha,
+                                        wanted.classes)}
+    if wanted.cutout is not None:
+        made["cutout"] = pictures.cutout(image, best, wanted.cutout)
+    pictures.save_labels(paths["labels"], best, looks.palette)
+    for what, picture in made.items():
+        pictures.save(paths[what], picture)
+    if wanted.scores:
+        with writing(paths["scores"]) as file:
+            np.save(file, scores[0].float().cpu().numpy())
+    counts = np.bincount(best.ravel(), minlength=len(looks.names)).tolist()
+    told = range(len(counts)) if wanted.classes is None else wanted.classes
+    found = [{"name": looks.names[i], "class": i, "pixels": counts[i], "share": counts[i] / best.size}
+             for i in sorted(told, key=lambda i: (-counts[i], i)) if counts[i]]
+    return {"size": list(image.size), "classes": found,
+            "files": {what: str(path) for what, path in paths.items()}}

@@ -1,0 +1,70 @@
+"""A net with its weights as what turns pictures, one after the other, into scores."""
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..base.errors import Error
+from ..data.images import resized
+from ..net.graph import Graph
+from ..net.module import Net
+from . import predict
+from .averaged import Averaged
+from .frames import Frame
+
+LARGE = 1 << 24  # pixels of an image beyond which its memory is reckoned from one of 1/64 of them
+
+
+class Segmenter:
+    """Scores of frames of any size, looked at once, or at several scales and mirrored."""
+
+    def __init__(self, net: Net, blob: str, mean: Sequence[float], scale: float = 1.0,
+                 scales: Sequence[float] = (1.0,), flip: bool = False) -> None:
+        """net: of one image and nothing else. mean, scale: see predict.blob. scales, flip: see Averaged."""
+        self.net, self.blob, self.mean, self.scale, self.scales = net, blob, mean, scale, scales
+        plain = tuple(scales) == (1.0,) and not flip
+        self.looking = net if plain else Averaged(net, blob, scales, flip)
+        (self.top,) = net.graph.inputs
+        self.channels = net.graph.shape(self.top)[1]
+        self.fits: set[tuple[int, int]] = set()
+
+    def __call__(self, frame: Frame) -> tuple[Image.Image, Tensor]:
+        """A frame as RGB, and its scores (1, C, H, W).
+
+        What it needs is known before it is decoded. Raises Error, with its name, for one that is damaged, too
+        small for the net, or too large for the device.
+        """
+        try:
+            self._fit(frame.size)
+        except Error as e:
+            raise Error(f"image {frame.name} ({frame.size[0]}x{frame.size[1]}): {e}") from None
+        image = frame.read()
+        try:
+            with torch.inference_mode():
+                inputs = predict.blob(image, self.mean, self.channels, self.scale).to(self.net.device)
+                return image, self.looking({self.top: inputs}, [self.blob])[self.blob]
+        except (RuntimeError, MemoryError) as e:
+            if isinstance(e, RuntimeError) and "memory" not in str(e):
+                raise
+            raise Error(f"image {frame.name} ({image.width}x{image.height}): {self.net.device} has not "
+                        "enough memory left for it; make it smaller, or cut it into parts") from None
+
+    def _fit(self, size: tuple[int, int]) -> None:
+        """Error if the net does not take images of this size (width, height), or the device has no room."""
+        if size in self.fits:
+            return
+        def at(scale: float) -> Graph:
+            proto, path = self.net.graph.proto, self.net.graph.path
+            return predict.fitted(proto, self.top, self.channels, resized(size, scale), path)
+
+        for scale in self.scales:
+            parts = 8 if scale * scale * size[0] * size[1] > LARGE else 1
+            try:
+                predict.check_room(at(scale / parts), self.net.device, parts * parts)
+                if parts > 1:
+                    at(scale)
+            except Error as e:
+                raise Error(f"at scale {scale:g} {e}" if scale != 1 else str(e)) from None
+        self.fits.add(size)

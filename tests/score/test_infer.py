@@ -1,0 +1,428 @@
+"""What infer makes of pictures of every kind: frames, folders, video, and what it writes and says of them."""
+
+import io
+import json
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageCms
+
+from netspec.base.errors import Error
+from netspec.base.machine import room
+from netspec.cli import main as cli
+from netspec.look import pictures
+from netspec.net.build import load
+from netspec.proto.model import write_weights
+from netspec.score import frames, predict, results
+from netspec.score.averaged import Averaged
+
+PROJECT = Path(__file__).resolve().parents[2]
+NET = """name: "thirds"
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 3, 8, 8] } }
+        python_param { param_str: "{'classes': ['red', 'green', 'blue'], 'mean': [0, 0, 0]}" } }
+layer { name: "score" type: "Convolution" bottom: "data" top: "score"
+        convolution_param { num_output: 3 kernel_size: 3 pad: 1 } }
+"""
+NAMES = ["red", "green", "blue"]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with a net whose best class is the largest of the colours around, and photo.png of thirds."""
+    monkeypatch.chdir(tmp_path)
+    Path("net.prototxt").write_text(NET)
+    kernel = np.full((3, 3, 3, 3), 1 / 900, np.float32) * np.eye(3, dtype=np.float32)[::-1, :, None, None]
+    kernel[..., 0] *= 1.5  # not its own mirror image
+    write_weights("net.caffemodel", "thirds", {"score": ("Convolution", [kernel, np.zeros(3, np.float32)])})
+    thirds().save("photo.png")
+    return tmp_path
+
+
+def thirds(width=12, height=6, order=(0, 1, 2)):
+    """A picture of three upright bars, red, green and blue."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    for place, channel in enumerate(order):
+        pixels[:, place * width // 3 : (place + 1) * width // 3, channel] = 200
+    return Image.fromarray(pixels)
+
+
+def infer(capsys, *argv, out="o"):
+    status = cli.main(["infer", "net.prototxt", "net.caffemodel", *map(str, argv), "--out", out, "--device", "cpu"])
+    return status, *capsys.readouterr()
+
+
+def read(path):
+    return np.array(Image.open(path))
+
+
+def written(folder="o"):
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+def test_a_line_an_image_with_shares(place, capsys):
+    status, out, err = infer(capsys, "photo.png")
+    assert (status, err) == (0, "")
+    assert out == "photo.png: red 33%, green 33%, blue 33% -> o/photo_labels.png, photo_overlay.png\n"
+
+
+def test_classes_limit_line_and_overlay_not_labels(place, capsys):
+    infer(capsys, "photo.png")
+    labels, everything = read("o/photo_labels.png"), Image.open("o/photo_overlay.png")
+    status, out, _ = infer(capsys, "photo.png", "--classes", "2,red", "--alpha", "1", out="p")
+    assert status == 0 and out.startswith("photo.png: red 33%, blue 33% -> ")
+    np.testing.assert_array_equal(read("p/photo_labels.png"), labels)
+    shown = read("p/photo_overlay.png")
+    factor = 25  # of a picture of 12 pixels
+    assert shown[3 * factor, 6 * factor].tolist() == [0, 200, 0]  # the photograph
+    colours = np.array(Image.open("p/photo_labels.png").getpalette()).reshape(-1, 3)
+    assert shown[3 * factor, 10 * factor].tolist() == colours[2].tolist() != [0, 0, 200]
+    assert Image.open("p/photo_overlay.png").height <= everything.height
+    status, out, _ = infer(capsys, "photo.png", "--classes", "blue", "--alpha", "0", out="q")
+    plain = read("q/photo_overlay.png")
+    assert plain[3 * factor, 10 * factor].tolist() == [0, 0, 200]
+    Image.new("RGB", (9, 9), "red").save("only.png")
+    assert infer(capsys, "only.png", "--classes", "blue")[1].startswith("only.png: none of the classes -> ")
+
+
+@pytest.mark.parametrize("option", ["--classes", "--cutout"])
+def test_classes_that_there_are_not(place, capsys, option):
+    status, out, err = infer(capsys, "photo.png", option, "gren")
+    assert status == 2 and not out and err.count("\n") == 1 and not Path("o").exists()
+    assert f"{option}: 'gren' is no class; did you mean 'green'? (classes: red, green, blue)" in err
+
+
+@pytest.mark.parametrize("options", [("--alpha", "1.5"), ("--alpha", "x"), ("--scales", "0"), ("--scales", "1,x"),
+                                     ("--scales", "nan"), ("--scales", "")])
+def test_numbers_that_are_none(place, capsys, options):
+    with pytest.raises(SystemExit):
+        infer(capsys, "photo.png", *options)
+    assert not Path("o").exists()
+
+
+def test_a_cutout_has_the_rest_transparent(place, capsys):
+    status, out, _ = infer(capsys, "photo.png", "--cutout", "green")
+    assert status == 0 and out.endswith("-> o/photo_labels.png, photo_overlay.png, photo_cutout.png\n")
+    found, labels = Image.open("o/photo_cutout.png"), read("o/photo_labels.png")
+    assert found.mode == "RGBA"
+    np.testing.assert_array_equal(np.array(found)[..., 3], (labels == 1) * 255)
+    np.testing.assert_array_equal(np.array(found)[..., :3], read("photo.png") * (labels == 1)[..., None])
+
+
+def test_scores_are_kept(place, capsys):
+    assert infer(capsys, "photo.png", "--scores")[0] == 0
+    found = np.load("o/photo_scores.npy")
+    assert found.dtype == np.float32 and found.shape == (3, 6, 12)
+    np.testing.assert_array_equal(found.argmax(0), read("o/photo_labels.png"))
+
+
+def test_json(place, capsys):
+    Path("note.jpg").write_text("words")
+    status, out, err = infer(capsys, "note.jpg", "photo.png", "--json", "--classes", "green")
+    told = json.loads(out)
+    assert status == 2 and "note.jpg is no image" in err
+    assert told["errors"] == [{"image": "note.jpg",
+                               "error": "note.jpg is no image of a kind that Pillow reads, or it is damaged"}]
+    assert told["images"] == [{
+        "image": "photo.png", "size": [12, 6], "classes": [{"name": "green", "class": 1, "pixels": 24, "share": 1 / 3}],
+        "files": {"labels": "o/photo_labels.png", "overlay": "o/photo_overlay.png"}}]
+    assert [Path(told[what]).name for what in ("net", "weights")] == ["net.prototxt", "net.caffemodel"]
+
+
+# several looks
+
+def averaged(net, image, looks):
+    """The mean of the probabilities, from torch's own functions."""
+    total = 0
+    for scale, mirrored in looks:
+        size = [round(side * scale) for side in image.shape[2:]]
+        seen = torch.nn.functional.interpolate(image, size, mode="bilinear", antialias=True) if scale != 1 else image
+        scores = net({"data": seen.flip(3) if mirrored else seen}, ["score"])["score"]
+        scores = scores.flip(3) if mirrored else scores
+        total = total + torch.nn.functional.interpolate(scores, image.shape[2:], mode="bilinear").softmax(1)
+    return total / len(looks)
+
+
+def test_looks_are_averaged_as_probabilities(place, capsys):
+    noise = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    Image.fromarray(noise).save("noise.png")
+    net = predict.load(load("net.prototxt"), "net.caffemodel", "cpu")[0]
+    image = predict.blob(Image.fromarray(noise), (0, 0, 0))
+    looks = [(scale, mirrored) for scale in (0.5, 1, 1.5) for mirrored in (False, True)]
+    with torch.no_grad():
+        expected = averaged(net, image, looks)
+        found = Averaged(net, "score", (0.5, 1, 1.5), True)({"data": image}, ["score"])["score"]
+    torch.testing.assert_close(found.softmax(1), expected)
+    assert infer(capsys, "noise.png", "--scales", "0.5,1,1.5", "--flip", "--scores")[0] == 0
+    np.testing.assert_array_equal(read("o/noise_labels.png"), expected[0].argmax(0))
+    np.testing.assert_allclose(np.load("o/noise_scores.npy"), found[0], rtol=1e-5)
+    infer(capsys, "noise.png", out="p")
+    assert (read("o/noise_labels.png") != read("p/noise_labels.png")).any()
+
+
+def test_one_look_is_what_it_was(place, capsys):
+    infer(capsys, "photo.png", "--scores")
+    infer(capsys, "photo.png", "--scores", "--scales", "1", out="p")
+    for name in written():
+        assert Path("o", name).read_bytes() == Path("p", name).read_bytes()
+
+
+def test_a_blob_of_probabilities_is_averaged_as_it_is(place):
+    Path("odds.prototxt").write_text(NET + 'layer { name: "prob" type: "Softmax" bottom: "score" top: "prob" }')
+    net = predict.load(load("odds.prototxt"), "net.caffemodel", "cpu")[0]
+    image = predict.blob(thirds(), (0, 0, 0))
+    with torch.no_grad():
+        found = Averaged(net, "prob", (1.0,), True)({"data": image}, ["prob"])["prob"]
+        expected = averaged(net, image, [(1, False), (1, True)])
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_scale_at_which_the_image_is_too_small(place, capsys):
+    Path("net.prototxt").write_text(NET.replace("pad: 1", "pad: 0"))
+    status, out, err = infer(capsys, "photo.png", "--scales", "0.25,1")
+    assert status == 2 and not out and err.count("\n") == 1
+    assert "image photo.png (12x6): at scale 0.25 is too small for net 'thirds', which needs 3x3 pixels" in err
+
+
+# pictures of every kind
+
+def save(path, image, **options):
+    image.save(path, **options)
+    return path
+
+
+def animation(path, count=3, **options):
+    orders = [(0, 1, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
+    first, *others = [thirds(order=orders[n % 4]) for n in range(count)]
+    return save(path, first, save_all=True, append_images=others, **options)
+
+
+@pytest.mark.parametrize("path, options", [("move.gif", {}), ("move.webp", {"lossless": True}), ("move.png", {}),
+                                           ("pages.tif", {})])
+def test_animations_and_pages_give_a_frame_each(place, capsys, path, options):
+    animation(path, **options)
+    stem = Path(path).stem
+    status, out, err = infer(capsys, path)
+    assert (status, err) == (0, "") and [line.split(":")[0] for line in out.splitlines()] == [
+        f"{path} frame {n}" for n in (1, 2, 3)]
+    assert written() == [f"{stem}_000{n}_{kind}.png" for n in (1, 2, 3) for kind in ("labels", "overlay")]
+    middles = [read(f"o/{stem}_000{n}_labels.png")[3, [2, 6, 10]].tolist() for n in (1, 2, 3)]
+    assert middles == [[0, 1, 2], [1, 2, 0], [2, 0, 1]]
+
+
+def test_a_name_of_a_frame_that_is_taken(place, capsys):
+    animation("move.gif")
+    thirds().save("move_0002.png")
+    status, out, err = infer(capsys, "move_0002.png", "move.gif")
+    assert status == 2 and len(out.splitlines()) == 3
+    assert "o/move_0002_labels.png (of move.gif) would be written over the result of move_0002.png" in err
+    assert "1 of 4 images could not be segmented: move.gif frame 2" in err
+
+
+def test_a_preview_is_no_page(place, capsys):
+    small = thirds(6, 3)
+    tags = {254: 1}
+    pages = io.BytesIO()
+    from PIL import TiffImagePlugin
+    with TiffImagePlugin.AppendingTiffWriter(pages) as writer:
+        for image, info in ((thirds(), {}), (small, tags)):
+            image.save(writer, format="TIFF", tiffinfo=info)
+            writer.newFrame()
+    Path("camera.tif").write_bytes(pages.getvalue())
+    assert Image.open("camera.tif").n_frames == 2
+    thirds().save("phone.jpg", format="MPO", save_all=True, append_images=[small])
+    assert infer(capsys, "camera.tif", "phone.jpg")[0] == 0
+    assert written() == [f"{stem}_{kind}.png" for stem in ("camera", "phone") for kind in ("labels", "overlay")]
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width, height, depth, colour, rows=b"", extra=b""):
+    """A PNG of a kind that Pillow does not write."""
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + extra + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 16])
+def test_other_depths(place, depth):
+    most = 2**depth - 1
+    values = [0, most, most // 2, most]
+    bits = "".join(f"{v:0{depth}b}" for v in values).ljust(8 * (-(-4 * depth // 8)), "0")
+    Path("grey.png").write_bytes(png(4, 1, depth, 0, b"\0" + int(bits, 2).to_bytes(len(bits) // 8, "big")))
+    expected = [255 * v // most for v in values]
+    assert np.array(frames.picture("grey.png"))[0, :, 1].tolist() == expected
+    if depth == 16:
+        raw = b"\0" + b"".join(struct.pack(">HHH", 0x1234, 0xABCD, v) for v in values)
+        Path("colour.png").write_bytes(png(4, 1, 16, 2, raw))
+        assert np.array(frames.picture("colour.png"))[0].tolist() == [[0x12, 0xAB, v] for v in (0, 255, 127, 255)]
+
+
+def test_transparency_is_dropped_without_a_warning(place, capsys, recwarn):
+    palette = thirds().quantize(3)
+    palette.save("clear.png", transparency=bytes([0, 128, 255]))
+    np.testing.assert_array_equal(np.array(frames.picture("clear.png")), read("photo.png"))
+    status, _, err = infer(capsys, "clear.png")
+    assert (status, err) == (0, "") and not [w for w in recwarn if "Palette" in str(w.message)]
+
+
+def test_cmyk_and_lab(place):
+    thirds().convert("CMYK").save("four.tif")
+    np.testing.assert_array_equal(np.array(frames.picture("four.tif")), read("photo.png"))
+    to = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
+    ImageCms.applyTransform(thirds(), to).save("lab.tif")
+    assert abs(np.array(frames.picture("lab.tif")).astype(int) - read("photo.png")).max() < 32  # 8 bits of Lab
+
+
+def linear():
+    """A profile of sRGB's primaries and gamma 1, of sRGB's own bytes with other curves."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    for tag in (b"rTRC", b"gTRC", b"bTRC"):
+        at = profile.find(tag, 128)
+        place, = struct.unpack(">I", profile[at + 4 : at + 8])
+        profile[place : place + 16] = b"curv" + bytes(4) + struct.pack(">I", 0) + bytes(4)
+        profile[at + 8 : at + 12] = struct.pack(">I", 12)
+    return bytes(profile).replace("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be")).replace(b"sRGB built", b"mine built")
+
+
+def test_colours_are_brought_to_srgb(place, capsys):
+    grey = Image.new("RGB", (9, 9), (55, 55, 55))
+    grey.save("linear.png", icc_profile=linear())
+    found = np.array(frames.picture("linear.png"))
+    assert abs(found.astype(int) - 127).max() < 4  # 0.216 of the light is sRGB's half
+    grey.save("srgb.png", icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    assert (np.array(frames.picture("srgb.png")) == 55).all()
+    grey.convert("L").save("grey.png", icc_profile=linear())
+    np.testing.assert_array_equal(np.array(frames.picture("grey.png")), found)
+    grey.save("broken.png", icc_profile=b"no profile at all")
+    status, out, err = infer(capsys, "broken.png")
+    assert status == 0 and (read("o/broken_labels.png") == read("o/broken_labels.png")[0, 0]).all()
+    assert err == "note: image broken.png: its colour profile is damaged or for other channels, and is left out\n"
+
+
+def test_turned_as_exif_says(place, capsys):
+    exif = Image.Exif()
+    exif[274] = 6
+    thirds().transpose(Image.Transpose.ROTATE_90).save("turned.png", exif=exif)
+    infer(capsys, "turned.png", "photo.png")
+    np.testing.assert_array_equal(read("o/turned_labels.png"), read("o/photo_labels.png"))
+
+
+def test_a_picture_of_one_pixel(place, capsys):
+    Image.new("RGB", (1, 1), "blue").save("dot.png")
+    assert infer(capsys, "dot.png")[:2] == (0, "dot.png: blue 100% -> o/dot_labels.png, dot_overlay.png\n")
+
+
+@pytest.mark.parametrize("size, words", [
+    ((30000, 30000), "(30000x30000): net 'thirds' needs about 21.6 GB for it and cpu has 8.0 GB; make the image smaller, or cut it"),
+    ((20000, 20000), "(20000x20000): net 'thirds' needs about 9.6 GB for it and cpu has 8.0 GB; "),
+    ((19000, 17000), "huge.png cannot be read: image file is truncated")])
+def test_a_picture_that_the_memory_has_not_room_for(place, capsys, monkeypatch, recwarn, size, words):
+    Path("huge.png").write_bytes(png(*size, 8, 2))
+    monkeypatch.setattr(predict, "room", lambda device: 8e9)
+    status, out, err = infer(capsys, "huge.png", "photo.png")
+    first, last = err.splitlines()
+    assert status == 2 and words in first and out.startswith("photo.png") and "1 of 2 images" in last
+    assert Image.MAX_IMAGE_PIXELS and not list(recwarn)
+
+
+def test_reading_one_alone_looks_at_its_size_too(place, monkeypatch):
+    Path("huge.png").write_bytes(png(30000, 30000, 8, 2))
+    monkeypatch.setattr(frames, "room", lambda device: 8e9)
+    with pytest.raises(Error, match=r"huge.png is 30000x30000: to read it takes 21.6 GB and there is 8.0 GB"):
+        frames.picture("huge.png")
+    assert room(torch.device("cpu")) > 1e8
+
+
+# folders, patterns, standard input, video
+
+def test_a_folder_in_the_order_of_its_numbers(place, capsys):
+    Path("in/deeper").mkdir(parents=True)
+    for n in (10, 9, 1):
+        thirds().save(f"in/im{n}.png")
+    Path("in/read.me").write_text("")
+    Path("in/.hidden.png").write_text("")
+    status, out, err = infer(capsys, "in")
+    assert status == 0 and [line.split(":")[0] for line in out.splitlines()] == ["in/im1.png", "in/im9.png", "in/im10.png"]
+    assert err == "note: in has 1 file that by name are no images: read.me\n"
+    status, out, err = infer(capsys, "in/deeper", "photo.png")
+    assert status == 2 and "folder in/deeper has no images" in err and out.startswith("photo.png")
+    status, out, err = infer(capsys, "in", out="./in")
+    assert status == 2 and not out and "give another --out" in err
+
+
+def test_patterns(place, capsys):
+    for n in (1, 10, 2):
+        thirds().save(f"im{n}.png")
+    thirds().save("im[3].png")
+    status, out, _ = infer(capsys, "im?.png", "im[3].png")
+    assert status == 0 and [line.split(":")[0] for line in out.splitlines()] == ["im1.png", "im2.png", "im[3].png"]
+    status, _, err = infer(capsys, "none*.png")
+    assert status == 2 and err == "netspec infer: no file has a name like 'none*.png'\n"
+
+
+def test_standard_input(place):
+    command = [sys.executable, "-m", "netspec", "infer", "net.prototxt", "net.caffemodel", "-", "--out", "o", "--device", "cpu"]
+    for data, status in ((Path("photo.png").read_bytes(), 0), (b"words", 2), (b"", 2)):
+        done = subprocess.run(command, input=data, capture_output=True, env={"PYTHONPATH": str(PROJECT)})
+        assert done.returncode == status
+        if status:
+            assert done.stderr.startswith(b"netspec infer: standard input is no image") and done.stderr.count(b"\n") == 1
+        else:
+            assert done.stdout.startswith(b"standard input: red 33%") and written() == ["stdin_labels.png", "stdin_overlay.png"]
+
+
+def test_video_without_its_library(place, capsys, monkeypatch):
+    Path("clip.mp4").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    status, out, err = infer(capsys, "clip.mp4", "photo.png")
+    assert status == 2 and out.startswith("photo.png")
+    assert "reading video (clip.mp4) needs imageio-ffmpeg: pip install imageio-ffmpeg" in err
+
+
+def test_video_frame_by_frame(place, capsys):
+    ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    writer = ffmpeg.write_frames("clip.mp4", (96, 64), fps=5, quality=9, macro_block_size=16)
+    writer.send(None)
+    for order in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        writer.send(thirds(96, 64, order).tobytes())
+    writer.close()
+    status, out, err = infer(capsys, "clip.mp4")
+    assert (status, err) == (0, "") and [line.split(":")[0] for line in out.splitlines()] == [
+        f"clip.mp4 frame {n}" for n in (1, 2, 3)]
+    assert [read(f"o/clip_000{n}_labels.png")[30, [16, 48, 80]].tolist() for n in (1, 2, 3)] == [[0, 1, 2], [1, 2, 0], [2, 0, 1]]
+    Path("broken.mp4").write_bytes(b"no video")
+    status, out, err = infer(capsys, "broken.mp4", "photo.png")
+    assert status == 2 and "video broken.mp4 cannot be read" in err and len(err.splitlines()) == 2
+    status, out, err = infer(capsys, "gone.mp4")
+    assert status == 2 and err == "netspec infer: video gone.mp4 is not there\n"
+
+
+def test_a_run_goes_past_each_bad_one(place, capsys):
+    Path("note.jpg").write_text("not an image")
+    Image.new("F", (4, 4)).save("fractions.tif")
+    whole = animation("cut.gif").encode() and Path("cut.gif").read_bytes()
+    Path("cut.gif").write_bytes(whole[: len(whole) // 3])
+    status, out, err = infer(capsys, "note.jpg", "fractions.tif", "gone*", "cut.gif", "in", "photo.png")
+    assert status == 2 and out.splitlines()[-1].startswith("photo.png") and "Traceback" not in err
+    for words in ("note.jpg is no image", "fractions.tif has pixels of kind F", "'gone*'", "in is not there"):
+        assert words in err
+
+
+def test_an_overlay_of_no_shown_class_has_no_legend():
+    image, labels = thirds(300, 30), np.zeros((30, 300), np.uint8)
+    palette = [[9, 9, 9], [8, 8, 8]]
+    assert pictures.overlay(image, labels, palette, ["a", "b"], shown=[1]).size == (300, 30)
+    np.testing.assert_array_equal(np.array(pictures.overlay(image, labels, palette, ["a", "b"], shown=[1])), np.array(image))
+
+
+def test_names_with_commas_and_numbers_of_classes():
+    looks = predict.Looks(["sky, cloudy", "road"], np.zeros((2, 3), np.uint8))
+    assert results.classes_of("sky, cloudy", looks, "--classes") == (0,)
+    assert results.classes_of("road,0,1", looks, "--classes") == (1, 0)
