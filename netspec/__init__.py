@@ -10,12 +10,14 @@ from .proto.spec import NetSpec, layers, params, to_proto
 
 _MODULES = ("classifier", "coord_map", "detector", "draw", "io", "proto", "pycaffe")
 _PLACES = {  # of names whose modules need torch; they are imported when one of the names is used
+    "net.batches": "batches",
     "net.build": "build",
     "net.deploy": "deploy",
     "net.module": "TorchNet=Net",  # pycaffe has a Net of its own
     "ops.base": "Operation",
     "ops.source": "Source",
     "data.layouts": "PATCH",
+    "train.optimizer": "optimizer",
     "pycaffe": "AdaDeltaSolver AdaGradSolver AdamSolver Layer NesterovSolver Net RMSPropSolver SGDSolver "
                "get_solver layer_type_list",
     "pycaffe.session": "NCCL Timer has_nccl init_log log set_device set_logging_disabled set_mode_cpu "

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any, NamedTuple, NoReturn
 from weakref import WeakSet, finalize
@@ -16,7 +16,7 @@ from weakref import WeakSet, finalize
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from ..base.errors import Error
 from ..base.log import Log
@@ -208,6 +208,45 @@ class Batches:
         self._feeds = []
 
 
+class Stream(IterableDataset[dict[str, Tensor]]):
+    """Batches first, first + step, first + 2 step, ... of sources, in all `count` (None: without end), in a
+    training loop of one's own.
+
+    Each is a dictionary of float32 tensors by blob, so a DataLoader around it takes `batch_size=None`. Its
+    workers share the batches among them: the same ones come out, in the same order. Raises Unreadable where
+    one cannot be loaded.
+    """
+
+    def __init__(self, sources: Sequence[Source], first: int = 0, count: int | None = None, step: int = 1
+                 ) -> None:
+        self.sources, self.first, self.count, self.step = sources, first, count, step
+        for source in sources:
+            if source.fed:
+                _unfed(source)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        worker = get_worker_info()
+        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        while self.count is None or number < self.count:
+            yield self.at(self.first + number * self.step)
+            number += workers
+
+    def at(self, position: int) -> dict[str, Tensor]:
+        """The batch at a position: the same whenever and wherever it is asked for."""
+        found: dict[str, Tensor] = {}
+        for source in self.sources:
+            arrays = _loaded(source, position)
+            found.update(zip(source.layer.top, map(torch.from_numpy, arrays), strict=True))
+        return found
+
+    @property
+    def epoch(self) -> int | None:
+        """How many batches give each image of the first source's list (the last may begin the list anew);
+        None without a list."""
+        source = self.sources[0]
+        return -(-len(source) // source.batch_size) if isinstance(source, Sized) else None
+
+
 def _unfed(source: Source) -> NoReturn:
     raise source.error("is filled by the caller; there is nothing to load")
 
@@ -275,13 +314,20 @@ class _Positions(Dataset[Any]):
 
     def __getitem__(self, position: int) -> list[Tensor] | _Slot | _Failure:
         try:
-            arrays = self.source.load(position)
-        except Error as error:
+            arrays = _loaded(self.source, position)
+        except Unreadable as error:
             return _Failure(str(error))
-        except OSError as error:
-            return _Failure(f"{self.source.describe(position)}: {error}")
         slot = self.ring.write(position, arrays) if self.ring else None
         return slot or [torch.from_numpy(array) for array in arrays]
+
+
+def _loaded(source: Source, position: int) -> Batch:
+    try:
+        return source.load(position)
+    except Error as error:
+        raise Unreadable(str(error)) from None
+    except OSError as error:
+        raise Unreadable(f"{source.describe(position)}: {error}") from None
 
 
 def _same(batch: Any) -> Any:

@@ -223,7 +223,11 @@ class Solver:
 
     def update(self, rate: float) -> None:
         """Change the learned parameters by their gradients, which are cleared."""
-        self.steps, norm = updates.take_step(self.param, self.iter, self.learned, self.history, rate)
+        params: list[Tensor] = [parameter for _, parameter in self.learned]
+        grads = [torch.zeros_like(q) if q.grad is None else q.grad for q in params]
+        self.steps, norm = updates.take_step(
+            self.param, self.iter, params, grads, self.history,
+            [rate * slot.lr_mult for slot, _ in self.learned], [slot.decay_mult for slot, _ in self.learned])
         if norm is not None:
             self.display.clipped(norm)
         self.net.zero_grad(set_to_none=True)

@@ -10,10 +10,9 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..base.errors import Error, closest
-from ..net.graph import Slot
 from ..proto.caffe_pb2 import SolverParameter
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -120,21 +119,20 @@ RULES: dict[str, tuple[Callable[..., Tensors], int]] = {  # rule, blobs of histo
 }
 
 
-def take_step(p: SolverParameter, iteration: int, learned: Sequence[tuple[Slot, nn.Parameter]],
-              history: Tensors, lr: float) -> tuple[Tensors, float | None]:
+def take_step(p: SolverParameter, iteration: int, params: Tensors, grads: Tensors, history: Tensors,
+              rates: Rates, decays: Rates) -> tuple[Tensors, float | None]:
     """Change parameters by their gradients, which are used up: clip, divide by iter_size, decay, update.
 
-    Returns what was subtracted from each, and the gradients' common norm if they were clipped.
+    rates, decays: of each parameter the rate, lr_mult counted in, and decay_mult. Returns what was subtracted
+    from each, and the gradients' common norm if they were clipped.
     """
-    params: list[Tensor] = [parameter for _, parameter in learned]
-    grads = [torch.zeros_like(q) if q.grad is None else q.grad for q in params]
     rule, _ = RULES[p.type]
     with torch.no_grad():
         norm = clip(p, grads)
         if p.iter_size > 1:
             torch._foreach_div_(grads, p.iter_size)
-        decay(p, grads, params, [slot.decay_mult for slot, _ in learned])
-        steps = rule(p, iteration, grads, history, [lr * slot.lr_mult for slot, _ in learned])
+        decay(p, grads, params, decays)
+        steps = rule(p, iteration, grads, history, rates)
         torch._foreach_sub_(params, steps)
     return steps, norm
 
