@@ -1,4 +1,4 @@
-"""A solver's update rule and rate policy as torch's optimizer and scheduler, for training loops of one's own."""
+"""A solver's rule and rate policy as torch's optimizer and scheduler, for a training loop of one's own."""
 
 import os
 from collections.abc import Callable
@@ -19,8 +19,8 @@ class CaffeOptimizer(Optimizer):
     """Any of the six rules, with its decay and clipping, step for step as in `solve`.
 
     Each learned parameter is a group with its `name` in `state_dict`, its `lr` (the policy's rate times
-    `lr_mult`) and its `decay_mult`. A parameter without a gradient counts as one whose gradient is zero. A step divides by
-    iter_size: before it, gradients of so many batches are summed.
+    `lr_mult`) and its `decay_mult`. One without a gradient counts as having a gradient of zero. A step divides
+    by iter_size: before it, gradients of so many batches are summed.
     """
 
     def __init__(self, net: Net, solver: SolverParameter) -> None:
