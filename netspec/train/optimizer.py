@@ -19,7 +19,7 @@ class CaffeOptimizer(Optimizer):
     """Any of the six rules, with its decay and clipping, step for step as in `solve`.
 
     Each learned parameter is a group with its `name` in `state_dict`, its `lr` (the policy's rate times
-    `lr_mult`) and its `decay_mult`. One without a gradient counts as having a gradient of zero. A step divides
+    `lr_mult`) and its `decay_mult`. One without a gradient counts as if it were zero. A step divides
     by iter_size: before it, gradients of so many batches are summed.
     """
 
