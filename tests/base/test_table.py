@@ -26,6 +26,11 @@ def test_markdown_table():
     ]
 
 
+def test_a_column_of_numbers_stands_on_the_right_and_no_other():
+    assert table([["fcn", 7]], ["net", "mean IU"]).splitlines()[2] == "fcn        7"
+    assert table([["few", 7], [1, 8]], ["n", "m"]).splitlines()[2:] == ["few  7", "1    8"]
+
+
 def test_table_without_rows_and_with_a_short_row():
     assert table([], ["a", "b"]).splitlines() == ["a  b", "-  -"]
     with pytest.raises(Error, match="1 cells for 2 headers"):

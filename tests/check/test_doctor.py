@@ -351,7 +351,7 @@ def test_scripts_that_feed_what_load_image_gives(tmp_path, capsys):
     path = tmp_path / "script.py"
     path.write_text("import caffe, surgery_of_mine\nimage = caffe.io.load_image('cat.jpg')\n")
     assert problems(capsys, path) == []
-    assert "RGB in 0..1" in problems.out and "module 'surgery_of_mine' is not here" in problems.out
+    assert "RGB in 0..1" in problems.out and f"{path}:1: module 'surgery_of_mine' is not here" in problems.out
     (tmp_path / "surgery_of_mine.py").write_text("raise SystemExit('never run')")
     assert problems(capsys, path) == [] and "surgery_of_mine" not in problems.out
 

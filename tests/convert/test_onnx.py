@@ -191,7 +191,13 @@ def test_the_command_checks_what_it_writes(tmp_path, capsys, monkeypatch):
     assert main(["convert", "onnx", path, str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines[2:5]] == [["y", "1x20x26"], ["y", "1x15x22"], ["y", "2x13x17"]]
-    onnx.checker.check_model(onnx.load(out))
+    assert not any("proves nothing" in line for line in lines)
+    written = onnx.load(out)
+    onnx.checker.check_model(written)
+    assert (written.opset_import[0].version, written.ir_version) == (18, 8)  # as docs/export.md says
+    out.unlink()
+    assert main(["convert", "onnx", write_net(tmp_path, layer("Power", "power_param { scale: 0 }")), str(out)]) == 0
+    assert all(line.endswith("  all 0, which proves nothing") for line in capsys.readouterr().out.splitlines()[2:5])
     out.unlink()
     monkeypatch.setitem(onnxops.EMIT, "ReLU", lambda b, op, x: b.node("Abs", x))
     assert main(["convert", "onnx", write_net(tmp_path, CASES["relu"]), str(out), "--sizes", "8x9"]) == 1

@@ -1,6 +1,7 @@
 """Classifiers of torchvision compute here what they compute there; Keras' files are read under all their names."""
 
 import importlib
+import math
 
 import h5py
 import numpy as np
@@ -13,6 +14,7 @@ from netspec.convert import importers, trunks
 from netspec.net import weights
 from netspec.net.build import build, load
 from netspec.net.module import Net
+from netspec.proto.model import read_weights
 
 MEAN = np.array(importers.MEAN_BGR, np.float32)
 
@@ -59,6 +61,39 @@ def test_torchvision_computes_the_same(models, tmp_path, arch, side):
         theirs = model((rgb - mean) / std)
         ours = net({"data": torch.from_numpy((pixels - MEAN).transpose(0, 3, 1, 2).copy())}, want=[scores])[scores]
     assert float((ours - theirs).abs().max()) < 5e-6 * float(theirs.abs().max())
+
+
+@pytest.mark.parametrize("arch, parameters", [  # as torchvision's documentation gives them
+    ("alexnet", 61_100_840), ("vgg16", 138_357_544), ("vgg19", 143_667_240), ("googlenet", 6_624_904), ("resnet18", 11_689_512),
+    ("resnet34", 21_797_672), ("resnet50", 25_557_032), ("resnet101", 44_549_160), ("resnet152", 60_192_808)])
+def test_the_trunks_have_torchvisions_parameters(arch, parameters):
+    t = trunks.Trunk(False, 1e-5)
+    t.net.prob = trunks.L.Softmax(trunks.ARCHITECTURES[arch](t))
+    learned = [node for node in build(t.net.to_proto()).nodes if node.type != "BatchNorm" and node.name in t.sources]
+    assert sum(math.prod(slot.shape) for node in learned for slot in node.params) == parameters
+    assert len(set(t.sources.values())) == len(t.sources)
+    if arch.startswith("resnet"):
+        assert t.sources["res3a_branch1"] == ("Convolution", "layer2.0.downsample.0")
+        assert t.sources["scale3a_branch2b"] == ("Scale", "layer2.0.bn2")
+
+
+def test_the_command_writes_the_net_and_its_weights(tmp_path):
+    t = trunks.Trunk(False, 1e-5)
+    t.net.prob = trunks.L.Softmax(trunks.ARCHITECTURES["resnet18"](t))
+    state = {}
+    for node in build(t.net.to_proto()).nodes:
+        if node.name in t.sources:
+            kind, there = t.sources[node.name]
+            for name, slot in zip(("running_mean", "running_var") if kind == "BatchNorm" else ("weight", "bias"), node.params, strict=False):
+                state[f"{there}.{name}"] = torch.full((1,), 0.5).expand(slot.shape)
+    torch.save(state, tmp_path / "model.pth")
+    assert main(["convert", "trunk", str(tmp_path / "model.pth"), str(tmp_path / "out"), "--arch", "resnet18"]) == 0
+    text = (tmp_path / "out/deploy.prototxt").read_text()
+    assert text.startswith("# Written by `netspec convert trunk` from model.pth (resnet18).\n# Takes BGR in 0..255 minus ")
+    net = load(tmp_path / "out/deploy.prototxt")
+    read = read_weights(tmp_path / "out/resnet18.caffemodel")
+    assert [name for name in read if read[name]] == [node.name for node in net.nodes if node.params]
+    assert (read["fc1000"][0] == 0.5).all()
 
 
 def keras_file(path, names):

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -239,6 +240,21 @@ def test_a_fault_in_the_middle_of_a_run_is_one_sentence(tmp_path, fault):
     assert process.returncode == 2 and "Traceback" not in err, err
     assert {"worker": "layer 'data' (Python): a process that loads its data died (SIGKILL) before batch",
             "label": "SegmentationClass/im2.png is not there", "rows": f"{tmp_path}/other.h5 cannot be read"}[fault] in last
+
+
+def test_a_thread_may_load_with_workers():
+    """As a web server's does: signals, which the main thread alone may set, stay as they are."""
+    seen, before = [], signal.getsignal(signal.SIGCHLD)
+
+    def work():
+        feed = Feed(numbers(), 0, 2)
+        seen.append([int(next(feed)[0].sum()) for _ in range(2)])
+        feed.close()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(60)
+    assert seen == [[0, 2]] and signal.getsignal(signal.SIGCHLD) == before
 
 
 def test_a_feed_forgotten_in_a_cycle_does_not_keep_the_program_from_ending():

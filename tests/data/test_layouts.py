@@ -431,8 +431,15 @@ def test_labels_of_all_kinds(tmp_path):
     with_palette.putpalette(palette.tobytes())
     with_palette.save(tmp_path / "labels/y.png")
     assert np.array_equal(pixels.read_label(tmp_path / "labels/y.png"), truth)
+
+    def grey_levels(count):
+        return (60 + np.arange(24, dtype=np.uint8) % count).reshape(4, 6, 1).repeat(3, 2)
+
     for array, more, message in [
         (palette[truth] + np.uint8(1), dict(colours=True), r"x.png has 24 pixels of colours that are no class: 2 3 4 \(8 times"),
+        (grey_levels(5), dict(colours=True), r"24 pixels of colours that are no class: 60 60 60 \(5 times\)(, [\d ]+ \(5 times\)){3}, "
+                                      r"64 64 64 \(4 times\); is one"),
+        (grey_levels(6), dict(colours=True), r"no class: (\d\d \d\d \d\d \(4 times\), ){5}\.\.\.; is one"),
         (palette[truth], {}, r"in colours \(RGB\).*option 'colours'"),
     ]:
         with pytest.raises(Error, match=message):

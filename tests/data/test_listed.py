@@ -362,9 +362,12 @@ def test_labels_smaller_than_their_images(tmp_path):
     made = source(DenseImageData, tmp_path, PAIRS + "2 new_height: 9 new_width: 11 label_divide_factor: 4 mirror: true")
     assert made.shapes() == [(2, 3, 9, 11), (2, 1, 2, 2)]
     small, seen = nearest(labels(0, 7), 2, 2), set()
+    (tmp_path / "list.txt").write_text("0.png 0\n1.png 1\n2.png 2\n")
+    alone = source(ImageData, tmp_path, 'source: "list.txt" batch_size: 2 new_height: 9 new_width: 11', "transform_param { mirror: true }")
+    alone.seed = made.seed
     for position in range(0, 60, 3):
         data, label = made.load(position)
-        assert data.shape == (2, 3, 9, 11)
+        assert data.shape == (2, 3, 9, 11) and np.array_equal(data, alone.load(position)[0])
         flip = not np.array_equal(data[0], made.transform(made.pixels(made.line(0)), None))
         seen.add(flip)
         assert np.array_equal(label[0, 0], small[:, ::-1] if flip else small)

@@ -3,6 +3,8 @@
 import json
 import re
 import subprocess
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,28 @@ def test_solve_writes_log_curves_and_events(tmp_path):
         assert seen == [(i, pytest.approx(v)) for i, v in points]
     assert solve(tmp_path, "solver.prototxt", "--snapshot", "run/snap_iter_6.solverstate", "--log", "logs/run.log")[0] == 0
     assert curves.read_log(tmp_path / "logs/run.log")[0].series == run.series
+
+
+def test_events_are_the_series_of_the_log(tmp_path, monkeypatch):
+    """With a stand-in that keeps what SummaryWriter is given."""
+    seen = {}
+
+    class Writer:
+        def __init__(self, folder, **more):
+            self.kept = seen.setdefault(folder, [])
+
+        def add_scalar(self, name, value, step):
+            self.kept.append((name, value, step))
+
+        def close(self):
+            self.kept.append("closed")
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
+    events = curves.Events(str(tmp_path))
+    for line in ("Solving <a b>", "Iteration 3, lr = 0.5", "    Train net output #0: loss = 2.5 (* 1 = 2.5 loss)"):
+        events("solver.cpp:1", line)
+    events.close()
+    assert seen == {str(tmp_path / "-a-b-"): [("learning_rate/learning_rate", 0.5, 3), ("loss/train_loss", 2.5, 3), "closed"]}
 
 
 def test_a_stopped_run_has_its_curves(tmp_path):

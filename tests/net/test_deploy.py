@@ -180,6 +180,12 @@ def test_data_layers_have_the_shapes_that_they_state(source, shapes):
     assert alone.inputs == ("data",) and alone.shape("data") == (1, *shapes[0][1:])
 
 
+def test_a_top_of_another_size_keeps_it():
+    rows = 'type: "DummyData" dummy_data_param { num: 2 channels: [5, 1] height: [4, 1] width: [6, 6] } }'
+    sized = deploy(parsed(TWO_TOPS + rows + FC), losses=True, size=(11, 12))
+    assert [sized.shape(blob) for blob in ("data", "label")] == [(2, 5, 11, 12), (2, 1, 1, 6)]
+
+
 @pytest.mark.parametrize("settings, data, label", [
     ("new_height: 8 new_width: 10 label_divide_factor: 2", (3, 8, 10), (1, 4, 5)),
     ("new_height: 8 new_width: 10 is_color: false", (1, 8, 10), (1, 8, 10)),

@@ -59,9 +59,11 @@ def test_a_score_layer_of_more_classes_begins_with_the_old_ones(tmp_path, traine
 
 @pytest.mark.parametrize("given, words", [
     ("a.caffemodel:colour", "no layer of net"), ("a.caffemodel:score=scorecolour", "'scorecolour' is not in the net"),
-    ("a.caffemodel:scores=scorecolor", "'scores' is not in the weights"), ("b.caffemodel:color", "b.caffemodel")])
+    ("a.caffemodel:scores=scorecolor", "'scores' is not in the weights"),
+    ("one.caffemodel:score=scorecolor", "no layer of net"), ("b.caffemodel:color", "b.caffemodel")])
 def test_what_does_not_fit_is_refused(tmp_path, trained, monkeypatch, capsys, given, words):
     monkeypatch.chdir(tmp_path)
+    write_weights("one.caffemodel", "one", {"score": ("Convolution", trained["score"][:1])})  # without a bias
     assert main(["convert", "transplant", "net.prototxt", "out.caffemodel", given]) == 2
     assert words in capsys.readouterr().err and not (tmp_path / "out.caffemodel").exists()
 
@@ -69,6 +71,13 @@ def test_what_does_not_fit_is_refused(tmp_path, trained, monkeypatch, capsys, gi
 def test_blobs_of_another_kind_stay_as_they_are():
     blob = np.ones((2, 3, 3, 3), np.float32)
     assert grown(blob, (2, 3, 5, 5)) is blob and grown(blob, (1, 3, 3, 3)) is blob
+
+
+@pytest.mark.parametrize("size, along", [
+    (1, [1]), (2, [1 / 2, 1 / 2]), (3, [1 / 2, 1, 1 / 2]), (4, [1 / 4, 3 / 4, 3 / 4, 1 / 4]), (5, [1 / 3, 2 / 3, 1, 2 / 3, 1 / 3])])
+def test_the_bilinear_kernel_is_a_hat(size, along):
+    """The weights of interpolation between the middles of cells."""
+    np.testing.assert_allclose(bilinear_kernel(size), np.outer(along, along), rtol=1e-6)
 
 
 def test_upsampling_without_weights_is_bilinear_where_nets_are_exported_and_run(tmp_path):
@@ -82,5 +91,5 @@ def test_upsampling_without_weights_is_bilinear_where_nets_are_exported_and_run(
     built = load(tmp_path / "net.prototxt")
     for net in (agree.filled(built, tmp_path / "w.caffemodel"), predict.load(built, tmp_path / "w.caffemodel", "cpu")[0]):
         up = net.layers_with_params()["up"][0].detach().numpy()
-        np.testing.assert_array_equal(up[0, 0], bilinear_kernel(4))
+        np.testing.assert_array_equal(up[0, 0], np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 16)
         assert not up[0, 1].any()

@@ -113,6 +113,7 @@ REFUSED = [
     (layer("Pooling", "pooling_param { kernel_size: 2 kernel_h: 2 kernel_w: 2 }"), [X], "come together"),
     (layer("Pooling", "pooling_param { pool: STOCHASTIC kernel_size: 3 pad: 1 }"), [X], "no pad"),
     (layer("Pooling", "pooling_param { pool: AVE kernel_size: 3 }", tops="ym"), [X], "second top"),
+    (layer("Pooling", "pooling_param { kernel_size: 2 pad_h: 2 pad_w: 1 }"), [X], "must be smaller than the kernel"),
     (layer("Pooling", "pooling_param { kernel_size: 1 stride: 2 }"), [(1, 1, 6, 6)], "memory"),
     (layer("Pooling", "pooling_param { global_pooling: true pad: 1 }"), [X], "pad 0 and stride 1 only"),
     (layer("Pooling", "pooling_param { global_pooling: true pad_h: 0 pad_w: 1 }"), [X], "pad 0 and stride 1 only"),

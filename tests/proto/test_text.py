@@ -80,6 +80,7 @@ def test_parse():
         ('name: "a\n"', "1:7: name: string missing ending quote: '\"a'"),
         ('name: "x"\nlayer { name: "a\\\\\\d" }', "2:19: unknown escape \\d; a backslash is \\\\"),
         ("layer: 3", '1:8: layer: expected "{"'),
+        ('name: "n"\nlayer {\n  convolution_param {\n    pad: -1\n  } }', "4:10: layer.convolution_param.pad: value out of range: -1"),
     ],
 )
 def test_mistakes(text, said):

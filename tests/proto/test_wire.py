@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from net.test_weights import blob_with, field
+from net.test_weights import blob_with, field, varint
 
 from netspec.base.errors import Error
 from netspec.proto.model import read_weights
@@ -27,3 +27,6 @@ def test_damage_is_told_with_its_place(tmp_path):
         read_weights(path)
     assert str(caught.value) == (f"{path}: byte 6: field 100 declares 9 bytes where 7 are left; the file is cut short or "
                                  "damaged: get it again")
+    path.write_bytes(field(1, b"name") + varint(2**29 << 3) + b"\0")
+    with pytest.raises(Error, match=f"byte 6: field number {2**29}, which cannot be"):
+        read_weights(path)

@@ -371,6 +371,9 @@ def test_detector(files, tmp_path):
 def test_detectors_context_is_the_mean_where_there_is_no_image(files):
     made = caffe.Detector(*files, context_pad=1, **SETTINGS)
     np.testing.assert_allclose(made.crop_mean[0, 0], SETTINGS["mean"][::-1] / 255)
+    whole = np.random.default_rng(0).random((3, 6, 6)).astype(np.float32)  # BGR
+    image = caffe.Detector(*files, context_pad=1, **SETTINGS | {"mean": whole}).crop_mean
+    np.testing.assert_allclose(image, whole[::-1].transpose(1, 2, 0) / 255, rtol=1e-6)
     im = np.full((20, 30, 3), 0.25, np.float32)
     # a window of 7x7 seen by 4 of 6 pixels: 10.5 rounded to 10 or 11 pixels, of which the first lie above and left of the image
     crop = made.crop(im, [0, 0, 6, 6])

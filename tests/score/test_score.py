@@ -339,6 +339,10 @@ def test_facts_that_a_deploy_net_carries(place, capsys):
     prototext.write("meanless.prototxt", net_spec(**own))
     status, _, err = command(capsys, "infer", "meanless.prototxt", *argv, "u")
     assert status == 2 and "--mean B,G,R" in err
+    for mean in ("nan,1,2", "1,2", "1,inf,3", "a,b,c", ""):
+        with pytest.raises(SystemExit):
+            command(capsys, "infer", "meanless.prototxt", *argv, "u", "--mean", mean)
+        assert f"expected three numbers B,G,R, found '{mean}'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("given, name, mean", [

@@ -48,3 +48,13 @@ def test_the_line_of_the_train_net_is_of_the_field_that_gives_it(job, field, whe
     said = Said()
     make_solver(f'{field}: {net} base_lr: 1 lr_policy: "fixed"', path=Path("solver.prototxt"), log=said).close()
     assert said.lines[0] == (where, f"Creating training net {words}")
+
+
+def test_the_steps_of_multistep_are_told(job):
+    write_job(job, changed('lr_policy: "multistep" stepvalue: 1 stepvalue: 3 max_iter: 5 snapshot: 0').replace("stepsize: 7", ""))
+    said = Said()
+    solver = get_solver("solver.prototxt", log=said)
+    solver.solve()
+    solver.close()
+    assert [text for where, text in said.lines if where == "sgd_solver.cpp:50"] == [
+        "MultiStep Status: Iteration 1, step = 1", "MultiStep Status: Iteration 3, step = 2"]

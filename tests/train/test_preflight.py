@@ -302,7 +302,7 @@ def test_a_run_that_learns_nothing_is_warned_of(job, capsys):
     err = capsys.readouterr().err
     doubt, plateau = err.splitlines()
     assert doubt.startswith("W") and "it would learn nothing" in doubt
-    assert plateau.startswith("W") and "after 100 iterations the loss is still 1.386" in plateau
+    assert plateau.startswith("W") and "netspec] after 100 iterations the loss is still 1.386" in plateau
 
 
 def test_check_says_all_of_it(job):
