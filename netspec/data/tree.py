@@ -51,10 +51,11 @@ class Tree:
         if path.suffix != ".*":
             return path
         if path.parent not in self._found:
-            found = self._found[path.parent] = defaultdict(list)
+            found = defaultdict(list)
             for entry in sorted(os.listdir(path.parent)) if path.parent.is_dir() else ():
                 if Path(entry).suffix.lower() in suffixes():
                     found[_stem(entry)].append(path.parent / entry)
+            self._found[path.parent] = found  # whole, for other threads
         first, *others = self._found[path.parent].get(path.stem, [path])
         if others:
             raise Error(f"both {first} and {others[0].name} are there; say which is meant by a pattern: "
