@@ -10,6 +10,7 @@ from .proto.spec import NetSpec, layers, params, to_proto
 
 _MODULES = ("classifier", "coord_map", "detector", "draw", "io", "proto", "pycaffe")
 _PLACES = {  # of names whose modules need torch; they are imported when one of the names is used
+    "base.metrics": "Measures",
     "net.batches": "batches",
     "net.build": "build",
     "net.deploy": "deploy",

@@ -135,6 +135,43 @@ class Scores:
         }
 
 
+class Measures:
+    """The four measures, counted batch by batch.
+
+    `histogram` is what was counted, int64 (classes, classes), rows truth; several processes add theirs.
+    """
+
+    def __init__(self, classes: int, ignore: int | None = VOID) -> None:
+        """ignore: the label of pixels that are not counted, beside those that are no class."""
+        self.classes, self.ignore = classes, ignore
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was counted."""
+        self.histogram = np.zeros((self.classes, self.classes), np.int64)
+
+    def update(self, prediction: Any, truth: Any) -> None:
+        """Count a batch; arrays, or tensors on any device, whole numbers in any dtype.
+
+        prediction: classes (N, H, W), or scores (N, classes, H, W), of which the highest counts. truth:
+        labels (N, H, W). Both may have an axis of one channel (N, 1, H, W). Raises Error, with nothing
+        counted, for other shapes and numbers.
+        """
+        if truth.ndim > 3 and truth.shape[1] == 1:
+            truth = truth[:, 0]
+            prediction = prediction[:, 0] if prediction.shape[1] == 1 else prediction
+        if prediction.ndim == truth.ndim + 1:
+            if prediction.shape[1] != self.classes:
+                raise Error(f"the scores are of {prediction.shape[1]} classes, expected {self.classes}")
+            prediction = prediction.argmax(1)
+        self.histogram += confusion(_whole(truth, "truth"), _whole(prediction, "prediction"), self.classes,
+                                    self.ignore)
+
+    def compute(self) -> Scores:
+        """The measures of all that was counted."""
+        return Scores.from_histogram(self.histogram)
+
+
 @dataclass(frozen=True)
 class Binary:
     """One class, the positive, against all others, as fractions of 1; NaN where nothing is there to measure.
@@ -163,6 +200,14 @@ class Binary:
     def as_dict(self) -> dict[str, float | None]:
         """Plain numbers for JSON, which has no NaN: None there."""
         return {name: _plain(getattr(self, name)) for name in BINARY}
+
+
+def _whole(labels: Any, what: str) -> np.ndarray:
+    """Labels as an array; Error where they are fractions."""
+    found = np.asarray(labels.cpu() if hasattr(labels, "cpu") else labels)
+    if found.dtype.kind == "f" and (wrong := found[found != np.floor(found)]).size:
+        raise Error(f"the {what} holds {wrong[0]:g}, expected whole numbers")
+    return found
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""metrics.py against cases worked by hand, and against scikit-learn."""
+"""metrics.py against cases worked by hand, and against scikit-learn and torchmetrics."""
 
 import json
 import subprocess
@@ -7,9 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from netspec.base.errors import Error
-from netspec.base.metrics import BINARY, MEASURES, Binary, Scores, boundary_distance, confusion, trimap
+from netspec.base.metrics import (
+    BINARY,
+    MEASURES,
+    VOID,
+    Binary,
+    Measures,
+    Scores,
+    boundary_distance,
+    confusion,
+    trimap,
+)
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -234,3 +245,82 @@ def test_processes_merge_by_adding_images_of_any_size(tmp_path):
     np.testing.assert_array_equal(merged["whole"], expected)
     assert merged["whole"].dtype == np.int64
     np.testing.assert_array_equal(merged["bands"], sum(trimap(t, p, 5, [1, 3]) for t, p in pairs))
+
+# the measures as an object, as training loops of others use them
+
+def batches_of(seed=0, classes=5):
+    rng = np.random.default_rng(seed)
+    return [(rng.integers(0, classes, (2, 7, 9)), rng.choice([*range(classes - 1), VOID], (2, 7, 9))) for _ in range(3)]
+
+
+@pytest.mark.parametrize("form", [np.asarray, torch.from_numpy])
+def test_measures_are_added_batch_by_batch(form):
+    measures = Measures(5)
+    for prediction, truth in batches_of():
+        measures.update(form(prediction), form(truth))
+    prediction, truth = (np.concatenate(part) for part in zip(*batches_of(), strict=True))
+    whole = confusion(truth, prediction, 5)
+    np.testing.assert_array_equal(measures.histogram, whole)
+    found, expected = measures.compute(), Scores.from_histogram(whole)
+    assert found.as_dict() == expected.as_dict()
+    measures.reset()
+    assert not measures.histogram.any() and np.isnan(measures.compute().mean_iu)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_measures_take_scores_and_labels_as_nets_give_them(dtype):
+    scores = torch.randn(2, 5, 7, 9, requires_grad=True).to(dtype)
+    truth = torch.from_numpy(batches_of()[0][1])
+    expected = Measures(5)
+    expected.update(scores.argmax(1), truth)
+    for given in (truth, truth[:, None], truth[:, None].float(), truth.to(torch.uint8)):
+        found = Measures(5)
+        found.update(scores, given)
+        np.testing.assert_array_equal(found.histogram, expected.histogram)
+    found = Measures(5)
+    found.update(scores.argmax(1, keepdim=True), truth[:, None])
+    np.testing.assert_array_equal(found.histogram, expected.histogram)
+
+
+@pytest.mark.parametrize("ignore, classes", [(VOID, 5), (0, 5), (None, 5), (VOID, 2)])
+def test_measures_agree_with_sklearn_and_torchmetrics(ignore, classes):
+    measures, pairs = Measures(classes, ignore), batches_of(3, classes)
+    pairs = [(p, t if ignore == VOID else np.minimum(t, classes - 1)) for p, t in pairs]
+    for prediction, truth in pairs:
+        measures.update(torch.from_numpy(prediction), torch.from_numpy(truth))
+    scores = measures.compute()
+    prediction, truth = (np.concatenate(part).ravel() for part in zip(*pairs, strict=True))
+    counted = truth != ignore
+    sklearn = pytest.importorskip("sklearn.metrics")
+    there = np.union1d(prediction[counted], truth[counted])
+    assert scores.mean_iu == pytest.approx(
+        sklearn.jaccard_score(truth[counted], prediction[counted], labels=there, average="macro"))
+    assert scores.pixel_accuracy == pytest.approx(sklearn.accuracy_score(truth[counted], prediction[counted]))
+    torchmetrics = pytest.importorskip("torchmetrics")
+    theirs = torchmetrics.JaccardIndex("multiclass", num_classes=classes, ignore_index=ignore)
+    each = torchmetrics.JaccardIndex("multiclass", num_classes=classes, ignore_index=ignore, average="none")
+    if ignore == 0:
+        # torchmetrics leaves the class itself out of the mean, here it has an IU of 0 where it is predicted
+        each.update(torch.from_numpy(prediction), torch.from_numpy(truth))
+        np.testing.assert_allclose(each.compute()[1:], scores.class_iu[1:], rtol=1e-6)
+        return
+    for p, t in pairs:
+        for metric in (theirs, each):
+            metric.update(torch.from_numpy(p), torch.from_numpy(t))
+    assert scores.mean_iu == pytest.approx(theirs.compute().item(), rel=1e-6)
+    np.testing.assert_allclose(each.compute(), np.nan_to_num(scores.class_iu), rtol=1e-6)
+
+
+@pytest.mark.parametrize("prediction, truth, words", [
+    (np.zeros((1, 4, 6, 6)), np.zeros((1, 6, 6)), "scores are of 4 classes, expected 5"),
+    (np.full((1, 6, 6), 0.7), np.zeros((1, 6, 6)), "prediction holds 0.7, expected whole numbers"),
+    (np.zeros((1, 6, 6)), np.full((1, 6, 6), 1.5), "truth holds 1.5, expected whole numbers"),
+    (np.full((1, 6, 6), np.nan), np.zeros((1, 6, 6)), "prediction holds nan, expected whole numbers"),
+    (np.zeros((1, 6, 6), int), np.zeros((1, 6, 7), int), "must be the same size"),
+    (np.full((1, 6, 6), 5), np.zeros((1, 6, 6), int), "predicted as class 5"),
+])
+def test_measures_refuse_what_they_cannot_count(prediction, truth, words):
+    measures = Measures(5)
+    with pytest.raises(Error, match=words):
+        measures.update(prediction, truth)
+    assert not measures.histogram.any()
