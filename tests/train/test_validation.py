@@ -4,6 +4,7 @@ import json
 import re
 import signal
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -156,6 +157,17 @@ def test_debug_info_and_caffes_lines(job, capsys):
     caffe = [line.partition("] ")[2] for line in plain.splitlines() if re.search("solver.cpp:(347|414)", line)]
     assert caffe[0] == "Iteration 5, Testing net (#0)" and caffe[1].startswith("    Test net output #0: loss = ")
     assert len(caffe) == 2
+
+
+def test_the_bar_shows_the_last_mean_iu(job):
+    class Bar(Log):
+        facts: ClassVar[list] = []
+
+        def progress(self, name, done, total, facts, images):
+            self.facts.append(facts)
+
+    run_stage(Path("solver.prototxt"), read_solver("solver.prototxt"), None, None, "cpu", "fp32", Bar(quiet=True))
+    assert "mean IU" not in Bar.facts[4] and re.fullmatch(r"loss \S+  mean IU \d+\.\d  lr \S+", Bar.facts[5])
 
 
 def test_nothing_is_kept_where_no_snapshot_is(job, capsys):
