@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..base import log
 from ..base.errors import Error, closest, count
-from .options import add_net_arguments, find_net, find_weights, wrote
+from .options import add_look_arguments, add_net_arguments, find_net, find_weights, wrote
 
 if TYPE_CHECKING:
     from ..score.score import Scoring
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--sheet", metavar="FILE.png", help="with --save: picture of the images of least mean IU")
     add("--worst", type=int, default=8, metavar="N", help="images in --sheet (default 8)")
     add("--beside", nargs="+", default=[], metavar="DIR", help="other nets' --save, also shown in --sheet")
+    add_look_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from ..look.pictures import save
     from ..net.build import load
     from ..score import predict
+    from ..score.averaged import looked
     from ..score.score import Scoring
     from ..score.sheet import worst_beside
     from ..score.summary import save_confusion, summary
@@ -55,9 +57,10 @@ def run(args: argparse.Namespace) -> int:
     net, remarks = predict.load(made, weights, args.device, args.precision, args.strict)
     for remark in remarks:
         print(f"note: {remark}", file=sys.stderr)
+    looking = looked(net, args.score_blob, args.scales, args.flip)
     with closing(log.make(args.quiet)) as said:
         result = scoring.run(
-            net, save=args.save, trimap=args.trimap, positive=positive, threshold=args.threshold,
+            looking, save=args.save, trimap=args.trimap, positive=positive, threshold=args.threshold,
             progress=lambda done, total, histogram: said.progress(
                 "score", done, total, mean_iu(Scores.from_histogram(histogram)), 1))
     name = made.name or path.stem
@@ -67,13 +70,15 @@ def run(args: argparse.Namespace) -> int:
         save(args.sheet, worst_beside(scoring.source, result.looks, args.worst, name, args.save, args.beside))
     written = [path for path in (args.save, args.confusion, args.sheet) if path]
     if args.json:
-        facts = {"net": str(path), "weights": str(weights), **result.as_dict(), "origin": origin(net.device)}
+        looks = {"scales": args.scales, "flip": args.flip} if looking is not net else {}
+        facts = {"net": str(path), "weights": str(weights), **looks, **result.as_dict(),
+                 "origin": origin(net.device)}
         print(json.dumps(facts, indent=2, allow_nan=False))
         if written:
             wrote(*written, file=sys.stderr)
         return 0
     rate = f"{result.images / max(result.seconds, 1e-9):.1f} images/s"
-    loss = f", loss {result.loss:.6g}" if net.losses else ""
+    loss = f", loss {result.loss:.6g}" if looking.losses else ""
     print(f"{name}: {count(result.images, 'image')} in {result.seconds:.1f} s ({rate}, {net.device}){loss}\n")
     print(summary(name, result, positive))
     if written:

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ..base.errors import Error
 from ..net.build import build
-from ..net.deploy import part
+from ..net.deploy import feeds, part
 from ..net.module import Net
 from ..proto.caffe_pb2 import TEST
 from . import predict
@@ -29,7 +30,9 @@ class Averaged:
         mirror images too."""
         self.graph, self.device, self.odds = net.graph, net.device, predict.softmaxed(net.graph, blob)
         images = part(net.graph.proto, blob)  # without labels, which would have to be of the looks' sizes
-        shapes = {top.blob: net.graph.shapes[top] for node in net.graph.sources for top in node.tops}
+        kept = {top for layer in images.layer if feeds(layer) for top in layer.top}
+        shapes = {top.blob: net.graph.shapes[top] for node in net.graph.sources for top in node.tops
+                  if top.blob in kept}
         self.looking = Net(build(images, TEST, shapes=shapes, path=net.graph.path), share=net)
         self.looking.precision = net.precision
         self.looks = [(scale, turned) for scale in scales for turned in ((False, True) if flip else (False,))]
@@ -45,7 +48,10 @@ class Averaged:
         total: Tensor | None = None
         for scale, mirrored in self.looks:
             seen = {name: look(image, scale, mirrored) for name, image in images.items()}
-            scores = self.looking(seen, [blob])[blob].float()
+            try:
+                scores = self.looking(seen, [blob])[blob].float()
+            except Error as e:
+                raise Error(f"at scale {scale:g}: {e}") from None
             scores = scores.flip(3) if mirrored else scores
             scores = scores if scores.shape[2:] == size else interpolate(scores, size, mode="bilinear")
             odds = scores if self.odds else scores.softmax(1)
@@ -56,6 +62,11 @@ class Averaged:
 
     def loss(self, blobs: Mapping[str, Tensor]) -> Tensor:
         return torch.zeros(())
+
+
+def looked(net: Net, blob: str, scales: Sequence[float], flip: bool) -> Net | Averaged:
+    """The net as it is for one look at scale 1, else what averages its looks."""
+    return Averaged(net, blob, scales, flip) if flip or tuple(scales) != (1.0,) else net
 
 
 def look(image: Tensor, scale: float, mirrored: bool) -> Tensor:

@@ -11,7 +11,7 @@ from ..data.images import resized
 from ..net.graph import Graph
 from ..net.module import Net
 from . import predict
-from .averaged import Averaged
+from .averaged import looked
 from .frames import Frame
 
 LARGE = 1 << 24  # pixels of an image beyond which its memory is reckoned from one of 1/64 of them
@@ -22,10 +22,9 @@ class Segmenter:
 
     def __init__(self, net: Net, blob: str, mean: Sequence[float], scale: float = 1.0,
                  scales: Sequence[float] = (1.0,), flip: bool = False) -> None:
-        """net: of one image and nothing else. mean, scale: see predict.blob. scales, flip: see Averaged."""
+        """net: of one image and nothing else. mean, scale: see predict.blob. scales, flip: see looked."""
         self.net, self.blob, self.mean, self.scale, self.scales = net, blob, mean, scale, scales
-        plain = tuple(scales) == (1.0,) and not flip
-        self.looking = net if plain else Averaged(net, blob, scales, flip)
+        self.looking = looked(net, blob, scales, flip)
         (self.top,) = net.graph.inputs
         self.channels = net.graph.shape(self.top)[1]
         self.fits: set[tuple[int, int]] = set()

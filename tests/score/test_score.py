@@ -217,6 +217,39 @@ def test_infer_equals_score(place, capsys, resize):
             assert Image.open(f"of/{net}/{name}_overlay.png").mode == "RGB"
 
 
+def test_infer_equals_score_at_several_scales(place, capsys):
+    looks = ("--scales", "0.5,1,2", "--flip", "--device", "cpu")
+    status, out, err = command(capsys, "score", "val.prototxt", "random.caffemodel", "--save", "several", "--quiet", *looks)
+    assert (status, err) == (0, "") and ", loss" not in out
+    status, one, _ = command(capsys, "score", "val.prototxt", "random.caffemodel", "--save", "one", "--quiet", "--device", "cpu")
+    assert status == 0 and ", loss" in one
+    images = [f"images/JPEGImages/{name}.jpg" for name in SIZES]
+    assert command(capsys, "infer", "deploy.prototxt", "random.caffemodel", *images, "--out", "o", *looks)[0] == 0
+    for name in SIZES:
+        np.testing.assert_array_equal(read(f"several/{name}.png"), read(f"o/{name}_labels.png"))
+        assert (read(f"several/{name}.png") != read(f"one/{name}.png")).any()
+    status, out, _ = command(capsys, "score", "val.prototxt", "random.caffemodel", "--json", *looks)
+    told = json.loads(out)
+    assert told["loss"] is None and (told["scales"], told["flip"]) == ([0.5, 1, 2], True)
+
+
+def test_one_scale_scores_as_it_did(place, capsys):
+    for folder, options in (("plain", ()), ("one", ("--scales", "1"))):
+        status, out, _ = command(capsys, "score", "val.prototxt", "random.caffemodel", "--save", folder, "--quiet", *options)
+        assert status == 0 and ", loss" in out
+    for name in SIZES:
+        assert Path(f"plain/{name}.png").read_bytes() == Path(f"one/{name}.png").read_bytes()
+
+
+def test_a_scale_at_which_scored_images_are_too_small(place, capsys):
+    made = load("val.prototxt").proto
+    made.layer[1].convolution_param.pad[:] = [0]
+    made.layer[-2].crop_param.offset[:] = [0]
+    prototext.write("narrow.prototxt", made)
+    status, out, err = command(capsys, "score", "narrow.prototxt", "random.caffemodel", "--quiet", "--scales", "0.05,1")
+    assert status == 2 and not out and "at scale 0.05" in err and err.count("\n") == 1
+
+
 def test_infer_needs_no_data_set_for_a_val_net(place, capsys):
     (place / "images/JPEGImages/a.jpg").rename(place / "a.jpg")
     for path in sorted((place / "images").rglob("*"), reverse=True):
