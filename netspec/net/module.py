@@ -2,14 +2,16 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
+from google.protobuf import text_format
 from torch import Tensor, nn
 
-from ..base.errors import Error
+from ..base.errors import Error, closest, listed
 from ..ops.fillers import fill
-from .graph import Graph, Node, Slot, Value
+from .graph import Graph, Node, Slot
 
 
 class _Module(nn.Module):
@@ -22,13 +24,62 @@ class _Module(nn.Module):
         return self
 
 
+class Part(_Module):
+    """A layer as a submodule of its net, under its name: its parameters, and what hooks are hung on.
+
+    `part(*bottoms)` is its top, or the tuple of its tops. Without a node it only holds others: those of the
+    layers "a.b" and "a.c" stand in "a".
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._node: Node | None = None
+        self._reads: list[tuple[nn.Module, str]] = []  # where its parameters stand: a shared one is another's
+
+    @property
+    def hooked(self) -> bool:
+        """Whether someone looks on, who must find what the layer gave."""
+        return bool(self._forward_hooks or self._forward_pre_hooks or self._backward_hooks
+                    or self._backward_pre_hooks)
+
+    def forward(self, *bottoms: Tensor, inplace: bool = False) -> Tensor | tuple[Tensor, ...]:
+        node = self._node
+        assert node is not None
+        params: list[Tensor] = [getattr(module, name) for module, name in self._reads]
+        for i, (slot, own) in enumerate(zip(node.params, node.op.params, strict=True)):
+            if slot.shape != own.shape:  # see share_mode
+                params[i] = params[i].reshape(own.shape)
+        tops = node.op.forward(bottoms, params, **{"inplace": True} if inplace else {})
+        return tops if isinstance(tops, Tensor) else tops[0] if len(tops) == 1 else tuple(tops)
+
+    def _get_name(self) -> str:
+        return self._node.type if self._node else "Layers"
+
+    def extra_repr(self) -> str:
+        if not self._node:
+            return ""
+        layer = self._node.op.layer
+        texts = [f"{', '.join(layer.bottom)} -> {', '.join(layer.top)}"]
+        for field, settings in layer.ListFields():
+            if field.message_type and field.name.endswith("_param"):
+                shown = type(settings)()
+                shown.CopyFrom(settings)
+                for inner, _ in settings.ListFields():  # how parameters began says nothing of what they are
+                    if inner.name.endswith("filler"):
+                        shown.ClearField(inner.name)
+                texts.append(text_format.MessageToString(shown, as_one_line=True))
+        return ", ".join(filter(None, texts))
+
+
 class Net(_Module):
     """A graph that runs.
 
-    `net(inputs)` maps blob names to tensors, in and out; `state_dict()` has one entry a parameter blob,
-    LAYER.weight and LAYER.bias (LAYER.0, LAYER.1, ... where there are more). Images may change size from call
-    to call. `precision` (None: float32; torch.bfloat16, torch.float16) is that of convolutions and products,
-    never of losses or parameters.
+    `net(inputs)` maps blob names to tensors, in and out; of a net with one input, `net(x)` is its only output
+    (of several, the dictionary). `net(data=x, label=y)` is `net({"data": x, "label": y})`. `state_dict()` has
+    one entry a parameter blob, LAYER.weight and LAYER.bias (LAYER.0, LAYER.1, ... where there are more); each
+    layer is a submodule of its name. Images may change size from call to call. `precision` (None: as torch is
+    told, float32 by itself; torch.bfloat16, torch.float16) is that of convolutions and products, never of
+    losses or parameters.
     """
 
     def __init__(self, graph: Graph, share: "Net | None" = None,
@@ -38,6 +89,8 @@ class Net(_Module):
         self.graph = graph
         self.precision: torch.dtype | None = None
         self._places: dict[str, tuple[nn.Module, str]] = {}
+        for node in graph.nodes:
+            self._module(node.name)  # in the order of the layers
         shared = share.layers_with_params() if share else {}
         for slot in graph.params:
             parameter = next(iter(shared.get(slot.layer, ())[slot.index :]), None)
@@ -50,7 +103,9 @@ class Net(_Module):
                 raise Error(f"layer '{slot.layer}': parameter {slot.index} is {list(parameter.shape)} in net "
                             f"'{name}' and {list(slot.shape)} in net '{graph.name}', so they cannot share it")
             self._register(slot.key, parameter)
+        self._inputs = graph.inputs  # torch.compile cannot ask the graph
         self._steps = _steps(graph)
+        self._parts = [self._part(node) for node in graph.nodes]
         self.losses: Mapping[str, float] = {  # blob name -> its weight in the objective
             top.blob: weight for node in graph.nodes
             for top, weight in zip(node.tops, node.loss_weights, strict=True) if weight}
@@ -58,15 +113,30 @@ class Net(_Module):
 
     def _register(self, key: str, parameter: nn.Parameter) -> None:
         """Set a parameter under a dotted key; a layer name may hold dots, or be the name of a method."""
-        module: nn.Module = self
-        *path, name = key.split(".")
-        for part in path:  # not add_module, which refuses such names
-            inner = module._modules.get(part)
-            if inner is None:
-                inner = module._modules[part] = _Module()
-            module = inner
+        path, _, name = key.rpartition(".")
+        module = self._module(path)
         module._parameters[name] = parameter
         self._places[key] = module, name
+
+    def _module(self, path: str) -> "Part":
+        """The submodule of a dotted name, which is made if it is not there."""
+        module: nn.Module = self
+        for name in path.split("."):
+            inner = module._modules.get(name)
+            if not isinstance(inner, Part):
+                inner = module._modules[name] = Part()  # not add_module, which refuses such names
+            module = inner
+        assert isinstance(module, Part)
+        return module
+
+    def _part(self, node: Node) -> "Part":
+        """The submodule of a layer. Those of one name, which have no parameters, are numbered."""
+        part, number = self._module(node.name), 1
+        while part._node is not None:
+            number += 1
+            part = self._module(f"{node.name} ({number})")
+        part._node, part._reads = node, [self._places[slot.key] for slot in node.params]
+        return part
 
     def parameter(self, slot: Slot) -> nn.Parameter:
         """The tensor of a parameter blob."""
@@ -101,40 +171,68 @@ class Net(_Module):
     def device(self) -> torch.device:
         return next((p.device for p in self.parameters()), torch.device("cpu"))
 
-    def forward(self, inputs: Mapping[str, Tensor], want: Sequence[str] | None = None) -> dict[str, Tensor]:
+    def forward(self, inputs: Mapping[str, Tensor] | Tensor | None = None, /,
+                want: Sequence[str] | None = None, **blobs: Tensor) -> dict[str, Tensor] | Tensor:
         """Run the net.
 
-        inputs: every blob of `graph.inputs`, float32. want: the blobs to return (default: the outputs); those
-        with a loss weight are always among them. A blob that several layers write in place is returned as the
-        last one left it. Raises Error where sizes do not fit, and for a blob that is not there.
+        inputs: every blob of `graph.inputs`, float32, as a dictionary or by keyword; of a net with one input,
+        that tensor. want: the blobs to return (default: the outputs); those with a loss weight are always
+        among them. A blob that several layers write in place is returned as the last one left it. Returns a
+        dictionary, or for a tensor alone the only output. Raises Error where sizes do not fit, and for a blob
+        that is not there.
         """
-        self._check(inputs)
+        for name in blobs:
+            if name not in self._inputs:
+                raise Error(f"net '{self.graph.name}' has no input '{name}'{closest(name, self._inputs)}")
+        given = self._given(blobs if inputs is None else inputs)
         self.graph.check_blobs(want or ())
         wanted = {*(self.graph.outputs if want is None else want), *self.losses}
-        values: dict[str, Tensor] = dict(inputs)
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
-            for node, overwrite, done in self._steps:
-                tops = self._run(node, values, {"inplace": True} if overwrite else {})
+        found = self._run(given, wanted, len(self._steps))
+        alone = isinstance(inputs, Tensor) and want is None and len(found) == 1
+        return next(iter(found.values())) if alone else found
+
+    def features(self, inputs: Mapping[str, Tensor] | Tensor, blob: str) -> Tensor:
+        """A blob of the net, such as "pool4", for inputs as `forward` takes them; no layer behind it runs.
+
+        Raises Error, with the closest name, if there is none such.
+        """
+        self.graph.check_blobs([blob])
+        makers = [i for i, node in enumerate(self.graph.nodes) for top in node.tops if top.blob == blob]
+        return self._run(self._given(inputs), {blob}, max(makers, default=-1) + 1)[blob]
+
+    def _given(self, inputs: Mapping[str, Tensor] | Tensor) -> dict[str, Tensor]:
+        """The net's inputs by blob. Raises Error where they do not fit it."""
+        names = self._inputs
+        if isinstance(inputs, Tensor):
+            if len(names) != 1:
+                raise Error(f"net '{self.graph.name}' has {len(names)} inputs: {listed(names)}; give them as "
+                            "a dictionary or by keyword")
+            inputs = {names[0]: inputs}
+        elif not isinstance(inputs, Mapping):
+            raise Error(f"net '{self.graph.name}' takes a tensor or a dictionary of tensors, found "
+                        f"{type(inputs).__name__}")
+        self._check(inputs)
+        return dict(inputs)
+
+    def _run(self, values: dict[str, Tensor], wanted: set[str], end: int) -> dict[str, Tensor]:
+        """The blobs that are wanted, after so many layers."""
+        precise = self.precision is None  # then whoever calls may have asked for autocast
+        with nullcontext() if precise else torch.autocast(self.device.type, self.precision):
+            for part, (node, overwrite, done) in zip(self._parts[:end], self._steps, strict=False):
+                bottoms = [values[b.blob] if ok else values[b.blob].detach()
+                           for b, ok in zip(node.bottoms, node.propagate, strict=True)]
+                below = None if overwrite is None else self._parts[overwrite]
+                alone = below is not None and not below.hooked and not part.hooked
+                tops = part(*bottoms, inplace=True) if alone else part(*bottoms)
+                if isinstance(tops, Tensor):
+                    tops = (tops,)
+                if not bottoms:  # a Python layer that makes data does not know the device
+                    tops = [top.to(self.device) for top in tops]
                 values.update(zip((value.blob for value in node.tops), tops, strict=True))
                 for blob in done:
                     if blob not in wanted:
                         del values[blob]
         return {blob: values[blob] for blob in values if blob in wanted}
-
-    def _run(self, node: Node, values: Mapping[str, Tensor], options: Mapping[str, bool]) -> Sequence[Tensor]:
-        """The tops of a layer."""
-        bottoms = [values[b.blob] if ok else values[b.blob].detach()
-                   for b, ok in zip(node.bottoms, node.propagate, strict=True)]
-        params: list[Tensor] = [self.parameter(slot) for slot in node.params]
-        for i, (slot, own) in enumerate(zip(node.params, node.op.params, strict=True)):
-            if slot.shape != own.shape:  # see share_mode
-                params[i] = params[i].reshape(own.shape)
-        tops = node.op.forward(bottoms, params, **options)
-        if isinstance(tops, Tensor):
-            tops = (tops,)
-        if not bottoms:  # a Python layer that makes data does not know the device
-            tops = [top.to(self.device) for top in tops]
-        return tops
 
     def loss(self, blobs: Mapping[str, Tensor]) -> Tensor:
         """The objective: the sum over all tops with a loss_weight of that weight times the top's sum."""
@@ -153,20 +251,22 @@ class Net(_Module):
             self._fits.add(key)
 
 
-def _steps(graph: Graph) -> list[tuple[Node, bool, list[str]]]:
-    """Of each layer: the node, whether it may overwrite its bottom, the blobs not needed after it."""
+def _steps(graph: Graph) -> list[tuple[Node, int | None, list[str]]]:
+    """Of each layer: the node, the number of the one below whose top it may overwrite, if it may, and the
+    blobs not needed after it."""
     readers = Counter(b for node in graph.nodes for b in node.bottoms)
-    maker = {top: node for node in graph.nodes for top in node.tops}
+    maker = {top: i for i, node in enumerate(graph.nodes) for top in node.tops}
     last = {value.blob: node for node in graph.nodes for value in (*node.bottoms, *node.tops)}
     done = defaultdict(list)
     for blob, node in last.items():
         done[node].append(blob)
-    return [(node, _overwrites(node, readers, maker), done[node]) for node in graph.nodes]
 
+    def overwritten(node: Node) -> int | None:
+        """No other layer may read that memory, and no gradient."""
+        if not node.op.overwrites or not node.tops or node.tops[0].blob != node.bottoms[0].blob:
+            return None
+        below = maker.get(node.bottoms[0])
+        alone = below is not None and readers[node.bottoms[0]] == 1 and graph.nodes[below].op.fresh
+        return below if alone else None
 
-def _overwrites(node: Node, readers: Mapping[Value, int], maker: Mapping[Value, Node]) -> bool:
-    """Whether an in-place layer may reuse its bottom's memory: no other layer reads it, and no gradient."""
-    if not node.op.overwrites or not node.tops or node.tops[0].blob != node.bottoms[0].blob:
-        return False
-    producer = maker.get(node.bottoms[0])
-    return producer is not None and readers[node.bottoms[0]] == 1 and producer.op.fresh
+    return [(node, overwritten(node), done[node]) for node in graph.nodes]

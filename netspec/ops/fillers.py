@@ -34,6 +34,8 @@ def fill(tensor: Tensor, filler: FillerParameter | np.ndarray | None = None,
     if filler is None:
         tensor.detach().zero_()
         return
+    if tensor.is_meta:  # a shape without numbers
+        return
     device = generator.device if generator else torch.device("cpu")
     plain = tensor.device == device and tensor.dtype == torch.float32 and tensor.is_contiguous()
     values = tensor.detach() if plain else torch.empty(tensor.shape, device=device)

@@ -5,10 +5,12 @@ messages into protobuf's own pool, does not clash. After a change of caffe.proto
 follows from it: caffe.desc, the types of this module (caffe_pb2.pyi) and NetSpec's keywords (keywords.pyi).
 """
 
+import copyreg
 from pathlib import Path
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
+from google.protobuf.message import Message
 
 
 def _load() -> dict:
@@ -24,10 +26,19 @@ def _load() -> dict:
     names = {"DESCRIPTOR": descriptor}
     for name, message in descriptor.message_types_by_name.items():
         names[name] = make(message)
+        copyreg.pickle(names[name], _reduce)  # nets go to other processes, which have a pool of their own
     for name, enum in descriptor.enum_types_by_name.items():
         names[name] = EnumTypeWrapper(enum)
         names.update((value.name, value.number) for value in enum.values)
     return names
+
+
+def _reduce(message: Message) -> tuple:
+    return _parsed, (message.DESCRIPTOR.name, message.SerializePartialToString())
+
+
+def _parsed(name: str, serialized: bytes) -> Message:
+    return globals()[name].FromString(serialized)
 
 
 globals().update(_load())
