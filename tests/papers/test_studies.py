@@ -146,6 +146,13 @@ def test_a_study_from_data_to_page_is_kept_and_shared_with_the_next(place, capsy
     assert "solvers/shaps-fcn32s.prototxt" in capsys.readouterr().err
 
 
+def test_a_curve_is_the_mean_of_a_part_of_the_run_up_to_each_point(place):
+    at = studies.Place("shapes", 60, 1, ARGS)
+    at.folder.mkdir(parents=True)
+    (at.folder / "fcn32s.loss.csv").write_text("".join(f"{i},{i / 2},{i / 4}\n" for i in range(60)))  # three are a part
+    assert at.curve("fcn32s") == [dict(iterations=i, images=10 * i, seconds=i / 4, loss=pytest.approx((i - 1) / 2)) for i in range(2, 60)]
+
+
 def test_a_stitched_net_is_scored_as_any(place):
     at = studies.Place("shapes", 1, 1, ARGS)
     assert 0 <= at.scored("stitch2")["mean_iu"] <= 1 and at.scored("stitch2")["images"] == 2

@@ -85,6 +85,17 @@ def test_what_is_not_measured_is_empty_and_the_papers_figures_are_the_papers(tmp
     assert fact["voc-fcn32s"]["mean_iu"] is None and fact["voc-fcn32s"]["milliseconds"] is None
 
 
+@pytest.mark.parametrize("table, rows", [
+    (2, ["89.1 73.3 59.4 81.4", "90.0 75.7 62.4 83.0", "90.3 75.9 62.7 83.2", "83.0 59.7 45.4 72.0"]),
+    (4, ["60.0 42.2 29.2 43.9", "61.5 42.4 30.5 45.5", "57.1 35.2 24.2 40.4", "64.3 44.9 32.8 48.0", "65.4 46.1 34.0 49.5"]),
+    (5, ["85.2 51.7 39.5 76.1 94.3"]),
+])
+def test_rows_are_as_the_paper_prints_them(tmp_path, monkeypatch, capsys, table, rows):
+    monkeypatch.chdir(tmp_path)
+    found = lines(shown(capsys, str(table), "--format", "csv")[1].out, "paper")
+    assert {" ".join(v for key, v in row.items() if key not in ("table", "net", "whose", "origin")) for row in found} == set(rows)
+
+
 def test_run_measures_once_in_stages_and_again_where_weights_change(place, capsys):
     command = ("2", "--family", "tiny", "--run", "--quiet", "--format", "csv")
     status, first = shown(capsys, *command)
