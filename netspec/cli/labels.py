@@ -12,9 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("drawn", metavar="FOLDER|FILE.json",
                         help="labelme's or COCO's JSON, or an unpacked export of CVAT (masks) or Supervisely")
     parser.add_argument("--set", required=True, type=Path, metavar="FILE.txt", dest="file",
-                        help="the data set file; where there is none, it is written")
-    parser.add_argument("--out", type=Path, metavar="DIR",
-                        help="for the labels (default: where the data set file says, or labels beside it)")
+                        help="the data set file, which says where labels go; where there is none, it is "
+                             "written, and they go to labels beside it")
     parser.add_argument("--images", type=Path, metavar="DIR",
                         help="the images that were drawn on (default: where the data set file or the tool "
                              "says)")
@@ -26,10 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                                                         "or void (default: the list's background)")
     parser.add_argument("--overlap", choices=("last", "first", "void"), default="last",
                         help="which shape counts where two classes lie on each other (default last)")
-    parser.add_argument("--parts", choices=("filled", "even-odd"), default="filled",
-                        help="parts of a COCO polygon inside others: filled, as COCO does, or holes")
-    parser.add_argument("--width", type=float, metavar="PIXELS",
-                        help="of labelme's lines, and the diameter of its points")
     parser.add_argument("--exif", choices=("stored", "turned"),
                         help="how images with an EXIF turn were drawn on, where their size does not tell")
     parser.add_argument("--empty", action="store_true", help="a label for pictures without a shape, too")
@@ -38,21 +33,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Judge, paint, write; print what was found."""
-    from ..data.drawn import Rules, drawing
+    from ..data.drawn import drawing
     from ..data.labels import Choices, target
     from ..data.painting import make_labels
 
-    if args.width is not None and not 1 <= args.width <= 1000:
-        raise Error(f"--width must be from 1 to 1000, found {args.width:g}")
     renamed = {}
     for text in args.renamed:
         old, equals, new = text.rpartition("=")
         if not (old and equals and new):
             raise Error(f"--as '{text}': expected NAME=CLASS")
         renamed[old] = new
-    found = drawing(find(args.drawn, what="what was drawn"), Rules(args.width, args.parts == "even-odd"))
-    place = target(args.file, found, args.images and find(args.images, what="folder of images"), args.out,
-                   args.split)
+    found = drawing(find(args.drawn, what="what was drawn"))
+    place = target(args.file, found, args.images and find(args.images, what="folder of images"), args.split)
     said = log.make()
     try:
         choices = Choices(args.overlap, args.rest, args.exif, renamed, args.empty, args.overwrite)

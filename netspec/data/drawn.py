@@ -19,8 +19,7 @@ Colours = dict[str, Sequence[int] | None]  # the classes' names in the tool -> t
 
 BEYOND = "cut off at the border of the picture"
 CROWD = "of a crowd, taken for the class"
-FILLED = "with a part inside another part, filled as COCO does (--parts even-odd cuts it out)"
-CUT = "with a part inside another part, cut out"
+FILLED = "with a part inside another part, filled as COCO does, whose holes are run lengths"
 
 
 class Shape(NamedTuple):
@@ -52,14 +51,7 @@ class Drawing(NamedTuple):
     pictures: Callable[[], Iterator[Picture]]
 
 
-class Rules(NamedTuple):
-    """How shapes are drawn of which the files do not say it."""
-
-    width: float | None = None  # of lines, and the diameter of points, in pixels
-    even_odd: bool = False  # whether parts of a COCO polygon cut holes into each other
-
-
-def drawing(path: Path, rules: Rules) -> Drawing:
+def drawing(path: Path) -> Drawing:
     """What was drawn, in a JSON file or a folder; the tool is known by what its files hold.
 
     Raises Error for what no tool known here writes.
@@ -77,11 +69,11 @@ def drawing(path: Path, rules: Rules) -> Drawing:
     opened = {file: load(file) for file in files}
     coco = [file for file, data in opened.items() if {"images", "annotations"} <= data.keys()]
     if len(coco) == 1 and len(files) == 1:
-        return _coco(coco[0], opened[coco[0]], rules)
+        return _coco(coco[0], opened[coco[0]])
     if coco:
         raise Error(f"{path} holds {len(coco)} COCO files among {len(files)} of JSON; name the one that is "
                     f"meant: {listed(map(str, coco))}")
-    return _labelme(path if path.is_dir() else path.parent, opened, rules)
+    return _labelme(path if path.is_dir() else path.parent, opened)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -121,18 +113,19 @@ def sides(data: object, width: str, height: str, where: str) -> Size:
     return size
 
 
-def _remarks(cut: bool, *others: str) -> list[str]:
-    return [BEYOND] * cut + list(others)
+def _placed(label: str, where: str, small: np.ndarray, left: int, top: int, size: Size) -> Shape:
+    """A small mask at its place in the picture."""
+    cut = min(left, top) < 0 or left + small.shape[1] > size[0] or top + small.shape[0] > size[1]
+    return Shape(label, where, [BEYOND] * cut, partial(placed, small, left, top, size))
 
 
 # labelme
 
 # types of shapes -> their fewest points
 AREAS = {"polygon": 3, "rectangle": 2, "circle": 2, "oriented_rectangle": 4, "rotation": 4}
-THIN = {"line": 2, "linestrip": 2, "point": 1}
 
 
-def _labelme(folder: Path, opened: dict[Path, dict[str, Any]], rules: Rules) -> Drawing:
+def _labelme(folder: Path, opened: dict[Path, dict[str, Any]]) -> Drawing:
     """labelme's files, one an image; a later shape covers an earlier one."""
     names: set[str] = set()
     for path, data in opened.items():
@@ -148,7 +141,7 @@ def _labelme(folder: Path, opened: dict[Path, dict[str, Any]], rules: Rules) -> 
     def pictures() -> Iterator[Picture]:
         for path, data in opened.items():
             size = sides(data, "imageWidth", "imageHeight", str(path))
-            shapes = [_labelme_shape(shape, size, f"{path}: shape {number}", rules)
+            shapes = [_labelme_shape(shape, size, f"{path}: shape {number}")
                       for number, shape in enumerate(data["shapes"], 1)]
             file = named(data, "imagePath", str(path)).replace("\\", "/").rpartition("/")[2]
             within = path.parent.relative_to(folder) if folder in path.parents else Path()
@@ -157,7 +150,7 @@ def _labelme(folder: Path, opened: dict[Path, dict[str, Any]], rules: Rules) -> 
     return Drawing("labelme", dict.fromkeys(sorted(names)), "by name", images, len(opened), pictures)
 
 
-def _labelme_shape(shape: object, size: Size, where: str, rules: Rules) -> Shape:
+def _labelme_shape(shape: object, size: Size, where: str) -> Shape:
     label = named(shape, "label", where)
     where = f"{where} ('{label}')"
     kind = shape.get("shape_type") if isinstance(shape, dict) else None
@@ -165,31 +158,27 @@ def _labelme_shape(shape: object, size: Size, where: str, rules: Rules) -> Shape
     if kind == "mask":
         corners = points(take(shape, "points", list, where), size, where, 2)
         small = bitmap(take(shape, "mask", str, where), size, where)
-        left, top = (int(corners[:, axis].min()) for axis in (0, 1))
-        wide, high = (int(corners[:, axis].max()) - int(corners[:, axis].min()) + 1 for axis in (0, 1))
+        (left, top), (right, low) = corners.min(0).astype(int).tolist(), corners.max(0).astype(int).tolist()
+        wide, high = right - left + 1, low - top + 1
         if small.shape != (high, wide):
             raise Error(f"{where}: the mask is {small.shape[1]}x{small.shape[0]}, its box {wide}x{high}")
-        cut = min(left, top) < 0 or left + wide > size[0] or top + high > size[1]
-        return Shape(label, where, _remarks(cut), partial(placed, small, left, top, size))
-    if not isinstance(kind, str) or kind not in AREAS | THIN:
-        raise Error(f"{where}: shapes of type '{kind}' are not known (known: {', '.join(AREAS | THIN)}, "
-                    "mask)")
-    if kind in THIN and not rules.width:
-        raise Error(f"{where}: a {kind} has no area; --width says how many pixels wide lines and points are "
-                    "drawn (labelme itself draws 10)")
-    found = points(take(shape, "points", list, where), size, where, (AREAS | THIN)[kind])
+        return _placed(label, where, small, left, top, size)
+    if not isinstance(kind, str) or kind not in AREAS:
+        raise Error(f"{where}: shapes of type '{kind}' are not known, or have no area: draw polygons (known: "
+                    f"{', '.join(AREAS)}, mask)")
+    found = points(take(shape, "points", list, where), size, where, AREAS[kind])
     if kind in ("rectangle", "circle") and len(found) != 2:
         if kind == "circle" or len(found) != 4:
             raise Error(f"{where}: a {kind} of {len(found)} points, expected 2")
         kind = "polygon"  # as forks of labelme write them
     reach = np.abs(found[1:] - found[0]).max(initial=0) if kind == "circle" else 0
-    return Shape(label, where, _remarks(outside(found - reach, size) or outside(found + reach, size)),
-                 partial(drawn, kind, found, size, rules.width or 0))
+    cut = outside(found - reach, size) or outside(found + reach, size)
+    return Shape(label, where, [BEYOND] * cut, partial(drawn, kind, found, size))
 
 
 # COCO
 
-def _coco(path: Path, data: dict[str, Any], rules: Rules) -> Drawing:
+def _coco(path: Path, data: dict[str, Any]) -> Drawing:
     """COCO's instances; a later annotation covers an earlier one."""
     names: dict[int, str] = {}
     for category in take(data, "categories", list, str(path)):
@@ -216,7 +205,7 @@ def _coco(path: Path, data: dict[str, Any], rules: Rules) -> Drawing:
         for number, image in listing.items():
             where = f"{path}: image {number}"
             size = sides(image, "width", "height", where)
-            shapes = [_coco_shape(annotation, names[annotation["category_id"]], size, where, rules)
+            shapes = [_coco_shape(annotation, names[annotation["category_id"]], size, where)
                       for where, annotation in of[number]]
             yield Picture(named(image, "file_name", where).replace("\\", "/"), where, size, shapes)
 
@@ -230,7 +219,7 @@ def _coco(path: Path, data: dict[str, Any], rules: Rules) -> Drawing:
     return Drawing("COCO", classes, "by their ids", images, len(listing), pictures)
 
 
-def _coco_shape(annotation: dict[str, Any], label: str, size: Size, where: str, rules: Rules) -> Shape:
+def _coco_shape(annotation: dict[str, Any], label: str, size: Size, where: str) -> Shape:
     where = f"{where} ('{label}')"
     what = annotation.get("segmentation")
     crowd = [CROWD] if annotation.get("iscrowd") == 1 else []
@@ -246,20 +235,13 @@ def _coco_shape(annotation: dict[str, Any], label: str, size: Size, where: str, 
     if any(isinstance(part[0], list) for part in what):
         raise Error(f"{where}: expected polygons as lists x, y, x, y, ..., found lists of pairs")
     cut = any(outside(part, size) for part in parts)
-    nested = [CUT if rules.even_odd else FILLED] if _nested(parts, size) else []
-    return Shape(label, where, _remarks(cut, *crowd, *nested),
-                 partial(_joined, parts, size, rules.even_odd))
-
-
-def _joined(parts: Sequence[np.ndarray], size: Size, even_odd: bool) -> np.ndarray:
-    join = np.logical_xor if even_odd else np.logical_or
-    return join.reduce([coco_polygon(part, size) for part in parts])
-
-
-def _nested(parts: Sequence[np.ndarray], size: Size) -> bool:
-    """Whether a part lies wholly inside another one."""
     masks = [coco_polygon(part, size) for part in parts] if len(parts) > 1 else []
-    return any(a is not b and a.any() and not (a & ~b).any() for a in masks for b in masks)
+    nested = any(a is not b and a.any() and not (a & ~b).any() for a in masks for b in masks)
+    return Shape(label, where, [BEYOND] * cut + crowd + [FILLED] * nested, partial(_joined, parts, size))
+
+
+def _joined(parts: Sequence[np.ndarray], size: Size) -> np.ndarray:
+    return np.logical_or.reduce([coco_polygon(part, size) for part in parts])
 
 
 # CVAT, and masks in colours
@@ -371,9 +353,8 @@ def _supervisely_shape(each: object, size: Size, where: str) -> Shape:
         inner = take(each, "bitmap", dict, where)
         small = bitmap(inner.get("data"), size, where, packed=True)
         origin = points(inner.get("origin"), size, where)
-        left, top = (int(value) for value in origin[0])
-        cut = min(left, top) < 0 or left + small.shape[1] > size[0] or top + small.shape[0] > size[1]
-        return Shape(label, where, _remarks(cut), partial(placed, small, left, top, size))
+        left, top = origin[0].astype(int).tolist()
+        return _placed(label, where, small, left, top, size)
     if kind not in ("polygon", "rectangle"):
         raise Error(f"{where}: objects of type '{kind}' have no area that could be a label (known: bitmap, "
                     "polygon, rectangle); change them in Supervisely, or take the class out")
@@ -381,7 +362,8 @@ def _supervisely_shape(each: object, size: Size, where: str) -> Shape:
     outer = points(inner.get("exterior"), size, where, 3 if kind == "polygon" else 2)
     inside = take({"interior": [], **inner}, "interior", list, where)
     holes = [points(hole, size, where, 3) for hole in inside]
-    return Shape(label, where, _remarks(outside(outer, size)), partial(_with_holes, kind, outer, holes, size))
+    mask = partial(_with_holes, kind, outer, holes, size)
+    return Shape(label, where, [BEYOND] * outside(outer, size), mask)
 
 
 def _with_holes(kind: str, outer: np.ndarray, holes: Sequence[np.ndarray], size: Size) -> np.ndarray:

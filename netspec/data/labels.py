@@ -2,32 +2,31 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from ..base.errors import Error, closest, listed
+from ..base.errors import Error, closest, count, listed
 from ..base.files import inside
 from .drawn import Drawing, Picture, is_background
 from .images import open_image, turn_of
 from .layouts import Images, Labels, classes, folder, read_file, voc_colours
+from .tree import stem, suffixes
 
+VOID = -1  # the number of void while labels are made
 VOID_NAMES = ("void", "__ignore__")  # ours, and labelme's
-OVERLAPS = ("last", "first", "void")  # which shape counts where two classes lie on each other
-EXIF = ("stored", "turned")
 ALL = "*"  # in `renamed`: every class that the list lacks
 
 
 class Choices(NamedTuple):
     """What only a person can say."""
 
-    overlap: str = "last"
+    overlap: str = "last"  # the shape that counts where two classes lie on each other: last, first or void
     rest: str | None = None  # the class, or void, of pixels where nothing was drawn
-    exif: str | None = None  # on what people drew where an EXIF turn leaves the size as it is: one of EXIF
+    exif: str | None = None  # on what people drew where an EXIF turn leaves the size as it is: stored, turned
     renamed: Mapping[str, str] = {}  # class in the tool -> class of the list, or void
     empty: bool = False  # pictures without a shape get a label too
     overwrite: bool = False  # other labels of the same names
@@ -38,7 +37,7 @@ class Target:
     """A data set file, and where it has images and labels; a new one's classes come of what was drawn."""
 
     file: Path
-    images: Path | None  # their folder
+    images: Path  # their folder
     prefix: str  # what the names of image files have before and behind the image's name
     suffix: str
     labels: str  # the pattern of the labels, below the file's folder
@@ -72,7 +71,7 @@ class Planned(NamedTuple):
     shapes: int
 
 
-def target(file: Path, drawing: Drawing, images: Path | None, out: Path | None, split: str | None) -> Target:
+def target(file: Path, drawing: Drawing, images: Path | None, split: str | None) -> Target:
     """What a data set file says, or is to say; Error where it contradicts what is to be written."""
     home = file.parent
     if file.suffix != ".txt" or file.is_dir():
@@ -81,9 +80,8 @@ def target(file: Path, drawing: Drawing, images: Path | None, out: Path | None, 
         place = images or drawing.images
         if place is None:
             raise Error(f"{drawing.tool}'s export holds no images; --images says where they are")
-        labels = _below(home, out or home / "labels") + "/{name}.png"
         _below(home, place)
-        return Target(file, place, "", ".*", labels, True, [], np.zeros((0, 3), np.uint8))
+        return Target(file, place, "", ".*", "labels/{name}.png", True, [], np.zeros((0, 3), np.uint8))
     given = read_file(file)
     for key in ("values", "colours", "nearest"):
         if given.get(key):
@@ -95,10 +93,8 @@ def target(file: Path, drawing: Drawing, images: Path | None, out: Path | None, 
         raise Error(f"{file} has a folder a split; --split says which one this is")
     shown, labels = (pattern.replace("{split}", split or "") for pattern in patterns)
     labels = labels.removesuffix(".*") + ".png" if labels.endswith(".*") else labels
-    if out:
-        labels = _below(home, out) + "/{name}.png"
     if not labels.endswith(".png"):
-        raise Error(f"{file}: the labels are to be '{labels}', and PNGs are what is written; give --out")
+        raise Error(f"{file}: the labels are to be '{labels}', and PNGs are what is written")
     path, _, name = shown.rpartition("/")
     if labels == f"{path}/{{name}}.png":
         raise Error(f"{file}: images and labels are both in '{path}'; they need folders of their own")
@@ -127,30 +123,28 @@ class Shelf:
         self.place, self.known = place, dict[str, list[Path]]()
         root = place.images
         label = re.compile(".+".join(map(re.escape, str(place.label("\0").absolute()).split("\0"))))
-        for path in sorted(root.rglob("*")) if root and root.is_dir() else []:
-            image = path.suffix.lower() in Image.registered_extensions() and path.is_file()
-            if root and image and not label.fullmatch(str(path.absolute())):
+        for path in sorted(root.rglob("*")):
+            image = path.suffix.lower() in suffixes() and path.is_file()
+            if image and not label.fullmatch(str(path.absolute())):
                 self.known.setdefault(self.name(path.relative_to(root).as_posix()), []).append(path)
-        self.bases = Counter(name.rpartition("/")[2] for name in self.known)
+        self.bases: dict[str, list[str]] = {}  # names without folders -> with
+        for name in self.known:
+            self.bases.setdefault(name.rpartition("/")[2], []).append(name)
 
     def name(self, file: str) -> str:
         """The name of an image by its file below the folder."""
         before, slash, base = file.rpartition("/")
-        if self.place.suffix == ".*":
-            base = Path(base).stem if Path(base).suffix.lower() in Image.registered_extensions() else base
+        base = stem(base) if self.place.suffix == ".*" else base
         return before + slash + base.removeprefix(self.place.prefix).removesuffix(self.place.suffix)
 
     def find(self, picture: Picture) -> tuple[str, Path | None]:
         """The name and the file of the image that was drawn on; Error if it could be two."""
-        inside(self.place.images or Path(), picture.file)
+        inside(self.place.images, picture.file)
         name = self.name(picture.file)
         for each in (name, self.name(name)):  # some masks are named a.jpg.png
-            base = each.rpartition("/")[2]
-            if each in self.known:
-                name = each
-            elif self.bases[base] == 1:
-                name = next(known for known in self.known if known.rpartition("/")[2] == base)
-            if name in self.known:
+            found = [each] if each in self.known else self.bases.get(each.rpartition("/")[2], [])
+            if len(found) == 1:
+                name = found[0]
                 break
         files = self.known.get(name, [])
         exact = [path for path in files if path.name == picture.file.rpartition("/")[2]] or files
@@ -182,19 +176,6 @@ def turn_between(picture: Picture, image: Path, exif: str | None) -> int:
                 f"{stored[0]}x{stored[1]}; find the image that it was drawn on")
 
 
-def number_of(label: str, place: Target, choices: Choices) -> int | None:
-    """The number of a class of the tool; -1 is void, None what the list lacks."""
-    label = choices.renamed.get(label, label)
-    known = {name: number for number, name in enumerate(place.names)}
-    if label not in known and ALL in choices.renamed and label not in VOID_NAMES:
-        label = choices.renamed[ALL]
-    if label in VOID_NAMES:
-        return -1
-    if label not in known and is_background(label):
-        label = next((name for name in known if is_background(name)), label)
-    return known.get(label)
-
-
 def judge(drawing: Drawing, place: Target, choices: Choices, shelf: Shelf, tally: Tally,
           step: Callable[[], None]) -> list[Planned]:
     """What is planned for each picture; counts shapes. Error for what contradicts the images."""
@@ -217,23 +198,46 @@ def judge(drawing: Drawing, place: Target, choices: Choices, shelf: Shelf, tally
     return plan
 
 
-def check_choices(place: Target, choices: Choices, drawn: Iterable[str]) -> None:
-    """Error for renamed classes that were not drawn, or are given names that the list lacks."""
+def chosen(option: str, name: str, place: Target) -> int:
+    """The number of a class that an option names, or VOID; Error for what the list lacks."""
+    if name in VOID_NAMES:
+        return VOID
+    if name not in place.names:
+        raise Error(f"{option}: {place.file} has no class '{name}'{closest(name, place.names)} (classes: "
+                    f"{listed(place.names)}, or void)")
+    return place.names.index(name)
+
+
+def numbered(place: Target, choices: Choices, tally: Tally) -> dict[str, int]:
+    """The number, or VOID, of each class that was drawn; Error for what the list lacks."""
     for old, new in choices.renamed.items():
-        if old != ALL and old not in drawn:
-            raise Error(f"--as '{old}={new}': nothing that was drawn is called so{closest(old, drawn)}")
-        if new not in place.names and new not in VOID_NAMES:
-            raise Error(f"--as '{old}={new}': {place.file} has no class '{new}'{closest(new, place.names)} "
-                        f"(classes: {listed(place.names)}, or void)")
+        if old not in (ALL, *tally.shapes):
+            raise Error(f"--as '{old}={new}': nothing that was drawn is called so"
+                        f"{closest(old, tally.shapes)}")
+    given = {old: chosen(f"--as '{old}={new}'", new, place) for old, new in choices.renamed.items()}
+    known = {name: number for number, name in enumerate(place.names)}
+    background = [number for name, number in known.items() if is_background(name)]
+    known = {name: number for name in tally.shapes for number in background if is_background(name)} | known
+    known |= dict.fromkeys(VOID_NAMES, VOID) | given
+    lacking = [f"'{label}' ({count(tally.shapes[label], 'shape')} in "
+               f"{count(tally.pictures[label], 'picture')}{closest(label, place.names).rstrip('?')})"
+               for label in sorted(tally.shapes) if label not in known]
+    if lacking and ALL not in given:
+        raise Error(f"{place.file} lacks classes that were drawn: {listed(lacking, 10)}; add a line for "
+                    "each, or say what they are: --as NAME=CLASS, --as NAME=void, or --as '*=CLASS' for all "
+                    f"of them (classes: {listed(place.names)})")
+    if len(place.names) > 255:
+        raise Error(f"{len(place.names)} classes are more than the 255 that a palette PNG holds beside void")
+    return {label: known[label] if label in known else given[ALL] for label in tally.shapes}
 
 
-def name_classes(drawing: Drawing, place: Target, choices: Choices, drawn: Iterable[str]) -> None:
+def name_classes(drawing: Drawing, place: Target, choices: Choices, drawn: Collection[str]) -> None:
     """The list of a new data set file: what is where nothing was drawn, then the tool's that were drawn."""
     rest = choices.rest or "background"
-    names = [choices.renamed.get(label, label) for label in drawing.classes if label in set(drawn)]
-    colours = {choices.renamed.get(label, label): rgb for label, rgb in drawing.classes.items() if rgb}
+    colours = {choices.renamed.get(label, label): drawing.classes[label]
+               for label in drawing.classes if label in drawn}
     first = [rest] if rest not in VOID_NAMES else []
-    place.names = [n for n in dict.fromkeys([*first, *names]) if n not in VOID_NAMES and
+    place.names = [n for n in dict.fromkeys([*first, *colours]) if n not in VOID_NAMES and
                    (n in first or not (first and is_background(n)))]
     own = voc_colours(max(len(place.names), 1))
     rgb = [colours.get(name) or own[number] for number, name in enumerate(place.names)]

@@ -54,25 +54,20 @@ def outside(found: np.ndarray, size: Size) -> bool:
     return bool((found < 0).any() or (found > size).any())
 
 
-def drawn(kind: str, found: np.ndarray, size: Size, width: float = 0) -> np.ndarray:
-    """A polygon, rectangle, circle, line, linestrip or point as labelme draws it: by Pillow.
+def drawn(kind: str, found: np.ndarray, size: Size) -> np.ndarray:
+    """A polygon, rectangle or circle (its middle and a point on it) as labelme draws it: by Pillow.
 
-    A circle is its middle and a point on it; width: of lines, and the diameter of points, in pixels. What is
-    "outlined" is a polygon at whole pixels with each pixel of its outline, as OpenCV draws it for Supervisely
-    (but for ties on the outline: 0.1 % of the pixels of random polygons).
+    What is "outlined" is a polygon at whole pixels with each pixel of its outline, as OpenCV draws it for
+    Supervisely (but for ties on the outline: 0.1 % of the pixels of random polygons).
     """
     image = Image.new("L", size)
     pen, line = ImageDraw.Draw(image), [(x, y) for x, y in found.tolist()]
     if kind == "rectangle":
         low, high = found.min(0).tolist(), found.max(0).tolist()
         pen.rectangle((*low, *high), fill=1, outline=1)
-    elif kind in ("circle", "point"):
-        (x, y), radius = line[0], width / 2
-        if kind == "circle":
-            radius = math.dist(line[0], line[1])
+    elif kind == "circle":
+        (x, y), radius = line[0], math.dist(line[0], line[1])
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=1, outline=1)
-    elif kind in ("line", "linestrip"):
-        pen.line(line, fill=1, width=round(width))
     else:
         pen.polygon(line, fill=1, outline=1)
     if kind == "outlined":
@@ -88,21 +83,7 @@ def coco_polygon(found: np.ndarray, size: Size) -> np.ndarray:
     """
     width, height = size
     start = (FINE * found + 0.5).astype(np.int64)  # rounds towards 0, as C does
-    end = np.roll(start, -1, 0)
-    span = np.abs(end - start)
-    steps = span.max(1)
-    edge = np.repeat(np.arange(len(start)), steps + 1)
-    at = np.arange(len(edge)) - np.repeat(np.cumsum(steps + 1) - steps - 1, steps + 1)
-    along = np.where(span[:, 0] >= span[:, 1], 0, 1)  # the axis of which every fine step is visited
-    rows = np.arange(len(start))
-    turned = start[rows, along] > end[rows, along]
-    low, high = np.where(turned[:, None], end, start), np.where(turned[:, None], start, end)
-    slope = (high - low)[rows, 1 - along] / np.maximum(steps, 1)
-    at = np.where(turned[edge], steps[edge] - at, at)
-    first = low[rows, along][edge] + at
-    second = (low[rows, 1 - along][edge] + slope[edge] * at + 0.5).astype(np.int64)
-    x = np.where(along[edge] == 0, first, second)
-    y = np.where(along[edge] == 0, second, first)
+    x, y = np.concatenate([_walk(*ends) for ends in zip(start, np.roll(start, -1, 0), strict=True)], 1)
     crossed = np.flatnonzero(x[1:] != x[:-1])
     column = (np.minimum(x[crossed], x[crossed + 1]) + 0.5) / FINE - 0.5
     row = np.ceil(((np.minimum(y[crossed], y[crossed + 1]) + 0.5) / FINE - 0.5).clip(0, height)).astype(int)
@@ -114,6 +95,17 @@ def coco_polygon(found: np.ndarray, size: Size) -> np.ndarray:
         part = mask[row.min() : row.max() + 1, column.min() : column.max() + 1]
         np.logical_xor.accumulate(part, 0, out=part)
     return mask[:height]
+
+
+def _walk(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """The points (2, N) of the finer grid on an edge: every step of its longer axis, counted from below."""
+    along = int(abs(end[0] - start[0]) < abs(end[1] - start[1]))
+    low, high = (start, end) if start[along] <= end[along] else (end, start)
+    steps = np.arange(high[along] - low[along] + 1)
+    slope = (high - low)[1 - along] / max(len(steps) - 1, 1)
+    walk = np.empty((2, len(steps)), np.int64)
+    walk[along], walk[1 - along] = low[along] + steps, low[1 - along] + slope * steps + 0.5
+    return walk if low is start else walk[:, ::-1]
 
 
 def run_lengths(counts: object, size: Size, where: str) -> np.ndarray:

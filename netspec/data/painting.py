@@ -8,26 +8,26 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..base.errors import Error, closest, count, listed
+from ..base.errors import Error, count, listed
 from ..base.files import make_folder, writing
 from ..base.table import table
 from .drawn import Drawing, Picture, is_background
 from .images import TURNS
 from .labels import (
-    VOID_NAMES,
+    VOID,
     Choices,
     Planned,
     Shelf,
     Tally,
     Target,
-    check_choices,
+    chosen,
     judge,
     name_classes,
-    number_of,
+    numbered,
 )
-from .layouts import VOID_COLOUR, Labels, folder, read_file
+from .layouts import VOID_COLOUR, folder, read_file
 
-VOID, REST = -1, -2  # while it is painted: void, and where nothing was drawn
+REST = -2  # while it is painted: where nothing was drawn
 
 
 def make_labels(drawing: Drawing, place: Target, choices: Choices,
@@ -47,28 +47,26 @@ def make_labels(drawing: Drawing, place: Target, choices: Choices,
     plan = judge(drawing, place, choices, shelf, tally, stepped)
     if place.new:
         name_classes(drawing, place, choices, tally.shapes)
-    check_choices(place, choices, tally.shapes)
-    numbers = {label: number_of(label, place, choices) for label in tally.shapes}
-    _all_known(numbers, place, tally)
+    numbers = numbered(place, choices, tally)
     rest = _rest(place, choices)
     there = next(folder for folder in place.label("x").parents if folder.exists())
     with tempfile.TemporaryDirectory(prefix=".labels.", dir=there) as staging:
         staged: dict[Path, Path] = {}  # label -> where it waits
-        known = {label: number for label, number in numbers.items() if number is not None}
         for planned, picture in zip(plan, drawing.pictures(), strict=True):
             if picture.shapes or choices.empty:
-                painted = paint(picture, known, choices.overlap, tally)
+                painted = paint(picture, numbers, choices.overlap, tally)
                 waiting = staged[place.label(planned.name)] = Path(staging) / f"{len(staged)}.png"
                 _save(painted, place, rest, planned.turn, tally, waiting)
             stepped()
         _all_drawn(place, choices, rest, tally)
-        text = _described(drawing, place, Path(staging))
+        text = _described(drawing, place, Path(staging)) if place.new else ""
         lines = _move(staged, choices.overwrite)
     if text:
         with writing(place.file, "w") as file:
             file.write(text)
-    return [*_said(drawing, place, choices, tally, rest), *_pictures(place, choices, plan, shelf), *lines,
-            *_names(place)]
+        lines.append(f"{place.file} is new: it names images, labels and classes")
+    return [*_said(drawing, place, choices.overlap, numbers, tally, rest),
+            *_pictures(place, choices, plan, shelf), *lines]
 
 
 def paint(picture: Picture, numbers: Mapping[str, int], overlap: str, tally: Tally) -> np.ndarray:
@@ -109,31 +107,11 @@ def _save(painted: np.ndarray, place: Target, rest: int, turn: int, tally: Tally
     image.save(file, "PNG")
 
 
-def _all_known(numbers: Mapping[str, int | None], place: Target, tally: Tally) -> None:
-    """Error for classes that the list lacks, and for more classes than a label can hold."""
-    lacking = [f"'{label}' ({count(tally.shapes[label], 'shape')} in "
-               f"{count(tally.pictures[label], 'picture')}{closest(label, place.names).rstrip('?')})"
-               for label, number in sorted(numbers.items()) if number is None]
-    if lacking:
-        raise Error(f"{place.file} lacks classes that were drawn: {listed(lacking, 10)}; add a line for "
-                    "each, or say what they are: --as NAME=CLASS, --as NAME=void, or --as '*=CLASS' for all "
-                    f"of them (classes: {listed(place.names)})")
-    if len(place.names) > 255:
-        raise Error(f"{len(place.names)} classes are more than the 255 that a palette PNG holds beside void")
-
-
 def _rest(place: Target, choices: Choices) -> int:
     """The number of pixels where nothing was drawn: a class, VOID, or REST where it is not known."""
-    named = choices.rest
-    if named is None:
-        named = next((name for name in place.names if is_background(name)), "")
-        return place.names.index(named) if named else REST
-    if named in VOID_NAMES:
-        return VOID
-    if named not in place.names:
-        raise Error(f"--rest '{named}' is no class of {place.file}{closest(named, place.names)} (classes: "
-                    f"{', '.join(place.names)}, or void)")
-    return place.names.index(named)
+    if choices.rest is not None:
+        return chosen(f"--rest '{choices.rest}'", choices.rest, place)
+    return next((number for number, name in enumerate(place.names) if is_background(name)), REST)
 
 
 def _all_drawn(place: Target, choices: Choices, rest: int, tally: Tally) -> None:
@@ -152,9 +130,7 @@ def _all_drawn(place: Target, choices: Choices, rest: int, tally: Tally) -> None
 
 
 def _described(drawing: Drawing, place: Target, staging: Path) -> str:
-    """The text of a new data set file, which has been read back; '' where there is one."""
-    if not place.new or place.images is None:
-        return ""
+    """The text of a new data set file, which has been read back."""
     below = place.images.resolve().relative_to(place.file.parent.resolve()).as_posix()
     lines = [f"# classes: where nothing was drawn, then {drawing.tool}'s that were drawn, {drawing.order}",
              f"images: {below}", f"labels: {Path(place.labels).parent.as_posix()}"]
@@ -180,8 +156,7 @@ def _move(staged: Mapping[Path, Path], overwrite: bool) -> list[str]:
     there = {path: path.read_bytes() == wait.read_bytes() for path, wait in staged.items() if path.exists()}
     others = [str(path) for path, same in there.items() if not same]
     if others and not overwrite:
-        raise Error(f"other labels are there already: {listed(others)}; --overwrite replaces them, --out "
-                    "names another folder")
+        raise Error(f"other labels are there already: {listed(others)}; --overwrite replaces them")
     for path in staged:
         make_folder(path.parent)
     for path, wait in staged.items():
@@ -192,14 +167,12 @@ def _move(staged: Mapping[Path, Path], overwrite: bool) -> list[str]:
     return [f"wrote {count(len(staged), 'label')} into {folders}{same}" if staged else "no label was written"]
 
 
-def _said(drawing: Drawing, place: Target, choices: Choices, tally: Tally, rest: int) -> list[str]:
+def _said(drawing: Drawing, place: Target, overlap: str, numbers: Mapping[str, int], tally: Tally,
+          rest: int) -> list[str]:
     """What was drawn, and by which rules it was painted."""
-    drawn: dict[int, list[str]] = {}
-    for label in tally.shapes:
-        drawn.setdefault(number_of(label, place, choices) or 0, []).append(label)
     rows, total = [], max(tally.pixels.total(), 1)
     for number, name in [*enumerate(place.names), (VOID, "(void)")]:
-        labels = drawn.get(number, [])
+        labels = [label for label in tally.shapes if numbers[label] == number]
         pixels = tally.pixels[number] + (tally.pixels[REST] if number == rest else 0)
         number_drawn = sum(tally.shapes[label] for label in labels)
         others = ", ".join(label for label in labels if label != name) or None
@@ -214,10 +187,10 @@ def _said(drawing: Drawing, place: Target, choices: Choices, tally: Tally, rest:
     if tally.overlaps:
         names = {VOID: "void"} | dict(enumerate(place.names))
         pairs = listed(f"'{names[b]}' on '{names[a]}' {n}" for (a, b), n in tally.overlaps.most_common(4))
-        rule = {"last": "the later shape counts", "first": "the earlier shape counts", "void": "they are "
-                                                                                               "void"}
+        rule = {"last": "the later shape counts", "first": "the earlier shape counts",
+                "void": "they are void"}[overlap]
         where = f"{count(tally.overlaps.total(), 'pixel')} of {count(tally.overlapping, 'picture')}"
-        lines.append(f"{where} in shapes of two classes ({pairs}): {rule[choices.overlap]} "
+        lines.append(f"{where} in shapes of two classes ({pairs}): {rule} "
                      "(--overlap last, first or void)")
     return lines + [f"{count(len(places), 'shape')} {remark}: {listed(places, 4)}"
                     for remark, places in sorted(tally.remarks.items())]
@@ -238,14 +211,3 @@ def _pictures(place: Target, choices: Choices, plan: Sequence[Planned], shelf: S
          [name for name in shelf.known if name not in names]),
     ]
     return [f"{count(len(found), what)} {how}: {listed(found)}" for what, how, found in said if found]
-
-
-def _names(place: Target) -> list[str]:
-    """What the data set file says, or must say, of the labels."""
-    if place.new:
-        return [f"{place.file} is new: it names images, labels and classes"]
-    pattern = folder(read_file(place.file), str(place.file)).first(Labels).files[0]
-    fits = pattern.removesuffix(".*") == place.labels.removesuffix(".png") or pattern == place.labels
-    if fits or "{split}" in pattern:
-        return []
-    return [f"{place.file} must say\n    labels: {place.labels.removesuffix('/{name}.png')}"]

@@ -54,7 +54,7 @@ class Tree:
             found = defaultdict(list)
             for entry in sorted(os.listdir(path.parent)) if path.parent.is_dir() else ():
                 if Path(entry).suffix.lower() in suffixes():
-                    found[_stem(entry)].append(path.parent / entry)
+                    found[stem(entry)].append(path.parent / entry)
             self._found[path.parent] = found  # whole, for other threads
         first, *others = self._found[path.parent].get(path.stem, [path])
         if others:
@@ -165,7 +165,7 @@ class Tree:
         whole = self._bare(line, split)
         if len(words) == 1 or self.path(self.pattern, split, whole).is_file():  # names may have spaces
             return whole
-        name = _stem(words[0])
+        name = stem(words[0])
         self.pairs[name] = [files.inside(self.root, word.strip()) for word in words[:2]]
         return name
 
@@ -174,7 +174,7 @@ class Tree:
         before, _, after = self.pattern.format(split=split, name="\0").partition("\0")
         if before:  # the path may start above the root
             name = f"/{name}".rpartition(f"/{before}")[2].removeprefix("/")
-        return _stem(name) if after == ".*" else name.removesuffix(after)
+        return stem(name) if after == ".*" else name.removesuffix(after)
 
 
 def _candidates(values: Mapping[int, int], classes: int, void: int | None) -> Mapping[int, int]:
@@ -194,7 +194,8 @@ def _apart(values: Mapping[int, int], least: int = 16) -> bool:
     return all(b[0] - a[0] >= least or a[1] == b[1] for a, b in pairwise(found))
 
 
-def _stem(name: str) -> str:
+def stem(name: str) -> str:
+    """The name of an image's or label's file without its suffix; other names as they are."""
     suffix = Path(name).suffix
     return name.removesuffix(suffix) if suffix.lower() in suffixes() else name
 
