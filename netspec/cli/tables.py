@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from ..base.errors import Error
-from .options import add_place_arguments, settings
+from .options import add_place_arguments, settings, wrote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +34,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.measure and not any(row.origin for each in lines for row in each):
         print(f"nothing was measured here (no records in {args.results}): --run measures, demo too",
               file=sys.stderr)
+    if args.measure and any(args.results.glob("*.json")):
+        wrote(args.results, note="the records of what was measured", file=sys.stderr)
     for problem in failed:
         print(problem, file=sys.stderr)
     return 1 if failed else 0

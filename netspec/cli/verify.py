@@ -1,11 +1,12 @@
 """`netspec verify`: whether the published nets give their published scores."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from ..base.table import table
 from ..papers.published import RELEASED, VERIFIED
-from .options import add_place_arguments, settings
+from .options import add_place_arguments, settings, wrote
 
 TOLERANCE = 0.1  # the figures have one decimal, and a few pixels are ties that rounding decides
 
@@ -33,4 +34,5 @@ def run(args: argparse.Namespace) -> int:
                       "yes" if good else "NO"])
     print(table(lines, ["", "images", "published mean IU", "here", "difference",
                         f"within {args.tolerance:g}"]))
+    wrote(args.results, note="the records of what was measured", file=sys.stderr)
     return 1 if wrong else 0

@@ -100,6 +100,7 @@ def test_run_measures_once_in_stages_and_again_where_weights_change(place, capsy
     command = ("2", "--family", "tiny", "--run", "--quiet", "--format", "csv")
     status, first = shown(capsys, *command)
     measured = lines(first.out, "here")
+    assert "wrote results: the records of what was measured\n" in first.err
     assert status == 0 and [row["net"] for row in measured] == ["tiny-fcn32s", "tiny-fcn16s"]
     assert all(0 <= float(row["mean_iu"]) <= 100 and "tiny" not in row["mean_iu"] for row in measured)
     assert all(device_name("cpu") in row["origin"] for row in measured)
@@ -176,7 +177,8 @@ def released(place):
 
 def test_verify_says_no_to_other_scores_and_yes_to_the_published(released, capsys, monkeypatch):
     assert cli.main(released) == 1
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert err.endswith("wrote results: the records of what was measured\n")
     assert out.count("NO") == 3 and "63.6" in out and "65.5" in out
     found = 100 * json.loads(Path("results/voc-fcn8s.released.json").read_text())["mean_iu"]
     for name in ("voc-fcn32s", "voc-fcn16s", "voc-fcn8s"):
