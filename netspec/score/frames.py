@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
@@ -29,6 +30,7 @@ SINGLE = {"MPO", "PSD"}
 STUBS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 VIDEO = {".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm",
          ".wmv"}
+SMALLER = "make the image smaller, or cut it into parts"  # what to do about one that is too large
 SUBFILE = 254  # TIFF's NewSubfileType
 BYTES = 24  # of memory a pixel, in all the forms that it has at once
 
@@ -90,11 +92,12 @@ def frames(file: str, resize: float = 1.0, note: Note = lambda text: None) -> Ge
         for n, image in enumerate(_video(path), 1):
             yield frame(n, image.size, partial(_same, image))
         return
-    with _any_size():
+    with _any_size(), _warned(f"image {path}", note):
         opened = open_image(path, file=BytesIO(sys.stdin.buffer.read()) if file == STDIN else None)
+        turned = turn_of(opened) >= 5
     with opened:
         for n, count in _pages(opened, path):
-            size = opened.size[::-1] if turn_of(opened) >= 5 else opened.size
+            size = opened.size[::-1] if turned else opened.size
             yield frame(n if count > 1 else 0, size, lambda name: rgb(opened, f"image {name}", note))
 
 
@@ -116,21 +119,21 @@ def rgb(image: Image.Image, name: str, note: Note = lambda text: None) -> Image.
     """A picture as 8-bit RGB, upright as its EXIF says, in sRGB as its ICC profile says.
 
     Grey, palette, CMYK and Lab are converted, transparency is dropped, of 16-bit grey the high byte is taken.
-    note: is told of a profile that is damaged, or for other channels, and left out. Raises Error, beginning
-    with `name`, for a damaged picture, for fractions, and for one that the memory has no room for.
+    note: is told of a profile that is damaged, or for other channels, and left out, and of what Pillow warns
+    of. Raises Error, beginning with `name`, for a damaged picture, for fractions, and for one that the memory
+    has no room for.
     """
     needed = BYTES * image.width * image.height
     if needed > (there := room(torch.device("cpu"))):
         raise Error(f"{name} is {image.width}x{image.height}: to read it takes {amount(needed)} and there is "
-                    f"{amount(there)}; make it smaller, or cut it into parts")
+                    f"{amount(there)}; {SMALLER}")
     try:
-        image.load()
-        turn = turn_of(image)
-        found, remark = _in_srgb(_plain(image, name), image.info.get("icc_profile"))
+        with _warned(name, note):
+            image.load()
+            turn = turn_of(image)
+            found = _in_srgb(_plain(image, name), image.info.get("icc_profile"))
     except DAMAGE as error:
         raise Error(f"{name} cannot be read: {error}") from None
-    if remark:
-        note(f"{name}: {remark}")
     return found.transpose(TURNS[turn]) if turn in TURNS else found
 
 
@@ -159,22 +162,23 @@ def _plain(image: Image.Image, name: str) -> Image.Image:
     return image if image.mode in ("CMYK", "LAB") else image.convert("RGB")
 
 
-def _in_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, str]:
-    """A picture of `_plain` in the colours that its profile, a file's bytes, says; and what to say of it."""
+def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """A picture of `_plain` in the colours that its profile, a file's bytes, says; else it is warned of."""
     if not profile and image.mode != "LAB":
-        return image.convert("RGB"), ""
+        return image.convert("RGB")
     try:
         source = ImageCms.ImageCmsProfile(BytesIO(profile) if profile else ImageCms.createProfile("LAB"))
         called = ImageCms.getProfileDescription(source).lower()
         if source.profile.xcolor_space.strip() == "RGB":  # grey pictures have it too
             image = image.convert("RGB")
             if "srgb" in called and "linear" not in called:
-                return image, ""
+                return image
         made = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
         assert made is not None
-        return made, ""
+        return made
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError, ImportError):
-        return image.convert("RGB"), "its colour profile is damaged or for other channels, and is left out"
+        warnings.warn("its colour profile is damaged or for other channels, and is left out", stacklevel=2)
+        return image.convert("RGB")
 
 
 def _pages(image: Image.Image, path: Path) -> Iterator[tuple[int, int]]:
@@ -224,6 +228,16 @@ def _video(path: Path) -> Iterator[Image.Image]:
         reader.close()
     if not count:
         raise Error(f"video {path} holds no picture")
+
+
+@contextmanager
+def _warned(name: str, note: Note) -> Iterator[None]:
+    """What is warned of, by Pillow in its own words, becomes a note on the picture."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        yield
+    for text in dict.fromkeys(" ".join(str(warning.message).split()) for warning in found):
+        note(f"{name}: {text}")
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from ..net.judged import no_blob
 from ..net.module import Net
 from ..net.weights import ready
 from ..proto.caffe_pb2 import TEST, NetParameter
+from .frames import SMALLER
 
 SIDE = 500  # pixels of an image for a net that says no size, to find what all sizes have in common
 
@@ -133,7 +134,7 @@ def check_room(made: Graph, device: torch.device, times: int = 1) -> None:
     needed, there = times * totals(made)["forward"], room(device)
     if needed > there:
         raise Error(f"net '{made.name}' needs about {amount(needed)} for it and {device} has "
-                    f"{amount(there)}; make the image smaller, or cut it into parts")
+                    f"{amount(there)}; {SMALLER}")
 
 
 def looks(dataset: str | Facts | None, classes: int) -> Looks:

@@ -12,7 +12,7 @@ from ..net.graph import Graph
 from ..net.module import Net
 from . import predict
 from .averaged import looked
-from .frames import Frame
+from .frames import SMALLER, Frame
 
 LARGE = 1 << 24  # pixels of an image beyond which its memory is reckoned from one of 1/64 of them
 
@@ -48,7 +48,7 @@ class Segmenter:
             if isinstance(e, RuntimeError) and "memory" not in str(e):
                 raise
             raise Error(f"image {frame.name} ({image.width}x{image.height}): {self.net.device} has not "
-                        "enough memory left for it; make it smaller, or cut it into parts") from None
+                        f"enough memory left for it; {SMALLER}") from None
 
     def _fit(self, size: tuple[int, int]) -> None:
         """Error if the net does not take images of this size (width, height), or the device has no room."""
@@ -65,5 +65,6 @@ class Segmenter:
                 if parts > 1:
                     at(scale)
             except Error as e:
-                raise Error(f"at scale {scale:g} {e}" if scale != 1 else str(e)) from None
+                where, cure = f"at scale {scale:g} " * (scale != 1), f"; {SMALLER}" * (parts > 1)
+                raise Error(f"{where}{str(e).removesuffix(cure)}{cure}") from None
         self.fits.add(size)

@@ -306,6 +306,23 @@ def test_colours_are_brought_to_srgb(place, capsys):
     assert err == "note: image broken.png: its colour profile is damaged or for other channels, and is left out\n"
 
 
+def test_what_pillow_warns_of_is_a_note(place, capsys, recwarn):
+    thirds().save("photo.jpg", quality=95)
+    raw = Path("photo.jpg").read_bytes()
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x05garbage"
+    Path("odd.jpg").write_bytes(raw[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + raw[2:])
+    status, _, err = infer(capsys, "odd.jpg")
+    assert status == 0 and err.startswith("note: image odd.jpg: Corrupt EXIF data.") and err.count("\n") == 1
+    assert not list(recwarn)
+
+
+def test_a_blob_too_large_for_caffe_says_what_to_do(place, capsys, monkeypatch):
+    Path("huge.png").write_bytes(png(30000, 30000, 8, 2))
+    monkeypatch.setattr(predict, "room", lambda device: 1e15)
+    status, _, err = infer(capsys, "huge.png")
+    assert status == 2 and "2147483647 numbers; make the image smaller, or cut it into parts\n" in err
+
+
 def test_turned_as_exif_says(place, capsys):
     exif = Image.Exif()
     exif[274] = 6
