@@ -13,11 +13,14 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
+from netspec import NetSpec
+from netspec import layers as L
 from netspec.base.errors import Error
 from netspec.base.machine import room
 from netspec.cli import main as cli
 from netspec.look import pictures
-from netspec.net.build import load
+from netspec.net.build import build, load
+from netspec.net.module import Net
 from netspec.proto.model import write_weights
 from netspec.score import frames, predict, results
 from netspec.score.averaged import Averaged
@@ -443,3 +446,33 @@ def test_names_with_commas_and_numbers_of_classes():
     looks = predict.Looks(["sky, cloudy", "road"], np.zeros((2, 3), np.uint8))
     assert results.classes_of("sky, cloudy", looks, "--classes") == (0,)
     assert results.classes_of("road,0,1", looks, "--classes") == (1, 0)
+
+
+def test_a_net_of_two_images_is_looked_at_whole():
+    n = NetSpec()
+    n.color, n.depth = L.Input(ntop=2, shape=[dict(dim=[1, 3, 9, 7])] * 2)
+    n.score = L.Eltwise(n.color, n.depth)
+    net = Net(build(n.to_proto()))
+    color, depth = torch.rand(2, 1, 3, 9, 7)
+    found = Averaged(net, "score", (1.0,), True)({"color": color, "depth": depth}, ["score"])["score"]
+    torch.testing.assert_close(found.softmax(1), (color + depth).softmax(1))
+
+
+def test_a_net_without_a_last_crop_keeps_its_own_size(place, capsys):
+    Path("net.prototxt").write_text(NET.replace("pad: 1", "pad: 3"))
+    assert infer(capsys, "photo.png", "--scales", "0.5,1,1.5", "--flip", "--scores", "--cutout", "red")[0] == 0
+    assert np.load("o/photo_scores.npy").shape == (3, 10, 16)
+    assert Image.open("o/photo_labels.png").size == Image.open("o/photo_cutout.png").size == (16, 10)
+
+
+def test_memory_that_runs_out_is_one_sentence(place, capsys, monkeypatch):
+    for error in (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), MemoryError(),
+                  torch.OutOfMemoryError("CUDA out of memory")):
+        def fail(net, inputs, want, error=error):
+            raise error
+        monkeypatch.setattr(Net, "forward", fail)
+        status, out, err = infer(capsys, "photo.png")
+        assert status == 2 and not out and "image photo.png (12x6): cpu has not enough memory left for it; make" in err
+    monkeypatch.setattr(Net, "forward", lambda net, inputs, want: fail(net, inputs, want, RuntimeError("a mistake")))
+    with pytest.raises(RuntimeError, match="a mistake"):
+        infer(capsys, "photo.png")
