@@ -33,6 +33,7 @@ proto: $(STAMP)
 pages: $(STAMP)  # what docs/ takes from the code
 	$(BIN)/python -m netspec layers --markdown --results tests/golden > docs/layers.md
 	$(BIN)/python tests/wings.py docs/wings.svg
+	$(BIN)/python -m netspec weights list --markdown > docs/zoo.md
 
 mutants: $(STAMP)  # what do the tests not notice? make mutants ARGS="--count 100 ops"
 	$(BIN)/python tests/mutate.py $(ARGS)

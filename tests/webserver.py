@@ -14,6 +14,12 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         web = self.server
         web.requests.append(dict(self.headers))
+        if web.location and self.path in web.moved:
+            self.send_response(302)
+            self.send_header("Location", web.location)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         if web.statuses:
             status = web.statuses.pop(0)
             if status is None:  # not a word
@@ -67,6 +73,7 @@ class Web(ThreadingHTTPServer):
         self.go_on = threading.Event()
         self.statuses = []  # answers before the file is served; None: the connection is closed
         self.wrong_start = None  # what a part is said to begin at
+        self.location, self.moved = None, ["/file"]  # where these paths lead to
         self.requests = []  # headers
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 

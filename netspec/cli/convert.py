@@ -8,7 +8,8 @@ from ..base.errors import Error, count
 from ..base.files import find, writing
 from ..base.table import table
 from ..convert.trunks import ARCHITECTURES, FITTING, INPUTS, KERAS, MEAN_BGR
-from .options import find_net, renamed, size, wrote
+from .finding import find_net, find_weights, is_named, weights_here
+from .options import renamed, size, wrote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,14 +99,16 @@ def _net(args: argparse.Namespace) -> int:
         given = " ".join(filter(None, (args.net, args.weights, args.out)))
         raise Error(f"expected NET [WEIGHTS] OUT{args.suffix}, found {given}")
     asked = [_size(text) for text in args.size]
-    graph = deploy(find_net(args.net), size=asked[0] if asked else None)
-    net = agree.filled(graph, find(args.weights, what="weights") if args.weights else None, say=print)
+    path = find_net(args.net)
+    graph = deploy(path, size=asked[0] if asked else None)
+    weights = find_weights(args.weights, path) if args.weights or is_named(args.net, path) else None
+    net = agree.filled(graph, weights, say=print)
     fixed = agree.fixed_axes(graph)
     if fixed:
         print(f"{', '.join(fixed)} as in the net, since {next(iter(fixed.values()))}; `netspec convert fcn` "
               "makes a classifier take any size")
     # an image's deviation; under random weights it would saturate a softmax, where any two agree
-    found, said = write(net, out, agree.sizes_to_check(graph, asked), 60.0 if args.weights else 1.0)
+    found, said = write(net, out, agree.sizes_to_check(graph, asked), 60.0 if weights else 1.0)
     print(f"{'output':20}  {'N x H x W':14}  {'shape':20}  {'largest':>10}  {'difference':>10}")
     for row in found:
         remark = "  DIFFERS" if not row.fits else "" if row.largest else "  all 0, which proves nothing"
@@ -144,11 +147,12 @@ def _transplant(args: argparse.Namespace) -> None:
     from ..net import deploy, module, weights
     from ..proto.model import read_weights, write_weights
 
-    net = module.Net(deploy.deploy(find_net(args.net), losses=True))
+    net_file = find_net(args.net)
+    net = module.Net(deploy.deploy(net_file, losses=True))
     filled = set()
     for given in args.files:
         name, _, change = given.partition(":")
-        path = find(name, what="weights")
+        path = find_weights(name, net_file)
         try:
             rows = weights.transplant(net, read_weights(path), change)
         except Error as e:
@@ -199,23 +203,24 @@ def _fcn(args: argparse.Namespace) -> int:
 
     if args.weights and not args.new and args.weights.endswith(".prototxt"):
         args.weights, args.new = None, args.weights
-    if args.out_weights and not args.weights:
-        raise Error("--out-weights needs WEIGHTS to convert")
     path = find_net(args.old)
-    proto, net, layers, dropped, rows = convolutional(
-        path, find(args.weights, what="weights") if args.weights else None)
+    given = find_weights(args.weights, path) if args.weights else weights_here(args.old, path)
+    if args.out_weights and not given:
+        raise Error("--out-weights needs WEIGHTS to convert")
+    proto, net, layers, dropped, rows = convolutional(path, given)
     size = "x".join(map(str, net.graph.shape(net.graph.inputs[0])[2:]))
     print(f"made convolutional: {', '.join(layers)}; left out: {', '.join(dropped) or 'nothing'}\n"
-          f"2 random images of {size}, {'weights of ' + args.weights if args.weights else 'random weights'}, "
+          f"2 random images of {size}, {f'weights of {given}' if given else 'random weights'}, "
           "float64:\n")
     print(table([[blob, f"{apart:.2g}", f"{most:.4g}"] for blob, apart, most in rows],
                 ["blob", "largest difference", "largest value"]))
     if not all(apart <= ROUNDING * most for _, apart, most in rows):
         print(f"not equal: a difference is above {ROUNDING:g} of the largest value, so nothing is written")
         return 1
-    out = Path(args.new or args.out or path.with_name(f"{path.stem}-fcn.prototxt"))
+    beside = Path(path.parent.name) if is_named(args.old, path) else path  # of a name, in the current folder
+    out = Path(args.new or args.out or beside.with_name(f"{beside.stem}-fcn.prototxt"))
     write(out, proto, header=f"{args.old} made convolutional by 'netspec convert fcn'.")
-    weights = [args.out_weights or out.with_suffix(".caffemodel")] if args.weights else []
+    weights = [args.out_weights or out.with_suffix(".caffemodel")] if given else []
     for file in weights:
         save(file, net)
     wrote(out, *weights, note=f"equal within {ROUNDING:g} of the largest value")

@@ -1,20 +1,18 @@
 """`netspec data`: get a data set, or check one."""
 
 import argparse
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from ..base import log
 from ..base.errors import Error, count
-from ..base.machine import amount, cores
+from ..base.machine import cores
 from ..data.get import catalogue, draw, prepare
 from ..data.layouts import LAYOUTS
 from . import labels
-from .options import find_any, wrote
+from .finding import find_any
+from .options import wrote
+from .terminal import asked, meter
 
 MOST = 10  # findings of a kind to list
 
@@ -50,7 +48,7 @@ def _get(args: argparse.Namespace) -> int:
         draw(args.data, args.root)
         return 0
     archives = args.archives or args.root.parent / "archives"
-    prepare(args.data, args.root, archives, lambda: args.yes or _asked(), partial(print, flush=True), _meter)
+    prepare(args.data, args.root, archives, lambda: args.yes or asked(), partial(print, flush=True), meter)
     return 0
 
 
@@ -60,32 +58,6 @@ def _list(args: argparse.Namespace) -> int:
         comes = "; ".join(map(str, data.archives)) or f"drawn here, by netspec data {name}"
         print(f"    {comes}\n    terms: {data.terms}")
     return 0
-
-
-def _asked() -> bool:
-    """Whether somebody at a terminal says yes."""
-    if not sys.stdin.isatty():
-        return False
-    print("Download? [y/N] ", end="", flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-@contextmanager
-def _meter(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A Meter: one line that is redrawn on a terminal, a line every 10 s elsewhere."""
-    due, (start, end) = 0.0, ("\r\x1b[K", "") if sys.stderr.isatty() else ("", "\n")
-
-    def show(done: int) -> None:
-        nonlocal due
-        if time.monotonic() >= due:
-            due = time.monotonic() + (0.2 if start else 10)
-            share = f" of {amount(total)}, {100 * done // total} %" if total else ""
-            print(f"{start}{what}: {amount(done)}{share}", end=end, file=sys.stderr, flush=True)
-
-    try:
-        yield show
-    finally:
-        sys.stderr.write(start)
 
 
 def add_check_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,8 @@ import time
 from pathlib import Path
 
 from ..base.errors import count
-from .options import BESIDE, add_device_arguments, find_solver, settings
+from .finding import find_solver
+from .options import BESIDE, add_device_arguments, settings
 
 STAGES = ("shapes-fcn32s", "shapes-fcn16s", "shapes-fcn8s")
 

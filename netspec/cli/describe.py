@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from ..base.errors import Error
 from ..base.table import as_csv, table
-from .options import find_net, size
+from .finding import find_net
+from .options import size
 
 if TYPE_CHECKING:
     from ..net.graph import Graph

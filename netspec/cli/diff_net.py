@@ -7,6 +7,7 @@ import sys
 
 from ..base.errors import Error
 from . import options
+from .finding import find_net
 
 COLOURS = {"@": 36, "-": 31, "+": 32}
 ROWS = {"own": None, "32s": 32, "16s": 16, "8s": 8}  # what --figure3 takes -> stride
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         args.figure3 = "own"
     if args.figure3 is None and len(args.nets) != 2 or not args.nets:
         raise Error(f"two nets are compared, {len(args.nets)} given; --figure3 takes one")
-    paths = [None if ".py:" in f"{given}:" else options.find_net(given) for given in args.nets]
+    paths = [None if ".py:" in f"{given}:" else find_net(given) for given in args.nets]
     nets = [read_net(path) if path else read_or_generate(given)
             for given, path in zip(args.nets, paths, strict=True)]
     if args.figure3:

@@ -11,6 +11,7 @@ from ..base.errors import Error, count
 from ..base.files import find
 from ..base.table import table
 from . import options
+from .finding import find_any, weights_here
 
 if TYPE_CHECKING:  # these load torch, which help does without
     from ..check import Finding
@@ -55,11 +56,12 @@ def _examined(args: argparse.Namespace) -> tuple[list[Finding], list[Flow]]:
     from ..check import doctor
     from ..check.script import script
     from ..check.weights import weights_file
+    from ..data import zoo
     from ..proto.wire import head, is_text
 
     if not args.subject:
         return doctor.environment(), []
-    path = options.find_any(args.subject, "file", "deploy")
+    path = find_any(args.subject, "file", "deploy")
     if path.suffix == ".py":
         return script(path), []
     if not is_text(head(path)):
@@ -67,9 +69,11 @@ def _examined(args: argparse.Namespace) -> tuple[list[Finding], list[Flow]]:
     nets, param = doctor.nets_of(path)
     names = args.weights or ",".join(param.weights if param else [])
     weights: dict[str, Path | Error] = {}  # or why there is no such file
+    if not names and (mine := weights_here(args.subject, path)):
+        weights[str(mine)] = mine
     for name in filter(None, names.split(",")):
         try:
-            weights[name] = find(name, path.resolve().parent, "weights")
+            weights[name] = zoo.found(name, path.resolve().parent)
         except Error as e:
             weights[name] = e
     image = doctor.picture(find(args.image, what="image")) if args.image else None

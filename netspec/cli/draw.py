@@ -3,7 +3,8 @@
 import argparse
 
 from ..base.errors import Error
-from .options import find_net, size, wrote
+from .finding import find_net
+from .options import size, wrote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

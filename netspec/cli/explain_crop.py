@@ -3,7 +3,7 @@
 import argparse
 
 from ..base.errors import Error
-from .options import find_net
+from .finding import find_net
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.errors import Error, count, listed
 from ..data.layouts import LAYOUTS, Facts, facts, read_file
-from .options import add_look_arguments, add_net_arguments, find_net, find_weights, fraction, is_weights
+from .finding import find_net, find_weights, is_weights
+from .options import add_look_arguments, add_net_arguments, fraction
 
 if TYPE_CHECKING:
     from ..data.facts import Known

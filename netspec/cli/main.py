@@ -23,6 +23,7 @@ GROUPS = {  # what for -> command -> help; a file a command, cli/NAME.py, with a
     "use": {
         "infer": "segment images",
         "score": "score a net on its data set",
+        "weights": "published weights: what there is, what is here, how to get it",
     },
     "nets": {
         "describe": "what each layer costs and sees of the data",

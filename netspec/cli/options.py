@@ -3,13 +3,9 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..base import names
-from ..base.errors import Error, closest
-from ..base.files import find
 from ..base.machine import PRECISIONS
 
 if TYPE_CHECKING:
@@ -33,67 +29,6 @@ def add_net_arguments(parser: argparse.ArgumentParser, net: str, quiet: str = ""
     parser.add_argument("--score-blob", default="score", metavar="BLOB", help="the scores (default score)")
     add_strict_argument(parser)
     add_device_arguments(parser, quiet)
-
-
-def find_net(given: str, *kinds: str) -> Path:
-    """The prototxt that NET means, as `net_file`; what it means instead of a net of that name is said."""
-    path, known = names.net_file(given, *kinds), names.nets()
-    others = [folder for folder in known.get(given, known.get(given.rpartition("/")[0], ()))
-              if folder.resolve() != path.resolve().parent]
-    if others and not given.endswith(names.ENDING):
-        print(f"note: {path} is taken, not the net of that name in {others[0]}", file=sys.stderr)
-    return path
-
-
-def find_weights(given: str | None, net: Path) -> Path:
-    """The weights that a person means: a file, or those of a net's name; None: those of the name of `net`."""
-    from ..data import zoo
-
-    if given and (Path(given).expanduser().is_file() or not zoo.is_name(given)):
-        return find(given, what="weights")
-    name = given or names.name_of(net)
-    if name is None:
-        raise Error(f"{net}: give WEIGHTS behind it: only nets in models/ have some by their name")
-    return zoo.weights_of(name)
-
-
-def is_weights(given: str) -> bool:
-    """Whether a word means weights rather than an image: a file that holds some, or a name that has some."""
-    from ..data import zoo
-    from ..data.images import open_image
-    from ..proto import wire
-
-    path, named = Path(given).expanduser(), given.endswith(zoo.ENDINGS)
-    if not path.is_file():
-        return named or zoo.is_name(given)
-    with suppress(Error):
-        return wire.is_hdf5(path) or bool(wire.WireFile(path, "weights"))
-    with suppress(Error):
-        return named and not open_image(path)
-    return named
-
-
-def find_solver(given: str) -> Path:
-    """The prototxt that SOLVER means, as `solver_file`; a file instead of a solver of that name is said."""
-    path, known = names.solver_file(given), names.solver_names()
-    if given in known and path != known[given]:
-        print(f"note: {path} is taken, not {known[given]}", file=sys.stderr)
-    return path
-
-
-def find_any(given: str, what: str, *kinds: str) -> Path:
-    """What a word means, a path or a name: of a net's file of these kinds; without any, of a solver."""
-    known = names.nets() if kinds else names.solver_names()
-    if Path(given).expanduser().exists() and given not in known:
-        return find(given, what=what)
-    if kinds and {given, given.rpartition("/")[0]} & known.keys():
-        return find_net(given, *kinds)
-    if not kinds and given in known:
-        return find_solver(given)
-    try:
-        return find(given, what=what)
-    except Error as error:
-        raise Error(f"{error}{closest(given, known, 3)}") from None
 
 
 def add_strict_argument(parser: argparse.ArgumentParser) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from ..base import log
 from ..base.errors import Error, count, listed
-from ..base.files import find
 from ..base.machine import PROJECT
+from .finding import find_net, find_weights
 
 if TYPE_CHECKING:
     from ..data.tree import Tree
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..check import own
+    from ..data import zoo
     from ..pycaffe.script import generator
 
     path, (train, val) = args.dataset, args.splits
@@ -47,9 +48,7 @@ def run(args: argparse.Namespace) -> int:
     data = own.tree(path, args.splits)
     made = own.split(data, train, val)
     images = {split: own.names(data, split, made) for split in args.splits}
-    if args.base and not args.weights:
-        raise Error(f"--from {args.base} needs its weights: --weights FILE")
-    weights = str(find(args.weights, what="weights")) if args.base else args.weights
+    weights = _weights_of(args) if args.base else args.weights
     mean = None if args.base or own.says_mean(path) else _mean(data, train, images[train])
     with own.written(made.lists):
         wrote = generator(PROJECT / "models" / "own.py").write(
@@ -67,10 +66,20 @@ def run(args: argparse.Namespace) -> int:
         same = ", ".join(f"{new} from '{old}'" for new, old in wrote.same.items())
         print(f"wrote {wrote.start}: {args.base}'s weights with the scores of {same or 'no class'}; the "
               "scores of the other classes begin at zero, and the nets subtract the mean of its data set")
-    elif args.weights and not Path(args.weights).is_file():
-        print(f"note: {args.weights} is not there yet; solve needs it", file=sys.stderr)
+    elif weights and not Path(weights).is_file() and not zoo.here(weights):
+        said = zoo.missing(weights) if zoo.is_name(weights) else f"{weights} is not there yet"
+        print(f"note: {said}; solve needs it", file=sys.stderr)
     _end(path, wrote.solvers, args, data.files("data", val, images[val][0])[0])
     return 0
+
+
+def _weights_of(args: argparse.Namespace) -> str:
+    """The file with the weights of the net that --from names."""
+    try:
+        return str(find_weights(args.weights, find_net(args.base)))
+    except Error as error:
+        needs = "" if args.weights else f"--from {args.base} needs its weights, or --weights FILE: "
+        raise Error(f"{needs}{error}") from None
 
 
 def _mean(data: "Tree", split: str, images: list[str]) -> list[float]:

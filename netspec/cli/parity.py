@@ -4,7 +4,7 @@ import argparse
 
 from ..base.errors import Error, listed
 from ..base.files import find
-from .options import find_net
+from .finding import find_net, find_weights, weights_here
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +24,9 @@ def run(args: argparse.Namespace) -> int:
     from ..check.parity import KINDS, PHASES, compare, read_results
 
     results = read_results(find(args.results, what="results"))
-    weights = find(args.weights, what="weights") if args.weights else None
-    found = compare(find_net(args.net), results, weights, PHASES[args.phase], args.rtol, args.atol)
+    path = find_net(args.net)
+    weights = find_weights(args.weights, path) if args.weights else weights_here(args.net, path)
+    found = compare(path, results, weights, PHASES[args.phase], args.rtol, args.atol)
     if found.remark:
         print(found.remark)
     if not found.rows:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ..base.errors import Error, count
 from ..base.files import writing
-from .options import add_device_arguments, find_any, settings, wrote
+from .finding import find_any
+from .options import add_device_arguments, settings, wrote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

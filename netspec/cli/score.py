@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from ..base import log
 from ..base.errors import Error, closest, count
-from .options import add_look_arguments, add_net_arguments, find_net, find_weights, wrote
+from .finding import find_net, find_weights
+from .options import add_look_arguments, add_net_arguments, wrote
 
 if TYPE_CHECKING:
     from ..score.score import Scoring

@@ -10,7 +10,8 @@ from ..base.errors import Error
 from ..base.files import find
 from ..base.machine import PRECISIONS, asked
 from ..proto.text import read_solver
-from .options import add_strict_argument, find_solver
+from .finding import find_solver
+from .options import add_strict_argument
 
 if TYPE_CHECKING:
     from ..proto.caffe_pb2 import SolverParameter

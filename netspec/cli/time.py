@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ..base.errors import Error, count
 from ..base.files import find
-from .options import add_device_arguments, find_net, find_solver, renamed, wrote
+from .finding import find_net, find_solver
+from .options import add_device_arguments, renamed, wrote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -53,7 +53,7 @@ def import_layers(path: Path, net: str = "vgg16", input: str | None = None) -> l
     _check("input", input or "bgr", INPUTS)
     rows = rows_of(net)
     stored, keras = read_layers(path)
-    found = _matched(stored, rows, keras)
+    found = matched(stored, rows, keras)
     layers: list[Imported] = []
     for row in rows:
         layer = found.get(row.caffe)
@@ -86,7 +86,7 @@ def _check(kind: str, word: str, known: Iterable[str]) -> None:
         raise Error(f"{kind} '{word}' is not known (there are {', '.join(known)}){closest(word, known)}")
 
 
-def _matched(stored: Sequence[Stored], rows: Sequence[Row], keras: bool) -> dict[str, Stored]:
+def matched(stored: Sequence[Stored], rows: Sequence[Row], keras: bool) -> dict[str, Stored]:
     """The file's layers under Caffe's names: by a name, else, as Keras 3 may have written none, by order."""
     whole = [layer for layer in stored if {"weight", "bias"} <= layer.parts.keys()]
     found = {row.caffe: layer for row in rows for layer in whole if {*row[:3]} & {*layer.names}}

@@ -3,12 +3,15 @@
 import hashlib
 import http.client
 import json
+import math
 import os
 import re
 import shutil
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -198,90 +201,131 @@ def digest(path: Path, kind: str = "sha256", meter: Meter = silent) -> str:
 
 
 def verify(path: Path, checksum: str, meter: Meter = silent) -> None:
-    """Raise Error unless a file has `checksum`, written KIND:HEXADECIMAL."""
+    """Raise Error unless a file has `checksum`, written KIND:HEXADECIMAL, or one that begins with it."""
     kind, _, expected = checksum.partition(":")
-    if (found := digest(path, kind, meter)) != expected.lower():
+    found = digest(path, kind, meter)
+    if not found.startswith(expected.lower()):
         raise Error(f"{path} is damaged, or another file: its {kind} is {found}, expected {expected}")
 
 
 def download(url: str, path: Path, checksum: str, size: int | None = None, timeout: float = 60.0,
-             pause: float = 1.0, meter: Meter = silent) -> None:
+             pause: float = 1.0, meter: Meter = silent, most: float = math.inf,
+             fits: Callable[[Path], object] = lambda part: None) -> None:
     """Get a file whole and checked, or not at all.
 
     What has arrived is kept in PATH.part; the next call goes on from there, if the server still has the same
-    file. A file with another checksum ends as PATH.bad. checksum: KIND:HEXADECIMAL; size: bytes, where known;
-    timeout: seconds without a byte; pause: seconds before another try, more each time. Raises Error naming
-    the URL.
+    file. A file with another checksum, or that `fits` raises Error for, ends as PATH.bad. checksum:
+    KIND:HEXADECIMAL, or how it begins; "": none is known, and no other host than the URL's is asked. size:
+    bytes, where known; most: that may come where it is not. timeout: seconds without a byte; pause: seconds
+    before another try, more each time. Raises Error naming the URL, at once if nobody answers there.
     """
     part, tag, bad = (path.with_name(path.name + end) for end in (".part", ".part.tag", ".bad"))
     make_folder(path.parent)
     part.touch()
     with alone(part):
         with open(part, "ab") as file, meter(path.name, size) as show:
-            _fill(url, file, tag, size, timeout, pause, show)
+            _Fetching(url, file, tag, size, most, timeout, bool(checksum), show).fill(pause)
         tag.unlink(missing_ok=True)
         try:
-            verify(part, checksum, meter)
+            if checksum:
+                verify(part, checksum, meter)
+            fits(part)
         except Error as error:
             os.replace(part, bad)
             raise Error(f"{url}: {error} (kept as {bad.name})") from None
         os.replace(part, path)
 
 
-def _fill(url: str, file: IO[bytes], tag: Path, size: int | None, timeout: float, pause: float,
-          show: Callable[[int], object]) -> None:
-    """All that `file` lacks, in as many requests as that takes."""
-    left, before = TRIES, file.tell()
-    while True:
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows where a server points, but not from https to http, nor, without a checksum, to another host."""
+
+    def __init__(self, anywhere: bool) -> None:
+        self.anywhere = anywhere
+
+    def redirect_request(self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str,
+                         headers: http.client.HTTPMessage, newurl: str) -> urllib.request.Request | None:
+        old, new = urllib.parse.urlsplit(req.full_url), urllib.parse.urlsplit(newurl)
+        if old.scheme == "https" != new.scheme:
+            raise Error(f"{req.full_url}: leads to {newurl}, which anybody on the way could change")
+        if not self.anywhere and old.netloc != new.netloc:
+            raise Error(f"{req.full_url}: leads to {newurl}, another host, and no checksum is known")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class _Fetching(NamedTuple):
+    """A file that comes from a URL; the tag file tells versions of the server's file apart."""
+
+    url: str
+    file: IO[bytes]
+    tag: Path
+    size: int | None
+    most: float
+    timeout: float
+    checked: bool
+    show: Callable[[int], object]
+
+    def fill(self, pause: float) -> None:
+        """All that the file lacks, in as many requests as that takes."""
+        left, before, begun = TRIES, self.file.tell(), self.file.tell()
+        while True:
+            try:
+                if self.transfer():
+                    return
+                reason = "the transfer ended early"
+            except (OSError, http.client.HTTPException) as error:
+                reason = self.refused(error, self.file.tell() > begun)
+            left, before = TRIES if self.file.tell() > before else left - 1, self.file.tell()
+            if not left:
+                raise Error(f"{self.url}: {reason} ({TRIES} times in a row); the same command goes on from "
+                            f"the {amount(before)} got")
+            time.sleep(pause * (TRIES - left))
+    def refused(self, error: Exception, got: bool) -> str:
+        """Why a request failed; Error if it is not worth another. got: whether bytes came before."""
+        if getattr(error, "code", 500) in (400, 401, 403, 404, 410):
+            raise Error(f"{self.url}: {error}") from None
+        if isinstance(error, urllib.error.HTTPError | http.client.HTTPException) or not str(error):
+            return str(error) or type(error).__name__
+        if isinstance(error, urllib.error.URLError) and not got:
+            raise Error(f"{self.url}: nobody answers there ({error.reason})") from None
+        return str(error)
+
+    def transfer(self) -> bool:
+        """One request for what the file lacks; whether all is there now."""
+        url, file, size, start = self.url, self.file, self.size, self.file.tell()
+        if size is not None and start >= size:
+            return start == size or _restart(file)
+        opener = urllib.request.build_opener(_Redirects(self.checked))
         try:
-            if _transfer(url, file, tag, size, timeout, show):
-                return
-            reason = "the transfer ended early"
-        except (OSError, http.client.HTTPException) as error:
-            reason = str(error) or type(error).__name__
-            if getattr(error, "code", 500) in (400, 401, 403, 404, 410):
-                raise Error(f"{url}: {reason}") from None
-        left, before = TRIES if file.tell() > before else left - 1, file.tell()
-        if not left:
-            raise Error(f"{url}: {reason} ({TRIES} times in a row); the same command goes on from the "
-                        f"{amount(before)} got")
-        time.sleep(pause * (TRIES - left))
+            reply = opener.open(_request(url, start, self.tag), timeout=self.timeout)
+        except urllib.error.HTTPError as error:
+            if error.code == 416:  # the server's file is no longer than what is here
+                _restart(file)
+            raise
+        with reply:
+            total = reply.headers.get("Content-Length")
+            if reply.status == 206:
+                given = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", reply.headers.get("Content-Range", ""))
+                if not given or int(given[1]) != start:
+                    return _restart(file)
+                total = given[2].replace("*", "")
+            elif start:  # the server knows no ranges, or has another file now
+                _restart(file)
+            if size is not None and total and int(total) != size:
+                raise Error(f"{url}: the server has a file of {total} bytes, expected {size}")
+            etag = reply.headers.get("ETag", "W/")
+            version = reply.headers.get("Last-Modified", "") if etag.startswith("W/") else etag
+            self.tag.write_text(version, "latin-1")
+            self.read(reply)
+        return not total or file.tell() == int(total)
 
-
-def _transfer(url: str, file: IO[bytes], tag: Path, size: int | None, timeout: float,
-              show: Callable[[int], object]) -> bool:
-    """One request for what `file` lacks; whether all is there now.
-
-    The tag file tells versions of the server's file apart.
-    """
-    start = file.tell()
-    if size is not None and start >= size:
-        return start == size or _restart(file)
-    try:
-        reply = urllib.request.urlopen(_request(url, start, tag), timeout=timeout)
-    except urllib.request.HTTPError as error:
-        if error.code == 416:  # the server's file is no longer than what is here
-            _restart(file)
-        raise
-    with reply:
-        total = reply.headers.get("Content-Length")
-        if reply.status == 206:
-            given = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", reply.headers.get("Content-Range", ""))
-            if not given or int(given[1]) != start:
-                return _restart(file)
-            total = given[2].replace("*", "")
-        elif start:  # the server knows no ranges, or has another file now
-            _restart(file)
-        if size is not None and total and int(total) != size:
-            raise Error(f"{url}: the server has a file of {total} bytes, expected {size}")
-        etag = reply.headers.get("ETag", "W/")
-        tag.write_text(reply.headers.get("Last-Modified", "") if etag.startswith("W/") else etag, "latin-1")
+    def read(self, reply: http.client.HTTPResponse) -> None:
+        """What comes to the file."""
+        most = self.most if self.size is None else self.size
         while block := reply.read1(BLOCK):
-            if size is not None and file.tell() + len(block) > size:
-                raise Error(f"{url}: the server sends more than the {size} bytes expected")
-            write_block(file, block)
-            show(file.tell())
-    return not total or file.tell() == int(total)
+            if self.file.tell() + len(block) > most:
+                raise Error(f"{self.url}: the server sends more than the {most} bytes expected")
+            write_block(self.file, block)
+            self.show(self.file.tell())
 
 
 def _request(url: str, start: int, tag: Path) -> urllib.request.Request:

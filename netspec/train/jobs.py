@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ..base.errors import Error
 from ..base.files import find
+from ..data import zoo
 from ..net.build import build
 from ..net.graph import Graph
 from ..proto.caffe_pb2 import TEST, TRAIN, NetParameter, NetState, Phase, SolverParameter
@@ -121,9 +122,11 @@ def weights_file(name: str, path: Path | None) -> Path:
     """
     base = path and path.resolve().parent
     try:
-        return find(name, base, "weights")
+        return zoo.found(name, base)
     except Error as error:
-        cure = "the comment at the top of the solver says how to get them, --weights names others"
+        stem = Path(name).name.partition(".")[0]
+        get = f" ('netspec weights get {stem}')" if stem != name and zoo.is_published(stem) else ""
+        cure = f"the comment at the top of the solver says how to get them{get}, --weights names others"
         stages = _makers(name, [path]) if path else []
         if len(stages) > 1:
             cure = (f"{stages[-2]} makes it, and stages go on from each other: "
