@@ -19,6 +19,7 @@ _PLACES = {  # of names whose modules need torch; they are imported when one of 
     "ops.source": "Source",
     "data.layouts": "PATCH",
     "train.optimizer": "optimizer",
+    "score.loaded": "load",
     "pycaffe": "AdaDeltaSolver AdaGradSolver AdamSolver Layer NesterovSolver Net RMSPropSolver SGDSolver "
                "get_solver layer_type_list",
     "pycaffe.session": "NCCL Timer has_nccl init_log log set_device set_logging_disabled set_mode_cpu "

@@ -171,6 +171,10 @@ class Net(_Module):
     def device(self) -> torch.device:
         return next((p.device for p in self.parameters()), torch.device("cpu"))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return next((p.dtype for p in self.parameters()), torch.float32)
+
     def forward(self, inputs: Mapping[str, Tensor] | Tensor | None = None, /,
                 want: Sequence[str] | None = None, **blobs: Tensor) -> dict[str, Tensor] | Tensor:
         """Run the net.

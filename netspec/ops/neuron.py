@@ -169,10 +169,13 @@ class Dropout(Neuron, type="Dropout", overwrites=True):
 
     def setup(self, *shapes: Shape) -> None:
         p = self.layer.dropout_param
-        self.ratio, self.scaled = p.dropout_ratio, p.scale_train
-        self.drops = self.context.training or p.sample_weights_test
+        self.ratio, self.scaled, self.always = p.dropout_ratio, p.scale_train, p.sample_weights_test
         if not 0 <= self.ratio < 1:
             raise self.error(f"dropout_ratio must be at least 0 and below 1, found {self.ratio:g}")
+
+    @property
+    def drops(self) -> bool:
+        return self.context.training or self.always
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor], inplace: bool = False) -> Tensor:
         x = bottoms[0]

@@ -66,12 +66,16 @@ class BatchNorm(PerChannel, type="BatchNorm", family="normalisation", channelwis
     def setup(self, shape: Shape) -> None:
         p = self.layer.batch_norm_param
         self.channels = shape[1] if len(shape) > 1 else 1
-        self.stored = p.use_global_stats if p.HasField("use_global_stats") else not self.context.training
+        self.told = p.use_global_stats if p.HasField("use_global_stats") else None
         self.params += [Param((self.channels,)), Param((self.channels,)), Param((1,))]
         if any(spec.lr_mult for spec in self.layer.param[:3]):
             raise self.error("keeps statistics in its parameters, which no solver may change: "
                              "give each lr_mult: 0")
         self.layer = fixed(self.layer, range(3))
+
+    @property
+    def stored(self) -> bool:
+        return not self.context.training if self.told is None else self.told
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         p, bottom = self.layer.batch_norm_param, bottoms[0]
@@ -116,7 +120,7 @@ class BN(PerChannel, type="BN", family="normalisation", tops=(1, 3), channelwise
             raise self.error(f"takes the settings of one fork: {', '.join(segnet)} (SegNet) or "
                              f"{', '.join(pspnet)} (PSPNet)")
         self.segnet = bool(segnet)
-        self.stored = p.bn_mode == p.INFERENCE if self.segnet else p.frozen or not self.context.training
+        self.told = p.bn_mode == p.INFERENCE if self.segnet else p.frozen or None
         if len(self.layer.top) > 1 and (self.stored or not self.segnet):
             raise self.error("gives mean and variance as tops in SegNet's form only, in mode LEARN")
         self.channels, blob = shape[1], (1, shape[1], 1, 1)
@@ -126,6 +130,10 @@ class BN(PerChannel, type="BN", family="normalisation", tops=(1, 3), channelwise
         learned, kept = (p.slope_filler, p.bias_filler), (None, FillerParameter(value=float(p.frozen)))
         self.params += [Param(blob, filler) for filler in (*learned, *kept)]
         self.layer = fixed(self.layer, range(0 if p.frozen else 2, 4))
+
+    @property
+    def stored(self) -> bool:
+        return not self.context.training if self.told is None else self.told
 
     def infer(self, shape: Shape) -> list[Shape]:
         return [*super().infer(shape), *[(1, shape[1], 1, 1)] * (len(self.layer.top) - 1)]

@@ -47,18 +47,29 @@ def load(made: Graph, path: str | os.PathLike, device: str | None = None, precis
     """
     place = choose(device, precision)
     net = Net(made)
+    remarks = fill(net, path, strict)
+    net.precision = torch.bfloat16 if precision == "bf16" else None
+    return net.to(place).eval(), remarks
+
+
+def fill(net: Net, path: str | os.PathLike | None, strict: bool = False) -> list[str]:
+    """Puts a file's weights into a net, and makes upsampling bilinear, as `load`; without a file the latter.
+
+    Returns sentences about what a person should know of the file.
+    """
     report = ready(net, path, strict=strict)
+    if not path:
+        return []
     if net.graph.params and not (report.copied or report.reshaped):
         theirs, mine = listed(report.ignored) or "nothing", listed(list(net.layers_with_params()))
-        raise Error(f"{path}: has no layer of net '{made.name}' (the file: {theirs}; the net: {mine}); "
+        raise Error(f"{path}: has no layer of net '{net.graph.name}' (the file: {theirs}; the net: {mine}); "
                     "parameters are matched by layer name")
     remarks = []
     if report.missing:
         remarks.append(f"{path} lacks {listed(report.missing)}: left at their fillers")
     if report.ignored:
         remarks.append(f"{path} holds {listed(report.ignored)}, not in the net: ignored")
-    net.precision = torch.bfloat16 if precision == "bf16" else None
-    return net.to(place).eval(), remarks
+    return remarks
 
 
 def image_net(net: NetParameter, blob: str, path: str | os.PathLike) -> tuple[NetParameter, str, int, Known]:

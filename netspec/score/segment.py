@@ -42,7 +42,8 @@ class Segmenter:
         image = frame.read()
         try:
             with torch.inference_mode():
-                inputs = predict.blob(image, self.mean, self.channels, self.scale).to(self.net.device)
+                inputs = predict.blob(image, self.mean, self.channels, self.scale)
+                inputs = inputs.to(self.net.device, self.net.dtype)
                 return image, self.looking({self.top: inputs}, [self.blob])[self.blob]
         except (RuntimeError, MemoryError) as e:
             if isinstance(e, RuntimeError) and "memory" not in str(e):

@@ -1,0 +1,172 @@
+"""A net for one's own programs: a torch module that knows what it wants and what it gives."""
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..base.errors import Error, listed
+from ..base.machine import choose
+from ..base.names import net_file
+from ..convert.agree import facts
+from ..data.images import resized
+from ..net import judged
+from ..net.deploy import deploy
+from ..net.graph import Graph
+from ..net.module import Net
+from ..proto.caffe_pb2 import TEST, TRAIN, NetParameter
+from . import predict
+from .frames import Frame, frames, rgb
+from .segment import Segmenter
+
+Picture = str | os.PathLike | Image.Image | np.ndarray
+
+
+@dataclass
+class Preprocess:
+    """Makes of a picture what a net wants: BGR (or grey, of 1 channel) from 0 to 255, less `mean`, times
+    `scale`, its sides times `resize`. Where the net says no mean it is None, and to be set."""
+
+    net: str
+    mean: Sequence[float] | None
+    channels: int = 3
+    scale: float = 1.0
+    resize: float = 1.0
+    order: str = "BGR"
+
+    def __call__(self, picture: Picture) -> Tensor:
+        """The net's input (1, C, H, W), float32. picture: as Loaded.segment takes one. Raises Error."""
+        mean = self.checked()
+        with opened(picture, self.resize) as (frame, _):
+            return predict.blob(frame.read(), mean, self.channels, self.scale)
+
+    def checked(self) -> Sequence[float]:
+        """The mean. Raises Error without one, and for one of other channels."""
+        if self.mean is None:
+            raise Error(f"net '{self.net}' does not say which mean to subtract: set net.preprocess.mean to "
+                        "(B, G, R), from 0 to 255")
+        if len(self.mean) not in (1, self.channels):
+            raise Error(f"a mean of {len(self.mean)} numbers is given for images of {self.channels} channels")
+        return self.mean
+
+
+class Loaded(Net):
+    """A net in the hands of a Python program: a torch module, and `segment`, from a picture to its labels.
+
+    `preprocess` says, and does, what the net wants; `classes` are the names of its classes, `palette` (uint8,
+    classes x 3, RGB) their colours. train() and eval() mean what they mean in torch: what chance does in
+    training (Dropout), and statistics of the batch, follow them, unless a layer has a phase of its own.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        blobs = {value.blob for value in graph.shapes}
+        self.score_blob = graph.outputs[0] if len(graph.outputs) == 1 or "score" not in blobs else "score"
+        shape, said = graph.shape(self.score_blob), facts(graph)
+        looks = predict.looks(None, shape[1] if len(shape) > 1 else 0)
+        self.classes = list(said.get("classes", looks.names))
+        self.palette = np.array(said.get("palette", looks.palette), np.uint8)
+        seen = graph.shape(graph.inputs[0])
+        channels = seen[1] if len(seen) == 4 else 3
+        self.preprocess = Preprocess(
+            graph.name, tuple(said["mean"]) if "mean" in said else None, channels, said.get("scale", 1.0),
+            said.get("resize", 1.0), "BGR" if channels == 3 else "grey")
+
+    def train(self, mode: bool = True) -> "Loaded":
+        super().train(mode)
+        for node in self.graph.nodes:
+            if not node.op.layer.HasField("phase"):
+                node.op.context = replace(node.op.context, phase=TRAIN if mode else TEST)
+        return self
+
+    def segment(self, picture: Picture | Sequence[Picture], scales: Sequence[float] = (1.0,),
+                flip: bool = False) -> np.ndarray | list[np.ndarray]:
+        """The class of each pixel, (H, W) uint8 (int32 above 256 classes); of a batch a list of them.
+
+        picture: a file (of several pictures the first), a PIL image, an array uint8 (H, W, 3) RGB or (H, W)
+        grey; a batch is a list, or an array (N, H, W, 3). scales, flip: it is looked at at several scales and
+        mirrored too, as in `netspec infer`. Raises Error for what is no picture, and one too small or large.
+        """
+        if isinstance(picture, list | tuple) or isinstance(picture, np.ndarray) and picture.ndim == 4:
+            return [self._segment(one, scales, flip) for one in picture]
+        return self._segment(picture, scales, flip)
+
+    def _segment(self, picture: object, scales: Sequence[float], flip: bool) -> np.ndarray:
+        names, wants = self.graph.inputs, self.preprocess
+        if len(names) != 1:
+            raise Error(f"net '{self.graph.name}' has {len(names)} inputs: {listed(names)}; segment gives "
+                        "one picture")
+        judged.channels(self.graph, self.score_blob)
+        segmenter = Segmenter(self, self.score_blob, wants.checked(), wants.scale, scales, flip)
+        training = self.training
+        self.eval()
+        try:
+            with opened(picture, wants.resize) as (frame, size):
+                labels = judged.labels(segmenter(frame)[1])[0]
+        finally:
+            self.train(training)
+        if labels.shape != size[::-1]:  # of a net that sees pictures made smaller, or crops nothing to them
+            labels = np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
+        return labels
+
+
+@contextmanager
+def opened(picture: object, resize: float = 1.0) -> Iterator[tuple[Frame, tuple[int, int]]]:
+    """A picture as a frame with its sides scaled, and the (width, height) that it has of its own, upright.
+
+    Raises Error for what is no Picture.
+    """
+    held: AbstractContextManager[Iterator[Frame]]
+    if isinstance(picture, str | os.PathLike):
+        held = closing(frames(os.fspath(picture)))
+    elif isinstance(picture, Image.Image):
+        held = nullcontext(iter([_frame(rgb(picture, "image"))]))
+    elif isinstance(picture, np.ndarray):
+        grey = picture.ndim == 2
+        if picture.dtype != np.uint8 or not grey and picture.shape[2:] != (3,) or not picture.size:
+            raise Error(f"array {picture.shape} of {picture.dtype}, expected (H, W, 3) RGB or (H, W) grey, "
+                        "uint8")
+        held = nullcontext(iter([_frame(Image.fromarray(picture).convert("RGB"))]))
+    else:
+        raise Error(f"a picture is a file, a PIL image or an array, found {type(picture).__name__}")
+    with held as found:  # a file stays open until it is read
+        frame = next(found)
+        size = resized(frame.size, resize)
+
+        def read() -> Image.Image:
+            image = frame.read()
+            return image.resize(size, Image.Resampling.BILINEAR) if resize != 1 else image
+
+        yield frame._replace(size=size, read=read), frame.size
+
+
+def _frame(image: Image.Image) -> Frame:
+    return Frame("given", "image", image.size, lambda: image)
+
+
+def load(net: str | os.PathLike | NetParameter, weights: str | os.PathLike | None = None,
+         device: str | torch.device | None = None, precision: str | None = None) -> Loaded:
+    """A net as a torch module in eval mode, its data layers and losses left off.
+
+    net: a prototxt, a name such as voc-fcn8s, or a message. weights: a file; None: what the net's fillers
+    draw, and bilinear upsampling. What the file lacks, or holds besides, is a UserWarning. device: cpu, cuda,
+    cuda:N, mps or meta; None: a GPU if there is one. precision: fp32, tf32 or bf16 (of products alone).
+    Raises Error for what cannot work.
+    """
+    graph = deploy(net if isinstance(net, NetParameter) else net_file(os.fspath(net), "deploy"))
+    if "meta" in (str(device), str(torch.get_default_device())):
+        with torch.device("meta"):
+            return Loaded(graph).eval()
+    place = choose(None if device is None else str(device), precision or "fp32")
+    made = Loaded(graph)
+    for remark in predict.fill(made, Path(weights) if weights is not None else None):
+        warnings.warn(remark, stacklevel=2)
+    made.precision = torch.bfloat16 if precision == "bf16" else None
+    return made.to(place).eval()
