@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..base import log
-from ..base.errors import Error, closest, count
+from ..base.errors import Error, count
 from .finding import find_net, find_weights
 from .options import add_look_arguments, add_net_arguments, wrote
 
@@ -101,11 +101,7 @@ def _positive(args: argparse.Namespace, scoring: "Scoring") -> int | None:
     from ..data.segmentation import SegmentationData
     from ..look.shapes import KINDS
 
-    names = scoring.looks.names
-    named = {str(i): i for i in range(scoring.classes)} | {name: i for i, name in enumerate(names)}
-    if args.binary is not None and args.binary not in named:
-        raise Error(f"--binary: '{args.binary}' is no class{closest(args.binary, names)} "
-                    f"(classes: {', '.join(names)})")
+    positive = None if args.binary is None else scoring.looks.number(args.binary, "--binary")
     if args.threshold is not None and (args.binary is None or not 0 <= args.threshold < 1):
         raise Error(f"--threshold {args.threshold:g}: goes with --binary CLASS, and is from 0 to below 1")
     if args.sheet and not (args.save and isinstance(scoring.source, SegmentationData) and args.worst > 0):
@@ -115,4 +111,4 @@ def _positive(args: argparse.Namespace, scoring: "Scoring") -> int | None:
                                ("--confusion", args.confusion, [".csv", *KINDS])):
         if path and Path(path).suffix.lower() not in ends:
             raise Error(f"{option}: '{path}' must end in {' or '.join(ends)}")
-    return named.get(args.binary)
+    return positive

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..base.errors import Error, listed
+from ..base.errors import Error, closest, listed
 from ..base.machine import amount, choose, room
 from ..data import layouts
 from ..data.facts import Known, known
@@ -35,6 +35,14 @@ class Looks(NamedTuple):
 
     names: Sequence[str]
     palette: np.ndarray
+
+    def number(self, given: str, option: str) -> int:
+        """The class of a name or number that a person gave with an option; Error with the closest if none."""
+        known = {str(i): i for i in range(len(self.names))} | {name: i for i, name in enumerate(self.names)}
+        if given not in known:
+            raise Error(f"{option}: '{given}' is no class{closest(given, self.names)} "
+                        f"(classes: {', '.join(self.names)})")
+        return known[given]
 
 
 def load(made: Graph, path: str | os.PathLike, device: str | None = None, precision: str = "fp32",

@@ -9,7 +9,7 @@ import numpy as np
 from PIL.Image import Image, Resampling
 from torch import Tensor
 
-from ..base.errors import Error, closest
+from ..base.errors import Error
 from ..base.files import writing
 from ..look import pictures
 from ..net.judged import labels
@@ -66,17 +66,11 @@ class Outputs:
 
 
 def classes_of(given: str | None, looks: Looks, option: str) -> tuple[int, ...] | None:
-    """Class numbers of names and numbers with commas between them, None of None; Error with the closest for
-    another."""
+    """The numbers of classes with commas between them, None of None; Error as Looks.number."""
     if given is None:
         return None
-    known = {str(i): i for i in range(len(looks.names))} | {name: i for i, name in enumerate(looks.names)}
-    words = [given] if given in known else [word.strip() for word in given.split(",")]
-    for word in words:
-        if word not in known:
-            raise Error(f"{option}: '{word}' is no class{closest(word, looks.names)} "
-                        f"(classes: {', '.join(looks.names)})")
-    return tuple(dict.fromkeys(known[word] for word in words))
+    words = [given] if given in looks.names else [word.strip() for word in given.split(",")]
+    return tuple(dict.fromkeys(looks.number(word, option) for word in words))
 
 
 def write(image: Image, scores: Tensor, looks: Looks, wanted: Wanted, paths: dict[str, Path]
