@@ -83,6 +83,15 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
+def check_folder(path: str | os.PathLike) -> None:
+    """Error, before there is anything to write, where a folder could not be made or written into."""
+    there = next(place for place in (Path(path).absolute(), *Path(path).absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise Error(f"the folder '{path}' cannot be made: a file stands in its place")
+    if not os.access(there, os.W_OK):
+        raise Error(f"the folder '{path}' cannot be written: {there} forbids it")
+
+
 def make_folder(path: str | os.PathLike) -> Path:
     """The folder of this name, made with those above it if it is not there. Error if a file is in the way."""
     path = Path(path)

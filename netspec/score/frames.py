@@ -60,7 +60,7 @@ def expand(given: str) -> tuple[list[str], list[str]]:
     is one.
     """
     path = Path(given)
-    if path.is_dir():
+    if given and path.is_dir():
         inside = sorted((p for p in path.iterdir() if p.is_file() and p.name[0] != "."), key=_natural)
         chosen = [str(p) for p in inside if p.suffix.lower() in _endings()]
         if not chosen:

@@ -10,7 +10,7 @@ from PIL.Image import Image, Resampling
 from torch import Tensor
 
 from ..base.errors import Error
-from ..base.files import writing
+from ..base.files import check_folder, writing
 from ..look import pictures
 from ..net.judged import labels
 from .frames import STDIN, stem_of
@@ -40,7 +40,8 @@ class Outputs:
 
     def __init__(self, folder: Path, files: Sequence[str], ends: dict[str, str]) -> None:
         """folder: of the results; files: the pictures; ends: see Wanted.files. Raises Error for two files of
-        one name, and for one that a result would be written over."""
+        one name, for one that a result would be written over, and for a folder that cannot be written."""
+        check_folder(folder)
         self.folder, self.ends = folder, ends
         self.taken = {Path(file).resolve(): file for file in files if file != STDIN}
         self.first: dict[str, str] = {}

@@ -442,6 +442,23 @@ def test_an_overlay_of_no_shown_class_has_no_legend():
     np.testing.assert_array_equal(np.array(pictures.overlay(image, labels, palette, ["a", "b"], shown=[1])), np.array(image))
 
 
+def test_a_folder_that_cannot_be_written_is_said_at_once(place, capsys, monkeypatch):
+    thirds().save("other.png")
+    for out in ("photo.png", "net.prototxt/deeper"):
+        status, told, err = infer(capsys, "photo.png", "other.png", out=out)
+        assert (status, told) == (2, "")
+        assert err == f"netspec infer: the folder '{out}' cannot be made: a file stands in its place\n"
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    status, told, err = infer(capsys, "photo.png", "other.png", out="new/deeper")
+    assert (status, told) == (2, "") and err.startswith("netspec infer: the folder 'new/deeper' cannot be written: ")
+    assert err.count("\n") == 1 and not Path("new").exists()
+    monkeypatch.undo()
+
+
+def test_an_empty_name(place, capsys):
+    assert infer(capsys, "")[0] == 2
+
+
 def test_names_with_commas_and_numbers_of_classes():
     looks = predict.Looks(["sky, cloudy", "road"], np.zeros((2, 3), np.uint8))
     assert results.classes_of("sky, cloudy", looks, "--classes") == (0,)
