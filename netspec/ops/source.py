@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..base.errors import count
-from ..proto import caffe_pb2
+from ..proto.caffe_pb2 import LayerParameter
 from .base import Context, Operation, Shape
 
 Batch = tuple[np.ndarray, ...]
@@ -77,11 +77,11 @@ class Source(Operation, family="data", bottoms=0, tops=(1, None), data=True):
         return self.shapes()
 
     def __reduce__(self) -> tuple:
-        # messages of the private descriptor pool cannot be pickled, so a spawned worker makes its own source
-        return _rebuild, (type(self), self.layer.SerializeToString(), self.context, self.seed)
+        # what it has open stays here: a spawned worker opens its own
+        return _rebuild, (type(self), self.layer, self.context, self.seed)
 
 
-def _rebuild(cls: type[Source], layer: bytes, context: Context, seed: int) -> Source:
-    source = cls(caffe_pb2.LayerParameter.FromString(layer), (), context)
+def _rebuild(cls: type[Source], layer: LayerParameter, context: Context, seed: int) -> Source:
+    source = cls(layer, (), context)
     source.seed = seed
     return source

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..base.errors import Error, listed
+from ..base.errors import Error
 from ..base.machine import choose
 from ..base.names import net_file
 from ..convert.agree import facts
@@ -61,15 +61,16 @@ class Loaded(Net):
     """A net in the hands of a Python program: a torch module, and `segment`, from a picture to its labels.
 
     `preprocess` says, and does, what the net wants; `classes` are the names of its classes, `palette` (uint8,
-    classes x 3, RGB) their colours. train() and eval() mean what they mean in torch: what chance does in
-    training (Dropout), and statistics of the batch, follow them, unless a layer has a phase of its own.
+    classes x 3, RGB) their colours, `score_blob` the blob that has their scores. train() and eval() mean what
+    they mean in torch: Dropout, and statistics of the batch, follow them, unless a layer has a phase of its
+    own.
     """
 
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)
-        blobs = {value.blob for value in graph.shapes}
-        self.score_blob = graph.outputs[0] if len(graph.outputs) == 1 or "score" not in blobs else "score"
-        shape, said = graph.shape(self.score_blob), facts(graph)
+        said = facts(graph)
+        self.score_blob = _scores(graph, len(said.get("classes", ())))
+        shape = graph.shape(self.score_blob) if self.score_blob else ()
         looks = predict.looks(None, shape[1] if len(shape) > 1 else 0)
         self.classes = list(said.get("classes", looks.names))
         self.palette = np.array(said.get("palette", looks.palette), np.uint8)
@@ -101,8 +102,11 @@ class Loaded(Net):
     def _segment(self, picture: object, scales: Sequence[float], flip: bool) -> np.ndarray:
         names, wants = self.graph.inputs, self.preprocess
         if len(names) != 1:
-            raise Error(f"net '{self.graph.name}' has {len(names)} inputs: {listed(names)}; segment gives "
+            raise Error(f"net '{self.graph.name}' has {len(names)} inputs: {', '.join(names)}; segment gives "
                         "one picture")
+        if not self.score_blob:
+            raise Error(f"net '{self.graph.name}' has the outputs {', '.join(self.graph.outputs)}: set "
+                        "net.score_blob to the one with the scores")
         judged.channels(self.graph, self.score_blob)
         segmenter = Segmenter(self, self.score_blob, wants.checked(), wants.scale, scales, flip)
         training = self.training
@@ -115,6 +119,15 @@ class Loaded(Net):
         if labels.shape != size[::-1]:  # of a net that sees pictures made smaller, or crops nothing to them
             labels = np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
         return labels
+
+
+def _scores(graph: Graph, classes: int) -> str:
+    """The blob with a net's scores: "score", the only output, or the only one of so many classes; else ""."""
+    if "score" in {value.blob for value in graph.shapes}:
+        return "score"
+    outputs = graph.outputs
+    named = [blob for blob in outputs if graph.shape(blob)[1:2] == (classes,)]
+    return (outputs if len(outputs) == 1 else named if len(named) == 1 else [""])[0]
 
 
 @contextmanager

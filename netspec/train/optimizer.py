@@ -56,13 +56,8 @@ class CaffeOptimizer(Optimizer):
             group["iteration"] += 1
         return loss
 
-    def __getstate__(self) -> dict[str, Any]:  # messages cannot be pickled
-        return super().__getstate__() | {"solver": self.solver.SerializeToString()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        if isinstance(kept := state.get("solver"), bytes):
-            state = state | {"solver": SolverParameter.FromString(kept)}
-        super().__setstate__(state)
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"solver": self.solver}
 
 
 class CaffeRate(LRScheduler):

@@ -199,6 +199,28 @@ def test_nets_that_give_no_scores_of_one_picture():
         flat.segment(picture())
 
 
+def test_of_several_outputs_the_one_with_the_named_classes_has_the_scores(tmp_path):
+    net = netspec.load(PROJECT / "models/siftflow-fcn8s/deploy.prototxt", device="meta")
+    assert net.score_blob == "score_sem" and len(net.classes) == 33
+    assert set(net(torch.zeros(1, 3, 64, 64, device="meta"))) == {"score_sem", "score_geo"}
+    pair = netspec.load(prototext.parse(
+        'name: "pair" layer { name: "a" type: "Input" top: "a" input_param { shape { dim: 1 dim: 3 dim: 9 dim: 9 } } }' + "".join(
+            f'layer {{ name: "{top}" type: "Convolution" bottom: "a" top: "{top}" convolution_param {{ num_output: {n} kernel_size: 1 }} }}'
+            for top, n in (("x", 4), ("y", 4))), NetParameter, "net"), device="cpu")
+    pair.preprocess.mean = (0,)
+    with pytest.raises(netspec.Error, match="net 'pair' has the outputs x, y: set net.score_blob to the one with the scores"):
+        pair.segment(picture())
+    pair.score_blob = "y"
+    assert pair.segment(picture()).shape == (41, 52)
+
+
+def test_it_goes_to_other_processes(net, tmp_path):
+    torch.save(net, tmp_path / "net.pt")
+    back = torch.load(tmp_path / "net.pt", weights_only=False)
+    np.testing.assert_array_equal(back.segment(picture()), net.segment(picture()))
+    assert back.classes == net.classes and back.preprocess == net.preprocess
+
+
 def test_fine_tuning_with_adamw(net):
     x = torch.cat([net.preprocess(picture(seed=i)) for i in range(2)])
     truth = torch.from_numpy(np.stack([np.asarray(picture(seed=i).convert("L")) > 127 for i in range(2)])).long()
