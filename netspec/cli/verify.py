@@ -2,9 +2,9 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from ..base.table import table
+from ..data import zoo
 from ..papers.published import RELEASED, VERIFIED
 from .options import add_place_arguments, settings, wrote
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tolerance", type=float, default=TOLERANCE, metavar="POINTS",
                         help="of the mean IU in percent (default %(default)s)")
     add_place_arguments(parser)
-    parser.set_defaults(released=Path("weights"))
+    parser.set_defaults(released=zoo.folder())
 
 
 def run(args: argparse.Namespace) -> int:

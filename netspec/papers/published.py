@@ -36,17 +36,7 @@ RELEASED: dict[str, Figures] = {  # the same split, scored by others
     "voc-fcn8s-atonce": (91.1, 78.5, 65.4, 84.4),
     "voc-fcn-alexnet": _mean_iu(48.0),
 }
-RELEASED_FILES = {  # the release's weights, from RELEASED_FROM, which no longer answers at all times
-    "voc-fcn32s": "fcn32s-heavy-pascal", "voc-fcn16s": "fcn16s-heavy-pascal",
-    "voc-fcn8s": "fcn8s-heavy-pascal", "voc-fcn8s-atonce": "fcn8s-atonce-pascal",
-    "voc-fcn-alexnet": "fcn-alexnet-pascal",
-    "nyud-fcn32s-color": "nyud-fcn32s-color-heavy", "nyud-fcn32s-hha": "nyud-fcn32s-hha-heavy",
-    "nyud-fcn32s-color-hha": "nyud-fcn32s-color-hha-heavy",
-    **{f"{family}-fcn{s}s": f"{family}-fcn{s}s-heavy"
-       for family in ("siftflow", "pascalcontext") for s in (32, 16, 8)},
-}
 VERIFIED = ("voc-fcn32s", "voc-fcn16s", "voc-fcn8s")  # the released nets that `verify` scores
-RELEASED_FROM = "http://dl.caffe.berkeleyvision.org/"
 # mean IU; milliseconds forward, 500x500, on a K40c; convolution layers; million parameters; receptive field;
 # maximum stride
 TABLE1: dict[str, Figures] = {

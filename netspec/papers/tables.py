@@ -13,6 +13,7 @@ from ..base.errors import Error, closest
 from ..base.machine import choose
 from ..base.metrics import MEASURES
 from ..base.names import net_file, solver_file, solver_names
+from ..data import zoo
 from ..look.costs import table1
 from ..net.build import build
 from ..net.deploy import deploy
@@ -130,19 +131,15 @@ def timed(net: str, settings: Settings) -> Record:
 
 def released_file(net: str, settings: Settings) -> Path | None:
     """The release's weights of a net, if they are there."""
-    if settings.released is None or net not in published.RELEASED_FILES:
-        return None
-    path = settings.released / f"{published.RELEASED_FILES[net]}.caffemodel"
-    return path if path.exists() else None
+    return zoo.stored(net, settings.released) if settings.released and net in zoo.table() else None
 
 
 def verified(settings: Settings) -> Iterator[tuple[str, Record]]:
     """The nets of published.VERIFIED, a record each, as released; Error names every file that is missing."""
-    lacking = [f"{published.RELEASED_FILES[net]}.caffemodel" for net in published.VERIFIED
-               if not released_file(net, settings)]
+    lacking = [net for net in published.VERIFIED if not released_file(net, settings)]
     if lacking:
-        raise Error(f"{settings.released} lacks {', '.join(lacking)}; the FCN release has them at "
-                    f"{published.RELEASED_FROM}NAME, --weights-root says where yours are")
+        raise Error(f"{settings.released} lacks the weights of {', '.join(lacking)}; 'netspec weights get "
+                    f"{' '.join(lacking)}' gets them, --weights-root says where yours are")
     for net in published.VERIFIED:
         try:
             yield net, measure(net, "released", settings)

@@ -170,8 +170,8 @@ def released(place):
     """Tiny nets in the place of the released ones, their weights and data elsewhere."""
     make("voc", (32, 16, 8))
     shutil.move("data", "elsewhere")
-    for name in ("voc-fcn32s", "voc-fcn16s", "voc-fcn8s"):
-        weights.save(f"given/{published.RELEASED_FILES[name]}.caffemodel", Net(load(f"models/{name}/deploy.prototxt")))
+    for name, file in (("voc-fcn32s", "fcn32s"), ("voc-fcn16s", "fcn16s"), ("voc-fcn8s", "fcn8s")):
+        weights.save(f"given/{file}-heavy-pascal.caffemodel", Net(load(f"models/{name}/deploy.prototxt")))
     return ["verify", "released", "--weights", "given", "--data", "elsewhere", "--quiet"]
 
 
@@ -195,7 +195,7 @@ def test_verify_names_all_that_is_missing_and_where_it_comes_from(released, caps
     Path("given/fcn8s-heavy-pascal.caffemodel").unlink()
     assert cli.main(released) == 2
     err = capsys.readouterr().err
-    assert "fcn16s-heavy-pascal.caffemodel, fcn8s-heavy-pascal.caffemodel" in err and published.RELEASED_FROM in err
+    assert "lacks the weights of voc-fcn16s, voc-fcn8s" in err and "netspec weights get voc-fcn16s voc-fcn8s" in err
     shutil.copy("given/fcn32s-heavy-pascal.caffemodel", "given/fcn16s-heavy-pascal.caffemodel")
     shutil.copy("given/fcn32s-heavy-pascal.caffemodel", "given/fcn8s-heavy-pascal.caffemodel")
     assert cli.main([*released[:4], "--data", "nowhere", "--quiet"]) == 2
