@@ -16,8 +16,8 @@ from ..ops.base import Operation
 from ..proto.model import read_mean
 
 # what Pillow raises for damaged files, by format and place of the damage
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error,
-          Image.DecompressionBombError)
+DAMAGE = (OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, RuntimeError, MemoryError,
+          struct.error, zlib.error, Image.DecompressionBombError)
 
 
 Option = Callable[[str, object], str]

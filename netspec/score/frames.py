@@ -7,7 +7,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -96,7 +96,7 @@ def frames(file: str, resize: float = 1.0, note: Note = lambda text: None) -> Ge
         opened = open_image(path, file=BytesIO(sys.stdin.buffer.read()) if file == STDIN else None)
         turned = turn_of(opened) >= 5
     with opened:
-        for n, count in _pages(opened, path):
+        for n, count in _pages(opened, path, note):
             size = opened.size[::-1] if turned else opened.size
             yield frame(n if count > 1 else 0, size, lambda name: rgb(opened, f"image {name}", note))
 
@@ -181,21 +181,40 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         return image.convert("RGB")
 
 
-def _pages(image: Image.Image, path: Path) -> Iterator[tuple[int, int]]:
+def _pages(image: Image.Image, path: Path, note: Note) -> Iterator[tuple[int, int]]:
     """Go to one frame of an opened file after the other that is a picture of its own: its number, from 1, of
     how many. Raises Error where one cannot be reached."""
     number = 0
     try:
-        pages: Sequence[int] = range(1 if image.format in SINGLE else getattr(image, "n_frames", 1))
+        with _warned(f"image {path}", note):
+            pages, damage = _reached(image)
+        if damage and len(pages) < 2:
+            raise damage
         if len(pages) > 1 and isinstance(image, TiffImagePlugin.TiffImageFile):
             pages = [page for page in pages if not _reduced(image, page)] or pages[:1]
         for number, page in enumerate(pages, 1):
             if len(pages) > 1:
                 image.seek(page)
             yield number, len(pages)
+        if damage:
+            number += 1
+            raise damage
     except DAMAGE as error:
         beyond = f" from its frame {number} on" if number else ""
         raise Error(f"image {path} cannot be read{beyond}: {error}") from None
+
+
+def _reached(image: Image.Image) -> tuple[Sequence[int], Exception | None]:
+    """The frames of an opened file that can be gone to, and what is wrong with the next, if anything is."""
+    try:
+        return range(1 if image.format in SINGLE else getattr(image, "n_frames", 1)), None
+    except DAMAGE as error:
+        count = 1
+        with suppress(*DAMAGE):
+            while True:
+                image.seek(count)
+                count += 1
+        return range(count), error
 
 
 def _reduced(image: TiffImagePlugin.TiffImageFile, page: int) -> bool:
@@ -220,7 +239,7 @@ def _video(path: Path) -> Iterator[Image.Image]:
         for raw in reader:
             yield Image.frombytes("RGB", size, raw)
             count += 1
-    except (*DAMAGE, RuntimeError, StopIteration) as error:
+    except (*DAMAGE, StopIteration) as error:
         told = [line.strip() for line in str(error).splitlines() if line.strip()]
         beyond = f" beyond its frame {count}" if count else ""
         raise Error(f"video {path} cannot be read{beyond}: {told[-1] if told else 'it ends'}") from None

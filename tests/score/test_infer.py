@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -218,6 +219,35 @@ def test_animations_and_pages_give_a_frame_each(place, capsys, path, options):
     assert middles == [[0, 1, 2], [1, 2, 0], [2, 0, 1]]
 
 
+@pytest.mark.parametrize("path, options", [("move.gif", {}), ("move.png", {}), ("pages.tif", {})])
+def test_of_a_file_that_is_cut_the_frames_before_are_kept(place, capsys, path, options):
+    whole = Path(animation(path, 4, **options) or path).read_bytes()
+    Path(path).write_bytes(whole[: len(whole) * 6 // 10])
+    status, out, err = infer(capsys, path)
+    kept = len(out.splitlines())
+    errors = [line for line in err.splitlines() if line.startswith(f"netspec infer: image {path} ")]
+    assert status == 2 and 1 <= kept < 4 and errors and f"frame {kept + 1} " in errors[0], err
+    for n in range(1, kept + 1):
+        expected = [[0, 1, 2], [1, 2, 0], [2, 0, 1]][n - 1]
+        assert read(f"o/{Path(path).stem}_000{n}_labels.png")[3, [2, 6, 10]].tolist() == expected
+
+
+@pytest.mark.parametrize("kind", ["png", "gif", "tif", "webp", "avif", "jpg", "bmp", "jp2"])
+def test_damage_anywhere_is_an_error_or_a_picture(place, kind):
+    rng, path = np.random.default_rng(0), Path(f"whole.{kind}")
+    thirds(24, 16).save(path)
+    whole = path.read_bytes()
+    for _ in range(60):
+        damaged = np.frombuffer(whole[: rng.integers(len(whole))] if rng.random() < 0.3 else whole, np.uint8).copy()
+        if damaged.size:
+            damaged[rng.integers(min(damaged.size, rng.choice([40, 10000])))] = rng.integers(256)
+        Path(f"damaged.{kind}").write_bytes(damaged.tobytes())
+        with suppress(Error):
+            for frame in frames.frames(f"damaged.{kind}"):
+                if frame.size[0] * frame.size[1] < 10**6:
+                    assert frame.read().mode == "RGB"
+
+
 def test_a_name_of_a_frame_that_is_taken(place, capsys):
     animation("move.gif")
     thirds().save("move_0002.png")
@@ -387,15 +417,16 @@ def test_patterns(place, capsys):
     assert status == 2 and err == "netspec infer: no file has a name like 'none*.png'\n"
 
 
-def test_standard_input(place):
+def test_standard_input(place, capsys, monkeypatch):
     command = [sys.executable, "-m", "netspec", "infer", "net.prototxt", "net.caffemodel", "-", "--out", "o", "--device", "cpu"]
-    for data, status in ((Path("photo.png").read_bytes(), 0), (b"words", 2), (b"", 2)):
-        done = subprocess.run(command, input=data, capture_output=True, env={"PYTHONPATH": str(PROJECT)})
-        assert done.returncode == status
-        if status:
-            assert done.stderr.startswith(b"netspec infer: standard input is no image") and done.stderr.count(b"\n") == 1
-        else:
-            assert done.stdout.startswith(b"standard input: red 33%") and written() == ["stdin_labels.png", "stdin_overlay.png"]
+    done = subprocess.run(command, input=Path("photo.png").read_bytes(), capture_output=True, env={"PYTHONPATH": str(PROJECT)})
+    assert done.returncode == 0 and done.stdout.startswith(b"standard input: red 33%")
+    assert written() == ["stdin_labels.png", "stdin_overlay.png"]
+    for data in (b"words", b""):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+        status, out, err = infer(capsys, "-")
+        assert (status, out) == (2, "") and err.startswith("netspec infer: standard input is no image")
+        assert err.count("\n") == 1
 
 
 def test_video_without_its_library(place, capsys, monkeypatch):
