@@ -1,6 +1,7 @@
 """Pictures as lists of shapes, written as SVG text by hand or painted by Pillow as PNG and PDF."""
 
 import io
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -58,7 +59,7 @@ class Line(NamedTuple):
     def head(self) -> list[Point]:
         """The corners of the arrow."""
         (x0, y0), (x1, y1) = self.points[-2:]
-        length = max(((x1 - x0) ** 2 + (y1 - y0) ** 2) ** 0.5, 1e-9)
+        length = math.dist((x0, y0), (x1, y1)) or 1.0
         dx, dy = 6 * (x1 - x0) / length, 6 * (y1 - y0) / length
         return [(x1, y1), (x1 - dx - dy / 2, y1 - dy + dx / 2), (x1 - dx + dy / 2, y1 - dy - dx / 2)]
 

@@ -63,7 +63,7 @@ def _training(path: Path, device: str = "cpu", precision: str = "fp32") -> Solve
 def time_data(path: Path, iterations: int, device: str, precision: str) -> str:
     """Images/s of a solver's data alone and of training, and how much of a step is waiting for data."""
     solver = _training(path, device, precision)
-    graph, size = solver.net.graph, max(1, solver.param.iter_size)
+    graph, size = solver.net.graph, solver.param.iter_size
     with closing(solver):
         solver.step(2)
         solver.data.waited = 0.0

@@ -177,6 +177,8 @@ def test_the_bar_shows_progress_speed_and_time_left(bar):
     for done in range(6, 11):
         made.progress("net", done, 10, "loss 0.1", 20)
     assert screen().rows[-1] == "" and "] 10/10  " in screen().rows[-2] and screen().rows[-2].endswith("0:00 left")
+    made.progress("net", 12, 10, "loss 0.1", 20)  # steps beyond the solver's last
+    assert " [########################] 12/10  " in screen().rows[-2]
     made.progress("next", 1, 3, "loss 9", 20)  # another stage
     assert screen().rows[-1].startswith("next [########................] 1/3  loss 9")
     made.close()

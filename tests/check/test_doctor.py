@@ -111,6 +111,16 @@ def test_nothing_is_wrong_with_a_healthy_net(folder, capsys):
     assert problems(capsys, "solver.prototxt") == []
 
 
+@pytest.mark.parametrize("never, told", [((), None), ((1,), None), ((1, 2), "class 0 everywhere")])
+def test_a_net_that_says_one_class_of_several_everywhere(folder, capsys, never, told):
+    eye, (_, bias) = np.eye(3, dtype=np.float32)[..., None, None], layers()["score"][1]
+    bias = bias.astype(np.float32)
+    bias[list(never)] -= 1e3
+    write_weights("w.caffemodel", "n", layers(score=[eye / 3, bias]))
+    found = [each for each in problems(capsys, *WEIGHTS) if each.startswith("'score'")]
+    assert ["everywhere" in each for each in found] == [True] * bool(told) and (told or f"{3 - len(never)} of 3 classes") in problems.out
+
+
 @pytest.mark.parametrize("kind", FEED)
 def test_images_unlike_those_that_the_weights_were_trained_on(folder, capsys, kind):
     assert FEED.keys() == MENDS.keys()

@@ -64,6 +64,14 @@ def test_data_gives_rates_and_the_share_of_waiting(solver, capsys):
     assert not list(Path().glob("*.solverstate"))
 
 
+def test_images_of_all_batches_of_a_step_are_counted(solver, monkeypatch):
+    monkeypatch.setattr(timing, "seconds", lambda call, times: [0.5] * times)
+    for more, rate in (("", "4.0"), ("iter_size: 3", "12.0")):  # two images in half a second
+        Path("more.prototxt").write_text(Path("solver.prototxt").read_text() + more)
+        lines = timing.time_data(Path("more.prototxt"), 2, "cpu", "fp32").splitlines()
+        assert [line.split()[-3:] for line in lines[2:4]] == [["4.0"] * 3, [rate] * 3]
+
+
 def test_wait_holds_the_policies_against_each_other_quiet_and_busy(solver, capfd):
     before = dict(os.environ)
     assert cli.main(["time", "wait", "solver.prototxt", "--repeats", "2"]) == 0
