@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from types import NoneType
 from typing import Any
 
 import torch
@@ -15,13 +16,14 @@ from .graph import Graph, Node, Slot
 
 
 class _Module(nn.Module):
-    """A module whose parts may have any name: a layer called "training" must not hide the mode."""
+    """A module whose parts may have any name: those called "training" or "losses" hide nothing of its own."""
 
-    def train(self, mode: bool = True) -> Any:
-        self.__dict__["training"] = mode
-        for part in self.children():
-            part.train(mode)
-        return self
+    def __setattr__(self, name: str, value: Any) -> None:
+        plain = not isinstance(value, nn.Module | Tensor | NoneType)  # those may be parts
+        if plain or name in vars(self):
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
 
 class Part(_Module):

@@ -366,3 +366,19 @@ def test_distributed_data_parallel():
     for name, grad in found[0].items():
         torch.testing.assert_close(torch.from_numpy(grad), torch.from_numpy(found[1][name]))
         torch.testing.assert_close(torch.from_numpy(grad), net.get_parameter(name).grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["losses", "training", "precision", "graph", "forward", "device", "state_dict", "_parts", "_fits",
+                                  "_steps", "_inputs", "_places", "_node", "_modules"])
+@pytest.mark.parametrize("typed", ["Convolution", "ReLU"])
+def test_a_layer_may_have_any_name(name, typed):
+    """Its own attributes stay the net's, and can be set."""
+    layer = conv(name, "data", 2) if typed == "Convolution" else relu(name, "data")
+    one = Net(build(DATA + layer))
+    one.precision = torch.bfloat16
+    one.precision = None
+    one = copy.deepcopy(one.train().double().eval())
+    given = image(2, 3, 8, 9).double()
+    found = one({"data": given})
+    assert not one.training and not one.losses and dict(one.named_modules())[name]._get_name() == typed
+    assert len(found) and all(value.dtype == torch.double for value in found.values())

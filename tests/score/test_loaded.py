@@ -248,3 +248,11 @@ def test_exported_it_needs_no_netspec(net, tmp_path):
     (tmp_path / "alone.py").write_text(code)
     done = subprocess.run([sys.executable, "alone.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["classes", "palette", "preprocess", "score_blob", "segment"])
+def test_a_layer_may_have_the_name_of_what_it_knows(name, file):
+    with pytest.warns(UserWarning, match=f"lacks {name}"):
+        net = netspec.load(changed(('name: "fc7"', f'name: "{name}"')), file, device="cpu")
+    assert net.classes == list(SHAPES.names) and net.palette.shape == (5, 3)
+    assert net.segment(picture()).shape == (41, 52) and f"{name}.weight" in net.state_dict()
