@@ -3,9 +3,9 @@
 import glob
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from ..base.errors import Error, closest
 from ..base.files import inside, writing
+from ..base.log import Log
 from ..base.machine import cores
 from ..data.layouts import Images, Labels, layout, read_file
 from ..data.tree import Tree, suffixes
@@ -144,24 +145,16 @@ def names(data: Tree, split: str, made: Split) -> list[str]:
     return made.lists.get(data.root / f"{split}.txt") or [name for _, _, name in data.entries(split)]
 
 
-def mean(data: Tree, split: str, images: Sequence[str], progress: Callable[[int, int], None]) -> list[float]:
-    """The mean of all pixels of images, BGR, to three decimals. Raises Error for one that cannot be read.
-
-    progress: is told how many of how many are read.
-    """
+def mean(data: Tree, split: str, images: Sequence[str], said: Log) -> list[float]:
+    """The mean of all pixels of images, BGR, to three decimals. Raises Error for one that cannot be read."""
     total, pixels = np.zeros(3), 0
     order = list(data.layout.first(Images).order)
-    with ThreadPoolExecutor(cores()) as pool:
+    with closing(said), ThreadPoolExecutor(cores()) as pool:
         def sums(name: str) -> tuple[np.ndarray, int]:
             read = data.read("data", split, name, 1.0)
             return read.sum((0, 1), dtype=np.float64)[order], read.shape[0] * read.shape[1]
 
         for done, (each, count) in enumerate(pool.map(sums, images), 1):
             total, pixels = total + each, pixels + count
-            progress(done, len(images))
+            said.progress("mean", done, len(images), "", 1)
     return [round(value, 3) for value in (total / pixels).tolist()]
-
-
-def says_mean(path: Path) -> bool:
-    """Whether a data set file has a mean of its own."""
-    return "mean" in read_file(path)

@@ -1,6 +1,7 @@
 """`netspec data labels`: what people drew, as palette PNGs."""
 
 import argparse
+from contextlib import closing
 from pathlib import Path
 
 from ..base import log
@@ -10,7 +11,7 @@ from ..base.files import find
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("drawn", metavar="FOLDER|FILE.json",
-                        help="labelme's or COCO's JSON, or an unpacked export of CVAT (masks) or Supervisely")
+                        help="labelme's or COCO's JSON, or the unpacked masks of CVAT or Supervisely")
     parser.add_argument("--set", required=True, type=Path, metavar="FILE.txt", dest="file",
                         help="the data set file, which says where labels go; where there is none, it is "
                              "written, and they go to labels beside it")
@@ -45,12 +46,9 @@ def run(args: argparse.Namespace) -> int:
         renamed[old] = new
     found = drawing(find(args.drawn, what="what was drawn"))
     place = target(args.file, found, args.images and find(args.images, what="folder of images"), args.split)
-    said = log.make()
-    try:
-        choices = Choices(args.overlap, args.rest, args.exif, renamed, args.empty, args.overwrite)
+    choices = Choices(args.overlap, args.rest, args.exif, renamed, args.empty, args.overwrite)
+    with closing(log.make()) as said:
         lines = make_labels(found, place, choices,
                             lambda done, total: said.progress("labels", done, total, "", 0.5))
-    finally:
-        said.close()
     print("\n".join(lines))
     return 0

@@ -4,15 +4,11 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..base import log
 from ..base.errors import Error, count, listed
 from ..base.machine import PROJECT
 from .finding import find_net, find_weights
-
-if TYPE_CHECKING:
-    from ..data.tree import Tree
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from ..check import own
     from ..data import zoo
+    from ..data.layouts import read_file
     from ..pycaffe.script import generator
 
     path, (train, val) = args.dataset, args.splits
@@ -49,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
     made = own.split(data, train, val)
     images = {split: own.names(data, split, made) for split in args.splits}
     weights = _weights_of(args) if args.base else args.weights
-    mean = None if args.base or own.says_mean(path) else _mean(data, train, images[train])
+    known = args.base or "mean" in read_file(path)
+    mean = None if known else own.mean(data, train, images[train], log.make())
     with own.written(made.lists):
         wrote = generator(PROJECT / "models" / "own.py").write(
             path, weights, args.iterations, args.batch, (train, val), mean, args.base)
@@ -80,17 +78,6 @@ def _weights_of(args: argparse.Namespace) -> str:
     except Error as error:
         needs = "" if args.weights else f"--from {args.base} needs its weights, or --weights FILE: "
         raise Error(f"{needs}{error}") from None
-
-
-def _mean(data: "Tree", split: str, images: list[str]) -> list[float]:
-    """The mean over a split, its reading shown."""
-    from ..check import own
-
-    said = log.make()
-    try:
-        return own.mean(data, split, images, lambda done, total: said.progress("mean", done, total, "", 1))
-    finally:
-        said.close()
 
 
 def _end(path: Path, solvers: list[str], args: argparse.Namespace, image: Path) -> None:

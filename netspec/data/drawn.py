@@ -113,12 +113,6 @@ def sides(data: object, width: str, height: str, where: str) -> Size:
     return size
 
 
-def _placed(label: str, where: str, small: np.ndarray, left: int, top: int, size: Size) -> Shape:
-    """A small mask at its place in the picture."""
-    cut = min(left, top) < 0 or left + small.shape[1] > size[0] or top + small.shape[0] > size[1]
-    return Shape(label, where, [BEYOND] * cut, partial(placed, small, left, top, size))
-
-
 # labelme
 
 # types of shapes -> their fewest points
@@ -162,7 +156,8 @@ def _labelme_shape(shape: object, size: Size, where: str) -> Shape:
         wide, high = right - left + 1, low - top + 1
         if small.shape != (high, wide):
             raise Error(f"{where}: the mask is {small.shape[1]}x{small.shape[0]}, its box {wide}x{high}")
-        return _placed(label, where, small, left, top, size)
+        cut = min(left, top) < 0 or right >= size[0] or low >= size[1]
+        return Shape(label, where, [BEYOND] * cut, partial(placed, small, left, top, size))
     if not isinstance(kind, str) or kind not in AREAS:
         raise Error(f"{where}: shapes of type '{kind}' are not known, or have no area: draw polygons (known: "
                     f"{', '.join(AREAS)}, mask)")
@@ -300,7 +295,7 @@ def is_background(name: str) -> bool:
 # Supervisely
 
 def _supervisely(path: Path) -> Drawing:
-    """A project of Supervisely: its annotations where they are there, else its exported masks."""
+    """A project of Supervisely, exported as masks."""
     colours: Colours = {}
     for entry in take(load(path / "meta.json"), "classes", list, str(path / "meta.json")):
         where = f"{path / 'meta.json'}: a class"
@@ -308,33 +303,20 @@ def _supervisely(path: Path) -> Drawing:
         if not re.fullmatch("#[0-9a-fA-F]{6}", colour):
             raise Error(f"{where}, '{title}', has the colour '{colour[:40]}', expected #RRGGBB")
         colours[title] = list(bytes.fromhex(colour[1:]))
-    found = {kind: [p for p in sorted(path.rglob(kind)) if p.is_dir()]
-             for kind in ("ann", "masks_machine", "masks_human")}
-    kind = next((kind for kind, folders in found.items() if folders), None)
-    if kind is None:
-        raise Error(f"{path} has neither ann, masks_machine nor masks_human below it")
-    folders = found[kind]
+    machine, human = ([p for p in sorted(path.rglob(kind)) if p.is_dir()]
+                      for kind in ("masks_machine", "masks_human"))
+    folders = machine or human
+    if not folders:
+        raise Error(f"{path} has no masks_machine or masks_human below it; export the project as masks (the "
+                    "app 'Export as Masks')")
     alone = len(folders) == 1
     images = folders[0].parent / "img" if alone else path
     places = {folder: "" if alone else (folder.parent / "img").relative_to(path).as_posix() + "/"
               for folder in folders}
-    if kind != "ann":
-        if kind == "masks_machine":
-            file = path / "obj_class_to_machine_color.json"
-            colours = {name: points_to_colour(value, file) for name, value in load(file).items()}
-        return _masks("Supervisely", colours, "the project's", images, places)
-    files = [(file, place + file.name.removesuffix(".json"))
-             for folder, place in places.items() for file in sorted(folder.glob("*.json"))]
-
-    def pictures() -> Iterator[Picture]:
-        for file, name in files:
-            data = load(file)
-            size = sides(data.get("size"), "width", "height", str(file))
-            shapes = [_supervisely_shape(each, size, f"{file}: object {number}")
-                      for number, each in enumerate(take(data, "objects", list, str(file)), 1)]
-            yield Picture(name, str(file), size, shapes)
-
-    return Drawing("Supervisely", colours, "the project's", images, len(files), pictures)
+    if machine:
+        file = path / "obj_class_to_machine_color.json"
+        colours = {name: points_to_colour(value, file) for name, value in load(file).items()}
+    return _masks("Supervisely", colours, "the project's", images, places)
 
 
 def points_to_colour(value: object, file: Path) -> list[int]:
@@ -343,31 +325,3 @@ def points_to_colour(value: object, file: Path) -> list[int]:
     if not isinstance(value, list) or len(value) != 3 or not good:
         raise Error(f"{file}: expected colours of three numbers from 0 to 255")
     return value
-
-
-def _supervisely_shape(each: object, size: Size, where: str) -> Shape:
-    label = named(each, "classTitle", where)
-    where = f"{where} ('{label}')"
-    kind = take(each, "geometryType", str, where)
-    if kind == "bitmap":
-        inner = take(each, "bitmap", dict, where)
-        small = bitmap(inner.get("data"), size, where, packed=True)
-        origin = points(inner.get("origin"), size, where)
-        left, top = origin[0].astype(int).tolist()
-        return _placed(label, where, small, left, top, size)
-    if kind not in ("polygon", "rectangle"):
-        raise Error(f"{where}: objects of type '{kind}' have no area that could be a label (known: bitmap, "
-                    "polygon, rectangle); change them in Supervisely, or take the class out")
-    inner = take(each, "points", dict, where)
-    outer = points(inner.get("exterior"), size, where, 3 if kind == "polygon" else 2)
-    inside = take({"interior": [], **inner}, "interior", list, where)
-    holes = [points(hole, size, where, 3) for hole in inside]
-    mask = partial(_with_holes, kind, outer, holes, size)
-    return Shape(label, where, [BEYOND] * outside(outer, size), mask)
-
-
-def _with_holes(kind: str, outer: np.ndarray, holes: Sequence[np.ndarray], size: Size) -> np.ndarray:
-    mask = drawn("outlined" if kind == "polygon" else kind, np.rint(outer), size)
-    for hole in holes:
-        mask &= ~drawn("outlined", np.rint(hole), size)
-    return mask

@@ -10,7 +10,6 @@ import binascii
 import io
 import math
 import re
-import zlib
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -55,11 +54,7 @@ def outside(found: np.ndarray, size: Size) -> bool:
 
 
 def drawn(kind: str, found: np.ndarray, size: Size) -> np.ndarray:
-    """A polygon, rectangle or circle (its middle and a point on it) as labelme draws it: by Pillow.
-
-    What is "outlined" is a polygon at whole pixels with each pixel of its outline, as OpenCV draws it for
-    Supervisely (but for ties on the outline: 0.1 % of the pixels of random polygons).
-    """
+    """A polygon, rectangle or circle (its middle and a point on it) as labelme draws it: by Pillow."""
     image = Image.new("L", size)
     pen, line = ImageDraw.Draw(image), [(x, y) for x, y in found.tolist()]
     if kind == "rectangle":
@@ -70,8 +65,6 @@ def drawn(kind: str, found: np.ndarray, size: Size) -> np.ndarray:
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=1, outline=1)
     else:
         pen.polygon(line, fill=1, outline=1)
-    if kind == "outlined":
-        pen.line([*line, line[0]], fill=1)
     return np.asarray(image).astype(bool)
 
 
@@ -144,26 +137,18 @@ def _unpacked(text: str, where: str) -> list[int]:
     return runs
 
 
-def bitmap(data: object, size: Size, where: str, packed: bool = False) -> np.ndarray:
-    """A mask (H, W), of its own size, from a PNG in base64; packed: by zlib too, as Supervisely does.
+def bitmap(data: str, size: Size, where: str) -> np.ndarray:
+    """A mask (H, W), of its own size, from a PNG in base64.
 
     Raises Error for damaged ones, and for those larger than the picture.
     """
     try:
-        raw = base64.b64decode(re.sub(r"\s", "", data) if isinstance(data, str) else "", validate=True)
-        if packed:
-            most = 4 * size[0] * size[1] + (1 << 16)  # a PNG of four channels that does not shrink
-            unpack = zlib.decompressobj()
-            raw = unpack.decompress(raw, most)
-            if unpack.unconsumed_tail:
-                raise Error(f"{where}: the bitmap is larger than its picture of {size[0]}x{size[1]}")
+        raw = base64.b64decode(re.sub(r"\s", "", data), validate=True)
         with Image.open(io.BytesIO(raw), formats=["PNG"]) as image:
             if image.width > size[0] or image.height > size[1]:
                 raise Error(f"{where}: the bitmap is {image.width}x{image.height}, larger than its picture "
                             f"of {size[0]}x{size[1]}")
-            clear = "A" in image.getbands() or "transparency" in image.info
-            pixels = np.asarray(image.convert("RGBA") if clear else image.convert("RGB"))
-            return pixels[:, :, 3] > 0 if clear else pixels.max(2) > 0
+            return np.asarray(image.convert("RGB")).max(2) > 0
     except (binascii.Error, *DAMAGE) as error:
         raise Error(f"{where}: the bitmap cannot be read: {error}") from None
 
