@@ -235,6 +235,8 @@ def test_of_a_file_that_is_cut_the_frames_before_are_kept(place, capsys, path, o
 @pytest.mark.parametrize("kind", ["png", "gif", "tif", "webp", "avif", "jpg", "bmp", "jp2"])
 def test_damage_anywhere_is_an_error_or_a_picture(place, kind):
     rng, path = np.random.default_rng(0), Path(f"whole.{kind}")
+    if f".{kind}" not in Image.registered_extensions():
+        pytest.skip(f"this Pillow writes no {kind}")
     thirds(24, 16).save(path)
     whole = path.read_bytes()
     for _ in range(60):
