@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ..base.errors import Error
 from ..base.machine import choose
-from ..base.names import net_file
+from ..base.names import name_of, net_file
 from ..convert.agree import facts
+from ..data import zoo
 from ..data.images import resized
 from ..net import judged
 from ..net.deploy import deploy
@@ -26,6 +27,7 @@ from . import predict
 from .frames import Frame, frames, rgb
 from .segment import Segmenter
 
+PRETRAINED = "pretrained"
 Picture = str | os.PathLike | Image.Image | np.ndarray
 
 
@@ -164,22 +166,37 @@ def _frame(image: Image.Image) -> Frame:
     return Frame("given", "image", image.size, lambda: image)
 
 
-def load(net: str | os.PathLike | NetParameter, weights: str | os.PathLike | None = None,
+def load(net: str | os.PathLike | NetParameter, weights: str | os.PathLike | None = PRETRAINED,
          device: str | torch.device | None = None, precision: str | None = None) -> Loaded:
     """A net as a torch module in eval mode, its data layers and losses left off.
 
-    net: a prototxt, a name such as voc-fcn8s, or a message. weights: a file; None: what the net's fillers
-    draw, and bilinear upsampling. What the file lacks, or holds besides, is a UserWarning. device: cpu, cuda,
-    cuda:N, mps or meta; None: a GPU if there is one. precision: fp32, tf32 or bf16 (of products alone).
+    net: a prototxt, a name such as voc-fcn8s, or a message. weights: pretrained, those of the net's name (see
+    `netspec weights`; nothing is downloaded here); a file, or the name of another net; None, and of a message
+    without others: what the net's fillers draw, and bilinear upsampling. What the file lacks, or holds
+    besides, is a UserWarning. device: cpu, cuda, cuda:N, mps or meta; None: a GPU if there is one. precision:
+    fp32, tf32 or bf16 (of products alone).
     Raises Error for what cannot work.
     """
-    graph = deploy(net if isinstance(net, NetParameter) else net_file(os.fspath(net), "deploy"))
+    path = None if isinstance(net, NetParameter) else net_file(os.fspath(net))
+    graph = deploy(path or net)
     if "meta" in (str(device), str(torch.get_default_device())):
         with torch.device("meta"):
             return Loaded(graph).eval()
     place = choose(None if device is None else str(device), precision or "fp32")
+    file = None if weights is None else _weights(path, os.fspath(weights))
     made = Loaded(graph)
-    for remark in predict.fill(made, Path(weights) if weights is not None else None):
+    for remark in predict.fill(made, file):
         warnings.warn(remark, stacklevel=2)
     made.precision = torch.bfloat16 if precision == "bf16" else None
     return made.to(place).eval()
+
+
+def _weights(net: Path | None, given: str) -> Path | None:
+    """The file that load's `weights` mean for the net of a prototxt (None: of a message)."""
+    if given != PRETRAINED:
+        return zoo.found(given)
+    name = name_of(net) if net else None
+    if net and name is None:
+        raise Error(f"{net}: has no pretrained weights, which only nets in models/ have by their name: give "
+                    "weights a file, or None for what the net's fillers draw")
+    return zoo.weights_of(name) if name else None

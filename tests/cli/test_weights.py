@@ -12,12 +12,14 @@ import pytest
 from PIL import Image
 from webserver import Web
 
+import netspec
 from netspec import NetSpec
 from netspec import layers as L
+from netspec.base.errors import Error
 from netspec.cli import main as cli
 from netspec.data import zoo
 from netspec.proto import text as prototext
-from netspec.proto.model import write_weights
+from netspec.proto.model import read_weights, write_weights
 
 PROJECT = Path(__file__).resolve().parents[2]
 DRAW = np.random.default_rng(1)
@@ -296,6 +298,19 @@ def test_weights_that_the_demo_made(place, capsys):
     out, err = weights(capsys, "small-fcn8s", "photo.jpg", "--device", "cpu", command="infer")
     assert "class" in out and "demo/seed2/small-fcn8s_iter_9.caffemodel" in err
     assert weights(capsys, "where", "small-fcn8s")[0] == "demo/seed2/small-fcn8s_iter_9.caffemodel\n"
+
+
+def test_pretrained_in_python(place, web, table, capsys):
+    with pytest.raises(Error, match="115 bytes, from .*'netspec weights get small-fcn8s' gets them"):
+        netspec.load("small-fcn8s", device="cpu")
+    with pytest.raises(Error, match="give weights a file, or None"):
+        prototext.write("mine.prototxt", net())
+        netspec.load("mine.prototxt", device="cpu")
+    assert not web.requests
+    weights(capsys, "get", "small-fcn8s")
+    mine = read_weights(place / "small-fcn8s.caffemodel")["score"][0]
+    for given in (("small-fcn8s",), ("models/small-fcn8s/deploy.prototxt",), ("other-fcn8s", "small-fcn8s"), (net(), "small-fcn8s")):
+        assert np.array_equal(netspec.load(*given, device="cpu").score.weight.detach().numpy(), mine)
 
 
 @pytest.mark.parametrize("system, told, found", [

@@ -160,7 +160,7 @@ def test_dropout_follows_the_mode(file):
 
 
 def test_weights_that_are_left_out_or_do_not_fit(file, tmp_path):
-    assert torch.equal(netspec.load(NET, device="cpu").upscore2.weight[0, 0], torch.from_numpy(weights.bilinear_kernel(4)))
+    assert torch.equal(netspec.load(NET, None, device="cpu").upscore2.weight[0, 0], torch.from_numpy(weights.bilinear_kernel(4)))
     renamed = changed(('name: "fc7"', 'name: "fc7_new"'))
     with pytest.warns(UserWarning, match="lacks fc7_new: left at their fillers"):
         netspec.load(renamed, file, device="cpu")
