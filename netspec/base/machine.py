@@ -156,8 +156,18 @@ def prepare_torch(environ: MutableMapping[str, str] = os.environ, loaded: bool |
         environ["OMP_NUM_THREADS"] = str(cores())
 
 
+def allowed(root: Path = Path("/sys/fs/cgroup")) -> float:
+    """The bytes of memory that Linux allows this process's container; infinite without a limit."""
+    for file in (root / "memory.max", root / "memory" / "memory.limit_in_bytes"):
+        try:
+            return int(file.read_text())
+        except (OSError, ValueError):  # not there, or "max": no limit
+            continue
+    return math.inf
+
+
 def room(device: torch.device) -> float:
-    """The bytes of memory that a device has in all; infinite where the system does not say."""
+    """The bytes of memory that a device has in all, and this process may use; infinite where nothing says."""
     import torch
 
     if device.type == "cuda":
@@ -166,7 +176,7 @@ def room(device: torch.device) -> float:
         return torch.mps.recommended_max_memory()
     if not hasattr(os, "sysconf"):  # Windows
         return math.inf
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), allowed())
 
 
 def amount(size: float) -> str:

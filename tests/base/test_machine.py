@@ -80,6 +80,20 @@ def test_a_containers_share_of_the_cores(tmp_path, monkeypatch, files, cpus):
     assert share(tmp_path) == cpus
 
 
+@pytest.mark.parametrize("files, size", [({"memory.max": "2000000000\n"}, 2e9), ({"memory.max": "max\n"}, float("inf")),
+                                         ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, 9223372036854771712),
+                                         ({}, float("inf"))])
+def test_the_memory_that_a_container_is_allowed(tmp_path, monkeypatch, files, size):
+    from netspec.base import machine
+
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert machine.allowed(tmp_path) == size
+    monkeypatch.setattr(machine, "allowed", lambda: 5e7)
+    assert room(torch.device("cpu")) == 5e7
+
+
 def test_no_more_threads_than_a_containers_share(monkeypatch):
     from netspec.base import machine
 
