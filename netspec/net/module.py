@@ -10,9 +10,12 @@ import torch
 from google.protobuf import text_format
 from torch import Tensor, nn
 
-from ..base.errors import Error, closest, listed
+from ..base.errors import Error, closest
 from ..ops.fillers import fill
 from .graph import Graph, Node, Slot
+
+
+Place = tuple[nn.Module, str]  # the module around, and the name in it
 
 
 class _Module(nn.Module):
@@ -36,18 +39,12 @@ class Part(_Module):
     def __init__(self) -> None:
         super().__init__()
         self._node: Node | None = None
-        self._reads: list[tuple[nn.Module, str]] = []  # where its parameters stand: a shared one is another's
-
-    @property
-    def hooked(self) -> bool:
-        """Whether someone looks on, who must find what the layer gave."""
-        return bool(self._forward_hooks or self._forward_pre_hooks or self._backward_hooks
-                    or self._backward_pre_hooks)
+        self._reads: list[tuple[nn.Module, str, str]] = []  # where its parameters stand: shared ones elsewhere
 
     def forward(self, *bottoms: Tensor, inplace: bool = False) -> Tensor | tuple[Tensor, ...]:
         node = self._node
         assert node is not None
-        params: list[Tensor] = [getattr(module, name) for module, name in self._reads]
+        params: list[Tensor] = [getattr(outer._modules[path], name) for outer, path, name in self._reads]
         for i, (slot, own) in enumerate(zip(node.params, node.op.params, strict=True)):
             if slot.shape != own.shape:  # see share_mode
                 params[i] = params[i].reshape(own.shape)
@@ -90,7 +87,7 @@ class Net(_Module):
         super().__init__()
         self.graph = graph
         self.precision: torch.dtype | None = None
-        self._places: dict[str, tuple[nn.Module, str]] = {}
+        self._places: dict[str, tuple[Place, str]] = {}
         for node in graph.nodes:
             self._module(node.name)  # in the order of the layers
         shared = share.layers_with_params() if share else {}
@@ -118,9 +115,9 @@ class Net(_Module):
         path, _, name = key.rpartition(".")
         module = self._module(path)
         module._parameters[name] = parameter
-        self._places[key] = module, name
+        self._places[key] = self._place(path), name
 
-    def _module(self, path: str) -> "Part":
+    def _module(self, path: str) -> Part:
         """The submodule of a dotted name, which is made if it is not there."""
         module: nn.Module = self
         for name in path.split("."):
@@ -131,20 +128,28 @@ class Net(_Module):
         assert isinstance(module, Part)
         return module
 
-    def _part(self, node: Node) -> "Part":
-        """The submodule of a layer. Those of one name, which have no parameters, are numbered."""
-        part, number = self._module(node.name), 1
-        while part._node is not None:
+    def _place(self, path: str) -> Place:
+        """Where the submodule of a dotted name stands: people put others there."""
+        outer, _, name = path.rpartition(".")
+        return self._module(outer) if outer or name != path else self, name
+
+    def _part(self, node: Node) -> Place:
+        """The place of a layer's submodule. Those of one name, which have no parameters, are numbered."""
+        path, number = node.name, 1
+        while (part := self._module(path))._node is not None:
             number += 1
-            part = self._module(f"{node.name} ({number})")
-        part._node, part._reads = node, [self._places[slot.key] for slot in node.params]
-        return part
+            path = f"{node.name} ({number})"
+        part._node = node
+        part._reads = [(*self._places[slot.key][0], self._places[slot.key][1]) for slot in node.params]
+        return self._place(path)
 
     def parameter(self, slot: Slot) -> nn.Parameter:
         """The tensor of a parameter blob."""
-        module, name = self._places[slot.key]
-        found = module._parameters[name]
-        assert found is not None
+        (outer, path), name = self._places[slot.key]
+        found = getattr(outer._modules[path], name, None)
+        if found is None:
+            kind = type(outer._modules[path]).__name__
+            raise Error(f"layer '{slot.layer}' is now {kind}, which has no '{name}'")
         return found
 
     def share(self, other: "Net") -> None:
@@ -211,7 +216,7 @@ class Net(_Module):
         names = self._inputs
         if isinstance(inputs, Tensor):
             if len(names) != 1:
-                raise Error(f"net '{self.graph.name}' has {len(names)} inputs: {listed(names)}; give them as "
+                raise Error(f"net '{self.graph.name}' has {len(names)} inputs: {", ".join(names)}; give them as "
                             "a dictionary or by keyword")
             inputs = {names[0]: inputs}
         elif not isinstance(inputs, Mapping):
@@ -224,11 +229,11 @@ class Net(_Module):
         """The blobs that are wanted, after so many layers."""
         precise = self.precision is None  # then whoever calls may have asked for autocast
         with nullcontext() if precise else torch.autocast(self.device.type, self.precision):
-            for part, (node, overwrite, done) in zip(self._parts[:end], self._steps, strict=False):
+            for place, (node, overwrite, done) in zip(self._parts[:end], self._steps, strict=False):
+                part = _at(place)
                 bottoms = [values[b.blob] if ok else values[b.blob].detach()
                            for b, ok in zip(node.bottoms, node.propagate, strict=True)]
-                below = None if overwrite is None else self._parts[overwrite]
-                alone = below is not None and not below.hooked and not part.hooked
+                alone = overwrite is not None and _alone(part) and _alone(_at(self._parts[overwrite]))
                 tops = part(*bottoms, inplace=True) if alone else part(*bottoms)
                 if isinstance(tops, Tensor):
                     tops = (tops,)
@@ -255,6 +260,19 @@ class Net(_Module):
         if key not in self._fits:
             self.graph.infer(dict(key))
             self._fits.add(key)
+
+
+def _at(place: Place) -> nn.Module:
+    """What stands at a place."""
+    module = place[0]._modules[place[1]]
+    assert module is not None
+    return module
+
+
+def _alone(part: nn.Module) -> bool:
+    """Whether nobody looks on, who must find what a layer gave, and it is no module of another's."""
+    return isinstance(part, Part) and not (part._forward_hooks or part._forward_pre_hooks
+                                           or part._backward_hooks or part._backward_pre_hooks)
 
 
 def _steps(graph: Graph) -> list[tuple[Node, int | None, list[str]]]:

@@ -112,12 +112,14 @@ class Loaded(Net):
         judged.channels(self.graph, self.score_blob)
         segmenter = Segmenter(self, self.score_blob, wants.checked(), wants.scale, scales, flip)
         training = self.training
-        self.eval()
+        if training:
+            self.eval()
         try:
             with opened(picture, wants.resize) as (frame, size):
                 labels = judged.labels(segmenter(frame)[1])[0]
         finally:
-            self.train(training)
+            if training:
+                self.train()
         if labels.shape != size[::-1]:  # of a net that sees pictures made smaller, or crops nothing to them
             labels = np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
         return labels

@@ -382,3 +382,46 @@ def test_a_layer_may_have_any_name(name, typed):
     found = one({"data": given})
     assert not one.training and not one.losses and dict(one.named_modules())[name]._get_name() == typed
     assert len(found) and all(value.dtype == torch.double for value in found.values())
+
+
+def test_a_layer_can_be_replaced_as_torch_people_do():
+    net, x = made(), image()
+    plain = net(x)
+    same = nn.Conv2d(128, 5, 1)
+    same.load_state_dict(net.score_fr.state_dict())
+    net.score_fr = same
+    assert torch.equal(net(x), plain)
+    for name, new in (("score_fr", nn.Conv2d(128, 7, 1)), ("score_pool4", nn.Conv2d(96, 7, 1)), ("score_pool3", nn.Conv2d(64, 7, 1)),
+                      ("upscore2", nn.ConvTranspose2d(7, 7, 4, 2, bias=False)), ("relu7", nn.LeakyReLU(0.1)),
+                      ("upscore_pool4", nn.ConvTranspose2d(7, 7, 4, 2, bias=False)),
+                      ("upscore8", nn.ConvTranspose2d(7, 7, 16, 8, bias=False))):
+        setattr(net, name, new)
+    assert net(x).shape == (1, 7, 37, 44) and "(relu7): LeakyReLU(negative_slope=0.1)" in repr(net)
+    net(x).sum().backward()
+    assert net.score_fr.weight.grad is not None and net.fc7.weight.grad is not None
+    assert net.layers_with_params()["score_fr"][0] is net.score_fr.weight
+    assert torch.equal(copy.deepcopy(net)(x), net(x))
+    net.fc7 = nn.Identity()
+    assert net(x).shape == (1, 7, 37, 44)
+    with pytest.raises(Error, match="layer 'fc7' is now Identity, which has no 'weight'"):
+        net.layers_with_params()
+
+
+def test_a_hooked_or_replaced_layer_below_one_in_place_keeps_what_it_gave():
+    net, x, kept = made(), image(), []
+    below = nn.Conv2d(3, 16, 3, padding=49)
+    below.register_forward_hook(lambda part, inputs, top: kept.append(top))
+    net.conv1_1 = below
+    net(x)
+    assert torch.equal(kept[0], F.conv2d(x, below.weight, below.bias, padding=49))
+
+
+def test_averaged_models_and_flop_counters():
+    net, x = made(), image()
+    assert torch.equal(torch.optim.swa_utils.AveragedModel(net)(x), net(x))
+    with torch.utils.flop_counter.FlopCounterMode(net, display=False) as counter:
+        net(x).sum().backward()
+    counts = counter.get_flop_counts()
+    assert counter.get_total_flops() > 1e7 and any(name.endswith("conv2_1") for name in counts)
+    assert torch.equal(torch.utils.checkpoint.checkpoint(net, x, use_reentrant=False), net(x))
+    assert torch.equal(nn.Sequential(net, nn.Softmax(1))(x), net(x).softmax(1))
