@@ -14,7 +14,6 @@ from ..base.errors import Error, closest
 from ..ops.fillers import fill
 from .graph import Graph, Node, Slot
 
-
 Place = tuple[nn.Module, str]  # the module around, and the name in it
 
 
@@ -39,7 +38,7 @@ class Part(_Module):
     def __init__(self) -> None:
         super().__init__()
         self._node: Node | None = None
-        self._reads: list[tuple[nn.Module, str, str]] = []  # where its parameters stand: shared ones elsewhere
+        self._reads: list[tuple[nn.Module, str, str]] = []  # where its parameters are: shared ones elsewhere
 
     def forward(self, *bottoms: Tensor, inplace: bool = False) -> Tensor | tuple[Tensor, ...]:
         node = self._node
@@ -216,8 +215,8 @@ class Net(_Module):
         names = self._inputs
         if isinstance(inputs, Tensor):
             if len(names) != 1:
-                raise Error(f"net '{self.graph.name}' has {len(names)} inputs: {", ".join(names)}; give them as "
-                            "a dictionary or by keyword")
+                raise Error(f"net '{self.graph.name}' has {len(names)} inputs: {', '.join(names)}; give them "
+                            "as a dictionary or by keyword")
             inputs = {names[0]: inputs}
         elif not isinstance(inputs, Mapping):
             raise Error(f"net '{self.graph.name}' takes a tensor or a dictionary of tensors, found "
