@@ -11,6 +11,10 @@ class Error(Exception):
     """
 
 
+# what ast.literal_eval raises for text that is no literal: the deepest and the longest among them
+NO_LITERAL = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
+
+
 class Interrupted(Exception):
     """A run was stopped by a signal, at a whole iteration; `status` is the exit status that says so."""
 

@@ -1,5 +1,6 @@
 """Finding input files and writing output files whole or not at all."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -127,8 +128,10 @@ def writing(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None and error.errno == errno.ENOSPC:
+            error.filename = str(path)  # a full disk names no file
         raise
     finally:
         _unfinished.discard(temporary)

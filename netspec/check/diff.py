@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import Message
 
-from ..base.errors import Error
+from ..base.errors import NO_LITERAL, Error
 from ..look.streams import deviations, in_words, outline, streams
 from ..net.build import standing
 from ..net.deploy import deploy
@@ -110,7 +110,7 @@ class Layer:
             del self.settings["loss_weight"]  # Caffe's own
         try:
             options = ast.literal_eval(message.python_param.param_str)
-        except (ValueError, SyntaxError, TypeError):
+        except NO_LITERAL:
             options = None
         if isinstance(options, dict):
             del self.settings["python_param.param_str"]

@@ -3,6 +3,7 @@
 import glob
 import os
 import random
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -67,7 +68,7 @@ def _folder(path: Path, key: str, pattern: str) -> None:
         raise Error(f"{told}, {folder}, is not there{closest(gone.name, there)} (the folders in "
                     f"{gone.parent}: {', '.join(there) or 'none'}){line}")
     first = start.rpartition("/")[2]
-    files = folder.glob(f"{glob.escape(first)}*{end.removesuffix('.*')}".replace("\0", "*"))
+    files = folder.glob(re.sub("\0+", "*", f"{glob.escape(first)}\0{end.removesuffix('.*')}"))
     if not any(not end.endswith(".*") or file.suffix.lower() in suffixes() for file in files):
         kind = "image" if key == "images" else "label"
         raise Error(f"{told}, {folder}, holds no {kind} {first}NAME{end}".replace("\0", "NAME"))

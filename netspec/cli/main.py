@@ -5,8 +5,11 @@ import errno
 import importlib
 import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from types import FrameType
 
 from ..base import __version__
 from ..base.errors import Error, Interrupted, closest
@@ -54,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     The exit status: 0 done, 1 the answer is no, 2 bad input (one sentence on standard error), 128 + the
     signal's number after an interruption.
     """
+    _stand_ins()
     argv = list(sys.argv[1:] if argv is None else argv)
     chosen = next((a for a in argv if not a.startswith("-")), None)
     if chosen is not None and chosen not in COMMANDS:
@@ -63,8 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser(chosen).parse_args(argv)  # which may print help, to a reader that goes away
         _prepare()
         status = args.run(args)
-        if sys.stdout is not None:  # None: it was closed from the start
-            sys.stdout.flush()  # a full disk or a closed pipe shows here, not after the last line of Python
+        sys.stdout.flush()  # a full disk or a closed pipe shows here, not after the last line of Python
         return status
     except Error as e:
         return refuse(f"netspec {chosen}", ": ".join([*getattr(e, "__notes__", ()), str(e)]))
@@ -78,6 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if e.filename is None:
             raise
         return refuse(f"netspec {chosen}", f"{e.filename2 or e.filename}: {e.strerror}")
+    except MemoryError:
+        return refuse(f"netspec {chosen}", "there is not enough memory for it")
     except Interrupted as e:
         return e.status
     except KeyboardInterrupt:
@@ -108,7 +113,24 @@ def _prepare() -> None:
     """What holds for all of this process, before a command runs."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # names that it cannot encode end nothing
         sys.stdout.reconfigure(errors="backslashreplace")
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupted)
     prepare_torch()
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C. While torch is imported the process ends here: its C++ aborts at an exception."""
+    if getattr(getattr(sys.modules.get("torch"), "__spec__", None), "_initializing", False):
+        os.write(2, b"netspec: stopped by Ctrl-C\n")
+        os._exit(128 + number)
+    signal.default_int_handler(number, frame)
+
+
+def _stand_ins() -> None:
+    """What was closed from the start is nothing: else a file that is opened would get what is printed."""
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115 - open as long as the process lives
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
 def _drop_output() -> None:
@@ -117,5 +139,6 @@ def _drop_output() -> None:
 
 
 def refuse(who: str, message: str) -> int:
-    print(f"{who}: {message}", file=sys.stderr)
+    with suppress(OSError):  # standard error may be what cannot be written
+        print(f"{who}: {message}", file=sys.stderr)
     return 2

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -45,18 +46,21 @@ def add_look_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def scales(given: str) -> tuple[float, ...]:
-    """Factors above 0 to 8, with commas between them; ValueError, which argparse words, for anything else."""
-    found = tuple(dict.fromkeys(float(word) for word in given.split(",")))
-    if not all(0 < scale <= 8 for scale in found):
-        raise ValueError(given)
-    return found
+    """Factors above 0 to 8, with commas between them; argparse's error for anything else."""
+    with suppress(ValueError):
+        found = tuple(dict.fromkeys(float(word) for word in given.split(",")))
+        if all(0 < scale <= 8 for scale in found):
+            return found
+    raise argparse.ArgumentTypeError(f"expected factors above 0 to 8 such as 0.75,1,1.25, found '{given}'")
 
 
 def fraction(given: str) -> float:
-    """A number from 0 to 1; ValueError, which argparse words, for anything else."""
-    if not 0 <= (found := float(given)) <= 1:
-        raise ValueError(given)
-    return found
+    """A number from 0 to 1; argparse's error for anything else."""
+    with suppress(ValueError):
+        found = float(given)
+        if 0 <= found <= 1:
+            return found
+    raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found '{given}'")
 
 
 def size(given: str) -> tuple[int, int]:

@@ -3,7 +3,10 @@
 import argparse
 import runpy
 import sys
+import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from ..base.errors import Error
 from ..base.files import find
@@ -22,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         path = find(args.script, what="script")
+        _runnable(path)
         sys.argv = [args.script, *args.args]
         sys.path[0] = str(path.resolve().parent if path.is_file() else path.resolve())
         prepare_torch()
@@ -38,3 +42,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{parser.prog}: {hint}", file=sys.stderr)
         raise
     return 0
+
+
+def _runnable(path: Path) -> None:
+    """Error for what Python would end at with an error of its own: not a program, but a folder, an image."""
+    try:
+        with suppress(IsADirectoryError), path.open("rb") as file:
+            if b"\0" not in file.read(1 << 16) or path.suffix == ".pyc" or zipfile.is_zipfile(path):
+                return
+            raise Error(f"{path} is no text; a Python script is expected")
+    except OSError as error:
+        raise Error(f"{path} cannot be read: {error.strerror}") from None
+    if not (path / "__main__.py").is_file():
+        raise Error(f"{path} is a folder without __main__.py; name the script in it")

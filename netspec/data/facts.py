@@ -7,7 +7,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..base.errors import Error
+from ..base.errors import NO_LITERAL, Error
 from ..proto.caffe_pb2 import LayerParameter
 from . import layouts
 from .layouts import FOLDER, LAYOUTS, Facts, Images, Layout
@@ -63,7 +63,7 @@ def _given(layer: LayerParameter, where: str) -> dict[str, Any]:
     named = layer.python_param
     try:
         given = ast.literal_eval(named.param_str.strip() or "{}")
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except NO_LITERAL:
         given = None
     if not isinstance(given, dict):
         raise Error(f"{where}: param_str must be a dict such as {{'dataset': 'voc'}}")

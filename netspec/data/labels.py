@@ -99,9 +99,13 @@ def target(file: Path, drawing: Drawing, images: Path | None, split: str | None)
     if labels == f"{path}/{{name}}.png":
         raise Error(f"{file}: images and labels are both in '{path}'; they need folders of their own")
     prefix, _, suffix = name.partition("{name}")
-    known = classes(layout, layout.first(Labels))
+    known, void = classes(layout, layout.first(Labels)), layout.first(Labels).void
+    least = min(len(known.names), 255)
+    if void is not None and not least <= void <= 255:
+        raise Error(f"{file}: 'void' is {void}; labels written here have it from {least} to 255, beside the "
+                    "classes' numbers")
     return Target(file, images or inside(home, path), prefix, suffix, labels, False, list(known.names),
-                  known.palette, layout.first(Labels).void)
+                  known.palette, void)
 
 
 def _below(home: Path, place: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -11,8 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from ..base.errors import Error, closest
-from ..base.files import find
+from ..base.errors import NO_LITERAL, Error, closest
+from ..base.files import find, native
 from ..base.machine import PROJECT
 
 if TYPE_CHECKING:  # commands list the data sets in their help: the functions that need NumPy import it
@@ -76,6 +77,7 @@ class Layout:
         return next(top for top in self.tops.values() if isinstance(top, kind))
 
 
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what moves a terminal's cursor; no name has it
 VOID_COLOUR = (224, 224, 192)  # as in VOC's own label images
 ILSVRC = (104.00699, 116.66877, 122.67892)  # the mean of the images that the classifiers saw
 
@@ -234,15 +236,16 @@ def parse_classes(lines: Sequence[str], where: str) -> Classes:
     colours: dict[str, Sequence[int]] = {}
     default = voc_colours(len(lines)).tolist()
     for number, line in enumerate(lines, 1):
-        words = re.fullmatch(r"\s*(\S.*?)((?:\s+\d+){3})?\s*", line)
+        words = re.fullmatch(r"\s*(\S.*?)((?:\s+\d{1,9}){3})?\s*", line)
         if not words:  # an empty line
             continue
         name, digits = words.groups()
         rgb = [int(d) for d in digits.split()] if digits else default[len(colours)]
-        if max(rgb) > 255 or not digits and name.split()[-1].isdecimal() or name in colours:
+        numbers = not digits and re.fullmatch(r"[-+.,;\d]*\d[-+.,;\d]*", name.split()[-1])
+        if max(rgb) > 255 or numbers or name in colours or CONTROL.search(name):
             again = " a second time" if name in colours else ""
             raise Error(f"{where}:{number}: expected a name and three numbers from 0 to 255, "
-                        f"found '{line}'{again}")
+                        f"found {CONTROL.sub('?', line[:80])!r}{again}")
         colours[name] = rgb
     void = colours.pop("void", None)
     return Classes(tuple(colours), np.array([*colours.values()], np.uint8).reshape(-1, 3), void)
@@ -293,7 +296,7 @@ def is_text(value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    return type(value) in (int, float)  # True is none
+    return type(value) in (int, float) and abs(value) < 1e38  # True is none; as float32 it is finite
 
 
 def is_list(value: Any, check: Callable[[Any], bool], count: int | None = None) -> bool:
@@ -349,10 +352,10 @@ def read_file(path: Path) -> dict[str, Any]:
             raise Error(f"{path}:{number}: {wrong} (keys: {', '.join(keys)})")
         try:
             given[key] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+        except NO_LITERAL:
             given[key] = text
         if not known[key][1](given[key]):
-            raise Error(f"{path}:{number}: '{key}' takes {known[key][0]}, found '{text}'")
+            raise Error(f"{path}:{number}: '{key}' takes {known[key][0]}, found '{text:.60}'")
     return given
 
 
@@ -360,10 +363,13 @@ def folder(given: Mapping[str, Any], where: str) -> Layout:
     """The layout of a folder of one's own from options FOLDER; `where` names it in errors."""
     files = {key: given.get(key, key) for key in ("images", "labels")}
     for key, pattern in files.items():
-        if re.search("[{}]", re.sub(r"\{(name|split)\}", "", pattern)):
-            raise Error(f"{where}: '{key}' is '{pattern}'; in braces it takes {{name}} and {{split}} alone")
-        if "{name}" not in pattern:
-            files[key] = pattern.rstrip("/") + "/{name}.*"
+        if re.search("[{}\0]", re.sub(r"\{(name|split)\}", "", pattern)):
+            raise Error(f"{where}: '{key}' is {pattern[:80]!r}; in braces it takes {{name}} and {{split}} "
+                        "alone")
+        if key == "images" and pattern.count("{name}") > 1:
+            raise Error(f"{where}: 'images' is '{pattern:.80}'; it takes {{name}} once")
+        whole = pattern if "{name}" in pattern else f"{pattern or '.'}/{{name}}.*"
+        files[key] = os.path.normpath(native(whole))  # without ./ and //, as folders list their files
     named = parse_classes(given.get("classes", []), where)
     if not named.names:
         raise Error(f"{where}: names no class; give a line 'name' or 'name r g b' for each, in the order of "

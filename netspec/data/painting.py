@@ -124,6 +124,8 @@ def _all_drawn(place: Target, choices: Choices, rest: int, tally: Tally) -> None
     if place.void is None and (void or bare and rest == VOID):
         raise Error(f"{place.file} says that nothing is void, and some pixels are to be; take 'void: None' "
                     "out")
+    if place.new and not tally.shapes and not bare:
+        raise Error("nothing was drawn: no picture has a shape")
     if place.new and not bare and choices.rest is None and not any(
             tally.pixels[n] for n, name in enumerate(place.names) if is_background(name)):
         raise Error("all pixels were drawn on, so that no 'background' is left for a class; give --rest void")

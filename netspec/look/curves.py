@@ -79,9 +79,12 @@ class LogReader:
 def read_log(path: str | os.PathLike) -> list[Training]:
     """The runs of a log in order. Raises Error if there is none with a number in it."""
     reader = LogReader()
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for text in file:
-            reader.line(text)
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for text in file:
+                reader.line(text)
+    except OSError as error:
+        raise Error(f"{path}: the log cannot be read: {error.strerror}") from None
     runs = [run for run in reader.runs if run.series]
     if not runs:
         raise Error(f"{path}: is no log of a training: it has no line such as 'Iteration 20, loss = 1.5'")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..base.errors import Error, closest
+from ..base.errors import NO_LITERAL, Error, closest
 from ..proto import caffe_pb2
 from ..proto.caffe_pb2 import FillerParameter, LayerParameter
 
@@ -180,7 +180,7 @@ class Operation:
         text = self.layer.python_param.param_str
         try:
             given = ast.literal_eval(text.strip() or "{}")
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except NO_LITERAL:
             given = None
         if not isinstance(given, dict):
             raise self.error(f"param_str must be a dict, as str(dict(split='train')) gives; found {text!r}")

@@ -143,7 +143,7 @@ class Trace:
 
 def read(path: Path) -> Record:
     """A record; {} where there is none that can be read."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RecursionError):
         found = json.loads(path.read_text(encoding="utf-8"))
         return found if isinstance(found, dict) else {}
     return {}

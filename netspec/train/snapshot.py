@@ -139,7 +139,7 @@ def read_facts(path: Path, keys: set[str]) -> Facts:
         facts = {k: torch.frombuffer(bytearray(base64.b64decode(v["bytes"])), dtype=torch.uint8)
                  if isinstance(v, dict) else v for k, v in json.loads(path.read_text()).items()}
         missing = keys - set(facts)
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise Error(f"{path}: not a resume file ({e}); {HINT}") from None
     if missing:
         raise Error(f"{path}: lacks {', '.join(sorted(missing))}; {HINT}")

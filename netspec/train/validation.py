@@ -57,9 +57,11 @@ class Best:
         self.weights = Path(f"{prefix}_best.caffemodel{'.h5' if hdf5 else ''}")
         self.log, self.hdf5 = log, hdf5
         self.mean_iu, self.iteration = -1.0, 0
-        with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or not of this program
+        # none yet, or not of this program
+        with suppress(OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             found = json.loads(self.record.read_text()) if resumed and self.weights.exists() else {}
-            self.mean_iu, self.iteration = float(found["mean_iu"]), int(found["iteration"])
+            if 0 <= found["mean_iu"] <= 1:
+                self.iteration, self.mean_iu = int(found["iteration"]), float(found["mean_iu"])
 
     def tested(self, net: Net, iteration: int, scores: Scores, counting: Counting) -> None:
         """Keep the weights of a net if no test before gave as much."""

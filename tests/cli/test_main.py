@@ -10,6 +10,7 @@ from programs import environment
 
 import netspec
 from netspec.base.errors import Error, Interrupted
+from netspec.base.files import writing
 from netspec.cli import main as cli
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -102,6 +103,7 @@ def fail(error):
     (Error("no"), 2, "netspec explain-crop: no\n"),
     (Interrupted(15), 143, ""),
     (Interrupted(2), 130, ""),
+    (MemoryError(), 2, "netspec explain-crop: there is not enough memory for it\n"),
     (KeyboardInterrupt(), 130, "netspec explain-crop: stopped by Ctrl-C\n"),
     (PermissionError(13, "Permission denied", "file.x"), 2, "netspec explain-crop: file.x: Permission denied\n"),
     (OSError(28, "No space left on device", "out.x"), 2, "netspec explain-crop: out.x: No space left on device\n"),
@@ -157,6 +159,43 @@ def test_output_that_cannot_be_written_is_one_sentence(args):
                               stderr=subprocess.PIPE, env=environment(), text=True, timeout=60)
     assert (done.returncode, done.stderr) == (
         2, "netspec layers: the output cannot be written: No space left on device\n")
+
+
+def test_a_full_disk_is_said_of_the_file_that_is_written(tmp_path, capsys, command):
+    def write():
+        with writing(tmp_path / "made.x") as file:
+            file.write(b"half")
+            raise OSError(28, "No space left on device")
+
+    command(write)
+    assert run(capsys, "explain-crop", "x") == (
+        2, "", f"netspec explain-crop: {tmp_path}/made.x: No space left on device\n")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_what_is_closed_from_the_start_is_not_taken_for_a_file(tmp_path, closed):
+    """A file that is opened would get the lowest number, and what is printed."""
+    code = ("import sys; from netspec.cli import main, layers\n"
+            "layers.run = lambda args: (open('made', 'w').write('content'), print('said', flush=True), "
+            "print('told', file=sys.stderr), 0)[-1]\n"
+            "sys.exit(main.main(['layers']))")
+    done = subprocess.run(["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code], cwd=tmp_path,
+                          capture_output=True, env=environment(), text=True, timeout=60)
+    assert done.returncode == 0 and (tmp_path / "made").read_text() == "content"
+    assert done.stdout in ("said\n", "") and done.stderr in ("told\n", "")
+
+
+def test_ctrl_c_while_torch_is_imported_ends_at_once():
+    """Its C++ aborts the process at an exception."""
+    code = ("import importlib.machinery, os, signal, sys, types; from netspec.cli import main, layers\n"
+            "fake = types.ModuleType('torch'); fake.__spec__ = importlib.machinery.ModuleSpec('torch', None)\n"
+            "fake.__spec__._initializing = True\n"
+            "def run(args):\n    sys.modules['torch'] = fake\n    try:\n        os.kill(os.getpid(), signal.SIGINT)\n"
+            "    except KeyboardInterrupt:\n        os.abort()\n"
+            "layers.run = run; sys.exit(main.main(['layers']))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment(), text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "netspec: stopped by Ctrl-C\n")
 
 
 def test_output_that_is_closed_from_the_start_is_no_error():

@@ -553,6 +553,19 @@ def test_what_is_refused_while_painting_leaves_no_folder(my, capsys):
     assert sorted(my.rglob("*")) == before
 
 
+@pytest.mark.parametrize("void, words", [(1, "from 2 to 255"), (300, "from 2 to 255"), (-1, "from 2 to 255")])
+def test_a_void_that_is_a_class_or_no_byte_is_refused(my, capsys, void, words):
+    labelme(my / "photos", shapes=[("cat", CAT)])
+    said = run(capsys, my / "photos", "--set", listed(my, f"void: {void}", "background", "cat"), status=2)
+    assert f"'void' is {void}; labels written here have it {words}" in said
+
+
+def test_where_nothing_was_drawn_at_all_it_is_said(my, capsys):
+    labelme(my / "photos", shapes=[])
+    said = run(capsys, my / "photos", "--set", my / "set.txt", status=2)
+    assert "nothing was drawn: no picture has a shape" in said
+
+
 def test_pictures_that_are_drawn_on_all_over_leave_no_background(my, capsys):
     labelme(my / "photos", shapes=[("cat", [[0, 0], [W, H]], "rectangle")])
     assert "give --rest void" in run(capsys, my / "photos", "--set", my / "set.txt", status=2)

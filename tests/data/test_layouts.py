@@ -353,6 +353,13 @@ def test_patterns(tmp_path):
         assert source(split="val", **one).paths(0) == data.paths(0)
 
 
+@pytest.mark.parametrize("written", ["./photos", "photos//", ".\\photos", "photos/./{name}.*", "x/../photos"])
+def test_folders_as_people_write_them(photos, written):
+    """Without lists the names come from the folder, which shows its own name plainly."""
+    data = source(dataset="folder", root=str(photos[0]), classes=["x", "y"], split="all", images=written, labels="masks")
+    assert data.names == ["a", "b c"]
+
+
 def test_names_with_spaces_in_a_list(photos):
     root, images, truths = photos
     names(root / "train.txt", "b c", "a")
@@ -506,6 +513,17 @@ def test_real_photographs_of_the_sky_with_labels_in_jpeg(tmp_path):
     ("images: x\nimages: y\na", "set.txt:2: has the key 'images' a second time"),
     ("classes: ['b']\na", "set.txt:1: there is no key 'classes'"),
     ("a 1 2", "expected a name and three numbers from 0 to 255, found 'a 1 2'"),
+    ("a 0 0 -1", "set.txt:1: expected a name and three numbers from 0 to 255, found 'a 0 0 -1'"),
+    ("a 0.5 0.5 0.5", "set.txt:1: expected a name and three numbers"),
+    ("a 128,64,128", "set.txt:1: expected a name and three numbers"),
+    ("a 0 0 " + 5000 * "9", "set.txt:1: expected a name and three numbers"),
+    ("\x1b[31ma 1 2 3", "found '?[31ma 1 2 3'"),
+    ("a\nvoid: " + 100000 * "-" + "1", "set.txt:2: 'void' takes a whole number, or None, found '-----"),
+    ("a\nvalues: {[]: 1}", "set.txt:2: 'values' takes a dict of whole numbers"),
+    ("a\nmean: 1e999, 0, 0", "set.txt:2: 'mean' takes a number for each channel: BGR, found '1e999, 0, 0'"),
+    ("a\nmean: 1e39, 0, 0", "set.txt:2: 'mean' takes a number for each channel"),
+    ("a\nimages: {name}/{name}.png", "'images' is '{name}/{name}.png'; it takes {name} once"),
+    ("a\nimages: x\0y", "in braces it takes {name} and {split} alone"),
 ])
 def test_mistakes_in_a_data_set_file_are_named(tmp_path, text, message):
     (tmp_path / "set.txt").write_text(text)

@@ -88,6 +88,12 @@ def test_what_is_no_log_is_refused(tmp_path, capsys):
     assert "'x.gif'" in capsys.readouterr().err.replace(str(tmp_path) + "/", "") and len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="there is no such file here")
+def test_a_log_that_cannot_be_read_is_named():
+    with pytest.raises(Error, match="/proc/self/mem: the log cannot be read: Input/output error"):
+        curves.read_log("/proc/self/mem")
+
+
 def test_the_command_draws(tmp_path, capsys):
     assert cli.main(["curves", str(GOLDEN), "--out", str(tmp_path / "c.png")]) == 0
     assert "tiny_fcn: test loss: 3 values, iteration 0 to 20, the last 1.30484" in capsys.readouterr().out

@@ -156,6 +156,7 @@ def test_lists_are_made_where_there_are_none(own, capsys):
     ("images: data/foto\nlabels: masks\na\nb\nc\n", "my/data/foto, is not there; did you mean 'fotos'? (the folders in my/data: fotos)"),
     ("images: photos\nlabels: masks/{name}_gt.png\na\nb\nc\n", "holds no label NAME_gt.png"),
     ("images: empty\nlabels: masks\na\nb\nc\n", "the folder of 'images', my/empty, holds no image NAME.*"),
+    ("images: photos\nlabels: masks/{name}{name}.png\na\nb\nc\n", "7 labels are not there, such as"),
     ("labels: masks\na\nb\nc\n", "masks, photos); a line 'images: FOLDER' names it"),
     ("images: photos\nlabels: photos\na\nb\nc\n", "'images' and 'labels' are both photos/{name}.*; labels need"),
     ("images: {split}/photos\nlabels: masks\na\n", "my/train/photos, is not there"),

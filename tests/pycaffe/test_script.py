@@ -196,6 +196,17 @@ def test_a_script_that_is_not_there(tmp_path):
     assert done.returncode == 2 and "script 'none.py' is not there" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("content, words", [
+    (None, "is a folder without __main__.py; name the script in it"),
+    (b"\x89PNG\0\0", "is no text; a Python script is expected"),
+])
+def test_what_is_no_script_is_one_sentence(tmp_path, content, words):
+    path = tmp_path / "given"
+    path.mkdir() if content is None else path.write_bytes(content)
+    done = python(tmp_path, path)
+    assert (done.returncode, done.stderr) == (2, f"python -m netspec.run: {path} {words}\n")
+
+
 def test_in_a_notebook(monkeypatch):
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     monkeypatch.setattr(sys, "modules", dict(sys.modules))

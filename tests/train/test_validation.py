@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import sys
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,7 +20,7 @@ from netspec.proto.text import read_solver
 from netspec.score.predict import load as ready
 from netspec.score.score import score
 from netspec.train.stages import run_stage
-from netspec.train.validation import interval
+from netspec.train.validation import Best, interval
 
 BODY = """
 layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 6 kernel_size: 3 pad: 1
@@ -179,3 +180,12 @@ def test_how_often():
     assert interval(60, 10, 450) == 30 and interval(6, 10, 1000) == 50
     assert interval(736, 20, 10000) == 500 and interval(5105, 20, 10000) == 1250
     assert interval(3000, 10, 400) == 400 and interval(1, 1, 1) == 1 and interval(60, 10, 457) == 27
+
+
+@pytest.mark.parametrize("text", ['{"mean_iu": 1e999, "iteration": 3}', '{"mean_iu": 0.9, "iteration": 1e999}', '{"mean_iu": NaN, "iteration": 3}',
+                                  "[" * 100000, '{"mean_iu": "0.9", "iteration": 3}'])
+def test_a_record_that_is_none_of_this_programs_counts_for_nothing(tmp_path, text):
+    (tmp_path / "a_best.json").write_text(text)
+    (tmp_path / "a_best.caffemodel").write_bytes(b"")
+    best = Best(str(tmp_path / "a"), Log(sys.stderr, True), resumed=True)
+    assert (best.mean_iu, best.iteration) == (-1, 0)
