@@ -64,7 +64,7 @@ def is_weights(given: str) -> bool:
 
     path, named = Path(given).expanduser(), given.endswith(zoo.ENDINGS)
     if not path.is_file():
-        return named or zoo.is_name(given)
+        return named or not path.exists() and zoo.is_name(given)
     with suppress(Error):
         return wire.is_hdf5(path) or bool(wire.WireFile(path, "weights"))
     with suppress(Error):

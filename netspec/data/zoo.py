@@ -121,7 +121,8 @@ def found(given: str, base: Path | None = None) -> Path:
     """
     first, *rest = Path(native(given)).parts or [""]
     try:
-        return find(given, base, "weights")
+        path = find(given, base, "weights")
+        return weights_of(given) if path.is_dir() and is_name(given) else path  # the folder of a net
     except Error:
         if is_name(given):
             return weights_of(given)

@@ -4,12 +4,16 @@ import hashlib
 import json
 import os
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from programs import environment
+from training import SOLVER, write_job
 from webserver import Web
 
 import netspec
@@ -311,6 +315,69 @@ def test_pretrained_in_python(place, web, table, capsys):
     mine = read_weights(place / "small-fcn8s.caffemodel")["score"][0]
     for given in (("small-fcn8s",), ("models/small-fcn8s/deploy.prototxt",), ("other-fcn8s", "small-fcn8s"), (net(), "small-fcn8s")):
         assert np.array_equal(netspec.load(*given, device="cpu").score.weight.detach().numpy(), mine)
+
+
+@pytest.fixture
+def solver(place):
+    """A training job whose solver begins with weights by a name; `begins` is the bias that they have."""
+    write_job(Path(), SOLVER.replace("max_iter: 12 snapshot: 3", "max_iter: 1 snapshot: 0") + ' weights: "small-fcn8s"')
+    return Path("solver.prototxt")
+
+
+def numbers_for(path, layer="score"):
+    write_weights(path, "small", {layer: ("Convolution", [np.ones((4, 5, 1, 1), np.float32), np.full(4, 7, np.float32)])})
+
+
+def test_a_solver_names_weights_by_name(place, solver, table, web, capsys):
+    for weights_of in ("solver", "--weights"):
+        argv = [solver] + (["--weights", "other-fcn8s"] if weights_of == "--weights" else [])
+        name = "other-fcn8s" if weights_of == "--weights" else "small-fcn8s"
+        _, err = weights(capsys, *argv, status=2, command="solve")
+        assert f"the weights of {name} are not here" in err and f"netspec weights {'get' if name[0] == 's' else 'add'} {name}" in err
+        place.mkdir(exist_ok=True)
+        numbers_for(place / f"{name}.caffemodel")
+        weights(capsys, *argv, command="solve")
+        assert abs(read_weights("run/snap_iter_1.caffemodel")["score"][1] - 7).max() < 1
+    assert not web.requests
+
+
+def test_weights_slash_file_is_of_the_weights_folder_too(place, solver, capsys):
+    solver.write_text(solver.read_text().replace("small-fcn8s", "weights/start.caffemodel"))
+    assert "weights/start.caffemodel" in weights(capsys, solver, status=2, command="solve")[1]
+    place.mkdir()
+    numbers_for(place / "start.caffemodel")
+    weights(capsys, solver, command="solve")
+    solver.write_text(solver.read_text().replace("start", "vgg16"))
+    assert "('netspec weights get vgg16')" in weights(capsys, solver, status=2, command="solve")[1]
+
+
+def test_doctor_takes_weights_of_a_name(place, solver, capsys):
+    place.mkdir()
+    numbers_for(place / "small-fcn8s.caffemodel", "elsewhere")
+    out, _ = weights(capsys, solver, "--size", "32x32", "--device", "cpu", command="doctor")
+    assert f"{place}/small-fcn8s.caffemodel" in out
+    caffemodel(place / "small-fcn8s.caffemodel")
+    for given in (("small-fcn8s",), ("models/small-fcn8s/deploy.prototxt", "--weights", "small-fcn8s")):
+        out, _ = weights(capsys, *given, "--device", "cpu", command="doctor")
+        assert "score" in out
+
+
+def test_a_proxy_brings_them_to_a_program(place, web, table, capsys, tmp_path):
+    """As a command of its own, through the proxy that the environment names; the table is the project's."""
+    web.body = b"<html>This proxy wants a password</html>"
+    run = [sys.executable, "-m", "netspec", "weights", "get", "voc-fcn16s", "--trust-first"]
+    done = subprocess.run(run, env=environment(http_proxy=web.url.removesuffix("/file"), no_proxy=""), capture_output=True,
+                          text=True, timeout=120, stdin=subprocess.DEVNULL)
+    assert done.returncode == 2 and "fcn16s-heavy-pascal.caffemodel" in done.stdout and "is a web page" in done.stderr
+    assert len(web.requests) == 1 and sorted(os.listdir(place)) == ["voc-fcn16s.caffemodel.bad"]
+
+
+def test_a_folder_of_pictures_that_is_called_as_a_net(place, capsys):
+    place.mkdir()
+    caffemodel(place / "small-fcn8s.caffemodel")
+    Path("other-fcn8s").mkdir()
+    os.rename("photo.jpg", "other-fcn8s/photo.jpg")
+    assert "photo.jpg: class" in weights(capsys, "small-fcn8s", "other-fcn8s", "--device", "cpu", command="infer")[0]
 
 
 @pytest.mark.parametrize("system, told, found", [
