@@ -59,7 +59,7 @@ def press(folder, place, call, times, *command):
     ("netspec.score.frames:rgb", 2, ("infer", "deploy.prototxt", WEIGHTS, "images/JPEGImages/im0.jpg",
                                           "images/JPEGImages/im1.jpg", "--mean", "0,0,0", "--out", "out")),
     ("netspec.check.data:look", 1, ("data", "check", "net.prototxt")),
-    ("netspec.data.get:_transfer", 1, ("data", "sbd", "--yes", "--root", "sbd")),
+    ("netspec.data.get:_request", 1, ("data", "sbd", "--yes", "--root", "sbd")),
     ("netspec.net.build:Graph", 2, ("solve", "solver.prototxt")),  # the test net, before the first step
 ])
 def test_one_line_and_130(job, place, call, command):
