@@ -180,6 +180,8 @@ def test_the_command(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.parametrize("text, words", [
     (layer("SPP", "spp_param { pyramid_height: 2 }"), "'y' .SPP.: has no plain form"),
+    (layer("Scale", "scale_param { axis: 2 }"), "'y' .Scale.: has a plain form in torch with one number a channel"),
+    (layer("Bias", "bias_param { num_axes: 2 }"), "'y' .Bias.: has a plain form in torch with one number a channel"),
     (layer("Pooling", "pooling_param { kernel_size: 3 }", top="y mask"), "'y' .Pooling.: .*mask"),
     ((conv("num_output: 3 kernel_size: 3") + conv("num_output: 3 kernel_size: 3", "c", "y")).replace(
         "convolution_param", 'param { name: "w" } convolution_param'), "'y' .Convolution.: shares"),

@@ -1,6 +1,7 @@
 """What reaches the net when a run is resumed, and when files or workers fail in the middle of it."""
 
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -32,6 +33,7 @@ from data.test_listed import LMDB, WINDOWS, database, raw, window_file
 from netspec.base.errors import Error
 from netspec.base.log import Log
 from netspec.data import feed as feeds
+from netspec.data.arrays import DummyData
 from netspec.data.feed import Batches, Feed, Skips, Unreadable
 from netspec.data.listed import DenseImageData, ImageData
 from netspec.data.lmdb import Data
@@ -240,6 +242,14 @@ def test_a_fault_in_the_middle_of_a_run_is_one_sentence(tmp_path, fault):
     assert process.returncode == 2 and "Traceback" not in err, err
     assert {"worker": "layer 'data' (Python): a process that loads its data died (SIGKILL) before batch",
             "label": "SegmentationClass/im2.png is not there", "rows": f"{tmp_path}/other.h5 cannot be read"}[fault] in last
+
+
+def test_a_source_without_workers_is_loaded_by_the_program_itself():
+    layer = text_format.Parse('type: "DummyData" top: "a" dummy_data_param { shape { dim: 2 } }', caffe_pb2.LayerParameter())
+    before = set(multiprocessing.active_children())
+    feed = Feed(DummyData(layer, ()))
+    assert next(feed)[0].tolist() == [0, 0] and set(multiprocessing.active_children()) == before
+    feed.close()
 
 
 def test_a_thread_may_load_with_workers():

@@ -296,3 +296,10 @@ def test_hdf5_output_collects_the_batches_of_a_run(tmp_path):
     with h5py.File(path) as file:
         assert file["data"].shape == (1, 2, 1, 1), "a new run starts the file anew"
     assert Path(path).exists()
+
+
+@pytest.mark.parametrize("region", [[0, 20, 0, 25, 3], [0, 0, 20, 3, 25], [0, 20, 20, 25, 25]])
+def test_a_region_beside_the_image_is_0(region):
+    x = torch.rand(1, 2, 6, 7) + 1
+    made = net(layer("ROIPooling", "roi_pooling_param { pooled_h: 2 pooled_w: 2 }", "xz"), x.shape, (1, 5))
+    assert not made({"x": x, "z": torch.tensor([region], dtype=torch.float32)})["y"].any()
