@@ -134,7 +134,7 @@ def check_sizes(path: Path, readers: Sequence[SegmentationData],
             try:
                 fitted(net, "data", 3, (least, least))
             except Error as error:
-                raise Error(f"{path}: {what}: {error}") from None
+                raise Error(f"{path}: {what} {error}") from None
 
 
 if __name__ == "__main__":

@@ -113,6 +113,10 @@ def _prepare() -> None:
     """What holds for all of this process, before a command runs."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # names that it cannot encode end nothing
         sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # torch's libraries would end the process
+        raise Error("the current folder is not there any more; go to another") from None
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupted)
     prepare_torch()

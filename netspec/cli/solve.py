@@ -44,8 +44,8 @@ def run(args: argparse.Namespace) -> int:
     from ..train import jobs
     from ..train.stages import run_stage
 
-    if args.iterations is not None and args.iterations < 1:
-        raise Error(f"--iterations must be at least 1, found {args.iterations}")
+    if args.iterations is not None and not 0 < args.iterations < 1 << 31:  # max_iter is an int32
+        raise Error(f"--iterations must be at least 1, at most 2147483647, found {args.iterations}")
     if args.skip_bad < 0:
         raise Error(f"--skip-bad must be at least 0, found {args.skip_bad}")
     if args.snapshot and args.weights:

@@ -79,7 +79,7 @@ class Best:
 
     def say(self) -> None:
         """Where the best weights are, if there are any."""
-        if self.mean_iu >= 0:
+        if self.mean_iu >= 0 and self.weights.exists():  # someone may have taken them away
             self.log("netspec", f"the best mean IU of the tests, {percent(self.mean_iu)}, is of iteration "
                      f"{self.iteration}: {self.weights}")
 

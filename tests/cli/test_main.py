@@ -186,6 +186,19 @@ def test_what_is_closed_from_the_start_is_not_taken_for_a_file(tmp_path, closed)
     assert done.stdout in ("said\n", "") and done.stderr in ("told\n", "")
 
 
+@pytest.mark.parametrize("iterations", [0, 1 << 31])
+def test_iterations_beyond_what_a_solver_counts_are_refused(capsys, iterations):
+    assert run(capsys, "solve", "x", "--iterations", iterations) == (
+        2, "", f"netspec solve: --iterations must be at least 1, at most 2147483647, found {iterations}\n")
+
+
+def test_a_current_folder_that_is_gone_is_said(tmp_path):
+    done = subprocess.run(["sh", "-c", 'mkdir x; cd x; rmdir ../x; exec "$0" -m netspec describe voc-fcn8s', sys.executable],
+                          cwd=tmp_path, capture_output=True, env=environment(), text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        2, "", "netspec describe: the current folder is not there any more; go to another\n")
+
+
 def test_ctrl_c_while_torch_is_imported_ends_at_once():
     """Its C++ aborts the process at an exception."""
     code = ("import importlib.machinery, os, signal, sys, types; from netspec.cli import main, layers\n"
