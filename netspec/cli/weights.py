@@ -73,8 +73,7 @@ def _list(args: argparse.Namespace) -> int:
         path = zoo.here(name)
         if name in known or path:
             said = known[name].sources[0] if name in known else None
-            size = said and (amount(said.bytes) if said.bytes else "?")
-            rows.append([name, amount(path.stat().st_size) if path else None, size,
+            rows.append([name, amount(path.stat().st_size) if path else None, said and said.size,
                          said and ("" if said.checksums else "no checksum"), said and said.terms])
     print(table(rows, ["", "here", "published", "", "terms"]))
     print(f"\nin {zoo.folder()}; 'netspec weights get NAME' gets one")
@@ -90,11 +89,10 @@ def _page() -> str:
         score = RELEASED.get(name, (None,) * 3)[2]
         for source in known.sources:
             kinds = ", ".join(checksum.partition(":")[0] for checksum in source.checksums) or "none published"
-            size = f"{'' if source.exact else 'about '}{amount(source.bytes)}" if source.bytes else "unknown"
             where = ", ".join(f"<{url}>" for url in source.urls or [source.site])
             rows.append([name if source == known.sources[0] else f"{name} `--from {source.framework}`",
-                         known.gives, "" if score is None else str(score), where, size, kinds, source.terms,
-                         source.stated_by])
+                         known.gives, "" if score is None else str(score), where, source.size, kinds,
+                         source.terms, source.stated_by])
     heads = ["name", "gives", "mean IU", "address", "size", "checksum", "terms", "stated by"]
     return PAGE + "".join(f"| {' | '.join(row)} |\n" for row in (heads, ["---"] * len(heads), *rows))
 

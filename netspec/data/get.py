@@ -286,7 +286,8 @@ class _Fetching(NamedTuple):
         if isinstance(error, urllib.error.HTTPError | http.client.HTTPException) or not str(error):
             return str(error) or type(error).__name__
         if isinstance(error, urllib.error.URLError) and not got:
-            raise Error(f"{self.url}: nobody answers there ({error.reason})") from None
+            why = getattr(error.reason, "strerror", None) or error.reason
+            raise Error(f"{self.url}: nobody answers there ({why})") from None
         return str(error)
 
     def transfer(self) -> bool:

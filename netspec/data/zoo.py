@@ -39,10 +39,14 @@ class Source(NamedTuple):
     exact: bool = True
     site: str = ""
 
+    @property
+    def size(self) -> str:
+        if not self.bytes:
+            return "size unknown"
+        return amount(self.bytes) if self.exact else f"about {self.bytes / 1e6:.0f} MB"
+
     def __str__(self) -> str:
-        size = amount(self.bytes) if self.bytes else "size unknown"
-        return (f"{'' if self.exact else 'about '}{size}, from {' or '.join(self.urls) or self.site}, "
-                f"terms: {self.terms}")
+        return f"{self.size}, from {' or '.join(self.urls) or self.site}, terms: {self.terms}"
 
 
 class Weights(NamedTuple):
