@@ -136,7 +136,8 @@ def test_images_unlike_those_that_the_weights_were_trained_on(folder, capsys, ki
 def test_without_labels_the_numbers_of_images_tell_where_the_trunk_is_known(folder, capsys, feed, words):
     text = (PROJECT / "models/alexnet/deploy.prototxt").read_text().partition('name: "relu2"')[0]
     Path("deploy.prototxt").write_text(text.rpartition("layer {")[0].replace("227", "40"))
-    np.save("x.npy", FEED[feed](np.random.default_rng(0).integers(0, 256, (1, 3, 40, 40)).astype(np.float32)))
+    images = FEED[feed](np.random.default_rng(0).integers(0, 256, (1, 3, 40, 40)).astype(np.float32))
+    np.save("x.npy", images[0] if feed == "in 0..1" else images)
     net = Net(load("deploy.prototxt"))
     for p in net.parameters():
         torch.nn.init.normal_(p)

@@ -141,3 +141,11 @@ def test_blobs_of_raw_data():
     blob = io.array_to_blobproto(np.zeros((2, 2)))
     blob.raw_data_type, blob.raw_data = blob.FLOAT16, np.array([1, -0.5, 0.25, 2], "<f2").tobytes()
     assert io.blobproto_to_array(blob).tolist() == [[1, -0.5], [0.25, 2]]
+
+
+@pytest.mark.parametrize("order", range(6))
+def test_a_resized_image_keeps_to_its_values(order):
+    image = np.zeros((6, 6, 1), np.float32)
+    image[2:4, 2:4] = 3
+    found = io.resize_image(image, (17, 13), order)
+    assert found.shape == (17, 13, 1) and 0 <= found.min() and found.max() <= 3
