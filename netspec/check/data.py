@@ -33,7 +33,7 @@ from ..train.jobs import OpenedNet, of_file
 KINDS = {  # what a finding is -> (its heading, whether training breaks on it)
     "missing": ("files that are not there", True),
     "unreadable": ("files that cannot be read", True),
-    "colours": ("labels whose colours are no classes", True),
+    "colours": ("labels that cannot be taken for classes", True),
     "sizes": ("images and labels that differ in size", True),
     "stray": ("labels outside the classes (a data set file's 'values' says what numbers mean, "
               "'nearest' undoes JPEG)", True),

@@ -57,10 +57,11 @@ def run(args: argparse.Namespace) -> int:
         param.max_iter = param.max_iter if args.iterations is None else args.iterations
         if number >= first:  # all of them now, not when the stages before are through
             jobs.check(param, path, () if number > first or state else carried or param.weights)
+    again = " with --snapshot {}" + (" in place of --weights" if args.weights else "")
     with closing(log.make(args.quiet)) as said, following(said, args.log, args.tensorboard):
         for number, (path, param) in enumerate(stages[first:], first + 1):
             solver = run_stage(path, param, carried, state, args.device or asked(param), args.precision, said,
-                               args.strict, args.skip_bad)
+                               args.strict, args.skip_bad, again=again)
             if number < len(stages):
                 carried, state = [solver.final_weights()], None
         said("caffe.cpp:250", "Optimization Done.")

@@ -241,11 +241,12 @@ def parse_classes(lines: Sequence[str], where: str) -> Classes:
             continue
         name, digits = words.groups()
         rgb = [int(d) for d in digits.split()] if digits else default[len(colours)]
+        if name in colours:
+            raise Error(f"{where}:{number}: class {name!r} stands a second time; each class has one line")
         numbers = not digits and re.fullmatch(r"[-+.,;\d]*\d[-+.,;\d]*", name.split()[-1])
-        if max(rgb) > 255 or numbers or name in colours or CONTROL.search(name):
-            again = " a second time" if name in colours else ""
+        if max(rgb) > 255 or numbers or CONTROL.search(name):
             raise Error(f"{where}:{number}: expected a name and three numbers from 0 to 255, "
-                        f"found {CONTROL.sub('?', line[:80])!r}{again}")
+                        f"found {CONTROL.sub('?', line[:80])!r}")
         colours[name] = rgb
     void = colours.pop("void", None)
     return Classes(tuple(colours), np.array([*colours.values()], np.uint8).reshape(-1, 3), void)

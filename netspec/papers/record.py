@@ -83,7 +83,7 @@ def trained(path: Path, param: SolverParameter, carried: Path | None, settings: 
     with closing(part(log.make(settings.quiet))) as said:
         solver = stages.run_stage(path, param, [str(carried)] if carried else None, state,
                                   settings.device or asked(param), settings.precision, said, watch=watch,
-                                  finds=True)
+                                  again="")
     return Path(solver.final_weights()), False
 
 

@@ -17,13 +17,14 @@ from .validation import Best
 
 def run_stage(path: Path, param: SolverParameter, carried: list[str] | None, state: str | None, device: str,
               precision: str, said: Log, strict: bool = False, skip_bad: int = 0,
-              watch: Callable[[Solver, float], None] | None = None, finds: bool = False) -> Solver:
+              watch: Callable[[Solver, float], None] | None = None,
+              again: str = " with --snapshot {}") -> Solver:
     """One solver from pre-flight to the end; its data are closed.
 
     carried: weights to start from, not those the solver names. state: a .solverstate to go on from. skip_bad:
     how many images that cannot be read to go past (see Skips). watch: called after each iteration with solver
-    and loss. finds: the command finds its snapshots by itself. Raises Interrupted after a stop with a
-    snapshot.
+    and loss. again: what to change in the command to go on after a stop, {} being the last .solverstate.
+    Raises Interrupted after a stop with a snapshot.
     """
     if device == "cpu":
         said("caffe.cpp:197", "Use CPU.")
@@ -52,9 +53,8 @@ def run_stage(path: Path, param: SolverParameter, carried: list[str] | None, sta
             except Interrupted as stop:
                 last = solver.latest()
                 said("solver.cpp:311", "Optimization stopped early.")
-                again = "" if finds else f" with --snapshot {last.state}"
                 said("netspec", f"stopped by {STOPS[stop.number]} after {count(solver.iter, 'iteration')}; "
-                     f"the same command{again} goes on", "W")
+                     f"the same command{again.format(last.state)} goes on", "W")
                 raise
         if solver.best:
             solver.best.say()

@@ -155,7 +155,7 @@ FAULTS = {  # name -> (what to do to the tree, what is said, whether training wo
     "label cut off": (lambda r: cut(r / "trainannot/t1.png"), r"files that cannot be read: 1\n  \S* ?\S*trainannot/t1.png", 1),
     "no image": (lambda r: (r / "train/t1.png").write_text("x"), r"files that cannot be read: 1\n  \S*t1.png is no image", 1),
     "colours": (lambda r: put(r, "train", "t2", label=draw(np.random.default_rng(1))[0]),
-                r"labels whose colours are no classes: 1\n  label \S*trainannot/t2.png", 1),
+                r"labels that cannot be taken for classes: 1\n  label \S*trainannot/t2.png", 1),
     "stray": (stray, r"labels outside the classes \(.* JPEG\): 1\n  \S*annot/t2.png: 3 of 120 label .* 200 \(3 times\)$", 1),
     "sizes": (lambda r: put(r, "train", "t2", draw(np.random.default_rng(1), (12, 13))[0]),
               r"images and labels that differ in size: 1\n  \S*train/t2.png is 13x12, \S*trainannot/t2.png is 10x12$", 1),
@@ -216,7 +216,7 @@ def test_a_data_set_file_of_colours_and_an_image_that_two_splits_lack(tmp_path, 
         (tmp_path / f"{split}.txt").write_text("\n".join(names.split()))
     assert check(tmp_path / "own.txt") == 1
     said = capsys.readouterr().out
-    assert "error: labels whose colours are no classes: 1\n" in said and "are no class: 9 9 9 (1 times)" in said
+    assert "error: labels that cannot be taken for classes: 1\n" in said and "are no class: 9 9 9 (1 times)" in said
     assert "error: files that are not there: 4\n" in said and "equal in every pixel" not in said
     assert "warning: names in two splits, for different images: 1\n  train, val: gone\n" in said
 

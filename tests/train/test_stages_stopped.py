@@ -101,6 +101,17 @@ def test_a_signal_writes_a_snapshot_and_the_run_goes_on_from_it(run, number, sta
     assert bytes_of(folder) == expected
 
 
+def test_a_stopped_run_that_weights_began_says_that_the_snapshot_takes_their_place(uninterrupted, run):
+    folder, _ = run
+    process = start(folder, "solver.prototxt", "--weights", uninterrupted[1] / FINAL[0])
+    wait_for(process, lambda: newest(folder))
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    said = re.search(r"the same command with --snapshot (\S+) in place of --weights goes on$", err, re.MULTILINE)
+    assert said and newest(folder) == folder / said[1], err
+    assert "Resuming from" in go_on(folder)
+
+
 def test_ctrl_c_reaches_the_whole_process_group(run):
     """As a terminal sends it: to the workers that read data too, which leave the answer to the solver."""
     folder, expected = run
