@@ -31,6 +31,10 @@ TRIES = 5  # requests in a row without one byte more
 Meter = Callable[[str, int | None], AbstractContextManager[Callable[[int], object]]]
 
 
+class Unserved(Error):
+    """A file does not come from an address, or another one does: another address may have it."""
+
+
 def silent(what: str, total: int | None) -> AbstractContextManager[Callable[[int], object]]:
     """The Meter that shows nothing."""
     return nullcontext(lambda done: None)
@@ -232,7 +236,7 @@ def download(url: str, path: Path, checksum: str, size: int | None = None, timeo
             fits(part)
         except Error as error:
             os.replace(part, bad)
-            raise Error(f"{url}: {error} (kept as {bad.name})") from None
+            raise Unserved(f"{url}: {error} (kept as {bad.name})") from None
         os.replace(part, path)
 
 
@@ -246,9 +250,9 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
                          headers: http.client.HTTPMessage, newurl: str) -> urllib.request.Request | None:
         old, new = urllib.parse.urlsplit(req.full_url), urllib.parse.urlsplit(newurl)
         if old.scheme == "https" != new.scheme:
-            raise Error(f"{req.full_url}: leads to {newurl}, which anybody on the way could change")
+            raise Unserved(f"{req.full_url}: leads to {newurl}, which anybody on the way could change")
         if not self.anywhere and old.netloc != new.netloc:
-            raise Error(f"{req.full_url}: leads to {newurl}, another host, and no checksum is known")
+            raise Unserved(f"{req.full_url}: leads to {newurl}, another host, and no checksum is known")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -276,18 +280,18 @@ class _Fetching(NamedTuple):
                 reason = self.refused(error, self.file.tell() > begun)
             left, before = TRIES if self.file.tell() > before else left - 1, self.file.tell()
             if not left:
-                raise Error(f"{self.url}: {reason} ({TRIES} times in a row); the same command goes on from "
-                            f"the {amount(before)} got")
+                raise Unserved(f"{self.url}: {reason} ({TRIES} times in a row); the same command goes on "
+                               f"from the {amount(before)} got")
             time.sleep(pause * (TRIES - left))
     def refused(self, error: Exception, got: bool) -> str:
         """Why a request failed; Error if it is not worth another. got: whether bytes came before."""
         if getattr(error, "code", 500) in (400, 401, 403, 404, 410):
-            raise Error(f"{self.url}: {error}") from None
+            raise Unserved(f"{self.url}: {error}") from None
         if isinstance(error, urllib.error.HTTPError | http.client.HTTPException) or not str(error):
             return str(error) or type(error).__name__
         if isinstance(error, urllib.error.URLError) and not got:
             why = getattr(error.reason, "strerror", None) or error.reason
-            raise Error(f"{self.url}: nobody answers there ({why})") from None
+            raise Unserved(f"{self.url}: nobody answers there ({why})") from None
         return str(error)
 
     def transfer(self) -> bool:
@@ -312,7 +316,7 @@ class _Fetching(NamedTuple):
             elif start:  # the server knows no ranges, or has another file now
                 _restart(file)
             if size is not None and total and int(total) != size:
-                raise Error(f"{url}: the server has a file of {total} bytes, expected {size}")
+                raise Unserved(f"{url}: the server has a file of {total} bytes, expected {size}")
             etag = reply.headers.get("ETag", "W/")
             version = reply.headers.get("Last-Modified", "") if etag.startswith("W/") else etag
             self.tag.write_text(version, "latin-1")
@@ -324,7 +328,7 @@ class _Fetching(NamedTuple):
         most = self.most if self.size is None else self.size
         while block := reply.read1(BLOCK):
             if self.file.tell() + len(block) > most:
-                raise Error(f"{self.url}: the server sends more than the {most} bytes expected")
+                raise Unserved(f"{self.url}: the server sends more than the {most} bytes expected")
             write_block(self.file, block)
             self.show(self.file.tell())
 

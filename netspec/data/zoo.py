@@ -15,7 +15,7 @@ from ..base.files import find, native, writing
 from ..base.machine import HOME, PROJECT, amount
 from ..base.names import nets
 from ..proto.wire import is_hdf5
-from .get import Meter, digest, download, silent, space, verify
+from .get import Meter, Unserved, digest, download, silent, space, verify
 from .layouts import SETS
 from .unpack import BLOCK
 
@@ -177,7 +177,7 @@ def fetch(name: str, source: Source, path: Path, say: Callable[[str], object], m
         say(f"{name}: from {url}")
         try:
             return download(url, path, checksum, size or None, TIMEOUT, PAUSE, meter, MOST, fits)
-        except Error as error:
+        except Unserved as error:
             failed.append(str(error))
     by = "" if source.framework == "caffe" else f" --from {source.framework}"
     raise Error(f"{'; '.join(failed)}; got on another machine, it is taken in by 'netspec weights add {name} "

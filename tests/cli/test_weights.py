@@ -22,6 +22,7 @@ from netspec import layers as L
 from netspec.base.errors import Error
 from netspec.cli import main as cli
 from netspec.data import zoo
+from netspec.data.get import alone
 from netspec.proto import text as prototext
 from netspec.proto.model import read_weights, write_weights
 
@@ -273,6 +274,31 @@ def test_add_takes_what_fits(place, table, web, capsys):
     out, _ = weights(capsys, "add", "other-fcn8s", "mine.h5")
     assert "no checksum is published" in out and (place / "other-fcn8s.caffemodel.h5").is_file()
     assert "class" in weights(capsys, "other-fcn8s", "photo.jpg", "--device", "cpu", command="infer")[0]
+
+
+def test_several_names_one_of_which_does_not_come(place, web, table, capsys):
+    out, err = weights(capsys, "get", "small-fcn8", "small-fcn8s", status=2)
+    assert "no published weights of 'small-fcn8' are known; did you mean 'small-fcn8s'?" in err
+    assert "1 of 2 files did not come: small-fcn8" in err and (place / "small-fcn8s.caffemodel").is_file()
+    (place / "small-fcn8s.caffemodel").unlink()
+    weights(capsys, "get", "all")
+    assert (place / "small-fcn8s.caffemodel").read_bytes() == web.body
+
+
+def test_two_at_once_do_not_mix(place, web, table, capsys):
+    place.mkdir()
+    part = place / "small-fcn8s.caffemodel.part"
+    part.touch()
+    with alone(part):
+        _, err = weights(capsys, "get", "small-fcn8s", status=2)
+        assert "another run is at work" in err and "another machine" not in err and not web.requests
+    weights(capsys, "get", "small-fcn8s")
+
+
+def test_a_full_disk_is_said_before_anything_comes(place, web, table, capsys):
+    table(bytes=1 << 60)
+    _, err = weights(capsys, "get", "small-fcn8s", status=2)
+    assert "free, and 1152921504.6 GB are needed" in err and not web.requests
 
 
 def test_a_folder_that_cannot_be_written(place, web, table, capsys):

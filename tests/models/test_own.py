@@ -245,6 +245,13 @@ def test_weights_take_vgg16_and_the_papers_rates(own):
     assert "conv5_3" in Path("my/set-fcn32s/train.prototxt").read_text()
 
 
+def test_weights_by_name(own, monkeypatch, tmp_path):
+    monkeypatch.setenv("NETSPEC_WEIGHTS", str(tmp_path / "zoo"))
+    done = run("my/set.txt", "--weights", "vgg16")
+    assert done.returncode == 0 and prototext.read_solver("my/set-fcn32s.prototxt").weights == ["vgg16"]
+    assert "note: the weights of vgg16 are not here" in done.stderr and "'netspec weights get vgg16' gets them; solve needs" in done.stderr
+
+
 def test_a_missing_file_is_one_sentence(own):
     done = run("my/sets.txt")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "my/sets.txt is not there" in done.stderr
