@@ -2,6 +2,7 @@
 
 import copy
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -170,6 +171,31 @@ def test_weights_that_are_left_out_or_do_not_fit(file, tmp_path):
         netspec.load(NET, file, precision="half")
     with pytest.raises(netspec.Error, match="device 'gpu' is not known"):
         netspec.load(NET, file, device="gpu")
+
+
+@pytest.mark.parametrize("given", [("shapes-fcn8s",), (NET,), ("shapes-fcn8s/val",), ("shapes-fcn8s", "pretrained"), (NET, "shapes-fcn8s")])
+def test_a_name_has_weights(given, file, tmp_path, monkeypatch):
+    monkeypatch.setenv("NETSPEC_WEIGHTS", str(tmp_path))
+    monkeypatch.chdir(tmp_path)  # no demo's here
+    shutil.copy(file, tmp_path / "shapes-fcn8s.caffemodel")
+    x = torch.randn(1, 3, 40, 48)
+    assert torch.equal(netspec.load(*given, device="cpu")(x), netspec.load(NET, file, device="cpu")(x))
+
+
+@pytest.mark.parametrize("given, words", [
+    (("voc-fcn8s",), "the weights of voc-fcn8s are not here .*'netspec weights get voc-fcn8s' gets them"),
+    (("voc-fcn8s", "voc-fcn16s"), "the weights of voc-fcn16s are not here"),
+    (("mine.prototxt",), "mine.prototxt: has no pretrained weights, .*: give weights a file, or None for what the net's fillers draw"),
+    (("voc-fcn8",), "did you mean .*'voc-fcn8s'"),
+    ((NET, "voc-fcn8"), "voc-fcn8"),
+])
+def test_fillers_never_stand_for_weights_that_are_not_here(given, words, tmp_path, monkeypatch):
+    monkeypatch.setenv("NETSPEC_WEIGHTS", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(NET, "mine.prototxt")
+    with pytest.raises(netspec.Error, match=words):
+        netspec.load(*given, device="cpu")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.prototxt"]  # nothing was fetched
 
 
 def test_precision_and_the_meta_device(file, net):
