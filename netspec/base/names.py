@@ -14,7 +14,8 @@ ENDING = ".prototxt"
 def _places(folder: str) -> Iterator[Path]:
     """Where nets or solvers are looked for: here, in the folders of NETSPEC_MODELS, in the project."""
     yield Path(folder)
-    yield from map(Path, filter(None, os.environ.get("NETSPEC_MODELS", "").split(os.pathsep)))
+    told = os.environ.get("NETSPEC_MODELS", "").split(os.pathsep)
+    yield from (Path(place).expanduser() for place in told if place)
     yield PROJECT / folder
 
 

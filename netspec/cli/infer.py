@@ -66,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
     wanted = replace(wanted, classes=results.classes_of(args.classes, looks, "--classes"),
                      cutout=results.classes_of(args.cutout, looks, "--cutout"))
     if files:
-        ready, remarks = predict.load(made, weights, args.device, args.precision, args.strict)
+        ready, remarks = predict.load(made, weights, args.device, args.precision, args.strict,
+                                      args.by_name)
         for remark in remarks:
             told.note(remark)
         segmenter = Segmenter(ready, args.score_blob, mean, known.scale, args.scales, args.flip)
@@ -79,12 +80,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _net_and_weights(args: argparse.Namespace) -> tuple[Path, Path]:
-    """The files of both; where weights are given, args.image is left with the images."""
+    """The files of both; args.image is left with the images, args.by_name says that no weights are given."""
     path, given = find_net(args.net, "deploy"), None
     if is_weights(args.image[0]):
         given, *args.image = args.image
     if not args.image:
         raise Error(f"no IMAGE is given: {given} holds weights")
+    args.by_name = given is None
     return path, find_weights(given, path)
 
 

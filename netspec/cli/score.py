@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
     made = load(path)
     scoring = Scoring(made, args.score_blob, args.label_blob)  # mistakes are found before weights are read
     positive = _positive(args, scoring)
-    net, remarks = predict.load(made, weights, args.device, args.precision, args.strict)
+    net, remarks = predict.load(made, weights, args.device, args.precision, args.strict,
+                                not args.weights)
     for remark in remarks:
         print(f"note: {remark}", file=sys.stderr)
     looking = looked(net, args.score_blob, args.scales, args.flip)

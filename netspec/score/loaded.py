@@ -187,7 +187,7 @@ def load(net: str | os.PathLike | NetParameter, weights: str | os.PathLike | Non
     place = choose(None if device is None else str(device), precision or "fp32")
     file = None if weights is None else _weights(path, os.fspath(weights))
     made = Loaded(graph)
-    for remark in predict.fill(made, file):
+    for remark in predict.fill(made, file, whole=weights == PRETRAINED):
         warnings.warn(remark, stacklevel=2)
     made.precision = torch.bfloat16 if precision == "bf16" else None
     return made.to(place).eval()

@@ -46,21 +46,21 @@ class Looks(NamedTuple):
 
 
 def load(made: Graph, path: str | os.PathLike, device: str | None = None, precision: str = "fp32",
-         strict: bool = False) -> tuple[Net, list[str]]:
+         strict: bool = False, whole: bool = False) -> tuple[Net, list[str]]:
     """The net of a graph with weights from a file, and sentences about what a person should know of them.
 
     device: see choose. Upsampling without filler and weights is made
-    bilinear, as `solve` does. strict: the file must fill the net and hold no more.
+    bilinear, as `solve` does. whole: the file must fill the net; strict: and hold no more.
     Raises Error if no layer of the net is in the file, or one does not fit.
     """
     place = choose(device, precision)
     net = Net(made)
-    remarks = fill(net, path, strict)
+    remarks = fill(net, path, strict, whole)
     net.precision = torch.bfloat16 if precision == "bf16" else None
     return net.to(place).eval(), remarks
 
 
-def fill(net: Net, path: str | os.PathLike | None, strict: bool = False) -> list[str]:
+def fill(net: Net, path: str | os.PathLike | None, strict: bool = False, whole: bool = False) -> list[str]:
     """Puts a file's weights into a net, and makes upsampling bilinear, as `load`; without a file the latter.
 
     Returns sentences about what a person should know of the file.
@@ -73,6 +73,9 @@ def fill(net: Net, path: str | os.PathLike | None, strict: bool = False) -> list
         raise Error(f"{path}: has no layer of net '{net.graph.name}' (the file: {theirs}; the net: {mine}); "
                     "parameters are matched by layer name")
     remarks = []
+    if report.missing and whole:
+        raise Error(f"{path}: does not fit net '{net.graph.name}', of which it lacks {listed(report.missing)}; "
+                    "is it another net's?")
     if report.missing:
         remarks.append(f"{path} lacks {listed(report.missing)}: left at their fillers")
     if report.ignored:

@@ -398,6 +398,23 @@ def test_a_proxy_brings_them_to_a_program(place, web, table, capsys, tmp_path):
     assert len(web.requests) == 1 and sorted(os.listdir(place)) == ["voc-fcn16s.caffemodel.bad"]
 
 
+def test_weights_of_a_name_must_fit_its_net(place, capsys):
+    place.mkdir()
+    file = place / "small-fcn8s.caffemodel"
+    two = net()
+    two.layer.add(name="more", type="Convolution", bottom=["score"], top=["more"]).convolution_param.num_output = 4
+    two.layer[-1].convolution_param.kernel_size.append(1)
+    prototext.write("models/small-fcn8s/deploy.prototxt", two)
+    for write, said in ((lambda: caffemodel(file, layer="fc8"), "has no layer of net"), (lambda: caffemodel(file, outputs=9), "shape"),
+                        (lambda: caffemodel(file), "does not fit net 'small', of which it lacks more"),
+                        (lambda: file.write_bytes(file.read_bytes()[:-9]), "cut short"), (lambda: file.write_text("<html>"), "a web page")):
+        write()
+        _, err = weights(capsys, "small-fcn8s", "photo.jpg", "--score-blob", "more", "--device", "cpu", status=2, command="infer")
+        assert said in err and str(file) in err, err
+        with pytest.raises(Error, match="small-fcn8s.caffemodel"):
+            netspec.load("small-fcn8s", device="cpu")
+
+
 def test_a_folder_of_pictures_that_is_called_as_a_net(place, capsys):
     place.mkdir()
     caffemodel(place / "small-fcn8s.caffemodel")
