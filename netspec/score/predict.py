@@ -74,8 +74,8 @@ def fill(net: Net, path: str | os.PathLike | None, strict: bool = False, whole: 
                     "parameters are matched by layer name")
     remarks = []
     if report.missing and whole:
-        raise Error(f"{path}: does not fit net '{net.graph.name}', of which it lacks {listed(report.missing)}; "
-                    "is it another net's?")
+        raise Error(f"{path}: does not fit net '{net.graph.name}', of which it lacks {listed(report.missing)}"
+                    "; is it another net's?")
     if report.missing:
         remarks.append(f"{path} lacks {listed(report.missing)}: left at their fillers")
     if report.ignored:
