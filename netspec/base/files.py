@@ -104,6 +104,17 @@ def make_folder(path: str | os.PathLike) -> Path:
 
 
 @contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """A full disk names no file, and a file that cannot be made its temporary name; `path` is told."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno == errno.ENOSPC or str(error.filename).endswith(".part"):
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def writing(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
     """A file object whose content appears under `path` only when the block ends without an exception.
 
@@ -113,14 +124,15 @@ def writing(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
     """
     path = Path(path)
     if path.exists() and not path.is_file() and not path.is_dir():
-        with open(path, mode, encoding=None if "b" in mode else "utf-8") as file:
+        with _named(path), open(path, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
         return
     make_folder(path.parent)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    with _named(path):
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     _unfinished.add(temporary)
     try:
-        with open(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
+        with _named(path), open(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -128,10 +140,8 @@ def writing(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
-    except BaseException as error:
+    except BaseException:
         Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None and error.errno == errno.ENOSPC:
-            error.filename = str(path)  # a full disk names no file
         raise
     finally:
         _unfinished.discard(temporary)

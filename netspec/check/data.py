@@ -17,6 +17,7 @@ import numpy as np
 
 from ..base.errors import Error
 from ..base.log import Log
+from ..base.machine import cores
 from ..base.table import table
 from ..data import feed
 from ..data.balance import by_class, pixel_counts, unseen, weights
@@ -216,7 +217,8 @@ def look(given: Sequence[SegmentationData], processes: int, said: Log) -> list[P
     parts = [Part(source, name if splits.count(name) == 1 else f"{name} {number}")
              for number, (source, name) in enumerate(zip(given, splits, strict=True), 1)]
     places = [(number, index) for number, source in enumerate(given) for index in range(len(source))]
-    pool = ProcessPoolExecutor(processes, get_context(feed.START), _begin, (tuple(given),))
+    processes = min(processes, len(places), 4 * cores())  # all begin at once
+    pool = ProcessPoolExecutor(max(processes, 1), get_context(feed.START), _begin, (tuple(given),))
     done = 0
     try:
         for item in pool.map(_look, places, chunksize=4):

@@ -105,6 +105,12 @@ def _positive(args: argparse.Namespace, scoring: "Scoring") -> int | None:
     positive = None if args.binary is None else scoring.looks.number(args.binary, "--binary")
     if args.threshold is not None and (args.binary is None or not 0 <= args.threshold < 1):
         raise Error(f"--threshold {args.threshold:g}: goes with --binary CLASS, and is from 0 to below 1")
+    if args.save and isinstance(source := scoring.source, SegmentationData):
+        folders = {path.parent for i in range(len(source)) for path in source.paths(i)}
+        places = {Path(args.save, name).parent for name in source.names}
+        if {place.resolve() for place in places} & {folder.resolve() for folder in folders}:
+            raise Error(f"--save: the predictions would come among the images or labels of {args.save}; give "
+                        "another folder")
     if args.sheet and not (args.save and isinstance(scoring.source, SegmentationData) and args.worst > 0):
         raise Error("--sheet needs --save DIR, --worst above 0, and a net whose data layer is "
                     "SegmentationData")

@@ -56,11 +56,13 @@ class LogReader:
                 self.runs.append(Training(found["net"]))
                 self.first = {}
             return None
-        self.iteration, self.tested = int(found["at"] or self.iteration), found["tested"] or self.tested
+        self.tested = found["tested"] or self.tested
         try:
+            self.iteration = int(found["at"] or self.iteration)
             value = float(found["smoothed"] or found["rate"] or found["iu"] or found["value"] or "")
         except ValueError:
             return None
+        value = value if abs(value) < 1e300 else value * math.inf  # beyond it no axis has ticks
         panel, label = (LOSS, "smoothed loss") if found["smoothed"] else (RATE, RATE)
         if found["judged"]:
             panel, label = IU, f"test #{found['judged']} mean IU".replace(" #0", "")

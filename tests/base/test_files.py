@@ -2,6 +2,7 @@
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,14 @@ def test_an_absolute_path_is_tried_alone(tmp_path):
     with pytest.raises(Error) as caught:
         find(path, tmp_path)
     assert str(caught.value) == f"file '{path}' is not there (tried {path})"
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir() or not Path("/dev/full").is_char_device(), reason="there are no such files here")
+@pytest.mark.parametrize("path", ["/proc/a.png", "/dev/full"])
+def test_a_file_that_cannot_be_written_is_named(path):
+    with pytest.raises(OSError) as caught, writing(path) as file:
+        file.write(b"x")
+    assert caught.value.filename == path
 
 
 def test_a_pipe_or_a_device_is_written_to_and_not_replaced(tmp_path):

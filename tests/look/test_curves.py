@@ -94,6 +94,14 @@ def test_a_log_that_cannot_be_read_is_named():
         curves.read_log("/proc/self/mem")
 
 
+def test_numbers_that_no_axis_holds(tmp_path):
+    (tmp_path / "run.log").write_text("I0101 solver.cpp:106] Iteration 0, loss = 1e308\nI0101 solver.cpp:106] Iteration 20, loss = -1e308\n"
+                                      f"I0101 solver.cpp:106] Iteration {'9' * 5000}, loss = 1\nI0101 solver.cpp:106] Iteration 30, loss = 2\n")
+    assert cli.main(["curves", str(tmp_path / "run.log")]) == 0
+    series = curves.read_log(tmp_path / "run.log")[0].series
+    assert [points for points in series.values()] == [[(0, float("inf")), (20, float("-inf")), (30, 2)]]
+
+
 def test_the_command_draws(tmp_path, capsys):
     assert cli.main(["curves", str(GOLDEN), "--out", str(tmp_path / "c.png")]) == 0
     assert "tiny_fcn: test loss: 3 values, iteration 0 to 20, the last 1.30484" in capsys.readouterr().out

@@ -626,6 +626,15 @@ def test_extra_options_that_cannot_be_met(place, capsys):
     assert not list(place.glob("[cps].*")) and not (place / "p").exists()
 
 
+@pytest.mark.parametrize("folder", ["images/SegmentationClass", "images/JPEGImages", "images/../images/SegmentationClass", "link"])
+def test_predictions_never_take_the_place_of_labels_or_images(place, capsys, folder):
+    (place / "link").symlink_to("images/SegmentationClass")
+    before = {path: path.read_bytes() for path in (place / "images").rglob("*.*")}
+    status, out, err = command(capsys, "score", "val.prototxt", "random.caffemodel", "--save", folder)
+    assert status == 2 and f"--save: the predictions would come among the images or labels of {folder}; give" in err and not out
+    assert {path: path.read_bytes() for path in (place / "images").rglob("*.*")} == before
+
+
 def test_folders_beside_of_the_nets_own_name_are_shown_too(place, capsys, monkeypatch):
     name = net_of("val.prototxt").graph.name
     for folder in (f"a/{name}", f"b/{name}", "c/other"):
