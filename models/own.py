@@ -22,6 +22,7 @@ from sets import Data, Head  # noqa: E402
 from trunks import SMALL, VGG16  # noqa: E402
 
 from netspec.base.errors import Error  # noqa: E402
+from netspec.base.files import writing  # noqa: E402
 from netspec.base.names import solver_file  # noqa: E402
 from netspec.cli.main import main  # noqa: E402
 from netspec.data import facts, layouts  # noqa: E402
@@ -47,6 +48,7 @@ class Written(NamedTuple):
     solvers: list[str]
     start: Path | None = None
     same: dict[str, str] = {}
+    replaced: Sequence[Path] = ()  # what was there before and differed, now FILE.old
 
 
 def write(path: Path, weights: str | None, iterations: int, batch: int, splits: tuple[str, str],
@@ -92,12 +94,13 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
         weights = str(folder / f"{name}-start.caffemodel")
         write_weights(weights, name, layers)
     solvers: list[str] = []
+    replaced: list[Path] = []
     start = weights
     for (name, made), rate in zip(nets.items(), rates, strict=True):
         for split, net in made.items():
-            prototext.write(folder / name / f"{split}.prototxt", net)
+            replaced += kept(folder / name / f"{split}.prototxt", net)
         solvers.append(str(folder / f"{name}.prototxt"))
-        prototext.write(solvers[-1], caffe_pb2.SolverParameter(
+        replaced += kept(Path(solvers[-1]), caffe_pb2.SolverParameter(
             train_net=str(folder / name / f"{train}.prototxt"), weights=[start] if start else [],
             test_net=[str(folder / name / f"{val}.prototxt")], test_iter=[len(readers[1])],
             test_interval=interval(len(readers[1]), batch, iterations), test_initialization=False,
@@ -105,7 +108,19 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
             max_iter=iterations, display=20, average_loss=20, random_seed=1, snapshot=200,
             snapshot_prefix=str(folder / "snapshot" / name)))
         start = f"{resume.stem(folder / 'snapshot' / name, iterations)}.caffemodel"
-    return Written(solvers, Path(weights) if base and weights else None, same)
+    return Written(solvers, Path(weights) if base and weights else None, same, replaced)
+
+
+def kept(path: Path, message: caffe_pb2.NetParameter | caffe_pb2.SolverParameter) -> list[Path]:
+    """Write a prototxt. What was there and says something else stays as FILE.old, whose path is returned."""
+    old = path.with_name(f"{path.name}.old")
+    before = path.read_bytes() if path.is_file() else b""
+    replaced = bool(before) and not before.decode(errors="replace").endswith(prototext.to_text(message))
+    if replaced:
+        with writing(old) as file:
+            file.write(before)
+    prototext.write(path, message)
+    return [old] if replaced else []
 
 
 def known(net: fcn.FCN) -> layouts.Facts:

@@ -60,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
     if mean:
         print(f"the nets subtract the mean of the {count(len(images[train]), 'image')} of '{train}', B,G,R; "
               f"{path} could say it by the line\n    mean: {', '.join(map(str, mean))}")
+    if wrote.replaced:
+        print(f"kept what said something else before: {', '.join(map(str, wrote.replaced))}")
     if args.base:
         same = ", ".join(f"{new} from '{old}'" for new, old in wrote.same.items())
         print(f"wrote {wrote.start}: {args.base}'s weights with the scores of {same or 'no class'}; the "

@@ -116,7 +116,8 @@ def _below(home: Path, place: Path) -> str:
         raise Error(f"{place} does not lie below {home}, where the data set file is; it names "
                     "folders below its own") from None
     if found == ".":
-        raise Error(f"{place} is the data set file's own folder; put images and labels into folders below it")
+        raise Error(f"{place} is the data set file's own folder, and images and labels need folders of their "
+                    "own below it: --images names that of the images")
     return found
 
 

@@ -109,7 +109,8 @@ def stored(name: str, place: Path | None = None) -> Path | None:
 
 def _demo(name: str) -> Iterator[Path]:
     made = {path.resolve(): path for base in (Path(), PROJECT)
-            for path in base.glob(f"demo/seed*/{name}_iter_*.caffemodel")}
+            for path in base.glob(f"demo/seed*/{name}_iter_*.caffemodel")
+            if path.with_name(f"{name}.json").is_file()}  # trained to the end, and scored
     yield from sorted(made.values(), key=lambda path: path.stat().st_mtime, reverse=True)
 
 

@@ -325,6 +325,10 @@ def test_weights_that_the_demo_made(place, capsys):
         file = Path(f"demo/seed{seed}/small-fcn8s_iter_9.caffemodel")
         caffemodel(file)
         os.utime(file, (time.time() - age, time.time() - age))
+    out, err = weights(capsys, "small-fcn8s", "photo.jpg", "--device", "cpu", command="infer", status=2)
+    assert "weights of small-fcn8s are not here" in err  # the demo was stopped before it had scored them
+    for seed in (1, 2):
+        Path(f"demo/seed{seed}/small-fcn8s.json").write_text("{}")
     out, err = weights(capsys, "small-fcn8s", "photo.jpg", "--device", "cpu", command="infer")
     assert "class" in out and "demo/seed2/small-fcn8s_iter_9.caffemodel" in err
     assert weights(capsys, "where", "small-fcn8s")[0] == "demo/seed2/small-fcn8s_iter_9.caffemodel\n"

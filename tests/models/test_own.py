@@ -314,3 +314,15 @@ def test_what_a_net_cannot_go_on_from(own, capsys, words, told):
     assert main(["own", "my/set.txt", *words]) == 2
     err = capsys.readouterr().err
     assert told in err and err.count("\n") == 1 and tree() == before
+
+
+def test_what_was_changed_by_hand_is_kept_where_own_writes_again(own, capsys):
+    assert main(["own", "my/set.txt"]) == 0
+    before = tree()
+    assert main(["own", "my/set.txt"]) == 0
+    assert "kept what" not in capsys.readouterr().out and tree() == before
+    changed = Path("my/set-fcn32s.prototxt").read_text().replace("max_iter: 600", "max_iter: 77")
+    Path("my/set-fcn32s.prototxt").write_text(changed)
+    assert main(["own", "my/set.txt"]) == 0
+    assert "kept what said something else before: my/set-fcn32s.prototxt.old\n" in capsys.readouterr().out
+    assert Path("my/set-fcn32s.prototxt.old").read_text() == changed and "max_iter: 600" in Path("my/set-fcn32s.prototxt").read_text()
