@@ -18,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = ("field: how many pixels of the data a cell of the layer's top sees; stride: how far the "
                      "next cell's lie from them; offset: where the first cell's begin, negative in the "
                      "padding. MACs: of convolutions and products.")
-    parser.add_argument("nets", nargs="+", metavar="NET.prototxt", help="its data need not be there")
+    parser.add_argument("nets", nargs="+", metavar="NET",
+                        help="a prototxt, or NAME of models/; its data need not be there")
     parser.add_argument("--size", type=size, metavar="HxW",
                         help="of the data (default: what their layers state, else 500x500)")
     parser.add_argument("--phase", choices=("TEST", "TRAIN"), default="TEST", help="default TEST")

@@ -15,7 +15,7 @@ ROWS = {"own": None, "32s": 32, "16s": 16, "8s": 8}  # what --figure3 takes -> s
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("nets", metavar="NET", nargs="*",
-                        help="prototxt, or FILE.py:NAME[/SPLIT]: two to compare")
+                        help="prototxt, NAME of models/, or FILE.py:NAME[/SPLIT]: two to compare")
     parser.add_argument("--figure3", nargs="?", const="own", metavar="ROW", help="hold nets against a row of "
                         "Figure 3: 32s, 16s or 8s (default: own, by the net's stride)")
     options.renamed(parser, "--shapes", parser.add_argument(

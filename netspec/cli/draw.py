@@ -8,7 +8,8 @@ from .options import size, wrote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("nets", nargs="+", metavar="NET.prototxt", help="its data need not be there")
+    parser.add_argument("nets", nargs="+", metavar="NET",
+                        help="a prototxt, or NAME of models/; its data need not be there")
     parser.add_argument("--out", required=True, metavar="FILE", help="to write: .svg, .png or .pdf")
     parser.add_argument("--style", choices=("layers", "figure3"), default="layers", help="layers: every "
                         "layer (default); figure3: the streams of predictions, several nets in one picture")

@@ -7,7 +7,7 @@ from .finding import find_net
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("net", metavar="NET.prototxt")
+    parser.add_argument("net", metavar="NET", help="a prototxt, or NAME of models/")
     parser.add_argument("layer", nargs="?", help="one Crop layer (default: all)")
 
 

@@ -8,7 +8,7 @@ from .finding import find_net, find_weights, weights_here
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("net", metavar="NET.prototxt")
+    parser.add_argument("net", metavar="NET", help="a prototxt, or NAME of models/")
     parser.add_argument("results", metavar="RESULTS.npz",
                         help="what the other program was fed and computed (docs/pycaffe.md)")
     parser.add_argument("--weights", metavar="FILE", help="parameters that RESULTS does not hold")

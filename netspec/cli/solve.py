@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("solver", nargs="+", metavar="SOLVER", help="solver prototxt; several are stages, each going on from "
-        "the weights of the one before")
+    add("solver", nargs="+", metavar="SOLVER", help="a prototxt, or NAME of solvers/; several are stages, "
+        "each going on from the weights of the one before")
     add("--weights", metavar="FILE[,FILE]",
         help="start from these .caffemodel files, not from those the solver names")
     add("--snapshot", metavar="FILE", help="go on from this .solverstate; earlier stages are skipped")
