@@ -24,7 +24,7 @@ from trunks import CAFFENET, GOOGLENET, NARROW, SMALL, VGG16, VGG16_BGRD, Trunk,
 from netspec import NetSpec  # noqa: E402
 from netspec import layers as L  # noqa: E402
 from netspec import params as P  # noqa: E402
-from netspec.base.errors import Error, closest  # noqa: E402
+from netspec.base.errors import Error, closest, listed  # noqa: E402
 from netspec.base.machine import HOME  # noqa: E402
 from netspec.coord_map import crop  # noqa: E402
 from netspec.proto import text as prototext  # noqa: E402
@@ -143,7 +143,7 @@ def named(name: str) -> FCN:
     """One of ALL; Error for any other name."""
     if name in ALL:
         return ALL[name]
-    raise Error(f"models/fcn.py: there is no net '{name}'{closest(name, ALL)} (there are {', '.join(ALL)})")
+    raise Error(f"models/fcn.py: there is no net '{name}'{closest(name, ALL)} (there are {listed(ALL)})")
 
 
 def generate(name: str, split: str = "train") -> Any:

@@ -40,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
     if not 0 < args.iterations < 1 << 31 or not 0 < args.batch < 1 << 31:
         raise Error("--iterations and --batch must be from 1 to 2147483647, found "
                     f"{args.iterations} and {args.batch}")
-    if train == val:
-        raise Error(f"--splits: '{train}' cannot be for training and for validation")
+    if len({train, val, "deploy"}) < 3:
+        raise Error(f"--splits {train} {val}: the two must differ, also from 'deploy', the net without data")
     data = own.tree(path, args.splits)
     made = own.split(data, train, val)
     images = {split: own.names(data, split, made) for split in args.splits}

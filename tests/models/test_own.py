@@ -187,9 +187,10 @@ def test_labels_under_other_names(own, capsys):
 @pytest.mark.parametrize("given, words", [
     (["my"], "my is a folder; a data set file such as my/set.txt is expected"), (["my/set.text"], "my/set.text is no .txt"),
     (["my/se.txt"], "my/se.txt is not there; did you mean 'set.txt'?"), (["my/train.txt"], "has the name of the list of 'train'"),
-    (["my/set.txt", "--splits", "train", "train"], "'train' cannot be for training and for validation"),
+    (["my/set.txt", "--splits", "train", "train"], "--splits train train: the two must differ"),
     (["my/set.txt", "--splits", "train", "vall"], "split 'vall' has no list my/vall.txt, though my/train.txt is there"),
     (["my/set.txt", "--batch", "0"], "must be from 1"),
+    (["my/set.txt", "--splits", "deploy", "val"], "must differ, also from 'deploy'"),
 ])
 def test_arguments_that_are_wrong(own, capsys, given, words):
     before = tree()
