@@ -32,6 +32,18 @@ def add_net_arguments(parser: argparse.ArgumentParser, net: str, quiet: str = ""
     add_device_arguments(parser, quiet)
 
 
+def mixed(parser: argparse.ArgumentParser) -> None:
+    """Let a last position that may be missing stand behind options too, as one that may not can."""
+    def parse(args: Sequence[str] | None, namespace: argparse.Namespace | None) -> object:
+        del vars(parser)["parse_known_args"]  # which argparse calls for either half
+        try:
+            return parser.parse_known_intermixed_args(args, namespace)
+        finally:
+            vars(parser)["parse_known_args"] = parse
+
+    vars(parser)["parse_known_args"] = parse
+
+
 def add_strict_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true",
                         help="refuse weights that lack a layer or hold another")

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from ..base import log
 from ..base.errors import Error, count
 from .finding import find_net, find_weights
-from .options import add_look_arguments, add_net_arguments, wrote
+from .options import add_look_arguments, add_net_arguments, mixed, wrote
 
 if TYPE_CHECKING:
     from ..score.score import Scoring
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    mixed(parser)
     parser.usage = "%(prog)s NET [WEIGHTS] [options]"  # --beside takes all that follows
     add_net_arguments(parser, "with a data layer: models/NAME/val.prototxt; or NAME", "no progress bar")
     parser.add_argument("weights", metavar="WEIGHTS", nargs="?",

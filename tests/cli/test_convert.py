@@ -88,7 +88,7 @@ def test_fcn_writes_where_it_is_told(tmp_path, capsys, monkeypatch, out):
                                                          "spelling goes on working for this release\n" if out[1:] else "")
 
 
-@pytest.mark.parametrize("command, positions", [("demo", "[SOLVER ...]"), ("studies", "NAME"), ("score", "NET WEIGHTS")])
+@pytest.mark.parametrize("command, positions", [("demo", "[SOLVER ...]"), ("studies", "NAME"), ("score", "NET [WEIGHTS]")])
 def test_positions_stand_before_an_option_that_takes_several(command, positions, capsys):
     with pytest.raises(SystemExit):
         main([command, "--help"])

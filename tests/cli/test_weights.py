@@ -124,6 +124,12 @@ def test_get_infer_check_where(place, web, table, capsys):
     assert "is damaged" in weights(capsys, "get", "small-fcn8s", status=2)[1]
 
 
+@pytest.mark.parametrize("words", [("net.prototxt", "--json", "w.caffemodel"), ("--json", "net.prototxt", "w.caffemodel"),
+                                   ("net.prototxt", "w.caffemodel", "--json"), ("net.prototxt", "--device", "cpu", "w.caffemodel")])
+def test_weights_may_stand_behind_options(place, capsys, words):
+    assert "net 'net.prototxt' is not there" in weights(capsys, *words, status=2, command="score")[1]
+
+
 def test_nothing_is_downloaded_unasked(place, web, table, capsys):
     for command in (("infer", "small-fcn8s", "photo.jpg"), ("score", "small-fcn8s/deploy"), ("convert", "onnx", "small-fcn8s", "o.onnx")):
         _, err = weights(capsys, *command[1:], status=2, command=command[0])
