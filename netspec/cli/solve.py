@@ -45,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
     from ..train.stages import run_stage
 
     if args.iterations is not None and not 0 < args.iterations < 1 << 31:  # max_iter is an int32
-        raise Error(f"--iterations must be at least 1, at most 2147483647, found {args.iterations}")
+        most = " and at most 2147483647" if args.iterations > 0 else ""
+        raise Error(f"--iterations must be at least 1{most}, found {args.iterations}")
     if args.skip_bad < 0:
         raise Error(f"--skip-bad must be at least 0, found {args.skip_bad}")
     if args.snapshot and args.weights:

@@ -38,7 +38,7 @@ def test_load_makes_the_file_and_times_it(tmp_path, capsys):
     assert f"weights '{weights}' is not there" in capsys.readouterr().err
     assert cli.main([*command, "--make"]) == 0
     said = capsys.readouterr().out
-    assert weights.exists() and f"made of the net's fillers: {weights}" in said
+    assert weights.exists() and f"wrote {weights}: of the net's fillers\n" in said
     row = said.splitlines()[-1].split()
     assert row[0] == "made.caffemodel" and float(row[3]) <= float(row[2]) <= float(row[4])
 
