@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..base.errors import Error, count, listed
 from ..data.layouts import LAYOUTS, Facts, facts, read_file
 from .finding import find_net, find_weights, is_weights
-from .options import add_look_arguments, add_net_arguments, fraction
+from .options import add_look_arguments, add_net_arguments, fraction, mixed
 
 if TYPE_CHECKING:
     from ..data.facts import Known
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    mixed(parser)
     parser.usage = "%(prog)s NET [WEIGHTS] IMAGE ... [--out DIR] [options]"
     add_net_arguments(parser, "deploy net, or a val net without its data; or the name of one in models/")
     parser.add_argument("image", nargs="+", metavar="[WEIGHTS] IMAGE",

@@ -33,7 +33,7 @@ def add_net_arguments(parser: argparse.ArgumentParser, net: str, quiet: str = ""
 
 
 def mixed(parser: argparse.ArgumentParser) -> None:
-    """Let a last position that may be missing stand behind options too, as one that may not can."""
+    """Let positions stand among options, also where the last may be missing or several."""
     def parse(args: Sequence[str] | None, namespace: argparse.Namespace | None) -> object:
         del vars(parser)["parse_known_args"]  # which argparse calls for either half
         try:

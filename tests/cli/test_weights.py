@@ -130,6 +130,16 @@ def test_weights_may_stand_behind_options(place, capsys, words):
     assert "net 'net.prototxt' is not there" in weights(capsys, *words, status=2, command="score")[1]
 
 
+@pytest.mark.parametrize("words", ["NET W --out o photo.jpg", "NET --out o W photo.jpg", "--out o NET W photo.jpg", "NET W photo.jpg --out o",
+                                   "NET W photo.jpg --out o copy.jpg"])
+def test_pictures_may_stand_behind_options(place, capsys, words):
+    caffemodel("w.caffemodel")
+    Path("copy.jpg").write_bytes(Path("photo.jpg").read_bytes())
+    words = words.replace("NET", "small-fcn8s").replace("W", "w.caffemodel").split()
+    assert "photo.jpg: class" in weights(capsys, *words, "--device", "cpu", command="infer")[0]
+    assert Path("o/photo_labels.png").is_file() and Path("o/copy_labels.png").is_file() == ("copy.jpg" in words)
+
+
 def test_nothing_is_downloaded_unasked(place, web, table, capsys):
     for command in (("infer", "small-fcn8s", "photo.jpg"), ("score", "small-fcn8s/deploy"), ("convert", "onnx", "small-fcn8s", "o.onnx")):
         _, err = weights(capsys, *command[1:], status=2, command=command[0])
