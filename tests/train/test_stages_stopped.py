@@ -43,6 +43,8 @@ def check_whole(folder):
             state = read_state(path)
             assert len(state.history) == 4 and path.with_suffix(".resume").exists()
             assert path.with_suffix(".caffemodel").exists() and state.learned_net.endswith(f"{path.stem}.caffemodel")
+        elif path.name.endswith("_best.json"):
+            assert Path(json.loads(path.read_text())["weights"]).name in {file.name for file in path.parent.iterdir()}
         else:
             assert path.suffix in (".resume", ".part"), path
 
