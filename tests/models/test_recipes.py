@@ -31,6 +31,9 @@ def voc(data):
     names(data / "sbd/dataset/train.txt", *val[100:475], "s0")
     colour(root / "JPEGImages/v0000.jpg", SIZE)
     file(root / "SegmentationClass/v0000.png", classes_of(SIZE, 0, 20))
+    for name in val[1:]:  # all files of a list are looked for
+        (root / f"JPEGImages/{name}.jpg").hardlink_to(root / "JPEGImages/v0000.jpg")
+        (root / f"SegmentationClass/{name}.png").hardlink_to(root / "SegmentationClass/v0000.png")
     for name in (*val[100:475], "s0"):
         sbd(data / "sbd/dataset", name, classes_of(SIZE, 0, 20), png=True)
         colour(data / f"sbd/dataset/img/{name}.jpg", SIZE)
