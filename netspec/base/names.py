@@ -64,8 +64,8 @@ def name_of(net: Path) -> str | None:
 
 
 def solver_names() -> dict[str, Path]:
-    """The file of each solver of a name: NAME.prototxt of solvers/, here and in the project."""
-    return {str(path.relative_to(place).with_suffix("")): path for place in reversed([*_places("solvers")])
+    """The file of each solver of a name, that which counts: NAME.prototxt of one of the `_places`."""
+    return {path.stem: path for place in reversed([*_places("solvers")])
             for path in sorted(place.glob(f"*{ENDING}"))}
 
 

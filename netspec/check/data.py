@@ -165,8 +165,8 @@ def _phase(split: str) -> Phase:
 
 def has_images(source: SegmentationData) -> bool:
     """Whether a single image of a source is there."""
-    tops = len(source.tops_read) - len(source.labels)
-    return sum(what == "image" for what, _ in source.gone()) < tops * len(set(source.entries))
+    return any(path.is_file() for tree, split, name in source.entries for top in source.tops_read
+               if top not in source.labels for path in tree.files(top, split, name))
 
 
 def fits(net: Graph, parts: Sequence[Part]) -> list[Finding]:

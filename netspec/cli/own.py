@@ -9,6 +9,7 @@ from ..base import log
 from ..base.errors import Error, count, listed
 from ..base.machine import PROJECT
 from .finding import find_net, find_weights
+from .options import wrote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,10 +50,10 @@ def run(args: argparse.Namespace) -> int:
     known = args.base or "mean" in read_file(path)
     mean = None if known else own.mean(data, train, images[train], log.make())
     with own.written(made.lists):
-        wrote = generator(PROJECT / "models" / "own.py").write(
+        result = generator(PROJECT / "models" / "own.py").write(
             path, weights, args.iterations, args.batch, (train, val), mean, args.base)
     for file, names in made.lists.items():
-        print(f"wrote {file}: {count(len(names), 'image')}, drawn with seed {own.SEED}")
+        wrote(file, note=f"{count(len(names), 'image')}, drawn with seed {own.SEED}")
     for what, without in (("images without a label", made.unlabelled),
                           ("labels without an image", made.unpictured)):
         if without:
@@ -60,16 +61,16 @@ def run(args: argparse.Namespace) -> int:
     if mean:
         print(f"the nets subtract the mean of the {count(len(images[train]), 'image')} of '{train}', B,G,R; "
               f"{path} could say it by the line\n    mean: {', '.join(map(str, mean))}")
-    if wrote.replaced:
-        print(f"kept what said something else before: {', '.join(map(str, wrote.replaced))}")
+    if result.replaced:
+        print(f"kept what said something else before: {', '.join(map(str, result.replaced))}")
     if args.base:
-        same = ", ".join(f"{new} from '{old}'" for new, old in wrote.same.items())
-        print(f"wrote {wrote.start}: {args.base}'s weights with the scores of {same or 'no class'}; the "
-              "scores of the other classes begin at zero, and the nets subtract the mean of its data set")
+        same = ", ".join(f"{new} from '{old}'" for new, old in result.same.items())
+        wrote(result.start, note=f"{args.base}'s weights with the scores of {same or 'no class'}; the scores "
+              "of the other classes begin at zero, and the nets subtract the mean of its data set")
     elif weights and not Path(weights).is_file() and not zoo.here(weights):
         said = zoo.missing(weights) if zoo.is_name(weights) else f"{weights} is not there yet"
         print(f"note: {said}; solve needs it", file=sys.stderr)
-    _end(path, wrote.solvers, args, data.files("data", val, images[val][0])[0])
+    _end(path, result.solvers, args, data.files("data", val, images[val][0])[0])
     return 0
 
 
@@ -89,7 +90,7 @@ def _end(path: Path, solvers: list[str], args: argparse.Namespace, image: Path) 
     nets, last = [Path(solver).with_suffix("") for solver in solvers], Path(solvers[-1]).with_suffix("")
     splits = ",".join((*args.splits, "deploy"))
     for solver, net in zip(solvers, nets, strict=True):
-        print(f"wrote {solver}, {net}/{{{splits}}}.prototxt")
+        wrote(solver, f"{net}/{{{splits}}}.prototxt")
     weights = f"{path.parent / 'snapshot' / last.name}_iter_{args.iterations}.caffemodel"
     often = count(read_solver(solvers[0]).test_interval, "iteration")
     print(f"each stage is tested on '{args.splits[1]}' every {often}, which takes about a tenth of its time; "

@@ -283,6 +283,7 @@ class _Fetching(NamedTuple):
                 raise Unserved(f"{self.url}: {reason} ({TRIES} times in a row); the same command goes on "
                                f"from the {amount(before)} got")
             time.sleep(pause * (TRIES - left))
+
     def refused(self, error: Exception, got: bool) -> str:
         """Why a request failed; Error if it is not worth another. got: whether bytes came before."""
         if getattr(error, "code", 500) in (400, 401, 403, 404, 410):

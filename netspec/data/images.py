@@ -18,9 +18,11 @@ from ..proto.model import read_mean
 # what Pillow raises for damaged files, by format and place of the damage
 DAMAGE = (OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, RuntimeError, MemoryError,
           struct.error, zlib.error, Image.DecompressionBombError)
-
-
-Option = Callable[[str, object], str]
+# EXIF's orientations, but for 1, which is none -> what Pillow does to a stored picture to show it
+TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+         4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270,
+         7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
+Option = Callable[[str, object], str]  # how a person gives an option of a name and value, for errors
 
 
 def open_image(path: Path, what: str = "image", file: IO[bytes] | None = None) -> Image.Image:
@@ -33,12 +35,6 @@ def open_image(path: Path, what: str = "image", file: IO[bytes] | None = None) -
         raise Error(f"{path} is no image of a kind that Pillow reads, or it is damaged") from None
     except DAMAGE as error:
         raise Error(f"{what} {path} cannot be read: {error}") from None
-
-
-# EXIF's orientations, but for 1, which is none -> what Pillow does to a stored picture to show it
-TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
-         4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270,
-         7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
 
 
 def turn_of(image: Image.Image) -> int:

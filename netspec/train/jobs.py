@@ -21,7 +21,7 @@ TRAIN_FIELDS = ("net", "train_net", "net_param", "train_net_param")
 class Job(NamedTuple):
     """One net of a solver: the field that names it, what is in that field, and its own NetState."""
 
-    phase: "Phase"
+    phase: "Phase"  # quoted: an enum's type is no class, which Python 3.10 asks for
     field: str
     net: str | NetParameter  # str: a path
     state: NetState
