@@ -15,6 +15,7 @@ from PIL import Image
 from programs import PROJECT
 
 from netspec.cli.main import main
+from netspec.data import zoo
 from netspec.data.layouts import facts
 from netspec.look.streams import FIGURE3, deviations, streams
 from netspec.net.build import load
@@ -309,7 +310,9 @@ def test_a_net_of_other_classes_goes_on_from_its_weights(own, capsys):
     (["--from", "voc-fcn8s", "--weights", "old.caffemodel"], "does not score 21 classes"),
     (["--from", "shapes-fcn8s", "--weights", "no.caffemodel"], "'no.caffemodel' is not there"),
 ])
-def test_what_a_net_cannot_go_on_from(own, capsys, words, told):
+def test_what_a_net_cannot_go_on_from(own, capsys, monkeypatch, words, told):
+    monkeypatch.setattr(zoo, "PROJECT", own)  # in the checkout a demo may have made weights
+    monkeypatch.setenv("NETSPEC_WEIGHTS", str(own / "weights"))
     write_weights("old.caffemodel", "x", {"score_fr": ("Convolution", [np.zeros((5, 2, 1, 1), np.float32)])})
     before = tree()
     assert main(["own", "my/set.txt", *words]) == 2
