@@ -39,10 +39,8 @@ def find(path: str | os.PathLike, base: str | os.PathLike | None = None, what: s
         if candidate.exists():
             return candidate
     if native(path) != str(path):
-        try:
+        with suppress(Error):
             return find(native(path), base, what)
-        except Error:
-            pass
     raise missing(path, tried, what)
 
 

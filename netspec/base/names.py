@@ -34,17 +34,15 @@ def net_file(given: str, *kinds: str) -> Path:
     kinds: which file of NAME alone, the first that is there; none: deploy. A file of that name goes first.
     Raises Error with the closest names if there is neither.
     """
+    known = {} if Path(given).expanduser().is_file() else nets()
     name, _, kind = given.removesuffix(ENDING).rpartition("/")
-    if not Path(given).expanduser().is_file():
-        known = nets()
-        name, wanted = (given, kinds or ("deploy",)) if given in known else (name, (kind,))
-        if name in known:
-            return _of_kind(known[name][0], wanted)
-        try:
-            return find(given, what="net")
-        except Error as error:
-            raise Error(f"{error}{closest(name or given, known, 3)}") from None
-    return find(given, what="net")
+    name, wanted = (given, kinds or ("deploy",)) if given in known else (name, (kind,))
+    if name in known:
+        return _of_kind(known[name][0], wanted)
+    try:
+        return find(given, what="net")
+    except Error as error:
+        raise Error(f"{error}{closest(name or given, known, 3)}") from None
 
 
 def _of_kind(folder: Path, kinds: tuple[str, ...]) -> Path:

@@ -143,7 +143,6 @@ def _trunk(args: argparse.Namespace) -> None:
 
 
 def _transplant(args: argparse.Namespace) -> None:
-    """Weights of several files, under the names of one net."""
     from ..net import deploy, module, weights
     from ..proto.model import read_weights, write_weights
 

@@ -44,7 +44,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _rows(graph: "Graph", args: argparse.Namespace) -> str:
-    """A row for each layer, and the totals."""
     from ..look.costs import BYTES, LayerCost, cost_table, layer_costs, pixels, totals
 
     found = [cost for cost in layer_costs(graph) if args.layer in (None, cost.layer)]
@@ -66,7 +65,6 @@ def _rows(graph: "Graph", args: argparse.Namespace) -> str:
 
 
 def _columns(graphs: "list[Graph]", args: argparse.Namespace) -> str:
-    """A column for each net."""
     from ..look.costs import table1
 
     names = [graph.name or Path(net).resolve().parent.name

@@ -83,12 +83,9 @@ def find_solver(given: str) -> Path:
 def find_any(given: str, what: str, *kinds: str) -> Path:
     """What a word means, a path or a name: of a net's file of these kinds; without any, of a solver."""
     known = names.nets() if kinds else names.solver_names()
-    if Path(given).expanduser().exists() and given not in known:
-        return find(given, what=what)
-    if kinds and {given, given.rpartition("/")[0]} & known.keys():
-        return find_net(given, *kinds)
-    if not kinds and given in known:
-        return find_solver(given)
+    split = bool(kinds) and given.rpartition("/")[0] in known and not Path(given).expanduser().exists()
+    if given in known or split:
+        return find_net(given, *kinds) if kinds else find_solver(given)
     try:
         return find(given, what=what)
     except Error as error:

@@ -33,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Judge, paint, write; print what was found."""
     from ..data.drawn import drawing
     from ..data.labels import Choices, target
     from ..data.painting import make_labels

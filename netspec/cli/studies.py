@@ -37,7 +37,6 @@ def _seeds(text: str) -> list[int]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the studies, print and write the page."""
     from ..base.machine import origin
     from ..papers.studies import Place, run_study
 

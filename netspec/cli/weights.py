@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,6 @@ of what came, and holds later files to it. Weights that lie at no address, or th
 in by `netspec weights add NAME FILE`. `netspec infer NAME IMAGE` then finds them.
 
 """
-FROM = "of whose making: caffe (default), torchvision or keras, converted"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,28 +34,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                      "in the user's cache folder.")
     choice = parser.add_subparsers(metavar="WHAT")
     parser.set_defaults(what=_list, markdown=False)
-    for what, text, function in (
-            ("list", "what there is, and what is here (as without WHAT)", _list),
-            ("get", "download, check, and put into the weights folder", _get),
-            ("check", "compare what is here with its checksums", _check),
-            ("add", "take in a file that is here, if it fits the net", _add),
-            ("where", "the file of a name; exit status 1 if it is not here", _where)):
+
+    def kind(what: str, function: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         one = choice.add_parser(what, help=text, description=f"{text[0].upper()}{text[1:]}.")
         one.set_defaults(what=function)
-        if what == "list":
-            one.add_argument("--markdown", action="store_true", help="the page docs/zoo.md")
-        if what in ("get", "check"):
-            one.add_argument("names", metavar="NAME", nargs="+" if what == "get" else "*",
-                             help="of a net, or all" if what == "get" else "default: all that are here")
-        if what in ("add", "where"):
-            one.add_argument("name", metavar="NAME")
-        if what == "add":
-            one.add_argument("file", metavar="FILE")
-        if what in ("get", "add"):
-            one.add_argument("--from", dest="framework", default="caffe", metavar="FRAMEWORK", help=FROM)
-        if what == "get":
-            one.add_argument("--trust-first", action="store_true",
-                             help="also what has no published checksum: what comes is kept, and held to")
+        return one
+
+    listing = kind("list", _list, "what there is, and what is here (as without WHAT)")
+    listing.add_argument("--markdown", action="store_true", help="the page docs/zoo.md")
+    get = kind("get", _get, "download, check, and put into the weights folder")
+    get.add_argument("names", metavar="NAME", nargs="+", help="of a net, or all")
+    check = kind("check", _check, "compare what is here with its checksums")
+    check.add_argument("names", metavar="NAME", nargs="*", help="default: all that are here")
+    add = kind("add", _add, "take in a file that is here, if it fits the net")
+    add.add_argument("name", metavar="NAME")
+    add.add_argument("file", metavar="FILE")
+    where = kind("where", _where, "the file of a name; exit status 1 if it is not here")
+    where.add_argument("name", metavar="NAME")
+    for one in (get, add):
+        one.add_argument("--from", dest="framework", default="caffe", metavar="FRAMEWORK",
+                         help="of whose making: caffe (default), torchvision or keras, converted")
+    get.add_argument("--trust-first", action="store_true",
+                     help="also what has no published checksum: what comes is kept, and held to")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,13 +63,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    """What is published, and what is here."""
     known = zoo.table()
     if args.markdown:
         print(_page(), end="")
         return 0
     rows: list[list[str | None]] = []
-    for name in [*known, *(name for name in sorted(names.nets()) if name not in known)]:
+    for name in _names():
         path = zoo.here(name)
         if name in known or path:
             said = known[name].sources[0] if name in known else None
@@ -80,8 +79,11 @@ def _list(args: argparse.Namespace) -> int:
     return 0
 
 
+def _names() -> list[str]:
+    return list(dict.fromkeys([*zoo.table(), *sorted(names.nets())]))
+
+
 def _page() -> str:
-    """docs/zoo.md."""
     from ..papers.published import RELEASED
 
     rows = []
@@ -95,12 +97,6 @@ def _page() -> str:
                          source.terms, source.stated_by])
     heads = ["name", "gives", "mean IU", "address", "size", "checksum", "terms", "stated by"]
     return PAGE + "".join(f"| {' | '.join(row)} |\n" for row in (heads, ["---"] * len(heads), *rows))
-
-
-def _plain(source: "Source") -> str:
-    """What plain http adds to the lack of a checksum."""
-    plain = any(url.startswith("http:") for url in source.urls)
-    return ", and over plain http anybody on the way could change the file" if plain else ""
 
 
 def _get(args: argparse.Namespace) -> int:
@@ -124,7 +120,7 @@ def _get(args: argparse.Namespace) -> int:
 
 def get(name: str, framework: str = "caffe", trust: bool = False) -> Path:
     """Download the weights of a name, unless they are here, and check them. Raises Error."""
-    source, path = zoo.entry(name).source(framework, name), zoo.folder() / f"{name}{zoo.ENDINGS[0]}"
+    source, path = zoo.source(name, framework), zoo.folder() / f"{name}{zoo.ENDINGS[0]}"
     if there := zoo.stored(name):
         print(f"{there}: there, {zoo.checked(name, there, meter)}")
         return there
@@ -133,8 +129,10 @@ def get(name: str, framework: str = "caffe", trust: bool = False) -> Path:
                     f"weights add {name} FILE' takes them in")
     print(f"{name}: {source}", flush=True)
     if not source.checksums and not zoo.kept(path) and not trust:
-        print(f"{name}: no checksum is published{_plain(source)}; the sha256 of what comes is kept, and held "
-              "to", flush=True)
+        plain = any(url.startswith("http:") for url in source.urls)
+        also = ", and over plain http anybody on the way could change the file" if plain else ""
+        print(f"{name}: no checksum is published{also}; the sha256 of what comes is kept, and held to",
+              flush=True)
         if not asked():
             raise Error(f"{name}: nothing is downloaded unchecked without consent: --trust-first gives it")
     file = path if framework == "caffe" else path.with_name(source.urls[0].rpartition("/")[2])
@@ -182,9 +180,8 @@ def _convert(name: str, file: Path, path: Path, source: "Source") -> None:
 
 def _check(args: argparse.Namespace) -> int:
     """Compare with checksums; 1 if a file is another."""
-    known = dict.fromkeys([*zoo.table(), *sorted(names.nets())])
     wrong = 0
-    for name in args.names or [name for name in known if zoo.stored(name)]:
+    for name in args.names or filter(zoo.stored, _names()):
         path = zoo.stored(name)
         if path is None:
             raise Error(zoo.missing(name))
@@ -202,7 +199,7 @@ def _add(args: argparse.Namespace) -> int:
         path = zoo.folder() / f"{args.name}{zoo.ENDINGS[0]}"
         if there := zoo.stored(args.name):
             raise Error(f"{args.name}: {there} is there: move it away first")
-        _convert(args.name, file, path, zoo.entry(args.name).source(args.framework, args.name))
+        _convert(args.name, file, path, zoo.source(args.name, args.framework))
         said = f"{args.framework}'s"
     else:
         _fits(args.name, file)

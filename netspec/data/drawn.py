@@ -315,13 +315,8 @@ def _supervisely(path: Path) -> Drawing:
               for folder in folders}
     if machine:
         file = path / "obj_class_to_machine_color.json"
-        colours = {name: points_to_colour(value, file) for name, value in load(file).items()}
+        colours = load(file)
+        if not all(isinstance(rgb, list) and len(rgb) == 3 and all(type(n) is int for n in rgb)
+                   and 0 <= min(rgb) and max(rgb) < 256 for rgb in colours.values()):
+            raise Error(f"{file}: expected colours of three numbers from 0 to 255")
     return _masks("Supervisely", colours, "the project's", images, places)
-
-
-def points_to_colour(value: object, file: Path) -> list[int]:
-    """Three numbers from 0 to 255 out of a JSON file."""
-    good = isinstance(value, list) and all(type(n) is int and 0 <= n < 256 for n in value)
-    if not isinstance(value, list) or len(value) != 3 or not good:
-        raise Error(f"{file}: expected colours of three numbers from 0 to 255")
-    return value

@@ -1,5 +1,6 @@
 """What people drew, painted and written: palette PNGs, and a data set file where there is none."""
 
+import itertools
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -37,12 +38,10 @@ def make_labels(drawing: Drawing, place: Target, choices: Choices,
     Nothing is written before all is painted. Raises Error for what is wrong, and for what only a person can
     say.
     """
-    shelf, tally, done = Shelf(place), Tally(), 0
+    shelf, tally, done = Shelf(place), Tally(), itertools.count(1)
 
     def stepped() -> None:
-        nonlocal done
-        done += 1
-        step(done, 2 * drawing.number)
+        step(next(done), 2 * drawing.number)
 
     plan = judge(drawing, place, choices, shelf, tally, stepped)
     if place.new:

@@ -266,10 +266,6 @@ class SegmentationData(Source):
         """The names of a batch's images, as the list has them: stems for files about them."""
         return [self.names[self.index(item)] for item in self.items(position)]
 
-    def name(self, position: int) -> str:
-        """The name of a batch's first image, its only one unless batch_size is given."""
-        return self.image_names(position)[0]
-
     def describe(self, position: int) -> str:
         return ", ".join(map(self._describe, map(self.index, self.items(position))))
 

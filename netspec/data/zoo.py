@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -55,14 +55,6 @@ class Weights(NamedTuple):
     gives: str
     sources: list[Source]
 
-    def source(self, framework: str, name: str) -> Source:
-        """That of a framework; Error with those that there are."""
-        found = {source.framework: source for source in self.sources}
-        if framework not in found:
-            raise Error(f"{name}: no weights from '{framework}' are known{closest(framework, found)} (there "
-                        f"are those from {', '.join(found)})")
-        return found[framework]
-
 
 def table() -> dict[str, Weights]:
     """The published weights by name of their net."""
@@ -70,13 +62,17 @@ def table() -> dict[str, Weights]:
             for name, facts in json.loads(TABLE.read_text("utf-8")).items()}
 
 
-def entry(name: str) -> Weights:
-    """What is published for a net. Raises Error with the closest names."""
+def source(name: str, framework: str) -> Source:
+    """Where a framework's weights are published for a net. Raises Error with the names that there are."""
     known = table()
     if name not in known:
         raise Error(f"no published weights of '{name}' are known{closest(name, known, 3)} ('netspec weights' "
                     "lists those that are)")
-    return known[name]
+    found = {each.framework: each for each in known[name].sources}
+    if framework not in found:
+        raise Error(f"{name}: no weights from '{framework}' are known{closest(framework, found)} (there "
+                    f"are those from {', '.join(found)})")
+    return found[framework]
 
 
 def folder() -> Path:
@@ -96,7 +92,9 @@ def folder() -> Path:
 
 def here(name: str) -> Path | None:
     """The weights of a name in the weights folder, else the newest that `netspec demo` made; None: none."""
-    return stored(name) or next(_demo(name), None)
+    made = (path for base in (PROJECT, Path()) for path in base.glob(f"demo/seed*/{name}_iter_*.caffemodel")
+            if path.with_name(f"{name}.json").is_file())  # trained to the end, and scored
+    return stored(name) or max(made, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def stored(name: str, place: Path | None = None) -> Path | None:
@@ -105,13 +103,6 @@ def stored(name: str, place: Path | None = None) -> Path | None:
     theirs = [url.rpartition("/")[2] for url in known.sources[0].urls] if known else []
     files = ((place or folder()) / file for file in (*(name + ending for ending in ENDINGS), *theirs))
     return next(filter(Path.is_file, files), None)
-
-
-def _demo(name: str) -> Iterator[Path]:
-    made = {path.resolve(): path for base in (Path(), PROJECT)
-            for path in base.glob(f"demo/seed*/{name}_iter_*.caffemodel")
-            if path.with_name(f"{name}.json").is_file()}  # trained to the end, and scored
-    yield from sorted(made.values(), key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def is_name(name: str) -> bool:

@@ -129,7 +129,6 @@ class Picture(Drawn):
     shapes: list[Rect | Line | Text] = field(default_factory=list)
 
     def svg(self) -> str:
-        """The whole file."""
         wide, high = f"{self.width:g}", f"{self.height:g}"
         head = (f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{high}" '
                 f'viewBox="0 0 {wide} {high}" font-family="{FONT}">')

@@ -160,7 +160,6 @@ class _Grid(Values):
             return f"pool{stride.bit_length() - 1}"
         return ""
 
-
     def deepest(self, value: Value, scores: set[Node]) -> bool:
         """Whether nothing but scores is computed from a blob."""
         return all(self.factor(node) == 1 and all(self.deepest(top, scores) for top in node.tops)
@@ -307,7 +306,6 @@ def times(steps: Sequence[Number]) -> str:
 
 
 def in_words(p: Prediction) -> list[str]:
-    """A prediction in lines."""
     lines = [f"'{p.blob}' is the sum of"]
     for s in p.streams:
         weight = "" if s.weight == 1 else f"{s.weight:g} times "

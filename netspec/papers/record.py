@@ -164,7 +164,6 @@ def recorded(path: Path, mark: str, measure: Callable[[], Record], device: str |
 
 
 def write(path: Path, found: Record) -> None:
-    """Let a file hold a record."""
     with writing(path, "w") as file:
         json.dump(found, file, indent=1, allow_nan=False)
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..base.errors import Error
+from ..data.images import resized
 from ..net.build import build
 from ..net.deploy import feeds, part
 from ..net.module import Net
@@ -60,9 +61,6 @@ class Averaged:
         mean = total / len(self.looks)
         return {blob: mean if self.odds else mean.clamp_min(torch.finfo(mean.dtype).tiny).log()}
 
-    def loss(self, blobs: Mapping[str, Tensor]) -> Tensor:
-        return torch.zeros(())
-
 
 def looked(net: Net, blob: str, scales: Sequence[float], flip: bool) -> Net | Averaged:
     """The net as it is for one look at scale 1, else what averages its looks."""
@@ -72,10 +70,6 @@ def looked(net: Net, blob: str, scales: Sequence[float], flip: bool) -> Net | Av
 def look(image: Tensor, scale: float, mirrored: bool) -> Tensor:
     """An image N x C x H x W with its sides times a scale, mirrored left to right or not."""
     if scale != 1:
-        image = interpolate(image, sides(image.shape[2:], scale), mode="bilinear", antialias=True)
+        size = resized((image.shape[2], image.shape[3]), scale)
+        image = interpolate(image, size, mode="bilinear", antialias=True)
     return image.flip(3) if mirrored else image
-
-
-def sides(size: Sequence[int], scale: float) -> list[int]:
-    """Both sides of an image at a scale, in whole pixels, at least one."""
-    return [max(1, round(side * scale)) for side in size]

@@ -107,7 +107,8 @@ class Scoring(Judged):
                         pairs += confusion((t == positive)[counted], f[counted], 2)
                     if save is not None:
                         save_labels(inside(Path(save), f"{name}.png"), b, self.looks.palette)
-                loss += net.loss(blobs).item() * count
+                if isinstance(net, Net):
+                    loss += net.loss(blobs).item() * count
                 done += count
                 if progress:
                     progress(done, self.total, histogram)

@@ -69,6 +69,3 @@ class Stitched:
             at.append(2 * cell / max(count - 1, 1) - 1)
         grid = torch.stack(torch.meshgrid(*at, indexing="ij")[::-1], -1).expand(len(image), -1, -1, -1)
         return {want[0]: grid_sample(cells, grid, padding_mode="border", align_corners=True)}
-
-    def loss(self, blobs: Mapping[str, Tensor]) -> Tensor:
-        return torch.zeros(())

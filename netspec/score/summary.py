@@ -1,6 +1,5 @@
 """Scores as the tables that `netspec score` prints, and the confusion matrix as a file."""
 
-import csv
 import os
 from collections.abc import Sequence
 
@@ -9,7 +8,7 @@ import numpy as np
 from ..base.errors import Error, count
 from ..base.files import writing
 from ..base.metrics import BINARY, MEASURES, Scores, titled
-from ..base.table import percent, table
+from ..base.table import as_csv, percent, table
 from ..look.shapes import GREY, INK, PAPER, Picture, Rect, Text, measure
 from .score import Result
 
@@ -74,7 +73,7 @@ def save_confusion(path: str | os.PathLike, histogram: np.ndarray, names: Sequen
         return
     with writing(path, "w") as file:
         rows = [[name, *row] for name, row in zip(names, histogram.tolist(), strict=True)]
-        csv.writer(file, lineterminator="\n").writerows([["truth \\ prediction", *names], *rows])
+        file.write(as_csv([["truth \\ prediction", *names], *rows]) + "\n")
 
 
 def _matrix(shares: np.ndarray, names: Sequence[str]) -> Picture:

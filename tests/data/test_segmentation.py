@@ -88,7 +88,7 @@ def test_batches(tmp_path):
     for i in range(3):
         assert np.array_equal(image[i], one.load((3 + i) % 5)[0][0])
     assert data.image_names(1) == ["2007_000003", "2007_000004", "2007_000000"]
-    assert data.name(1) == "2007_000003"
+    assert data.image_names(1)[0] == "2007_000003"
 
 
 def test_a_batch_of_different_sizes_is_padded_with_the_mean_and_void(tmp_path):
@@ -141,7 +141,7 @@ def test_camvid_layout(tmp_path):
         (tmp_path / "val.txt").write_text(line)
         data = source(dataset="camvid", root=str(tmp_path), split="val")
         image, label = data.load(5)
-        assert data.name(0) == "a.b_1" and not data.randomize
+        assert data.image_names(0)[0] == "a.b_1" and not data.randomize
         assert (label == 11).all() and image.shape == (1, 3, 4, 6)
     assert data.facts.void == 11
 
@@ -154,7 +154,7 @@ def test_random_order_is_pythons_own(tmp_path):
     random.seed(42)
     draws = [random.randint(0, 4) for _ in range(200)]
     assert [data.index(199), *(data.index(k) for k in range(199))] == [draws[199], *draws[:199]]
-    assert [data.name(k) for k in (7, 3)] == [f"2007_{draws[k]:06d}" for k in (7, 3)]
+    assert [data.image_names(k)[0] for k in (7, 3)] == [f"2007_{draws[k]:06d}" for k in (7, 3)]
     pairs = source(dataset="voc", root=str(tmp_path), split="train", seed=42, batch_size=2)
     assert pairs.image_names(9) == [f"2007_{k:06d}" for k in draws[18:20]]
 

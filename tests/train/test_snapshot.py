@@ -66,7 +66,7 @@ def test_the_order_of_data_follows_the_solvers_seed(job):
     np.testing.assert_array_equal(orders[0], orders[1])
     assert (orders[0] != orders[2]).any()
     write_job(job, data=VOC)  # which has a seed of its own
-    names = {tuple(get_solver("solver.prototxt").net.graph.sources[0].op.name(k) for k in range(9)) for _ in range(2)}
+    names = {tuple(get_solver("solver.prototxt").net.graph.sources[0].op.image_names(k)[0] for k in range(9)) for _ in range(2)}
     assert len(names) == 1
 
 
