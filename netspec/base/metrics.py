@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from .errors import Error, listed
 from .table import percent
@@ -56,6 +55,8 @@ def boundary_distance(labels: np.ndarray) -> np.ndarray:
     Euclidean: 1 + the distance to the nearest pixel of whose four neighbours one has another label; inf
     without any.
     """
+    from scipy import ndimage  # a tenth of the time that `infer` takes to start, and it measures nothing
+
     labels = np.asarray(labels)
     beside = np.zeros(labels.shape, bool)
     for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):

@@ -17,10 +17,12 @@ from ..ops import Shape
 from ..ops.conv import Deconvolution
 from ..proto.caffe_pb2 import LayerParameter, NetParameter
 from ..proto.model import Blobs, read_weights, same_shape, write_weights
+from ..proto.wire import release
 from .graph import AUTOMATIC
 from .module import Net
 
-_ROWS = 1 << 23  # numbers copied at a time
+_ROWS = 1 << 22  # numbers copied at a time
+_PLAIN = torch.float32, torch.float64
 
 
 @dataclass
@@ -264,14 +266,21 @@ def _dense_and_convolution(blob: Shape, shape: Shape) -> bool:
 
 
 def _assign(param: Parameter, blob: np.ndarray) -> None:
-    """In pieces: the views of a mapped file are not aligned for torch, and a whole copy would cost memory."""
+    """In pieces, and what is read of a mapped file is let go of: together they would take the file's size in
+    memory once more. NumPy copies, for the views of a mapped file are not aligned for torch."""
     with torch.no_grad():
         if not blob.ndim:
             param.fill_(float(blob))
             return
+        here = param.detach().numpy() if param.device.type == "cpu" and param.dtype in _PLAIN else None
         step = max(1, _ROWS // max(1, math.prod(blob.shape[1:])))
         for row in range(0, len(blob), step):
-            param[row : row + step].copy_(torch.from_numpy(np.array(blob[row : row + step])))
+            piece = blob[row : row + step]
+            if here is not None:
+                np.copyto(here[row : row + step], piece)
+            else:
+                param[row : row + step].copy_(torch.from_numpy(np.array(piece)))
+            release(piece)
 
 
 def _shapes(blobs: Sequence[Any]) -> str:

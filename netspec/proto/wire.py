@@ -280,6 +280,16 @@ def describe(head: bytes) -> str | None:
     return "a text file (a prototxt?)"
 
 
+def release(array: np.ndarray) -> None:
+    """Give back the memory of the mapped file that an array of WireFile views, if it does: what is read of it
+    again comes from the file again."""
+    found: object = array
+    while isinstance(found, np.ndarray | memoryview):
+        found = found.base if isinstance(found, np.ndarray) else found.obj
+    if isinstance(found, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        found.madvise(mmap.MADV_DONTNEED)
+
+
 def delimited(number: int, size: int) -> bytes:
     """What stands before `size` bytes of field `number`."""
     return varint(number << 3 | BYTES) + varint(size)

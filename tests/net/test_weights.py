@@ -2,7 +2,10 @@
 
 import io
 import math
+import mmap
 import random
+import subprocess
+import sys
 import time
 import tracemalloc
 from pathlib import Path
@@ -179,6 +182,19 @@ def test_nothing_is_copied_in_reading(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1 << 20 and not read["x"][0].flags.owndata and not read["x"][0].flags.writeable
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="mapped files stay in memory there")
+def test_loading_takes_no_second_copy_in_memory(tmp_path):
+    path = tmp_path / "big.caffemodel"
+    write_weights(path, "big", {"x": ("InnerProduct", [np.arange(3e7, dtype=np.float32).reshape(3, -1)])})
+    code = ("import resource, sys, numpy, torch; from netspec.net import weights; "
+            "p = torch.nn.Parameter(torch.ones(3, 10**7)); "
+            "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; before = peak(); "
+            "weights.load(sys.argv[1], {'x': [p]}); assert p[2, -1] == 3e7 - 1; print(peak() - before)")
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) * (1 if sys.platform == "darwin" else 1024) < path.stat().st_size / 2
 
 
 # Writing what Caffe reads
