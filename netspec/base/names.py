@@ -45,6 +45,11 @@ def net_file(given: str, *kinds: str) -> Path:
         raise Error(f"{error}{closest(name or given, known, 3)}") from None
 
 
+def file_of(net: str | os.PathLike, *kinds: str) -> Path:
+    """The prototxt that a Python program means: a file as it is given, else as `net_file`."""
+    return Path(net) if Path(net).is_file() else net_file(os.fspath(net), *kinds)
+
+
 def _of_kind(folder: Path, kinds: tuple[str, ...]) -> Path:
     """The first of these files in the folder of a net; Error with those that are there."""
     for kind in kinds:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import Error, closest
+from ..base.names import file_of
 from ..data import arrays, listed, lmdb, segmentation, windows  # noqa: F401 - imported to register
 from ..ops import Context, Operation, Shape, lookup
 from ..ops.source import Source
@@ -24,20 +25,22 @@ MOST_NUMBERS = 2**31 - 1  # Caffe counts a blob's numbers in an int
 
 def load(path: str | os.PathLike, phase: Phase = caffe_pb2.TEST, **options: Any) -> Graph:
     """`build` for a prototxt file; relative paths in its layers start from the file's folder too."""
-    path = Path(path)
-    return build(read_net(path), phase, path=path, **options)
+    return build(path, phase, **options)
 
 
-def build(net: NetParameter, phase: Phase = caffe_pb2.TEST, *, level: int | None = None,
+def build(net: str | os.PathLike | NetParameter, phase: Phase = caffe_pb2.TEST, *, level: int | None = None,
           stages: Iterable[str] = (), shapes: Mapping[str, Shape] | None = None, base: Path | None = None,
           path: Path | None = None) -> Graph:
-    """The graph of a NetParameter.
+    """The graph of a net: a NetParameter, a prototxt, or a name such as voc-fcn8s/train.
 
     level: instead of the net's own. stages are added to those that the net itself states. shapes: blob name
     -> shape, for data layers that are not to be opened (their data then come from the caller) and for Input
     layers of another size. base: where relative paths start; path: the net's file, for errors. Raises Error
     for a graph that cannot work, naming file, line and layer.
     """
+    if not isinstance(net, NetParameter):
+        path = file_of(net)
+        net = read_net(path)
     context = Context(phase=phase, base=base or (path.resolve().parent if path else None))
     builder = _Builder(context, dict(shapes or {}), path, net.force_backward)
     for layer in standing(net, phase, level, stages, builder.where):

@@ -10,6 +10,7 @@ from copy import deepcopy
 from pathlib import Path
 
 from ..base.errors import Error
+from ..base.names import file_of
 from ..data.arrays import Input
 from ..ops import REGISTRY, Operation, Shape, lookup
 from ..ops.conv import Window
@@ -28,7 +29,7 @@ GUESSES = ((3, False), (3, True), (1, False), (1, True), (2, True))
 
 def deploy(net: str | os.PathLike | NetParameter, phase: Phase = caffe_pb2.TEST,
            size: tuple[int, int] | None = None, *, losses: bool = False, path: Path | None = None) -> Graph:
-    """The graph of a net, a file or a NetParameter, whose data need not be there.
+    """The graph of a net, a file, a name or a NetParameter, whose data need not be there.
 
     Data layers give what their settings state, images of `size` (None: what they state, else 500x500) to what
     comes first or a convolution reads, and labels; what nothing states is one of GUESSES. What only judges or
@@ -37,7 +38,7 @@ def deploy(net: str | os.PathLike | NetParameter, phase: Phase = caffe_pb2.TEST,
     as `build` does, and where no layer is left or in the phase.
     """
     if not isinstance(net, NetParameter):
-        path = Path(net)
+        path = file_of(net)
         net = read_net(path)
     if not (layers := standing(net, phase)):
         raise Error(f"{path or 'the net'} has no layers in phase {caffe_pb2.Phase.Name(phase)}")

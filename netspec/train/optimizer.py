@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ..base.errors import Error
+from ..base.names import solver_file
 from ..net.module import Net
 from ..proto.caffe_pb2 import SolverParameter
 from ..proto.text import read_solver
@@ -71,12 +72,12 @@ class CaffeRate(LRScheduler):
 
 
 def optimizer(net: Net, solver: str | os.PathLike | SolverParameter) -> tuple[CaffeOptimizer, CaffeRate]:
-    """The update rule of a solver, a file or a SolverParameter, for a net's parameters, and its rate policy.
+    """The update rule of a solver for a net's parameters, and its rate policy.
 
-    What else the solver names (nets, tests, snapshots) plays no part. Raises Error for settings that cannot
-    work, and where the net has nothing to learn.
+    solver: a file, a name such as voc-fcn8s, or a message. What else it names (nets, tests, snapshots) plays
+    no part. Raises Error for settings that cannot work, and where the net has nothing to learn.
     """
-    param = solver if isinstance(solver, SolverParameter) else read_solver(solver)
+    param = solver if isinstance(solver, SolverParameter) else read_solver(solver_file(os.fspath(solver)))
     try:
         updates.check_settings(param)
     except Error as e:

@@ -2,6 +2,8 @@
 
 import itertools
 import pickle
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from netspec.data.feed import Batches
 from netspec.net.build import load
 from netspec.net.module import Net
 from netspec.proto.caffe_pb2 import TEST, TRAIN
-from netspec.proto.text import read_net
+from netspec.proto.text import read_net, read_solver
 
 INPUT = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 3, 4, 4] } } }'
 DATA = {"HDF5Data": None, "SegmentationData": VOC}
@@ -105,3 +107,33 @@ def test_a_net_without_data_is_refused(tmp_path, monkeypatch):
     assert taken(netspec.batches(read_net("net.prototxt"), TEST), 2)
     with pytest.raises(Error, match="net 'tiny' has no data layer"):
         netspec.batches("net.prototxt")
+
+
+def test_a_name_is_a_net_in_programs_as_in_commands(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setenv("NETSPEC_MODELS", str(tmp_path))
+    monkeypatch.chdir(tmp_path / "mine")
+    write_job(tmp_path / "mine")
+    for kind in ("train", "val", "deploy"):
+        shutil.copy("net.prototxt", f"{kind}.prototxt")
+    monkeypatch.chdir(tmp_path)
+    expected = fed(tmp_path / "mine/net.prototxt", 7, 3)
+    for given in ("mine", "mine/train", "mine/train.prototxt", Path("mine/train.prototxt")):
+        same(taken(netspec.batches(given, seed=7), 3), expected)
+    Path("mine/train.prototxt").unlink()
+    with pytest.raises(Error, match=r"net 'mine' has no train.prototxt in .* \(there are mine/deploy"):
+        netspec.batches("mine")
+    assert taken(netspec.batches("mine", TEST), 1)
+    for given in ("mine", "mine/val", "mine/net.prototxt"):
+        assert netspec.build(given).name == netspec.deploy(given).name == "tiny"
+    for function in (netspec.build, netspec.deploy, netspec.batches):
+        with pytest.raises(Error, match="'voc-fcn8' is not there .*did you mean 'voc-fcn8s'"):
+            function("voc-fcn8")
+
+
+def test_a_solver_goes_by_its_name_in_programs():
+    net = Net(netspec.deploy("shapes-fcn8s"))
+    made, _ = netspec.optimizer(net, "shapes-fcn8s")
+    assert made.solver.max_iter == read_solver("solvers/shapes-fcn8s.prototxt").max_iter
+    with pytest.raises(Error, match="did you mean 'shapes-fcn8s'"):
+        netspec.optimizer(net, "shapes-fcn8")
