@@ -14,7 +14,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         web = self.server
         web.requests.append(dict(self.headers))
-        if web.location and self.path in web.moved:
+        if web.location is not None and self.path in web.moved:
             self.send_response(302)
             self.send_header("Location", web.location)
             self.send_header("Content-Length", "0")
@@ -47,7 +47,8 @@ class Handler(BaseHTTPRequestHandler):
         if web.etag:
             self.send_header("ETag", web.etag)
         if web.says_length:
-            self.send_header("Content-Length", str(len(body) - start))
+            length = len(body) - start if web.says_length is True else web.says_length
+            self.send_header("Content-Length", str(length))
         self.end_headers()
         end = len(body) if web.cut is None else min(len(body), start + web.cut)
         try:
@@ -67,7 +68,8 @@ class Web(ThreadingHTTPServer):
 
     def __init__(self, body):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.body, self.etag, self.ranges, self.says_length = body, '"one"', True, True
+        self.body, self.etag, self.ranges = body, '"one"', True
+        self.says_length = True  # or what it says instead
         self.cut = None  # bytes of one reply, then the connection ends, or
         self.stall = False  # nothing comes any more
         self.go_on = threading.Event()

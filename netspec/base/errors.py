@@ -37,6 +37,11 @@ def lacking(what: str, library: str) -> str:
     return f"{what} needs {library}: pip install {library}"
 
 
+def said(error: OSError) -> str:
+    """The error sentence of what the system says of a file."""
+    return f"{error.filename2 or error.filename}: {error.strerror}"
+
+
 def count(number: int, what: str) -> str:
     """A number of things that are called `what` one by one: "1 layer", "3 layers", "2 classes"."""
     return f"{number} {what}" + (("es" if what.endswith("s") else "s") if number != 1 else "")

@@ -23,7 +23,7 @@ def find(path: str | os.PathLike, base: str | os.PathLike | None = None, what: s
     it) and each folder above that; what starts with models/ or solvers/ then among those that come with the
     package. Raises Error listing every place tried.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))  # which leaves that of an unknown user as it is
     tried = [path]
     if not path.is_absolute():
         tried = [Path.cwd() / path]
@@ -84,7 +84,8 @@ def inside(folder: Path, name: str) -> Path:
 
 def check_folder(path: str | os.PathLike) -> None:
     """Error, before there is anything to write, where a folder could not be made or written into."""
-    there = next(place for place in (Path(path).absolute(), *Path(path).absolute().parents) if place.exists())
+    there = next(place for place in (Path(path).absolute(), *Path(path).absolute().parents)
+                 if os.path.lexists(place))
     if not there.is_dir():
         raise Error(f"the folder '{path}' cannot be made: a file stands in its place")
     if not os.access(there, os.W_OK):

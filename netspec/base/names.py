@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import Error, closest
+from .errors import Error, closest, listed
 from .files import find
 from .machine import PROJECT
 
@@ -13,10 +13,19 @@ ENDING = ".prototxt"
 
 def _places(folder: str) -> Iterator[Path]:
     """Where nets or solvers are looked for: here, in the folders of NETSPEC_MODELS, in the project."""
-    yield Path(folder)
+    yield from (Path(folder), *_told(), PROJECT / folder)
+
+
+def _told() -> list[Path]:
+    """The folders of NETSPEC_MODELS."""
     told = os.environ.get("NETSPEC_MODELS", "").split(os.pathsep)
-    yield from (Path(place).expanduser() for place in told if place)
-    yield PROJECT / folder
+    return [Path(os.path.expanduser(place)) for place in told if place]
+
+
+def _unread() -> str:
+    """The end of a sentence about a name that is not there: what of NETSPEC_MODELS cannot be looked into."""
+    unread = [str(place) for place in _told() if not os.access(f"{place}/.", os.R_OK | os.X_OK)]
+    return f"; of NETSPEC_MODELS, {listed(unread)} is no folder that can be read" if unread else ""
 
 
 def nets() -> dict[str, list[Path]]:
@@ -34,7 +43,7 @@ def net_file(given: str, *kinds: str) -> Path:
     kinds: which file of NAME alone, the first that is there; none: deploy. A file of that name goes first.
     Raises Error with the closest names if there is neither.
     """
-    known = {} if Path(given).expanduser().is_file() else nets()
+    known = {} if os.path.isfile(os.path.expanduser(given)) else nets()
     name, _, kind = given.removesuffix(ENDING).rpartition("/")
     name, wanted = (given, kinds or ("deploy",)) if given in known else (name, (kind,))
     if name in known:
@@ -42,7 +51,7 @@ def net_file(given: str, *kinds: str) -> Path:
     try:
         return find(given, what="net")
     except Error as error:
-        raise Error(f"{error}{closest(name or given, known, 3)}") from None
+        raise Error(f"{error}{_unread()}{closest(name or given, known, 3)}") from None
 
 
 def file_of(net: str | os.PathLike, *kinds: str) -> Path:
@@ -84,4 +93,4 @@ def solver_file(given: str) -> Path:
         return find(given, what="solver")
     except Error as error:
         there = "" if given.endswith(ENDING) else f", nor is there solvers/{given}{ENDING}"
-        raise Error(f"{error}{there}{closest(given, known, 3)}") from None
+        raise Error(f"{error}{there}{_unread()}{closest(given, known, 3)}") from None

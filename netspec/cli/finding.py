@@ -1,5 +1,6 @@
 """The files that the words of a command mean: paths, or names of nets, solvers and weights."""
 
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -27,7 +28,7 @@ def find_weights(given: str | None, net: Path) -> Path:
     """
     from ..data import zoo
 
-    if given and (Path(given).expanduser().is_file() or not zoo.is_name(given)):
+    if given and (os.path.isfile(os.path.expanduser(given)) or not zoo.is_name(given)):
         return zoo.found(given)
     name = given or names.name_of(net)
     if name is None:
@@ -62,9 +63,9 @@ def is_weights(given: str) -> bool:
     from ..data.images import open_image
     from ..proto import wire
 
-    path, named = Path(given).expanduser(), given.endswith(zoo.ENDINGS)
-    if not path.is_file():
-        return named or not path.exists() and zoo.is_name(given)
+    path, named = Path(os.path.expanduser(given)), given.endswith(zoo.ENDINGS)
+    if not os.path.isfile(path):
+        return named or not os.path.exists(path) and zoo.is_name(given)
     with suppress(Error):
         return wire.is_hdf5(path) or bool(wire.WireFile(path, "weights"))
     with suppress(Error):
@@ -83,7 +84,8 @@ def find_solver(given: str) -> Path:
 def find_any(given: str, what: str, *kinds: str) -> Path:
     """What a word means, a path or a name: of a net's file of these kinds; without any, of a solver."""
     known = names.nets() if kinds else names.solver_names()
-    split = bool(kinds) and given.rpartition("/")[0] in known and not Path(given).expanduser().exists()
+    there = os.path.exists(os.path.expanduser(given))
+    split = bool(kinds) and given.rpartition("/")[0] in known and not there
     if given in known or split:
         return find_net(given, *kinds) if kinds else find_solver(given)
     try:

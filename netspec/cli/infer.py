@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..base.errors import Error, count, listed
+from ..base.errors import Error, count, listed, said
 from ..data.layouts import LAYOUTS, Facts, facts, read_file
 from .finding import find_net, find_weights, is_weights
 from .options import add_look_arguments, add_net_arguments, fraction, mixed
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         with told.going_past(frame.name):
             paths = outputs.of(frame.stem, file)
             image, scores = segmenter(frame)
-            told.result(frame.name, results.write(image, scores, looks, wanted, paths))
+            told.result(frame.name, results.write(frame.name, image, scores, looks, wanted, paths))
     return told.end({"net": str(path), "weights": str(weights)})
 
 
@@ -104,12 +105,15 @@ class _Told:
 
     @contextmanager
     def going_past(self, image: str) -> Iterator[None]:
-        """An Error is said, and the others are worth having."""
+        """An Error, and of a file what the system says, is said, and the others are worth having."""
         try:
             yield
-        except Error as e:
-            self.errors.append({"image": image, "error": str(e)})
-            print(f"netspec infer: {e}", file=sys.stderr, flush=True)
+        except (Error, OSError) as e:
+            if isinstance(e, OSError) and e.filename is None:  # of what is printed
+                raise
+            told = said(e) if isinstance(e, OSError) else str(e)
+            self.errors.append({"image": image, "error": told})
+            print(f"netspec infer: {told}", file=sys.stderr, flush=True)
 
     def result(self, image: str, found: dict[str, Any]) -> None:
         self.found.append({"image": image, **found})
@@ -138,7 +142,7 @@ def _files(given: Sequence[str], out: Path, told: _Told) -> list[str]:
 
     files: list[str] = []
     for word in given:
-        if Path(word).is_dir() and Path(word).resolve() == out.resolve():
+        if os.path.isdir(word) and os.path.realpath(word) == os.path.realpath(out):
             raise Error(f"the results would come into {word}, whose images are read; give another --out")
         with told.going_past(word):
             found, left = expand(word)

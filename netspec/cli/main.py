@@ -12,7 +12,7 @@ from contextlib import suppress
 from types import FrameType
 
 from ..base import __version__
-from ..base.errors import Error, Interrupted, closest
+from ..base.errors import Error, Interrupted, closest, said
 from ..base.machine import prepare_torch
 
 GROUPS = {  # what for -> command -> help; a file a command, cli/NAME.py, with add_arguments and run
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return refuse(f"netspec {chosen}", f"the output cannot be written: {e.strerror}")
         if e.filename is None:
             raise
-        return refuse(f"netspec {chosen}", f"{e.filename2 or e.filename}: {e.strerror}")
+        return refuse(f"netspec {chosen}", said(e))
     except MemoryError:
         return refuse(f"netspec {chosen}", "there is not enough memory for it")
     except Interrupted as e:

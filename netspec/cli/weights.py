@@ -182,6 +182,7 @@ def _check(args: argparse.Namespace) -> int:
     """Compare with checksums; 1 if a file is another."""
     wrong = 0
     for name in args.names or filter(zoo.stored, _names()):
+        zoo.check_name(name)
         path = zoo.stored(name)
         if path is None:
             raise Error(zoo.missing(name))
@@ -194,6 +195,7 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _add(args: argparse.Namespace) -> int:
+    zoo.check_name(args.name)
     file = find(args.file, what="weights")
     if args.framework != "caffe":
         path = zoo.folder() / f"{args.name}{zoo.ENDINGS[0]}"
@@ -209,7 +211,7 @@ def _add(args: argparse.Namespace) -> int:
 
 
 def _where(args: argparse.Namespace) -> int:
-    names.net_file(args.name)
+    zoo.check_name(args.name)
     path = zoo.here(args.name)
     print(path or zoo.folder() / f"{args.name}{zoo.ENDINGS[0]}")
     return int(path is None)

@@ -276,7 +276,7 @@ class _Fetching(NamedTuple):
                 if self.transfer():
                     return
                 reason = "the transfer ended early"
-            except (OSError, http.client.HTTPException) as error:
+            except (OSError, http.client.HTTPException, ValueError) as error:
                 reason = self.refused(error, self.file.tell() > begun)
             left, before = TRIES if self.file.tell() > before else left - 1, self.file.tell()
             if not left:
@@ -286,8 +286,10 @@ class _Fetching(NamedTuple):
 
     def refused(self, error: Exception, got: bool) -> str:
         """Why a request failed; Error if it is not worth another. got: whether bytes came before."""
-        if getattr(error, "code", 500) in (400, 401, 403, 404, 410):
-            raise Unserved(f"{self.url}: {error}") from None
+        code = getattr(error, "code", 500)
+        nowhere = isinstance(error, ValueError | http.client.InvalidURL) or 300 <= code < 400  # it leads to
+        if nowhere or code in (400, 401, 403, 404, 410):
+            raise Unserved(f"{self.url}: {' '.join(str(error).split())}") from None
         if isinstance(error, urllib.error.HTTPError | http.client.HTTPException) or not str(error):
             return str(error) or type(error).__name__
         if isinstance(error, urllib.error.URLError) and not got:
@@ -308,7 +310,8 @@ class _Fetching(NamedTuple):
                 _restart(file)
             raise
         with reply:
-            total = reply.headers.get("Content-Length")
+            total = reply.headers.get("Content-Length", "")
+            total = total if total.isdecimal() else ""
             if reply.status == 206:
                 given = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", reply.headers.get("Content-Range", ""))
                 if not given or int(given[1]) != start:

@@ -76,17 +76,23 @@ def source(name: str, framework: str) -> Source:
 
 
 def folder() -> Path:
-    """The weights folder: NETSPEC_WEIGHTS, else weights/ in a clone, else in the user's cache folder."""
+    """The weights folder: NETSPEC_WEIGHTS, else weights/ in a clone, else in the user's cache folder.
+
+    Raises Error for a user without a home folder.
+    """
     if told := os.environ.get("NETSPEC_WEIGHTS"):
-        return Path(told).expanduser()
+        return Path(os.path.expanduser(told))
     if HOME == PROJECT:
         return PROJECT / "weights"
-    if sys.platform == "win32":
-        caches = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        caches = Path.home() / "Library" / "Caches"
-    else:
-        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        if sys.platform == "win32":
+            caches = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+        elif sys.platform == "darwin":
+            caches = Path.home() / "Library" / "Caches"
+        else:
+            caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        raise Error("this user has no home folder: set NETSPEC_WEIGHTS to a folder for weights") from None
     return Path(caches) / "netspec"
 
 
@@ -108,6 +114,12 @@ def stored(name: str, place: Path | None = None) -> Path | None:
 def is_name(name: str) -> bool:
     """Whether weights could be found by this name: it is a net's, or published ones have it."""
     return name in table() or name in nets()
+
+
+def check_name(name: str) -> None:
+    """Error, with the closest names, unless weights could be found by this one; paths are none."""
+    if not is_name(name):
+        raise Error(f"'{name}' is no name of a net in models/{closest(name, {**table(), **nets()}, 3)}")
 
 
 def found(given: str, base: Path | None = None) -> Path:

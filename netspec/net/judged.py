@@ -38,15 +38,22 @@ class Judged:
 
         scores: (N, C, H, W). truth: (N, 1, H, W) or (N, H, W). Raises Error where their sizes differ.
         """
-        best, flat = labels(scores), truth[:, 0] if truth.ndim == 4 else truth
+        best = labels(scores, self.source.describe(position))
+        flat = truth[:, 0] if truth.ndim == 4 else truth
         if tuple(flat.shape) != best.shape:
             raise Error(f"{self.source.describe(position)}: labels are {list(truth.shape)} for "
                         f"{list(best.shape)} scored pixels; scoring needs a score for each labelled pixel")
         return best, flat.cpu().numpy()
 
 
-def labels(scores: Tensor) -> np.ndarray:
-    """The best class of each pixel (N, H, W) from scores (N, C, H, W): uint8, int32 above 256 classes."""
+def labels(scores: Tensor, of: str) -> np.ndarray:
+    """The best class of each pixel (N, H, W) from scores (N, C, H, W): uint8, int32 above 256 classes.
+
+    Raises Error where scores are NaN, of which no class is the best; `of` is what they are of.
+    """
+    if wrong := int(scores.amax(1).isnan().sum()):
+        raise Error(f"{of}: the scores are no numbers (NaN) in {wrong} of {scores[:, 0].numel()} pixels, so "
+                    "no class can be told; 'netspec doctor NET WEIGHTS' says where they come from")
     best = scores.argmax(1)
     return best.to(torch.uint8 if scores.shape[1] <= 256 else torch.int32).cpu().numpy()
 

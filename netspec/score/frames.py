@@ -254,6 +254,7 @@ def _warned(name: str, note: Note) -> Iterator[None]:
     """What is warned of, by Pillow in its own words, becomes a note on the picture."""
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
+        warnings.simplefilter("ignore", ResourceWarning)  # of a pipe, which is read whole
         yield
     for text in dict.fromkeys(" ".join(str(warning.message).split()) for warning in found):
         note(f"{name}: {text}")

@@ -116,7 +116,7 @@ class Loaded(Net):
             self.eval()
         try:
             with opened(picture, wants.resize) as (frame, size):
-                labels = judged.labels(segmenter(frame)[1])[0]
+                labels = judged.labels(segmenter(frame)[1], f"image {frame.name}")[0]
         finally:
             if training:
                 self.train()

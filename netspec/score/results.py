@@ -1,5 +1,6 @@
 """What is kept of a segmented picture: files, and the numbers that are said of it."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ class Outputs:
         one name, for one that a result would be written over, and for a folder that cannot be written."""
         check_folder(folder)
         self.folder, self.ends = folder, ends
-        self.taken = {Path(file).resolve(): file for file in files if file != STDIN}
+        self.taken = {os.path.realpath(file): file for file in files if file != STDIN}
         self.first: dict[str, str] = {}
         for file in files:
             self._claim(stem_of(file), file)
@@ -59,7 +60,7 @@ class Outputs:
     def _claim(self, stem: str, file: str) -> dict[str, Path]:
         paths = self._paths(stem)
         for path in paths.values():
-            if (here := path.resolve()) in self.taken:
+            if (here := os.path.realpath(path)) in self.taken:
                 raise Error(f"{path} (of {file}) would be written over {self.taken[here]}; give it another "
                             "--out")
             self.taken[here] = f"the result of {file}"
@@ -74,14 +75,15 @@ def classes_of(given: str | None, looks: Looks, option: str) -> tuple[int, ...] 
     return tuple(dict.fromkeys(looks.number(word, option) for word in words))
 
 
-def write(image: Image, scores: Tensor, looks: Looks, wanted: Wanted, paths: dict[str, Path]
+def write(name: str, image: Image, scores: Tensor, looks: Looks, wanted: Wanted, paths: dict[str, Path]
           ) -> dict[str, Any]:
     """Write what is wanted of a picture and its scores (1, C, H, W); what there is to say of it, for JSON.
 
+    name: what an Error calls the picture, if its scores are no numbers.
     size: width and height of the labels. classes: those found, the largest first, with the number, the
     pixels, and their share of all pixels as a fraction of 1. files: what -> path.
     """
-    best = labels(scores)[0]
+    best = labels(scores, f"image {name}")[0]
     if best.shape != (image.height, image.width):  # nets without a last crop to the image
         image = image.resize(best.shape[::-1], Resampling.BILINEAR)
     made = {"overlay": pictures.overlay(image, best, looks.palette, looks.names, wanted.alpha,

@@ -102,3 +102,14 @@ def test_a_solver_goes_by_its_name(here, capsys):
     assert cli.main(["solve", "voc-fcn8s"]) == 2
     err = capsys.readouterr().err
     assert "elsewhere.prototxt" in err and "note: voc-fcn8s is taken, not " in err.replace(str(Path.cwd()) + "/", "")
+
+
+@pytest.mark.parametrize("told", ["gone", "file", "~nobody-of-this-name/x"])
+def test_what_netspec_models_names_in_vain_is_said(here, monkeypatch, told):
+    Path("file").touch()
+    monkeypatch.setenv("NETSPEC_MODELS", told)
+    assert names.net_file("shapes-fcn8s").is_file() and names.solver_file("shapes-fcn8s").is_file()
+    for find in names.net_file, names.solver_file:
+        with pytest.raises(Error) as error:
+            find("mine")
+        assert f"; of NETSPEC_MODELS, {told} is no folder that can be read" in str(error.value)

@@ -244,6 +244,40 @@ def test_redirects_to_another_host(place, web, table, capsys):
         door.stop()
 
 
+@pytest.mark.parametrize("where, said", [
+    ("file:///etc/passwd", "not allowed"), ("gopher://there/x", "not allowed"), ("ROUND", "infinite loop"), ("http://[::1", "Invalid IPv6"),
+    ("http://a..b/", "label empty"), ("http://127.0.0.1:port/", "nonnumeric port"), ("", "302"), ("http://", "302"),
+])
+def test_redirects_that_lead_nowhere(place, web, table, capsys, where, said):
+    web.location = web.url if where == "ROUND" else where
+    web.statuses = [302] * 9  # where nothing says where to
+    _, err = weights(capsys, "get", "small-fcn8s", status=2)
+    assert err.count("\n") == 1 and web.url in err and said in err and "netspec weights add small-fcn8s FILE" in err
+    assert len(web.requests) < 12 and zoo.stored("small-fcn8s") is None
+
+
+@pytest.mark.parametrize("length", ["many", "-5", "1e3", "9" * 5000])
+def test_a_length_that_is_none(place, web, table, capsys, length):
+    web.says_length = length
+    status = cli.main(["weights", "get", "small-fcn8s"])
+    err = capsys.readouterr().err
+    assert status == 0 and zoo.stored("small-fcn8s").read_bytes() == web.body or status == 2 and web.url in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["../x", "net.prototxt", "/net.prototxt", "small-fcn8s/deploy", "models/small-fcn8s/deploy.prototxt", "",
+                                  ".", "..", "n" * 300, "nét\n", "--", "small-fcn8", "a\0b"])
+def test_weights_are_of_names_alone_not_of_paths(place, capsys, name, tmp_path):
+    prototext.write("net.prototxt", net())
+    name = str(tmp_path / "here") + name if name[:1] == "/" else name
+    caffemodel("mine.caffemodel")
+    before = sorted(tmp_path.rglob("*"))
+    for words in ["get", name], ["add", name, "mine.caffemodel"], ["where", name], ["check", name]:
+        _, err = weights(capsys, words[0], "--", *words[1:], status=2)
+        assert err.count("\n") == 1 + name.count("\n") * 1 and "closest" not in err
+    assert sorted(tmp_path.rglob("*")) == before
+    assert "did you mean 'small-fcn8s'" in err or name != "small-fcn8"
+
+
 def test_the_first_is_trusted_where_that_is_said_and_held_to(place, web, table, capsys):
     table(checksums=[], bytes=0)
     out, err = weights(capsys, "get", "small-fcn8s", status=2)
@@ -458,3 +492,14 @@ def test_the_weights_folder(monkeypatch, system, told, found):
     monkeypatch.setattr(zoo, "HOME", Path())
     monkeypatch.setattr(zoo.sys, "platform", system)
     assert zoo.folder() == Path(found)
+
+
+def test_a_user_without_a_home(monkeypatch):
+    for key in ("NETSPEC_WEIGHTS", "XDG_CACHE_HOME", "LOCALAPPDATA", "HOME", "USERPROFILE"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setattr(zoo, "HOME", Path())
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # of a user whom the system does not know
+    with pytest.raises(Error, match="no home folder: set NETSPEC_WEIGHTS"):
+        zoo.folder()
+    monkeypatch.setenv("NETSPEC_WEIGHTS", "~nobody-of-this-name/w")
+    assert zoo.folder() == Path("~nobody-of-this-name/w")  # as shells have it

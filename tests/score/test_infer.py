@@ -2,9 +2,11 @@
 
 import io
 import json
+import os
 import struct
 import subprocess
 import sys
+import threading
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
+import netspec
 from netspec import NetSpec
 from netspec import layers as L
 from netspec.base.errors import Error
@@ -462,10 +465,37 @@ def test_a_run_goes_past_each_bad_one(place, capsys):
     Image.new("F", (4, 4)).save("fractions.tif")
     whole = animation("cut.gif").encode() and Path("cut.gif").read_bytes()
     Path("cut.gif").write_bytes(whole[: len(whole) // 3])
-    status, out, err = infer(capsys, "note.jpg", "fractions.tif", "gone*", "cut.gif", "in", "photo.png")
+    Path("loop.png").symlink_to("loop.png")
+    thirds().save(f"{'n' * 245}.png")  # whose results would have longer names than there may be
+    Path("o/full_overlay.png").mkdir(parents=True)
+    thirds().save("full.png")
+    status, out, err = infer(capsys, f"{'n' * 300}.png", "note.jpg", "fractions.tif", "gone*", "cut.gif", "in", "loop.png",
+                             f"{'n' * 245}.png", "full.png", "photo.png")
     assert status == 2 and out.splitlines()[-1].startswith("photo.png") and "Traceback" not in err
-    for words in ("note.jpg is no image", "fractions.tif has pixels of kind F", "'gone*'", "in is not there"):
+    for words in ("note.jpg is no image", "fractions.tif has pixels of kind F", "'gone*'", "in is not there", "image loop.png cannot be read",
+                  f"{'n' * 300}.png: File name too long", f"{'n' * 245}_labels.png: File name too long", "full_overlay.png: Is a directory"):
         assert words in err
+
+
+@pytest.mark.parametrize("options", [(), ("--flip",)])
+def test_scores_that_are_no_numbers_are_no_class(place, capsys, options):
+    kernel = np.zeros((3, 3, 3, 3), np.float32)
+    kernel[1, 1, 1, 1] = np.nan
+    write_weights("net.caffemodel", "thirds", {"score": ("Convolution", [kernel, np.zeros(3, np.float32)])})
+    status, out, err = infer(capsys, "photo.png", *options)
+    assert (status, out) == (2, "") and err.startswith("netspec infer: image photo.png: the scores are no numbers (NaN) in ")
+    assert not list(Path().glob("o/*"))
+    with pytest.raises(Error, match="image photo.png: the scores are no numbers"):
+        netspec.load("net.prototxt", "net.caffemodel", device="cpu").segment("photo.png")
+
+
+def test_a_pipe_is_read_without_a_remark(place, capsys):
+    os.mkfifo("pipe.png")
+    writer = threading.Thread(target=lambda: Path("pipe.png").write_bytes(Path("photo.png").read_bytes()))
+    writer.start()
+    status, out, err = infer(capsys, "pipe.png")
+    writer.join()
+    assert (status, err) == (0, "") and out.startswith("pipe.png: red 33%")
 
 
 def test_an_overlay_of_no_shown_class_has_no_legend():
@@ -477,7 +507,8 @@ def test_an_overlay_of_no_shown_class_has_no_legend():
 
 def test_a_folder_that_cannot_be_written_is_said_at_once(place, capsys, monkeypatch):
     thirds().save("other.png")
-    for out in ("photo.png", "net.prototxt/deeper"):
+    Path("loop").symlink_to("loop")
+    for out in ("photo.png", "net.prototxt/deeper", "loop"):
         status, told, err = infer(capsys, "photo.png", "other.png", out=out)
         assert (status, told) == (2, "")
         assert err == f"netspec infer: the folder '{out}' cannot be made: a file stands in its place\n"

@@ -505,9 +505,9 @@ def test_names_and_colours():
 
 
 def test_more_than_256_classes():
-    best = judged.labels(torch.eye(300).reshape(1, 300, 300, 1))
+    best = judged.labels(torch.eye(300).reshape(1, 300, 300, 1), "image a")
     assert best.dtype == np.int32 and best[0, :, 0].tolist() == list(range(300))
-    assert judged.labels(torch.zeros(2, 256, 3, 4)).dtype == np.uint8
+    assert judged.labels(torch.zeros(2, 256, 3, 4), "image a").dtype == np.uint8
 
 
 def test_sources_are_closed_when_scoring_fails(place, monkeypatch):
