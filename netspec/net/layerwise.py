@@ -15,7 +15,7 @@ from ..ops import Shape
 from ..ops.blobs import Blob
 from ..ops.python import BlobVec, Python
 from .graph import Graph, Node, Value
-from .module import Net
+from .module import Net, autocast
 
 
 @dataclass
@@ -281,9 +281,7 @@ class Layerwise:
         leaves = [t.detach().requires_grad_(layer.backward and flag)
                   for t, flag in zip((*bottoms, *params), wanted, strict=True)]
         bottoms, params = leaves[: len(bottoms)], leaves[len(bottoms) :]
-        precision = self.net.precision
-        with torch.set_grad_enabled(layer.backward), \
-                torch.autocast(device.type, precision, enabled=precision is not None):
+        with torch.set_grad_enabled(layer.backward), autocast(device, self.net.precision):
             made = node.op.forward(bottoms, params)
         tops = [made] if isinstance(made, Tensor) else list(made)
         edges = [(get_gradient_edge(top), top.dtype) if top.requires_grad else None for top in tops]

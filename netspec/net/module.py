@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from types import NoneType
 from typing import Any
 
@@ -226,8 +226,8 @@ class Net(_Module):
 
     def _run(self, values: dict[str, Tensor], wanted: set[str], end: int) -> dict[str, Tensor]:
         """The blobs that are wanted, after so many layers."""
-        precise = self.precision is None  # then whoever calls may have asked for autocast
-        with nullcontext() if precise else torch.autocast(self.device.type, self.precision):
+        device = next((value.device for value in values.values()), self.device)  # it may have no parameters
+        with autocast(device, self.precision):
             for place, (node, overwrite, done) in zip(self._parts[:end], self._steps, strict=False):
                 part = _at(place)
                 bottoms = [values[b.blob] if ok else values[b.blob].detach()
@@ -246,7 +246,7 @@ class Net(_Module):
 
     def loss(self, blobs: Mapping[str, Tensor]) -> Tensor:
         """The objective: the sum over all tops with a loss_weight of that weight times the top's sum."""
-        total = torch.zeros((), device=self.device)
+        total = torch.zeros((), device=next((x.device for x in blobs.values()), self.device))
         for blob, weight in self.losses.items():
             total = total + weight * blobs[blob].sum()
         return total
@@ -259,6 +259,13 @@ class Net(_Module):
         if key not in self._fits:
             self.graph.infer(dict(key))
             self._fits.add(key)
+
+
+def autocast(device: torch.device, precision: torch.dtype | None) -> AbstractContextManager[Any]:
+    """Products in a precision; as it is where none is asked for (whoever calls may have) and on meta."""
+    if precision is None or not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, precision)
 
 
 def _at(place: Place) -> nn.Module:

@@ -91,6 +91,7 @@ class Operation:
     moving: ClassVar[bool] = False  # a forward pass in TRAIN may change its parameters
     aligned: ClassVar[bool] = False  # a Crop whose offset the graph works out
     four_axes: ClassVar[bool] = False  # its first bottom is N x C x H x W
+    waits: ClassVar[bool] = False  # the host needs numbers of a bottom: it waits for a GPU, and meta has none
     above_0: ClassVar[Sequence[str]] = ()  # the message of its settings, then those that must be above 0
     own_map: ClassVar[CoordMap | None] = None  # its coordinate map, where no setting plays a part
     undifferentiable: Set[int] = frozenset()  # bottoms that never get a gradient (labels)
@@ -202,6 +203,21 @@ class Operation:
             raise self.error(f"axis {axis} is outside a blob of {dims} axes ({-dims} to {dims - 1})")
         return axis % dims
 
+    def inside(self, numbers: Tensor, count: int, message: str) -> tuple[Tensor, Tensor | None]:
+        """Numbers of a bottom as indices, which must lie in 0..count - 1.
+
+        On the CPU one outside is an Error: the message, with the least and the largest in its {}. Elsewhere
+        that check would wait for the device at every step: there those outside become 0, and the second
+        result says where they were, so that what they pick can be `spoiled`.
+        """
+        index = numbers.long()
+        outside = (index < 0) | (index >= count)
+        if index.device.type != "cpu":
+            return index.masked_fill(outside, 0), outside
+        if bool(outside.any()):
+            raise self.error(message.format(int(index.min()), int(index.max())))
+        return index, None
+
     def _count(self, what: str, allowed: Count, found: int) -> None:
         low, high = (allowed, allowed) if isinstance(allowed, int) else allowed
         if low <= found and (high is None or found <= high):
@@ -220,6 +236,20 @@ def lookup(layer: LayerParameter, where: str = "") -> Kind:
                     'of your own can be given as type "Python" with python_param { module: ... layer: ... }'
                     ) from None
     return found.resolve(layer, where)
+
+
+def spoiled(x: Tensor, outside: Tensor | None) -> Tensor:
+    """x, NaN where an index was outside, as `Operation.inside` says it; the loss that follows is NaN too."""
+    if outside is None:
+        return x
+    return x.masked_fill(outside.reshape(*outside.shape, *(1,) * (x.ndim - outside.ndim)), float("nan"))
+
+
+def carried(x: Tensor, device: torch.device) -> Tensor:
+    """x on a device. A GPU takes it while the host goes on: from memory that stays where it is till then."""
+    if device.type != "cuda":  # others may read memory that is gone by then
+        return x.to(device)
+    return (x.pin_memory() if x.device.type == "cpu" else x).to(device, non_blocking=True)
 
 
 def raised(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..proto.caffe_pb2 import BiasParameter, FillerParameter, ScaleParameter
-from .base import Operation, Param, Shape
+from .base import Operation, Param, Shape, spoiled
 from .neuron import Same
 
 
@@ -53,7 +53,8 @@ class Embed(Operation, type="Embed", family="parameters", fresh=True, undifferen
     """Row x of the weight for each index x of the bottom (0..input_dim-1), along a new last axis; plus a
     bias.
 
-    Weight input_dim x num_output, bias num_output. Raises Error for an index outside.
+    Weight input_dim x num_output, bias num_output. An index outside is an Error on the CPU, elsewhere its row
+    is NaN.
     """
 
     def setup(self, shape: Shape) -> None:
@@ -66,11 +67,10 @@ class Embed(Operation, type="Embed", family="parameters", fresh=True, undifferen
         return [(*shape, self.layer.embed_param.num_output)]
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
-        index, rows = bottoms[0].long(), len(params[0])
-        if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < rows:
-            raise self.error(f"has {rows} rows (input_dim), bottom '{self.layer.bottom[0]}' holds indices "
-                             f"from {int(index.min())} to {int(index.max())}")
-        y = F.embedding(index, params[0])
+        rows = len(params[0])
+        index, outside = self.inside(bottoms[0], rows, f"has {rows} rows (input_dim), bottom "
+                                     f"'{self.layer.bottom[0]}' holds indices from {{}} to {{}}")
+        y = spoiled(F.embedding(index, params[0]), outside)
         return y + params[1] if len(params) > 1 else y
 
 

@@ -11,7 +11,7 @@ from ..base.errors import Error
 from ..base.files import find
 from ..proto.caffe_pb2 import HingeLossParameter
 from ..proto.model import read_mean
-from .base import Operation, Shape, raised
+from .base import Operation, Shape, carried, raised
 from .python import ALIASES
 from .softmax import MODES, Classified, ignored_label, normaliser
 
@@ -133,7 +133,8 @@ class InfogainLoss(Loss, Classified, type="InfogainLoss", bottoms=(2, 3), tops=(
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> list[Tensor]:
         x = self.flat(bottoms[0])
         label, ignored, wrong = self.picked(bottoms[1], x, ignored_label(self.layer.loss_param))
-        matrix = (bottoms[2] if len(bottoms) > 2 else self.matrix).to(x).reshape(x.shape[1], -1)
+        matrix = bottoms[2] if len(bottoms) > 2 else carried(self.matrix, x.device)
+        matrix = matrix.to(x.dtype).reshape(x.shape[1], -1)
         log = F.log_softmax(x, 1)
         least = log + (log.detach().clamp(min=math.log(LEAST)) - log.detach())
         each = -(F.embedding(label.squeeze(1), matrix).movedim(-1, 1) * least).sum(1, keepdim=True)

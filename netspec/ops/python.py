@@ -57,7 +57,8 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
 
-class Python(Operation, type="Python", bottoms=(0, None), tops=(0, None), data=True):
+class Python(Operation, type="Python", bottoms=(0, None), tops=(0, None), data=True,
+             waits=True):
     """python_param names a module (looked up as `import` does, then in the current folder) and a class in it.
 
     The class is an Operation, which then takes this one's place, or a Layer, which this one runs: on copies

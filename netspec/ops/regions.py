@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import Operation, Shape, raised
+from .base import Operation, Shape, carried, raised, spoiled
 from .loss import Paired
 from .softmax import normaliser
 
@@ -24,13 +24,11 @@ class Regions(Operation, family="regions", bottoms=2, inplace=False, fresh=True,
             raise self.error(f"takes N x C x H x W and R x 5, found {list(x)} and {list(regions)}")
         return [(regions[0], channels, *size)]
 
-    def items(self, regions: Tensor, x: Tensor) -> list[int]:
-        """Each region's item."""
-        items = [int(n) for n in regions[:, 0].tolist()]
-        if items and not 0 <= min(items) <= max(items) < len(x):
-            raise self.error(f"'{self.layer.bottom[1]}' names items {min(items)} to {max(items)} of the "
-                             f"{len(x)} of '{self.layer.bottom[0]}'")
-        return items
+    def items(self, regions: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Each region's item, and where there is none such (see `inside`)."""
+        of, named = self.layer.bottom
+        return self.inside(regions[:, 0], len(x), f"'{named}' names items {{}} to {{}} of the {len(x)} of "
+                           f"'{of}'")
 
     @staticmethod
     def bins(start: Tensor, length: Tensor, count: int, size: int) -> tuple[Tensor, Tensor]:
@@ -41,7 +39,8 @@ class Regions(Operation, family="regions", bottoms=2, inplace=False, fresh=True,
         return first.clamp(0, size).long(), last.clamp(0, size).long()
 
 
-class ROIPooling(Regions, type="ROIPooling", above_0=("roi_pooling_param", "pooled_h", "pooled_w")):
+class ROIPooling(Regions, type="ROIPooling", waits=True,
+                 above_0=("roi_pooling_param", "pooled_h", "pooled_w")):
     """The maximum in each of pooled_h x pooled_w bins of each region; 0 for a bin outside the map.
 
     Ends are rounded to whole positions. Bins overlap where they share one. The first of equal maxima gets the
@@ -54,8 +53,8 @@ class ROIPooling(Regions, type="ROIPooling", above_0=("roi_pooling_param", "pool
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         p, x = self.layer.roi_pooling_param, bottoms[0]
-        regions = raised(bottoms[1]).reshape(-1, 5)
-        items = self.items(regions, x)
+        regions = raised(bottoms[1]).reshape(-1, 5).cpu()  # few, and what follows goes through them
+        items, _ = self.items(regions, x)
         x1, y1, x2, y2 = away_from_zero(regions[:, 1:] * p.spatial_scale).unbind(1)
         zero = torch.zeros_like(x1)  # bins are cut after the start is added, which is whole
         tops, lefts = (self.bins(zero, (b - a + 1).clamp(min=1), n, 1 << 30)
@@ -65,7 +64,7 @@ class ROIPooling(Regions, type="ROIPooling", above_0=("roi_pooling_param", "pool
         index = torch.zeros(len(items), x.shape[1], p.pooled_h, p.pooled_w, dtype=torch.long, device=x.device)
         empty = torch.ones(len(items), 1, p.pooled_h, p.pooled_w, dtype=torch.bool)
         values = x.detach()
-        for r, item in enumerate(items):
+        for r, item in enumerate(items.tolist()):
             for i, (top, bottom) in enumerate(zip(rows[0][r], rows[1][r], strict=True)):
                 for j, (left, right) in enumerate(zip(columns[0][r], columns[1][r], strict=True)):
                     if top < bottom and left < right:
@@ -74,9 +73,9 @@ class ROIPooling(Regions, type="ROIPooling", above_0=("roi_pooling_param", "pool
                         index[r, :, i, j] = (best // wide + top) * x.shape[3] + best % wide + left
                         empty[r, 0, i, j] = False
         channels = torch.arange(x.shape[1], device=x.device)[:, None]
-        which = torch.tensor(items, dtype=torch.long, device=x.device)[:, None, None]
+        which = carried(items, x.device)[:, None, None]
         found = x.flatten(2)[which, channels, index.flatten(2)]
-        return found.reshape(index.shape).masked_fill(empty.to(x.device), 0.0)
+        return found.reshape(index.shape).masked_fill(carried(empty, x.device), 0.0)
 
 
 class PSROIPooling(Regions, type="PSROIPooling"):
@@ -102,7 +101,7 @@ class PSROIPooling(Regions, type="PSROIPooling"):
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         p, x = self.layer.psroi_pooling_param, bottoms[0]
         regions = raised(bottoms[1]).reshape(-1, 5)
-        items, g = self.items(regions, x), p.group_size
+        (items, outside), g = self.items(regions, x), p.group_size
         maps = x.reshape(len(x), p.output_dim, g, g, *x.shape[2:])
         ends = away_from_zero(regions[:, 1:])
         starts, stops = ends[:, :2] * p.spatial_scale, (ends[:, 2:] + 1) * p.spatial_scale
@@ -112,9 +111,9 @@ class PSROIPooling(Regions, type="PSROIPooling"):
             at = torch.arange(size, device=x.device)
             inside.append(((at >= first[..., None]) & (at < last[..., None])).to(x.dtype))
         shares = [mask / mask.sum(-1, keepdim=True).clamp(min=1) for mask in inside]
-        tops = [torch.einsum("dijhw,ih,jw->dij", maps[item], high, wide)
-                for item, high, wide in zip(items, *shares, strict=True)]
-        return torch.stack(tops) if tops else x.new_zeros(0, p.output_dim, g, g)
+        tops = [torch.einsum("ndijhw,ih,jw->dij", maps.index_select(0, item), high, wide)
+                for item, high, wide in zip(items[:, None], *shares, strict=True)]
+        return spoiled(torch.stack(tops), outside) if tops else x.new_zeros(0, p.output_dim, g, g)
 
 
 class SmoothL1Loss(Paired, type="SmoothL1Loss", family="regions", bottoms=(2, 4), undifferentiable={2, 3}):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..proto.caffe_pb2 import LayerParameter, UnpoolingParameter
-from .base import CoordMap, Operation, Shape
+from .base import CoordMap, Operation, Shape, spoiled
 from .conv import check_geometry, geometry
 
 MAX, AVE = UnpoolingParameter.MAX, UnpoolingParameter.AVE
@@ -28,11 +28,10 @@ class Resample(Operation, family="resampling", four_axes=True):
     def scattered(self, x: Tensor, index: Tensor, size: Shape) -> Tensor:
         """Zeros with each value of x (N x C x positions) at its index; its gradient is the one there."""
         count = size[2] * size[3]
-        if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < count:
-            raise self.error(f"the mask holds positions from {int(index.min())} to {int(index.max())} for a "
-                             f"top of {size[2]} x {size[3]}; it must have the size of what the mask's "
-                             "pooling layer read")
-        return x.new_zeros(*size[:2], count).scatter(2, index, x).reshape(size)
+        index, outside = self.inside(index, count, "the mask holds positions from {} to {} for a top of "
+                                     f"{size[2]} x {size[3]}; it must have the size of what the mask's "
+                                     "pooling layer read")
+        return x.new_zeros(*size[:2], count).scatter(2, index, spoiled(x, outside)).reshape(size)
 
 
 class Interp(Resample, type="Interp", fresh=True):
@@ -107,7 +106,7 @@ class Upsample(Resample, type="Upsample", bottoms=2, inplace=False, fresh=True, 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         x, mask = bottoms
         size = self.infer(tuple(x.shape), tuple(mask.shape))[0]
-        return self.scattered(x.flatten(2), mask.flatten(2).long(), size)
+        return self.scattered(x.flatten(2), mask.flatten(2), size)
 
 
 class Unpooling(Resample, type="Unpooling", bottoms=(1, 2), inplace=False, fresh=True, undifferentiable={1}):
@@ -139,7 +138,7 @@ class Unpooling(Resample, type="Unpooling", bottoms=(1, 2), inplace=False, fresh
         x, method = bottoms[0], self.layer.unpooling_param.unpool
         size = self.infer(*(tuple(b.shape) for b in bottoms))[0]
         if method == MAX:
-            index = bottoms[1].long() if len(bottoms) > 1 else self.corners(x)
+            index = bottoms[1] if len(bottoms) > 1 else self.corners(x)
             return self.scattered(x.flatten(2), index.flatten(2), size)
         high, wide = (self.windows(n, i, x) for i, n in enumerate(x.shape[2:]))
         shared = self.spread(x, *(windows / windows.sum(0).clamp(min=1) for windows in (high, wide)))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..proto.caffe_pb2 import LayerParameter
-from .base import IDENTITY, CoordMap, Operation, Shape
+from .base import IDENTITY, CoordMap, Operation, Shape, spoiled
 
 
 class Moved(Operation, family="shape"):
@@ -203,15 +203,14 @@ class BatchReindex(Moved, type="BatchReindex", bottoms=2, fresh=True, undifferen
         return [(*shapes[1], *shapes[0][1:])]
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
-        x, index = bottoms[0], bottoms[1].long()
-        if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < len(x):
-            raise self.error(f"'{self.layer.bottom[1]}' holds indices from {int(index.min())} to "
-                             f"{int(index.max())} for the {len(x)} items of '{self.layer.bottom[0]}'")
-        return x.index_select(0, index)
+        x, (items, listing) = bottoms[0], self.layer.bottom
+        index, outside = self.inside(bottoms[1], len(x), f"'{listing}' holds indices from {{}} to {{}} for "
+                                     f"the {len(x)} items of '{items}'")
+        return spoiled(x.index_select(0, index), outside)
 
 
 class Filter(Moved, type="Filter", bottoms=(2, None), tops=(1, None), fresh=True,
-             differentiable="all but the last"):
+             waits=True, differentiable="all but the last"):
     """The items (axis 0) of each bottom but the last for which the last one, the selector, is not 0.
 
     How many that are is known only when it runs: `infer` gives the shapes for all.

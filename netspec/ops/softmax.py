@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..proto.caffe_pb2 import AccuracyParameter, LossParameter, ReductionParameter
-from .base import Operation, Shape, raised
+from .base import Operation, Shape, carried, raised
 
 FLT_MIN = torch.finfo(torch.float32).tiny
 MODES = LossParameter
@@ -95,6 +95,7 @@ class SoftmaxWithLoss(Classified, type="SoftmaxWithLoss", bottoms=(2, 3), tops=(
         if not p.HasField("normalization") and p.HasField("normalize"):
             self.mode = MODES.VALID if p.normalize else MODES.BATCH_SIZE
         self.weights = list(p.class_weighting) if p.weight_by_label_freqs else []
+        self.weighting = torch.tensor(self.weights)
         classes = shapes[0][self.channel]
         if p.weight_by_label_freqs and len(self.weights) != classes:
             raise self.error(f"needs a class_weighting for each of the {classes} classes, "
@@ -111,7 +112,7 @@ class SoftmaxWithLoss(Classified, type="SoftmaxWithLoss", bottoms=(2, 3), tops=(
         each = -log.gather(1, label)
         each = each + (each.detach().clamp(max=-math.log(FLT_MIN)) - each.detach())
         if self.weights:
-            each = each * each.new_tensor(self.weights)[label]
+            each = each * carried(self.weighting, each.device).to(each.dtype)[label]
         each = each.masked_fill(ignored, 0.0).masked_fill(wrong, float("nan"))
         tops = [each.sum() / normaliser(self.mode, ignored)]
         if len(self.layer.top) > 1:
