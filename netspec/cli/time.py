@@ -1,12 +1,15 @@
 """`netspec time`: measure the parts of a job on this machine."""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..base.errors import Error, count
 from ..base.files import find
 from .finding import find_net, find_solver
 from .options import add_device_arguments, renamed, wrote
+
+OTHERS = ("forward",)  # what is measured beside other programs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     wait = kinds.add_parser("wait", help="how threads should wait, on a quiet and on a busy machine")
     wait.add_argument("solver", metavar="SOLVER", nargs="?", default="solvers/shapes-fcn32s.prototxt",
                       help="whose data are here (default %(default)s)")
-    for kind in (dense, load, wait):
+    forward = kinds.add_parser("forward", help="a forward pass beside plain PyTorch and engines")
+    forward.add_argument("net", metavar="NET", nargs="+", help="deploy nets, or val nets without their data")
+    forward.add_argument("--size", type=_size, metavar="HxW",
+                         help="of the image (default 375x500; of a net that takes no other, its own)")
+    for kind in (forward,):
+        kind.add_argument("--precision", type=_precisions, default=("fp32", "bf16"), metavar="P,P",
+                          help="fp32, bf16 or both with a comma (default both)")
+        kind.add_argument("--only", type=_words, default=(), metavar="WORD,...",
+                          help="time those alone whose name has one of these words, such as netspec,openvino")
+    for kind in (dense, load, wait, forward):
         repeats = kind.add_argument("--repeats", type=int, default=5, metavar="N",
                                     help="after 1 to warm up (default 5)")
     renamed(load, "--runs", repeats)
@@ -39,30 +51,58 @@ def _size(text: str) -> tuple[int, int]:
     return int(high), int(wide or high)
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _precisions(text: str) -> tuple[str, ...]:
+    found = _words(text)
+    if not found or set(found) - {"fp32", "bf16"}:
+        raise argparse.ArgumentTypeError(f"expected fp32, bf16 or both with a comma, found '{text}'")
+    return tuple(dict.fromkeys(found))
+
+
 def run(args: argparse.Namespace) -> int:
     """Measure and print; medians, with the least and most."""
+    if getattr(args, "iterations", 1) < 1 or getattr(args, "repeats", 1) < 1:
+        raise Error("the number of measurements must be at least 1")
+    if min(getattr(args, "size", None) or (1,)) < 1:
+        raise Error(f"--size must be at least 1, found {'x'.join(map(str, args.size))}")
+    for text in (_among_others if args.kind in OTHERS else _alone)(args):
+        print(text, flush=True)
+    return 0
+
+
+def _alone(args: argparse.Namespace) -> Iterator[str]:
+    """Lines about what is measured of netspec alone."""
     import torch
 
     from ..base.machine import cores
     from ..papers import timing
 
-    if getattr(args, "iterations", 1) < 1 or getattr(args, "repeats", 1) < 1:
-        raise Error("the number of measurements must be at least 1")
-    if min(getattr(args, "size", (1,))) < 1:
-        raise Error(f"--size must be at least 1, found {'x'.join(map(str, args.size))}")
-    print(f"{count(cores(), 'CPU core')}, {count(torch.get_num_threads(), 'thread')}, "
-          f"torch {torch.__version__}")
+    yield (f"{count(cores(), 'CPU core')}, {count(torch.get_num_threads(), 'thread')}, "
+           f"torch {torch.__version__}")
     if args.kind == "data":
         path = find_solver(args.solver)
-        print(timing.time_data(path, args.iterations, args.device or "cpu", args.precision))
+        yield timing.time_data(path, args.iterations, args.device or "cpu", args.precision)
     elif args.kind == "load":
         net = find_net(args.net)
         if args.make and not Path(args.weights).exists():
             timing.make_weights(net, Path(args.weights))
             wrote(args.weights, note="of the net's fillers")
-        print(timing.time_load(net, find(args.weights, what="weights"), args.repeats))
+        yield timing.time_load(net, find(args.weights, what="weights"), args.repeats)
     elif args.kind == "wait":
-        print(timing.time_wait(find_solver(args.solver), args.repeats))
+        yield timing.time_wait(find_solver(args.solver), args.repeats)
     else:
-        print(timing.time_dense(find_net(args.net), args.size, args.repeats))
-    return 0
+        yield timing.time_dense(find_net(args.net), args.size, args.repeats)
+
+
+def _among_others(args: argparse.Namespace) -> Iterator[str]:
+    """Lines about what is measured beside other programs."""
+    from ..papers import speed
+
+    yield speed.where()
+    if args.kind == "forward":
+        for given in args.net:
+            path = find_net(given, "deploy")
+            yield "\n" + speed.time_forward(path, args.size, args.precision, args.only, args.repeats)

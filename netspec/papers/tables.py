@@ -21,8 +21,8 @@ from ..net.module import Net
 from ..proto.caffe_pb2 import TEST
 from ..proto.text import read_net, read_solver
 from . import published, record
+from .measure import seconds
 from .record import Record, Settings
-from .timing import seconds
 
 SIZE, REPEATS, WARM = 500, 20, 3  # of a timing: pixels along a side, passes, passes before
 SCORES = dict(MEASURES)

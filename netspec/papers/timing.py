@@ -1,15 +1,9 @@
 """How fast the parts of a job are on this machine, warm: its data, a weights file, scores of a whole image at
 once."""
 
-import math
-import os
 import random
-import statistics
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
-from multiprocessing import get_context
+from contextlib import ExitStack, closing, suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -28,6 +22,7 @@ from ..net.fields import fields
 from ..net.module import Net
 from ..proto.text import read_solver
 from ..train.solver import Solver
+from .measure import child, load_average, once, peak, ratios, rounds, seconds, spread
 
 OURS = "as commands wait"
 POLICIES = {  # how threads wait -> the environment of a process
@@ -37,16 +32,6 @@ POLICIES = {  # how threads wait -> the environment of a process
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
 LOADS = ("quiet", "busy")
-
-
-def seconds(call: Callable[[], object], times: int) -> list[float]:
-    """How long each of so many calls takes."""
-    spent = []
-    for _ in range(times):
-        begin = time.perf_counter()
-        call()
-        spent.append(time.perf_counter() - begin)
-    return spent
 
 
 def _training(path: Path, device: str = "cpu", precision: str = "fp32") -> Solver:
@@ -72,8 +57,8 @@ def time_data(path: Path, iterations: int, device: str, precision: str) -> str:
         batches.next()
         loads = seconds(batches.next, iterations * size)
     images = graph.readers[0].batch_size
-    rows = [["data alone", *_spread([images / s for s in loads], 1)],
-            ["training", *_spread([images * size / s for s in steps], 1)]]
+    rows = [["data alone", *spread([images / s for s in loads], 1)],
+            ["training", *spread([images * size / s for s in steps], 1)]]
     return (table(rows, ["images/s", "median", "least", "most"])
             + f"\na step waits for data {100 * solver.data.waited / sum(steps):.1f} % of its time")
 
@@ -91,51 +76,22 @@ def time_wait(path: Path, repeats: int) -> str:
     """
     _training(path).close()  # its mistakes are told here
     spent: dict[tuple[str, str], list[float]] = {(load, name): [] for load in LOADS for name in POLICIES}
-    order, began = random.Random(0), _others()
+    order, began = random.Random(0), load_average()
     with ExitStack() as stack:
-        asked = {name: stack.enter_context(_child(_steps, path, **policy))
+        asked = {name: stack.enter_context(child(_steps, path, **policy))
                  for name, policy in POLICIES.items()}
+        turns = {name: partial(_answer, process) for name, process in asked.items()}
         for load in LOADS * (repeats + 1):  # the first round warms up
             with ExitStack() as spinning:
                 for _ in range(cores() if load == "busy" else 0):
-                    spinning.enter_context(_child(_spin))
-                for name in order.sample([*POLICIES], len(POLICIES)):
-                    asked[name].send(1)
-                    spent[load, name].append(asked[name].recv())
-    rows = []
-    for (load, name), steps in spent.items():
-        ratios = [a / b for a, b in zip(steps[1:], spent[load, OURS][1:], strict=True)]
-        rows.append([load, name, f"{statistics.median(steps[1:]):.3f}", *_spread(ratios, 2)])
-    return (f"a training step; busy: beside {count(cores(), 'process')} that do nothing but spin{began}\n"
+                    spinning.enter_context(child(_spin))
+                for name, found in once(turns, order).items():
+                    spent[load, name].append(found)
+    rows = [[load, name, spread(steps[1:], 3)[0], *ratios(steps[1:], spent[load, OURS][1:])]
+            for (load, name), steps in spent.items()]
+    return (f"a training step; busy: beside {count(cores(), 'process')} that do nothing but spin; "
+            f"load average before: {began}\n"
             + table(rows, ["", "threads", "median s", "ratio", "least", "most"]))
-
-
-def _others() -> str:
-    """How busy the machine is before anything is measured, where the system says it."""
-    return f"; load average before: {os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else ""
-
-
-@contextmanager
-def _child(work: Callable[..., None], *args: object, **environ: str) -> Iterator[Connection]:
-    """A connection to a fresh process that does this work, in this environment of threads."""
-    context, before = get_context("spawn"), dict(os.environ)
-    here, there = context.Pipe()
-    process = context.Process(target=work, args=(there, *args))
-    for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "MKL_NUM_THREADS", *WAITING):
-        os.environ.pop(name, None)
-    os.environ.update(environ)
-    try:
-        process.start()
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-    there.close()
-    try:
-        here.recv()  # it is at work
-        yield here
-    finally:
-        here.close()
-        process.join()
 
 
 def _steps(asked: Connection, path: Path) -> None:
@@ -145,6 +101,12 @@ def _steps(asked: Connection, path: Path) -> None:
         asked.send(None)
         while steps := asked.recv():
             asked.send(seconds(lambda: solver.step(steps), 1)[0])
+
+
+def _answer(asked: Connection) -> float:
+    """The seconds of one more step in another process."""
+    asked.send(1)
+    return asked.recv()
 
 
 def _spin(asked: Connection) -> None:
@@ -157,11 +119,11 @@ def time_load(path: Path, file: Path, repeats: int) -> str:
     """Seconds to read a weights file into a net that exists, and the memory that takes beside the net's."""
     net = Net(deploy(path, losses=True))
     target = net.layers_with_params()
-    before = _peak()
+    before = peak()
     weights.load(file, target)
     spent = seconds(lambda: weights.load(file, target), repeats)
     size = file.stat().st_size
-    row = [file.name, f"{size / 1e6:.0f}", *_spread(spent, 3), f"{(_peak() - before) / size:.2f}"]
+    row = [file.name, f"{size / 1e6:.0f}", *spread(spent, 3), f"{(peak() - before) / size:.2f}"]
     return table([row], ["file", "MB", "median s", "least", "most", "extra memory / size"])
 
 
@@ -198,12 +160,12 @@ def time_dense(path: Path, size: tuple[int, int], repeats: int) -> str:
         crops = _crops(pad(image, (0, right, 0, low)), side, stride)
         passes = {"dense, one pass": lambda: net({data: image}, [score]),
                   f"{len(crops)} crops, one batch": lambda: classifier({data: crops}, [score])}
-        # in turn, and the first round warms up
-        rounds = [[seconds(call, 1)[0] for call in passes.values()] for _ in range(repeats + 1)][1:]
+        spent = rounds(passes, repeats)
         whole = plain({data: image}, [score])[score][0].flatten(1).t()
         each = Net(small, share=classifier)({data: _crops(image, window, stride)}, [score])[score]
-    rows = [[name, *_spread(spent, 3)] for name, spent in zip(passes, zip(*rounds, strict=True), strict=True)]
-    median, least, most = _spread([crops / dense for dense, crops in rounds], 1)
+    dense, cropped = spent.values()
+    rows = [[name, *spread(times, 3)] for name, times in spent.items()]
+    median, least, most = spread([b / a for a, b in zip(dense, cropped, strict=True)], 1)
     return "\n".join([
         f"random image of {size[0]}x{size[1]} and weights, seed 0: {cells[0]}x{cells[1]} scores at stride "
         f"{stride}, or crops of {side}x{side}", table(rows, ["", "median s", "least", "most"]),
@@ -217,19 +179,3 @@ def _crops(image: torch.Tensor, side: int, stride: int) -> torch.Tensor:
     """Every side x side crop of a 1 x C x H x W image at this stride, row by row, as a batch."""
     crops = image[0].unfold(1, side, stride).unfold(2, side, stride).permute(1, 2, 0, 3, 4)
     return crops.flatten(0, 1).contiguous()
-
-
-def _peak() -> float:
-    """The most memory that this process has held, in bytes; of mapped files, the pages in memory count.
-
-    NaN where the system does not say.
-    """
-    try:
-        import resource
-    except ImportError:  # Windows
-        return math.nan
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _spread(values: Sequence[float], digits: int) -> list[str]:
-    return [f"{f(values):.{digits}f}" for f in (statistics.median, min, max)]

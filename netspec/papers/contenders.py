@@ -1,0 +1,163 @@
+"""Who takes part when forward passes are timed: netspec, plain PyTorch, the engines that are installed."""
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from copy import deepcopy
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..base.errors import Error
+from ..convert import engines, onnx
+from ..net import weights
+from ..net.deploy import feeds
+from ..net.graph import Graph
+from ..net.module import Net
+from ..proto import text
+from ..proto.caffe_pb2 import LayerParameter, NetParameter
+from . import plain
+
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16}
+OPENCV = "opencv-python-headless", "opencv-python"  # distributions of one library
+Feed = Mapping[str, Tensor]  # input blob -> what is put in, float32
+
+
+class Contender(NamedTuple):
+    """One way to compute a net's outputs for an input. call: its outputs by blob. told: its settings."""
+
+    name: str
+    precision: str
+    call: Callable[[], Mapping[str, Any]]
+    told: str
+    engine: bool = False  # another program's, against which goals are stated
+
+
+def installed() -> dict[str, str]:
+    """The engines that are installed here, and their versions."""
+    found = engines.available()
+    for name in OPENCV:
+        with suppress(PackageNotFoundError):
+            found["opencv"] = version(name)
+    return found
+
+
+def contenders(net: Net, feed: Feed, precisions: Sequence[str], only: Sequence[str],
+               left: list[str]) -> Iterator[Contender]:
+    """All that can compute a net's outputs for an input here, each ready to do so.
+
+    net: built for the input's sizes. only: see `asked_for`. left: gets a sentence for each that is left out.
+    """
+    for precision in precisions if asked_for("netspec as it is", only) else ():
+        yield Contender("netspec as it is", precision, partial(_ours, net, feed, AUTOCAST[precision]),
+                        "torch.inference_mode")
+    if asked_for("plain PyTorch", only):
+        yield from _plain(net, feed, precisions, left)
+    arrays = {blob: x.numpy() for blob, x in feed.items()}
+    yield from _engines(net, arrays, precisions, [n for n in engines.available() if asked_for(n, only)], left)
+    if "fp32" in precisions and "opencv" in installed() and asked_for("opencv", only):
+        try:
+            yield _opencv(net, arrays)
+        except Exception as problem:  # its own kinds of error
+            left.append(f"opencv in fp32 is left out: {' '.join(str(problem).split())}")
+
+
+def asked_for(name: str, only: Sequence[str]) -> bool:
+    """Whether a program's name has one of these words, or there are none."""
+    return not only or any(word.lower() in name.lower() for word in only)
+
+
+def _ours(net: Net, feed: Feed, dtype: torch.dtype | None) -> Mapping[str, Any]:
+    net.precision = dtype
+    with torch.inference_mode():
+        found = net(feed)
+    assert isinstance(found, Mapping)
+    return found
+
+
+def _plain(net: Net, feed: Feed, precisions: Sequence[str], left: list[str]) -> Iterator[Contender]:
+    made = plain.of(net.graph, net.state_dict())
+    if made is None or len(net.graph.outputs) != 1:
+        left.append("plain PyTorch is left out: it is written for FCN-32s, 16s and 8s on a trunk like VGG's")
+        return
+    made.eval().channels_last()
+    (blob,), (image,) = net.graph.outputs, feed.values()
+
+    def call(dtype: torch.dtype | None) -> Mapping[str, Any]:
+        with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype is not None):
+            return {blob: made(image.contiguous(memory_format=torch.channels_last))}
+
+    for precision in precisions:
+        cast = ", autocast" * (precision != "fp32")
+        yield Contender("plain PyTorch", precision, partial(call, AUTOCAST[precision]),
+                        f"channels_last, torch.inference_mode{cast}")
+
+
+def _engines(net: Net, arrays: Mapping[str, np.ndarray], precisions: Sequence[str], names: Sequence[str],
+             left: list[str]) -> Iterator[Contender]:
+    try:
+        model = fixed(net) if names else b""
+    except Error as problem:
+        left.append(f"{', '.join(names)}: left out: {problem}")
+        return
+    threads = torch.get_num_threads()
+    for name in names:
+        for precision in precisions:
+            try:
+                run = engines.open(name, model, threads, precision)
+            except Error as problem:
+                left.append(f"{name} in {precision} is left out: {problem}")
+                continue
+            told = engines.settings(name, threads, precision)
+            yield Contender(name, precision, partial(run, arrays),
+                            ", ".join(f"{key} {value}" for key, value in told.items()), True)
+
+
+def fixed(net: Net) -> bytes:
+    """The net as published as an ONNX model for its own sizes alone, which engines plan best for."""
+    model = onnx.model(net)
+    for end in (*model.graph.input, *model.graph.output):
+        for dim, size in zip(end.type.tensor_type.shape.dim, net.graph.shape(end.name), strict=True):
+            dim.dim_value = size
+    return model.SerializeToString()
+
+
+def refed(graph: Graph, layers: Iterable[LayerParameter]) -> NetParameter:
+    """The net of a graph with these layers in place of those that give data."""
+    proto = deepcopy(graph.proto)
+    kept = [layer for layer in proto.layer if not feeds(layer)]
+    for old in ("input", "input_dim", "input_shape", "layer"):
+        proto.ClearField(old)
+    proto.layer.extend([*layers, *kept])
+    return proto
+
+
+def _opencv(net: Net, arrays: Mapping[str, np.ndarray]) -> Contender:
+    """OpenCV, which reads Caffe's files itself."""
+    import cv2
+
+    inputs = [LayerParameter(name=blob, type="Input", top=[blob]) for blob in arrays]
+    for layer in inputs:
+        layer.input_param.shape.add(dim=net.graph.shape(layer.name))
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder, "net.prototxt"), Path(folder, "net.caffemodel")
+        text.write(files[0], refed(net.graph, inputs))
+        weights.save(files[1], net)
+        read = cv2.dnn.readNetFromCaffe(*map(str, files))
+    cv2.setNumThreads(torch.get_num_threads())
+    read.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
+    read.setPreferableTarget(cv2.dnn.DNN_TARGET_CPU)
+    outputs = list(net.graph.outputs)
+
+    def call() -> Mapping[str, Any]:
+        for blob, array in arrays.items():
+            read.setInput(array, blob)
+        return dict(zip(outputs, read.forward(outputs), strict=True))
+
+    told = f"DNN_BACKEND_OPENCV, DNN_TARGET_CPU, setNumThreads {cv2.getNumThreads()}"
+    return Contender("opencv", "fp32", call, told, True)

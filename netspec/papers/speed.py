@@ -1,0 +1,124 @@
+"""How long forward passes and training steps take beside other programs that do the same, in one run."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..base.errors import Error, count
+from ..base.machine import origin
+from ..base.table import table
+from ..convert.agree import TOLERANCE, filled, fixed_axes, own_size, shapes_for
+from ..net.build import build
+from ..net.deploy import deploy
+from ..net.graph import Graph
+from ..net.module import Net
+from ..ops.conv import Deconvolution
+from .contenders import Contender, contenders, installed
+from .measure import load_average, ratios, rounds, spread
+
+SIZE = (375, 500)  # of most of VOC's images
+BOUNDS = {"fp32": TOLERANCE, "bf16": 0.1}  # of the largest score: with more, a program does something else
+
+
+def where() -> str:
+    """What figures need to be believed: this machine, versions, threads, load, date and command."""
+    engines = ", ".join(f"{name} {version}" for name, version in installed().items())
+    facts = {**origin(), "engines": engines or "none is installed", "load average before": load_average()}
+    return "\n".join(f"{key}: {value}" for key, value in facts.items())
+
+
+def at_size(path: Path, size: tuple[int, int] | None) -> Graph:
+    """The graph of a net for one image of a size; None: of SIZE, or its own where it takes no other.
+
+    Raises Error for a size that it does not take.
+    """
+    graph = deploy(path)
+    fixed, own = fixed_axes(graph), own_size(graph)[1:]
+    if size is None:
+        size = own if fixed.keys() & {"H", "W"} else SIZE
+    elif size != own and fixed.keys() & {"H", "W"}:
+        raise Error(f"{path}: takes images of {own[0]}x{own[1]} alone, found --size {size[0]}x{size[1]}")
+    return build(graph.proto, shapes=shapes_for(graph, (1, *size)), path=path)
+
+
+def drawn(graph: Graph) -> tuple[Net, dict[str, Tensor]]:
+    """A net and its inputs of noise, with weights that keep values in range at any depth; its upsampling is
+    as `ready` leaves it."""
+    net = filled(graph)
+    draw = torch.Generator().manual_seed(0)
+    feed = {blob: torch.randn(graph.shape(blob), generator=draw) for blob in graph.inputs}
+    with torch.no_grad():
+        for node in graph.nodes:
+            for parameter in map(net.parameter, () if isinstance(node.op, Deconvolution) else node.params):
+                if parameter.ndim > 1:  # published nets have no fillers, or some that vanish
+                    parameter.normal_(0, (2 / parameter[0].numel()) ** 0.5, generator=draw)
+        last = [node for node in graph.nodes if node.params][-1:]
+        for node in graph.nodes:
+            if node.type == "Softmax" and last:  # of scores around 1: probabilities of 0 and 1 tell no errors
+                wide = net.features(feed, node.bottoms[0].blob).std()
+                for slot in last[0].params:
+                    net.parameter(slot).div_(wide)
+    return net, feed
+
+
+def time_forward(path: Path, size: tuple[int, int] | None, precisions: Sequence[str], only: Sequence[str],
+                 repeats: int) -> str:
+    """Seconds of a net's forward pass in netspec and in all else that is installed, which take turns.
+
+    Weights and input are noise. Every program's outputs are held against netspec's in float32 first, and one
+    that differs by more than BOUNDS is left out. Ratios are of one round each, to the fastest engine of that
+    precision. only: the words of which the name of a program must have one.
+    """
+    net, feed = drawn(at_size(path, size))
+    with torch.no_grad():
+        ours = net(feed)
+    assert isinstance(ours, Mapping)
+    left: list[str] = []
+    found: dict[Contender, str] = {}  # and by how much its outputs differ
+    for each in contenders(net, feed, precisions, only, left):
+        apart = distance(ours, each.call())
+        if apart <= BOUNDS[each.precision]:
+            found[each] = f"{apart:.1e}"
+        else:
+            left.append(f"{each.name} in {each.precision} is left out: its outputs differ by {apart:.2g} of "
+                        "the largest")
+    if not found:
+        raise Error(f"{path}: there is nothing to time; {'; '.join(left) or 'no program has such a name'}")
+    sizes = ", ".join("x".join(map(str, x.shape)) for x in feed.values())
+    return "\n".join([f"{net.graph.name}, forward, {sizes}, {count(repeats, 'round')} after one to warm up",
+                      beside(found, rounds({each: each.call for each in found}, repeats)), *left])
+
+
+def distance(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> float:
+    """The largest difference of two programs' outputs, as a share of the largest number of each; infinite
+    where they lack one or its shape differs."""
+    found = 0.0
+    for blob, a in ours.items():
+        b = torch.as_tensor(theirs.get(blob, ())).float()
+        if a.shape != b.shape:
+            return float("inf")
+        found = max(found, float((a - b).abs().max() / a.abs().max().clamp(min=1e-30)))
+    return found
+
+
+def beside(found: Mapping[Contender, str], spent: Mapping[Contender, Sequence[float]]) -> str:
+    """The table of what each took, a part for each precision, and what each was told."""
+    rows, names = [], {}
+    for precision in dict.fromkeys(each.precision for each in found):
+        here = [each for each in found if each.precision == precision]
+        rivals = [each for each in here if each.engine] or here[-1:]
+        base = min(rivals, key=lambda each: statistics.median(spent[each]))
+        names[precision] = base.name
+        rows += [[precision, each.name, *spread(spent[each], 3), *ratios(spent[each], spent[base]),
+                  found[each]] for each in here]
+    head = ["", "", "median s", "least", "most", "ratio", "least", "most", "differs"]
+    told = {each.name + (f" {each.precision}" if each.engine else ""): each.told for each in found}
+    return "\n".join([
+        table(rows, head),
+        f"ratio: to {', '.join(f'{name} in {precision}' for precision, name in names.items())}, of one round "
+        "each; differs: the largest difference to netspec as it is in fp32, as a share of the largest score",
+        *(f"{name}: {settings}" for name, settings in told.items())])

@@ -1,0 +1,124 @@
+"""netspec is held against other programs that do the same: their results first, then their time."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from netspec import Error, NetSpec
+from netspec import layers as L
+from netspec.cli import main as cli
+from netspec.convert.agree import filled
+from netspec.net.build import build
+from netspec.papers import contenders, measure, plain, speed
+from netspec.proto import text as prototext
+
+ROOT = Path(__file__).parents[2]
+SMALL = str(ROOT / "models/shapes-fcn8s/deploy.prototxt")
+
+
+def rows(said: str) -> list[list[str]]:
+    return [re.split(r"  +", line) for line in said.splitlines() if line.startswith(("fp32 ", "bf16 "))]
+
+
+@pytest.mark.parametrize("name", ["shapes-fcn8s", "shapes-fcn16s", "shapes-fcn32s"])
+def test_plain_scores_are_the_nets(name):
+    net, feed = speed.drawn(speed.at_size(ROOT / f"models/{name}/deploy.prototxt", (61, 84)))
+    made = plain.of(net.graph, net.state_dict())
+    assert made is not None
+    with torch.inference_mode():
+        ours, theirs = net(feed)["score"], made.eval()(feed["data"])
+    assert ours.std() > 0.01 and (ours - theirs).abs().max() < 1e-5 * ours.abs().max()
+
+
+def test_plain_knows_no_other_net():
+    net = filled(build(prototext.read_net(ROOT / "models/shapes-fcn8s/deploy.prototxt")))
+    weights = net.state_dict()
+    assert plain.of(net.graph, weights) is not None
+    assert plain.of(net.graph, {name: x for name, x in weights.items() if "fc7" not in name}) is None
+    assert plain.of(net.graph, {**weights, "more.weight": torch.zeros(1, 1, 1, 1)}) is None
+
+
+def test_forward_says_where_and_how_and_times_all(capsys):
+    assert cli.main(["time", "forward", SMALL, "--size", "61x84", "--repeats", "2"]) == 0
+    said = capsys.readouterr().out
+    for fact in ("command", "date", "python", "device", "engines", "load average before"):
+        assert re.search(rf"^{fact}: .", said, re.M), fact
+    assert "1x3x61x84, 2 rounds" in said
+    found = rows(said)
+    assert [row[:2] for row in found if "net" in row[1] or "plain" in row[1]] == [
+        [precision, name] for precision in ("fp32", "bf16") for name in ("netspec as it is", "plain PyTorch")]
+    assert {row[1] for row in found if row[0] == "fp32"} == {"netspec as it is", "plain PyTorch", *contenders.installed()}
+    for row in found:
+        median, least, most, ratio, low, high, apart = map(float, row[2:])
+        assert 0 < least <= median <= most and low <= ratio <= high
+        assert apart <= (1e-4 if row[0] == "fp32" else 0.1) and (row[0] == "fp32" or apart > 1e-4)
+    for precision in ("fp32", "bf16"):
+        assert ["1.00"] * 3 in [row[5:8] for row in found if row[0] == precision]
+    for name in ("netspec as it is", "plain PyTorch", *contenders.installed()):
+        assert re.search(rf"^{name}[\w ]*: .", said, re.M), name  # what it was told
+
+
+def test_only_those_asked_for_are_timed(capsys):
+    assert cli.main(["time", "forward", SMALL, "--size", "61x84", "--repeats", "1", "--only", "PLAIN", "--precision",
+                     "fp32"]) == 0
+    assert [row[:2] for row in rows(capsys.readouterr().out)] == [["fp32", "plain PyTorch"]]
+    assert cli.main(["time", "forward", SMALL, "--only", "nobody"]) == 2
+    assert "no program has such a name" in capsys.readouterr().err
+
+
+def test_who_computes_something_else_is_left_out(monkeypatch):
+    cut = plain.cut
+    monkeypatch.setattr(plain, "cut", lambda x, like, at: cut(x, like, at - 1))
+    said = speed.time_forward(Path(SMALL), (61, 84), ["fp32"], ["as it is", "plain"], 1)
+    assert [row[1] for row in rows(said)] == ["netspec as it is"]
+    assert re.search(r"plain PyTorch in fp32 is left out: its outputs differ by 0\.\d+ of the largest", said)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "opencv"])
+def test_engines_are_fed_with_the_net_as_published(name):
+    if name not in contenders.installed():
+        pytest.skip(f"{name} is not installed")
+    net, feed = speed.drawn(speed.at_size(Path(SMALL), (61, 84)))
+    (found,) = contenders.contenders(net, feed, ["fp32"], [name], [])
+    with torch.no_grad():
+        assert 0 < speed.distance(net(feed), found.call()) < 1e-5
+        net.get_parameter("score_pool3.weight").mul_(1.01)  # what is called does not look at the net again
+        assert speed.distance(net(feed), found.call()) > 1e-4
+
+
+def test_probabilities_that_are_compared_are_neither_0_nor_1(tmp_path):
+    n = NetSpec()
+    n.data = L.Input(shape=dict(dim=[1, 3, 8, 8]))
+    n.score = L.InnerProduct(n.data, num_output=10, weight_filler=dict(type="gaussian", std=100))
+    n.prob = L.Softmax(n.score)
+    prototext.write(tmp_path / "net.prototxt", n.to_proto())
+    graph = speed.at_size(tmp_path / "net.prototxt", None)
+    net, feed = speed.drawn(graph)
+    with torch.no_grad():
+        assert 0.1 < net(feed)["prob"].max() < 0.9
+    with pytest.raises(Error, match="takes images of 8x8 alone, found --size 9x8"):
+        speed.at_size(tmp_path / "net.prototxt", (9, 8))
+
+
+def test_distances_are_shares_and_infinite_where_something_lacks():
+    a = {"x": torch.tensor([2.0, -4.0]), "y": torch.ones(1)}
+    assert speed.distance(a, {"x": torch.tensor([2.0, -3.0]), "y": torch.ones(1)}) == 0.25
+    assert speed.distance(a, {"x": a["x"]}) == speed.distance(a, {"x": torch.ones(3), "y": a["y"]}) == float("inf")
+
+
+def test_precisions_and_sizes_that_are_none_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["time", "forward", SMALL, "--precision", "fp64"])
+    assert "expected fp32, bf16 or both" in capsys.readouterr().err
+    assert cli.main(["time", "forward", SMALL, "--size", "0x5"]) == 2
+
+
+def test_all_take_turns_after_a_round_to_warm_up(monkeypatch):
+    monkeypatch.setattr(measure, "LEAST", 0)
+    calls: list[str] = []
+    found = measure.rounds({name: (lambda name=name: calls.append(name)) for name in "abc"}, 4)
+    assert [sorted(calls[i : i + 3]) for i in range(0, 15, 3)] == [["a", "b", "c"]] * 5 and len(calls) == 15
+    assert calls != sorted(calls[:3]) * 5  # in new orders
+    assert {name: len(times) for name, times in found.items()} == dict(a=4, b=4, c=4)
