@@ -158,12 +158,16 @@ class Measures:
         labels (N, H, W). Both may have an axis of one channel (N, 1, H, W). Raises Error, with nothing
         counted, for other shapes and numbers.
         """
+        if getattr(truth, "is_meta", False) or getattr(prediction, "is_meta", False):
+            raise Error("tensors on the meta device have no numbers to count")
         if truth.ndim > 3 and truth.shape[1] == 1:
             truth = truth[:, 0]
             prediction = prediction[:, 0] if prediction.shape[1] == 1 else prediction
         if prediction.ndim == truth.ndim + 1:
             if prediction.shape[1] != self.classes:
                 raise Error(f"the scores are of {prediction.shape[1]} classes, expected {self.classes}")
+            if (prediction != prediction).any():
+                raise Error("there are NaN among the scores, of which no class is the best")
             prediction = prediction.argmax(1)
         self.histogram += confusion(_whole(truth, "truth"), _whole(prediction, "prediction"), self.classes,
                                     self.ignore)
@@ -205,7 +209,10 @@ class Binary:
 
 def _whole(labels: Any, what: str) -> np.ndarray:
     """Labels as an array; Error where they are fractions."""
-    found = np.asarray(labels.cpu() if hasattr(labels, "cpu") else labels)
+    if hasattr(labels, "cpu"):
+        labels = labels.detach().cpu()
+        labels = labels.double() if labels.is_floating_point() else labels  # NumPy has no bfloat16
+    found = np.asarray(labels)
     if found.dtype.kind == "f" and (wrong := found[found != np.floor(found)]).size:
         raise Error(f"the {what} holds {wrong[0]:g}, expected whole numbers")
     return found

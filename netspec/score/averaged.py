@@ -63,7 +63,10 @@ class Averaged:
 
 
 def looked(net: Net, blob: str, scales: Sequence[float], flip: bool) -> Net | Averaged:
-    """The net as it is for one look at scale 1, else what averages its looks."""
+    """The net as it is for one look at scale 1, else what averages its looks. Raises Error for other scales
+    than above 0 to 8."""
+    if not scales or not all(0 < scale <= 8 for scale in scales):
+        raise Error(f"scales are factors above 0 to 8, such as (0.75, 1, 1.25), found {scales}")
     return Averaged(net, blob, scales, flip) if flip or tuple(scales) != (1.0,) else net
 
 

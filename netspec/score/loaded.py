@@ -109,6 +109,9 @@ class Loaded(Net):
         if not self.score_blob:
             raise Error(f"net '{self.graph.name}' has the outputs {', '.join(self.graph.outputs)}: set "
                         "net.score_blob to the one with the scores")
+        if self.device.type == "meta":
+            raise Error(f"net '{self.graph.name}' is on the meta device, where there are no numbers: load "
+                        "it, or give it to_empty and weights, on another")
         judged.channels(self.graph, self.score_blob)
         segmenter = Segmenter(self, self.score_blob, wants.checked(), wants.scale, scales, flip)
         training = self.training

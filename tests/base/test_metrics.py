@@ -324,3 +324,18 @@ def test_measures_refuse_what_they_cannot_count(prediction, truth, words):
     with pytest.raises(Error, match=words):
         measures.update(prediction, truth)
     assert not measures.histogram.any()
+
+
+def test_what_has_no_numbers_is_not_counted():
+    measures, truth = Measures(3), torch.zeros(1, 4, 4, dtype=torch.long)
+    scores = torch.zeros(1, 3, 4, 4)
+    scores[0, 1, 2, 3] = torch.nan
+    for wrong in (scores, scores.numpy()):
+        with pytest.raises(Error, match="NaN among the scores"):
+            measures.update(wrong, truth if wrong is scores else truth.numpy())
+    for pair in ((truth.to("meta"), truth), (scores.to("meta"), truth), (truth, truth.to("meta"))):
+        with pytest.raises(Error, match="meta device"):
+            measures.update(*pair)
+    assert not measures.histogram.any()
+    measures.update(truth.bfloat16().requires_grad_(), truth.half())
+    assert measures.histogram[0, 0] == 16

@@ -15,6 +15,7 @@ from PIL import Image
 from programs import PROJECT, run
 
 import netspec
+from netspec.base.errors import Error
 from netspec.data.layouts import facts
 from netspec.net import weights
 from netspec.proto import text as prototext
@@ -282,3 +283,14 @@ def test_a_layer_may_have_the_name_of_what_it_knows(name, file):
         net = netspec.load(changed(('name: "fc7"', f'name: "{name}"')), file, device="cpu")
     assert net.classes == list(SHAPES.names) and net.palette.shape == (5, 3)
     assert net.segment(picture()).shape == (41, 52) and f"{name}.weight" in net.state_dict()
+
+
+@pytest.mark.parametrize("scales", [(), (0,), (-1,), (float("nan"),), (float("inf"),), (1, 9)])
+def test_scales_that_are_none(net, scales):
+    with pytest.raises(Error, match="factors above 0 to 8"):
+        net.segment(np.zeros((60, 60, 3), np.uint8), scales=scales)
+
+
+def test_nothing_is_segmented_on_the_meta_device():
+    with pytest.raises(Error, match="meta device"):
+        netspec.load(NET, None, device="meta").segment(np.zeros((60, 60, 3), np.uint8))
