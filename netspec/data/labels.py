@@ -16,7 +16,7 @@ from .images import open_image, turn_of
 from .layouts import Images, Labels, classes, folder, read_file, voc_colours
 from .tree import stem, suffixes
 
-VOID = -1  # the number of void while labels are made
+VOID, REST = -1, -2  # numbers while labels are made: of void, and of pixels where nothing was drawn
 VOID_NAMES = ("void", "__ignore__")  # ours, and labelme's
 ALL = "*"  # in `renamed`: every class that the list lacks
 
@@ -213,8 +213,13 @@ def chosen(option: str, name: str, place: Target) -> int:
     return place.names.index(name)
 
 
-def numbered(place: Target, choices: Choices, tally: Tally) -> dict[str, int]:
-    """The number, or VOID, of each class that was drawn; Error for what the list lacks."""
+def numbered(drawing: Drawing, place: Target, choices: Choices, tally: Tally) -> tuple[dict[str, int], int]:
+    """The number, or VOID, of each class that was drawn, and of pixels where nothing was (REST: not known).
+
+    A new data set file gets its list of classes. Raises Error for what a list lacks.
+    """
+    if place.new:
+        name_classes(drawing, place, choices, tally.shapes)
     for old, new in choices.renamed.items():
         if old not in (ALL, *tally.shapes):
             raise Error(f"--as '{old}={new}': nothing that was drawn is called so"
@@ -233,7 +238,9 @@ def numbered(place: Target, choices: Choices, tally: Tally) -> dict[str, int]:
                     f"of them (classes: {listed(place.names)})")
     if len(place.names) > 255:
         raise Error(f"{len(place.names)} classes are more than the 255 that a palette PNG holds beside void")
-    return {label: known[label] if label in known else given[ALL] for label in tally.shapes}
+    rest = next(iter(background), REST) if choices.rest is None else chosen(
+        f"--rest '{choices.rest}'", choices.rest, place)
+    return {label: known[label] if label in known else given[ALL] for label in tally.shapes}, rest
 
 
 def name_classes(drawing: Drawing, place: Target, choices: Choices, drawn: Collection[str]) -> None:

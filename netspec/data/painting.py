@@ -14,21 +14,8 @@ from ..base.files import make_folder, writing
 from ..base.table import table
 from .drawn import Drawing, Picture, is_background
 from .images import TURNS
-from .labels import (
-    VOID,
-    Choices,
-    Planned,
-    Shelf,
-    Tally,
-    Target,
-    chosen,
-    judge,
-    name_classes,
-    numbered,
-)
+from .labels import REST, VOID, Choices, Planned, Shelf, Tally, Target, judge, numbered
 from .layouts import VOID_COLOUR, folder, read_file
-
-REST = -2  # while it is painted: where nothing was drawn
 
 
 def make_labels(drawing: Drawing, place: Target, choices: Choices,
@@ -44,10 +31,7 @@ def make_labels(drawing: Drawing, place: Target, choices: Choices,
         step(next(done), 2 * drawing.number)
 
     plan = judge(drawing, place, choices, shelf, tally, stepped)
-    if place.new:
-        name_classes(drawing, place, choices, tally.shapes)
-    numbers = numbered(place, choices, tally)
-    rest = _rest(place, choices)
+    numbers, rest = numbered(drawing, place, choices, tally)
     there = next(folder for folder in place.label("x").parents if folder.exists())
     with tempfile.TemporaryDirectory(prefix=".labels.", dir=there) as staging:
         staged: dict[Path, Path] = {}  # label -> where it waits
@@ -104,13 +88,6 @@ def _save(painted: np.ndarray, place: Target, rest: int, turn: int, tally: Tally
     palette[: len(place.palette)] = place.palette
     image.putpalette(palette.tobytes())
     image.save(file, "PNG")
-
-
-def _rest(place: Target, choices: Choices) -> int:
-    """The number of pixels where nothing was drawn: a class, VOID, or REST where it is not known."""
-    if choices.rest is not None:
-        return chosen(f"--rest '{choices.rest}'", choices.rest, place)
-    return next((number for number, name in enumerate(place.names) if is_background(name)), REST)
 
 
 def _all_drawn(place: Target, choices: Choices, rest: int, tally: Tally) -> None:
