@@ -118,7 +118,7 @@ class _Told:
     def result(self, image: str, found: dict[str, Any]) -> None:
         self.found.append({"image": image, **found})
         if not self.plain:
-            shares = ", ".join(f"{c['name']} {100 * c['share']:.0f}%" for c in found["classes"])
+            shares = ", ".join(f"{c['name']} {_percent(c['share'])}" for c in found["classes"])
             first, *others = map(Path, found["files"].values())
             files = ", ".join([str(first), *(file.name for file in others)])
             print(f"{image}: {shares or 'none of the classes'} -> {files}", flush=True)
@@ -160,6 +160,11 @@ def _each(files: Sequence[str], resize: float, told: _Told) -> "Iterator[tuple[s
         with told.going_past(file):
             for frame in frames(file, resize, told.note):
                 yield file, frame
+
+
+def _percent(share: float) -> str:
+    """A share that is there, however small, as people read it."""
+    return f"{100 * share:.0f}%" if share >= 0.005 else "<1%"
 
 
 def _three(text: str) -> tuple[float, ...]:

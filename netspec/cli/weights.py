@@ -154,7 +154,11 @@ def _fits(name: str, file: Path) -> None:
     from ..net.weights import ready
 
     net = names.net_file(name)
-    report = ready(Net(deploy(net)), file)
+    try:
+        report = ready(Net(deploy(net)), file)
+    except Error as error:  # the net is that of the name: it is not to be changed to fit
+        found = str(error).removeprefix(f"{file}: ").partition("; rename the layer")[0]
+        raise Error(f"{file}: does not fit {net}: {found}") from None
     if report.missing or not report.copied + report.reshaped:
         raise Error(f"{file}: does not fit {net}: lacks the layers {listed(report.missing)}")
     if report.ignored:
@@ -180,8 +184,10 @@ def _convert(name: str, file: Path, path: Path, source: "Source") -> None:
 
 def _check(args: argparse.Namespace) -> int:
     """Compare with checksums; 1 if a file is another."""
-    wrong = 0
-    for name in args.names or filter(zoo.stored, _names()):
+    wanted, wrong = args.names or [*filter(zoo.stored, _names())], 0
+    if not wanted:
+        print(f"no weights are in {zoo.folder()}")
+    for name in wanted:
         zoo.check_name(name)
         path = zoo.stored(name)
         if path is None:
@@ -214,4 +220,6 @@ def _where(args: argparse.Namespace) -> int:
     zoo.check_name(args.name)
     path = zoo.here(args.name)
     print(path or zoo.folder() / f"{args.name}{zoo.ENDINGS[0]}")
+    if path is None:
+        print(f"netspec weights: {zoo.missing(args.name)}", file=sys.stderr)
     return int(path is None)

@@ -107,8 +107,10 @@ def test_the_page_is_of_the_table(capsys):
 def test_get_infer_check_where(place, web, table, capsys):
     out, _ = weights(capsys)
     assert "small-fcn8s" in out and "for this test" in out and str(place) in out and not place.exists()
-    out, _ = weights(capsys, "where", "small-fcn8s", status=1)
+    assert weights(capsys, "check") == (f"no weights are in {place}\n", "")
+    out, err = weights(capsys, "where", "small-fcn8s", status=1)
     assert out == f"{place}/small-fcn8s.caffemodel\n"
+    assert "the weights of small-fcn8s are not here" in err and "'netspec weights get small-fcn8s' gets them" in err
     out, _ = weights(capsys, "get", "small-fcn8s")
     assert f"from {web.url}" in out and "terms: for this test" in out and f"wrote {place}/small-fcn8s.caffemodel" in out
     assert (place / "small-fcn8s.caffemodel").read_bytes() == web.body
@@ -313,6 +315,8 @@ def test_add_takes_what_fits(place, table, web, capsys):
     for file, said in (("wide.caffemodel", "shape"), ("foreign.caffemodel", "does not fit"), ("page.caffemodel", "a web page"),
                        ("gone.caffemodel", "is not there")):
         assert said in weights(capsys, "add", "small-fcn8s", file, status=2)[1]
+    err = weights(capsys, "add", "small-fcn8s", "wide.caffemodel", status=2)[1]
+    assert "wide.caffemodel: does not fit " in err and "rename" not in err  # the net is whose name was given
     assert "did you mean 'small-fcn8s'" in weights(capsys, "add", "smal-fcn8s", "mine.caffemodel", status=2)[1]
     assert not place.exists()
     out, _ = weights(capsys, "add", "small-fcn8s", "published")

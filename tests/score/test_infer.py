@@ -369,6 +369,14 @@ def test_turned_as_exif_says(place, capsys):
     np.testing.assert_array_equal(read("o/turned_labels.png"), read("o/photo_labels.png"))
 
 
+def test_a_class_of_few_pixels_is_not_said_to_have_none(place, capsys):
+    picture = Image.new("RGB", (60, 60), "blue")
+    picture.paste("red", (24, 24, 27, 27))
+    picture.save("spot.png")
+    out = infer(capsys, "spot.png")[1]
+    assert out == "spot.png: blue 100%, red <1% -> o/spot_labels.png, spot_overlay.png\n"
+
+
 def test_a_picture_of_one_pixel(place, capsys):
     Image.new("RGB", (1, 1), "blue").save("dot.png")
     assert infer(capsys, "dot.png")[:2] == (0, "dot.png: blue 100% -> o/dot_labels.png, dot_overlay.png\n")
