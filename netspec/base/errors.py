@@ -11,6 +11,10 @@ class Error(Exception):
     """
 
 
+class Final(Error):
+    """An Error that every other input would meet too: a run over many ends with it."""
+
+
 # what ast.literal_eval raises for text that is no literal: the deepest and the longest among them
 NO_LITERAL = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
 

@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..base.errors import Error, count, listed, said
+from ..base.errors import Error, Final, count, listed, said
 from ..data.layouts import LAYOUTS, Facts, facts, read_file
 from .finding import find_net, find_weights, is_weights
-from .options import add_look_arguments, add_net_arguments, fraction, mixed
+from .options import add_look_arguments, add_net_arguments, engine, fraction, mixed
 
 if TYPE_CHECKING:
     from ..data.facts import Known
@@ -67,18 +67,19 @@ def run(args: argparse.Namespace) -> int:
     looks = predict.looks(facts, classes)
     wanted = replace(wanted, classes=results.classes_of(args.classes, looks, "--classes"),
                      cutout=results.classes_of(args.cutout, looks, "--cutout"))
+    using = engine(args, weights, told.note)
     if files:
         ready, remarks = predict.load(made, weights, args.device, args.precision, args.strict,
                                       args.by_name)
         for remark in remarks:
             told.note(remark)
-        segmenter = Segmenter(ready, args.score_blob, mean, known.scale, args.scales, args.flip)
+        segmenter = Segmenter(ready, args.score_blob, mean, known.scale, args.scales, args.flip, using)
     for file, frame in _each(files, known.resize, told):
         with told.going_past(frame.name):
             paths = outputs.of(frame.stem, file)
             image, scores = segmenter(frame)
             told.result(frame.name, results.write(frame.name, image, scores, looks, wanted, paths))
-    return told.end({"net": str(path), "weights": str(weights)})
+    return told.end({"net": str(path), "weights": str(weights), **({"engine": args.engine} if using else {})})
 
 
 def _net_and_weights(args: argparse.Namespace) -> tuple[Path, Path]:
@@ -108,6 +109,8 @@ class _Told:
         """An Error, and of a file what the system says, is said, and the others are worth having."""
         try:
             yield
+        except Final:
+            raise
         except (Error, OSError) as e:
             if isinstance(e, OSError) and e.filename is None:  # of what is printed
                 raise

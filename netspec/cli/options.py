@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -11,6 +11,7 @@ from ..base.machine import PRECISIONS
 
 if TYPE_CHECKING:
     from ..papers.record import Settings
+    from ..score.engined import Engine
 
 BESIDE = "only warnings and errors beside the results"  # what --quiet leaves
 
@@ -50,11 +51,26 @@ def add_strict_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_look_arguments(parser: argparse.ArgumentParser) -> None:
-    """At which scales a net looks at an image, and whether mirrored too."""
+    """At which scales a net looks at an image, whether mirrored too, and what runs it."""
     parser.add_argument("--scales", type=scales, default=(1.0,), metavar="S,S,...",
                         help="look at each image at these scales, such as 0.75,1,1.25, and average the "
                         "probabilities")
     parser.add_argument("--flip", action="store_true", help="look at each image mirrored too, and average")
+    parser.add_argument("--engine", default="torch", metavar="NAME",
+                        help="what runs the net: torch (default), or on a CPU openvino or onnxruntime, where "
+                        "they are installed, whose first scores are held against torch's")
+
+
+def engine(args: argparse.Namespace, weights: Path, say: Callable[[str], object]) -> "Engine | None":
+    """What --engine asks for (None: torch). Error, before weights are read, where it cannot be had."""
+    from ..base.machine import choose
+    from ..score.engined import Engine
+
+    if args.engine == "torch":
+        return None
+    asked = Engine(args.engine, weights, say)
+    asked.check(choose(args.device, args.precision), args.precision)
+    return asked
 
 
 def scales(given: str) -> tuple[float, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..base import log
 from ..base.errors import Error, count
 from .finding import find_net, find_weights
-from .options import add_look_arguments, add_net_arguments, mixed, wrote
+from .options import add_look_arguments, add_net_arguments, engine, mixed, wrote
 
 if TYPE_CHECKING:
     from ..score.score import Scoring
@@ -56,11 +56,12 @@ def run(args: argparse.Namespace) -> int:
     made = load(path)
     scoring = Scoring(made, args.score_blob, args.label_blob)  # mistakes are found before weights are read
     positive = _positive(args, scoring)
+    using = engine(args, weights, lambda remark: print(f"note: {remark}", file=sys.stderr))
     net, remarks = predict.load(made, weights, args.device, args.precision, args.strict,
                                 not args.weights)
     for remark in remarks:
         print(f"note: {remark}", file=sys.stderr)
-    looking = looked(net, args.score_blob, args.scales, args.flip)
+    looking = looked(net, args.score_blob, args.scales, args.flip, using)
     with closing(log.make(args.quiet)) as said:
         result = scoring.run(
             looking, save=args.save, trimap=args.trimap, positive=positive, threshold=args.threshold,
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         save(args.sheet, worst_beside(scoring.source, result.looks, args.worst, name, args.save, args.beside))
     written = [path for path in (args.save, args.confusion, args.sheet) if path]
     if args.json:
-        looks = {"scales": args.scales, "flip": args.flip} if looking is not net else {}
+        looks = {name: vars(args)[name] for name in ("scales", "flip", "engine") if looking is not net}
         facts = {"net": str(path), "weights": str(weights), **looks, **result.as_dict(),
                  "origin": origin(net.device)}
         print(json.dumps(facts, indent=2, allow_nan=False))

@@ -1,6 +1,7 @@
 """Other programs that run nets on this machine's processor, fed with ONNX: OpenVINO and ONNX Runtime."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -16,10 +17,8 @@ def available() -> dict[str, str]:
     """The engines that are installed here, each with its version."""
     found = {}
     for name in ENGINES:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            pass
     return found
 
 
@@ -49,7 +48,8 @@ def open(name: str, model: bytes | Path, threads: int, precision: str = "fp32") 
 def check(name: str, precision: str = "fp32") -> None:
     """Error for an engine that is not known or not installed, or does not know the precision here."""
     if name not in ENGINES:
-        raise Error(f"engine '{name}' is not known{closest(name, ENGINES)} ({', '.join(ENGINES)})")
+        known = ("torch", *ENGINES)
+        raise Error(f"engine '{name}' is not known{closest(name, known)} ({', '.join(known)})")
     if name not in available():
         raise Error(f"--engine {name} needs {name} and onnx: pip install {name} onnx")
     if precision not in PRECISIONS[name]:
@@ -83,7 +83,7 @@ def _openvino(model: bytes | Path, told: Mapping[str, str]) -> Run:
     gives = [each.names for each in compiled.outputs]
 
     def run(inputs: Arrays) -> dict[str, np.ndarray]:
-        found = compiled({blob: x for blob, x in inputs.items() if blob in takes})
+        found = compiled({blob: x for blob, x in inputs.items() if blob in takes}, share_outputs=False)
         return {name: found[i] for i, names in enumerate(gives) for name in names}
 
     return run

@@ -22,7 +22,7 @@ class Judged:
 
     def __init__(self, made: Graph, score_blob: str = "score", label_blob: str = "label") -> None:
         """Raises Error for a net without these blobs, or whose data do not come as one pass over a list."""
-        self.score_blob, self.label_blob = score_blob, label_blob
+        self.graph, self.score_blob, self.label_blob = made, score_blob, label_blob
         self.classes = channels(made, score_blob)
         self.source, self.total = _source(made, label_blob)
         self.facts = self.source.facts if isinstance(self.source, SegmentationData) else None

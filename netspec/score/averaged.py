@@ -13,6 +13,7 @@ from ..net.deploy import feeds, part
 from ..net.module import Net
 from ..proto.caffe_pb2 import TEST
 from . import predict
+from .engined import Engine, Engined
 
 
 class Averaged:
@@ -26,16 +27,10 @@ class Averaged:
 
     losses: Mapping[str, float] = {}
 
-    def __init__(self, net: Net, blob: str, scales: Sequence[float] = (1.0,), flip: bool = False) -> None:
-        """net: with its data, or of images alone. blob: its scores. scales: factors of the sides. flip: the
-        mirror images too."""
-        self.graph, self.device, self.odds = net.graph, net.device, predict.softmaxed(net.graph, blob)
-        images = part(net.graph.proto, blob)  # without labels, which would have to be of the looks' sizes
-        kept = {top for layer in images.layer if feeds(layer) for top in layer.top}
-        shapes = {top.blob: net.graph.shapes[top] for node in net.graph.sources for top in node.tops
-                  if top.blob in kept}
-        self.looking = Net(build(images, TEST, shapes=shapes, path=net.graph.path), share=net)
-        self.looking.precision = net.precision
+    def __init__(self, net: Net | Engined, blob: str, scales: Sequence[float] = (1.0,),
+                 flip: bool = False) -> None:
+        """net: of images alone. blob: its scores. scales: factors of the sides. flip: mirror images too."""
+        self.looking, self.device, self.odds = net, net.device, predict.softmaxed(net.graph, blob)
         self.looks = [(scale, turned) for scale in scales for turned in ((False, True) if flip else (False,))]
 
     def __call__(self, inputs: Mapping[str, Tensor], want: Sequence[str]) -> dict[str, Tensor]:
@@ -52,7 +47,7 @@ class Averaged:
             try:
                 scores = self.looking(seen, [blob])[blob].float()
             except Error as e:
-                raise Error(f"at scale {scale:g}: {e}") from None
+                raise type(e)(f"at scale {scale:g}: {e}") from None
             scores = scores.flip(3) if mirrored else scores
             scores = scores if scores.shape[2:] == size else interpolate(scores, size, mode="bilinear")
             odds = scores if self.odds else scores.softmax(1)
@@ -62,12 +57,32 @@ class Averaged:
         return {blob: mean if self.odds else mean.clamp_min(torch.finfo(mean.dtype).tiny).log()}
 
 
-def looked(net: Net, blob: str, scales: Sequence[float], flip: bool) -> Net | Averaged:
-    """The net as it is for one look at scale 1, else what averages its looks. Raises Error for other scales
-    than above 0 to 8."""
+def looked(net: Net, blob: str, scales: Sequence[float], flip: bool,
+           engine: Engine | None = None) -> Net | Engined | Averaged:
+    """The net as it is for one look at scale 1, else what averages its looks; run by torch or an engine.
+
+    Raises Error for other scales than above 0 to 8, and as Engined does.
+    """
     if not scales or not all(0 < scale <= 8 for scale in scales):
         raise Error(f"scales are factors above 0 to 8, such as (0.75, 1, 1.25), found {scales}")
-    return Averaged(net, blob, scales, flip) if flip or tuple(scales) != (1.0,) else net
+    once = not flip and tuple(scales) == (1.0,)
+    if once and not engine:
+        return net
+    alone = images_only(net, blob)
+    running = Engined(alone, blob, engine) if engine else alone
+    return running if once else Averaged(running, blob, scales, flip)
+
+
+def images_only(net: Net, blob: str) -> Net:
+    """What of a net leads to a blob, with its parameters, precision and shapes: without labels, which would
+    have to be of the looks' sizes, and losses."""
+    images = part(net.graph.proto, blob)
+    kept = {top for layer in images.layer if feeds(layer) for top in layer.top}
+    shapes = {top.blob: net.graph.shapes[top] for node in net.graph.sources for top in node.tops
+              if top.blob in kept}
+    found = Net(build(images, TEST, shapes=shapes, path=net.graph.path), share=net)
+    found.precision = net.precision
+    return found
 
 
 def look(image: Tensor, scale: float, mirrored: bool) -> Tensor:

@@ -23,6 +23,7 @@ from ..net.judged import Judged
 from ..net.module import Net
 from . import predict
 from .averaged import Averaged
+from .engined import Engined
 from .stitch import Stitched
 
 Progress = Callable[[int, int, np.ndarray], None]  # images done, images in all, histogram so far
@@ -74,7 +75,7 @@ class Scoring(Judged):
         self.softmax = predict.softmaxed(made, score_blob)
         self.looks = predict.looks(self.facts, self.classes)
 
-    def run(self, net: Net | Stitched | Averaged, *, save: str | os.PathLike | None = None,
+    def run(self, net: Net | Stitched | Engined | Averaged, *, save: str | os.PathLike | None = None,
             progress: Progress | None = None, workers: int | None = None, trimap: Sequence[int] = (),
             positive: int | None = None, threshold: float | None = None) -> Result:
         """Run the net once over the images of its data layer and compare the best classes with the labels.
@@ -88,7 +89,7 @@ class Scoring(Judged):
         histogram, pairs = np.zeros((classes, classes), np.int64), np.zeros((2, 2), np.int64)
         bands = np.zeros((len(trimap), classes, classes), np.int64)
         loss, done, stray = 0.0, 0, 0
-        data = Batches(net.graph.readers, net.device, workers=workers)
+        data = Batches(self.graph.readers, net.device, workers=workers)
         with closing(data) as batches, torch.inference_mode():
             for position in range(-(-self.total // size)):
                 inputs = batches.next()
@@ -126,7 +127,7 @@ class Scoring(Judged):
         return (scores if self.softmax else scores.softmax(1))[:, positive].cpu().numpy() > threshold
 
 
-def score(net: Net | Stitched | Averaged, *, score_blob: str = "score", label_blob: str = "label",
+def score(net: Net | Stitched, *, score_blob: str = "score", label_blob: str = "label",
           **options: Any) -> Result:
     """Score a TEST net on its data by the blobs of these names; options: see Scoring.run."""
     return Scoring(net.graph, score_blob, label_blob).run(net, **options)

@@ -12,6 +12,7 @@ from ..net.graph import Graph
 from ..net.module import Net
 from . import predict
 from .averaged import looked
+from .engined import Engine
 from .frames import SMALLER, Frame
 
 LARGE = 1 << 24  # pixels of an image beyond which its memory is reckoned from one of 1/64 of them
@@ -21,10 +22,10 @@ class Segmenter:
     """Scores of frames of any size, looked at once, or at several scales and mirrored."""
 
     def __init__(self, net: Net, blob: str, mean: Sequence[float], scale: float = 1.0,
-                 scales: Sequence[float] = (1.0,), flip: bool = False) -> None:
-        """net: of one image and nothing else. mean, scale: see predict.blob. scales, flip: see looked."""
+                 scales: Sequence[float] = (1.0,), flip: bool = False, engine: Engine | None = None) -> None:
+        """net: of one image and nothing else. mean, scale: see predict.blob. The others: see looked."""
         self.net, self.blob, self.mean, self.scale, self.scales = net, blob, mean, scale, scales
-        self.looking = looked(net, blob, scales, flip)
+        self.looking = looked(net, blob, scales, flip, engine)
         (self.top,) = net.graph.inputs
         self.channels = net.graph.shape(self.top)[1]
         self.fits: set[tuple[int, int]] = set()

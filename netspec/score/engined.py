@@ -1,0 +1,89 @@
+"""A net that another program runs, to be used like it, and held against torch on the first image."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..base.errors import Error, Final
+from ..convert import engines
+from ..convert.stored import stored
+from ..net.module import Net
+
+# Of the largest score. float32: its rounding through a hundred layers, as for exported files. bf16 keeps 8
+# bits, so each layer rounds by up to 2^-9: 64 layers, whose errors add like random ones, make 8 times that,
+# and twice as much is let pass.
+TOLERANCE = {"fp32": 1e-4, "bf16": 2.0**-5}
+
+
+class Engine(NamedTuple):
+    """A program that runs nets instead of torch: its name, the weights file beside which it keeps its model
+    (None: nowhere), and who is told where it cannot."""
+
+    name: str
+    beside: Path | None = None
+    say: Callable[[str], object] = lambda text: None
+
+    def check(self, device: torch.device, precision: str) -> str:
+        """The precision as engines call it. Raises Error for what it cannot run with."""
+        if device.type != "cpu":
+            raise Error(f"--engine {self.name} runs on the CPU: give --device cpu, or use --engine torch")
+        precision = "bf16" if precision == "bf16" else "fp32"  # TF32 is of GPUs
+        engines.check(self.name, precision)
+        return precision
+
+
+class Engined:
+    """A net of images alone, run by an engine. Blobs come and go as torch tensors on the CPU, float32."""
+
+    losses: Mapping[str, float] = {}
+
+    def __init__(self, net: Net, blob: str, engine: Engine) -> None:
+        """net: of which `blob` is an output; its precision becomes float32, to compare with.
+
+        Raises Error for an engine that is not installed, does not know the net's precision or device, and for
+        a net without a form in ONNX.
+        """
+        self.net, self.blob, self.engine = net, blob, engine
+        self.graph, self.device, self.dtype = net.graph, net.device, net.dtype
+        self.precision = engine.check(net.device, "bf16" if net.precision is torch.bfloat16 else "fp32")
+        net.precision = None
+        try:
+            model = stored(net, engine.beside, engine.say)
+        except Error as e:
+            raise Error(f"--engine {engine.name}: {e}") from None
+        self.run = engines.open(engine.name, model, torch.get_num_threads(), self.precision)
+        self.compared = False
+        self._fits: set[tuple[tuple[int, ...], ...]] = set()
+
+    def __call__(self, inputs: Mapping[str, Tensor], want: Sequence[str]) -> dict[str, Tensor]:
+        """As a net's. Raises Final where the first images have other scores than torch gives them."""
+        images = {blob: inputs[blob] for blob in self.graph.inputs}
+        sizes = tuple(tuple(image.shape) for image in images.values())
+        if sizes not in self._fits:
+            self.graph.infer(dict(zip(images, sizes, strict=True)))
+            self._fits.add(sizes)
+        found = self.run({blob: image.float().contiguous().numpy() for blob, image in images.items()})
+        if not self.compared:
+            self._compare(images, found[self.blob])
+        return {blob: torch.from_numpy(found[blob]) for blob in want}
+
+    def _compare(self, images: Mapping[str, Tensor], found: np.ndarray) -> None:
+        with torch.no_grad():
+            ours = self.net(images, [self.blob])[self.blob].numpy()
+        name, bound = self.engine.name, TOLERANCE[self.precision]
+        if not np.isfinite(ours).all():  # whoever reads the scores says so
+            return
+        if found.shape != ours.shape:
+            raise Final(f"{name} makes '{self.blob}' {list(found.shape)} of the first image, where torch "
+                        f"makes {list(ours.shape)}; use --engine torch")
+        largest = float(np.abs(ours).max(initial=0))
+        apart = float(np.abs(found - ours).max(initial=0))
+        if not apart <= bound * largest:
+            raise Final(f"{name} differs from torch on the first image, by {apart:.2g} where the largest "
+                        f"score is {largest:.3g} ({self.precision} may differ by {bound:.2g} of it); use "
+                        "--engine torch")
+        self.compared = True
