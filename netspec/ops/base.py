@@ -93,6 +93,8 @@ class Operation:
     four_axes: ClassVar[bool] = False  # its first bottom is N x C x H x W
     waits: ClassVar[bool] = False  # the host needs numbers of a bottom: it waits for a GPU, and meta has none
     above_0: ClassVar[Sequence[str]] = ()  # the message of its settings, then those that must be above 0
+    affine: ClassVar[bool] = False  # in TEST it multiplies and adds, by one number of its own each a channel
+    sized: ClassVar[Set[int]] = frozenset()  # bottoms of which the size alone counts
     own_map: ClassVar[CoordMap | None] = None  # its coordinate map, where no setting plays a part
     undifferentiable: Set[int] = frozenset()  # bottoms that never get a gradient (labels)
     differentiable: ClassVar[str] = ""  # in words, where it depends on the bottoms given which get one
@@ -156,6 +158,16 @@ class Operation:
     infer: ClassVar[OfShapes[list[Shape]]] = _infer
     window: ClassVar[OfShapes[Shape | None]] = _window
     macs: ClassVar[OfShapes[int]] = _macs
+
+    @property
+    def local(self) -> bool:
+        """Whether a part of its top can be computed from its windows there alone (see net/regions.py)."""
+        return False
+
+    @property
+    def idle(self) -> bool:
+        """Whether its tops are its bottom as it is."""
+        return False
 
     @classmethod
     def resolve(cls, layer: LayerParameter, where: str = "") -> Kind:

@@ -77,6 +77,7 @@ class Convolution(Window, type="Convolution", bottoms=(1, None), tops=(1, None),
     """
 
     functions: Sequence[Callable[..., Tensor]] = (F.conv1d, F.conv2d, F.conv3d)
+    transposed = False
 
     def setup(self, *shapes: Shape) -> None:
         super().setup(*shapes)
@@ -94,6 +95,10 @@ class Convolution(Window, type="Convolution", bottoms=(1, None), tops=(1, None),
         self.params.append(Param(self.weight_shape(self.channels, outputs, group), p.weight_filler))
         if p.bias_term:
             self.params.append(Param((outputs,), p.bias_filler))
+
+    @property
+    def local(self) -> bool:
+        return self.dims == 2 and self.channel_axis == 1 and len(self.layer.bottom) == 1
 
     def weight_shape(self, channels: int, outputs: int, group: int) -> Shape:
         return (outputs, channels // group, *self.kernel)
@@ -124,12 +129,19 @@ class Deconvolution(Convolution, type="Deconvolution"):
     """The transpose of Convolution; weight C x num_output/group x kernel."""
 
     functions = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+    transposed = True
 
     def weight_shape(self, channels: int, outputs: int, group: int) -> Shape:
         return (channels, outputs // group, *self.kernel)
 
     def size(self, n: int, i: int) -> int:
         return self.stride[i] * (n - 1) + self.dilation[i] * (self.kernel[i] - 1) + 1 - 2 * self.pad[i]
+
+    def reach(self, span: tuple[int, int], i: int) -> tuple[int, int]:
+        """Which cells of the top, along spatial axis `i`, these cells of the bottom add to; not clipped."""
+        first = span[0] * self.stride[i] - self.pad[i]
+        extent = self.dilation[i] * (self.kernel[i] - 1) + 1
+        return first, first + (span[1] - span[0] - 1) * self.stride[i] + extent
 
     def window(self, *shapes: Shape) -> Shape:
         return tuple(-(-k // s) for k, s in zip(super().window(*shapes), self.stride, strict=True))

@@ -102,7 +102,7 @@ class Applied(Same, family="parameters", bottoms=(1, 2), channelwise=True, fresh
         return factor.reshape((*factor.shape, *(1,) * behind)).to(x.dtype)
 
 
-class Scale(Applied, type="Scale"):
+class Scale(Applied, type="Scale", affine=True):
     """x times a factor, plus a bias with bias_term; a factor that is a parameter starts as 1."""
 
     def setup(self, *shapes: Shape) -> None:
@@ -120,7 +120,7 @@ class Scale(Applied, type="Scale"):
         return torch.addcmul(bias[0], x, factor) if bias else x * factor
 
 
-class Bias(Applied, type="Bias"):
+class Bias(Applied, type="Bias", affine=True):
     """x plus a term; one that is a parameter starts as 0."""
 
     def setup(self, *shapes: Shape) -> None:

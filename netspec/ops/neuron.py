@@ -177,6 +177,10 @@ class Dropout(Neuron, type="Dropout", overwrites=True):
     def drops(self) -> bool:
         return self.context.training or self.always
 
+    @property
+    def idle(self) -> bool:
+        return self.scaled and not self.drops
+
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor], inplace: bool = False) -> Tensor:
         x = bottoms[0]
         if self.scaled:

@@ -54,7 +54,7 @@ class MVN(Same, type="MVN", family="normalisation"):
 
 
 class BatchNorm(PerChannel, type="BatchNorm", family="normalisation", channelwise=True, fresh=True,
-                moving=True):
+                moving=True, affine=True):
     """(x - mean) / sqrt(variance + eps) of each channel (axis 1).
 
     In TEST, or with use_global_stats: true, by the mean and variance kept in the parameters; else by those of
@@ -97,7 +97,7 @@ class BatchNorm(PerChannel, type="BatchNorm", family="normalisation", channelwis
 
 
 class BN(PerChannel, type="BN", family="normalisation", tops=(1, 3), channelwise=True, fresh=True,
-         moving=True):
+         moving=True, affine=True):
     """slope (x - mean) / sqrt(variance + eps) + bias of each channel (axis 1), in the forms of two forks.
 
     PSPNet's: parameters slope, bias, mean and variance. In TEST, or frozen: by the mean and variance kept;

@@ -48,6 +48,11 @@ class Pooling(Operation, type="Pooling", family="pooling", tops=(1, 2), fresh=Tr
             raise self.error("round_mode and ceil_mode, the forks' name for it, contradict; give one")
         self.indexed = len(self.layer.top) > 1  # torch.compile cannot take the length of a message's field
 
+    @property
+    def local(self) -> bool:
+        p = self.layer.pooling_param
+        return p.pool == MAX and not p.global_pooling and not self.indexed
+
     def infer(self, shape: Shape) -> list[Shape]:
         sizes = []
         kernels = shape[2:] if self.layer.pooling_param.global_pooling else self.kernel

@@ -15,7 +15,7 @@ class Moved(Operation, family="shape"):
     """What gives the bottom's own numbers, in other places or not at all."""
 
 
-class Crop(Moved, type="Crop", bottoms=2, undifferentiable={1}):
+class Crop(Moved, type="Crop", bottoms=2, undifferentiable={1}, sized={1}):
     """The first bottom cut to the second's size along `axis` and all axes behind it, from `offset` on."""
 
     def setup(self, *shapes: Shape) -> None:
@@ -26,6 +26,10 @@ class Crop(Moved, type="Crop", bottoms=2, undifferentiable={1}):
             raise self.error(f"has {len(p.offset)} offsets for {count} cropped axes; "
                              "give one, or one an axis")
         self.offsets = list(p.offset) if len(p.offset) == count else list(p.offset or [0]) * count
+
+    @property
+    def local(self) -> bool:
+        return self.first > 1
 
     def infer(self, *shapes: Shape) -> list[Shape]:
         (source, size) = shapes
@@ -237,6 +241,10 @@ class Filter(Moved, type="Filter", bottoms=(2, None), tops=(1, None), fresh=True
 
 class Split(Moved, type="Split", tops=(1, None), elementwise=True, inplace=False, own_map=IDENTITY):
     """The bottom, once for each top; gradients add up."""
+
+    @property
+    def idle(self) -> bool:
+        return True
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> list[Tensor]:
         return [bottoms[0].view_as(bottoms[0]) for _ in self.layer.top]

@@ -1,0 +1,168 @@
+"""The arithmetic of a plan's units on their device: weights made ready once, and what is run with them."""
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..ops.conv import Convolution, Deconvolution
+from ..ops.dense import InnerProduct
+from ..ops.pool import Pooling
+from ..ops.shape import Crop
+from .graph import Node
+from .passes import Unit, folded
+
+Pads = tuple[int, int, int, int]  # rows above and below, columns to the left and right, that a window needs
+Params = Mapping[Node, list[Tensor]]
+Kernel = Callable[[Sequence[Tensor], Pads], Sequence[Tensor]]  # bottoms cut to their windows -> tops
+NONE: Pads = (0, 0, 0, 0)
+LARGE = 1 << 24  # weights from which a convolution is one product: oneDNN reads them again for every row
+
+
+def ready(unit: Unit, params: Params, dtype: torch.dtype, rewrites: Collection[str]) -> Kernel | None:
+    """What computes a unit, its weights cast and in the machine's order; None: what its layer does itself.
+
+    params: of each of its layers. dtype: of products.
+    """
+    op = unit.node.op
+    if isinstance(op, Deconvolution) and op.local:
+        return _deconvolution(op, *_numbers(unit, params, dtype), unit.relu, "group" in rewrites)
+    if isinstance(op, Convolution) and op.local:
+        return _convolution(op, *_numbers(unit, params, dtype), unit.relu, "pack" in rewrites)
+    if isinstance(op, InnerProduct):
+        return _product(op, *_numbers(unit, params, dtype), unit.relu)
+    if isinstance(op, Pooling) and op.local:
+        return _pooling(op)
+    if isinstance(op, Crop) and op.local:
+        return lambda xs, pads: [xs[0]]  # cut to its window it is what the crop leaves
+    return None
+
+
+def _numbers(unit: Unit, params: Params, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """The weight and bias of a unit in the precision of products."""
+    weight, *others = params[unit.node]
+    bias = others[0] if others else None
+    if unit.folded:
+        weight, bias = folded(unit, weight, bias, params)
+    return weight.to(dtype), None if bias is None else bias.to(dtype)
+
+
+def packable(x: Tensor) -> bool:
+    """Whether oneDNN runs convolutions with such weights here."""
+    return (x.device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
+            and (x.dtype == torch.float32 or x.dtype == torch.bfloat16
+                 and torch.ops.mkldnn._is_mkldnn_bf16_supported()))
+
+
+def _convolution(op: Convolution, weight: Tensor, bias: Tensor | None, relu: bool, pack: bool) -> Kernel:
+    group = op.layer.convolution_param.group
+    if pack and packable(weight):
+        if weight.numel() >= LARGE and weight.dtype == torch.float32 and group == 1 and _plain(op):
+            return _unfolded(op, weight, bias, relu)
+        return _packed(op, weight, bias, "relu" if relu else "none")
+    weight = weight.contiguous(memory_format=torch.channels_last)
+
+    def plain(xs: Sequence[Tensor], pads: Pads) -> list[Tensor]:
+        x, pad = _padded(_laid(xs[0], weight.dtype), pads)
+        y = F.conv2d(x, weight, bias, op.stride, pad, op.dilation, group)
+        return [y.relu_() if relu else y]
+
+    return plain
+
+
+def _packed(op: Convolution, weight: Tensor, bias: Tensor | None, after: str) -> Kernel:
+    """By torch's own entry to oneDNN, which does what comes after it as well."""
+    dtype, settings = weight.dtype, (op.stride, op.dilation, op.layer.convolution_param.group)
+    packed = torch.ops.mkldnn._reorder_convolution_weight(weight.detach().contiguous(), (0, 0), *settings)
+
+    def run(xs: Sequence[Tensor], pads: Pads) -> list[Tensor]:
+        x, pad = _padded(_laid(xs[0], dtype), pads)
+        return [torch.ops.mkldnn._convolution_pointwise(x, packed, bias, pad, *settings, after, [], "")]
+
+    return run
+
+
+def _plain(op: Convolution) -> bool:
+    return set(op.dilation) == {1} and math.prod(op.kernel) > 1
+
+
+def _unfolded(op: Convolution, weight: Tensor, bias: Tensor | None, relu: bool) -> Kernel:
+    """A convolution with very many weights as one product of them with the values under every window."""
+    matrix = weight.flatten(1)
+
+    def run(xs: Sequence[Tensor], pads: Pads) -> list[Tensor]:
+        x, pad = _padded(xs[0].to(weight.dtype), pads)
+        columns = F.unfold(x, op.kernel, padding=pad, stride=op.stride)  # N, C x window, places
+        high, wide = ((x.shape[2 + i] + 2 * pad[i] - op.kernel[i]) // op.stride[i] + 1 for i in range(2))
+        y = F.linear(columns.transpose(1, 2), matrix, bias)
+        y = (y.relu_() if relu else y).reshape(len(x), high, wide, -1)
+        return [y.permute(0, 3, 1, 2)]  # channels_last as it stands
+
+    return run
+
+
+def _deconvolution(op: Deconvolution, weight: Tensor, bias: Tensor | None, relu: bool, split: bool) -> Kernel:
+    group, channels = op.layer.convolution_param.group, weight.shape[0]
+    if split and group == 1 and channels == weight.shape[1] and _diagonal(weight):
+        weight, group = weight.diagonal().permute(2, 0, 1)[:, None].contiguous(), channels
+    weight = weight.contiguous(memory_format=torch.channels_last)
+
+    def run(xs: Sequence[Tensor], pads: Pads) -> list[Tensor]:
+        x = _laid(xs[0], weight.dtype)
+        y = F.conv_transpose2d(x, weight, bias, op.stride, 0, 0, group, op.dilation)
+        return [y.relu_() if relu else y]
+
+    return run
+
+
+def _diagonal(weight: Tensor) -> bool:
+    """Whether each output is made of the input of its number alone."""
+    inner = weight.detach().abs().amax((2, 3))
+    return bool((inner - inner.diag().diag()).count_nonzero() == 0)
+
+
+def _product(op: InnerProduct, weight: Tensor, bias: Tensor | None, relu: bool) -> Kernel:
+    p = op.layer.inner_product_param
+    matrix = weight.t() if p.transpose else weight
+
+    def run(xs: Sequence[Tensor], pads: Pads) -> list[Tensor]:
+        x = xs[0].to(matrix.dtype)
+        y = F.linear(x.flatten(op.axis(p.axis, x.ndim)), matrix, bias)
+        return [y.relu_() if relu else y]
+
+    return run
+
+
+def _pooling(op: Pooling) -> Kernel:
+    """Maxima over windows; what hangs over an end counts for nothing, whether padding or the map's end."""
+    def run(xs: Sequence[Tensor], pads: Pads) -> list[Tensor]:
+        x = xs[0].contiguous(memory_format=torch.channels_last)
+        below = [_missing(*sizes) for sizes in
+                 zip(x.shape[2:], op.kernel, op.stride, (pads[:2], pads[2:]), strict=True)]
+        if pads[0] or pads[2] or any(below):
+            x = F.pad(x, (pads[2], below[1], pads[0], below[0]), value=-math.inf)
+        return [F.max_pool2d(x, op.kernel, op.stride, ceil_mode=True)]
+
+    return run
+
+
+def _missing(n: int, kernel: int, stride: int, pads: tuple[int, int]) -> int:
+    """Rows to add at the end, without which rounding up finds fewer windows than there are."""
+    along = n + pads[0]
+    windows = (along + pads[1] - kernel) // stride + 1
+    found = -(-(along - kernel) // stride) + 1 if along >= kernel else 0
+    return 0 if found == windows else pads[1]
+
+
+def _laid(x: Tensor, dtype: torch.dtype) -> Tensor:
+    return x.to(dtype, memory_format=torch.channels_last)
+
+
+def _padded(x: Tensor, pads: Pads) -> tuple[Tensor, tuple[int, int]]:
+    """A map and the padding that is left to do alike on both sides."""
+    above, below, left, right = pads
+    if above == below and left == right:
+        return x, (above, left)
+    return F.pad(x, (left, right, above, below)), (0, 0)

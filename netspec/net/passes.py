@@ -1,0 +1,140 @@
+"""Rewrites of a graph for inference: what is not asked for goes, what can be computed at once is."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..base.errors import Error
+from ..ops.base import Operation
+from ..ops.conv import Convolution
+from ..ops.dense import InnerProduct
+from ..ops.neuron import ReLU
+from .graph import Graph, Node, Value
+
+REWRITES = {  # name -> what it does, each equal to the plain net but for rounding; see docs/speed.md
+    "dead": "layers that the blobs asked for do not need do not run",
+    "idle": "layers that change nothing, as Dropout in TEST, are gone",
+    "fold": "batch norms and scales become part of the convolution before them",
+    "fuse": "a convolution or product does the ReLU behind it",
+    "pack": "weights are cast and put in the machine's order once",
+    "group": "deconvolutions whose weights are diagonal over channels run channel by channel",
+    "crop": "only that part of a map is computed which a crop leaves",
+    "border": "what lies so far from the image that it does not depend on it is computed once",
+    "bands": "maps at full size are computed band by band, and never held whole",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """Layers that run as one: the first, of `bottoms`, then `folded` ones, and a ReLU.
+
+    `tops` are those of the last.
+    """
+
+    node: Node
+    bottoms: tuple[Value, ...]
+    tops: tuple[Value, ...]
+    folded: tuple[Node, ...] = ()
+    relu: bool = False
+
+    @property
+    def key(self) -> tuple:
+        """Equal for units that compute the same."""
+        return self.node, self.folded, self.relu
+
+
+def needed(nodes: Iterable[Node], wanted: Collection[Value]) -> list[Node]:
+    """The layers that lead to the values that are wanted, in order."""
+    found, asked = [], set(wanted)
+    for node in reversed([*nodes]):
+        if asked.intersection(node.tops):
+            found.append(node)
+            asked.update(b for i, b in enumerate(node.bottoms) if i not in node.op.sized)
+    return found[::-1]
+
+
+def units(graph: Graph, wanted: Collection[Value], rewrites: Collection[str] = (*REWRITES,)) -> list[Unit]:
+    """What runs, in order, for the values that are wanted; no other value need come out of it."""
+    nodes = needed(graph.nodes, wanted) if "dead" in rewrites else [*graph.nodes]
+    same: dict[Value, Value] = {}  # the top of an idle layer -> what it is
+    made: list[Unit] = []
+    for node in nodes:
+        bottoms = tuple(same.get(b, b) for b in node.bottoms)
+        if "idle" in rewrites and node.op.idle and not set(wanted).intersection(node.tops):
+            same.update(dict.fromkeys(node.tops, bottoms[0]))
+        else:
+            made.append(Unit(node, bottoms, node.tops))
+    return _joined(made, wanted, rewrites)
+
+
+def _joined(made: list[Unit], wanted: Collection[Value], rewrites: Collection[str]) -> list[Unit]:
+    """The units with what follows a product done by it, where nothing else reads what is between."""
+    readers = Counter(b for unit in made for b in unit.bottoms)
+    found: dict[Value, Unit] = {}  # by top
+    order: list[Unit] = []
+    for unit in made:
+        before = found.get(unit.bottoms[0]) if len(unit.bottoms) == 1 else None
+        if before and readers[unit.bottoms[0]] == 1 and unit.bottoms[0] not in wanted:
+            joined = _after(before, unit, rewrites)
+            if joined:
+                order[order.index(before)] = joined
+                found[joined.tops[0]] = joined
+                continue
+        order.append(unit)
+        if len(unit.tops) == 1:
+            found[unit.tops[0]] = unit
+    return order
+
+
+def _after(before: Unit, unit: Unit, rewrites: Collection[str]) -> Unit | None:
+    """`before` with what `unit` does to its top, if it can do that."""
+    head, op = before.node.op, unit.node.op
+    if not isinstance(head, Convolution | InnerProduct) or before.relu or len(unit.tops) != 1:
+        return None
+    if isinstance(op, ReLU) and not op.layer.relu_param.negative_slope and "fuse" in rewrites:
+        return replace(before, tops=unit.tops, relu=True)
+    if isinstance(head, Convolution) and head.local and "fold" in rewrites and affine(op, head):
+        return replace(before, tops=unit.tops, folded=(*before.folded, unit.node))
+    return None
+
+
+def affine(op: Operation, head: Convolution) -> bool:
+    """Whether a layer behind a convolution multiplies and adds, by one number of its own each a channel."""
+    if not op.affine or len(op.layer.bottom) != 1 or not getattr(op, "stored", True):
+        return False
+    try:
+        op.infer((1, head.layer.convolution_param.num_output, 1, 1))
+    except Error:
+        return False
+    return True
+
+
+def folded(unit: Unit, weight: Tensor, bias: Tensor | None,
+           params: Mapping[Node, list[Tensor]]) -> tuple[Tensor, Tensor]:
+    """A convolution's weight and bias with its unit's folded layers in them, float64.
+
+    Each layer is asked what it makes of 0 and of 1 in every channel: those are its two numbers.
+    """
+    weight, axis = weight.double(), 1 if unit.node.op.transposed else 0
+    channels = unit.node.op.layer.convolution_param.num_output
+    total = torch.zeros(channels, dtype=torch.float64, device=weight.device) if bias is None else bias.double()
+    for node in unit.folded:
+        probe = torch.stack([torch.zeros_like(total), torch.ones_like(total)])[:, :, None, None]
+        tops = node.op.forward([probe], [p.double() for p in params[node]])
+        zero, one = (tops if isinstance(tops, Tensor) else tops[0])[:, :, 0, 0]
+        factor = one - zero
+        total = total * factor + zero
+        weight = _times(weight, factor, axis)
+    return weight, total
+
+
+def _times(weight: Tensor, factor: Tensor, axis: int) -> Tensor:
+    """A weight times a factor for each output; along axis 1 (a deconvolution's) outputs go by groups."""
+    if axis == 0:
+        return weight * factor.reshape(-1, *(1,) * (weight.ndim - 1))
+    groups = len(factor) // weight.shape[1]
+    each = weight.unflatten(0, (groups, -1)) * factor.reshape(groups, 1, -1, *(1,) * (weight.ndim - 2))
+    return each.flatten(0, 1)

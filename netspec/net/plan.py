@@ -1,0 +1,199 @@
+"""A net as it is run for its results alone: rewritten, each rewrite equal to the net but for rounding."""
+
+from collections import OrderedDict
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from contextlib import nullcontext
+from threading import Lock
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from ..ops import Shape
+from .border import Small, shaped, smaller
+from .graph import Node, Value
+from .kernels import Kernel, ready
+from .module import Net, _alone, _at
+from .passes import REWRITES, Unit, units
+from .route import Route, Stage, lay
+
+Made = TypeVar("Made")
+ROUTES = 64  # sizes of images whose routes are kept
+BORDERS = 16  # remainders of sizes whose borders are kept, each some megabytes
+WORTH = 0.95  # of a pass's multiplications must be left for the border to be worth it
+
+
+class Plan:
+    """A net to be called for blobs, like it, where no gradient is asked for.
+
+    `plan(inputs, want)` gives what `net(inputs, want)` gives, but for rounding. Weights are made ready at the
+    first call and again when a parameter has changed. Where it can't stand for the net (gradients, training,
+    hooks on layers or other modules in their place) the net runs. One call runs at a time.
+    """
+
+    def __init__(self, net: Net, without: Collection[str] = ()) -> None:
+        """without: names of `REWRITES` that are not done."""
+        self.net, self.graph = net, net.graph
+        self.rewrites = frozenset(REWRITES) - frozenset(without)
+        self._units: dict[frozenset[Value], list[Unit]] = {}
+        self._kernels: dict[Hashable, tuple[Hashable, Kernel | None]] = {}
+        self._routes: OrderedDict[Hashable, tuple[Route, Small | None]] = OrderedDict()
+        self._borders: OrderedDict[Hashable, tuple[Hashable, dict[Value, Tensor]]] = OrderedDict()
+        self._pasted: tuple[Route, Hashable, dict[Value, Tensor]] | None = None
+        self._lock = Lock()
+
+    @property
+    def device(self) -> torch.device:
+        return self.net.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.net.dtype
+
+    @property
+    def losses(self) -> Mapping[str, float]:
+        return self.net.losses
+
+    def loss(self, blobs: Mapping[str, Tensor]) -> Tensor:
+        return self.net.loss(blobs)
+
+    def __call__(self, inputs: Mapping[str, Tensor], want: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """The blobs that are wanted (default: the outputs), as Net.forward gives them."""
+        net = self.net
+        if torch.is_grad_enabled() or net.training or not all(_alone(_at(place)) for place in net._parts):
+            found = net(inputs, want)
+            assert isinstance(found, dict)
+            return found
+        given = net._given(inputs)
+        self.graph.check_blobs(want or ())
+        last = {v.blob: v for v in self.graph.shapes}  # a later version of a name stands behind the earlier
+        wanted = {last[blob]: blob for blob in (*(self.graph.outputs if want is None else want), *self.losses)}
+        values = {Value(blob): x for blob, x in given.items()}
+        with self._lock, nullcontext() if net.precision is None else torch.autocast(
+                self.device.type, net.precision):
+            values = self._run(self._route(frozenset(wanted), values), values)
+        return {blob: values[value] for value, blob in wanted.items()}
+
+    def _route(self, wanted: frozenset[Value], values: Mapping[Value, Tensor]) -> tuple[Route, Small | None]:
+        """The way to what is wanted for inputs of these shapes."""
+        key = wanted, tuple((v, tuple(x.shape)) for v, x in values.items())
+        return _kept(self._routes, key, ROUTES, lambda: self._lay(wanted, {v: tuple(x.shape) for v, x in values.items()}))
+
+    def _lay(self, wanted: frozenset[Value], inputs: Mapping[Value, Shape]) -> tuple[Route, Small | None]:
+        if wanted not in self._units:
+            self._units[wanted] = units(self.graph, wanted, self.rewrites)
+        made, shapes = self._units[wanted], dict(inputs)
+        for unit in made:
+            shapes |= shaped(unit, shapes)
+        route = lay(made, shapes, wanted, [*inputs], self.rewrites)
+        if not route.pasted:
+            return route, None
+        small, image = None, self._image(made, route, inputs)
+        if image is not None and route.ratio < WORTH:
+            small = smaller(self._leading(route.pasted), shapes, image, route.pasted)
+        if small is None:
+            route = lay(made, shapes, wanted, [*inputs], self.rewrites - {"border"})
+        return route, small
+
+    def _leading(self, values: Collection[Value]) -> list[Unit]:
+        """The units that lead to some values."""
+        key = frozenset(values)
+        if key not in self._units:
+            self._units[key] = units(self.graph, key, self.rewrites)
+        return self._units[key]
+
+    def _image(self, made: Sequence[Unit], route: Route, inputs: Mapping[Value, Shape]) -> Value | None:
+        """The one input that pasted maps are made of."""
+        leading = self._leading(route.pasted)
+        read = {b for unit in leading for b in unit.bottoms} & {*inputs}
+        return read.pop() if len(read) == 1 else None
+
+    def _run(self, way: tuple[Route, Small | None], values: dict[Value, Tensor]) -> dict[Value, Tensor]:
+        route, small = way
+        buffers = self._buffers(route, small, values) if small else {}
+        for stage in route.stages:
+            self._step(stage, values, buffers)
+        return values
+
+    def _step(self, stage: Stage, values: dict[Value, Tensor], buffers: Mapping[Value, Tensor]) -> None:
+        """One unit of a pass."""
+        unit = stage.unit
+        kernel = self._kernel(unit)
+        if kernel is None:
+            part = _at(self.net._parts[self.graph.nodes.index(unit.node)])
+            tops = part(*(values[b] if cut is None else values[b][cut]
+                          for b, cut in zip(unit.bottoms, stage.cuts, strict=True)))
+            tops = (tops,) if isinstance(tops, Tensor) else tops
+        else:
+            first = values[unit.bottoms[0]]
+            tops = kernel([first if stage.cuts[0] is None else first[stage.cuts[0]]], stage.pads)
+        if stage.trim:
+            tops = [top[stage.trim] for top in tops]
+        if stage.paste:
+            buffer = buffers[unit.tops[0]]
+            buffer[stage.paste] = tops[0]
+            tops = [buffer]
+        values.update(zip(unit.tops, tops, strict=True))
+        for value in stage.done:
+            values.pop(value, None)
+
+    def _buffers(self, route: Route, small: Small, values: Mapping[Value, Tensor]) -> dict[Value, Tensor]:
+        """For each map that is put together, one with what does not depend on the image around its part."""
+        leading = self._leading(route.pasted)
+        marks = self._marks(leading)
+        if self._pasted and self._pasted[0] is route and self._pasted[1] == marks:
+            return self._pasted[2]
+        image = next(b for unit in leading for b in unit.bottoms if b in values)
+        batch, x = values[image].shape[0], values[image]
+        key = small.size, frozenset(route.pasted)
+        border = self._borders.get(key)
+        if border is None or border[0] != marks:
+            zeros = x.new_zeros(1, x.shape[1], *small.size)
+            plain = lay(leading, small.shapes, route.pasted, [image], self.rewrites - {"border"})
+            made = self._run((plain, None), {image: zeros})
+            border = marks, {v: made[v] for v in route.pasted}
+            _kept(self._borders, key, BORDERS, lambda: border)
+            self._borders[key] = border
+        held = {}
+        for value in route.pasted:
+            one = small.spread(border[1][value], value, route.held[value], route.shapes[value])
+            held[value] = one.expand(batch, -1, -1, -1).clone(memory_format=torch.channels_last)
+        self._pasted = route, marks, held
+        return held
+
+    def _kernel(self, unit: Unit) -> Kernel | None:
+        """What computes a unit, with its weights as they are now."""
+        nodes = (unit.node, *unit.folded)
+        marks = self._marks([unit])
+        known = self._kernels.get(unit.key)
+        if known is None or known[0] != marks:
+            params = {node: [self._parameter(node, i) for i in range(len(node.params))] for node in nodes}
+            known = marks, ready(unit, params, self.net.precision or self.dtype, self.rewrites)
+            self._kernels[unit.key] = known
+        return known[1]
+
+    def _parameter(self, node: Node, i: int) -> Tensor:
+        return self.net.parameter(node.params[i]).detach().reshape(node.op.params[i].shape)
+
+    def _marks(self, of: Sequence[Unit]) -> Hashable:
+        """What differs as soon as a parameter of these units has changed, or the precision."""
+        found = [mark(self.net.parameter(slot)) for unit in of for node in (unit.node, *unit.folded)
+                 for slot in node.params]
+        return self.net.precision, torch.backends.mkldnn.enabled, tuple(found)
+
+
+def mark(parameter: Tensor) -> Hashable:
+    """What differs as soon as a parameter's numbers have changed, as far as torch counts that."""
+    if parameter.is_inference() or getattr(parameter, "shown", False):
+        return object()  # changes of those are not counted
+    return id(parameter), parameter.data_ptr(), parameter._version, parameter.dtype
+
+
+def _kept(kept: OrderedDict[Hashable, Made], key: Hashable, most: int, make) -> Made:
+    """What is kept under a key, made if it is not there; of too many the one used longest ago goes."""
+    if key not in kept:
+        kept[key] = make()
+        if len(kept) > most:
+            kept.popitem(last=False)
+    kept.move_to_end(key)
+    return kept[key]

@@ -1,0 +1,91 @@
+"""Which part of a blob depends on which part of another: rectangles over a map's two axes."""
+
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+from ..ops import Shape
+from .fields import placed
+from .graph import Node, Value
+from .rewrite import pointwise
+
+Span = tuple[int, int]  # cells along an axis: from the first to the one before the second
+Rect = tuple[Span, Span]
+
+
+class Sight(NamedTuple):
+    """What cell t of a top sees of a bottom along one axis: the cells within `half` of (t - shift) / scale."""
+
+    scale: Fraction
+    shift: Fraction
+    half: Fraction
+
+    def read(self, top: Span) -> Span:
+        """What these cells of the top see; it may reach over the bottom's ends, into padding."""
+        first, last = ((t - self.shift) / self.scale for t in (top[0], top[1] - 1))
+        return math.ceil(first - self.half), math.floor(last + self.half) + 1
+
+    def reached(self, bottom: Span) -> Span:
+        """The cells of the top that see any of these."""
+        first, last = bottom[0] - self.half, bottom[1] - 1 + self.half
+        return math.ceil(first * self.scale + self.shift), math.floor(last * self.scale + self.shift) + 1
+
+    def within(self, bottom: Span) -> Span:
+        """The cells of the top that see these alone."""
+        first, last = bottom[0] + self.half, bottom[1] - 1 - self.half
+        return math.ceil(first * self.scale + self.shift), math.floor(last * self.scale + self.shift) + 1
+
+
+def sights(node: Node, shapes: Mapping[Value, Shape]) -> tuple[Sight, Sight] | None:
+    """How a layer's top sees each of its bottoms, along both axes of their maps.
+
+    None for a layer whose top at a place is not made of the bottoms around that place alone.
+    """
+    blobs = [shapes[v] for v in (*node.bottoms, *node.tops)]
+    if not node.tops or any(len(shape) != 4 for shape in blobs):
+        return None
+    if not node.op.local and not (pointwise(node.op.layer) and getattr(node.op, "stored", True)
+                                  and len({shape[2:] for shape in blobs}) == 1):
+        return None
+    window = node.op.window(*(shapes[b] for b in node.bottoms))
+    if window is None:
+        return None
+    first, second = (_sight(cells, *place) for cells, place in zip(window, placed(node, 2), strict=True))
+    return (first, second) if first and second else None
+
+
+def _sight(cells: int, scale: Fraction | None, shift: Fraction) -> Sight | None:
+    if scale is None:
+        return None
+    # a transposed convolution's window counts whole cells, and its centre lies between them
+    half = Fraction(cells - 1, 2) if scale <= 1 else Fraction(cells, 2)
+    return Sight(Fraction(scale), Fraction(shift), half)
+
+
+def whole(shape: Shape) -> Rect:
+    """All of a map."""
+    return (0, shape[2]), (0, shape[3])
+
+
+def clip(rect: Sequence[Span], shape: Shape) -> Rect:
+    """What of a rectangle lies on a map; at least one cell."""
+    (a, b), (c, d) = ((min(max(lo, 0), n - 1), max(min(hi, n), 1))
+                      for (lo, hi), n in zip(rect, shape[2:], strict=True))
+    return (a, max(b, a + 1)), (c, max(d, c + 1))
+
+
+def hull(rects: Sequence[Rect]) -> Rect:
+    """The least rectangle around some."""
+    (a, b), (c, d) = ((min(r[i][0] for r in rects), max(r[i][1] for r in rects)) for i in range(2))
+    return (a, b), (c, d)
+
+
+def common(one: Rect, other: Rect) -> Rect | None:
+    """What two rectangles share, if anything."""
+    (a, b), (c, d) = ((max(p[0], q[0]), min(p[1], q[1])) for p, q in zip(one, other, strict=True))
+    return ((a, b), (c, d)) if a < b and c < d else None
+
+
+def area(rect: Rect) -> int:
+    return math.prod(hi - lo for lo, hi in rect)
