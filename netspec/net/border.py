@@ -16,7 +16,7 @@ from ..base.errors import Error
 from ..ops import Shape
 from .graph import Value
 from .passes import Unit
-from .regions import Rect, Span, sights
+from .regions import Rect, Span
 
 Shapes = Mapping[Value, Shape]
 ENDLESS: Span = (-1 << 30, 1 << 30)  # of an image of zeros: padding goes on with it
@@ -48,7 +48,10 @@ def smaller(units: Sequence[Unit], shapes: Shapes, image: Value, values: Collect
     """
     full, size = shapes[image], []
     for axis in (2, 3):
-        step = math.lcm(*(math.ceil(_stride(units, v, axis - 2, shapes)) for v in values))
+        strides = [_stride(units, v, axis - 2) for v in values]
+        if math.inf in strides:
+            return None
+        step = math.lcm(*(math.ceil(stride) for stride in strides))
         side = full[axis] % step or step
         while side < full[axis]:
             trial = [*full]
@@ -74,7 +77,7 @@ def _told(units: Sequence[Unit], shapes: Shapes, image: Value, values: Collectio
         return False
     clean: dict[Value, Span] = {image: ENDLESS}
     for unit in units:
-        seen = sights(unit.node, small)
+        seen = unit.sights
         if seen is None:
             return False
         within = [seen[i].within(clean[b]) for j, b in enumerate(unit.bottoms) if j not in unit.node.op.sized]
@@ -82,35 +85,31 @@ def _told(units: Sequence[Unit], shapes: Shapes, image: Value, values: Collectio
             clean[top] = max(0, *(a for a, _ in within)), min(small[top][2 + i], *(b for _, b in within))
     less = shapes[image][2 + i] - trial[2 + i]
     return all(clean[v][0] <= small[v][2 + i] // 2 < clean[v][1]
-               and (shapes[v][2 + i] - small[v][2 + i]) * _stride(units, v, i, small) == less for v in values)
+               and (shapes[v][2 + i] - small[v][2 + i]) * _stride(units, v, i) == less for v in values)
 
 
-def _stride(units: Sequence[Unit], value: Value, i: int, shapes: Shapes) -> float:
+def _stride(units: Sequence[Unit], value: Value, i: int) -> float:
     """Pixels of the image from one cell of a map to the next."""
     makers = {top: unit for unit in units for top in unit.tops}
     stride = 1.0
     while value in makers:
-        seen = sights(makers[value].node, shapes)
-        assert seen is not None
+        seen = makers[value].sights
+        if seen is None:
+            return math.inf
         stride, value = stride / float(seen[i].scale), makers[value].bottoms[0]
     return stride
 
 
 def _shapes(units: Sequence[Unit], image: Value, shape: Shape) -> dict[Value, Shape] | None:
-    """The shapes of what units make of an image; None if it is too small."""
+    """The shapes of all that units make of an image; None if it is too small, or they read something else."""
     shapes = {image: tuple(shape)}
     try:
         for unit in units:
-            shapes |= shaped(unit, shapes)
+            if any(b not in shapes for b in unit.bottoms):
+                return None
+            shapes |= zip(unit.node.bottoms, [shapes[b] for b in unit.bottoms], strict=True)
+            tops = unit.node.op.infer(*(shapes[b] for b in unit.node.bottoms))
+            shapes |= zip((*unit.node.tops, *unit.tops), (*tops, *tops), strict=True)
     except Error:
         return None
     return shapes
-
-
-def shaped(unit: Unit, shapes: Shapes) -> dict[Value, Shape]:
-    """The shapes of all that a unit's layers make."""
-    found = dict(shapes)
-    found.update(zip(unit.node.bottoms, (shapes[b] for b in unit.bottoms), strict=True))
-    tops = unit.node.op.infer(*(found[b] for b in unit.node.bottoms))
-    return {**{v: found[v] for v in unit.node.bottoms}, **dict(zip(unit.node.tops, tops, strict=True)),
-            **dict(zip(unit.tops, tops, strict=True))}

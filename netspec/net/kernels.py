@@ -51,9 +51,11 @@ def _numbers(unit: Unit, params: Params, dtype: torch.dtype) -> tuple[Tensor, Te
 
 def packable(x: Tensor) -> bool:
     """Whether oneDNN runs convolutions with such weights here."""
-    return (x.device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
-            and (x.dtype == torch.float32 or x.dtype == torch.bfloat16
-                 and torch.ops.mkldnn._is_mkldnn_bf16_supported()))
+    onednn = torch.backends.mkldnn
+    if x.device.type != "cpu" or not onednn.is_available() or not onednn.enabled:
+        return False
+    half = x.dtype == torch.bfloat16 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return half or x.dtype == torch.float32
 
 
 def _convolution(op: Convolution, weight: Tensor, bias: Tensor | None, relu: bool, pack: bool) -> Kernel:

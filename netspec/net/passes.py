@@ -9,10 +9,11 @@ from torch import Tensor
 
 from ..base.errors import Error
 from ..ops.base import Operation
-from ..ops.conv import Convolution
+from ..ops.conv import Convolution, Deconvolution
 from ..ops.dense import InnerProduct
 from ..ops.neuron import ReLU
 from .graph import Graph, Node, Value
+from .regions import Sight, sights
 
 REWRITES = {  # name -> what it does, each equal to the plain net but for rounding; see docs/speed.md
     "dead": "layers that the blobs asked for do not need do not run",
@@ -37,6 +38,7 @@ class Unit:
     node: Node
     bottoms: tuple[Value, ...]
     tops: tuple[Value, ...]
+    sights: tuple[Sight, Sight] | None  # how the top sees the bottoms; see net/regions.py
     folded: tuple[Node, ...] = ()
     relu: bool = False
 
@@ -66,7 +68,7 @@ def units(graph: Graph, wanted: Collection[Value], rewrites: Collection[str] = (
         if "idle" in rewrites and node.op.idle and not set(wanted).intersection(node.tops):
             same.update(dict.fromkeys(node.tops, bottoms[0]))
         else:
-            made.append(Unit(node, bottoms, node.tops))
+            made.append(Unit(node, bottoms, node.tops, sights(node, graph.shapes)))
     return _joined(made, wanted, rewrites)
 
 
@@ -118,9 +120,9 @@ def folded(unit: Unit, weight: Tensor, bias: Tensor | None,
 
     Each layer is asked what it makes of 0 and of 1 in every channel: those are its two numbers.
     """
-    weight, axis = weight.double(), 1 if unit.node.op.transposed else 0
+    weight, axis = weight.double(), 1 if isinstance(unit.node.op, Deconvolution) else 0
     channels = unit.node.op.layer.convolution_param.num_output
-    total = torch.zeros(channels, dtype=torch.float64, device=weight.device) if bias is None else bias.double()
+    total = weight.new_zeros(channels) if bias is None else bias.double()
     for node in unit.folded:
         probe = torch.stack([torch.zeros_like(total), torch.ones_like(total)])[:, :, None, None]
         tops = node.op.forward([probe], [p.double() for p in params[node]])

@@ -1,7 +1,7 @@
 """A net as it is run for its results alone: rewritten, each rewrite equal to the net but for rounding."""
 
 from collections import OrderedDict
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from contextlib import nullcontext
 from threading import Lock
 from typing import TypeVar
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..ops import Shape
-from .border import Small, shaped, smaller
+from .border import Small, smaller
 from .graph import Node, Value
 from .kernels import Kernel, ready
 from .module import Net, _alone, _at
@@ -67,7 +67,8 @@ class Plan:
         given = net._given(inputs)
         self.graph.check_blobs(want or ())
         last = {v.blob: v for v in self.graph.shapes}  # a later version of a name stands behind the earlier
-        wanted = {last[blob]: blob for blob in (*(self.graph.outputs if want is None else want), *self.losses)}
+        asked = self.graph.outputs if want is None else want
+        wanted = {last[blob]: blob for blob in (*asked, *self.losses)}
         values = {Value(blob): x for blob, x in given.items()}
         with self._lock, nullcontext() if net.precision is None else torch.autocast(
                 self.device.type, net.precision):
@@ -76,15 +77,13 @@ class Plan:
 
     def _route(self, wanted: frozenset[Value], values: Mapping[Value, Tensor]) -> tuple[Route, Small | None]:
         """The way to what is wanted for inputs of these shapes."""
-        key = wanted, tuple((v, tuple(x.shape)) for v, x in values.items())
-        return _kept(self._routes, key, ROUTES, lambda: self._lay(wanted, {v: tuple(x.shape) for v, x in values.items()}))
+        shapes = {v: tuple(x.shape) for v, x in values.items()}
+        return _kept(self._routes, (wanted, *shapes.items()), ROUTES, lambda: self._lay(wanted, shapes))
 
     def _lay(self, wanted: frozenset[Value], inputs: Mapping[Value, Shape]) -> tuple[Route, Small | None]:
         if wanted not in self._units:
             self._units[wanted] = units(self.graph, wanted, self.rewrites)
-        made, shapes = self._units[wanted], dict(inputs)
-        for unit in made:
-            shapes |= shaped(unit, shapes)
+        made, shapes = self._units[wanted], self.graph.infer({v.blob: shape for v, shape in inputs.items()})
         route = lay(made, shapes, wanted, [*inputs], self.rewrites)
         if not route.pasted:
             return route, None
@@ -185,11 +184,11 @@ class Plan:
 def mark(parameter: Tensor) -> Hashable:
     """What differs as soon as a parameter's numbers have changed, as far as torch counts that."""
     if parameter.is_inference() or getattr(parameter, "shown", False):
-        return object()  # changes of those are not counted
+        return object()  # changes of those, which an array of pycaffe's may make, are not counted
     return id(parameter), parameter.data_ptr(), parameter._version, parameter.dtype
 
 
-def _kept(kept: OrderedDict[Hashable, Made], key: Hashable, most: int, make) -> Made:
+def _kept(kept: OrderedDict[Hashable, Made], key: Hashable, most: int, make: Callable[[], Made]) -> Made:
     """What is kept under a key, made if it is not there; of too many the one used longest ago goes."""
     if key not in kept:
         kept[key] = make()

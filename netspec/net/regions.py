@@ -14,27 +14,44 @@ Span = tuple[int, int]  # cells along an axis: from the first to the one before 
 Rect = tuple[Span, Span]
 
 
+class Along(NamedTuple):
+    """The numbers within h of a line: from (a x + b - h) / d to (a x + b + h) / d, in whole ones."""
+
+    a: int
+    b: int
+    h: int
+    d: int
+
+    def around(self, span: Span) -> Span:
+        """Those of any of these."""
+        return -((self.h - self.a * span[0] - self.b) // self.d), self._last(span[1] - 1, self.h) + 1
+
+    def between(self, span: Span) -> Span:
+        """Those that lie within h of these alone."""
+        return -((-self.h - self.a * span[0] - self.b) // self.d), self._last(span[1] - 1, -self.h) + 1
+
+    def _last(self, x: int, h: int) -> int:
+        return (self.a * x + self.b + h) // self.d
+
+
 class Sight(NamedTuple):
-    """What cell t of a top sees of a bottom along one axis: the cells within `half` of (t - shift) / scale."""
+    """What a top sees of a bottom along one axis: cell t of it cells around (t - shift) / scale."""
 
     scale: Fraction
-    shift: Fraction
-    half: Fraction
+    back: Along  # from the top to the bottom
+    forth: Along
 
     def read(self, top: Span) -> Span:
         """What these cells of the top see; it may reach over the bottom's ends, into padding."""
-        first, last = ((t - self.shift) / self.scale for t in (top[0], top[1] - 1))
-        return math.ceil(first - self.half), math.floor(last + self.half) + 1
+        return self.back.around(top)
 
     def reached(self, bottom: Span) -> Span:
         """The cells of the top that see any of these."""
-        first, last = bottom[0] - self.half, bottom[1] - 1 + self.half
-        return math.ceil(first * self.scale + self.shift), math.floor(last * self.scale + self.shift) + 1
+        return self.forth.around(bottom)
 
     def within(self, bottom: Span) -> Span:
         """The cells of the top that see these alone."""
-        first, last = bottom[0] + self.half, bottom[1] - 1 - self.half
-        return math.ceil(first * self.scale + self.shift), math.floor(last * self.scale + self.shift) + 1
+        return self.forth.between(bottom)
 
 
 def sights(node: Node, shapes: Mapping[Value, Shape]) -> tuple[Sight, Sight] | None:
@@ -60,7 +77,13 @@ def _sight(cells: int, scale: Fraction | None, shift: Fraction) -> Sight | None:
         return None
     # a transposed convolution's window counts whole cells, and its centre lies between them
     half = Fraction(cells - 1, 2) if scale <= 1 else Fraction(cells, 2)
-    return Sight(Fraction(scale), Fraction(shift), half)
+    return Sight(scale, _along(1 / scale, -shift / scale, half), _along(scale, shift, half * scale))
+
+
+def _along(*line: Fraction) -> Along:
+    d = math.lcm(*(number.denominator for number in line))
+    a, b, h = (int(number * d) for number in line)
+    return Along(a, b, h, d)
 
 
 def whole(shape: Shape) -> Rect:

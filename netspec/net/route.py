@@ -1,17 +1,19 @@
-"""The way of a plan through a net for inputs of one shape: which part of each blob is computed, and from what."""
+"""The way of a plan through a net for inputs of one shape: which part of each blob is computed from which."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..ops import Shape
 from ..ops.conv import Deconvolution
 from .graph import Value
 from .passes import Unit
-from .regions import Rect, Sight, area, clip, common, hull, sights, whole
+from .regions import Rect, Sight, Span, area, clip, common, hull, whole
 
 Shapes = Mapping[Value, Shape]
 Cut = tuple[slice, slice, slice, slice]
+Pads = tuple[int, int, int, int]
+Windows = tuple[tuple[Cut | None, ...], Pads, Cut | None]
 LEAST = 0.9  # of a map must be left for it to pay to put it together of two parts
 
 
@@ -25,7 +27,7 @@ class Stage(NamedTuple):
 
     unit: Unit
     cuts: tuple[Cut | None, ...]
-    pads: tuple[int, int, int, int]
+    pads: Pads
     trim: Cut | None
     paste: Cut | None
     done: tuple[Value, ...]
@@ -40,16 +42,14 @@ class Route:
     shapes: Shapes
     pasted: tuple[Value, ...]
     ratio: float = 1.0  # of all multiplications, those that are left
-    buffers: dict[Value, object] = field(default_factory=dict)
 
 
 class Layout:
     """The parts of all values: which are needed, which depend on the image, which are computed."""
 
-    def __init__(self, units: Sequence[Unit], shapes: Shapes, wanted: Collection[Value], inputs: Sequence[Value],
-                 rewrites: Collection[str]) -> None:
+    def __init__(self, units: Sequence[Unit], shapes: Shapes, wanted: Collection[Value],
+                 inputs: Sequence[Value], rewrites: Collection[str]) -> None:
         self.units, self.shapes, self.rewrites = units, shapes, rewrites
-        self.sights = {unit: sights(unit.node, shapes) for unit in units}
         self.image = self._image(inputs) if "border" in rewrites else {}
         self.need: dict[Value, Rect] = {v: whole(shapes[v]) for v in wanted if len(shapes[v]) == 4}
         self.computed: dict[Value, Rect] = {}
@@ -60,7 +60,7 @@ class Layout:
         """The part of each value that depends on the image."""
         found = {v: whole(self.shapes[v]) for v in inputs if len(self.shapes[v]) == 4}
         for unit in self.units:
-            seen, reached = self.sights[unit], []
+            seen, reached = unit.sights, []
             for top in unit.tops:
                 if len(self.shapes[top]) != 4:
                     continue
@@ -72,7 +72,7 @@ class Layout:
 
     def _ask(self, unit: Unit) -> None:
         """What a unit computes, and so what it needs of its bottoms."""
-        part, seen = None, self.sights[unit]
+        part, seen = None, unit.sights
         maps = [top for top in unit.tops if len(self.shapes[top]) == 4]
         if maps:
             asked = [self.need[top] for top in maps if top in self.need and seen is not None]
@@ -93,7 +93,7 @@ class Layout:
     def _left(self, unit: Unit, top: Value, need: Rect) -> Rect:
         """What of a map is computed for an image, where the rest is the same for all: behind layers that make
         maps smaller, since putting maps together has its price too."""
-        seen = self.sights[unit]
+        seen = unit.sights
         if not self.image or seen is None or min(s.scale for s in seen) >= 1:
             return need
         part = common(need, self.image[top])
@@ -114,7 +114,8 @@ def lay(units: Sequence[Unit], shapes: Shapes, wanted: Collection[Value], inputs
         paste = None
         if top in computed and computed[top] != need[top]:
             paste = _cut(computed[top], need[top])
-        done = tuple(v for v in dict.fromkeys((*unit.bottoms, *unit.tops)) if last[v] is unit and v not in wanted)
+        touched = dict.fromkeys((*unit.bottoms, *unit.tops))
+        done = tuple(v for v in touched if last[v] is unit and v not in wanted)
         stages.append(Stage(unit, cuts, pads, trim, paste, done))
         macs = unit.node.op.macs(*(shapes[b] for b in unit.node.bottoms))
         total += macs
@@ -124,9 +125,9 @@ def lay(units: Sequence[Unit], shapes: Shapes, wanted: Collection[Value], inputs
 
 
 def _windows(unit: Unit, layout: Layout,
-             held: Mapping[Value, Rect]) -> tuple[tuple[Cut | None, ...], tuple[int, int, int, int], Cut | None]:
+             held: Mapping[Value, Rect]) -> Windows:
     """What a unit takes of each bottom, with how much padding around, and what is kept of its top."""
-    seen, tops = layout.sights[unit], [t for t in unit.tops if t in layout.computed]
+    seen, tops = unit.sights, [t for t in unit.tops if t in layout.computed]
     if seen is None or not tops:
         return tuple(None for _ in unit.bottoms), (0, 0, 0, 0), None
     part, cuts = layout.computed[tops[0]], []
@@ -135,8 +136,9 @@ def _windows(unit: Unit, layout: Layout,
         inside = clip(asked, layout.shapes[bottom])
         cuts.append(None if i in unit.node.op.sized or inside == held[bottom] else _cut(inside, held[bottom]))
     inside = clip(asked, layout.shapes[unit.bottoms[0]])
-    pads, made = [], []
-    for (lo, hi), (a, b), one in zip(asked, inside, seen, strict=True):
+    pads: list[int] = []
+    made: list[Span] = []
+    for (lo, hi), (a, b) in zip(asked, inside, strict=True):
         if isinstance(unit.node.op, Deconvolution):  # it gives all that its window reaches
             pads += [0, 0]
             made.append(unit.node.op.reach((a, b), len(made)))

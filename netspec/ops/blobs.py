@@ -93,6 +93,11 @@ class _Parameter(Memory):
         super().__init__(shape)
         self.parameter = parameter
 
+    def array(self) -> np.ndarray:
+        found = super().array()
+        self.parameter.__dict__["shown"] = True  # it may change without torch's knowing: see net/plan.py
+        return found
+
     def _get(self) -> Tensor:
         return self._view(self.parameter.data)
 

@@ -77,7 +77,6 @@ class Convolution(Window, type="Convolution", bottoms=(1, None), tops=(1, None),
     """
 
     functions: Sequence[Callable[..., Tensor]] = (F.conv1d, F.conv2d, F.conv3d)
-    transposed = False
 
     def setup(self, *shapes: Shape) -> None:
         super().setup(*shapes)
@@ -129,7 +128,6 @@ class Deconvolution(Convolution, type="Deconvolution"):
     """The transpose of Convolution; weight C x num_output/group x kernel."""
 
     functions = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
-    transposed = True
 
     def weight_shape(self, channels: int, outputs: int, group: int) -> Shape:
         return (channels, outputs // group, *self.kernel)

@@ -1,0 +1,235 @@
+"""A plan gives what its net gives, with every rewrite and without each, as long as parameters are what they were."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fork_cases import CASES as FORKS
+from golden_case import load, load_all
+from ops.test_golden import made
+
+import netspec
+from netspec.net import rewrite, weights
+from netspec.net.deploy import deploy
+from netspec.net.module import Net
+from netspec.net.passes import REWRITES
+from netspec.net.plan import Plan
+from netspec.pycaffe import net as caffe
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "tests" / "golden"
+CASES = {path.stem: load(path) for path in sorted((GOLDEN / "layers").glob("*.prototxt"))}
+CASES |= load_all(GOLDEN / "settings.npz")
+CASES |= FORKS
+
+
+def net_of(name, seed=0):
+    net = Net(deploy(ROOT / "models" / name / "deploy.prototxt")).eval()
+    rewrite.randomise(net, seed)
+    weights.ready(net)
+    return net.double()
+
+
+def image(net, *size, seed=0, batch=1):
+    channels = net.graph.shape(net.graph.inputs[0])[1]
+    return torch.randn(batch, channels, *size, generator=torch.Generator().manual_seed(seed)).to(net.dtype) * 50
+
+
+def run(call, x, blobs):
+    with torch.inference_mode():
+        return call({call.graph.inputs[0]: x}, blobs)
+
+
+def differ(plan, net, x, blobs=("score",)):
+    """The largest difference, in parts of the largest number of each blob."""
+    mine, theirs = run(plan, x, blobs), run(net, x, blobs)
+    assert {*mine} == {*theirs} >= {*blobs}
+    worst = 0.0
+    for blob in theirs:
+        assert mine[blob].shape == theirs[blob].shape and mine[blob].dtype == theirs[blob].dtype
+        worst = max(worst, float((mine[blob] - theirs[blob]).abs().max() / theirs[blob].abs().max()))
+    return worst
+
+
+@pytest.fixture(scope="module")
+def fcn():
+    return net_of("shapes-fcn8s")
+
+
+@pytest.mark.parametrize("size", [(97, 131), (64, 64), (40, 173), (161, 60), (65, 63)])
+def test_a_plan_gives_what_the_net_gives_at_any_size(fcn, size):
+    plan = Plan(fcn)
+    assert differ(plan, fcn, image(fcn, *size)) < 1e-12
+    assert differ(plan, fcn, image(fcn, *size, seed=1, batch=2)) < 1e-12  # and another image, with the border known
+    assert differ(plan, fcn, image(fcn, *size, seed=2, batch=2)) < 1e-12
+
+
+@pytest.mark.parametrize("without", [*({name} for name in REWRITES), {*REWRITES}, {"crop", "border"}], ids=str)
+def test_each_rewrite_can_be_left_out(fcn, without):
+    plan = Plan(fcn, without)
+    assert differ(plan, fcn, image(fcn, 75, 90)) < 1e-12
+    assert differ(plan, fcn, image(fcn, 90, 75), ["score", "pool3", "fc7", "upscore2"]) < 1e-12
+
+
+@pytest.mark.parametrize("blobs", [["pool1"], ["conv1_1"], ["pool3", "score"], ["upscore8"], ["score_pool3c", "fc6"]])
+def test_any_blob_can_be_asked_for(fcn, blobs):
+    assert differ(Plan(fcn), fcn, image(fcn, 61, 50), blobs) < 1e-12
+
+
+def test_the_border_is_not_computed_again(fcn):
+    """Not the numbers alone are right: most of the multiplications are gone."""
+    plan = Plan(fcn)
+    run(plan, image(fcn, 64, 64), ["score"])
+    ((route, small),) = plan._routes.values()
+    assert small and route.ratio < 0.6 and len(route.pasted) >= 3
+    plain = Plan(fcn, {"border"})
+    run(plain, image(fcn, 64, 64), ["score"])
+    ((route, small),) = plain._routes.values()
+    assert not small and not route.pasted and 0.9 < route.ratio < 1  # what crops leave
+
+
+@pytest.mark.parametrize("name, size", [
+    ("voc-fcn-alexnet", (67, 80)), ("voc-fcn-googlenet", (50, 41)), ("googlenet", (224, 224)), ("voc-fcn32s", (20, 35))])
+def test_nets_of_models(name, size):
+    net = net_of(name)
+    outputs = net.graph.outputs
+    before = [b.blob for node in net.graph.nodes if set(outputs) & {t.blob for t in node.tops} for b in node.bottoms][:1]
+    assert differ(Plan(net), net, image(net, *size), [*outputs, *before]) < 1e-12
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_layer_type(name):
+    case = CASES[name]
+    net = case.build().double().eval()
+    inputs = {k: torch.from_numpy(v).double() for k, v in case.part("in").items()}
+    outputs = net.graph.outputs
+    with torch.inference_mode():
+        torch.manual_seed(0)
+        theirs = copy.deepcopy(net)(inputs, want=outputs)
+        torch.manual_seed(0)
+        mine = Plan(net)(inputs, outputs)
+    for blob in outputs:
+        np.testing.assert_allclose(mine[blob].detach().numpy(), theirs[blob].detach().numpy(), rtol=1e-10, atol=1e-10)
+
+
+CONV = 'layer { name: "c" type: "Convolution" bottom: "x" top: "y" convolution_param { num_output: 5 kernel_size: 3 %s } }\n'
+BEHIND = [
+    ('layer { name: "b" type: "BatchNorm" bottom: "y" top: "y" }\nlayer { name: "s" type: "Scale" bottom: "y" top: "y" '
+     'scale_param { bias_term: true } }\nlayer { name: "r" type: "ReLU" bottom: "y" top: "y" }', 1),
+    ('layer { name: "s" type: "Scale" bottom: "y" top: "z" scale_param { axis: 2 num_axes: 1 } }', 2),  # not by channel
+    ('layer { name: "s" type: "Bias" bottom: "y" top: "z" }', 1),
+    ('layer { name: "b" type: "BatchNorm" bottom: "y" top: "y" batch_norm_param { use_global_stats: false } }', 2),
+    ('layer { name: "r" type: "ReLU" bottom: "y" top: "z" relu_param { negative_slope: 0.1 } }', 2),
+    ('layer { name: "r" type: "ReLU" bottom: "y" top: "z" }\nlayer { name: "t" type: "TanH" bottom: "y" top: "t" }', 3)]
+
+
+@pytest.mark.parametrize("text, left", BEHIND)
+@pytest.mark.parametrize("settings", ["", "bias_term: false", "stride: 2 dilation: 2 pad: 1", "group: 1 pad_h: 2 pad_w: 0"])
+@pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
+def test_what_stands_behind_a_convolution_is_done_by_it(text, left, settings, kind):
+    net = made(CONV.replace("Convolution", kind, 1) % settings + text, (2, 4, 9, 9)).eval().double()
+    rewrite.randomise(net)
+    plan, outputs = Plan(net), net.graph.outputs
+    assert differ(plan, net, image(net, 9, 9, batch=2), outputs) < 1e-12
+    ((route, _),) = plan._routes.values()
+    assert len(route.stages) == left
+
+
+def test_grouped_convolutions_and_diagonal_deconvolutions():
+    text = (CONV.replace("num_output: 5", "num_output: 6") % "group: 2" + 'layer { name: "d" type: "Deconvolution" bottom: "y" '
+            'top: "d" convolution_param { num_output: 6 kernel_size: 4 stride: 2 bias_term: false weight_filler { type: "bilinear" } } }')
+    net = made(text, (1, 4, 9, 9)).eval()
+    weights.ready(net)
+    net.double()
+    assert differ(Plan(net), net, image(net, 9, 9), ["d"]) < 1e-12
+    with torch.no_grad():
+        net.parameter(net.graph.params[-1])[0, 1] = 0.5  # no longer diagonal
+    assert differ(Plan(net), net, image(net, 9, 9), ["d"]) < 1e-12
+
+
+@pytest.mark.parametrize("dtype, bound", [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
+def test_single_and_half_precision(dtype, bound):
+    net = net_of("shapes-fcn8s").float()
+    net.precision = None if dtype == torch.float32 else dtype
+    plan, x = Plan(net), image(net, 64, 80)
+    mine, theirs = (run(call, x, ["score"])["score"] for call in (plan, net))
+    assert mine.dtype == theirs.dtype == dtype
+    assert float((mine - theirs).abs().max() / theirs.abs().max()) < bound
+
+
+def test_a_changed_parameter_is_seen(fcn):
+    net = copy.deepcopy(fcn)
+    plan, x = Plan(net), image(net, 64, 64)
+    before = run(plan, x, ["score"])["score"].clone()
+    conv = net.graph.node("conv3_1").params[0]
+
+    def changed():
+        nonlocal before
+        assert differ(plan, net, x) < 1e-12
+        now = run(plan, x, ["score"])["score"].clone()
+        assert not torch.equal(now, before)
+        before = now
+
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+    net.parameter(conv).grad = torch.ones_like(net.parameter(conv))
+    optimizer.step()
+    changed()
+    net.load_state_dict({k: v * 1.01 for k, v in net.state_dict().items()})
+    changed()
+    with torch.no_grad():
+        net.parameter(net.graph.node("conv1_1").params[1]).add_(1.0)  # what the border is made of
+    changed()
+    net.parameter(conv).data = net.parameter(conv).data * 1.5
+    changed()
+    other = net_of("shapes-fcn8s", seed=3)
+    net.share(other)
+    changed()
+    weights.save(path := Path("weights.caffemodel"), net_of("shapes-fcn8s", seed=4).float())
+    weights.load(path, net.layers_with_params())
+    changed()
+
+
+def test_a_write_through_an_array_of_pycaffe_is_seen():
+    net = caffe.Net(str(ROOT / "models" / "shapes-fcn32s" / "deploy.prototxt"), netspec.TEST)
+    rewrite.randomise(net._net)
+    plan, x = Plan(net._net), torch.randn(1, 3, 40, 50) * 50
+    weight = net.params["conv1_1"][0].data
+    before = run(plan, x, ["score"])["score"].clone()
+    weight[...] += 1
+    assert differ(plan, net._net, x) < 1e-4
+    assert not torch.equal(run(plan, x, ["score"])["score"], before)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_where_it_cannot_stand_for_the_net_the_net_runs(fcn):
+    net = copy.deepcopy(fcn)
+    plan, x = Plan(net), image(net, 40, 40)
+    y = plan({"data": x.requires_grad_()}, ["score"])["score"]
+    y.sum().backward()
+    assert x.grad is not None and not plan._routes
+    x = x.detach()
+    seen = []
+    handle = net.conv3_1.register_forward_hook(lambda module, bottoms, top: seen.append(top.shape))
+    run(plan, x, ["score"])
+    assert len(seen) == 1 and not plan._routes
+    handle.remove()
+    run(plan, x, ["score"])
+    assert plan._routes
+
+
+def test_a_net_with_labels_and_losses():
+    path = ROOT / "models" / "shapes-fcn32s" / "val.prototxt"
+    net = Net(deploy(path, losses=True)).eval().double()
+    rewrite.randomise(net)
+    inputs = {"data": torch.randn(1, 3, 60, 70).double() * 50, "label": torch.randint(0, 5, (1, 1, 60, 70)).double()}
+    with torch.inference_mode():
+        mine, theirs = Plan(net)(inputs, ["score"]), net(inputs, ["score"])
+    assert {*mine} == {*theirs} > {"score"}
+    for blob in theirs:
+        torch.testing.assert_close(mine[blob], theirs[blob], rtol=1e-11, atol=1e-11)
