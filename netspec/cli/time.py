@@ -9,7 +9,7 @@ from ..base.files import find
 from .finding import find_net, find_solver
 from .options import add_device_arguments, renamed, wrote
 
-OTHERS = ("forward",)  # what is measured beside other programs
+OTHERS = ("forward", "train")  # what is measured beside other programs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,12 +35,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     forward.add_argument("net", metavar="NET", nargs="+", help="deploy nets, or val nets without their data")
     forward.add_argument("--size", type=_size, metavar="HxW",
                          help="of the image (default 375x500; of a net that takes no other, its own)")
-    for kind in (forward,):
+    train = kinds.add_parser("train", help="a training step beside plain PyTorch's, on made images")
+    train.add_argument("solver", metavar="SOLVER")
+    train.add_argument("--size", type=_size, metavar="HxW",
+                       help="of the images (default: as the solver's data say, else 500)")
+    for kind in (forward, train):
         kind.add_argument("--precision", type=_precisions, default=("fp32", "bf16"), metavar="P,P",
                           help="fp32, bf16 or both with a comma (default both)")
         kind.add_argument("--only", type=_words, default=(), metavar="WORD,...",
                           help="time those alone whose name has one of these words, such as netspec,openvino")
-    for kind in (dense, load, wait, forward):
+    for kind in (dense, load, wait, forward, train):
         repeats = kind.add_argument("--repeats", type=int, default=5, metavar="N",
                                     help="after 1 to warm up (default 5)")
     renamed(load, "--runs", repeats)
@@ -99,10 +103,13 @@ def _alone(args: argparse.Namespace) -> Iterator[str]:
 
 def _among_others(args: argparse.Namespace) -> Iterator[str]:
     """Lines about what is measured beside other programs."""
-    from ..papers import speed
+    from ..papers import speed, steps
 
     yield speed.where()
     if args.kind == "forward":
         for given in args.net:
             path = find_net(given, "deploy")
             yield "\n" + speed.time_forward(path, args.size, args.precision, args.only, args.repeats)
+    else:
+        path = find_solver(args.solver)
+        yield "\n" + steps.time_train(path, args.size, args.precision, args.only, args.repeats)

@@ -29,13 +29,14 @@ Feed = Mapping[str, Tensor]  # input blob -> what is put in, float32
 
 
 class Contender(NamedTuple):
-    """One way to compute a net's outputs for an input. call: its outputs by blob. told: its settings."""
+    """One program that does the job. call: does it once; a forward pass gives its outputs by blob. told: its
+    settings."""
 
     name: str
     precision: str
-    call: Callable[[], Mapping[str, Any]]
+    call: Callable[[], Any]
     told: str
-    engine: bool = False  # another program's, against which goals are stated
+    rival: bool = False  # to be beaten: ratios are to the fastest of these
 
 
 def installed() -> dict[str, str]:

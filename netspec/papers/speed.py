@@ -16,12 +16,14 @@ from ..net.build import build
 from ..net.deploy import deploy
 from ..net.graph import Graph
 from ..net.module import Net
+from ..net.weights import ready
 from ..ops.conv import Deconvolution
 from .contenders import Contender, contenders, installed
 from .measure import load_average, ratios, rounds, spread
 
 SIZE = (375, 500)  # of most of VOC's images
 BOUNDS = {"fp32": TOLERANCE, "bf16": 0.1}  # of the largest score: with more, a program does something else
+MEANING = "the largest difference to netspec as it is in fp32, as a share of the largest output"
 
 
 def where() -> str:
@@ -45,17 +47,25 @@ def at_size(path: Path, size: tuple[int, int] | None) -> Graph:
     return build(graph.proto, shapes=shapes_for(graph, (1, *size)), path=path)
 
 
+def enliven(net: Net) -> None:
+    """Weights that keep values in range at any depth: published nets have no fillers, or some that vanish.
+    Upsampling is as `ready` leaves it."""
+    ready(net)
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for node in net.graph.nodes:
+            for parameter in map(net.parameter, () if isinstance(node.op, Deconvolution) else node.params):
+                if parameter.ndim > 1:
+                    parameter.normal_(0, (2 / parameter[0].numel()) ** 0.5, generator=draw)
+
+
 def drawn(graph: Graph) -> tuple[Net, dict[str, Tensor]]:
-    """A net and its inputs of noise, with weights that keep values in range at any depth; its upsampling is
-    as `ready` leaves it."""
+    """A net as `enliven` makes it, its biases too, and its inputs of noise."""
     net = filled(graph)
+    enliven(net)
     draw = torch.Generator().manual_seed(0)
     feed = {blob: torch.randn(graph.shape(blob), generator=draw) for blob in graph.inputs}
     with torch.no_grad():
-        for node in graph.nodes:
-            for parameter in map(net.parameter, () if isinstance(node.op, Deconvolution) else node.params):
-                if parameter.ndim > 1:  # published nets have no fillers, or some that vanish
-                    parameter.normal_(0, (2 / parameter[0].numel()) ** 0.5, generator=draw)
         last = [node for node in graph.nodes if node.params][-1:]
         for node in graph.nodes:
             if node.type == "Softmax" and last:  # of scores around 1: probabilities of 0 and 1 tell no errors
@@ -90,7 +100,7 @@ def time_forward(path: Path, size: tuple[int, int] | None, precisions: Sequence[
         raise Error(f"{path}: there is nothing to time; {'; '.join(left) or 'no program has such a name'}")
     sizes = ", ".join("x".join(map(str, x.shape)) for x in feed.values())
     return "\n".join([f"{net.graph.name}, forward, {sizes}, {count(repeats, 'round')} after one to warm up",
-                      beside(found, rounds({each: each.call for each in found}, repeats)), *left])
+                      beside(found, rounds({each: each.call for each in found}, repeats), MEANING), *left])
 
 
 def distance(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> float:
@@ -105,20 +115,23 @@ def distance(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> float:
     return found
 
 
-def beside(found: Mapping[Contender, str], spent: Mapping[Contender, Sequence[float]]) -> str:
-    """The table of what each took, a part for each precision, and what each was told."""
+def beside(found: Mapping[Contender, str], spent: Mapping[Contender, Sequence[float]], meaning: str) -> str:
+    """The table of what each took, a part for each precision, and what each was told.
+
+    found: by how much each differs, and `meaning` is what that means.
+    """
     rows, names = [], {}
     for precision in dict.fromkeys(each.precision for each in found):
         here = [each for each in found if each.precision == precision]
-        rivals = [each for each in here if each.engine] or here[-1:]
+        rivals = [each for each in here if each.rival] or here[-1:]
         base = min(rivals, key=lambda each: statistics.median(spent[each]))
         names[precision] = base.name
         rows += [[precision, each.name, *spread(spent[each], 3), *ratios(spent[each], spent[base]),
                   found[each]] for each in here]
     head = ["", "", "median s", "least", "most", "ratio", "least", "most", "differs"]
-    told = {each.name + (f" {each.precision}" if each.engine else ""): each.told for each in found}
+    told = {each.name + (f" {each.precision}" if each.rival else ""): each.told for each in found}
     return "\n".join([
         table(rows, head),
         f"ratio: to {', '.join(f'{name} in {precision}' for precision, name in names.items())}, of one round "
-        "each; differs: the largest difference to netspec as it is in fp32, as a share of the largest score",
+        f"each; differs: {meaning}",
         *(f"{name}: {settings}" for name, settings in told.items())])

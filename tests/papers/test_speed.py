@@ -11,7 +11,7 @@ from netspec import layers as L
 from netspec.cli import main as cli
 from netspec.convert.agree import filled
 from netspec.net.build import build
-from netspec.papers import contenders, measure, plain, speed
+from netspec.papers import contenders, measure, plain, speed, steps
 from netspec.proto import text as prototext
 
 ROOT = Path(__file__).parents[2]
@@ -122,3 +122,76 @@ def test_all_take_turns_after_a_round_to_warm_up(monkeypatch):
     assert [sorted(calls[i : i + 3]) for i in range(0, 15, 3)] == [["a", "b", "c"]] * 5 and len(calls) == 15
     assert calls != sorted(calls[:3]) * 5  # in new orders
     assert {name: len(times) for name, times in found.items()} == dict(a=4, b=4, c=4)
+
+
+TRAINED = str(ROOT / "solvers/shapes-fcn8s.prototxt")
+
+
+def test_training_steps_are_the_same_and_timed(capsys):
+    assert cli.main(["time", "train", TRAINED, "--size", "48x64", "--repeats", "1"]) == 0
+    said = capsys.readouterr().out
+    found = rows(said)
+    assert [row[:2] for row in found] == [[p, name] for p in ("fp32", "bf16") for name in ("netspec", "plain PyTorch")]
+    assert [float(row[8]) < 1e-6 for row in found] == [True, True, False, False]
+    assert "1x3x48x64, 1x1x48x64, 1 round" in said and "plain PyTorch in fp32" in said
+
+
+def with_solver(folder: Path, change: dict[str, str]) -> Path:
+    """The solver of shapes-fcn8s with words changed, in itself or its net."""
+    texts = [Path(TRAINED).read_text(), (ROOT / "models/shapes-fcn8s/train.prototxt").read_text()]
+    for old, new in change.items():
+        assert any(old in text for text in texts)
+        texts = [text.replace(old, new) for text in texts]
+    (folder / "train.prototxt").write_text(texts[1])
+    path = folder / "solver.prototxt"
+    path.write_text(texts[0].replace("models/shapes-fcn8s/train.prototxt", str(folder / "train.prototxt")))
+    return path
+
+
+DROPS = {f'layer {{\n  name: "{above}"': f'layer {{ name: "drop-{blob}" type: "Dropout" bottom: "{blob}" top: "{blob}" '
+         f'dropout_param {{ dropout_ratio: 0.9 }} }}\nlayer {{\n  name: "{above}"'
+         for blob, above in (("fc6", "fc7"), ("fc7", "score_fr"))}
+
+
+def test_three_steps_of_plain_pytorch_end_where_netspecs_do(tmp_path):
+    path = with_solver(tmp_path, {"iter_size: 1": "iter_size: 3"})
+    param = steps.bare(path, (48, 64))
+    assert param.iter_size == 1 and not param.weights and not param.snapshot
+    ours = steps.Ours(param, path, "fp32")
+    other = steps.Plain(ours.solver, "fp32")
+    before = {slot.key: p.detach().clone() for slot, p in ours.solver.net.parameters_by_slot()}
+    batch = ours.solver.data.next(ours.solver.net)
+    assert set(batch["label"].long().unique().tolist()) == {*range(5)} and abs(float(batch["data"].std()) - 1) < 0.1
+    ours.solver.data.next = lambda net: batch  # plain PyTorch sees one batch again and again
+    for run in (ours, other):
+        run.drop(False)
+    losses = [(ours.step(), other.step()) for _ in range(3)]
+    assert losses[0][0] == pytest.approx(losses[0][1], rel=1e-5)
+    for slot, parameter in ours.solver.net.parameters_by_slot():
+        theirs, start = other.net.get_parameter(slot.key), before[slot.key]
+        moved = float((parameter - start).abs().max())
+        assert (moved > 0) == (slot.lr_mult > 0), slot.key
+        assert float((parameter - theirs).abs().max()) <= 1e-3 * moved, slot.key
+
+
+def test_a_plain_step_that_is_another_is_left_out_and_what_it_cannot_is_said(tmp_path, monkeypatch):
+    path = with_solver(tmp_path, {})
+    monkeypatch.setattr(steps, "_criterion", lambda node: lambda x, y: torch.nn.functional.cross_entropy(x, y) / 2)
+    said = steps.time_train(path, (48, 64), ["fp32"], [], 1)
+    assert [row[1] for row in rows(said)] == ["netspec"] and "plain PyTorch in fp32 is left out: its step differs" in said
+    path.write_text(path.read_text() + '\ntype: "Nesterov"\n')
+    said = steps.time_train(path, (48, 64), ["fp32"], [], 1)
+    assert [row[1] for row in rows(said)] == ["netspec"] and "plain PyTorch is left out: it is written for" in said
+
+
+def test_first_steps_are_compared_without_dropout(tmp_path):
+    path = with_solver(tmp_path, DROPS)
+    found = rows(steps.time_train(path, (48, 64), ["fp32"], [], 1))
+    assert [row[1] for row in found] == ["netspec", "plain PyTorch"] and all(float(row[8]) < 1e-6 for row in found)
+    param = steps.bare(path, (48, 64))
+    run = steps.Ours(param, path, "fp32")
+    assert run.ratios == pytest.approx([0.9, 0.9]) and steps.Plain(run.solver, "fp32").net.dropout.p == pytest.approx(0.9)
+    run.drop(False)
+    assert [op.ratio for op in run.dropouts] == [0, 0]
+    run.drop(True)
+    assert [op.ratio for op in run.dropouts] == pytest.approx([0.9, 0.9])
