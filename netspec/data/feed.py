@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 from ..base.errors import Error
 from ..base.log import Log
 from ..base.machine import cores
-from ..ops.base import Shape
+from ..ops.base import Shape, carried
 from ..ops.source import Batch, Source
 
 START = "fork" if sys.platform == "linux" else "spawn"  # of processes; macOS can fork, but not safely
@@ -157,7 +157,7 @@ class Batches:
         if not self._feeds:
             self._feeds = [None if source.fed else Feed(source, at, self.workers)
                            for source, at in zip(self.sources, self._positions, strict=True)]
-        running, fast = 0, self.device.type == "cuda"  # others may read memory that is gone by then
+        running = 0
         while True:
             running += 1
             try:
@@ -167,7 +167,7 @@ class Batches:
                     raise
                 self.skips.past(error, running)
             else:
-                return {blob: tensor.to(self.device, non_blocking=fast) for blob, tensor in drawn}
+                return {blob: carried(tensor, self.device) for blob, tensor in drawn}
 
     def _draw(self) -> list[tuple[str, Tensor]]:
         """The next batch of every source, by blob.

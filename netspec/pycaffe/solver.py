@@ -31,7 +31,7 @@ class _Solver(solver.Solver):
         self.around: list[tuple[Callable[[], Any], Callable[[], Any]]] = []
         super().__init__(*args, **options)
 
-    def _accumulate(self) -> tuple[float, dict[str, Tensor], int]:
+    def _accumulate(self) -> tuple[Tensor, dict[str, Tensor], int]:
         for on_start, _ in self.around:
             on_start()
         done = super()._accumulate()

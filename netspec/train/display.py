@@ -58,8 +58,10 @@ class Display:
             self.log("sgd_solver.cpp:112", f"Iteration {number}, lr = {rate:.6g}")
 
     def clipped(self, norm: float) -> None:
-        """Gradients of this common norm were scaled down."""
+        """Gradients of this common norm were scaled down, if it was too much."""
         most = self.param.clip_gradients
+        if norm <= most:
+            return
         self.log("sgd_solver.cpp:99", f"Gradient clipping: scaling down gradients (L2 norm {norm:.6g} > "
                  f"{most:.6g}) by scale factor {most / norm:.6g}")
 

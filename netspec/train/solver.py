@@ -3,7 +3,6 @@
 import math
 import os
 import secrets
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from . import updates
 from .display import DebugInfo, Display
 from .feeding import Feeding
 from .jobs import Job, jobs, weights_file, weights_names
+from .losses import Losses
 from .snapshot import Snapshot, learned_history, prefixed, read_snapshot, whole_history, write_snapshot
 from .validation import Best, Counting, judged, said
 
@@ -58,11 +58,11 @@ class Solver:
         seed = param.random_seed if param.random_seed >= 0 else secrets.randbits(31)
         torch.manual_seed(seed)
         self.iter = 0
-        self.losses: deque[float] = deque(maxlen=param.average_loss)
+        self.losses = Losses(param.average_loss)
         self.stop: int | None = None  # a signal's number: leave at the next image
         self.snapshot_asked = False  # at the end of the iteration
         self.last_snapshot: Snapshot | None = None
-        self.callbacks: list[Callable[[Solver, float], None]] = []  # after each iteration: (solver, loss)
+        self.callbacks: list[Callable[[Solver, float], None]] = []  # (solver, loss), once it is read
         self.best: Best | None = None  # what keeps the best weights by the tests of the first test net
         self.validated = ""  # the last mean IU, for the bar
         self.layerwise: dict[Net, Layerwise] = {}  # nets whose every blob is wanted ...
@@ -174,13 +174,14 @@ class Solver:
     @property
     def smoothed_loss(self) -> float:
         """The mean loss of the last average_loss iterations."""
-        return sum(self.losses) / len(self.losses) if self.losses else math.nan
+        return self.losses.mean
 
     def step(self, count: int = 1) -> float:
         """Run `count` iterations, with the tests and snapshots that fall due; the smoothed loss.
 
         Raises Interrupted when `stop` is set and Error when the loss is not finite, in the state before the
-        unfinished iteration.
+        unfinished iteration; on a GPU, whose losses are looked at when they are displayed, such iterations
+        may lie behind.
         """
         p = self.param
         for _ in range(count):
@@ -188,29 +189,44 @@ class Solver:
                 if self._test_due() and (self.iter or p.test_initialization):
                     self.test_all()
                 loss, blobs, images = self._accumulate()
-                if not math.isfinite(loss):
-                    raise self._not_finite(f"the loss is {loss}", "nothing was updated")
-            self.losses.append(loss)
+                self.losses.wait(self.iter, loss)
+                seen = self._read() if self._reads() else []
             rate = self.lr
             self.display.iteration(self.iter, self.smoothed_loss, self.net, blobs, rate)
             self.update(rate)
             self.iter += 1
             self.log.progress(self.net.graph.name, self.iter, p.max_iter,
                               f"loss {self.smoothed_loss:.4g}  {self.validated}lr {rate:.3g}", images)
-            for callback in self.callbacks:
-                callback(self, loss)
+            self._tell(seen)
             if self.snapshot_asked or p.snapshot and self.iter % p.snapshot == 0:
                 self.snapshot()
+        self._tell(self._read())
         return self.smoothed_loss
+
+    def _reads(self) -> bool:
+        """Whether this iteration's loss is read before the update, for which the host waits for a GPU."""
+        return self.device.type == "cpu" or self.display.due(self.iter) or self.losses.full
+
+    def _read(self) -> list[float]:
+        """The losses that were not read yet; Error where one is not finite."""
+        return self.losses.read(self.param.iter_size, self._infinite_loss)
+
+    def _infinite_loss(self, loss: float, iteration: int) -> Error:
+        then = "nothing was updated" if iteration == self.iter else f"seen before iteration {self.iter}"
+        return self._not_finite(f"the loss is {loss}", then, iteration)
+
+    def _tell(self, losses: Sequence[float]) -> None:
+        for loss in losses:
+            for callback in self.callbacks:
+                callback(self, loss)
 
     def _test_due(self) -> bool:
         return self.param.test_interval > 0 and self.iter % self.param.test_interval == 0
 
-    def _accumulate(self) -> tuple[float, dict[str, Tensor], int]:
-        """Sum gradients over iter_size batches; mean loss, outputs of the last batch, number of images."""
-        size = self.param.iter_size
+    def _accumulate(self) -> tuple[Tensor, dict[str, Tensor], int]:
+        """Sum gradients over iter_size batches; the sum of losses, outputs of the last, number of images."""
         total, images = torch.zeros((), device=self.device), 0
-        for _ in range(size):
+        for _ in range(self.param.iter_size):
             if self.stop:
                 raise Interrupted(self.stop)
             blobs, count = self._run(self.net)
@@ -219,7 +235,7 @@ class Solver:
             run.backward() if run else loss.backward()
             total += loss.detach()
             images += count
-        return total.item() / size, blobs, images
+        return total, blobs, images
 
     def update(self, rate: float) -> None:
         """Change the learned parameters by their gradients, which are cleared."""
@@ -228,8 +244,8 @@ class Solver:
         self.steps, norm = updates.take_step(
             self.param, self.iter, params, grads, self.history,
             [rate * slot.lr_mult for slot, _ in self.learned], [slot.decay_mult for slot, _ in self.learned])
-        if norm is not None:
-            self.display.clipped(norm)
+        if norm is not None and self._reads():
+            self.display.clipped(norm.item())
         self.net.zero_grad(set_to_none=True)
 
     def test_all(self) -> list[dict[str, np.ndarray]]:
@@ -292,9 +308,9 @@ class Solver:
                 self.test_all()
         self.log("solver.cpp:332", "Optimization Done.")
 
-    def _not_finite(self, what: str, then: str) -> Error:
+    def _not_finite(self, what: str, then: str, iteration: int) -> Error:
         labels = "" if self.device.type == "cpu" else " (on a GPU a label outside the classes does this too)"
-        return self.error(f"{what} at iteration {self.iter}; {then}{labels}; the last good snapshot is "
+        return self.error(f"{what} at iteration {iteration}; {then}{labels}; the last good snapshot is "
                           f"{self._last()}; try a lower base_lr (the rate is {self.lr:g}) or clip_gradients")
 
     # -- snapshots ---------------------------------------------------------------------------------------
@@ -324,8 +340,9 @@ class Solver:
 
     def _write(self) -> Snapshot:
         self.snapshot_asked = False
+        self._tell(self._read())
         if not all(torch.isfinite(p).all() for p in self.net.parameters()):
-            raise self._not_finite("parameters are infinite or NaN", "no snapshot was written")
+            raise self._not_finite("parameters are infinite or NaN", "no snapshot was written", self.iter)
         facts = {"iter": self.iter, "losses": list(self.losses), **self.data.facts()}
         try:
             self.last_snapshot = write_snapshot(

@@ -120,11 +120,11 @@ RULES: dict[str, tuple[Callable[..., Tensors], int]] = {  # rule, blobs of histo
 
 
 def take_step(p: SolverParameter, iteration: int, params: Tensors, grads: Tensors, history: Tensors,
-              rates: Rates, decays: Rates) -> tuple[Tensors, float | None]:
+              rates: Rates, decays: Rates) -> tuple[Tensors, Tensor | None]:
     """Change parameters by their gradients, which are used up: clip, divide by iter_size, decay, update.
 
     rates, decays: of each parameter the rate, lr_mult counted in, and decay_mult. Returns what was subtracted
-    from each, and the gradients' common norm if they were clipped.
+    from each, and the gradients' common norm as `clip` does.
     """
     rule, _ = RULES[p.type]
     with torch.no_grad():
@@ -176,14 +176,17 @@ def decay(p: SolverParameter, grads: Tensors, params: Tensors, mults: Rates) -> 
         torch._foreach_add_([grads[i] for i in used], torch._foreach_mul(source, [rates[i] for i in used]))
 
 
-def clip(p: SolverParameter, grads: Tensors) -> float | None:
-    """Scale all gradients so that their common L2 norm is at most clip_gradients; the norm if it was more."""
+def clip(p: SolverParameter, grads: Tensors) -> Tensor | None:
+    """Scale all gradients so that their common L2 norm is at most clip_gradients.
+
+    Returns what the norm was, on the gradients' device, where it may have been more: on the CPU it was.
+    """
     if p.clip_gradients < 0 or not grads:
         return None
-    norm = math.sqrt(sum(float(n) ** 2 for n in torch._foreach_norm(grads)))
-    if norm <= p.clip_gradients:
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    if norm.device.type == "cpu" and norm <= p.clip_gradients:  # elsewhere nobody waits to ask
         return None
-    torch._foreach_mul_(grads, p.clip_gradients / norm)
+    torch._foreach_mul_(grads, (p.clip_gradients / norm).clamp(max=1))
     return norm
 
 

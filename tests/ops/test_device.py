@@ -8,6 +8,7 @@ from torch.utils._pytree import tree_leaves
 
 from netspec.net.layerwise import Layerwise
 from netspec.ops import REGISTRY
+from netspec.ops.base import carried
 
 from .test_golden import CASES, layer, made
 
@@ -121,3 +122,23 @@ def test_a_net_runs_layer_by_layer_on_a_second_device():
         run.run({blob: value.detach() for blob, value in inputs.items()})
         run.backward()
         assert all(p.grad.device == META for p in net.parameters())
+
+
+def test_what_a_gpu_takes_is_copied_while_the_host_goes_on():
+    """From page-locked memory: torch's own allocator keeps that till the copy is done."""
+    said = []
+
+    class Told(TorchFunctionMode):
+        """Without a GPU nothing can be locked or copied: what was asked for is kept."""
+
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            if func in (torch.Tensor.pin_memory, torch.Tensor.to):
+                said.append((func.__name__, *args[1:], kwargs or {}))
+                return args[0]
+            return func(*args, **(kwargs or {}))
+
+    cuda, x = torch.device("cuda"), torch.ones(2)
+    with Told():
+        carried(x, cuda)
+        carried(x, META)
+    assert said == [("pin_memory", {}), ("to", cuda, {"non_blocking": True}), ("to", META, {})]
