@@ -30,11 +30,12 @@ from ..score import frames, predict
 from ..train import jobs, preflight, updates
 from . import NOTE, OK, PROBLEM, Finding
 from .batch import Flow, draw, examine
+from .quickest import quickest
 from .weights import fill, weights_file
 
 EXTRAS = {"h5py": "reading HDF5", "lmdb": "reading a database", "matplotlib": "drawing charts",
           "safetensors": "reading .safetensors", "onnx": "writing ONNX", "onnxruntime": "checking ONNX",
-          "imageio_ffmpeg": "reading video"}
+          "openvino": "--engine openvino", "imageio_ffmpeg": "reading video"}
 
 
 def environment() -> list[Finding]:
@@ -99,6 +100,8 @@ def look_at(nets: Sequence[jobs.OpenedNet], weights: Mapping[str, Path | Error],
     found += more
     more, flow = _tried(net.to(device), made, image, complete)
     found += more
+    if weights and complete:
+        found += quickest(net)
     if param:
         found += [Finding(PROBLEM, "base_lr", text, "change base_lr, or normalize in the layer")
                   for text in preflight.rate_doubts(first, param)]
