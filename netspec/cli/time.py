@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     forward.add_argument("net", metavar="NET", nargs="+", help="deploy nets, or val nets without their data")
     forward.add_argument("--size", type=_size, metavar="HxW",
                          help="of the image (default 375x500; of a net that takes no other, its own)")
+    forward.add_argument("--rewrites", action="store_true", help="also netspec without each of its rewrites")
     train = kinds.add_parser("train", help="a training step beside plain PyTorch's, on made images")
     train.add_argument("solver", metavar="SOLVER")
     train.add_argument("--size", type=_size, metavar="HxW",
@@ -109,7 +110,8 @@ def _among_others(args: argparse.Namespace) -> Iterator[str]:
     if args.kind == "forward":
         for given in args.net:
             path = find_net(given, "deploy")
-            yield "\n" + speed.time_forward(path, args.size, args.precision, args.only, args.repeats)
+            yield "\n" + speed.time_forward(path, args.size, args.precision, args.only, args.rewrites,
+                                            args.repeats)
     else:
         path = find_solver(args.solver)
         yield "\n" + steps.time_train(path, args.size, args.precision, args.only, args.repeats)

@@ -19,10 +19,13 @@ from ..net import weights
 from ..net.deploy import feeds
 from ..net.graph import Graph
 from ..net.module import Net
+from ..net.passes import REWRITES
+from ..net.plan import Plan
 from ..proto import text
 from ..proto.caffe_pb2 import LayerParameter, NetParameter
 from . import plain
 
+PLAIN = "netspec as it is"  # layer by layer, as the net is written
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16}
 OPENCV = "opencv-python-headless", "opencv-python"  # distributions of one library
 Feed = Mapping[str, Tensor]  # input blob -> what is put in, float32
@@ -49,14 +52,19 @@ def installed() -> dict[str, str]:
 
 
 def contenders(net: Net, feed: Feed, precisions: Sequence[str], only: Sequence[str],
-               left: list[str]) -> Iterator[Contender]:
+               rewrites: bool, left: list[str]) -> Iterator[Contender]:
     """All that can compute a net's outputs for an input here, each ready to do so.
 
-    net: built for the input's sizes. only: see `asked_for`. left: gets a sentence for each that is left out.
+    net: built for the input's sizes. only: see `asked_for`. rewrites: netspec
+    without each of them too. left: gets a sentence for each that is left out.
     """
-    for precision in precisions if asked_for("netspec as it is", only) else ():
-        yield Contender("netspec as it is", precision, partial(_ours, net, feed, AUTOCAST[precision]),
-                        "torch.inference_mode")
+    runs: dict[str, Callable[[], Net | Plan]] = {PLAIN: lambda: net, "netspec": lambda: Plan(net)}
+    runs |= {f"netspec without {name}": partial(Plan, net, (name,)) for name in REWRITES if rewrites}
+    for name in runs:
+        for precision in precisions if asked_for(name, only) else ():  # a plan's weights are of one precision
+            told = "torch.inference_mode" + ", all rewrites" * (name == "netspec")
+            call = partial(_ours, net, runs[name](), feed, AUTOCAST[precision])
+            yield Contender(name, precision, call, told)
     if asked_for("plain PyTorch", only):
         yield from _plain(net, feed, precisions, left)
     arrays = {blob: x.numpy() for blob, x in feed.items()}
@@ -73,10 +81,10 @@ def asked_for(name: str, only: Sequence[str]) -> bool:
     return not only or any(word.lower() in name.lower() for word in only)
 
 
-def _ours(net: Net, feed: Feed, dtype: torch.dtype | None) -> Mapping[str, Any]:
+def _ours(net: Net, run: Net | Plan, feed: Feed, dtype: torch.dtype | None) -> Mapping[str, Any]:
     net.precision = dtype
     with torch.inference_mode():
-        found = net(feed)
+        found = run(feed)
     assert isinstance(found, Mapping)
     return found
 

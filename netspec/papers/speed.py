@@ -76,12 +76,12 @@ def drawn(graph: Graph) -> tuple[Net, dict[str, Tensor]]:
 
 
 def time_forward(path: Path, size: tuple[int, int] | None, precisions: Sequence[str], only: Sequence[str],
-                 repeats: int) -> str:
+                 rewrites: bool, repeats: int) -> str:
     """Seconds of a net's forward pass in netspec and in all else that is installed, which take turns.
 
     Weights and input are noise. Every program's outputs are held against netspec's in float32 first, and one
     that differs by more than BOUNDS is left out. Ratios are of one round each, to the fastest engine of that
-    precision. only: the words of which the name of a program must have one.
+    precision. only: the words of which the name of a program must have one. rewrites: see `contenders`.
     """
     net, feed = drawn(at_size(path, size))
     with torch.no_grad():
@@ -89,7 +89,7 @@ def time_forward(path: Path, size: tuple[int, int] | None, precisions: Sequence[
     assert isinstance(ours, Mapping)
     left: list[str] = []
     found: dict[Contender, str] = {}  # and by how much its outputs differ
-    for each in contenders(net, feed, precisions, only, left):
+    for each in contenders(net, feed, precisions, only, rewrites, left):
         apart = distance(ours, each.call())
         if apart <= BOUNDS[each.precision]:
             found[each] = f"{apart:.1e}"

@@ -11,6 +11,8 @@ from netspec import layers as L
 from netspec.cli import main as cli
 from netspec.convert.agree import filled
 from netspec.net.build import build
+from netspec.net.passes import REWRITES
+from netspec.net.plan import Plan
 from netspec.papers import contenders, measure, plain, speed, steps
 from netspec.proto import text as prototext
 
@@ -48,8 +50,9 @@ def test_forward_says_where_and_how_and_times_all(capsys):
     assert "1x3x61x84, 2 rounds" in said
     found = rows(said)
     assert [row[:2] for row in found if "net" in row[1] or "plain" in row[1]] == [
-        [precision, name] for precision in ("fp32", "bf16") for name in ("netspec as it is", "plain PyTorch")]
-    assert {row[1] for row in found if row[0] == "fp32"} == {"netspec as it is", "plain PyTorch", *contenders.installed()}
+        [precision, name] for precision in ("fp32", "bf16") for name in ("netspec as it is", "netspec", "plain PyTorch")]
+    assert {row[1] for row in found if row[0] == "fp32"} == {"netspec as it is", "netspec", "plain PyTorch",
+                                                             *contenders.installed()}
     for row in found:
         median, least, most, ratio, low, high, apart = map(float, row[2:])
         assert 0 < least <= median <= most and low <= ratio <= high
@@ -71,9 +74,17 @@ def test_only_those_asked_for_are_timed(capsys):
 def test_who_computes_something_else_is_left_out(monkeypatch):
     cut = plain.cut
     monkeypatch.setattr(plain, "cut", lambda x, like, at: cut(x, like, at - 1))
-    said = speed.time_forward(Path(SMALL), (61, 84), ["fp32"], ["as it is", "plain"], 1)
+    said = speed.time_forward(Path(SMALL), (61, 84), ["fp32"], ["as it is", "plain"], False, 1)
     assert [row[1] for row in rows(said)] == ["netspec as it is"]
     assert re.search(r"plain PyTorch in fp32 is left out: its outputs differ by 0\.\d+ of the largest", said)
+
+
+def test_each_rewrite_is_left_off_in_turn(monkeypatch):
+    plans = []
+    monkeypatch.setattr(contenders, "Plan", lambda net, without=(): plans.append(made := Plan(net, without)) or made)
+    said = speed.time_forward(Path(SMALL), (61, 84), ["fp32"], ["netspec"], True, 1)
+    assert [row[1] for row in rows(said)] == ["netspec as it is", "netspec", *(f"netspec without {x}" for x in REWRITES)]
+    assert [plan.rewrites for plan in plans] == [frozenset(REWRITES), *(frozenset(REWRITES) - {x} for x in REWRITES)]
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino", "opencv"])
@@ -81,7 +92,7 @@ def test_engines_are_fed_with_the_net_as_published(name):
     if name not in contenders.installed():
         pytest.skip(f"{name} is not installed")
     net, feed = speed.drawn(speed.at_size(Path(SMALL), (61, 84)))
-    (found,) = contenders.contenders(net, feed, ["fp32"], [name], [])
+    (found,) = contenders.contenders(net, feed, ["fp32"], [name], False, [])
     with torch.no_grad():
         assert 0 < speed.distance(net(feed), found.call()) < 1e-5
         net.get_parameter("score_pool3.weight").mul_(1.01)  # what is called does not look at the net again
@@ -169,9 +180,9 @@ def test_three_steps_of_plain_pytorch_end_where_netspecs_do(tmp_path):
     assert losses[0][0] == pytest.approx(losses[0][1], rel=1e-5)
     for slot, parameter in ours.solver.net.parameters_by_slot():
         theirs, start = other.net.get_parameter(slot.key), before[slot.key]
-        moved = float((parameter - start).abs().max())
+        moved = float((parameter.detach() - start).abs().max())
         assert (moved > 0) == (slot.lr_mult > 0), slot.key
-        assert float((parameter - theirs).abs().max()) <= 1e-3 * moved, slot.key
+        assert float((parameter.detach() - theirs.detach()).abs().max()) <= 1e-3 * moved, slot.key
 
 
 def test_a_plain_step_that_is_another_is_left_out_and_what_it_cannot_is_said(tmp_path, monkeypatch):
