@@ -5,7 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from ..base import log
+from ..base import log, names
 from ..base.errors import Error, count, listed
 from ..base.machine import PROJECT
 from .finding import find_net, find_weights
@@ -22,8 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "weights are kept, with the scores of classes of the same name; others "
                              "begin at zero")
     parser.add_argument("--weights", metavar="FILE",
-                        help="weights to start from: VGG16's, or with --from that net's (default: a small "
-                             "trunk, from scratch)")
+                        help="weights to start from: VGG16's, or with --from that net's; the name of a net "
+                             "that has them, such as voc-fcn8s, means --from too (default: a small trunk, "
+                             "from scratch)")
     parser.add_argument("--iterations", type=int, default=600, metavar="N",
                         help="of each stage (default 600)")
     parser.add_argument("--batch", type=int, default=5, metavar="N", help="images a step (default 5)")
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
                     f"{args.iterations} and {args.batch}")
     if len({train, val, "deploy"}) < 3:
         raise Error(f"--splits {train} {val}: the two must differ, also from 'deploy', the net without data")
+    args.base = args.base or _trained(args.weights)
     data = own.tree(path, args.splits)
     made = own.split(data, train, val)
     images = {split: own.names(data, split, made) for split in args.splits}
@@ -52,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
     with own.written(made.lists):
         result = generator(PROJECT / "models" / "own.py").write(
             path, weights, args.iterations, args.batch, (train, val), mean, args.base)
-    for file, names in made.lists.items():
-        wrote(file, note=f"{count(len(names), 'image')}, drawn with seed {own.SEED}")
+    for file, listing in made.lists.items():
+        wrote(file, note=f"{count(len(listing), 'image')}, drawn with seed {own.SEED}")
     for what, without in (("images without a label", made.unlabelled),
                           ("labels without an image", made.unpictured)):
         if without:
@@ -74,10 +76,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _trained(weights: str | None) -> str | None:
+    """The name given as weights, if it is that of a net of other classes, and of no classifier or file."""
+    folders = [] if Path(weights or "").is_file() else names.nets().get(weights or "", [])
+    return weights if any((folder / f"train{names.ENDING}").is_file() for folder in folders[:1]) else None
+
+
 def _weights_of(args: argparse.Namespace) -> str:
     """The file with the weights of the net that --from names."""
+    net = find_net(args.base)
     try:
-        return str(find_weights(args.weights, find_net(args.base)))
+        return str(find_weights(args.weights, net))
     except Error as error:
         needs = "" if args.weights else f"--from {args.base} needs its weights, or --weights FILE: "
         raise Error(f"{needs}{error}") from None

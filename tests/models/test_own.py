@@ -280,7 +280,7 @@ def test_a_net_of_other_classes_goes_on_from_its_weights(own, capsys):
     torch.manual_seed(0)
     old = Net(load(PROJECT / "models/shapes-fcn8s/deploy.prototxt"))
     for parameter in old.parameters():
-        torch.nn.init.normal_(parameter)
+        torch.nn.init.normal_(parameter, std=0.05)
     save("old.caffemodel", old)
     assert main(["own", "my/set.txt", "--from", "shapes-fcn8s", "--weights", "old.caffemodel", "--iterations", "1"]) == 0
     out = capsys.readouterr().out
@@ -303,7 +303,21 @@ def test_a_net_of_other_classes_goes_on_from_its_weights(own, capsys):
     assert main([*told["solve"], "--quiet"]) == 0 and main(told["score"]) == 0
 
 
+def test_the_name_of_a_net_as_weights_is_that_net_trained_on(own, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("NETSPEC_WEIGHTS", str(tmp_path / "zoo"))
+    save("old.caffemodel", Net(load(PROJECT / "models/shapes-fcn8s/deploy.prototxt")))
+    assert main(["weights", "add", "shapes-fcn8s", "old.caffemodel"]) == 0
+    made = []
+    for words in (["--from", "shapes-fcn8s"], ["--weights", "shapes-fcn8s"]):
+        assert main(["own", "my/set.txt", *words]) == 0
+        assert "wrote my/set-fcn8s-start.caffemodel: shapes-fcn8s's weights" in capsys.readouterr().out
+        made.append({file: Path(file).read_bytes() for file in tree() if Path(file).is_file()})
+    assert made[0] == made[1]
+
+
 @pytest.mark.parametrize("words, told", [
+    (["--weights", "shapes-fcn8s"], "the weights of shapes-fcn8s are not here"),
+    (["--from", "shapes-fcn9s"], "netspec own: net 'shapes-fcn9s' is not there"),
     (["--from", "shapes-fcn8s"], "--from shapes-fcn8s needs its weights"),
     (["--from", "shapes-fcn9s", "--weights", "old.caffemodel"], "did you mean 'shapes-fcn8s'"),
     (["--from", "siftflow-fcn8s", "--weights", "old.caffemodel"], "scores two kinds of classes"),
