@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test slow lint models proto pages mutants clean
+.PHONY: demo test slow gpu lint models proto pages mutants clean
 
 demo: $(STAMP)
 	$(BIN)/python data/shapes/prepare.py
@@ -15,6 +15,9 @@ test: $(STAMP) lint
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+gpu: $(STAMP)  # what needs a GPU, in at most 40 minutes; all that it prints goes into docs/records/gpu.txt
+	@$(BIN)/python tests/gpu.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

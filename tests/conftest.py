@@ -10,6 +10,11 @@ import torch
 from training import write_job
 
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+
+
 @pytest.fixture
 def one_thread():
     """Sums in one order, and no wait for other cores."""

@@ -73,29 +73,29 @@ def load_all(packed: Path) -> dict[str, Case]:
     return cases
 
 
-def run(case: Case) -> None:
-    """Forward and backward of one case; AssertionError at the first blob that differs from Caffe's."""
-    net, part = case.build(), case.part
+def run(case: Case, device: str = "cpu") -> None:
+    """Forward and backward of one case on a device; AssertionError at the first blob that differs from Caffe's."""
+    net, part = case.build().to(device), case.part
     params = net.layers_with_params()
-    inputs = {k: torch.from_numpy(v).requires_grad_(v.dtype.kind == "f") for k, v in part("in").items()}
+    inputs = {k: torch.from_numpy(v).to(device).requires_grad_(v.dtype.kind == "f") for k, v in part("in").items()}
     outputs = part("out")
     blobs = net(inputs, want=list(outputs))
     for name, value in outputs.items():
-        close(f"out:{name}", blobs[name].detach().numpy(), value)
+        close(f"out:{name}", blobs[name].detach().cpu().numpy(), value)
     for key, value in part("param_after").items():
         layer, index = key.rsplit(":", 1)
-        close(f"param_after:{key}", params[layer][int(index)].detach().numpy(), value)
+        close(f"param_after:{key}", params[layer][int(index)].detach().cpu().numpy(), value)
     objective = net.loss(blobs)
     for name, diff in part("topdiff").items():
-        objective = objective + (blobs[name] * torch.from_numpy(diff)).sum()
+        objective = objective + (blobs[name] * torch.from_numpy(diff).to(device)).sum()
     wanted, learned = part("indiff"), part("paramdiff")
     if (wanted or learned) and objective.requires_grad:
         objective.backward()
     zero = torch.zeros(())
     for name, value in wanted.items():
         gradient = inputs[name].grad
-        close(f"indiff:{name}", (zero.expand(value.shape) if gradient is None else gradient).numpy(), value)
+        close(f"indiff:{name}", (zero.expand(value.shape) if gradient is None else gradient).cpu().numpy(), value)
     for key, value in learned.items():
         layer, index = key.rsplit(":", 1)
         gradient = params[layer][int(index)].grad
-        close(f"paramdiff:{key}", (zero.expand(value.shape) if gradient is None else gradient).numpy(), value)
+        close(f"paramdiff:{key}", (zero.expand(value.shape) if gradient is None else gradient).cpu().numpy(), value)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from golden_case import run
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -118,9 +119,9 @@ def test_a_net_runs_layer_by_layer_on_a_second_device():
     case = CASES["conv_3x3_pad1"]
     for precision in (None, torch.bfloat16):
         net, inputs = placed(case, precision)
-        run = Layerwise(net)
-        run.run({blob: value.detach() for blob, value in inputs.items()})
-        run.backward()
+        layers = Layerwise(net)
+        layers.run({blob: value.detach() for blob, value in inputs.items()})
+        layers.backward()
         assert all(p.grad.device == META for p in net.parameters())
 
 
@@ -142,3 +143,14 @@ def test_what_a_gpu_takes_is_copied_while_the_host_goes_on():
         carried(x, cuda)
         carried(x, META)
     assert said == [("pin_memory", {}), ("to", cuda, {"non_blocking": True}), ("to", META, {})]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", CASES)
+def test_a_gpu_computes_what_caffe_computes(name):
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        run(CASES[name], "cuda")
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

@@ -366,7 +366,7 @@ def test_errors_of_the_layer_come_through(net_of):
         net.backward()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.gpu
 def test_on_a_gpu():
     text = INPUT + CONV + python("b", "Shift", "c", "d") + python("p", "Square", "d") + SUM
     x = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 3, 4, 5)).astype(np.float32))

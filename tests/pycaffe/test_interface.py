@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from training import write_job
 
@@ -401,7 +400,7 @@ def test_drawing(tmp_path):
         caffe.draw.draw_net_to_file(net, "net.jpg")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.gpu
 def test_on_a_gpu(files, net_of):
     caffe.set_mode_gpu()
     try:

@@ -36,12 +36,10 @@ def calm(monkeypatch):
     session._Mode.seeded, session._Mode.minimum = False, None
 
 
-@pytest.fixture(params=["cpu", "gpu"])
+@pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
 def device(request):
     """Both devices; the GPU only where there is one."""
     if request.param == "gpu":
-        if not torch.cuda.is_available():
-            pytest.skip("no GPU here")
         caffe.set_device(0)
         caffe.set_mode_gpu()
     return request.param

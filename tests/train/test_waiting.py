@@ -87,3 +87,24 @@ def test_losses_wait_in_a_bounded_number():
         losses.wait(i, torch.tensor(value))
     with pytest.raises(Error, match="nan 8"):
         losses.read(1, lambda loss, iteration: Error(f"{loss} {iteration}"))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_gpu_is_not_waited_for_between_displays(job, precision, monkeypatch):
+    write_job(job, changed("display: 0 snapshot: 0 clip_gradients: 0.01"))
+    one = get_solver("solver.prototxt", device="cuda", precision=precision)
+    one.step(2)  # what is made once may wait
+    read = Losses.read
+
+    def late(self, *given):
+        torch.cuda.set_sync_debug_mode("default")
+        return read(self, *given)
+
+    monkeypatch.setattr(Losses, "read", late)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        assert math.isfinite(one.step(5))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+        one.close()
