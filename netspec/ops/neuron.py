@@ -160,7 +160,7 @@ def log_of_base(op: Operation, base: float) -> float:
     return math.log(base)
 
 
-class Dropout(Neuron, type="Dropout", overwrites=True):
+class Dropout(Neuron, type="Dropout", overwrites=True, random=True):
     """In TRAIN, zero with probability dropout_ratio and the rest times 1 / (1 - ratio); else the identity.
 
     With sample_weights_test (Bayesian SegNet's) it drops in TEST too. With scale_train: false (Fast R-CNN's)

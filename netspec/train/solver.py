@@ -20,6 +20,7 @@ from ..net import weights
 from ..net.graph import Slot
 from ..net.layerwise import Layerwise
 from ..net.module import Net
+from ..net.quick import Quick
 from ..proto.caffe_pb2 import SolverParameter
 from ..proto.text import read_solver
 from . import updates
@@ -70,6 +71,8 @@ class Solver:
         self.display = Display(param, self.log)
         self.display.train_net(train)
         self.net = self._build(train)
+        self.quick = Quick(self.net)
+        self.quick.lay()
         self.test_nets: list[Net] = []
         for i, job in enumerate(tests):
             self.log("solver.cpp:190", f"Creating test net (#{i}) specified by {job.said}")
@@ -90,9 +93,6 @@ class Solver:
         net = Net(job.graph(self.base), share)
         net.precision = torch.bfloat16 if self.precision == "bf16" else None
         net.to(self.device)
-        for parameter in net.parameters():
-            if parameter.ndim == 4:  # the faster order, on CPUs too
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         return net
 
     def _prepare_updates(self) -> None:
@@ -137,7 +137,8 @@ class Solver:
         inputs, run = self.data.next(net), self._by_layer(net)
         try:
             wanted = (*net.graph.outputs, *more)
-            outputs = run.run(inputs, more) if run else net(inputs, wanted)
+            outputs = (run.run(inputs, more) if run else
+                       self.quick(inputs, wanted) if net is self.net else net(inputs, wanted))
         except Error as e:
             raise Error(f"{e}; the data were {self.data.batches[net].last()}") from None
         return outputs, max((blob.shape[0] for blob in inputs.values() if blob.ndim), default=1)

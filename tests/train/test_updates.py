@@ -140,6 +140,33 @@ def test_decay(kind, formula):
         np.testing.assert_allclose(mine.numpy(), formula(g, w, p.weight_decay * mult), rtol=1e-12)
 
 
+PASS = ["momentum: 0.9", "momentum: 0.9 iter_size: 4", "momentum: 0.5 clip_gradients: 0.5",
+        "momentum: 0.9 iter_size: 2 clip_gradients: 9", "momentum: 0"]
+
+
+@pytest.mark.parametrize("settings", PASS)
+def test_one_pass_over_all_numbers_is_the_steps_one_by_one(settings):
+    p = param(f'type: "SGD" weight_decay: 0.01 {settings}')
+    shapes = [(70, 3, 5, 5), (70,), (), (9, 4, 1, 1), (33, 65)]
+    rates, decays = [0.1, 0.2, 0.1, 0.0, 1e-9], [1, 0, 1, 1, 0.5]
+    made = torch.Generator().manual_seed(0)
+    start, slopes = ([torch.randn(s, generator=made) for s in shapes] for _ in range(2))
+    start[0] = start[0].contiguous(memory_format=torch.channels_last)
+    found = []
+    for dtype in (torch.float32, torch.float64):  # float64 goes one by one
+        params, history = [t.to(dtype, copy=True) for t in start], [torch.zeros_like(t, dtype=dtype) for t in start]
+        for at in range(3):
+            grads = [t.to(dtype) * (at + 1) for t in slopes]
+            if at:  # the gradient lies as its parameter does
+                grads[0] = grads[0].contiguous(memory_format=torch.channels_last)
+            before = [t._version for t in params]
+            steps, _ = updates.take_step(p, at, params, grads, history, rates, decays)
+            assert all(t._version > v for t, v in zip(params, before, strict=True))
+        found.append([*params, *history, *steps])
+    for ours, whole in zip(*found, strict=True):
+        torch.testing.assert_close(ours.double(), whole, rtol=1e-5, atol=1e-6)
+
+
 def test_without_weight_decay_nothing_is_added():
     grads = [torch.ones(3)]
     updates.decay(param(), grads, [torch.ones(3)], [1.0])

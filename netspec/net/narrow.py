@@ -1,0 +1,181 @@
+"""A wide padding computed once: far from the image and from the rim all columns of a map are the same.
+
+FCN pads an image by 100 pixels, and the first layers' maps of that border repeat a column, and a row, tens of
+times. Here they are computed on a narrower border, and repeated where a map leaves these layers. A map has
+the same numbers, and a gradient the same sums: that of a repeated column is the sum over its copies.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..ops.base import Operation
+from ..ops.conv import Convolution, Deconvolution
+from ..ops.neuron import Neuron
+from ..ops.pool import STOCHASTIC, Pooling
+from .graph import Graph, Node, Value
+from .segment import Segment, merged, read_elsewhere, run
+
+FAR = 1 << 40  # no rim: padding goes on like an image of zeros
+Pair = tuple[int, int]  # before the image, and behind it
+Pieces = list[tuple[slice, slice]]  # where cells lie in one map along an axis, and where in another
+
+
+class Zone(NamedTuple):
+    """Cells of a map along one axis: low..high see no rim of a map, first..last (of these) see the image.
+
+    high and last are one more than the last of them. stride: pixels of the image from one cell to the next.
+    """
+
+    low: int
+    high: int
+    first: int
+    last: int
+    size: int
+    stride: int
+
+    def through(self, op: Convolution | Pooling, axis: int) -> "Zone":
+        """The zone behind a layer with a window."""
+        step, pad = op.stride[axis], op.pad[axis]
+        reach = getattr(op, "dilation", (1, 1))[axis] * (op.kernel[axis] - 1) + 1
+        channels = getattr(op, "channels", 1)
+        size = op.infer((1, channels, self.size, self.size))[0][2 + axis]
+        return Zone(max(0, -(-(self.low + pad) // step)), min(size, (self.high - reach + pad) // step + 1),
+                    max(0, -(-(self.first + pad - reach + 1) // step)),
+                    min(size, (self.last - 1 + pad) // step + 1), size, self.stride * step)
+
+    @property
+    def spare(self) -> Pair:
+        """How many pixels the border may have less: one cell of its like is left."""
+        before, behind = self.first - self.low - 1, self.high - self.last - 1
+        return max(0, before) * self.stride, max(0, behind) * self.stride
+
+    def pieces(self, now: Pair, then: Pair) -> Pieces:
+        """From a map with `now` pixels less to one with `then`: a cell on each side becomes several."""
+        less = [pixels // self.stride for pixels in now]
+        more = [(a - b) // self.stride for a, b in zip(now, then, strict=True)]
+        last = self.high - sum(less) - 1
+        ends = [0, self.low, self.low + 1, last, last + 1, self.size - sum(less)]
+        found, at = [], 0
+        for i in range(5):
+            wide = ends[i + 1] - ends[i] + (more[i // 2] if i % 2 else 0)
+            found.append((slice(ends[i], ends[i + 1]), slice(at, at + wide)))
+            at += wide
+        return [(here, there) for here, there in found if there.stop > there.start]
+
+
+class _Widen(torch.autograd.Function):
+    """A map with rows and columns repeated."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *pieces: Pieces) -> Tensor:
+        ctx.pieces, ctx.shape = pieces, x.shape
+        return _moved(x, (*x.shape[:2], *(along[-1][1].stop for along in pieces)), *pieces)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
+        rows, columns = ([(there, here) for here, there in pieces] for pieces in ctx.pieces)
+        return _moved(grads[0], ctx.shape, rows, columns), None, None
+
+
+def _moved(x: Tensor, shape: Sequence[int], rows: Pieces, columns: Pieces) -> Tensor:
+    """A map put together of pieces of x: one cell to several, or several added up to one."""
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    y = torch.empty(shape, dtype=x.dtype, device=x.device,
+                    memory_format=torch.channels_last if last else torch.contiguous_format)
+    for here, there in rows:
+        for left, right in columns:
+            piece, place = x[:, :, here, left], y[:, :, there, right]
+            if place.shape[2] < piece.shape[2]:
+                piece = piece.sum(2, keepdim=True)
+            if place.shape[3] < piece.shape[3]:
+                piece = piece.sum(3, keepdim=True)
+            place.copy_(piece)
+    return y
+
+
+class Narrow(Segment):
+    """A chain of layers from an image to a map, on a border that is no wider than its numbers differ."""
+
+    def zones(self, sizes: Sequence[int]) -> list[list[Zone]]:
+        """The zones behind each layer, along both axes, of images of this height and width."""
+        found = []
+        for axis, size in enumerate(sizes):
+            zone, along = Zone(-FAR, FAR, 0, size, size, 1), []
+            for node in self.nodes:
+                if isinstance(node.op, Convolution | Pooling):
+                    zone = zone.through(node.op, axis)
+                along.append(zone)
+            found.append(along)
+        return found
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> list[Tensor]:
+        x, left = bottoms[0], list(params)
+        both = self.zones(x.shape[2:])
+        ends = [i for i, node in enumerate(self.nodes) if _shrinks(node.op)]
+        spare = [[along[i].spare for along in both] for i in ends] + [[(0, 0), (0, 0)]]
+        for i, node in enumerate(self.nodes):
+            mine, left = left[: len(node.params)], left[len(node.params) :]
+            if i == 0:
+                x = self.begin(node.op, x, mine, spare[0])
+            else:
+                (x,) = run(node, [x], mine, inplace=self.nodes[i - 1].op.fresh)
+            if i in ends:
+                now, then = spare[ends.index(i) :][:2]
+                if now != then:
+                    pieces = (along[i].pieces(*pair) for along, *pair in zip(both, now, then, strict=True))
+                    x = _Widen.apply(x, *pieces)
+        return [x]
+
+    @staticmethod
+    def begin(op: Operation, x: Tensor, params: Sequence[Tensor], less: Sequence[Pair]) -> Tensor:
+        """The first convolution, with so many pixels less of its padding."""
+        assert isinstance(op, Convolution)
+        sides = zip(reversed(op.pad), reversed(less), strict=True)
+        pads = [pad - pixels for pad, pair in sides for pixels in pair]
+        weight, bias = params[0], params[1] if len(params) > 1 else None
+        group = op.layer.convolution_param.group
+        return F.conv2d(F.pad(x, pads), weight, bias, op.stride, 0, op.dilation, group)
+
+
+def narrowed(graph: Graph) -> Graph:
+    """The graph with the layers above a widely padded image as one, on a narrower border."""
+    found = [chain for node in graph.sources for top in node.tops
+             if len(graph.shapes[top]) == 4 and (chain := _chain(graph, top))]
+    return merged(graph, found)
+
+
+def _chain(graph: Graph, image: Value) -> Narrow | None:
+    """The layers above an image, each read by the next alone, as far as a narrower border will do."""
+    readers = [n for n in graph.nodes if n.bottoms[:1] == (image,) and isinstance(n.op, Convolution)]
+    nodes, best = list[Node](), None
+    while len(readers) == 1 and _repeats(readers[0]):
+        nodes += readers
+        value = nodes[-1].tops[0]
+        if _shrinks(nodes[-1].op):
+            tried = Narrow(nodes, [image], [value])
+            both = tried.zones(graph.shapes[image][2:])
+            best = tried if any(max(along[-1].spare) > 0 for along in both) else best
+        readers = [node for node in graph.nodes if value in node.bottoms]
+        if value in read_elsewhere(graph, [*nodes, *readers]):
+            break
+    return best
+
+
+def _repeats(node: Node) -> bool:
+    """Whether a layer makes the same numbers of the same numbers, wherever on a map they lie."""
+    op = node.op
+    if len(node.bottoms) != 1 or len(node.tops) != 1 or not all(node.propagate):
+        return False
+    if isinstance(op, Pooling):
+        return op.layer.pooling_param.pool != STOCHASTIC and not op.layer.pooling_param.global_pooling
+    if isinstance(op, Convolution):
+        return not isinstance(op, Deconvolution) and (op.dims, op.channel_axis) == (2, 1)
+    return isinstance(op, Neuron) and not op.random
+
+
+def _shrinks(op: Operation) -> bool:
+    return isinstance(op, Convolution | Pooling) and max(op.stride) > 1

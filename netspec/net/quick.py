@@ -1,0 +1,44 @@
+"""A net as it is run to learn: rewritten, and equal to itself but for rounding, forward and backward."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from .module import Net, _alone, _at
+from .narrow import narrowed
+from .unrolled import Unrolled, unrolled
+
+
+class Quick:
+    """A net to be called for blobs, like it, with gradients of the same parameters.
+
+    Where it can't stand for the net (hooks on it or on layers, other modules in their place, a blob that it
+    does not compute) the net runs.
+    """
+
+    def __init__(self, net: Net) -> None:
+        self.net = net
+        self.rewritten = Net(narrowed(unrolled(net.graph)), net)
+        self.blobs = {value.blob for value in self.rewritten.graph.shapes}
+
+    def lay(self) -> None:
+        """Bring weights into the order of memory that is the faster one, on CPUs too."""
+        nodes = [inner for node in self.rewritten.graph.nodes for inner in getattr(node.op, "nodes", (node,))]
+        rows = {slot.key for node in nodes if isinstance(node.op, Unrolled) for slot in node.params}
+        for slot, parameter in self.net.parameters_by_slot():
+            order = torch.contiguous_format if slot.key in rows else torch.channels_last
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=order)
+
+    def __call__(self, inputs: Mapping[str, Tensor], want: Sequence[str]) -> dict[str, Tensor]:
+        """The blobs that are wanted, and the losses, as the net's own call gives them."""
+        net = self.net
+        hooks = net._forward_hooks or net._forward_pre_hooks
+        if hooks or not all(_alone(_at(place)) for place in net._parts) or not self.blobs.issuperset(want):
+            return net(dict(inputs), want)
+        mine = self.rewritten.parameters_by_slot()
+        if any(a is not b for (_, a), (_, b) in zip(mine, net.parameters_by_slot(), strict=True)):
+            self.rewritten.share(net)
+        self.rewritten.precision = net.precision
+        return self.rewritten(inputs, want)

@@ -1,0 +1,87 @@
+"""A net as it is run to learn: its numbers and gradients, and when the net itself runs."""
+
+import pytest
+import torch
+
+from netspec.net.build import build
+from netspec.net.module import Net
+from netspec.net.quick import Quick
+from netspec.net.rewrite import randomise
+from netspec.proto import caffe_pb2
+from netspec.proto import text as prototext
+
+TEXT = """
+layer { name: "data" type: "Input" top: "data" top: "label" input_param {
+  shape { dim: 1 dim: 3 dim: 33 dim: 47 } shape { dim: 1 dim: 1 dim: 33 dim: 47 } } }
+layer { name: "c1" type: "Convolution" bottom: "data" top: "c1" convolution_param { num_output: 4 kernel_size: 3 pad: 40 } }
+layer { name: "r1" type: "ReLU" bottom: "c1" top: "c1" }
+layer { name: "p1" type: "Pooling" bottom: "c1" top: "p1" pooling_param { kernel_size: 2 stride: 2 } }
+layer { name: "fc" type: "Convolution" bottom: "p1" top: "fc" convolution_param { num_output: 500 kernel_size: 7 stride: 6 } }
+layer { name: "drop" type: "Dropout" bottom: "fc" top: "fc" }
+layer { name: "score" type: "Convolution" bottom: "fc" top: "score" convolution_param { num_output: 5 kernel_size: 1 } }
+layer { name: "up" type: "Deconvolution" bottom: "score" top: "up" param { lr_mult: 0 }
+  convolution_param { num_output: 5 kernel_size: 24 stride: 12 bias_term: false } }
+layer { name: "crop" type: "Crop" bottom: "up" bottom: "data" top: "crop" crop_param { axis: 2 offset: 30 } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "crop" bottom: "label" top: "loss" }
+"""
+
+
+@pytest.fixture
+def net():
+    made = Net(build(prototext.parse(TEXT, caffe_pb2.NetParameter), caffe_pb2.TRAIN))
+    randomise(made)
+    return made
+
+
+def batch():
+    generator = torch.Generator().manual_seed(2)
+    return {"data": torch.randn(1, 3, 33, 47, generator=generator),
+            "label": torch.randint(0, 5, (1, 1, 33, 47), generator=generator).float()}
+
+
+def step(run, net, want=("loss",)):
+    """The loss and the gradients of a pass with the same random numbers."""
+    torch.manual_seed(5)
+    net.zero_grad()
+    blobs = run(batch(), want)
+    net.loss(blobs).backward()
+    return [blobs["loss"].detach(), *(p.grad.clone() for p in net.parameters() if p.grad is not None)]
+
+
+def close(ours, plain):
+    for a, b in zip(ours, plain, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("lay", [False, True])
+def test_the_nets_own_numbers(net, lay):
+    quick = Quick(net)
+    plain = step(net, net)
+    if lay:
+        quick.lay()
+    assert len(quick.rewritten.graph.nodes) < len(net.graph.nodes)
+    close(step(quick, net), plain)
+
+
+def test_weights_lie_in_the_order_they_are_read(net):
+    Quick(net).lay()
+    assert net.c1.weight.is_contiguous(memory_format=torch.channels_last) and net.fc.weight.is_contiguous()
+
+
+def test_other_parameters_are_seen(net):
+    quick, other = Quick(net), Net(net.graph)
+    randomise(other, 1)
+    net.share(other)
+    close(step(quick, net), step(net, net))
+
+
+def test_a_blob_between_comes_from_the_net(net):
+    assert torch.equal(Quick(net)(batch(), ["p1", "loss"])["p1"], net(batch(), ["p1"])["p1"])
+
+
+@pytest.mark.parametrize("layer", [False, True])
+def test_who_hangs_on_a_layer_or_the_net_sees_a_pass(net, layer):
+    quick, seen = Quick(net), []
+    (net.p1 if layer else net).register_forward_hook(lambda *args: seen.append(args))
+    quick(batch(), ["loss"])
+    assert len(seen) == 1
