@@ -18,7 +18,6 @@ from .options import add_look_arguments, add_net_arguments, engine, fraction, mi
 
 if TYPE_CHECKING:
     from ..data.facts import Known
-    from ..score.frames import Frame
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from ..proto.text import read_net
     from ..score import predict, results
     from ..score.segment import Segmenter
+    from ..score.stream import segmented
 
     path, weights = _net_and_weights(args)
     told = _Told(args.json)
@@ -74,11 +74,11 @@ def run(args: argparse.Namespace) -> int:
         for remark in remarks:
             told.note(remark)
         segmenter = Segmenter(ready, args.score_blob, mean, known.scale, args.scales, args.flip, using)
-    for file, frame in _each(files, known.resize, told):
-        with told.going_past(frame.name):
-            paths = outputs.of(frame.stem, file)
-            image, scores = segmenter(frame)
-            told.result(frame.name, results.write(frame.name, image, scores, looks, wanted, paths))
+        for name, notes, result in segmented(files, segmenter, outputs, looks, wanted, known.resize):
+            for note in notes:
+                told.note(note)
+            with told.going_past(name):
+                told.result(name, result())
     return told.end({"net": str(path), "weights": str(weights), **({"engine": args.engine} if using else {})})
 
 
@@ -153,16 +153,6 @@ def _files(given: Sequence[str], out: Path, told: _Told) -> list[str]:
             if left:
                 told.note(f"{word} has {count(len(left), 'file')} that by name are no images: {listed(left)}")
     return files
-
-
-def _each(files: Sequence[str], resize: float, told: _Told) -> "Iterator[tuple[str, Frame]]":
-    """Each frame of each file, with the file."""
-    from ..score.frames import frames
-
-    for file in files:
-        with told.going_past(file):
-            for frame in frames(file, resize, told.note):
-                yield file, frame
 
 
 def _percent(share: float) -> str:

@@ -4,16 +4,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL.Image import Image, Resampling
-from torch import Tensor
 
 from ..base.errors import Error
 from ..base.files import check_folder, writing
 from ..look import pictures
-from ..net.judged import labels
 from .frames import STDIN, stem_of
 from .predict import Looks
 
@@ -75,15 +73,23 @@ def classes_of(given: str | None, looks: Looks, option: str) -> tuple[int, ...] 
     return tuple(dict.fromkeys(looks.number(word, option) for word in words))
 
 
-def write(name: str, image: Image, scores: Tensor, looks: Looks, wanted: Wanted, paths: dict[str, Path]
-          ) -> dict[str, Any]:
-    """Write what is wanted of a picture and its scores (1, C, H, W); what there is to say of it, for JSON.
+class Scored(NamedTuple):
+    """A picture, the class of each pixel (H, W), the scores, float32 (C, H, W), if they are wanted, and where
+    results go (see Outputs.of)."""
 
-    name: what an Error calls the picture, if its scores are no numbers.
+    image: Image
+    best: np.ndarray
+    scores: np.ndarray | None
+    paths: dict[str, Path]
+
+
+def write(scored: Scored, looks: Looks, wanted: Wanted) -> dict[str, Any]:
+    """Write what is wanted of a picture; what there is to say of it, for JSON.
+
     size: width and height of the labels. classes: those found, the largest first, with the number, the
     pixels, and their share of all pixels as a fraction of 1. files: what -> path.
     """
-    best = labels(scores, f"image {name}")[0]
+    image, best, scores, paths = scored
     if best.shape != (image.height, image.width):  # nets without a last crop to the image
         image = image.resize(best.shape[::-1], Resampling.BILINEAR)
     made = {"overlay": pictures.overlay(image, best, looks.palette, looks.names, wanted.alpha,
@@ -93,9 +99,9 @@ def write(name: str, image: Image, scores: Tensor, looks: Looks, wanted: Wanted,
     pictures.save_labels(paths["labels"], best, looks.palette)
     for what, picture in made.items():
         pictures.save(paths[what], picture)
-    if wanted.scores:
+    if scores is not None:
         with writing(paths["scores"]) as file:
-            np.save(file, scores[0].float().cpu().numpy())
+            np.save(file, scores)
     counts = np.bincount(best.ravel(), minlength=len(looks.names)).tolist()
     told = range(len(counts)) if wanted.classes is None else wanted.classes
     found = [{"name": looks.names[i], "class": i, "pixels": counts[i], "share": counts[i] / best.size}

@@ -31,25 +31,33 @@ class Segmenter:
         self.fits: set[tuple[int, int]] = set()
 
     def __call__(self, frame: Frame) -> tuple[Image.Image, Tensor]:
-        """A frame as RGB, and its scores (1, C, H, W).
+        """A frame as RGB, and its scores: `read` and `scores`."""
+        image = self.read(frame)
+        return image, self.scores(frame.name, image)
 
-        What it needs is known before it is decoded. Raises Error, with its name, for one that is damaged, too
-        small for the net, or too large for the device.
+    def read(self, frame: Frame) -> Image.Image:
+        """A frame as RGB. What the net needs for it is known before it is decoded.
+
+        Raises Error, with its name, for one that is damaged, too small for the net, or too large for the
+        device.
         """
         try:
             self._fit(frame.size)
         except Error as e:
             raise Error(f"image {frame.name} ({frame.size[0]}x{frame.size[1]}): {e}") from None
-        image = frame.read()
+        return frame.read()
+
+    def scores(self, name: str, image: Image.Image) -> Tensor:
+        """The scores (1, C, H, W) of a picture; Error, with its name, if there is no memory left for them."""
         try:
             with torch.inference_mode():
                 inputs = predict.blob(image, self.mean, self.channels, self.scale)
                 inputs = inputs.to(self.net.device, self.net.dtype)
-                return image, self.looking({self.top: inputs}, [self.blob])[self.blob]
+                return self.looking({self.top: inputs}, [self.blob])[self.blob]
         except (RuntimeError, MemoryError) as e:
             if isinstance(e, RuntimeError) and "memory" not in str(e):
                 raise
-            raise Error(f"image {frame.name} ({image.width}x{image.height}): {self.net.device} has not "
+            raise Error(f"image {name} ({image.width}x{image.height}): {self.net.device} has not "
                         f"enough memory left for it; {SMALLER}") from None
 
     def _fit(self, size: tuple[int, int]) -> None:
