@@ -9,7 +9,7 @@ from ..base.files import find
 from .finding import find_net, find_solver
 from .options import add_device_arguments, renamed, wrote
 
-OTHERS = ("forward", "train")  # what is measured beside other programs
+OTHERS = ("forward", "train", "grow")  # what is measured beside other programs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,12 +40,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train.add_argument("solver", metavar="SOLVER")
     train.add_argument("--size", type=_size, metavar="HxW",
                        help="of the images (default: as the solver's data say, else 500)")
+    grow = kinds.add_parser("grow", help="time and memory of a forward pass as images and batches grow")
+    grow.add_argument("net", metavar="NET", help="a deploy net, or a val net without its data")
+    grow.add_argument("--sides", type=_numbers, default=(256, 512, 1024, 2048), metavar="N,...",
+                      help="pixels along the sides of images (default 256,512,1024,2048)")
+    grow.add_argument("--batches", type=_numbers, default=(1, 2, 4), metavar="N,...",
+                      help="images in a batch (default 1,2,4; more than the first at the first side alone)")
+    grow.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="(default fp32)")
+    grow.add_argument("--plot", metavar="FILE", help="draw it as .svg, .png or .pdf too")
     for kind in (forward, train):
         kind.add_argument("--precision", type=_precisions, default=("fp32", "bf16"), metavar="P,P",
                           help="fp32, bf16 or both with a comma (default both)")
         kind.add_argument("--only", type=_words, default=(), metavar="WORD,...",
                           help="time those alone whose name has one of these words, such as netspec,openvino")
-    for kind in (dense, load, wait, forward, train):
+    for kind in (dense, load, wait, forward, train, grow):
         repeats = kind.add_argument("--repeats", type=int, default=5, metavar="N",
                                     help="after 1 to warm up (default 5)")
     renamed(load, "--runs", repeats)
@@ -58,6 +66,13 @@ def _size(text: str) -> tuple[int, int]:
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    found = tuple(int(word) for word in _words(text))
+    if not found or min(found) < 1:
+        raise argparse.ArgumentTypeError(f"expected numbers above 0 with commas between them, found '{text}'")
+    return tuple(dict.fromkeys(found))
 
 
 def _precisions(text: str) -> tuple[str, ...]:
@@ -104,14 +119,24 @@ def _alone(args: argparse.Namespace) -> Iterator[str]:
 
 def _among_others(args: argparse.Namespace) -> Iterator[str]:
     """Lines about what is measured beside other programs."""
-    from ..papers import speed, steps
+    from ..look.charts import require_matplotlib
+    from ..papers import growth, speed, steps
 
+    if getattr(args, "plot", None):
+        require_matplotlib()
     yield speed.where()
     if args.kind == "forward":
         for given in args.net:
             path = find_net(given, "deploy")
             yield "\n" + speed.time_forward(path, args.size, args.precision, args.only, args.rewrites,
                                             args.repeats)
+    elif args.kind == "grow":
+        path = find_net(args.net, "deploy")
+        points = list(growth.time_grow(path, args.sides, args.batches, args.precision, args.repeats))
+        yield f"\n{path}, forward, {args.precision}\n{growth.grown(points)}"
+        if args.plot:
+            growth.draw_growth(points, f"{path.parent.name}, {args.precision}").save(args.plot)
+            wrote(args.plot)
     else:
         path = find_solver(args.solver)
         yield "\n" + steps.time_train(path, args.size, args.precision, args.only, args.repeats)

@@ -28,6 +28,7 @@ class Lines(NamedTuple):
     ylabel: str
     title: str = ""
     logarithmic: bool = False  # the axis upwards
+    marked: bool = False  # a dot at each point: there are few, with nothing between them
 
     def draw(self, place: "SubFigure") -> "Axes":
         axes = place.subplots()
@@ -37,7 +38,7 @@ class Lines(NamedTuple):
         for points, colour in zip(self.series.values(), cycle(COLOURS), strict=False):
             finite = [point for point in points if all(map(math.isfinite, point))]
             axes.plot([x for x, _ in finite], [y for _, y in finite], color=colour, linewidth=1.6,
-                      marker="." if len(finite) == 1 else "")
+                      marker="." if self.marked or len(finite) == 1 else "")
         axes.locator_params("x", steps=[1, 2, 5, 10])  # iterations are whole numbers
         axes.set(xlabel=printable(self.xlabel), ylabel=printable(self.ylabel))
         place.legend(axes.lines, list(map(printable, self.series)), loc="outside lower left", ncols=3)

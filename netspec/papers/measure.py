@@ -7,9 +7,10 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TypeVar
 
 from ..base.machine import WAITING
@@ -72,6 +73,10 @@ def peak() -> float:
 
     NaN where the system does not say.
     """
+    with suppress(OSError, ValueError):  # Linux; getrusage counts there what a parent held, too
+        lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        if "VmHWM" in lines:
+            return int(lines["VmHWM"].split()[0]) * 1024
     try:
         import resource
     except ImportError:  # Windows

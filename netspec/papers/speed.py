@@ -33,8 +33,8 @@ def where() -> str:
     return "\n".join(f"{key}: {value}" for key, value in facts.items())
 
 
-def at_size(path: Path, size: tuple[int, int] | None) -> Graph:
-    """The graph of a net for one image of a size; None: of SIZE, or its own where it takes no other.
+def at_size(path: Path, size: tuple[int, int] | None, batch: int = 1) -> Graph:
+    """The graph of a net for a batch of images of a size; None: of SIZE, or its own where it takes no other.
 
     Raises Error for a size that it does not take.
     """
@@ -43,8 +43,8 @@ def at_size(path: Path, size: tuple[int, int] | None) -> Graph:
     if size is None:
         size = own if fixed.keys() & {"H", "W"} else SIZE
     elif size != own and fixed.keys() & {"H", "W"}:
-        raise Error(f"{path}: takes images of {own[0]}x{own[1]} alone, found --size {size[0]}x{size[1]}")
-    return build(graph.proto, shapes=shapes_for(graph, (1, *size)), path=path)
+        raise Error(f"{path}: takes images of {own[0]}x{own[1]} alone, found {size[0]}x{size[1]}")
+    return build(graph.proto, shapes=shapes_for(graph, (batch, *size)), path=path)
 
 
 def enliven(net: Net) -> None:

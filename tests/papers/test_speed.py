@@ -1,5 +1,6 @@
 """netspec is held against other programs that do the same: their results first, then their time."""
 
+import os
 import re
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from netspec.convert.agree import filled
 from netspec.net.build import build
 from netspec.net.passes import REWRITES
 from netspec.net.plan import Plan
-from netspec.papers import contenders, measure, plain, speed, steps
+from netspec.papers import contenders, growth, measure, plain, speed, steps
 from netspec.proto import text as prototext
 
 ROOT = Path(__file__).parents[2]
@@ -109,7 +110,7 @@ def test_probabilities_that_are_compared_are_neither_0_nor_1(tmp_path):
     net, feed = speed.drawn(graph)
     with torch.no_grad():
         assert 0.1 < net(feed)["prob"].max() < 0.9
-    with pytest.raises(Error, match="takes images of 8x8 alone, found --size 9x8"):
+    with pytest.raises(Error, match="takes images of 8x8 alone, found 9x8"):
         speed.at_size(tmp_path / "net.prototxt", (9, 8))
 
 
@@ -206,3 +207,42 @@ def test_first_steps_are_compared_without_dropout(tmp_path):
     assert [op.ratio for op in run.dropouts] == [0, 0]
     run.drop(True)
     assert [op.ratio for op in run.dropouts] == pytest.approx([0.9, 0.9])
+
+
+def test_growth_is_measured_in_a_process_for_each_point_and_drawn(tmp_path, capfd):
+    plot = tmp_path / "grow.svg"
+    assert cli.main(["time", "grow", SMALL, "--sides", "48,320", "--batches", "1,2", "--repeats", "2", "--plot", str(plot)]) == 0
+    said, err = capfd.readouterr()
+    found = [re.split(r"  +", line) for line in said.splitlines() if re.match(r"\d+x\d+ ", line)]
+    assert not err and [row[:3] for row in found] == [[size, batch, name] for size, batch in (
+        ("48x48", "1"), ("320x320", "1"), ("48x48", "2")) for name in ("netspec", "netspec as it is")]
+    for row in found:
+        median, least, most, peak, beyond = map(float, row[3:])
+        assert 0 < least <= median <= most and 0 <= beyond < peak
+    beyond = {tuple(row[:3]): float(row[7]) for row in found}
+    assert beyond["320x320", "1", "netspec as it is"] > 1.5 * beyond["48x48", "1", "netspec as it is"]
+    text = plot.read_text()
+    assert "images in a batch" in text and "peak memory, GB" in text and f"wrote {plot}" in said
+
+
+def test_points_without_room_or_ended_say_so(monkeypatch):
+    points = [growth.Point("netspec", 64, 1, [1.0, 3.0, 2.0], 4e9, 1e9)]
+    monkeypatch.setattr(growth, "_passes", _dies)
+    points += growth.time_grow(Path(SMALL), [64], [1], "fp32", 1)
+    monkeypatch.setattr(growth, "check_room", _full)
+    points += growth.time_grow(Path(SMALL), [64], [1], "fp32", 1)
+    lines = growth.grown(points).splitlines()
+    assert lines[2].split()[-5:] == ["2.000", "1.000", "3.000", "4000", "1000"] and lines[3].split()[-5:] == ["-"] * 5
+    assert "process was ended" in lines[7] and lines[9].endswith("batch 1: no room")
+    with pytest.raises(Error):  # no process tells a mistake
+        list(growth.time_grow(ROOT / "models/alexnet/deploy.prototxt", [100], [1], "fp32", 1))
+
+
+def _dies(asked, *rest):
+    asked.send(None)
+    asked.close()
+    os._exit(9)
+
+
+def _full(*rest):
+    raise Error("no room")
