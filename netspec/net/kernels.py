@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import product
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..ops.base import raised
 from ..ops.conv import Convolution, Deconvolution
 from ..ops.dense import InnerProduct
 from ..ops.pool import Pooling
@@ -18,6 +20,7 @@ Pads = tuple[int, int, int, int]  # rows above and below, columns to the left an
 Params = Mapping[Node, list[Tensor]]
 Kernel = Callable[[Sequence[Tensor], Pads], Sequence[Tensor]]  # bottoms cut to their windows -> tops
 NONE: Pads = (0, 0, 0, 0)
+PLACES = 512  # of windows, whose values are laid out at once
 LARGE = 1 << 24  # weights from which a convolution is one product: oneDNN reads them again for every row
 
 
@@ -91,16 +94,21 @@ def _plain(op: Convolution) -> bool:
 
 
 def _unfolded(op: Convolution, weight: Tensor, bias: Tensor | None, relu: bool) -> Kernel:
-    """A convolution with very many weights as one product of them with the values under every window."""
+    """A convolution with very many weights as products of them with the values under some rows of windows."""
     matrix = weight.flatten(1)
+    start = matrix.new_zeros(()) if bias is None else bias[:, None]
 
     def run(xs: Sequence[Tensor], pads: Pads) -> list[Tensor]:
-        x, pad = _padded(xs[0].to(weight.dtype), pads)
-        columns = F.unfold(x, op.kernel, padding=pad, stride=op.stride)  # N, C x window, places
-        high, wide = ((x.shape[2 + i] + 2 * pad[i] - op.kernel[i]) // op.stride[i] + 1 for i in range(2))
-        y = F.linear(columns.transpose(1, 2), matrix, bias)
-        y = (y.relu_() if relu else y).reshape(len(x), high, wide, -1)
-        return [y.permute(0, 3, 1, 2)]  # channels_last as it stands
+        x = _grown(xs[0].to(weight.dtype), pads)
+        high, wide = ((n - kernel) // stride + 1
+                      for n, kernel, stride in zip(x.shape[2:], op.kernel, op.stride, strict=True))
+        y, rows = x.new_empty(len(x), len(matrix), high, wide), max(1, PLACES // wide)
+        for i, row in product(range(len(x)), range(0, high, rows)):
+            band = slice(row, min(row + rows, high))
+            window = slice(row * op.stride[0], (band.stop - 1) * op.stride[0] + op.kernel[0])
+            columns = F.unfold(x[i : i + 1, :, window], op.kernel, stride=op.stride)[0]
+            y[i, :, band] = torch.addmm(start, matrix, columns).unflatten(1, (-1, wide))
+        return [y.relu_() if relu else y]
 
     return run
 
@@ -108,7 +116,8 @@ def _unfolded(op: Convolution, weight: Tensor, bias: Tensor | None, relu: bool) 
 def _deconvolution(op: Deconvolution, weight: Tensor, bias: Tensor | None, relu: bool, split: bool) -> Kernel:
     group, channels = op.layer.convolution_param.group, weight.shape[0]
     if split and group == 1 and channels == weight.shape[1] and _diagonal(weight):
-        weight, group = weight.diagonal().permute(2, 0, 1)[:, None].contiguous(), channels
+        # so few products cost nothing in float32, and the scores of a net need not be rounded
+        weight, group = raised(weight.diagonal().permute(2, 0, 1)[:, None]), channels
     weight = weight.contiguous(memory_format=torch.channels_last)
 
     def run(xs: Sequence[Tensor], pads: Pads) -> list[Tensor]:
@@ -144,7 +153,7 @@ def _pooling(op: Pooling) -> Kernel:
         below = [_missing(*sizes) for sizes in
                  zip(x.shape[2:], op.kernel, op.stride, (pads[:2], pads[2:]), strict=True)]
         if pads[0] or pads[2] or any(below):
-            x = F.pad(x, (pads[2], below[1], pads[0], below[0]), value=-math.inf)
+            x = _grown(x, (pads[0], below[0], pads[2], below[1]), -math.inf)
         return [F.max_pool2d(x, op.kernel, op.stride, ceil_mode=True)]
 
     return run
@@ -165,6 +174,14 @@ def _laid(x: Tensor, dtype: torch.dtype) -> Tensor:
 def _padded(x: Tensor, pads: Pads) -> tuple[Tensor, tuple[int, int]]:
     """A map and the padding that is left to do alike on both sides."""
     above, below, left, right = pads
-    if above == below and left == right:
+    if above == below and left == right and min(above, left) >= 0:
         return x, (above, left)
-    return F.pad(x, (left, right, above, below)), (0, 0)
+    return _grown(x, pads), (0, 0)
+
+
+def _grown(x: Tensor, pads: Pads, value: float = 0.0) -> Tensor:
+    """A map with rows and columns around it; negative ones are taken away from what that gives."""
+    above, below, left, right = (max(0, pad) for pad in pads)
+    x = F.pad(x, (left, right, above, below), value=value)
+    (top, bottom, first, last), (high, wide) = (min(0, pad) for pad in pads), x.shape[2:]
+    return x[:, :, -top : high + bottom, -first : wide + last]

@@ -70,8 +70,7 @@ class Plan:
         asked = self.graph.outputs if want is None else want
         wanted = {last[blob]: blob for blob in (*asked, *self.losses)}
         values = {Value(blob): x for blob, x in given.items()}
-        with self._lock, nullcontext() if net.precision is None else torch.autocast(
-                self.device.type, net.precision):
+        with self._lock:
             values = self._run(self._route(frozenset(wanted), values), values)
         return {blob: values[value] for value, blob in wanted.items()}
 
@@ -115,26 +114,48 @@ class Plan:
         return values
 
     def _step(self, stage: Stage, values: dict[Value, Tensor], buffers: Mapping[Value, Tensor]) -> None:
-        """One unit of a pass."""
+        """One unit of a pass, or in bands several."""
+        buffer = buffers.get(stage.unit.tops[0]) if stage.unit.tops else None
+        if stage.bands:
+            tops: Sequence[Tensor] = [self._bands(stage, values, buffer)]
+        else:
+            tops = self._tops(stage, values)
+            if stage.paste and buffer is not None:
+                buffer[stage.paste] = tops[0]
+                tops = [buffer]
+        values.update(zip(stage.unit.tops, tops, strict=True))
+        for value in stage.done:
+            values.pop(value, None)
+
+    def _tops(self, stage: Stage, values: Mapping[Value, Tensor]) -> Sequence[Tensor]:
+        """What a unit makes of the parts of its bottoms."""
         unit = stage.unit
         kernel = self._kernel(unit)
         if kernel is None:
-            part = _at(self.net._parts[self.graph.nodes.index(unit.node)])
-            tops = part(*(values[b] if cut is None else values[b][cut]
-                          for b, cut in zip(unit.bottoms, stage.cuts, strict=True)))
+            part, precision = _at(self.net._parts[self.graph.nodes.index(unit.node)]), self.net.precision
+            with nullcontext() if precision is None else torch.autocast(self.device.type, precision):
+                tops = part(*(values[b] if cut is None else values[b][cut]
+                              for b, cut in zip(unit.bottoms, stage.cuts, strict=True)))
             tops = (tops,) if isinstance(tops, Tensor) else tops
         else:
             first = values[unit.bottoms[0]]
             tops = kernel([first if stage.cuts[0] is None else first[stage.cuts[0]]], stage.pads)
-        if stage.trim:
-            tops = [top[stage.trim] for top in tops]
-        if stage.paste:
-            buffer = buffers[unit.tops[0]]
-            buffer[stage.paste] = tops[0]
-            tops = [buffer]
-        values.update(zip(unit.tops, tops, strict=True))
-        for value in stage.done:
-            values.pop(value, None)
+        return [top[stage.trim] for top in tops] if stage.trim else tops
+
+    def _bands(self, stage: Stage, values: Mapping[Value, Tensor], buffer: Tensor | None) -> Tensor:
+        """The map that a stage gives in bands, in the buffer if there is one."""
+        (top,), first = stage.unit.tops, stage.bands[0][0][0].unit.bottoms[0]
+        for stages, place in stage.bands:
+            held = {first: values[first]}
+            for inner in stages:
+                self._step(inner, held, {})
+            if buffer is None:
+                size = [along.stop for along in stage.bands[-1][1][2:]]
+                buffer = torch.empty(*held[top].shape[:2], *size, dtype=held[top].dtype, device=self.device,
+                                     memory_format=torch.channels_last)
+            buffer[place] = held[top]
+        assert buffer is not None
+        return buffer
 
     def _buffers(self, route: Route, small: Small, values: Mapping[Value, Tensor]) -> dict[Value, Tensor]:
         """For each map that is put together, one with what does not depend on the image around its part."""

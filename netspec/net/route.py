@@ -1,5 +1,7 @@
 """The way of a plan through a net for inputs of one shape: which part of each blob is computed from which."""
 
+import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,6 +16,7 @@ Shapes = Mapping[Value, Shape]
 Cut = tuple[slice, slice, slice, slice]
 Pads = tuple[int, int, int, int]
 Windows = tuple[tuple[Cut | None, ...], Pads, Cut | None]
+BAND = 1 << 24  # numbers of a map from which it is not held whole but in bands of about half as many
 LEAST = 0.9  # of a map must be left for it to pay to put it together of two parts
 
 
@@ -21,8 +24,9 @@ class Stage(NamedTuple):
     """One unit's part of a pass.
 
     cuts: what of each bottom's tensor it takes (None: all). pads: rows and columns of padding around the
-    first. trim: what of its tops is kept. paste: where in the map of `buffer` the top belongs, the rest of
-    which does not depend on the image. done: values that nothing needs any more.
+    first, negative where a window lies in padding alone. trim: what of its tops is kept. paste: where in the map of `buffer` the top belongs, the rest of
+    which does not depend on the image. done: values that nothing needs any more. bands: instead of all that,
+    stages from the first bottom to a band of the top, and where in the map that belongs.
     """
 
     unit: Unit
@@ -31,6 +35,7 @@ class Stage(NamedTuple):
     trim: Cut | None
     paste: Cut | None
     done: tuple[Value, ...]
+    bands: tuple[tuple[list["Stage"], Cut], ...] = ()
 
 
 @dataclass
@@ -47,11 +52,12 @@ class Route:
 class Layout:
     """The parts of all values: which are needed, which depend on the image, which are computed."""
 
-    def __init__(self, units: Sequence[Unit], shapes: Shapes, wanted: Collection[Value],
+    def __init__(self, units: Sequence[Unit], shapes: Shapes, need: Mapping[Value, Rect],
                  inputs: Sequence[Value], rewrites: Collection[str]) -> None:
+        """need: what is wanted of some values."""
         self.units, self.shapes, self.rewrites = units, shapes, rewrites
         self.image = self._image(inputs) if "border" in rewrites else {}
-        self.need: dict[Value, Rect] = {v: whole(shapes[v]) for v in wanted if len(shapes[v]) == 4}
+        self.need = {**need}
         self.computed: dict[Value, Rect] = {}
         for unit in reversed(units):
             self._ask(unit)
@@ -103,25 +109,82 @@ class Layout:
 def lay(units: Sequence[Unit], shapes: Shapes, wanted: Collection[Value], inputs: Sequence[Value],
         rewrites: Collection[str]) -> Route:
     """The route for inputs of these shapes to the values that are wanted, which come out whole."""
-    layout = Layout(units, shapes, wanted, inputs, rewrites)
-    need, computed = layout.need, layout.computed
-    held = {v: whole(shapes[v]) for v in inputs if len(shapes[v]) == 4} | {v: need[v] for v in computed}
-    last = {b: unit for unit in units for b in (*unit.bottoms, *unit.tops)}
-    stages, total, left = [], 0, 0.0
-    for unit in units:
-        cuts, pads, trim = _windows(unit, layout, held)
-        top = unit.tops[0] if unit.tops else None
+    maps = {v: whole(shapes[v]) for v in (*inputs, *wanted) if len(shapes[v]) == 4}
+    layout = Layout(units, shapes, {v: maps[v] for v in wanted if v in maps}, inputs, rewrites)
+    held = {v: maps[v] for v in inputs if v in maps} | {v: layout.need[v] for v in layout.computed}
+    stages = _stages(layout, held, wanted)
+    total = sum(_macs(unit, shapes) for unit in units)
+    left = sum(_macs(unit, shapes) * _share(unit, layout) for unit in units)
+    pasted = tuple(s.unit.tops[0] for s in stages if s.paste)
+    if {"bands", "crop"} <= {*rewrites}:
+        stages = _banded(stages, layout, held, wanted)
+    return Route(stages, held, shapes, pasted, left / total if total else 1.0)
+
+
+def _macs(unit: Unit, shapes: Shapes) -> int:
+    return unit.node.op.macs(*(shapes[b] for b in unit.node.bottoms))
+
+
+def _share(unit: Unit, layout: Layout) -> float:
+    """Of a unit's top, the part that is computed."""
+    maps = [top for top in unit.tops if top in layout.computed]
+    parts = [area(layout.computed[top]) / area(whole(layout.shapes[top])) for top in maps]
+    return max(parts, default=1.0)
+
+
+def _stages(layout: Layout, held: Mapping[Value, Rect], wanted: Collection[Value]) -> list[Stage]:
+    """A stage each unit."""
+    last = {v: unit for unit in layout.units for v in (*unit.bottoms, *unit.tops)}
+    stages = []
+    for unit in layout.units:
         paste = None
-        if top in computed and computed[top] != need[top]:
-            paste = _cut(computed[top], need[top])
+        for top in unit.tops[:1]:
+            if top in layout.computed and layout.computed[top] != layout.need[top]:
+                paste = _cut(layout.computed[top], layout.need[top])
         touched = dict.fromkeys((*unit.bottoms, *unit.tops))
         done = tuple(v for v in touched if last[v] is unit and v not in wanted)
-        stages.append(Stage(unit, cuts, pads, trim, paste, done))
-        macs = unit.node.op.macs(*(shapes[b] for b in unit.node.bottoms))
-        total += macs
-        left += macs * area(computed[top]) / area(whole(shapes[top])) if top in computed else macs
-    pasted = tuple(s.unit.tops[0] for s in stages if s.paste)
-    return Route(stages, held, shapes, pasted, left / total if total else 1.0)
+        stages.append(Stage(unit, *_windows(unit, layout, held), paste, done))
+    return stages
+
+
+def _banded(stages: Sequence[Stage], layout: Layout, held: Mapping[Value, Rect],
+            wanted: Collection[Value]) -> list[Stage]:
+    """The stages with those that lead to a smaller map, through larger ones, as one, band by band."""
+    readers = Counter(b for stage in stages for b in stage.unit.bottoms)
+    chains: list[list[Stage]] = [[]]
+    for stage in stages:
+        before, read = [s.unit for s in chains[-1]], stage.unit.bottoms
+        alone = before and len(read) == 1 and read == before[-1].tops and readers[read[0]] == 1
+        if not alone or read[0] in wanted or _shrinks(before[-1]):
+            chains.append([])
+        chains[-1].append(stage)
+    return [stage for chain in chains for stage in _in_bands(chain, layout, held)]
+
+
+def _in_bands(chain: list[Stage], layout: Layout, held: Mapping[Value, Rect]) -> list[Stage]:
+    """A chain as one stage, where that holds less at once."""
+    units = [stage.unit for stage in chain]
+    if len(chain) < 2 or len(units[0].bottoms) != 1 or any(u.sights is None for u in units) or not _shrinks(
+            units[-1]):
+        return chain
+    between, (top,), first = [unit.tops[0] for unit in units[:-1]], units[-1].tops, units[0].bottoms[0]
+    largest = max(area(layout.computed[v]) * math.prod(layout.shapes[v][:2]) for v in between)
+    (begin, end), columns = layout.computed[top]
+    rows = max(1, (end - begin) * BAND // (2 * largest))
+    if largest < BAND or rows >= end - begin:
+        return chain
+    bands = []
+    for row in range(begin, end, rows):
+        band = (row, min(row + rows, end)), columns
+        inner = Layout(units, layout.shapes, {top: band}, (), {"crop", "dead"})
+        stages = _stages(inner, {first: held[first], **inner.computed}, {top})
+        bands.append((stages, _cut(band, layout.need[top])))
+    done = tuple(v for stage in chain for v in stage.done if v not in between)
+    return [chain[-1]._replace(done=done, bands=tuple(bands))]
+
+
+def _shrinks(unit: Unit) -> bool:
+    return unit.sights is not None and min(sight.scale for sight in unit.sights) < 1
 
 
 def _windows(unit: Unit, layout: Layout,
@@ -143,7 +206,7 @@ def _windows(unit: Unit, layout: Layout,
             pads += [0, 0]
             made.append(unit.node.op.reach((a, b), len(made)))
         else:
-            pads += [max(0, a - lo), max(0, hi - b)]
+            pads += [a - lo, hi - b]
             made.append(part[len(made)])
     trim = None if tuple(made) == part else _cut(part, (made[0], made[1]))
     return tuple(cuts), (pads[0], pads[1], pads[2], pads[3]), trim
