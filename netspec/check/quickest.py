@@ -12,6 +12,7 @@ from ..convert import engines, onnx
 from ..convert.agree import shapes_for
 from ..net.deploy import deploy
 from ..net.module import Net
+from ..net.plan import Plan
 from . import NOTE, OK, Finding
 
 SIDE, TIMES, GAIN = 128, 3, 0.85  # pixels of an image that takes little time; runs; the share that pays
@@ -36,7 +37,7 @@ def quickest(net: Net) -> list[Finding]:
         model, threads = onnx.model(ours).SerializeToString(), torch.get_num_threads()
         images = {blob: torch.randn(shape) for blob, shape in shapes.items()}
         arrays = {blob: image.numpy() for blob, image in images.items()}
-        runs: dict[str, Callable[[], object]] = {"torch": lambda: ours(images)}
+        runs: dict[str, Callable[[], object]] = {"torch": partial(Plan(ours), images)}
         for name in here:
             runs[name] = partial(engines.open(name, model, threads), arrays)
         taken = _taken(runs)

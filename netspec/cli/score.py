@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from ..data.segmentation import SegmentationData
     from ..look.pictures import save
     from ..net.build import load
+    from ..net.plan import Plan
     from ..score import predict
     from ..score.averaged import looked
     from ..score.score import Scoring
@@ -74,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
         save(args.sheet, worst_beside(scoring.source, result.looks, args.worst, name, args.save, args.beside))
     written = [path for path in (args.save, args.confusion, args.sheet) if path]
     if args.json:
-        looks = {name: vars(args)[name] for name in ("scales", "flip", "engine") if looking is not net}
+        told = () if isinstance(looking, Plan) else ("scales", "flip", "engine")
+        looks = {name: vars(args)[name] for name in told}
         facts = {"net": str(path), "weights": str(weights), **looks, **result.as_dict(),
                  "origin": origin(net.device)}
         print(json.dumps(facts, indent=2, allow_nan=False))

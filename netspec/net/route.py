@@ -24,9 +24,10 @@ class Stage(NamedTuple):
     """One unit's part of a pass.
 
     cuts: what of each bottom's tensor it takes (None: all). pads: rows and columns of padding around the
-    first, negative where a window lies in padding alone. trim: what of its tops is kept. paste: where in the map of `buffer` the top belongs, the rest of
-    which does not depend on the image. done: values that nothing needs any more. bands: instead of all that,
-    stages from the first bottom to a band of the top, and where in the map that belongs.
+    first, negative where a window lies in padding alone. trim: what of its tops is kept. paste: where in the
+    map of `buffer` the top belongs, the rest of which does not depend on the image. done: values that nothing
+    needs any more. bands: instead of all that, stages from the first bottom to a band of the top, and where
+    in the map that belongs.
     """
 
     unit: Unit

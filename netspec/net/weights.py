@@ -281,6 +281,7 @@ def _assign(param: Parameter, blob: np.ndarray) -> None:
             else:
                 param[row : row + step].copy_(torch.from_numpy(np.array(piece)))
             release(piece)
+        torch.autograd.graph.increment_version(param)  # NumPy's writing is not counted
 
 
 def _shapes(blobs: Sequence[Any]) -> str:

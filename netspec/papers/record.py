@@ -18,6 +18,7 @@ from ..base.machine import asked, choose, origin
 from ..data.layouts import LAYOUTS
 from ..net.graph import Graph
 from ..net.module import Net
+from ..net.plan import Plan
 from ..proto.caffe_pb2 import NetParameter, SolverParameter
 from ..proto.text import read_solver, to_text
 from ..score import predict
@@ -170,7 +171,7 @@ def write(path: Path, found: Record) -> None:
 
 def scored(path: Path, made: Graph, weights: Path, settings: Settings, *,
            blobs: Sequence[tuple[str, str]] = BLOBS, save: Path | None = None,
-           wrap: Callable[[Net], Net | Stitched] = lambda net: net, what: str = "") -> Record:
+           wrap: Callable[[Net], Plan | Stitched] = Plan, what: str = "") -> Record:
     """The record of a TEST graph's scores on its data: Result.as_dict(), confusion histogram, weights file.
 
     blobs: (scores, truth) of each head; the first gives the record, others the pixel accuracy in "heads".

@@ -19,6 +19,7 @@ from ..look.charts import Chart, Lines, Marks, require_matplotlib
 from ..net.build import build
 from ..net.deploy import deploy
 from ..net.module import Net
+from ..net.plan import Plan
 from ..proto.caffe_pb2 import TEST, TRAIN, NetParameter, SolverParameter
 from ..proto.model import read_weights, write_weights
 from ..proto.text import read_solver, to_text
@@ -125,11 +126,11 @@ class Place:
         made = build(self.net(run.net, "test"), TEST, base=PROJECT)
         file = self.trained(run.after if run.stitch else name)
 
-        def wrap(net: Net) -> Net | Stitched:
+        def wrap(net: Net) -> Plan | Stitched:
             if not run.stitch:
-                return net
+                return Plan(net)
             small = Net(deploy(self.net(run.net, "deploy"), losses=True), share=net).to(net.device)
-            return Stitched(net, small, run.stitch)
+            return Stitched(net, Plan(small), run.stitch)
 
         return record.scored(self.folder / f"{name}.json", made, file, self.settings, wrap=wrap,
                              what=f"stitched {run.stitch}")

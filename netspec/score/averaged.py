@@ -11,6 +11,7 @@ from ..data.images import resized
 from ..net.build import build
 from ..net.deploy import feeds, part
 from ..net.module import Net
+from ..net.plan import Plan
 from ..proto.caffe_pb2 import TEST
 from . import predict
 from .engined import Engine, Engined
@@ -27,7 +28,7 @@ class Averaged:
 
     losses: Mapping[str, float] = {}
 
-    def __init__(self, net: Net | Engined, blob: str, scales: Sequence[float] = (1.0,),
+    def __init__(self, net: Net | Plan | Engined, blob: str, scales: Sequence[float] = (1.0,),
                  flip: bool = False) -> None:
         """net: of images alone. blob: its scores. scales: factors of the sides. flip: mirror images too."""
         self.looking, self.device, self.odds = net, net.device, predict.softmaxed(net.graph, blob)
@@ -58,8 +59,8 @@ class Averaged:
 
 
 def looked(net: Net, blob: str, scales: Sequence[float], flip: bool,
-           engine: Engine | None = None) -> Net | Engined | Averaged:
-    """The net as it is for one look at scale 1, else what averages its looks; run by torch or an engine.
+           engine: Engine | None = None) -> Plan | Engined | Averaged:
+    """A net's plan for one look at scale 1, else what averages its looks; run by torch or an engine.
 
     Raises Error for other scales than above 0 to 8, and as Engined does.
     """
@@ -67,9 +68,9 @@ def looked(net: Net, blob: str, scales: Sequence[float], flip: bool,
         raise Error(f"scales are factors above 0 to 8, such as (0.75, 1, 1.25), found {scales}")
     once = not flip and tuple(scales) == (1.0,)
     if once and not engine:
-        return net
+        return Plan(net)
     alone = images_only(net, blob)
-    running = Engined(alone, blob, engine) if engine else alone
+    running = Engined(alone, blob, engine) if engine else Plan(alone)
     return running if once else Averaged(running, blob, scales, flip)
 
 

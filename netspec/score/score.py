@@ -21,6 +21,7 @@ from ..look.pictures import save_labels
 from ..net.graph import Graph
 from ..net.judged import Judged
 from ..net.module import Net
+from ..net.plan import Plan
 from . import predict
 from .averaged import Averaged
 from .engined import Engined
@@ -75,7 +76,7 @@ class Scoring(Judged):
         self.softmax = predict.softmaxed(made, score_blob)
         self.looks = predict.looks(self.facts, self.classes)
 
-    def run(self, net: Net | Stitched | Engined | Averaged, *, save: str | os.PathLike | None = None,
+    def run(self, net: Net | Plan | Stitched | Engined | Averaged, *, save: str | os.PathLike | None = None,
             progress: Progress | None = None, workers: int | None = None, trimap: Sequence[int] = (),
             positive: int | None = None, threshold: float | None = None) -> Result:
         """Run the net once over the images of its data layer and compare the best classes with the labels.
@@ -127,7 +128,7 @@ class Scoring(Judged):
         return (scores if self.softmax else scores.softmax(1))[:, positive].cpu().numpy() > threshold
 
 
-def score(net: Net | Stitched, *, score_blob: str = "score", label_blob: str = "label",
+def score(net: Net | Plan | Stitched, *, score_blob: str = "score", label_blob: str = "label",
           **options: Any) -> Result:
     """Score a TEST net on its data by the blobs of these names; options: see Scoring.run."""
     return Scoring(net.graph, score_blob, label_blob).run(net, **options)

@@ -10,9 +10,10 @@ from torch.nn.functional import grid_sample
 from ..base.errors import Error
 from ..net.fields import fields
 from ..net.module import Net
+from ..net.plan import Plan
 
 
-def shift_and_stitch(net: Net, image: Tensor, blob: str, factor: int, step: int = 1) -> Tensor:
+def shift_and_stitch(net: Net | Plan, image: Tensor, blob: str, factor: int, step: int = 1) -> Tensor:
     """A blob `factor` times as fine along both axes: of factor x factor shifts of the image, interlaced.
 
     image: N x C x H x W, for a net with this one input. Shift (y, x) leaves out the first y * step rows and
@@ -52,7 +53,7 @@ class Stitched:
 
     losses: Mapping[str, float] = {}
 
-    def __init__(self, net: Net, deploy: Net, factor: int, blob: str = "score_fr") -> None:
+    def __init__(self, net: Net, deploy: Net | Plan, factor: int, blob: str = "score_fr") -> None:
         self.graph, self.device, self.deploy = net.graph, net.device, deploy
         self.factor, self.blob = factor, blob
         known = fields(deploy.graph)

@@ -25,6 +25,7 @@ from netspec.cli import main as cli
 from netspec.look import pictures
 from netspec.net.build import build, load
 from netspec.net.module import Net
+from netspec.net.plan import Plan
 from netspec.proto.model import write_weights
 from netspec.score import frames, predict, results
 from netspec.score.averaged import Averaged
@@ -559,9 +560,9 @@ def test_memory_that_runs_out_is_one_sentence(place, capsys, monkeypatch):
                   torch.OutOfMemoryError("CUDA out of memory")):
         def fail(net, inputs, want, error=error):
             raise error
-        monkeypatch.setattr(Net, "forward", fail)
+        monkeypatch.setattr(Plan, "__call__", fail)
         status, out, err = infer(capsys, "photo.png")
         assert status == 2 and not out and "image photo.png (12x6): cpu has not enough memory left for it; make" in err
-    monkeypatch.setattr(Net, "forward", lambda net, inputs, want: fail(net, inputs, want, RuntimeError("a mistake")))
+    monkeypatch.setattr(Plan, "__call__", lambda net, inputs, want: fail(net, inputs, want, RuntimeError("a mistake")))
     with pytest.raises(RuntimeError, match="a mistake"):
         infer(capsys, "photo.png")
