@@ -6,10 +6,12 @@ import math
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import MutableMapping
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +67,17 @@ def choose(name: str | None = None, precision: str = "fp32") -> torch.device:
             raise Error(f"device '{name}' is not here ({count(here, 'CUDA device')} found); use --device cpu")
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
     return found
+
+
+def compiler(device: torch.device) -> None:
+    """Raise Error where torch.compile has no compiler for a device: C++ for a CPU, Triton for a GPU."""
+    if device.type == "cpu":
+        names = (os.environ.get("CXX"), "g++", "clang++", "c++")
+        here, what = any(name and shutil.which(name) for name in names), "a C++ compiler (g++ or clang++)"
+    else:
+        here, what = device.type == "cuda" and find_spec("triton") is not None, "a CUDA device and Triton"
+    if not here:
+        raise Error(f"--compile needs {what}, which is not here; install it, or train without --compile")
 
 
 def asked(param: SolverParameter) -> str:

@@ -28,6 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", help="cpu, cuda, cuda:N or mps (default: what solver_mode says, cpu where no GPU is)")
     add("--precision", default="fp32", choices=PRECISIONS,
         help="of convolutions and products (default fp32, as Caffe)")
+    add("--checkpoint", action="store_true",
+        help="keep few blobs of a pass and compute the others again: less memory, more time, equal numbers")
+    add("--compile", action="store_true",
+        help="run the train net by torch.compile, which needs a compiler and begins slowly")
     add("--skip-bad", type=int, default=0, metavar="N", help="go on past at most N images that cannot be "
         "read; a batch with one is left out, the next takes its place")
     add_strict_argument(parser)
@@ -62,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
     with closing(log.make(args.quiet)) as said, following(said, args.log, args.tensorboard):
         for number, (path, param) in enumerate(stages[first:], first + 1):
             solver = run_stage(path, param, carried, state, args.device or asked(param), args.precision, said,
-                               args.strict, args.skip_bad, again=again)
+                               args.strict, args.skip_bad, again=again, checkpoint=args.checkpoint,
+                               compiled=args.compile)
             if number < len(stages):
                 carried, state = [solver.final_weights()], None
         said("caffe.cpp:250", "Optimization Done.")

@@ -113,22 +113,26 @@ class Narrow(Segment):
         return found
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> list[Tensor]:
-        x, left = bottoms[0], list(params)
+        x, left, start = bottoms[0], list(params), 0
         both = self.zones(x.shape[2:])
-        ends = [i for i, node in enumerate(self.nodes) if _shrinks(node.op)]
-        spare = [[along[i].spare for along in both] for i in ends] + [[(0, 0), (0, 0)]]
-        for i, node in enumerate(self.nodes):
-            mine, left = left[: len(node.params)], left[len(node.params) :]
-            if i == 0:
-                x = self.begin(node.op, x, mine, spare[0])
-            else:
-                (x,) = run(node, [x], mine, inplace=self.nodes[i - 1].op.fresh)
-            if i in ends:
-                now, then = spare[ends.index(i) :][:2]
-                if now != then:
-                    pieces = (along[i].pieces(*pair) for along, *pair in zip(both, now, then, strict=True))
-                    x = _Widen.apply(x, *pieces)
+        ends = [i + 1 for i, node in enumerate(self.nodes) if _shrinks(node.op)]
+        spare = [[along[i - 1].spare for along in both] for i in ends] + [[(0, 0), (0, 0)]]
+        for end, now, then in zip(ends, spare, spare[1:], strict=False):
+            count = sum(len(node.params) for node in self.nodes[start:end])
+            x = self.kept(self.stage, start, end, x, left[:count], now)
+            if now != then:
+                x = _Widen.apply(x, *(along[end - 1].pieces(*pair)
+                                      for along, *pair in zip(both, now, then, strict=True)))
+            left, start = left[count:], end
         return [x]
+
+    def stage(self, start: int, end: int, x: Tensor, left: list[Tensor], less: Sequence[Pair]) -> Tensor:
+        """The layers from number start to before end, on maps with so many pixels less."""
+        for i, node in enumerate(self.nodes[start:end], start):
+            mine, left = left[: len(node.params)], left[len(node.params) :]
+            (x,) = run(node, [x], mine, i > start and self.nodes[i - 1].op.fresh) if i else (
+                self.begin(node.op, x, mine, less),)
+        return x
 
     @staticmethod
     def begin(op: Operation, x: Tensor, params: Sequence[Tensor], less: Sequence[Pair]) -> Tensor:

@@ -1,12 +1,14 @@
 """A net as it is run to learn: rewritten, and equal to itself but for rounding, forward and backward."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from .graph import Node
 from .module import Net, _alone, _at
 from .narrow import narrowed
+from .segment import Segment, recomputed
 from .unrolled import Unrolled, unrolled
 
 
@@ -17,14 +19,18 @@ class Quick:
     does not compute) the net runs.
     """
 
-    def __init__(self, net: Net) -> None:
+    def __init__(self, net: Net, recompute: bool = False, compiled: bool = False) -> None:
+        """recompute: keep few blobs for the backward pass, which computes the others again. compiled: by
+        torch.compile, for any size."""
         self.net = net
-        self.rewritten = Net(narrowed(unrolled(net.graph)), net)
+        graph = narrowed(unrolled(net.graph))
+        self.rewritten = Net(recomputed(graph) if recompute else graph, net)
+        self.run = torch.compile(self.rewritten, dynamic=True) if compiled else self.rewritten
         self.blobs = {value.blob for value in self.rewritten.graph.shapes}
 
     def lay(self) -> None:
         """Bring weights into the order of memory that is the faster one, on CPUs too."""
-        nodes = [inner for node in self.rewritten.graph.nodes for inner in getattr(node.op, "nodes", (node,))]
+        nodes = _inner(self.rewritten.graph.nodes)
         rows = {slot.key for node in nodes if isinstance(node.op, Unrolled) for slot in node.params}
         for slot, parameter in self.net.parameters_by_slot():
             order = torch.contiguous_format if slot.key in rows else torch.channels_last
@@ -41,4 +47,13 @@ class Quick:
         if any(a is not b for (_, a), (_, b) in zip(mine, net.parameters_by_slot(), strict=True)):
             self.rewritten.share(net)
         self.rewritten.precision = net.precision
-        return self.rewritten(inputs, want)
+        return self.run(inputs, want)
+
+
+def _inner(nodes: Iterable[Node]) -> Iterator[Node]:
+    """The layers, those of segments one by one."""
+    for node in nodes:
+        if isinstance(node.op, Segment):
+            yield from _inner(node.op.nodes)
+        else:
+            yield node

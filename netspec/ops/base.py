@@ -89,6 +89,7 @@ class Operation:
     inplace: ClassVar[bool] = True  # a top may have a bottom's name (Caffe refuses it for some types)
     fresh: ClassVar[bool] = False  # no gradient reads its top, memory of its own: the next may overwrite it
     random: ClassVar[bool] = False  # a pass may draw numbers for each element
+    once: ClassVar[bool] = False  # a second pass over the same bottoms may not give the same
     moving: ClassVar[bool] = False  # a forward pass in TRAIN may change its parameters
     aligned: ClassVar[bool] = False  # a Crop whose offset the graph works out
     four_axes: ClassVar[bool] = False  # its first bottom is N x C x H x W

@@ -57,7 +57,7 @@ class Layer:
         raise NotImplementedError(f"{type(self).__name__} has no backward")
 
 
-class Python(Operation, type="Python", bottoms=(0, None), tops=(0, None), data=True,
+class Python(Operation, type="Python", bottoms=(0, None), tops=(0, None), data=True, once=True,
              waits=True):
     """python_param names a module (looked up as `import` does, then in the current folder) and a class in it.
 

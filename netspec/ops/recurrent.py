@@ -11,7 +11,7 @@ from torch import Tensor
 from .base import Operation, Param, Shape
 
 
-class Recurrent(Operation, family="recurrent", differentiable="x, static",
+class Recurrent(Operation, family="recurrent", once=True, differentiable="x, static",
                 above_0=("recurrent_param", "num_output")):
     """Runs a cell over the T steps of N sequences.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..base.errors import Error, Interrupted
 from ..base.log import Log
-from ..base.machine import choose
+from ..base.machine import choose, compiler
 from ..base.metrics import Scores, mean_iu
 from ..net import weights
 from ..net.graph import Slot
@@ -41,11 +41,14 @@ class Solver:
     """
 
     def __init__(self, param: SolverParameter, *, path: str | os.PathLike | None = None, device: str = "cpu",
-                 precision: str = "fp32", strict: bool = False, log: Log | None = None) -> None:
+                 precision: str = "fp32", strict: bool = False, log: Log | None = None,
+                 checkpoint: bool = False, compiled: bool = False) -> None:
         """param: its `weights` are loaded. path: its file, from whose folder its paths are tried too.
 
         precision: fp32 (Caffe's arithmetic), tf32 or bf16 (for the products only; parameters and updates stay
-        float32). strict: weights must fill the net and hold no more. Raises Error for what cannot work.
+        float32). strict: weights must fill the net and hold no more. checkpoint: of a training pass few blobs
+        are kept, and the others computed again. compiled: it is run by torch.compile. Raises Error for what
+        cannot work.
         """
         self.param, self.path = param, Path(path) if path else None
         self.base = self.path.resolve().parent if self.path else None
@@ -71,7 +74,9 @@ class Solver:
         self.display = Display(param, self.log)
         self.display.train_net(train)
         self.net = self._build(train)
-        self.quick = Quick(self.net)
+        if compiled:
+            compiler(self.device)
+        self.quick = Quick(self.net, checkpoint, compiled)
         self.quick.lay()
         self.test_nets: list[Net] = []
         for i, job in enumerate(tests):

@@ -18,19 +18,21 @@ from .validation import Best
 def run_stage(path: Path, param: SolverParameter, carried: list[str] | None, state: str | None, device: str,
               precision: str, said: Log, strict: bool = False, skip_bad: int = 0,
               watch: Callable[[Solver, float], None] | None = None,
-              again: str = " with --snapshot {}") -> Solver:
+              again: str = " with --snapshot {}", checkpoint: bool = False, compiled: bool = False) -> Solver:
     """One solver from pre-flight to the end; its data are closed.
 
     carried: weights to start from, not those the solver names. state: a .solverstate to go on from. skip_bad:
     how many images that cannot be read to go past (see Skips). watch: called after each iteration with solver
     and loss. again: what to change in the command to go on after a stop, {} being the last .solverstate.
+    checkpoint, compiled: see Solver.
     Raises Interrupted after a stop with a snapshot.
     """
     if device == "cpu":
         said("caffe.cpp:197", "Use CPU.")
     if carried or state:
         param.weights[:] = carried or ()
-    solver = Solver(param, path=path, device=device, precision=precision, strict=strict, log=said)
+    solver = Solver(param, path=path, device=device, precision=precision, strict=strict, log=said,
+                    checkpoint=checkpoint, compiled=compiled)
     solver.skips.most = skip_bad
     solver.callbacks += [watch] if watch else []
     if solver.device.type == "cuda":

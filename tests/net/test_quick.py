@@ -85,3 +85,34 @@ def test_who_hangs_on_a_layer_or_the_net_sees_a_pass(net, layer):
     (net.p1 if layer else net).register_forward_hook(lambda *args: seen.append(args))
     quick(batch(), ["loss"])
     assert len(seen) == 1
+
+
+def memory(run, net):
+    """How many numbers a forward pass keeps for the backward pass, beside the parameters."""
+    kept = {}
+    own = {p.data_ptr() for p in net.parameters()}
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.setdefault(t.data_ptr(), t), lambda t: t):
+        run(batch(), ["loss"])
+    return sum(t.numel() for place, t in kept.items() if place not in own)
+
+
+def test_blobs_computed_again_give_the_same_numbers(net):
+    plain, again = Quick(net), Quick(net, recompute=True)
+    expected = step(plain, net)
+    for ours, theirs in zip(step(again, net), expected, strict=True):
+        assert torch.equal(ours, theirs)
+    assert memory(again, net) < 0.5 * memory(plain, net)
+
+
+def test_what_a_second_pass_would_change_is_not_computed_again():
+    norm = 'layer { name: "bn" type: "BatchNorm" bottom: "c1" top: "c1" }\n'
+    text = TEXT.replace('layer { name: "r1"', norm + 'layer { name: "r1"')
+    net = Net(build(prototext.parse(text, caffe_pb2.NetParameter), caffe_pb2.TRAIN))
+    randomise(net)
+    start = {name: p.clone() for name, p in net.state_dict().items()}
+    found = []
+    for recompute in (False, True):
+        net.load_state_dict(start)
+        step(Quick(net, recompute), net)
+        found.append([p.clone() for p in net.state_dict().values()])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

@@ -411,3 +411,37 @@ def test_a_solver_in_python_needs_no_file(job):
     one.step(1)
     assert one.final_weights() == "run/snap_iter_4.caffemodel" and Path("run/snap_iter_4.solverstate").exists()
     one.close()
+
+
+def test_blobs_computed_again_train_the_same_to_the_bit(job):
+    """With dropout, whose random numbers are drawn once."""
+    write_job(job)
+    found = []
+    for checkpoint in (False, True):
+        one = get_solver(job / "solver.prototxt", checkpoint=checkpoint)
+        one.step(3)
+        one.close()
+        found.append(params_of(one))
+    same(*found)
+
+
+def test_a_compiled_net_needs_a_compiler(job, monkeypatch, capsys):
+    write_job(job)
+    monkeypatch.setenv("PATH", str(job))
+    monkeypatch.delenv("CXX", raising=False)
+    assert cli.main(["solve", "solver.prototxt", "--compile", "--quiet"]) == 2
+    assert "--compile needs a C++ compiler (g++ or clang++), which is not here" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_compiled_net_trains_the_same(job):
+    write_job(job)
+    found = []
+    for compiled in (False, True):
+        one = get_solver(job / "solver.prototxt", compiled=compiled)
+        one.net.graph.node("drop").op.ratio = 0  # it would draw other numbers
+        one.step(2)
+        one.close()
+        found.append(params_of(one))
+    for key, value in found[0].items():
+        np.testing.assert_allclose(found[1][key], value, rtol=1e-4, atol=1e-6)
