@@ -115,7 +115,7 @@ def _unfolded(op: Convolution, weight: Tensor, bias: Tensor | None, relu: bool) 
 
 def _deconvolution(op: Deconvolution, weight: Tensor, bias: Tensor | None, relu: bool, split: bool) -> Kernel:
     group, channels = op.layer.convolution_param.group, weight.shape[0]
-    if split and group == 1 and channels == weight.shape[1] and _diagonal(weight):
+    if split and group == 1 and channels == weight.shape[1] and diagonal(weight):
         # so few products cost nothing in float32, and the scores of a net need not be rounded
         weight, group = raised(weight.diagonal().permute(2, 0, 1)[:, None]), channels
     weight = weight.contiguous(memory_format=torch.channels_last)
@@ -128,7 +128,7 @@ def _deconvolution(op: Deconvolution, weight: Tensor, bias: Tensor | None, relu:
     return run
 
 
-def _diagonal(weight: Tensor) -> bool:
+def diagonal(weight: Tensor) -> bool:
     """Whether each output is made of the input of its number alone."""
     inner = weight.detach().abs().amax((2, 3))
     return bool((inner - inner.diag().diag()).count_nonzero() == 0)

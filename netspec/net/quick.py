@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .graph import Node
+from .grouped import grouped
 from .module import Net, _alone, _at
 from .narrow import narrowed
 from .segment import Segment, recomputed
@@ -23,7 +24,7 @@ class Quick:
         """recompute: keep few blobs for the backward pass, which computes the others again. compiled: by
         torch.compile, for any size."""
         self.net = net
-        graph = narrowed(unrolled(net.graph))
+        graph = narrowed(unrolled(grouped(net.graph)))
         self.rewritten = Net(recomputed(graph) if recompute else graph, net)
         self.run = torch.compile(self.rewritten, dynamic=True) if compiled else self.rewritten
         self.blobs = {value.blob for value in self.rewritten.graph.shapes}
