@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from ..base.machine import compiler
 from .graph import Node
 from .grouped import grouped
 from .module import Net, _alone, _at
@@ -22,7 +23,9 @@ class Quick:
 
     def __init__(self, net: Net, recompute: bool = False, compiled: bool = False) -> None:
         """recompute: keep few blobs for the backward pass, which computes the others again. compiled: by
-        torch.compile, for any size."""
+        torch.compile, for any size; Error where it has no compiler."""
+        if compiled:
+            compiler(net.device)
         self.net = net
         graph = narrowed(unrolled(grouped(net.graph)))
         self.rewritten = Net(recomputed(graph) if recompute else graph, net)

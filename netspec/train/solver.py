@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..base.errors import Error, Interrupted
 from ..base.log import Log
-from ..base.machine import choose, compiler
+from ..base.machine import choose
 from ..base.metrics import Scores, mean_iu
 from ..net import weights
 from ..net.graph import Slot
@@ -46,9 +46,8 @@ class Solver:
         """param: its `weights` are loaded. path: its file, from whose folder its paths are tried too.
 
         precision: fp32 (Caffe's arithmetic), tf32 or bf16 (for the products only; parameters and updates stay
-        float32). strict: weights must fill the net and hold no more. checkpoint: of a training pass few blobs
-        are kept, and the others computed again. compiled: it is run by torch.compile. Raises Error for what
-        cannot work.
+        float32). strict: weights must fill the net and hold no more. checkpoint, compiled: how a training
+        pass is run, see Quick. Raises Error for what cannot work.
         """
         self.param, self.path = param, Path(path) if path else None
         self.base = self.path.resolve().parent if self.path else None
@@ -74,8 +73,6 @@ class Solver:
         self.display = Display(param, self.log)
         self.display.train_net(train)
         self.net = self._build(train)
-        if compiled:
-            compiler(self.device)
         self.quick = Quick(self.net, checkpoint, compiled)
         self.quick.lay()
         self.test_nets: list[Net] = []
