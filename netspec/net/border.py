@@ -77,10 +77,13 @@ def _told(units: Sequence[Unit], shapes: Shapes, image: Value, values: Collectio
         return False
     clean: dict[Value, Span] = {image: ENDLESS}
     for unit in units:
-        seen = unit.sights
-        if seen is None:
-            return False
-        within = [seen[i].within(clean[b]) for j, b in enumerate(unit.bottoms) if j not in unit.node.op.sized]
+        within = []
+        for j, bottom in enumerate(unit.bottoms):
+            seen = unit.sees(j)
+            if seen is None:
+                return False
+            if j not in unit.node.op.sized:
+                within.append(seen[i].within(clean[bottom]))
         for top in unit.tops:
             clean[top] = max(0, *(a for a, _ in within)), min(small[top][2 + i], *(b for _, b in within))
     less = shapes[image][2 + i] - trial[2 + i]
@@ -107,7 +110,8 @@ def _shapes(units: Sequence[Unit], image: Value, shape: Shape) -> dict[Value, Sh
         for unit in units:
             if any(b not in shapes for b in unit.bottoms):
                 return None
-            shapes |= zip(unit.node.bottoms, [shapes[b] for b in unit.bottoms], strict=True)
+            bottoms = [shapes[b] for b in unit.bottoms]  # what is added may follow
+            shapes |= zip(unit.node.bottoms, bottoms, strict=False)
             tops = unit.node.op.infer(*(shapes[b] for b in unit.node.bottoms))
             shapes |= zip((*unit.node.tops, *unit.tops), (*tops, *tops), strict=True)
     except Error:

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..ops.base import raised
 from ..ops.conv import Convolution, Deconvolution
 from ..ops.dense import InnerProduct
+from ..ops.norm import LRN
 from ..ops.pool import Pooling
 from ..ops.shape import Crop
 from .graph import Node
@@ -20,6 +21,7 @@ Pads = tuple[int, int, int, int]  # rows above and below, columns to the left an
 Params = Mapping[Node, list[Tensor]]
 Kernel = Callable[[Sequence[Tensor], Pads], Sequence[Tensor]]  # bottoms cut to their windows -> tops
 NONE: Pads = (0, 0, 0, 0)
+SMALL, SIZES = 1024, 8  # cells of a map below which weights are ordered for its size, and so many sizes
 PLACES = 512  # of windows, whose values are laid out at once
 LARGE = 1 << 24  # weights from which a convolution is one product: oneDNN reads them again for every row
 
@@ -30,17 +32,17 @@ def ready(unit: Unit, params: Params, dtype: torch.dtype, rewrites: Collection[s
     params: of each of its layers. dtype: of products.
     """
     op = unit.node.op
-    if isinstance(op, Deconvolution) and op.local:
-        return _deconvolution(op, *_numbers(unit, params, dtype), unit.relu, "group" in rewrites)
-    if isinstance(op, Convolution) and op.local:
-        return _convolution(op, *_numbers(unit, params, dtype), unit.relu, "pack" in rewrites)
     if isinstance(op, InnerProduct):
         return _product(op, *_numbers(unit, params, dtype), unit.relu)
-    if isinstance(op, Pooling) and op.local:
+    if not op.local:
+        return _normalised(op) if isinstance(op, LRN) and op.across else None
+    if isinstance(op, Deconvolution):
+        return _deconvolution(op, *_numbers(unit, params, dtype), unit.relu, "group" in rewrites)
+    if isinstance(op, Convolution):
+        return _convolution(op, *_numbers(unit, params, dtype), unit, "pack" in rewrites)
+    if isinstance(op, Pooling):
         return _pooling(op)
-    if isinstance(op, Crop) and op.local:
-        return lambda xs, pads: [xs[0]]  # cut to its window it is what the crop leaves
-    return None
+    return (lambda xs, pads: [xs[0]]) if isinstance(op, Crop) else None  # its window is what it leaves
 
 
 def _numbers(unit: Unit, params: Params, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
@@ -61,30 +63,46 @@ def packable(x: Tensor) -> bool:
     return half or x.dtype == torch.float32
 
 
-def _convolution(op: Convolution, weight: Tensor, bias: Tensor | None, relu: bool, pack: bool) -> Kernel:
+def _convolution(op: Convolution, weight: Tensor, bias: Tensor | None, unit: Unit, pack: bool) -> Kernel:
     group = op.layer.convolution_param.group
     if pack and packable(weight):
-        if weight.numel() >= LARGE and weight.dtype == torch.float32 and group == 1 and _plain(op):
-            return _unfolded(op, weight, bias, relu)
-        return _packed(op, weight, bias, "relu" if relu else "none")
+        large = weight.numel() >= LARGE and weight.dtype == torch.float32
+        if large and group == 1 and _plain(op) and not unit.added:
+            return _unfolded(op, weight, bias, unit.relu)
+        return _packed(op, weight, bias, unit)
     weight = weight.contiguous(memory_format=torch.channels_last)
 
-    def plain(xs: Sequence[Tensor], pads: Pads) -> list[Tensor]:
+    def run(xs: Sequence[Tensor], pads: Pads) -> list[Tensor]:
         x, pad = _padded(_laid(xs[0], weight.dtype), pads)
         y = F.conv2d(x, weight, bias, op.stride, pad, op.dilation, group)
-        return [y.relu_() if relu else y]
+        y = y.add_(xs[1]) if unit.added else y
+        return [y.relu_() if unit.relu else y]
 
-    return plain
+    return run
 
 
-def _packed(op: Convolution, weight: Tensor, bias: Tensor | None, after: str) -> Kernel:
-    """By torch's own entry to oneDNN, which does what comes after it as well."""
+def _packed(op: Convolution, weight: Tensor, bias: Tensor | None, unit: Unit) -> Kernel:
+    """By torch's own entry to oneDNN, which does what comes after it as well.
+
+    The order of the weights suits a size of image: with another's, small maps take many times as long.
+    """
     dtype, settings = weight.dtype, (op.stride, op.dilation, op.layer.convolution_param.group)
-    packed = torch.ops.mkldnn._reorder_convolution_weight(weight.detach().contiguous(), (0, 0), *settings)
+    order, run_one = torch.ops.mkldnn._reorder_convolution_weight, torch.ops.mkldnn._convolution_pointwise
+    after, dense = "relu" if unit.relu else "none", weight.detach().contiguous()
+    packed: dict[tuple[int, ...], Tensor] = {}
 
     def run(xs: Sequence[Tensor], pads: Pads) -> list[Tensor]:
         x, pad = _padded(_laid(xs[0], dtype), pads)
-        return [torch.ops.mkldnn._convolution_pointwise(x, packed, bias, pad, *settings, after, [], "")]
+        size = tuple(x.shape) if x.shape[2] * x.shape[3] < SMALL and dense.numel() < LARGE else ()
+        if size not in packed:
+            if len(packed) > SIZES:
+                packed.clear()
+            packed[size] = order(dense, pad, *settings, tuple(x.shape))
+        if unit.added:
+            other = _laid(xs[1], dtype)
+            return [run_one.binary(x, other, packed[size], bias, pad, *settings, "add", 1.0,
+                                   "relu" if unit.relu else None, [], None)]
+        return [run_one(x, packed[size], bias, pad, *settings, after, [], "")]
 
     return run
 
@@ -149,22 +167,42 @@ def _product(op: InnerProduct, weight: Tensor, bias: Tensor | None, relu: bool) 
 def _pooling(op: Pooling) -> Kernel:
     """Maxima over windows; what hangs over an end counts for nothing, whether padding or the map's end."""
     def run(xs: Sequence[Tensor], pads: Pads) -> list[Tensor]:
-        x = xs[0].contiguous(memory_format=torch.channels_last)
-        below = [_missing(*sizes) for sizes in
-                 zip(x.shape[2:], op.kernel, op.stride, (pads[:2], pads[2:]), strict=True)]
-        if pads[0] or pads[2] or any(below):
-            x = _grown(x, (pads[0], below[0], pads[2], below[1]), -math.inf)
-        return [F.max_pool2d(x, op.kernel, op.stride, ceil_mode=True)]
+        x, alike = xs[0].contiguous(memory_format=torch.channels_last), (pads[0], pads[2])
+        along = [*zip(x.shape[2:], op.kernel, op.stride, (pads[:2], pads[2:]), strict=True)]
+        if not all(0 <= p[0] <= kernel // 2 and _windows(n + p[0], p[0], kernel, stride)
+                   == _count(n, kernel, stride, p) for n, kernel, stride, p in along):
+            below = [0 if _windows(n + p[0], 0, kernel, stride) == _count(n, kernel, stride, p) else p[1]
+                     for n, kernel, stride, p in along]
+            x, alike = _grown(x, (pads[0], below[0], pads[2], below[1]), -math.inf), (0, 0)
+        return [F.max_pool2d(x, op.kernel, op.stride, alike, ceil_mode=True)]
 
     return run
 
 
-def _missing(n: int, kernel: int, stride: int, pads: tuple[int, int]) -> int:
-    """Rows to add at the end, without which rounding up finds fewer windows than there are."""
-    along = n + pads[0]
-    windows = (along + pads[1] - kernel) // stride + 1
-    found = -(-(along - kernel) // stride) + 1 if along >= kernel else 0
-    return 0 if found == windows else pads[1]
+def _count(n: int, kernel: int, stride: int, pads: tuple[int, int]) -> int:
+    """How many windows lie on so many cells with padding."""
+    return (n + sum(pads) - kernel) // stride + 1
+
+
+def _windows(n: int, behind: int, kernel: int, stride: int) -> int:
+    """How many windows torch finds when it rounds up; none begins behind the n cells."""
+    count = -(-(n + behind - kernel) // stride) + 1
+    return count - ((count - 1) * stride >= n)
+
+
+def _normalised(op: LRN) -> Kernel:
+    """The sums over neighbouring channels as a product with a band of ones."""
+    p = op.layer.lrn_param
+
+    def run(xs: Sequence[Tensor], pads: Pads) -> list[Tensor]:
+        x = raised(xs[0]).permute(0, 2, 3, 1)
+        near = torch.ones(x.shape[3], x.shape[3], dtype=x.dtype, device=x.device)
+        near = near.tril_(p.local_size // 2).triu_(-(p.local_size // 2)).mul_(p.alpha / p.local_size)
+        rows = x.reshape(-1, x.shape[3])
+        scale = torch.addmm(near.new_full((), p.k), rows.square(), near).pow_(-p.beta)
+        return [scale.mul_(rows).reshape(x.shape).permute(0, 3, 1, 2)]
+
+    return run
 
 
 def _laid(x: Tensor, dtype: torch.dtype) -> Tensor:

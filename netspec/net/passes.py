@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -11,15 +12,15 @@ from ..base.errors import Error
 from ..ops.base import Operation
 from ..ops.conv import Convolution, Deconvolution
 from ..ops.dense import InnerProduct
-from ..ops.neuron import ReLU
+from ..ops.neuron import Eltwise, ReLU
 from .graph import Graph, Node, Value
-from .regions import Sight, sights
+from .regions import SAME, Sight, sights
 
 REWRITES = {  # name -> what it does, each equal to the plain net but for rounding; see docs/speed.md
     "dead": "layers that the blobs asked for do not need do not run",
     "idle": "layers that change nothing, as Dropout in TEST, are gone",
     "fold": "batch norms and scales become part of the convolution before them",
-    "fuse": "a convolution or product does the ReLU behind it",
+    "fuse": "a convolution or product does the sum and the ReLU behind it",
     "pack": "weights are cast and put in the machine's order once",
     "group": "deconvolutions whose weights are diagonal over channels run channel by channel",
     "crop": "only that part of a map is computed which a crop leaves",
@@ -30,9 +31,9 @@ REWRITES = {  # name -> what it does, each equal to the plain net but for roundi
 
 @dataclass(frozen=True, eq=False)
 class Unit:
-    """Layers that run as one: the first, of `bottoms`, then `folded` ones, and a ReLU.
+    """Layers that run as one: the first, then `folded` ones, a sum, and a ReLU.
 
-    `tops` are those of the last.
+    `bottoms` are the first one's, and the value that the sum adds, if there is one. `tops` are the last's.
     """
 
     node: Node
@@ -40,12 +41,17 @@ class Unit:
     tops: tuple[Value, ...]
     sights: tuple[Sight, Sight] | None  # how the top sees the bottoms; see net/regions.py
     folded: tuple[Node, ...] = ()
+    added: bool = False
     relu: bool = False
 
-    @property
+    @cached_property
     def key(self) -> tuple:
         """Equal for units that compute the same."""
-        return self.node, self.folded, self.relu
+        return self.node, self.folded, self.added, self.relu
+
+    def sees(self, i: int) -> tuple[Sight, Sight] | None:
+        """How the top sees bottom i: what is added lies on it."""
+        return SAME if self.sights and self.added and i == len(self.bottoms) - 1 else self.sights
 
 
 def needed(nodes: Iterable[Node], wanted: Collection[Value]) -> list[Node]:
@@ -75,20 +81,17 @@ def units(graph: Graph, wanted: Collection[Value], rewrites: Collection[str] = (
 def _joined(made: list[Unit], wanted: Collection[Value], rewrites: Collection[str]) -> list[Unit]:
     """The units with what follows a product done by it, where nothing else reads what is between."""
     readers = Counter(b for unit in made for b in unit.bottoms)
-    found: dict[Value, Unit] = {}  # by top
-    order: list[Unit] = []
+    order: dict[tuple[Value, ...], Unit] = {}  # by tops
     for unit in made:
-        before = found.get(unit.bottoms[0]) if len(unit.bottoms) == 1 else None
-        if before and readers[unit.bottoms[0]] == 1 and unit.bottoms[0] not in wanted:
-            joined = _after(before, unit, rewrites)
-            if joined:
-                order[order.index(before)] = joined
-                found[joined.tops[0]] = joined
-                continue
-        order.append(unit)
-        if len(unit.tops) == 1:
-            found[unit.tops[0]] = unit
-    return order
+        joined = None
+        for bottom in reversed(unit.bottoms):  # of two convolutions that are added the later
+            before = order.get((bottom,))
+            if joined is None and before and readers[bottom] == 1 and bottom not in wanted:
+                joined = _after(before, unit, rewrites)
+                if joined:
+                    del order[(bottom,)]
+        order[unit.tops] = joined or unit
+    return [*order.values()]
 
 
 def _after(before: Unit, unit: Unit, rewrites: Collection[str]) -> Unit | None:
@@ -96,9 +99,16 @@ def _after(before: Unit, unit: Unit, rewrites: Collection[str]) -> Unit | None:
     head, op = before.node.op, unit.node.op
     if not isinstance(head, Convolution | InnerProduct) or before.relu or len(unit.tops) != 1:
         return None
+    if len(unit.bottoms) == 2:
+        sums = isinstance(op, Eltwise) and op.plain_sum and "fuse" in rewrites
+        if not sums or before.added or type(head) is not Convolution or not head.local:
+            return None
+        other = unit.bottoms[unit.bottoms[0] == before.tops[0]]
+        return replace(before, bottoms=(*before.bottoms, other), tops=unit.tops, added=True)
     if isinstance(op, ReLU) and not op.layer.relu_param.negative_slope and "fuse" in rewrites:
         return replace(before, tops=unit.tops, relu=True)
-    if isinstance(head, Convolution) and head.local and "fold" in rewrites and affine(op, head):
+    if isinstance(head, Convolution) and head.local and not before.added and "fold" in rewrites and affine(
+            op, head):
         return replace(before, tops=unit.tops, folded=(*before.folded, unit.node))
     return None
 

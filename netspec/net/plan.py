@@ -1,7 +1,7 @@
 """A net as it is run for its results alone: rewritten, each rewrite equal to the net but for rounding."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from threading import Lock
 from typing import TypeVar
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..ops import Shape
 from .border import Small, smaller
-from .graph import Node, Value
+from .graph import Node, Slot, Value
 from .kernels import Kernel, ready
 from .module import Net, _alone, _at
 from .passes import REWRITES, Unit, units
@@ -35,11 +35,14 @@ class Plan:
         """without: names of `REWRITES` that are not done."""
         self.net, self.graph = net, net.graph
         self.rewrites = frozenset(REWRITES) - frozenset(without)
+        self._parts = dict(zip(net.graph.nodes, net._parts, strict=True))
         self._units: dict[frozenset[Value], list[Unit]] = {}
         self._kernels: dict[Hashable, tuple[Hashable, Kernel | None]] = {}
         self._routes: OrderedDict[Hashable, tuple[Route, Small | None]] = OrderedDict()
         self._borders: OrderedDict[Hashable, tuple[Hashable, dict[Value, Tensor]]] = OrderedDict()
         self._pasted: tuple[Route, Hashable, dict[Value, Tensor]] | None = None
+        self._seen: Hashable = None  # the marks of all parameters at the last call
+        self._fresh: set[Hashable] = set()  # of units whose kernels were looked at since those changed
         self._lock = Lock()
 
     @property
@@ -71,6 +74,10 @@ class Plan:
         wanted = {last[blob]: blob for blob in (*asked, *self.losses)}
         values = {Value(blob): x for blob, x in given.items()}
         with self._lock:
+            marks = self._marked(self.graph.params)
+            if marks != self._seen:
+                self._fresh.clear()
+                self._seen = marks
             values = self._run(self._route(frozenset(wanted), values), values)
         return {blob: values[value] for value, blob in wanted.items()}
 
@@ -131,15 +138,16 @@ class Plan:
         """What a unit makes of the parts of its bottoms."""
         unit = stage.unit
         kernel = self._kernel(unit)
+        # those of which the size alone counts may not be there, where the kernel knows it
+        bottoms = [values[b] if cut is None else values[b][cut]
+                   for b, cut in zip(unit.bottoms, stage.cuts, strict=True) if b in values]
         if kernel is None:
-            part, precision = _at(self.net._parts[self.graph.nodes.index(unit.node)]), self.net.precision
+            part, precision = _at(self._parts[unit.node]), self.net.precision
             with nullcontext() if precision is None else torch.autocast(self.device.type, precision):
-                tops = part(*(values[b] if cut is None else values[b][cut]
-                              for b, cut in zip(unit.bottoms, stage.cuts, strict=True)))
+                tops = part(*bottoms)
             tops = (tops,) if isinstance(tops, Tensor) else tops
         else:
-            first = values[unit.bottoms[0]]
-            tops = kernel([first if stage.cuts[0] is None else first[stage.cuts[0]]], stage.pads)
+            tops = kernel(bottoms, stage.pads)
         return [top[stage.trim] for top in tops] if stage.trim else tops
 
     def _bands(self, stage: Stage, values: Mapping[Value, Tensor], buffer: Tensor | None) -> Tensor:
@@ -183,13 +191,16 @@ class Plan:
 
     def _kernel(self, unit: Unit) -> Kernel | None:
         """What computes a unit, with its weights as they are now."""
-        nodes = (unit.node, *unit.folded)
-        marks = self._marks([unit])
         known = self._kernels.get(unit.key)
+        if known and unit.key in self._fresh:
+            return known[1]
+        marks = self._marks([unit])
         if known is None or known[0] != marks:
-            params = {node: [self._parameter(node, i) for i in range(len(node.params))] for node in nodes}
+            params = {node: [self._parameter(node, i) for i in range(len(node.params))]
+                      for node in (unit.node, *unit.folded)}
             known = marks, ready(unit, params, self.net.precision or self.dtype, self.rewrites)
             self._kernels[unit.key] = known
+        self._fresh.add(unit.key)
         return known[1]
 
     def _parameter(self, node: Node, i: int) -> Tensor:
@@ -197,8 +208,10 @@ class Plan:
 
     def _marks(self, of: Sequence[Unit]) -> Hashable:
         """What differs as soon as a parameter of these units has changed, or the precision."""
-        found = [mark(self.net.parameter(slot)) for unit in of for node in (unit.node, *unit.folded)
-                 for slot in node.params]
+        return self._marked(slot for unit in of for node in (unit.node, *unit.folded) for slot in node.params)
+
+    def _marked(self, slots: Iterable[Slot]) -> Hashable:
+        found = [mark(self.net.parameter(slot)) for slot in slots]
         return self.net.precision, torch.backends.mkldnn.enabled, tuple(found)
 
 

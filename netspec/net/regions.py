@@ -54,6 +54,10 @@ class Sight(NamedTuple):
         return self.forth.between(bottom)
 
 
+_HERE = Sight(Fraction(1), Along(1, 0, 0, 1), Along(1, 0, 0, 1))
+SAME = _HERE, _HERE
+
+
 def sights(node: Node, shapes: Mapping[Value, Shape]) -> tuple[Sight, Sight] | None:
     """How a layer's top sees each of its bottoms, along both axes of their maps.
 

@@ -10,7 +10,7 @@ from ..ops import Shape
 from ..ops.conv import Deconvolution
 from .graph import Value
 from .passes import Unit
-from .regions import Rect, Sight, Span, area, clip, common, hull, whole
+from .regions import Rect, Span, area, clip, common, hull, whole
 
 Shapes = Mapping[Value, Shape]
 Cut = tuple[slice, slice, slice, slice]
@@ -72,7 +72,7 @@ class Layout:
                 if len(self.shapes[top]) != 4:
                     continue
                 if seen is not None:
-                    reached = [_through(seen, found[b], "reached") for i, b in enumerate(unit.bottoms)
+                    reached = [_through(unit, i, found[b], "reached") for i, b in enumerate(unit.bottoms)
                                if i not in unit.node.op.sized and b in found]
                 found[top] = clip(hull(reached), self.shapes[top]) if reached else whole(self.shapes[top])
         return found
@@ -94,7 +94,7 @@ class Layout:
                 continue
             read = whole(shape)
             if seen is not None and part is not None and "crop" in self.rewrites:
-                read = clip(_through(seen, part, "read"), shape)
+                read = clip(_through(unit, i, part, "read"), shape)
             self.need[bottom] = hull([self.need[bottom], read]) if bottom in self.need else read
 
     def _left(self, unit: Unit, top: Value, need: Rect) -> Rect:
@@ -195,10 +195,10 @@ def _windows(unit: Unit, layout: Layout,
     if seen is None or not tops:
         return tuple(None for _ in unit.bottoms), (0, 0, 0, 0), None
     part, cuts = layout.computed[tops[0]], []
-    asked = _through(seen, part, "read")
     for i, bottom in enumerate(unit.bottoms):
-        inside = clip(asked, layout.shapes[bottom])
+        inside = clip(_through(unit, i, part, "read"), layout.shapes[bottom])
         cuts.append(None if i in unit.node.op.sized or inside == held[bottom] else _cut(inside, held[bottom]))
+    asked = _through(unit, 0, part, "read")
     inside = clip(asked, layout.shapes[unit.bottoms[0]])
     pads: list[int] = []
     made: list[Span] = []
@@ -213,7 +213,9 @@ def _windows(unit: Unit, layout: Layout,
     return tuple(cuts), (pads[0], pads[1], pads[2], pads[3]), trim
 
 
-def _through(seen: tuple[Sight, Sight], rect: Rect, way: str) -> Rect:
+def _through(unit: Unit, i: int, rect: Rect, way: str) -> Rect:
+    seen = unit.sees(i)
+    assert seen is not None
     a, b = (getattr(one, way)(span) for one, span in zip(seen, rect, strict=True))
     return a, b
 

@@ -203,6 +203,10 @@ class Eltwise(Neuron, type="Eltwise", bottoms=(2, None), fresh=True):
             raise self.error("coeff goes with SUM only")
         self.coeff = list(p.coeff) or [1.0] * len(shapes)
 
+    @property
+    def plain_sum(self) -> bool:
+        return self.layer.eltwise_param.operation == EltwiseParameter.SUM and set(self.coeff) == {1.0}
+
     def infer(self, *shapes: Shape) -> list[Shape]:
         for name, shape in zip(self.layer.bottom, shapes, strict=True):
             if shape != shapes[0]:

@@ -23,9 +23,13 @@ class LRN(Same, type="LRN", family="normalisation", four_axes=True):
         if self.layer.lrn_param.local_size % 2 == 0:
             raise self.error(f"local_size must be odd, found {self.layer.lrn_param.local_size}")
 
+    @property
+    def across(self) -> bool:
+        return self.layer.lrn_param.norm_region == self.layer.lrn_param.ACROSS_CHANNELS
+
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         p, x = self.layer.lrn_param, raised(bottoms[0])
-        if p.norm_region == p.ACROSS_CHANNELS:
+        if self.across:
             return F.local_response_norm(x, p.local_size, p.alpha, p.beta, p.k)
         mean = F.avg_pool2d(x.square(), p.local_size, 1, p.local_size // 2)
         return x * (1 + p.alpha * mean).pow(-p.beta)

@@ -146,6 +146,31 @@ def test_what_stands_behind_a_convolution_is_done_by_it(text, left, settings, ki
     assert len(way.stages) == left
 
 
+BRANCHES = """
+layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param { num_output: 4 kernel_size: 3 pad: %d } }
+layer { name: "b" type: "BatchNorm" bottom: "a" top: "a" }
+layer { name: "c" type: "Convolution" bottom: "x" top: "c" convolution_param { num_output: 4 kernel_size: 1 pad: %d } }
+layer { name: "e" type: "Eltwise" bottom: "%s" bottom: "%s" top: "e" eltwise_param { %s } }
+layer { name: "r" type: "ReLU" bottom: "e" top: "e" }
+layer { name: "p" type: "Pooling" bottom: "e" top: "p" pooling_param { kernel_size: 3 stride: 2 pad: 1 } }
+layer { name: "d" type: "Convolution" bottom: "p" top: "d" convolution_param { num_output: 2 kernel_size: 3 } }
+"""
+
+
+@pytest.mark.parametrize("pads", [(1, 0), (21, 20)])  # with a border, too
+@pytest.mark.parametrize("pair, settings, left", [
+    (("a", "c"), "", 4), (("c", "a"), "", 4), (("a", "c"), "operation: MAX", 6), (("a", "c"), "coeff: 1 coeff: -1", 6)])
+def test_a_sum_behind_a_convolution_is_done_by_it(pads, pair, settings, left):
+    net = made(BRANCHES % (*pads, *pair, settings), (1, 4, 24, 31)).eval().double()
+    rewrite.randomise(net)
+    plan = Plan(net)
+    assert differ(plan, net, image(net, 24, 31, batch=2), ["d"]) < 1e-12
+    assert differ(plan, net, image(net, 24, 31, batch=2, seed=1), ["d"]) < 1e-12
+    assert [len(way.stages) for way, _ in plan._routes.values()] == [left]
+    assert differ(plan, net, image(net, 24, 31), ["d", "c"]) < 1e-12
+    assert differ(Plan(net.float()), net, image(net, 24, 31), ["d"]) < 1e-5
+
+
 def test_grouped_convolutions_and_diagonal_deconvolutions():
     text = (CONV.replace("num_output: 5", "num_output: 6") % "group: 2" + 'layer { name: "d" type: "Deconvolution" bottom: "y" '
             'top: "d" convolution_param { num_output: 6 kernel_size: 4 stride: 2 bias_term: false weight_filler { type: "bilinear" } } }')
