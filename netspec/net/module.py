@@ -109,6 +109,10 @@ class Net(_Module):
             for top, weight in zip(node.tops, node.loss_weights, strict=True) if weight}
         self._fits: set[tuple] = set()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles go without the plan that is kept beside a net (see Plan.of)."""
+        return {name: value for name, value in vars(self).items() if name != "_plan"}
+
     def _register(self, key: str, parameter: nn.Parameter) -> None:
         """Set a parameter under a dotted key; a layer name may hold dots, or be the name of a method."""
         path, _, name = key.rpartition(".")

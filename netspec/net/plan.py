@@ -45,6 +45,13 @@ class Plan:
         self._fresh: set[Hashable] = set()  # of units whose kernels were looked at since those changed
         self._lock = Lock()
 
+    @classmethod
+    def of(cls, net: Net) -> "Plan":
+        """The plan that is kept beside a net, with its weights ready."""
+        if "_plan" not in vars(net):
+            vars(net)["_plan"] = cls(net)
+        return vars(net)["_plan"]
+
     @property
     def device(self) -> torch.device:
         return self.net.device
@@ -63,8 +70,9 @@ class Plan:
     def __call__(self, inputs: Mapping[str, Tensor], want: Sequence[str] | None = None) -> dict[str, Tensor]:
         """The blobs that are wanted (default: the outputs), as Net.forward gives them."""
         net = self.net
-        if torch.is_grad_enabled() or net.training or not all(_alone(_at(place)) for place in net._parts):
-            found = net(inputs, want)
+        asks = torch.is_grad_enabled() or net.training or self.device.type == "meta"
+        if asks or not all(_alone(_at(place)) for place in net._parts):
+            found = Net.forward(net, inputs, want)
             assert isinstance(found, dict)
             return found
         given = net._given(inputs)

@@ -68,7 +68,7 @@ def looked(net: Net, blob: str, scales: Sequence[float], flip: bool,
         raise Error(f"scales are factors above 0 to 8, such as (0.75, 1, 1.25), found {scales}")
     once = not flip and tuple(scales) == (1.0,)
     if once and not engine:
-        return Plan(net)
+        return Plan.of(net)
     alone = images_only(net, blob)
     running = Engined(alone, blob, engine) if engine else Plan(alone)
     return running if once else Averaged(running, blob, scales, flip)

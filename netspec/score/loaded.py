@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from ..net import judged
 from ..net.deploy import deploy
 from ..net.graph import Graph
 from ..net.module import Net
+from ..net.plan import Plan
 from ..proto.caffe_pb2 import TEST, TRAIN, NetParameter
 from . import predict
 from .frames import Frame, frames, rgb
@@ -82,6 +83,19 @@ class Loaded(Net):
             graph.name, tuple(said["mean"]) if "mean" in said else None, channels, said.get("scale", 1.0),
             said.get("resize", 1.0), "BGR" if channels == 3 else "grey")
 
+    def forward(self, inputs: Mapping[str, Tensor] | Tensor | None = None, /,
+                want: Sequence[str] | None = None, **blobs: Tensor) -> dict[str, Tensor] | Tensor:
+        """As Net's; where no gradient is asked for, by its plan: the same but for rounding, and faster."""
+        named = inputs if isinstance(inputs, Mapping) else blobs
+        if isinstance(inputs, Tensor) and len(self._inputs) == 1:
+            named = {self._inputs[0]: inputs}
+        plain = all(type(x) is Tensor for x in named.values()) and {*named} == {*self._inputs}
+        if not plain or self.training or _watched():
+            return super().forward(inputs, want, **blobs)  # which says what is wrong
+        found = Plan.of(self)(named, want)
+        alone = isinstance(inputs, Tensor) and want is None and len(found) == 1
+        return next(iter(found.values())) if alone else found
+
     def train(self, mode: bool = True) -> "Loaded":
         super().train(mode)
         for node in self.graph.nodes:
@@ -126,6 +140,14 @@ class Loaded(Net):
         if labels.shape != size[::-1]:  # of a net that sees pictures made smaller, or crops nothing to them
             labels = np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
         return labels
+
+
+def _watched() -> bool:
+    """Whether gradients are asked for, or torch itself looks on: what it compiles, traces, transforms or
+    casts is the net as it stands."""
+    return (torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
+            or torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
+            or torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack() > 0)
 
 
 def _scores(graph: Graph, classes: int) -> str:

@@ -1,6 +1,7 @@
 """netspec.load: a net for one's own loops, and one line from a picture to its labels."""
 
 import copy
+import pickle
 import re
 import shutil
 import subprocess
@@ -294,3 +295,29 @@ def test_scales_that_are_none(net, scales):
 def test_nothing_is_segmented_on_the_meta_device():
     with pytest.raises(Error, match="meta device"):
         netspec.load(NET, None, device="meta").segment(np.zeros((60, 60, 3), np.uint8))
+
+
+def test_without_gradients_its_plan_runs_and_gives_the_same(file, monkeypatch):
+    net = netspec.load(NET, file, device="cpu")
+    x = torch.rand(1, 3, 20, 26) * 255
+    expected = net(x)
+    assert expected.requires_grad and "_plan" not in vars(net)
+    with torch.no_grad():
+        torch.testing.assert_close(net(x), expected.detach())
+        assert "_plan" in vars(net)
+        kept = vars(net)["_plan"]
+        assert net(data=x).keys() == {"score"} == net({"data": x}).keys()
+        other = copy.deepcopy(net)
+        torch.testing.assert_close(other(x), expected.detach())
+        assert vars(other)["_plan"].net is other
+        net.segment(np.zeros((20, 26, 3), np.uint8))
+        assert vars(net)["_plan"] is kept  # weights are made ready once
+        pickle.loads(pickle.dumps(net))(x)
+        stranger = torch.func.vmap(lambda one: net(one[None]))(torch.cat([x, x]))
+        torch.testing.assert_close(stranger[0], expected.detach())
+        with torch.autocast("cpu", torch.bfloat16):
+            assert net(x).dtype == torch.bfloat16  # as torch users expect, and not by the plan
+        with pytest.raises(Error, match="data"):
+            net(label=x)
+        halved = net.double()(x.double())
+        assert halved.dtype == torch.float64
