@@ -297,24 +297,28 @@ def test_nothing_is_segmented_on_the_meta_device():
         netspec.load(NET, None, device="meta").segment(np.zeros((60, 60, 3), np.uint8))
 
 
-def test_without_gradients_its_plan_runs_and_gives_the_same(file, monkeypatch):
+def test_without_gradients_its_plan_runs_and_gives_the_same(file):
     net = netspec.load(NET, file, device="cpu")
-    x = torch.rand(1, 3, 20, 26) * 255
+    x = torch.rand(1, 3, 40, 46) * 255
     expected = net(x)
+
+    def same(scores):
+        assert (scores - expected).abs().max() < 1e-5 * expected.abs().max()
+
     assert expected.requires_grad and "_plan" not in vars(net)
     with torch.no_grad():
-        torch.testing.assert_close(net(x), expected.detach())
+        same(net(x))
         assert "_plan" in vars(net)
         kept = vars(net)["_plan"]
         assert net(data=x).keys() == {"score"} == net({"data": x}).keys()
         other = copy.deepcopy(net)
-        torch.testing.assert_close(other(x), expected.detach())
+        same(other(x))
         assert vars(other)["_plan"].net is other
         net.segment(np.zeros((20, 26, 3), np.uint8))
         assert vars(net)["_plan"] is kept  # weights are made ready once
-        pickle.loads(pickle.dumps(net))(x)
+        same(pickle.loads(pickle.dumps(net))(x))
         stranger = torch.func.vmap(lambda one: net(one[None]))(torch.cat([x, x]))
-        torch.testing.assert_close(stranger[0], expected.detach())
+        same(stranger[0])
         with torch.autocast("cpu", torch.bfloat16):
             assert net(x).dtype == torch.bfloat16  # as torch users expect, and not by the plan
         with pytest.raises(Error, match="data"):
