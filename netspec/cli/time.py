@@ -9,7 +9,7 @@ from ..base.files import find
 from .finding import find_net, find_solver
 from .options import add_device_arguments, renamed, wrote
 
-OTHERS = ("forward", "train", "grow")  # what is measured beside other programs
+OTHERS = ("forward", "train", "infer", "grow")  # what is measured beside other programs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train.add_argument("solver", metavar="SOLVER")
     train.add_argument("--size", type=_size, metavar="HxW",
                        help="of the images (default: as the solver's data say, else 500)")
+    infer = kinds.add_parser("infer", help="netspec infer beside scripts around plain PyTorch and engines")
+    infer.add_argument("net", metavar="NET", help="a deploy net, or a val net without its data")
+    infer.add_argument("folder", metavar="FOLDER", help="of pictures, of any sizes")
+    infer.add_argument("--weights", metavar="FILE", help="of the net (default: some are drawn)")
     grow = kinds.add_parser("grow", help="time and memory of a forward pass as images and batches grow")
     grow.add_argument("net", metavar="NET", help="a deploy net, or a val net without its data")
     grow.add_argument("--sides", type=_numbers, default=(256, 512, 1024, 2048), metavar="N,...",
@@ -48,12 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                       help="images in a batch (default 1,2,4; more than the first at the first side alone)")
     grow.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="(default fp32)")
     grow.add_argument("--plot", metavar="FILE", help="draw it as .svg, .png or .pdf too")
-    for kind in (forward, train):
+    for kind in (forward, train, infer):
         kind.add_argument("--precision", type=_precisions, default=("fp32", "bf16"), metavar="P,P",
                           help="fp32, bf16 or both with a comma (default both)")
         kind.add_argument("--only", type=_words, default=(), metavar="WORD,...",
                           help="time those alone whose name has one of these words, such as netspec,openvino")
-    for kind in (dense, load, wait, forward, train, grow):
+    for kind in (dense, load, wait, forward, train, infer, grow):
         repeats = kind.add_argument("--repeats", type=int, default=5, metavar="N",
                                     help="after 1 to warm up (default 5)")
     renamed(load, "--runs", repeats)
@@ -120,7 +124,7 @@ def _alone(args: argparse.Namespace) -> Iterator[str]:
 def _among_others(args: argparse.Namespace) -> Iterator[str]:
     """Lines about what is measured beside other programs."""
     from ..look.charts import require_matplotlib
-    from ..papers import growth, speed, steps
+    from ..papers import growth, speed, steps, whole
 
     if getattr(args, "plot", None):
         require_matplotlib()
@@ -130,6 +134,10 @@ def _among_others(args: argparse.Namespace) -> Iterator[str]:
             path = find_net(given, "deploy")
             yield "\n" + speed.time_forward(path, args.size, args.precision, args.only, args.rewrites,
                                             args.repeats)
+    elif args.kind == "infer":
+        given = find(args.weights, what="weights") if args.weights else None
+        yield "\n" + whole.time_infer(find_net(args.net, "deploy"), given, args.folder, args.precision,
+                                      args.only, args.repeats)
     elif args.kind == "grow":
         path = find_net(args.net, "deploy")
         points = list(growth.time_grow(path, args.sides, args.batches, args.precision, args.repeats))

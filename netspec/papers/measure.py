@@ -84,15 +84,20 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def untold() -> dict[str, str]:
+    """The environment without what says how torch runs, as netspec itself does to its own process."""
+    told = "OMP_WAIT_POLICY", "OMP_NUM_THREADS", "MKL_NUM_THREADS", *WAITING
+    return {name: value for name, value in os.environ.items() if name not in told}
+
+
 @contextmanager
 def child(work: Callable[..., None], *args: object, **environ: str) -> Iterator[Connection]:
     """A connection to a fresh process that does this work, in this environment of threads."""
     context, before = get_context("spawn"), dict(os.environ)
     here, there = context.Pipe()
     process = context.Process(target=work, args=(there, *args))
-    for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "MKL_NUM_THREADS", *WAITING):
-        os.environ.pop(name, None)
-    os.environ.update(environ)
+    os.environ.clear()
+    os.environ.update(untold() | environ)
     try:
         process.start()
     finally:

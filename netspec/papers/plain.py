@@ -4,14 +4,18 @@ Modules of torch.nn under the weights' own names, images padded by the first con
 convolutions over all channels, and slices for crops.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..net.graph import Graph
-from ..ops import Shape
+if TYPE_CHECKING:  # a process that runs an FCN alone need not wait for them
+    from ..net.graph import Graph
+    from ..ops import Shape
 
 SKIPS = ("score_pool4", "score_pool3")
 
@@ -24,6 +28,7 @@ class FCN(nn.Module):
         """shapes: of the parameters, by name. border: zeros around the image. offsets: of each crop, the last
         for the image. KeyError where the names are another net's."""
         super().__init__()
+        self.arguments = dict(shapes), border, [*offsets], dropout
         self.offsets = offsets
         self.blocks: list[list[str]] = [[], [], [], [], []]
         names = dict.fromkeys(name.rpartition(".")[0] for name in shapes)
@@ -58,7 +63,7 @@ class FCN(nn.Module):
             x = x + cut(self.get_submodule(skip)(pool), x, at)
         return cut(self.get_submodule(self.ups[-1])(x), image, self.offsets[-1]).contiguous()
 
-    def channels_last(self) -> "FCN":
+    def channels_last(self) -> FCN:
         """This net, its weights in that order."""
         for parameter in self.parameters():
             if parameter.ndim == 4:

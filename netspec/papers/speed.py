@@ -115,10 +115,11 @@ def distance(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> float:
     return found
 
 
-def beside(found: Mapping[Contender, str], spent: Mapping[Contender, Sequence[float]], meaning: str) -> str:
+def beside(found: Mapping[Contender, str], spent: Mapping[Contender, Sequence[float]], meaning: str,
+           measure: str = "differs") -> str:
     """The table of what each took, a part for each precision, and what each was told.
 
-    found: by how much each differs, and `meaning` is what that means.
+    found: a measure of each, by how much it differs unless said otherwise, and `meaning` is what that means.
     """
     rows, names = [], {}
     for precision in dict.fromkeys(each.precision for each in found):
@@ -128,10 +129,10 @@ def beside(found: Mapping[Contender, str], spent: Mapping[Contender, Sequence[fl
         names[precision] = base.name
         rows += [[precision, each.name, *spread(spent[each], 3), *ratios(spent[each], spent[base]),
                   found[each]] for each in here]
-    head = ["", "", "median s", "least", "most", "ratio", "least", "most", "differs"]
+    head = ["", "", "median s", "least", "most", "ratio", "least", "most", measure]
     told = {each.name + (f" {each.precision}" if each.rival else ""): each.told for each in found}
     return "\n".join([
         table(rows, head),
         f"ratio: to {', '.join(f'{name} in {precision}' for precision, name in names.items())}, of one round "
-        f"each; differs: {meaning}",
+        f"each; {measure}: {meaning}",
         *(f"{name}: {settings}" for name, settings in told.items())])
