@@ -28,6 +28,13 @@ def test_a_spec_becomes_a_module():
     assert netspec.Net is not netspec.TorchNet  # Caffe's interface has the name Net
 
 
+@pytest.mark.parametrize("given", ["shapes-fcn8s", "models/shapes-fcn8s/deploy.prototxt"])
+def test_a_module_is_made_of_a_name_or_a_file(given):
+    assert "score_fr.weight" in netspec.TorchNet(given).state_dict()
+    with pytest.raises(netspec.Error, match="did you mean 'shapes-fcn8s'"):
+        netspec.TorchNet("shapes-fcn8")
+
+
 def test_every_name_can_be_had_and_is_listed():
     assert set(netspec.__all__) <= set(dir(netspec))
     for name in netspec.__all__:

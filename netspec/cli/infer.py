@@ -84,7 +84,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _net_and_weights(args: argparse.Namespace) -> tuple[Path, Path]:
     """The files of both; args.image is left with the images, args.by_name says that no weights are given."""
+    from ..proto.wire import head, is_text
+
     path, given = find_net(args.net, "deploy"), None
+    if path.is_file() and not is_text(head(path)):
+        raise Error(f"{args.net} is binary (weights, a picture?) and stands where a net is expected; the "
+                    "order is: netspec infer NET [WEIGHTS] IMAGE ...")
     if is_weights(args.image[0]):
         given, *args.image = args.image
     if not args.image:

@@ -19,7 +19,8 @@ def asked() -> bool:
 @contextmanager
 def meter(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """A Meter: one line that is redrawn on a terminal, a line every 10 s elsewhere."""
-    due, (start, end) = 0.0, ("\r\x1b[K", "") if sys.stderr.isatty() else ("", "\n")
+    start, end = ("\r\x1b[K", "") if sys.stderr.isatty() else ("", "\n")
+    due = 0.0 if start else time.monotonic() + 10
 
     def show(done: int) -> None:
         nonlocal due

@@ -162,7 +162,8 @@ def _fits(name: str, file: Path) -> None:
     if report.missing or not report.copied + report.reshaped:
         raise Error(f"{file}: does not fit {net}: lacks the layers {listed(report.missing)}")
     if report.ignored:
-        print(f"note: {file} holds {listed(report.ignored)}, not in {net}", file=sys.stderr)
+        print(f"note: {file} holds {count(len(report.ignored), 'layer')} more than {net}, which stay unused: "
+              f"{listed(report.ignored)}; see that it is not another net's", file=sys.stderr)
 
 
 def _convert(name: str, file: Path, path: Path, source: "Source") -> None:

@@ -50,7 +50,7 @@ def known(layer: LayerParameter, path: Path) -> Known:
     mean = given.get("mean", implied)
     resize = given.get("resize", 1.0)
     for key, numbers in (("mean", () if mean is None else mean), ("resize", (resize,))):
-        if not isinstance(numbers, tuple | list) or not all(isinstance(n, int | float) for n in numbers):
+        if not layouts.is_list(numbers, layouts.is_number):
             raise Error(f"{where}: '{key}' of param_str is {given[key]!r}, expected numbers")
     if not 0 < resize <= 8:
         raise Error(f"{where}: 'resize' of param_str is {resize}, expected above 0 to 8")

@@ -1,5 +1,6 @@
 """From a graph to a `torch.nn.Module`."""
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 
 from ..base.errors import Error, closest
 from ..ops.fillers import fill
+from ..proto.caffe_pb2 import NetParameter
+from .build import build
 from .graph import Graph, Node, Slot
 
 Place = tuple[nn.Module, str]  # the module around, and the name in it
@@ -80,10 +83,12 @@ class Net(_Module):
     losses or parameters.
     """
 
-    def __init__(self, graph: Graph, share: "Net | None" = None,
+    def __init__(self, graph: Graph | NetParameter | str | os.PathLike, share: "Net | None" = None,
                  generator: torch.Generator | None = None) -> None:
-        """share: a net whose parameters are used, not copied, by layer name. generator: for fillers."""
+        """graph: or what `build` makes one of, in phase TEST. share: a net whose parameters are used, not
+        copied, by layer name. generator: for fillers."""
         super().__init__()
+        graph = graph if isinstance(graph, Graph) else build(graph)
         self.graph = graph
         self.precision: torch.dtype | None = None
         self._places: dict[str, tuple[Place, str]] = {}

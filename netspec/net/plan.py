@@ -1,5 +1,6 @@
 """A net as it is run for its results alone: rewritten, each rewrite equal to the net but for rounding."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -28,7 +29,8 @@ class Plan:
 
     `plan(inputs, want)` gives what `net(inputs, want)` gives, but for rounding. Weights are made ready at the
     first call and again when a parameter has changed. Where it can't stand for the net (gradients, training,
-    hooks on layers or other modules in their place) the net runs. One call runs at a time.
+    hooks on layers or other modules in their place, numbers that are not finite) the net runs. One call runs
+    at a time.
     """
 
     def __init__(self, net: Net, without: Collection[str] = ()) -> None:
@@ -42,6 +44,7 @@ class Plan:
         self._borders: OrderedDict[Hashable, tuple[Hashable, dict[Value, Tensor]]] = OrderedDict()
         self._pasted: tuple[Route, Hashable, dict[Value, Tensor]] | None = None
         self._seen: Hashable = None  # the marks of all parameters at the last call
+        self._sound = True  # whether those were all finite
         self._fresh: set[Hashable] = set()  # of units whose kernels were looked at since those changed
         self._lock = Lock()
 
@@ -72,9 +75,7 @@ class Plan:
         net = self.net
         asks = torch.is_grad_enabled() or net.training or self.device.type == "meta"
         if asks or not all(_alone(_at(place)) for place in net._parts):
-            found = Net.forward(net, inputs, want)
-            assert isinstance(found, dict)
-            return found
+            return self._plain(inputs, want)
         given = net._given(inputs)
         self.graph.check_blobs(want or ())
         last = {v.blob: v for v in self.graph.shapes}  # a later version of a name stands behind the earlier
@@ -85,9 +86,17 @@ class Plan:
             marks = self._marked(self.graph.params)
             if marks != self._seen:
                 self._fresh.clear()
-                self._seen = marks
-            values = self._run(self._route(frozenset(wanted), values), values)
-        return {blob: values[value] for value, blob in wanted.items()}
+                self._seen, self._sound = marks, _finite(net.parameters())
+            if self._sound and _finite(given.values()):
+                values = self._run(self._route(frozenset(wanted), values), values)
+                return {blob: values[value] for value, blob in wanted.items()}
+        return self._plain(inputs, want)
+
+    def _plain(self, inputs: Mapping[str, Tensor], want: Sequence[str] | None) -> dict[str, Tensor]:
+        """What the net itself gives."""
+        found = Net.forward(self.net, inputs, want)
+        assert isinstance(found, dict)
+        return found
 
     def _route(self, wanted: frozenset[Value], values: Mapping[Value, Tensor]) -> tuple[Route, Small | None]:
         """The way to what is wanted for inputs of these shapes."""
@@ -228,6 +237,12 @@ def mark(parameter: Tensor) -> Hashable:
     if parameter.is_inference() or getattr(parameter, "shown", False):
         return object()  # changes of those, which an array of pycaffe's may make, are not counted
     return id(parameter), parameter.data_ptr(), parameter._version, parameter.dtype
+
+
+def _finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether all numbers in a CPU's memory are: oneDNN's ReLU makes zeros of NaN, which are to be seen."""
+    return all(math.isfinite(x.sum(dtype=torch.promote_types(x.dtype, torch.float32)))
+               for x in tensors if x.device.type == "cpu")
 
 
 def _kept(kept: OrderedDict[Hashable, Made], key: Hashable, most: int, make: Callable[[], Made]) -> Made:

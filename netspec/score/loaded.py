@@ -1,5 +1,6 @@
 """A net for one's own programs: a torch module that knows what it wants and what it gives."""
 
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -51,13 +52,19 @@ class Preprocess:
             return predict.blob(frame.read(), mean, self.channels, self.scale)
 
     def checked(self) -> Sequence[float]:
-        """The mean. Raises Error without one, and for one of other channels."""
+        """The mean. Raises Error without one, for one of other channels, and for what are no numbers."""
         if self.mean is None:
             raise Error(f"net '{self.net}' does not say which mean to subtract: set net.preprocess.mean to "
                         "(B, G, R), from 0 to 255")
-        if len(self.mean) not in (1, self.channels):
-            raise Error(f"a mean of {len(self.mean)} numbers is given for images of {self.channels} channels")
-        return self.mean
+        try:
+            mean = [float(number) for number in self.mean]
+        except (TypeError, ValueError):
+            mean = [math.nan]
+        if not all(map(math.isfinite, mean)):
+            raise Error(f"net.preprocess.mean is {self.mean!r}, expected numbers (B, G, R), from 0 to 255")
+        if len(mean) not in (1, self.channels):
+            raise Error(f"a mean of {len(mean)} numbers is given for images of {self.channels} channels")
+        return mean
 
 
 class Loaded(Net):

@@ -170,12 +170,17 @@ def _alike(*lists: Tensors) -> bool:
 
 
 def check_settings(p: SolverParameter) -> None:
-    """Refuse a SolverParameter whose settings its rule or policy cannot use (most are Caffe's own checks)."""
+    """Refuse a SolverParameter whose settings its rule or policy cannot use (some are Caffe's own checks)."""
     def refuse(wrong: bool, what: str, field: str) -> None:
         if wrong:
             value = getattr(p, field)
             raise Error(f"{what}, found {value:g}" if p.HasField(field) else f"{what}, and there is none")
 
+    for field, value in p.ListFields():
+        if field.cpp_type == field.CPPTYPE_FLOAT:
+            refuse(not math.isfinite(value), f"{field.name} must be a finite number", field.name)
+    for name in ("base_lr", "weight_decay", "gamma", "delta"):
+        refuse(getattr(p, name) < 0, f"{name} must be at least 0", name)
     policy, rule = p.lr_policy, p.type
     if rule not in RULES:
         raise Error(f"solver type '{rule}' is not known{closest(rule, RULES)}")
@@ -185,12 +190,11 @@ def check_settings(p: SolverParameter) -> None:
     steps = policy in ("step", "sigmoid")
     refuse(steps and p.stepsize <= 0, f"lr_policy '{policy}' needs stepsize above 0", "stepsize")
     refuse(policy == "poly" and p.max_iter <= 0, "lr_policy 'poly' needs max_iter above 0", "max_iter")
-    refuse(p.gamma < 0, "gamma must be at least 0", "gamma")
     refuse(p.average_loss < 1, "average_loss must be at least 1", "average_loss")
     refuse(p.iter_size < 1, "iter_size must be at least 1", "iter_size")
     bare = rule in ("AdaGrad", "RMSProp")
     refuse(bare and p.momentum != 0, f"solver type {rule} takes no momentum", "momentum")
-    refuse(rule == "Adam" and not 0 <= p.momentum < 1, "momentum must lie in [0, 1) for Adam", "momentum")
+    refuse(not 0 <= p.momentum < 1, "momentum must lie in [0, 1)", "momentum")
     refuse(rule == "Adam" and not 0 <= p.momentum2 < 1, "momentum2 must lie in [0, 1)", "momentum2")
     refuse(rule == "RMSProp" and not 0 <= p.rms_decay < 1, "rms_decay must lie in [0, 1)", "rms_decay")
     if p.regularization_type not in ("L1", "L2"):

@@ -325,6 +325,13 @@ def test_add_takes_what_fits(place, table, web, capsys):
     assert "wrote" in weights(capsys, "add", "small-fcn8s", "published")[0]
     (place / "small-fcn8s.caffemodel").unlink()
     assert "is damaged, or another" in weights(capsys, "add", "small-fcn8s", "mine.caffemodel", status=2)[1]
+    assert not weights(capsys, "check")[1]  # what is soon done shows no progress to a file
+    write_weights("more.caffemodel", "more", {name: ("Convolution", [np.zeros((4, 3, 1, 1), np.float32), np.zeros(4, np.float32)])
+                                              for name in ("score", "up", "down")})
+    _, err = weights(capsys, "add", "other-fcn8s", "more.caffemodel")
+    assert "holds 2 layers more than " in err and "which stay unused: up, down (2); see that it is not another net's" in err
+    (place / "other-fcn8s.caffemodel").unlink()
+    (place / "other-fcn8s.caffemodel.sha256").unlink()
     out, _ = weights(capsys, "add", "other-fcn8s", "mine.h5")
     assert "no checksum is published" in out and (place / "other-fcn8s.caffemodel.h5").is_file()
     assert "class" in weights(capsys, "other-fcn8s", "photo.jpg", "--device", "cpu", command="infer")[0]
@@ -369,6 +376,10 @@ def test_the_second_word_is_looked_at(place, web, capsys):
     _, err = weights(capsys, "small-fcn8s", "photo.caffemodel", status=2, command="infer")
     assert "the weights of small-fcn8s are not here" in err
     assert "no IMAGE" in weights(capsys, "small-fcn8s", "weights.jpg", status=2, command="infer")[1]
+    for words in (("weights.jpg", "small-fcn8s", "photo.caffemodel"), ("photo.caffemodel", "small-fcn8s"),
+                  ("weights.jpg", "photo.caffemodel", "small-fcn8s")):
+        said = f"{words[0]} is binary (weights, a picture?) and stands where a net is expected; the order is: netspec infer NET"
+        assert said in weights(capsys, *words, status=2, command="infer")[1]
     Path("empty.caffemodel").write_bytes(b"")
     assert "is empty" in weights(capsys, "small-fcn8s", "empty.caffemodel", "photo.caffemodel", status=2, command="infer")[1]
 

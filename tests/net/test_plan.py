@@ -267,3 +267,15 @@ def test_a_net_with_labels_and_losses():
     assert {*mine} == {*theirs} > {"score"}
     for blob in theirs:
         torch.testing.assert_close(mine[blob], theirs[blob], rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("where", ["weights", "image"])
+def test_nan_is_not_lost_on_the_way(where):
+    """oneDNN's convolution with a ReLU behind it makes zeros of it, and labels of those look like any others."""
+    net = Net(deploy(ROOT / "models" / "shapes-fcn8s" / "deploy.prototxt")).eval()
+    x, plan = image(net, 96, 128), Plan(net)
+    assert run(plan, x, ["score"])["score"].isfinite().all()
+    with torch.no_grad():
+        (next(net.parameters())[0] if where == "weights" else x[0, 0, :40]).fill_(np.nan)
+    mine, theirs = run(plan, x, ["score"])["score"], run(net, x, ["score"])["score"]
+    assert theirs.isnan().any() and torch.equal(mine.isnan(), theirs.isnan())

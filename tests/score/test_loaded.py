@@ -149,6 +149,10 @@ def test_a_net_that_says_no_mean_asks_for_it(file):
     net.preprocess.mean = (1, 2)
     with pytest.raises(netspec.Error, match="mean of 2 numbers"):
         net.preprocess(picture())
+    for mean in ((float("nan"),) * 3, (1, 2, float("inf")), ("a", "b", "c"), 5):
+        net.preprocess.mean = mean
+        with pytest.raises(netspec.Error, match=r"net.preprocess.mean is .*, expected numbers \(B, G, R\)"):
+            net.segment(picture())
 
 
 def test_dropout_follows_the_mode(file):

@@ -368,6 +368,9 @@ def test_facts_that_a_deploy_net_carries(place, capsys):
     prototext.write("unit.prototxt", net_spec(**own | {"range": [0, 1]}))
     status, _, err = command(capsys, "infer", "unit.prototxt", *argv, "u")
     assert status == 2 and "images have pixels from 0 to 255" in err
+    prototext.write("endless.prototxt", net_spec(**{**own, "mean": (1e39, 2, 3)}))
+    status, _, err = command(capsys, "infer", "endless.prototxt", *argv, "u")
+    assert status == 2 and "'mean' of param_str is (1e+39, 2, 3), expected numbers" in err
     del own["mean"]
     prototext.write("meanless.prototxt", net_spec(**own))
     status, _, err = command(capsys, "infer", "meanless.prototxt", *argv, "u")
