@@ -89,7 +89,7 @@ class Plan:
                 self._seen, self._sound = marks, _finite(net.parameters())
             if self._sound and _finite(given.values()):
                 values = self._run(self._route(frozenset(wanted), values), values)
-                return {blob: values[value] for value, blob in wanted.items()}
+                return {blob: self._own(values[value]) for value, blob in wanted.items()}
         return self._plain(inputs, want)
 
     def _plain(self, inputs: Mapping[str, Tensor], want: Sequence[str] | None) -> dict[str, Tensor]:
@@ -97,6 +97,12 @@ class Plan:
         found = Net.forward(self.net, inputs, want)
         assert isinstance(found, dict)
         return found
+
+    def _own(self, x: Tensor) -> Tensor:
+        """A result in memory that no later call writes to."""
+        kept = self._pasted[2].values() if self._pasted else ()
+        memory = x.untyped_storage().data_ptr()
+        return x.clone() if any(memory == buffer.untyped_storage().data_ptr() for buffer in kept) else x
 
     def _route(self, wanted: frozenset[Value], values: Mapping[Value, Tensor]) -> tuple[Route, Small | None]:
         """The way to what is wanted for inputs of these shapes."""

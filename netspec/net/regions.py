@@ -79,8 +79,9 @@ def sights(node: Node, shapes: Mapping[Value, Shape]) -> tuple[Sight, Sight] | N
 def _sight(cells: int, scale: Fraction | None, shift: Fraction) -> Sight | None:
     if scale is None:
         return None
-    # a transposed convolution's window counts whole cells, and its centre lies between them
-    half = Fraction(cells - 1, 2) if scale <= 1 else Fraction(cells, 2)
+    # a transposed convolution's window counts whole cells, and its centre lies between them; where none of
+    # them reaches, two lie around
+    half = Fraction(cells - 1, 2) if scale <= 1 else Fraction(max(cells, 2), 2)
     return Sight(scale, _along(1 / scale, -shift / scale, half), _along(scale, shift, half * scale))
 
 

@@ -87,10 +87,11 @@ def _convolution(node: Node, layer: LayerParameter, place: Shape) -> None:
 
 def pointwise(layer: LayerParameter) -> bool:
     """Whether a layer computes each position of its tops from the same position of its bottoms alone."""
-    axes = {getattr(p, "axis", 1) for field, p in layer.ListFields() if field.name.endswith("_param")}
+    settings = [p for field, p in layer.ListFields() if field.name.endswith("_param")]
+    along = all(getattr(p, "axis", 1) == 1 and getattr(p, "num_axes", 1) in (0, 1) for p in settings)
     across = layer.type == "LRN" and layer.lrn_param.norm_region == layer.lrn_param.ACROSS_CHANNELS
     kind = REGISTRY.get(layer.type, Operation)
-    return kind.elementwise or across or (kind.channelwise and axes <= {1})
+    return kind.elementwise or across or (kind.channelwise and along)
 
 
 def unpadded(net: NetParameter) -> NetParameter:

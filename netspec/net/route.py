@@ -64,14 +64,15 @@ class Layout:
             self._ask(unit)
 
     def _image(self, inputs: Sequence[Value]) -> dict[Value, Rect]:
-        """The part of each value that depends on the image."""
+        """The part of each value that depends on the image; all of what is made larger, where the rest is not
+        one number throughout."""
         found = {v: whole(self.shapes[v]) for v in inputs if len(self.shapes[v]) == 4}
         for unit in self.units:
             seen, reached = unit.sights, []
             for top in unit.tops:
                 if len(self.shapes[top]) != 4:
                     continue
-                if seen is not None:
+                if seen is not None and max(s.scale for s in seen) <= 1:
                     reached = [_through(unit, i, found[b], "reached") for i, b in enumerate(unit.bottoms)
                                if i not in unit.node.op.sized and b in found]
                 found[top] = clip(hull(reached), self.shapes[top]) if reached else whole(self.shapes[top])

@@ -96,8 +96,8 @@ class Operation:
     waits: ClassVar[bool] = False  # the host needs numbers of a bottom: it waits for a GPU, and meta has none
     above_0: ClassVar[Sequence[str]] = ()  # the message of its settings, then those that must be above 0
     affine: ClassVar[bool] = False  # in TEST it multiplies and adds, by one number of its own each a channel
-    sized: ClassVar[Set[int]] = frozenset()  # bottoms of which the size alone counts
     own_map: ClassVar[CoordMap | None] = None  # its coordinate map, where no setting plays a part
+    sized: Set[int] = frozenset()  # bottoms of which the size alone counts, and is known before it runs
     undifferentiable: Set[int] = frozenset()  # bottoms that never get a gradient (labels)
     differentiable: ClassVar[str] = ""  # in words, where it depends on the bottoms given which get one
 

@@ -26,10 +26,12 @@ class Crop(Moved, type="Crop", bottoms=2, undifferentiable={1}, sized={1}):
             raise self.error(f"has {len(p.offset)} offsets for {count} cropped axes; "
                              "give one, or one an axis")
         self.offsets = list(p.offset) if len(p.offset) == count else list(p.offset or [0]) * count
+        self.maps = dims == 4 and self.first > 1
+        self.sized = self.sized if self.maps else frozenset()
 
     @property
     def local(self) -> bool:
-        return self.first > 1
+        return self.maps
 
     def infer(self, *shapes: Shape) -> list[Shape]:
         (source, size) = shapes
