@@ -4,7 +4,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -13,7 +13,10 @@ from .machine import PACKAGE, PROJECT
 
 OURS = "models", "solvers"  # folders that come with the package
 
+RANDOM = 8  # letters that tempfile puts into a name
+
 _unfinished: set[str] = set()  # what `writing` has under way
+_left: dict[Path, set[str]] = {}  # folder -> unfinished files in it before it was first written into
 
 
 def find(path: str | os.PathLike, base: str | os.PathLike | None = None, what: str = "file") -> Path:
@@ -103,6 +106,41 @@ def make_folder(path: str | os.PathLike) -> Path:
 
 
 @contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold a file or folder against other runs of this program; Error if one holds it already.
+
+    Where the system has no such locks (Windows), nothing holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise Error(f"another run is at work on {path}") from None
+    finally:
+        os.close(handle)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a process that was killed left of writing this file: what no other holds."""
+    folder, begin = path.parent, f".{path.name}."
+    if folder not in _left:
+        _left[folder] = set()
+        with suppress(OSError):  # of a folder that can be written and not read
+            _left[folder] = {name for name in os.listdir(folder) if name.endswith(".part")}
+    for name in _left[folder].copy():
+        if name.startswith(begin) and len(name) == len(begin) + RANDOM + len(".part"):
+            _left[folder].discard(name)
+            with suppress(OSError, Error), alone(folder / name):
+                os.unlink(folder / name)  # Windows refuses where it is open
+
+
+@contextmanager
 def _named(path: Path) -> Iterator[None]:
     """A full disk names no file, and a file that cannot be made its temporary name; `path` is told."""
     try:
@@ -118,8 +156,9 @@ def writing(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
     """A file object whose content appears under `path` only when the block ends without an exception.
 
     It is written under a temporary name in the same folder, flushed to the disk, and renamed, so that a
-    reader, or a process killed at any moment, never sees half of it. Missing folders are made. A device or
-    a pipe is written to as it is: a rename would put a file in its place (/dev/null, where one may).
+    reader, or a process killed at any moment, never sees half of it; what such a one left, the next that
+    writes the file removes. Missing folders are made. A device or a pipe is written to as it is: a rename
+    would put a file in its place (/dev/null, where one may).
     """
     path = Path(path)
     if path.exists() and not path.is_file() and not path.is_dir():
@@ -127,10 +166,14 @@ def writing(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
             yield file
         return
     make_folder(path.parent)
+    _sweep(path)
     with _named(path):
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     _unfinished.add(temporary)
+    held = ExitStack()
     try:
+        with suppress(OSError, Error):  # on a file system without locks
+            held.enter_context(alone(Path(temporary)))
         with _named(path), open(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
             file.flush()
@@ -143,6 +186,7 @@ def writing(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
         Path(temporary).unlink(missing_ok=True)
         raise
     finally:
+        held.close()
         _unfinished.discard(temporary)
 
 

@@ -13,13 +13,13 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from ..base.errors import Error
-from ..base.files import make_folder
+from ..base.files import alone, make_folder
 from ..base.machine import amount
 from .layouts import LAYOUTS, SETS
 from .unpack import BLOCK, unpack, write_block
@@ -160,27 +160,6 @@ def _make(data: DataSet, root: Path, archives: Path, say: Callable[[str], object
             shutil.rmtree(scratch, ignore_errors=True)
     if state := data.state(root):
         raise Error(f"{root} is {state}: what was there before is in the way")
-
-
-@contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Hold a file or folder against other runs of this program; Error if one holds it already.
-
-    Where the system has no such locks (Windows), nothing holds it.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise Error(f"another run is at work on {path}") from None
-    finally:
-        os.close(handle)
 
 
 def space(needs: dict[Path, int]) -> None:

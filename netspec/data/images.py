@@ -1,5 +1,6 @@
 """Image and label files of all kinds into arrays; transform_param; resizing as OpenCV does it."""
 
+import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +33,9 @@ def open_image(path: Path, what: str = "image", file: IO[bytes] | None = None) -
     except FileNotFoundError:
         raise Error(f"{what} {path} is not there") from None
     except UnidentifiedImageError:
-        raise Error(f"{path} is no image of a kind that Pillow reads, or it is damaged") from None
+        empty = not (file.seek(0, os.SEEK_END) if file else os.path.getsize(path))
+        kind = "empty" if empty else "no image of a kind that Pillow reads, or it is damaged"
+        raise Error(f"{path} is {kind}") from None
     except DAMAGE as error:
         raise Error(f"{what} {path} cannot be read: {error}") from None
 

@@ -2,9 +2,12 @@
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from programs import environment
 
 from netspec.base.errors import Error
 from netspec.base.files import find, inside, writing
@@ -66,3 +69,28 @@ def test_a_pipe_or_a_device_is_written_to_and_not_replaced(tmp_path):
         os.close(reader)
     assert stat.S_ISFIFO(path.stat().st_mode)
     assert [p.name for p in tmp_path.iterdir()] == ["pipe"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills as Unix does")
+def test_what_a_killed_process_left_the_next_removes(tmp_path):
+    code = ("import sys, time; from netspec.base.files import writing\n"
+            "with writing('a.png') as file:\n    print(flush=True); time.sleep(60)")
+    stopped, busy = (subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE,
+                                      env=environment()) for _ in range(2))
+    try:
+        stopped.stdout.readline()
+        left = {path.name for path in tmp_path.iterdir()}
+        stopped.kill()
+        stopped.wait()
+        busy.stdout.readline()  # began while the other may still have been alive
+        (tmp_path / ".b.png.abcdefgh.part").write_bytes(b"another's")
+        with writing(tmp_path / "a.png") as file:
+            file.write(b"x")
+        found = {path.name for path in tmp_path.iterdir()}
+        assert len(left) >= 1 and found >= {"a.png", ".b.png.abcdefgh.part"}
+        assert len(found) == 3  # and what the one that is at work has under way
+    finally:
+        for process in (stopped, busy):
+            process.kill()
+            process.wait()
+            process.stdout.close()

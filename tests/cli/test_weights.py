@@ -20,9 +20,9 @@ import netspec
 from netspec import NetSpec
 from netspec import layers as L
 from netspec.base.errors import Error
+from netspec.base.files import alone
 from netspec.cli import main as cli
 from netspec.data import zoo
-from netspec.data.get import alone
 from netspec.proto import text as prototext
 from netspec.proto.model import read_weights, write_weights
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 from webserver import Web
 
+from netspec.base.files import alone
 from netspec.cli import main as cli
 from netspec.data import get as getdata
-from netspec.data.get import alone
 from netspec.data.layouts import LAYOUTS
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -436,10 +436,10 @@ def test_standard_input(place, capsys, monkeypatch):
     done = subprocess.run(command, input=Path("photo.png").read_bytes(), capture_output=True, env={"PYTHONPATH": str(PROJECT)})
     assert done.returncode == 0 and done.stdout.startswith(b"standard input: red 33%")
     assert written() == ["stdin_labels.png", "stdin_overlay.png"]
-    for data in (b"words", b""):
+    for data, said in ((b"words", "no image"), (b"", "empty")):
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
         status, out, err = infer(capsys, "-")
-        assert (status, out) == (2, "") and err.startswith("netspec infer: standard input is no image")
+        assert (status, out) == (2, "") and err.startswith(f"netspec infer: standard input is {said}")
         assert err.count("\n") == 1
 
 
