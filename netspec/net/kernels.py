@@ -23,7 +23,7 @@ Kernel = Callable[[Sequence[Tensor], Pads], Sequence[Tensor]]  # bottoms cut to 
 NONE: Pads = (0, 0, 0, 0)
 SMALL, SIZES = 1024, 8  # cells of a map below which weights are ordered for its size, and so many sizes
 PLACES = 512  # of windows, whose values are laid out at once
-LARGE = 1 << 24  # weights from which a convolution is one product: oneDNN reads them again for every row
+LARGE = 1 << 24  # weights from which a convolution is a product: oneDNN reads them for every row, or copies
 
 
 def ready(unit: Unit, params: Params, dtype: torch.dtype, rewrites: Collection[str]) -> Kernel | None:
@@ -67,7 +67,7 @@ def _convolution(op: Convolution, weight: Tensor, bias: Tensor | None, unit: Uni
     group = op.layer.convolution_param.group
     if pack and packable(weight):
         large = weight.numel() >= LARGE and weight.dtype == torch.float32
-        if large and group == 1 and _plain(op) and not unit.added:
+        if large and group == 1 and set(op.dilation) == {1} and not unit.added:
             return _unfolded(op, weight, bias, unit.relu)
         return _packed(op, weight, bias, unit)
     weight = weight.contiguous(memory_format=torch.channels_last)
@@ -105,10 +105,6 @@ def _packed(op: Convolution, weight: Tensor, bias: Tensor | None, unit: Unit) ->
         return [run_one(x, packed[size], bias, pad, *settings, after, [], "")]
 
     return run
-
-
-def _plain(op: Convolution) -> bool:
-    return set(op.dilation) == {1} and math.prod(op.kernel) > 1
 
 
 def _unfolded(op: Convolution, weight: Tensor, bias: Tensor | None, relu: bool) -> Kernel:

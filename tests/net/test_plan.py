@@ -11,7 +11,7 @@ from golden_case import load, load_all
 from ops.test_golden import made
 
 import netspec
-from netspec.net import rewrite, route, weights
+from netspec.net import kernels, rewrite, route, weights
 from netspec.net.deploy import deploy
 from netspec.net.module import Net
 from netspec.net.passes import REWRITES
@@ -191,6 +191,15 @@ def test_single_and_half_precision(dtype, bound):
     mine, theirs = (run(call, x, ["score"])["score"] for call in (plan, net))
     assert theirs.dtype == dtype and mine.dtype == torch.float32  # of upsampling, which is not rounded
     assert float((mine - theirs).abs().max() / theirs.abs().max()) < bound
+
+
+def test_convolutions_of_very_many_weights_keep_no_copy_of_them(monkeypatch):
+    net, copied = net_of("shapes-fcn8s").float(), []
+    packed = kernels._packed
+    monkeypatch.setattr(kernels, "_packed", lambda op, *rest: copied.append(op.layer.name) or packed(op, *rest))
+    monkeypatch.setattr(kernels, "LARGE", net.get_parameter("fc7.weight").numel())
+    assert differ(Plan(net), net, image(net, 61, 84)) < 1e-5
+    assert copied and not {"fc6", "fc7"} & {*copied}
 
 
 def test_a_changed_parameter_is_seen(fcn):
