@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from google.protobuf import text_format
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from ..base.errors import Error, closest
 from ..ops.fillers import fill
@@ -286,8 +287,9 @@ def _at(place: Place) -> nn.Module:
 
 def _alone(part: nn.Module) -> bool:
     """Whether nobody looks on, who must find what a layer gave, and it is no module of another's."""
-    return isinstance(part, Part) and not (part._forward_hooks or part._forward_pre_hooks
-                                           or part._backward_hooks or part._backward_pre_hooks)
+    hooks = (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks)
+    own = type(part) is Part and "forward" not in vars(part)
+    return own and not any(hooks) and not _has_any_global_hook()
 
 
 def _steps(graph: Graph) -> list[tuple[Node, int | None, list[str]]]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..ops import Shape
+from ..proto.caffe_pb2 import TRAIN
 from .border import Small, smaller
 from .graph import Node, Slot, Value
 from .kernels import Kernel, ready
@@ -21,6 +22,7 @@ from .route import Route, Stage, lay
 Made = TypeVar("Made")
 ROUTES = 64  # sizes of images whose routes are kept
 BORDERS = 16  # remainders of sizes whose borders are kept, each some megabytes
+SOME = 4  # numbers of a parameter along each axis, at most, that tell of changes that torch does not count
 WORTH = 0.95  # of a pass's multiplications must be left for the border to be worth it
 
 
@@ -44,6 +46,8 @@ class Plan:
         self._borders: OrderedDict[Hashable, tuple[Hashable, dict[Value, Tensor]]] = OrderedDict()
         self._pasted: tuple[Route, Hashable, dict[Value, Tensor]] | None = None
         self._seen: Hashable = None  # the marks of all parameters at the last call
+        self._some: list[Tensor] = []  # views of parts of all parameters
+        self._were, self._changes = torch.empty(0), 0  # those parts' numbers then, and changes seen by them
         self._sound = True  # whether those were all finite
         self._fresh: set[Hashable] = set()  # of units whose kernels were looked at since those changed
         self._lock = Lock()
@@ -54,6 +58,10 @@ class Plan:
         if "_plan" not in vars(net):
             vars(net)["_plan"] = cls(net)
         return vars(net)["_plan"]
+
+    def __reduce__(self) -> tuple[type["Plan"], tuple[Net, frozenset[str]]]:
+        """A copy makes its weights ready for itself."""
+        return type(self), (self.net, frozenset(REWRITES) - self.rewrites)
 
     @property
     def device(self) -> torch.device:
@@ -73,8 +81,8 @@ class Plan:
     def __call__(self, inputs: Mapping[str, Tensor], want: Sequence[str] | None = None) -> dict[str, Tensor]:
         """The blobs that are wanted (default: the outputs), as Net.forward gives them."""
         net = self.net
-        asks = torch.is_grad_enabled() or net.training or self.device.type == "meta"
-        if asks or not all(_alone(_at(place)) for place in net._parts):
+        trains = torch.is_grad_enabled() or net.training or self.graph.phase == TRAIN
+        if trains or self.device.type == "meta" or not all(_alone(_at(place)) for place in net._parts):
             return self._plain(inputs, want)
         given = net._given(inputs)
         self.graph.check_blobs(want or ())
@@ -83,14 +91,24 @@ class Plan:
         wanted = {last[blob]: blob for blob in (*asked, *self.losses)}
         values = {Value(blob): x for blob, x in given.items()}
         with self._lock:
-            marks = self._marked(self.graph.params)
-            if marks != self._seen:
-                self._fresh.clear()
-                self._seen, self._sound = marks, _finite(net.parameters())
-            if self._sound and _finite(given.values()):
+            self._look()
+            if self._sound and all(x.numel() for x in given.values()) and _finite(given.values()):
                 values = self._run(self._route(frozenset(wanted), values), values)
                 return {blob: self._own(values[value]) for value, blob in wanted.items()}
         return self._plain(inputs, want)
+
+    def _look(self) -> None:
+        """See whether parameters have changed: by what torch counts, and by some of their numbers, since it
+        does not count what is written through `.data` or NumPy, nor the steps of fused optimizers."""
+        marks = self._marked(self.graph.params)
+        if marks == self._seen and torch.equal(_numbers(self._some), self._were):
+            return
+        parameters = [self.net.parameter(slot).detach() for slot in self.graph.params]
+        self._some = [p[tuple(slice(None, None, max(1, -(-n // SOME))) for n in p.shape)] for p in parameters]
+        self._were, self._sound = _numbers(self._some), _finite(parameters)
+        self._changes += marks == self._seen
+        self._seen = self._marked(self.graph.params)
+        self._fresh.clear()
 
     def _plain(self, inputs: Mapping[str, Tensor], want: Sequence[str] | None) -> dict[str, Tensor]:
         """What the net itself gives."""
@@ -208,7 +226,8 @@ class Plan:
         held = {}
         for value in route.pasted:
             one = small.spread(border[1][value], value, route.held[value], route.shapes[value])
-            held[value] = one.expand(batch, -1, -1, -1).clone(memory_format=torch.channels_last)
+            with torch.inference_mode(False), torch.no_grad():  # later calls write to it in either mode
+                held[value] = one.expand(batch, -1, -1, -1).clone(memory_format=torch.channels_last)
         self._pasted = route, marks, held
         return held
 
@@ -235,7 +254,7 @@ class Plan:
 
     def _marked(self, slots: Iterable[Slot]) -> Hashable:
         found = [mark(self.net.parameter(slot)) for slot in slots]
-        return self.net.precision, torch.backends.mkldnn.enabled, tuple(found)
+        return self._changes, self.net.precision, torch.backends.mkldnn.enabled, tuple(found)
 
 
 def mark(parameter: Tensor) -> Hashable:
@@ -243,6 +262,11 @@ def mark(parameter: Tensor) -> Hashable:
     if parameter.is_inference() or getattr(parameter, "shown", False):
         return object()  # changes of those, which an array of pycaffe's may make, are not counted
     return id(parameter), parameter.data_ptr(), parameter._version, parameter.dtype
+
+
+def _numbers(parts: Sequence[Tensor]) -> Tensor:
+    """The numbers of some tensors as one vector."""
+    return torch.cat([part.reshape(-1) for part in parts]) if parts else torch.empty(0)
 
 
 def _finite(tensors: Iterable[Tensor]) -> bool:

@@ -61,10 +61,10 @@ SAME = _HERE, _HERE
 def sights(node: Node, shapes: Mapping[Value, Shape]) -> tuple[Sight, Sight] | None:
     """How a layer's top sees each of its bottoms, along both axes of their maps.
 
-    None for a layer whose top at a place is not made of the bottoms around that place alone.
+    None for a layer whose top at a place is not made of the bottoms around that place alone, or by chance.
     """
     blobs = [shapes[v] for v in (*node.bottoms, *node.tops)]
-    if not node.tops or any(len(shape) != 4 for shape in blobs):
+    if not node.tops or node.op.random or any(len(shape) != 4 for shape in blobs):
         return None
     if not node.op.local and not (pointwise(node.op.layer) and getattr(node.op, "stored", True)
                                   and len({shape[2:] for shape in blobs}) == 1):
