@@ -132,6 +132,7 @@ def _deconvolution(op: Deconvolution, weight: Tensor, bias: Tensor | None, relu:
     if split and group == 1 and channels == weight.shape[1] and diagonal(weight):
         # so few products cost nothing in float32, and the scores of a net need not be rounded
         weight, group = raised(weight.diagonal().permute(2, 0, 1)[:, None]), channels
+        bias = None if bias is None else raised(bias)
     weight = weight.contiguous(memory_format=torch.channels_last)
 
     def run(xs: Sequence[Tensor], pads: Pads) -> list[Tensor]:

@@ -181,3 +181,16 @@ def test_nets_at_random(seed, monkeypatch):
         done.update(border=any(way.pasted for way, _ in plan._routes.values()),
                     bands=any(stage.bands for way, _ in plan._routes.values() for stage in way.stages))
     assert done["border"] and done["bands"]
+
+
+@pytest.mark.parametrize("bias", ["true", "false"])
+def test_diagonal_deconvolutions_in_half_precision(bias):
+    layers = [layer(C, "x", "y", "num_output: 2 kernel_size: 3"),
+              layer(D, "y", "z", f"num_output: 2 kernel_size: 4 stride: 2 bias_term: {bias}")]
+    net = net_of(graph_of({"x": X}, layers)).float()
+    with torch.no_grad():
+        net.parameter(net.graph.nodes[1].params[0]).mul_(torch.eye(2)[:, :, None, None])
+    net.precision, x = torch.bfloat16, torch.randn(X)
+    with torch.no_grad():
+        mine, theirs = Plan(net)({"x": x})["z"], net({"x": x})["z"]
+    assert float((mine - theirs).abs().max() / theirs.abs().max()) < 0.03
