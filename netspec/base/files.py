@@ -13,6 +13,8 @@ from .machine import PACKAGE, PROJECT
 
 OURS = "models", "solvers"  # folders that come with the package
 
+# a full disk, a used up quota, a limit of files' sizes
+FULL = [getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)]
 RANDOM = 8  # letters that tempfile puts into a name
 
 _unfinished: set[str] = set()  # what `writing` has under way
@@ -146,7 +148,7 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno == errno.ENOSPC or str(error.filename).endswith(".part"):
+        if error.filename is None and error.errno in FULL or str(error.filename).endswith(".part"):
             error.filename = str(path)
         raise
 

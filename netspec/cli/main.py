@@ -1,7 +1,6 @@
 """The `netspec` command: one door for every subcommand, and one place where errors become a sentence."""
 
 import argparse
-import errno
 import importlib
 import io
 import os
@@ -13,6 +12,7 @@ from types import FrameType
 
 from ..base import __version__
 from ..base.errors import Error, Interrupted, closest, said
+from ..base.files import FULL
 from ..base.machine import prepare_torch
 
 GROUPS = {  # what for -> command -> help; a file a command, cli/NAME.py, with add_arguments and run
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_output()
         return 0
     except OSError as e:
-        if e.filename is None and e.errno == errno.ENOSPC:  # most likely of what is printed
+        if e.filename is None and e.errno in FULL:  # most likely of what is printed
             _drop_output()
             return refuse(f"netspec {chosen}", f"the output cannot be written: {e.strerror}")
         if e.filename is None:

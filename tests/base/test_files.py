@@ -94,3 +94,12 @@ def test_what_a_killed_process_left_the_next_removes(tmp_path):
             process.kill()
             process.wait()
             process.stdout.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limits there")
+def test_a_file_that_may_not_grow_so_large_is_named(tmp_path):
+    code = ("import resource; from netspec.base.files import writing; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+            "try:\n    with writing('a.png') as file:\n        file.write(bytes(2000))\n"
+            "except OSError as error:\n    print(error.filename)")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=environment())
+    assert done.stdout == "a.png\n" and not [*tmp_path.iterdir()]

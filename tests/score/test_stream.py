@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from netspec.net.module import Net
 from netspec.score import stream
+from netspec.score.segment import Segmenter
 
 from .test_infer import infer, place, thirds, written  # noqa: F401 - place is a fixture
 
@@ -57,19 +57,19 @@ def test_lines_and_errors_come_in_the_order_of_the_list(many):
 
 def test_the_net_works_while_results_are_written(place, capsys, monkeypatch):  # noqa: F811
     """The first picture's results wait until the net is at the second."""
-    forward, write, calls, second = Net.forward, stream.write, [], threading.Event()
+    scores, write, calls, second = Segmenter.scores, stream.write, [], threading.Event()
 
-    def counted(net, *args, **blobs):
+    def counted(segmenter, *args):
         calls.append(None)
         if len(calls) > 1:
             second.set()
-        return forward(net, *args, **blobs)
+        return scores(segmenter, *args)
 
     def waiting(*args):
         assert second.wait(60)
         return write(*args)
 
-    monkeypatch.setattr(Net, "forward", counted)
+    monkeypatch.setattr(Segmenter, "scores", counted)
     monkeypatch.setattr(stream, "write", waiting)
     thirds().save("other.png")
     assert infer(capsys, "photo.png", "other.png")[0] == 0
