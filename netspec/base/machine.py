@@ -150,22 +150,19 @@ def share(root: Path = Path("/sys/fs/cgroup")) -> int | None:
 
 
 def prepare_torch(environ: MutableMapping[str, str] = os.environ, loaded: bool | None = None) -> None:
-    """Choose how torch's threads wait and what pages it takes, before it loads; what the user chose stays.
+    """Choose how torch's threads wait for each other, before torch loads; what the user chose stays.
 
     Left alone they spin for milliseconds: where other programs want the cores, a step takes several times as
     long. They still spin for a fraction of one, for sleep in every gap costs more than a third of the speed
     on a quiet machine (`netspec time wait` measures both). No result depends on it. The number of threads is
     torch's own, one a physical core, but in a container no more than its share; never by the load, which
-    would change sums. Processes that load data take too little of a core to get one. Large memory comes in
-    large pages where Linux has them: in small ones half the time of filling it goes to getting it. loaded:
-    whether torch is loaded already (None: look), after which nothing is changed.
+    would change sums. Processes that load data take too little of a core to get one. loaded: whether torch
+    is loaded already (None: look), after which nothing is changed.
     """
     if "torch" in sys.modules if loaded is None else loaded:
         return
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & environ.keys():
         environ.update(WAITING)
-    if sys.platform == "linux":
-        environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if sys.platform == "darwin":  # an operation that Apple's GPU lacks runs on the CPU
         environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     if share() and not {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & environ.keys():

@@ -30,8 +30,7 @@ def test_the_cpu():
     assert device_name("cpu").endswith(f", {count(cores(), 'core')}, {count(torch.get_num_threads(), 'thread')}")
 
 
-PAGES = "THP_MEM_ALLOC_ENABLE"
-THREADS = (PAGES, "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS")
+THREADS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS")
 
 
 def in_a_process(code, **environ):
@@ -56,15 +55,7 @@ def test_commands_choose_how_threads_wait_before_torch_loads():
 def test_what_the_user_says_of_waiting_stays(name, value):
     given = {name: value}
     prepare_torch(given, loaded=False)
-    assert {k: v for k, v in given.items() if k not in ("OMP_NUM_THREADS", PAGES)} == {name: value}
-
-
-def test_memory_comes_in_large_pages_unless_the_user_says_otherwise():
-    said = in_a_process(COMMAND + f"import os; print(os.environ.get({PAGES!r}))")
-    assert said.splitlines()[-1] == ("1" if sys.platform == "linux" else "None")
-    given = {PAGES: "0"}
-    prepare_torch(given, loaded=False)
-    assert given[PAGES] == "0"
+    assert {k: v for k, v in given.items() if k != "OMP_NUM_THREADS"} == {name: value}
 
 
 def test_a_process_that_has_torch_is_left_alone():
