@@ -75,7 +75,7 @@ class Programs:
     def all(self, precisions: Sequence[str], only: Sequence[str], left: list[str]) -> Iterator[Contender]:
         """Each program, netspec's first. left: gets a sentence for each that is left out."""
         here = engines.available()
-        ours = {"netspec": "torch", **{f"netspec --engine {name}": name for name in here}}
+        ours = {"netspec": "torch", **{f"infer --engine {name}": name for name in here}}
         scripts = {"plain PyTorch": "torch", **{f"plain {name}": name for name in here}}
         for name, engine in (*ours.items(), *scripts.items()):
             for precision in precisions if asked_for(name, only) else ():

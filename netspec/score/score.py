@@ -3,7 +3,9 @@
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +67,33 @@ class Result:
         }
 
 
+class Tally:
+    """What is counted of images, one after the other, and their predictions written."""
+
+    def __init__(self, classes: int, void: int, trimap: Sequence[int], positive: int | None) -> None:
+        """See Scoring.run."""
+        self.classes, self.void, self.trimap, self.positive = classes, void, trimap, positive
+        self.histogram, self.pairs = np.zeros((classes, classes), np.int64), np.zeros((2, 2), np.int64)
+        self.bands = np.zeros((len(trimap), classes, classes), np.int64)
+        self.done = self.stray = 0
+
+    def add(self, images: Iterable[tuple[Path | None, np.ndarray, np.ndarray, np.ndarray]],
+            looks: predict.Looks) -> None:
+        """images: where the prediction goes, the truth, the prediction, where the positive class is, each."""
+        classes, void = self.classes, self.void
+        for path, truth, best, found in images:
+            counted = (truth >= 0) & (truth < classes) & (truth != void)
+            self.stray += int(np.count_nonzero(~counted & (truth != void) & (truth != VOID)))
+            self.histogram += confusion(truth, best, classes, void)
+            if self.trimap:
+                self.bands += metrics.trimap(truth, best, classes, self.trimap, void)
+            if self.positive is not None:
+                self.pairs += confusion((truth == self.positive)[counted], found[counted], 2)
+            if path is not None:
+                save_labels(path, best, looks.palette)
+            self.done += 1
+
+
 class Scoring(Judged):
     """What is known of a TEST net's scores before weights are loaded."""
 
@@ -86,39 +115,39 @@ class Scoring(Judged):
         class to hold against all others, predicted where it is the best, or, with a threshold, where its
         probability is above it. Raises Error where labels and scores differ in size.
         """
-        begun, size, classes, void = time.monotonic(), self.source.batch_size, self.classes, self.void
-        histogram, pairs = np.zeros((classes, classes), np.int64), np.zeros((2, 2), np.int64)
-        bands = np.zeros((len(trimap), classes, classes), np.int64)
-        loss, done, stray = 0.0, 0, 0
+        begun, size, loss, done = time.monotonic(), self.source.batch_size, 0.0, 0
+        tally = Tally(self.classes, self.void, trimap, positive)
+        waiting: deque[Future[None]] = deque()  # batches that are counted while the net is at the next
         data = Batches(self.graph.readers, net.device, workers=workers)
-        with closing(data) as batches, torch.inference_mode():
+        with closing(data) as batches, ThreadPoolExecutor(1) as pool, torch.inference_mode():
             for position in range(-(-self.total // size)):
                 inputs = batches.next()
                 blobs = net(inputs, [self.score_blob])
                 best, truth = self.compare(blobs[self.score_blob], inputs[self.label_blob], position)
                 found = self._found(blobs[self.score_blob], best, positive, threshold)
                 count = min(size, self.total - done)  # the list begins again within the last batch
-                images = zip(self.source.image_names(position), truth, best, found, strict=True)
-                for name, t, b, f in list(images)[:count]:
-                    counted = (t >= 0) & (t < classes) & (t != void)
-                    stray += int(np.count_nonzero(~counted & (t != void) & (t != VOID)))
-                    histogram += confusion(t, b, classes, void)
-                    if trimap:
-                        bands += metrics.trimap(t, b, classes, trimap, void)
-                    if positive is not None:
-                        pairs += confusion((t == positive)[counted], f[counted], 2)
-                    if save is not None:
-                        save_labels(inside(Path(save), f"{name}.png"), b, self.looks.palette)
+                names = self.source.image_names(position)
+                paths = [None if save is None else inside(Path(save), f"{name}.png") for name in names]
+                images = list(zip(paths, truth, best, found, strict=True))[:count]
                 if isinstance(net, Net):
                     loss += net.loss(blobs).item() * count
                 done += count
-                if progress:
-                    progress(done, self.total, histogram)
-        near = {width: Scores.from_histogram(band) for width, band in zip(trimap, bands, strict=True)}
-        binary = None if positive is None else Binary.from_histogram(pairs)
+                while waiting:
+                    self._told(waiting.popleft(), tally, progress)
+                waiting.append(pool.submit(tally.add, images, self.looks))
+            for last in waiting:
+                self._told(last, tally, progress)
+        near = {width: Scores.from_histogram(band) for width, band in zip(trimap, tally.bands, strict=True)}
+        binary = None if positive is None else Binary.from_histogram(tally.pairs)
         mean_loss, seconds = loss / done if net.losses else math.nan, time.monotonic() - begun
-        return Result(Scores.from_histogram(histogram), self.looks, mean_loss, done, seconds, histogram,
-                      stray, near, binary)
+        return Result(Scores.from_histogram(tally.histogram), self.looks, mean_loss, done, seconds,
+                      tally.histogram, tally.stray, near, binary)
+
+    def _told(self, counting: "Future[None]", tally: "Tally", progress: Progress | None) -> None:
+        """Wait until a batch is counted, and say how far that is."""
+        counting.result()
+        if progress:
+            progress(tally.done, self.total, tally.histogram)
 
     def _found(self, scores: Tensor, best: np.ndarray, positive: int | None, threshold: float | None
                ) -> np.ndarray:

@@ -35,7 +35,7 @@ def test_infer_and_plain_scripts_do_the_same_job_and_are_timed(pictures, capsys)
     said = capsys.readouterr().out
     found = [re.split(r"  +", line) for line in said.splitlines() if line.startswith("fp32 ")]
     here = [*engines.available()]
-    assert [row[1] for row in found] == ["netspec", *(f"netspec --engine {name}" for name in here), "plain PyTorch",
+    assert [row[1] for row in found] == ["netspec", *(f"infer --engine {name}" for name in here), "plain PyTorch",
                                          *(f"plain {name}" for name in here)]
     assert "3 pictures" in said and "plain PyTorch: channels_last" in said
     for row in found:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -697,3 +698,25 @@ def test_odd_settings_of_a_data_layer(given, words):
             predict.image_net(n.to_proto(), "score", "x.prototxt")
     else:  # a layer of one's own may mean anything by it
         assert predict.image_net(n.to_proto(), "score", "x.prototxt")[3] == (None, 1.0, 1.0, None)
+
+
+def test_the_net_works_while_images_are_counted(place, monkeypatch):
+    """The first image is counted when the net is at the second; all is told in the order of the list."""
+    net = Net(load(place / "val.prototxt")).eval()
+    forward, add, second, calls, told = Net.forward, scoring.Tally.add, threading.Event(), [], []
+
+    def called(self, *given):
+        calls.append(given)
+        if len(calls) == 2:
+            second.set()
+        return forward(self, *given)
+
+    def counted(self, *given):
+        assert second.wait(60)
+        add(self, *given)
+
+    monkeypatch.setattr(Net, "forward", called)
+    monkeypatch.setattr(scoring.Tally, "add", counted)
+    found = scoring.score(net, progress=lambda done, total, histogram: told.append((done, total, int(histogram.sum()))))
+    assert len(calls) == 3 and [each[:2] for each in told] == [(1, 3), (2, 3), (3, 3)]
+    assert told[0][2] < told[1][2] < told[2][2] == found.histogram.sum()
