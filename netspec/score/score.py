@@ -129,7 +129,7 @@ class Scoring(Judged):
                 names = self.source.image_names(position)
                 paths = [None if save is None else inside(Path(save), f"{name}.png") for name in names]
                 images = list(zip(paths, truth, best, found, strict=True))[:count]
-                if isinstance(net, Net):
+                if isinstance(net, Net | Plan):
                     loss += net.loss(blobs).item() * count
                 done += count
                 while waiting:

@@ -10,6 +10,7 @@ from netspec.check import NOTE, OK, quickest
 from netspec.convert import engines
 from netspec.net.build import build
 from netspec.net.module import Net
+from netspec.net.plan import Plan
 from netspec.proto import text as prototext
 from netspec.proto.caffe_pb2 import NetParameter
 
@@ -29,7 +30,7 @@ def test_the_quickest_is_named(monkeypatch, seconds, level, do, layers, size):
     waits = {"openvino": seconds, "onnxruntime": 0.3}
     monkeypatch.setattr(engines, "available", lambda: dict.fromkeys(waits, "1"))
     monkeypatch.setattr(engines, "open", lambda name, model, threads: lambda arrays: time.sleep(waits[name]))
-    monkeypatch.setattr(Net, "forward", lambda self, images: time.sleep(0.05))
+    monkeypatch.setattr(Plan, "__call__", lambda self, images: time.sleep(0.05))
     (found,) = quickest.quickest(net(layers))
     assert (found.level, found.where, found.do) == (level, "engines", do)
     assert re.fullmatch(rf"openvino [\d.]+, onnxruntime [\d.]+ of torch's time on {size}", found.what)
