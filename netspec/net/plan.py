@@ -78,6 +78,11 @@ class Plan:
     def loss(self, blobs: Mapping[str, Tensor]) -> Tensor:
         return self.net.loss(blobs)
 
+    @property
+    def _size(self) -> int:
+        """Bytes of a number of most maps."""
+        return (self.net.precision or self.dtype).itemsize
+
     def __call__(self, inputs: Mapping[str, Tensor], want: Sequence[str] | None = None) -> dict[str, Tensor]:
         """The blobs that are wanted (default: the outputs), as Net.forward gives them."""
         net = self.net
@@ -131,14 +136,14 @@ class Plan:
         if wanted not in self._units:
             self._units[wanted] = units(self.graph, wanted, self.rewrites)
         made, shapes = self._units[wanted], self.graph.infer({v.blob: shape for v, shape in inputs.items()})
-        route = lay(made, shapes, wanted, [*inputs], self.rewrites)
+        route = lay(made, shapes, wanted, [*inputs], self.rewrites, self._size)
         if not route.pasted:
             return route, None
         small, image = None, self._image(made, route, inputs)
         if image is not None and route.ratio < WORTH:
             small = smaller(self._leading(route.pasted), shapes, image, route.pasted)
         if small is None:
-            route = lay(made, shapes, wanted, [*inputs], self.rewrites - {"border"})
+            route = lay(made, shapes, wanted, [*inputs], self.rewrites - {"border"}, self._size)
         return route, small
 
     def _leading(self, values: Collection[Value]) -> list[Unit]:

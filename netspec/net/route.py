@@ -16,7 +16,9 @@ Shapes = Mapping[Value, Shape]
 Cut = tuple[slice, slice, slice, slice]
 Pads = tuple[int, int, int, int]
 Windows = tuple[tuple[Cut | None, ...], Pads, Cut | None]
-BAND = 1 << 24  # numbers of a map from which it is not held whole but in bands of about half as many
+# Bytes of a map from which it is not held whole but in bands of half as many. glibc gives so much memory back
+# to the system each time, which then fills it with zeros for the next.
+BAND = 1 << 25
 LEAST = 0.9  # of a map must be left for it to pay to put it together of two parts
 
 
@@ -109,8 +111,11 @@ class Layout:
 
 
 def lay(units: Sequence[Unit], shapes: Shapes, wanted: Collection[Value], inputs: Sequence[Value],
-        rewrites: Collection[str]) -> Route:
-    """The route for inputs of these shapes to the values that are wanted, which come out whole."""
+        rewrites: Collection[str], size: int = 4) -> Route:
+    """The route for inputs of these shapes to the values that are wanted, which come out whole.
+
+    size: bytes of a number.
+    """
     maps = {v: whole(shapes[v]) for v in (*inputs, *wanted) if len(shapes[v]) == 4}
     layout = Layout(units, shapes, {v: maps[v] for v in wanted if v in maps}, inputs, rewrites)
     held = {v: maps[v] for v in inputs if v in maps} | {v: layout.need[v] for v in layout.computed}
@@ -119,7 +124,7 @@ def lay(units: Sequence[Unit], shapes: Shapes, wanted: Collection[Value], inputs
     left = sum(_macs(unit, shapes) * _share(unit, layout) for unit in units)
     pasted = tuple(s.unit.tops[0] for s in stages if s.paste)
     if {"bands", "crop"} <= {*rewrites}:
-        stages = _banded(stages, layout, held, wanted)
+        stages = _banded(stages, layout, held, wanted, size)
     return Route(stages, held, shapes, pasted, left / total if total else 1.0)
 
 
@@ -150,7 +155,7 @@ def _stages(layout: Layout, held: Mapping[Value, Rect], wanted: Collection[Value
 
 
 def _banded(stages: Sequence[Stage], layout: Layout, held: Mapping[Value, Rect],
-            wanted: Collection[Value]) -> list[Stage]:
+            wanted: Collection[Value], size: int) -> list[Stage]:
     """The stages with those that lead to a smaller map, through larger ones, as one, band by band."""
     readers = Counter(b for stage in stages for b in stage.unit.bottoms)
     chains: list[list[Stage]] = [[]]
@@ -160,17 +165,17 @@ def _banded(stages: Sequence[Stage], layout: Layout, held: Mapping[Value, Rect],
         if not alone or read[0] in wanted or _shrinks(before[-1]):
             chains.append([])
         chains[-1].append(stage)
-    return [stage for chain in chains for stage in _in_bands(chain, layout, held)]
+    return [stage for chain in chains for stage in _in_bands(chain, layout, held, size)]
 
 
-def _in_bands(chain: list[Stage], layout: Layout, held: Mapping[Value, Rect]) -> list[Stage]:
+def _in_bands(chain: list[Stage], layout: Layout, held: Mapping[Value, Rect], size: int) -> list[Stage]:
     """A chain as one stage, where that holds less at once."""
     units = [stage.unit for stage in chain]
     if len(chain) < 2 or len(units[0].bottoms) != 1 or any(u.sights is None for u in units) or not _shrinks(
             units[-1]):
         return chain
     between, (top,), first = [unit.tops[0] for unit in units[:-1]], units[-1].tops, units[0].bottoms[0]
-    largest = max(area(layout.computed[v]) * math.prod(layout.shapes[v][:2]) for v in between)
+    largest = size * max(area(layout.computed[v]) * math.prod(layout.shapes[v][:2]) for v in between)
     (begin, end), columns = layout.computed[top]
     rows = max(1, (end - begin) * BAND // (2 * largest))
     if largest < BAND or rows >= end - begin:
