@@ -240,7 +240,7 @@ def test_damaged_and_missing_files_are_named(tmp_path, workers):
     feed = Feed(data, 0, workers)
     next(feed)
     for i, (folder, words) in enumerate([("JPEG", "cannot be read"), ("JPEG", "no image"), ("JPEG", "not there"),
-                                         ("Seg", "no image")], 1):
+                                         ("Seg", "is empty")], 1):
         with pytest.raises(Error, match=f"{folder}.*2007_00000{i}.*{words}") as caught:
             next(feed)
         assert "\n" not in str(caught.value)

@@ -167,7 +167,7 @@ def test_a_first_batch_that_cannot_be_read_is_refused_unless_some_may_be_skipped
     one = get_solver("solver.prototxt")
     for path in Path("images/SegmentationClass").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(Error, match="images/SegmentationClass/im.* is no image"):
+    with pytest.raises(Error, match="images/SegmentationClass/im.* is empty"):
         preflight.check_run(one)
     one.skips.most = 1
     preflight.check_run(one)
