@@ -20,7 +20,6 @@ from .passes import Unit, folded
 Pads = tuple[int, int, int, int]  # rows above and below, columns to the left and right, that a window needs
 Params = Mapping[Node, list[Tensor]]
 Kernel = Callable[[Sequence[Tensor], Pads], Sequence[Tensor]]  # bottoms cut to their windows -> tops
-NONE: Pads = (0, 0, 0, 0)
 SMALL, SIZES = 1024, 8  # cells of a map below which weights are ordered for its size, and so many sizes
 PLACES = 512  # of windows, whose values are laid out at once
 LARGE = 1 << 24  # weights from which a convolution is a product: oneDNN reads them for every row, or copies

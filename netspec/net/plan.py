@@ -3,7 +3,6 @@
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from threading import Lock
 from typing import TypeVar
 
@@ -15,7 +14,7 @@ from ..proto.caffe_pb2 import TRAIN
 from .border import Small, smaller
 from .graph import Node, Slot, Value
 from .kernels import Kernel, ready
-from .module import Net, _alone, _at
+from .module import Net, _alone, _at, autocast
 from .passes import REWRITES, Unit, units
 from .route import Route, Stage, lay
 
@@ -23,7 +22,7 @@ Made = TypeVar("Made")
 ROUTES = 64  # sizes of images whose routes are kept
 BORDERS = 16  # remainders of sizes whose borders are kept, each some megabytes
 SOME = 4  # numbers of a parameter along each axis, at most, that tell of changes that torch does not count
-WORTH = 0.95  # of a pass's multiplications must be left for the border to be worth it
+WORTH = 0.95  # of a pass's multiplications are left, or less, where the border is worth it
 
 
 class Plan:
@@ -133,13 +132,11 @@ class Plan:
         return _kept(self._routes, (wanted, *shapes.items()), ROUTES, lambda: self._lay(wanted, shapes))
 
     def _lay(self, wanted: frozenset[Value], inputs: Mapping[Value, Shape]) -> tuple[Route, Small | None]:
-        if wanted not in self._units:
-            self._units[wanted] = units(self.graph, wanted, self.rewrites)
-        made, shapes = self._units[wanted], self.graph.infer({v.blob: shape for v, shape in inputs.items()})
+        made, shapes = self._leading(wanted), self.graph.infer({v.blob: shape for v, shape in inputs.items()})
         route = lay(made, shapes, wanted, [*inputs], self.rewrites, self._size)
         if not route.pasted:
             return route, None
-        small, image = None, self._image(made, route, inputs)
+        small, image = None, self._image(route, inputs)
         if image is not None and route.ratio < WORTH:
             small = smaller(self._leading(route.pasted), shapes, image, route.pasted)
         if small is None:
@@ -153,7 +150,7 @@ class Plan:
             self._units[key] = units(self.graph, key, self.rewrites)
         return self._units[key]
 
-    def _image(self, made: Sequence[Unit], route: Route, inputs: Mapping[Value, Shape]) -> Value | None:
+    def _image(self, route: Route, inputs: Mapping[Value, Shape]) -> Value | None:
         """The one input that pasted maps are made of."""
         leading = self._leading(route.pasted)
         read = {b for unit in leading for b in unit.bottoms} & {*inputs}
@@ -188,9 +185,8 @@ class Plan:
         bottoms = [values[b] if cut is None else values[b][cut]
                    for b, cut in zip(unit.bottoms, stage.cuts, strict=True) if b in values]
         if kernel is None:
-            part, precision = _at(self._parts[unit.node]), self.net.precision
-            with nullcontext() if precision is None else torch.autocast(self.device.type, precision):
-                tops = part(*bottoms)
+            with autocast(self.device, self.net.precision):
+                tops = _at(self._parts[unit.node])(*bottoms)
             tops = (tops,) if isinstance(tops, Tensor) else tops
         else:
             tops = kernel(bottoms, stage.pads)
@@ -226,8 +222,8 @@ class Plan:
             plain = lay(leading, small.shapes, route.pasted, [image], self.rewrites - {"border"})
             made = self._run((plain, None), {image: zeros})
             border = marks, {v: made[v] for v in route.pasted}
+            self._borders.pop(key, None)  # that of former parameters
             _kept(self._borders, key, BORDERS, lambda: border)
-            self._borders[key] = border
         held = {}
         for value in route.pasted:
             one = small.spread(border[1][value], value, route.held[value], route.shapes[value])

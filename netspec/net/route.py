@@ -19,7 +19,7 @@ Windows = tuple[tuple[Cut | None, ...], Pads, Cut | None]
 # Bytes of a map from which it is not held whole but in bands of half as many. glibc gives so much memory back
 # to the system each time, which then fills it with zeros for the next.
 BAND = 1 << 25
-LEAST = 0.9  # of a map must be left for it to pay to put it together of two parts
+LEAST = 0.9  # of a map is computed, or less, where it pays to put it together of two parts
 
 
 class Stage(NamedTuple):

@@ -146,7 +146,7 @@ def interp(net: Net, layers: Iterable[str]) -> None:
         with torch.no_grad():
             weight.zero_()
             rows = torch.arange(outer)
-            kernel = torch.from_numpy(bilinear_kernel(h)).to(weight.device)
+            kernel = torch.from_numpy(bilinear_kernel(h)).to(weight)
             weight[rows, rows if inner == outer else 0] = kernel
 
 

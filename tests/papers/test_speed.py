@@ -165,15 +165,24 @@ DROPS = {f'layer {{\n  name: "{above}"': f'layer {{ name: "drop-{blob}" type: "D
          for blob, above in (("fc6", "fc7"), ("fc7", "score_fr"))}
 
 
-def test_three_steps_of_plain_pytorch_end_where_netspecs_do(tmp_path):
+@pytest.fixture
+def double():
+    """In float32 a rounding decides which of two nearly equal numbers is the largest, and weights move otherwise."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def test_three_steps_of_plain_pytorch_end_where_netspecs_do(tmp_path, double):
     path = with_solver(tmp_path, {"iter_size: 1": "iter_size: 3"})
     param = steps.bare(path, (48, 64))
     assert param.iter_size == 1 and not param.weights and not param.snapshot
     ours = steps.Ours(param, path, "fp32")
     other = steps.Plain(ours.solver, "fp32")
     before = {slot.key: p.detach().clone() for slot, p in ours.solver.net.parameters_by_slot()}
-    batch = ours.solver.data.next(ours.solver.net)
+    batch = {name: x.double() for name, x in ours.solver.data.next(ours.solver.net).items()}
     assert set(batch["label"].long().unique().tolist()) == {*range(5)} and abs(float(batch["data"].std()) - 1) < 0.1
+    other.image = other.image.double()
     ours.solver.data.next = lambda net: batch  # plain PyTorch sees one batch again and again
     for run in (ours, other):
         run.drop(False)
@@ -181,10 +190,9 @@ def test_three_steps_of_plain_pytorch_end_where_netspecs_do(tmp_path):
     assert losses[0][0] == pytest.approx(losses[0][1], rel=1e-5)
     for slot, parameter in ours.solver.net.parameters_by_slot():
         theirs, start = other.net.get_parameter(slot.key), before[slot.key]
-        moved = float((parameter.detach() - start).norm())
+        moved = float((parameter.detach() - start).abs().max())
         assert (moved > 0) == (slot.lr_mult > 0), slot.key
-        # a rounding decides which of two nearly equal numbers is the largest, and moves a few weights otherwise
-        assert float((parameter.detach() - theirs.detach()).norm()) <= 2e-3 * moved, slot.key
+        assert float((parameter.detach() - theirs.detach()).abs().max()) <= 1e-3 * moved, slot.key
 
 
 def test_a_plain_step_that_is_another_is_left_out_and_what_it_cannot_is_said(tmp_path, monkeypatch):
