@@ -1,0 +1,101 @@
+"""Average precision of detections, as PASCAL VOC's development kit and R-FCN's release measure it.
+
+A detection is right where the box of its class that it overlaps most (intersection over union; both ends of a
+side belong to it) overlaps it by more than the threshold, and no surer detection was right by that box. What
+finds a difficult box counts neither way.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+RECALLS = np.arange(0.0, 1.1, 0.1)  # of VOC 2007's measure
+
+
+class Truth(NamedTuple):
+    """The boxes of an image, (K, 4): x1, y1, x2, y2 in its pixels; their classes (K,), from 1 on; which of
+    them are difficult (K,)."""
+
+    boxes: np.ndarray
+    classes: np.ndarray
+    difficult: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """How one class is found as the least score that counts falls.
+
+    recall, precision: float64 (D,), after each detection, the surest first, equal scores in the order given.
+    truths: the boxes to be found, without the difficult ones; without any, recall is NaN.
+    """
+
+    recall: np.ndarray
+    precision: np.ndarray
+    truths: int
+
+    @property
+    def area(self) -> float:
+        """The area under the curve, whose precision is the most there or at more recall.
+
+        Without truths it is NaN, and 0 if nothing was detected either.
+        """
+        recall = np.concatenate([[0.0], self.recall, [1.0]])
+        best = np.maximum.accumulate(np.append(self.precision, 0.0)[::-1])[::-1]
+        return float(np.sum(np.diff(recall) * best))
+
+    @property
+    def eleven(self) -> float:
+        """VOC 2007's measure: at recalls 0, 0.1, ..., 1, the mean of the most precision there or at more; 0
+        without truths."""
+        return float(sum(self.precision[self.recall >= least].max(initial=0.0) / 11 for least in RECALLS))
+
+
+def curves(truths: Sequence[Truth], found: Sequence[Tensor], classes: int, threshold: float = 0.5
+           ) -> list[Curve]:
+    """A curve for each class from 1 to classes - 1.
+
+    found: the detections of each image, D x 6: class, x1, y1, x2, y2, score (see score/detect.py).
+    """
+    starts = np.cumsum([0, *(len(truth.boxes) for truth in truths)])
+    matched = [_matched(truth, detected.double().cpu().numpy(), start)
+               for truth, detected, start in zip(truths, found, starts, strict=False)]
+    number, score, overlap, which = map(np.concatenate, zip(*matched, strict=True))
+    named = np.concatenate([np.asarray(truth.classes, int) for truth in truths])
+    easy = np.concatenate([~np.asarray(truth.difficult, bool) for truth in truths])
+    return [_curve(which[of], overlap[of] > threshold, easy, int(easy[named == wanted].sum()))
+            for wanted in range(1, classes) for of in [_surest(score, number == wanted)]]
+
+
+def _surest(score: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """The places of those chosen, falling by score."""
+    places = np.flatnonzero(chosen)
+    return places[np.argsort(-score[places], kind="stable")]
+
+
+def _curve(which: np.ndarray, near: np.ndarray, easy: np.ndarray, truths: int) -> Curve:
+    """The curve of a class from its detections, the surest first: the box nearest to each, and whether that
+    is near enough. easy: of all boxes, which are not difficult."""
+    hits = np.flatnonzero(near)
+    hits = hits[easy[which[hits]]]
+    right, wrong = np.zeros(len(which), bool), ~near
+    right[hits[np.unique(which[hits], return_index=True)[1]]] = True
+    wrong[hits] = ~right[hits]
+    found = np.cumsum(right)
+    recall = found / truths if truths else np.full(len(which), np.nan)
+    return Curve(recall, found / np.maximum(found + np.cumsum(wrong), 1), truths)
+
+
+def _matched(truth: Truth, found: np.ndarray, start: int) -> tuple[np.ndarray, ...]:
+    """Of each detection of an image its class, its score, its largest overlap with a box of its class, and
+    the number of that box, the first of equal ones; numbers begin at `start`."""
+    number, score = found[:, 0].astype(int), found[:, 5]
+    if not len(truth.boxes):
+        return number, score, np.full(len(found), -1.0), np.zeros(len(found), int)
+    a, b = found[:, None, 1:5], np.asarray(truth.boxes, float)[None]
+    both = (np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + 1).clip(0).prod(-1)
+    area, other = ((box[..., 2:] - box[..., :2] + 1).prod(-1) for box in (a, b))
+    overlap = np.where(number[:, None] == np.asarray(truth.classes, int), both / (area + other - both), -1.0)
+    return number, score, overlap.max(1), overlap.argmax(1) + start

@@ -1,0 +1,55 @@
+"""COCO's measures come from COCO's library; what is asked of it, and what is left open."""
+
+import math
+import sys
+
+import pytest
+
+from netspec.base.errors import Error
+from netspec.score.coco import MEASURES, measures
+
+
+def truth(*boxes):
+    """boxes: (image, category, x, y, width, height, crowd) each, in two images and two categories."""
+    annotations = [{"id": i, "image_id": image, "category_id": category, "bbox": list(box), "area": box[2] * box[3],
+                    "iscrowd": crowd} for i, (image, category, *box, crowd) in enumerate(boxes, 1)]
+    return {"images": [{"id": i, "width": 500, "height": 500} for i in (1, 2)],
+            "categories": [{"id": i, "name": str(i)} for i in (1, 7)], "annotations": annotations}
+
+
+def found(*rows):
+    return [{"image_id": image, "category_id": category, "bbox": list(box), "score": score}
+            for image, category, *box, score in rows]
+
+
+def test_an_overlap_of_two_thirds_counts_up_to_there(capsys):
+    pytest.importorskip("pycocotools")
+    told, classes = measures(truth((1, 7, 0, 0, 100, 150, 0)), found((1, 7, 0, 0, 100, 100, 0.9)))
+    assert tuple(told) == MEASURES
+    assert told["AP50"] == pytest.approx(1) and told["AP75"] == 0
+    assert told["AP"] == told["AP_large"] == classes[7] == pytest.approx(0.4)  # at 0.5, 0.55, 0.6, 0.65
+    assert math.isnan(told["AP_small"]) and math.isnan(classes[1])
+    assert capsys.readouterr().out == ""
+
+
+def test_what_is_found_of_a_crowd_counts_neither_way():
+    pytest.importorskip("pycocotools")
+    boxes = truth((1, 1, 0, 0, 50, 50, 0), (2, 1, 0, 0, 200, 200, 1))
+    right = (1, 1, 0, 0, 50, 50, 0.5)
+    told, _ = measures(boxes, found((2, 1, 0, 0, 60, 60, 0.9), (2, 1, 10, 10, 60, 60, 0.8), right))
+    assert told["AP"] == pytest.approx(1)
+    told, _ = measures(boxes, found((2, 7, 0, 0, 60, 60, 0.9), right))
+    assert told["AP"] == pytest.approx(1)  # of a category without truth
+
+
+def test_nothing_found_and_nothing_there():
+    pytest.importorskip("pycocotools")
+    told, _ = measures(truth((1, 1, 0, 0, 50, 50, 0)), [])
+    assert told["AP"] == told["AR100"] == 0
+    assert all(math.isnan(value) for value in measures(truth(), [])[0].values())
+
+
+def test_without_the_library_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
+    with pytest.raises(Error, match="measuring as COCO does needs pycocotools: pip install pycocotools"):
+        measures(truth(), [])
