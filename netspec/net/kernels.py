@@ -22,6 +22,7 @@ Params = Mapping[Node, list[Tensor]]
 Kernel = Callable[[Sequence[Tensor], Pads], Sequence[Tensor]]  # bottoms cut to their windows -> tops
 SMALL, SIZES = 1024, 8  # cells of a map below which weights are ordered for its size, and so many sizes
 PLACES = 512  # of windows, whose values are laid out at once
+TILED = 256, 56  # channels and columns from which AMX's convolution is slow without padding beside the rows
 LARGE = 1 << 24  # weights from which a convolution is a product: oneDNN reads them for every row, or copies
 
 
@@ -89,9 +90,13 @@ def _packed(op: Convolution, weight: Tensor, bias: Tensor | None, unit: Unit) ->
     order, run_one = torch.ops.mkldnn._reorder_convolution_weight, torch.ops.mkldnn._convolution_pointwise
     after, dense = "relu" if unit.relu else "none", weight.detach().contiguous()
     packed: dict[tuple[int, ...], Tensor] = {}
+    tiled = (dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported() and op.channels >= TILED[0]
+             and op.kernel[1] > 1 and op.stride[1] == 1 and not unit.added)
 
     def run(xs: Sequence[Tensor], pads: Pads) -> list[Tensor]:
         x, pad = _padded(_laid(xs[0], dtype), pads)
+        more = int(tiled and pad[1] == 0 and x.shape[3] >= TILED[1])
+        pad = pad[0], pad[1] + more
         size = tuple(x.shape) if x.shape[2] * x.shape[3] < SMALL and dense.numel() < LARGE else ()
         if size not in packed:
             if len(packed) > SIZES:
@@ -101,7 +106,8 @@ def _packed(op: Convolution, weight: Tensor, bias: Tensor | None, unit: Unit) ->
             other = _laid(xs[1], dtype)
             return [run_one.binary(x, other, packed[size], bias, pad, *settings, "add", 1.0,
                                    "relu" if unit.relu else None, [], None)]
-        return [run_one(x, packed[size], bias, pad, *settings, after, [], "")]
+        y = run_one(x, packed[size], bias, pad, *settings, after, [], "")
+        return [y[:, :, :, more : y.shape[3] - more]]
 
     return run
 

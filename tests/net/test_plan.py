@@ -183,8 +183,10 @@ def test_grouped_convolutions_and_diagonal_deconvolutions():
     assert differ(Plan(net), net, image(net, 9, 9), ["d"]) < 1e-12
 
 
-@pytest.mark.parametrize("dtype, bound", [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
-def test_single_and_half_precision(dtype, bound):
+@pytest.mark.parametrize("dtype, bound, tiled", [(torch.float32, 1e-5, False), (torch.bfloat16, 0.03, False), (torch.bfloat16, 0.03, True)])
+def test_single_and_half_precision(dtype, bound, tiled, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiled)
+    monkeypatch.setattr(kernels, "TILED", (1, 1))
     net = net_of("shapes-fcn8s").float()
     net.precision = None if dtype == torch.float32 else dtype
     plan, x = Plan(net), image(net, 64, 80)
