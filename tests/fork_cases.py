@@ -288,7 +288,17 @@ def smooth_l1(a, b, inside=1, outside=1, sigma=1.0):
 A, B = numbers(3, 4, 2, 5), numbers(3, 4, 2, 5, seed=1)
 INSIDE, OUTSIDE = ((numbers(3, 4, 2, 5, seed=s) > 0) * 0.7 for s in (2, 3))
 case("SmoothL1Loss", layer("SmoothL1Loss", "", "ab"), {"a": A, "b": B}, {"y": smooth_l1(A, B) / 3})
-case("SmoothL1Loss inside", layer("SmoothL1Loss", "", "abi"), {"a": A, "b": B, "i": INSIDE}, {"y": smooth_l1(A, B, INSIDE) / 3})
+case("SmoothL1Loss inside", layer("SmoothL1Loss", "", "abi"), {"a": A, "b": B, "i": INSIDE}, {"y": smooth_l1(A, B, INSIDE) / 30},
+     indiff={"a": np.clip(INSIDE * (A - B), -1, 1) / 30})
+case("SmoothL1Loss two tops", layer("SmoothL1Loss", "loss_weight: 1 loss_weight: 0", "abio", "ye"),
+     {"a": A, "b": B, "i": INSIDE, "o": OUTSIDE},
+     {"y": smooth_l1(A, B, INSIDE, OUTSIDE) / 30, "e": [[[[smooth_l1(A[n, :, i, j], B[n, :, i, j], INSIDE[n, :, i, j],
+                                                                   OUTSIDE[n, :, i, j])
+                                                          for j in range(5)] for i in range(2)]] for n in range(3)]})
+case("SmoothL1LossOHEM of one axis", layer("SmoothL1LossOHEM", "loss_weight: 1 loss_weight: 0", "ab", "ye"),
+     {"a": A[:, 0, 0, 0], "b": B[:, 0, 0, 0]},
+     {"y": smooth_l1(A[:, 0, 0, 0], B[:, 0, 0, 0]) / 3,
+      "e": [[[[smooth_l1(A[n, 0, 0, 0], B[n, 0, 0, 0])]]] for n in range(3)]})
 case("SmoothL1Loss weights", layer("SmoothL1Loss", "smooth_l1_loss_param { sigma: 3 } loss_weight: 2", "abio"),
      {"a": A, "b": B, "i": INSIDE, "o": OUTSIDE}, {"y": smooth_l1(A, B, INSIDE, OUTSIDE, 3) / 3})
 for text, divisor in {"normalization: FULL": 30, "normalize: true": 30, "normalize: false": 3, "normalization: NONE": 1}.items():

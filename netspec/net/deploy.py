@@ -126,7 +126,7 @@ def _leading(layers: Sequence[LayerParameter],
 
 
 def _useful(layers: Iterable[LayerParameter], images: set[str]) -> Iterator[LayerParameter]:
-    """The layers without losses, measures and labels, and without what is made of labels alone."""
+    """The layers without losses, measures and labels, and without what is made of these alone."""
     labels: set[str] = set()
     for layer in layers:
         cls = _kind(layer)
@@ -134,9 +134,9 @@ def _useful(layers: Iterable[LayerParameter], images: set[str]) -> Iterator[Laye
             labels.update(set(layer.top) - images)
             if images & set(layer.top):
                 yield _trimmed(layer, images)
-        elif layer.bottom and labels.issuperset(layer.bottom):
+        elif cls.loss or cls.sink or layer.bottom and labels.issuperset(layer.bottom):
             labels.update(layer.top)
-        elif not cls.loss and not cls.sink:
+        else:
             yield layer
 
 

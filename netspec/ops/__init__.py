@@ -6,6 +6,7 @@ from . import (  # noqa: F401 - imported to register
     loss,
     neuron,
     norm,
+    ohem,
     pool,
     python,
     recurrent,

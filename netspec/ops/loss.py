@@ -13,7 +13,7 @@ from ..proto.caffe_pb2 import HingeLossParameter
 from ..proto.model import read_mean
 from .base import Operation, Shape, carried, raised
 from .python import ALIASES
-from .softmax import MODES, Classified, ignored_label, normaliser
+from .softmax import MODES, Classified, ignored_label, normaliser, normalization
 
 LEAST = 1e-20  # a probability counts as at least this
 
@@ -48,17 +48,17 @@ class EuclideanLoss(Paired, type="EuclideanLoss", undifferentiable=frozenset()):
 class SigmoidCrossEntropyLoss(Paired, type="SigmoidCrossEntropyLoss"):
     """-sum(t log s + (1 - t) log(1 - s)) with s = sigmoid(x), for targets t of 0 to 1.
 
-    Divided by what loss_param.normalization says: BATCH_SIZE (the default here), VALID, FULL or NONE. A
+    Divided by what loss_param.normalization says, as in SoftmaxWithLoss; BATCH_SIZE is the default here. A
     target whose whole part is ignore_label does not count.
     """
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         p, x = self.layer.loss_param, raised(bottoms[0])
         target, ignore = bottoms[1].reshape(x.shape).to(x.dtype), ignored_label(p)
-        mode = p.normalization if p.HasField("normalization") or p.normalize else MODES.BATCH_SIZE
         each = F.binary_cross_entropy_with_logits(x, target, reduction="none")
         ignored = target.trunc() == ignore if ignore is not None else torch.zeros_like(x, dtype=torch.bool)
-        return each.masked_fill(ignored, 0.0).sum() / normaliser(mode, ignored)
+        mode = normalization(p, MODES.BATCH_SIZE)
+        return each.masked_fill(ignored, 0.0).sum() / normaliser(p, mode, ignored)
 
 
 class Judged(Loss, Classified):
@@ -108,7 +108,7 @@ class InfogainLoss(Loss, Classified, type="InfogainLoss", bottoms=(2, 3), tops=(
     def setup(self, *shapes: Shape) -> None:
         p = self.layer.infogain_loss_param
         self.channel = self.axis(p.axis, len(shapes[0]))
-        self.mode = self.layer.loss_param.normalization
+        self.mode = normalization(self.layer.loss_param)
         if self.layer.loss_param.HasField("normalize"):
             raise self.error("takes normalization, not normalize")
         if len(shapes) == 2:
@@ -132,14 +132,15 @@ class InfogainLoss(Loss, Classified, type="InfogainLoss", bottoms=(2, 3), tops=(
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> list[Tensor]:
         x = self.flat(bottoms[0])
-        label, ignored, wrong = self.picked(bottoms[1], x, ignored_label(self.layer.loss_param))
+        p = self.layer.loss_param
+        label, ignored, wrong = self.picked(bottoms[1], x, ignored_label(p))
         matrix = bottoms[2] if len(bottoms) > 2 else carried(self.matrix, x.device)
         matrix = matrix.to(x.dtype).reshape(x.shape[1], -1)
         log = F.log_softmax(x, 1)
         least = log + (log.detach().clamp(min=math.log(LEAST)) - log.detach())
         each = -(F.embedding(label.squeeze(1), matrix).movedim(-1, 1) * least).sum(1, keepdim=True)
         each = each.masked_fill(ignored, 0.0).masked_fill(wrong, float("nan"))
-        tops = [each.sum() / normaliser(self.mode, ignored)]
+        tops = [each.sum() / normaliser(p, self.mode, ignored)]
         if len(self.layer.top) > 1:
             tops.append(log.detach().exp().reshape(bottoms[0].shape))
         return tops

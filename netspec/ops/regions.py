@@ -1,4 +1,4 @@
-"""Operations of the region-based forks: ROIPooling, PSROIPooling, SmoothL1Loss.
+"""Pooling of regions: ROIPooling, PSROIPooling.
 
 Regions are a bottom R x 5: the item's number in the batch, then x1, y1, x2, y2 in pixels of the image, both
 ends included; spatial_scale takes them to the feature map.
@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 
 from .base import Operation, Shape, carried, raised, spoiled
-from .loss import Paired
-from .softmax import normaliser
 
 
 class Regions(Operation, family="regions", bottoms=2, inplace=False, fresh=True, undifferentiable={1}):
@@ -28,7 +26,7 @@ class Regions(Operation, family="regions", bottoms=2, inplace=False, fresh=True,
         """Each region's item, and where there is none such (see `inside`)."""
         of, named = self.layer.bottom
         return self.inside(regions[:, 0], len(x), f"'{named}' names items {{}} to {{}} of the {len(x)} of "
-                           f"'{of}'")
+                           f"'{of}', which count from 0; the first column must name one of these")
 
     @staticmethod
     def bins(start: Tensor, length: Tensor, count: int, size: int) -> tuple[Tensor, Tensor]:
@@ -94,8 +92,9 @@ class PSROIPooling(Regions, type="PSROIPooling"):
         p = self.layer.psroi_pooling_param
         tops = self.grid(shapes, p.output_dim, (p.group_size, p.group_size))
         if shapes[0][1] != p.output_dim * p.group_size**2:
-            raise self.error(f"needs output_dim {p.output_dim} times group_size {p.group_size} squared "
-                             f"channels, bottom is {list(shapes[0])}")
+            raise self.error(f"needs group_size^2 output_dim = {p.group_size}^2 x {p.output_dim} = "
+                             f"{p.output_dim * p.group_size**2} channels, '{self.layer.bottom[0]}' has "
+                             f"{shapes[0][1]}; num_output of the layer below must be that number")
         return tops
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
@@ -114,28 +113,6 @@ class PSROIPooling(Regions, type="PSROIPooling"):
         tops = [torch.einsum("ndijhw,ih,jw->dij", maps.index_select(0, item), high, wide)
                 for item, high, wide in zip(items[:, None], *shares, strict=True)]
         return spoiled(torch.stack(tops), outside) if tops else x.new_zeros(0, p.output_dim, g, g)
-
-
-class SmoothL1Loss(Paired, type="SmoothL1Loss", family="regions", bottoms=(2, 4), undifferentiable={2, 3}):
-    """The sum of w_out f(w_in (a - b)) divided by N, with f(d) = (sigma d)^2 / 2 for |d| < 1 / sigma^2,
-    else |d| - 0.5 / sigma^2.
-
-    Bottoms: a, b, and where given w_in, w_out (1 without), N x C x ... The sum is divided by the number of
-    positions instead (BATCH_SIZE: N, NONE: 1) where loss_param gives a normalization.
-    """
-
-    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
-        p, a = self.layer.loss_param, raised(bottoms[0])
-        b, *weights = (x.reshape(a.shape).to(a.dtype) for x in bottoms[1:])
-        square = self.layer.smooth_l1_loss_param.sigma ** 2
-        d = a - b if not weights else weights[0] * (a - b)
-        each = torch.where(d.abs() < 1 / square, d.square() * (square / 2), d.abs() - 0.5 / square)
-        total = (each * weights[1] if len(weights) > 1 else each).sum()
-        if not p.HasField("normalization") and not p.HasField("normalize"):
-            return total / len(a)
-        mode = p.normalization if p.HasField("normalization") or p.normalize else p.BATCH_SIZE
-        none = torch.zeros(len(a), math.prod(a.shape[2:]), dtype=torch.bool, device=a.device)  # is ignored
-        return total / normaliser(mode, none)
 
 
 def away_from_zero(x: Tensor) -> Tensor:

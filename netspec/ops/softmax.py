@@ -13,6 +13,7 @@ from .base import Operation, Shape, carried, raised
 
 FLT_MIN = torch.finfo(torch.float32).tiny
 MODES = LossParameter
+Mode = LossParameter.NormalizationMode
 
 
 class Softmax(Operation, type="Softmax", family="losses", channelwise=True):
@@ -70,30 +71,38 @@ def ignored_label(p: LossParameter | AccuracyParameter) -> int | None:
     return p.ignore_label if p.HasField("ignore_label") else None
 
 
-def normaliser(mode: LossParameter.NormalizationMode, ignored: Tensor) -> Tensor | float:
+def normalization(p: LossParameter, default: Mode = MODES.VALID) -> Mode:
+    """How a loss is normalised; normalize is the older spelling. default: where neither is given."""
+    if p.HasField("normalization") or not p.HasField("normalize"):
+        return p.normalization if p.HasField("normalization") else default
+    return MODES.VALID if p.normalize else MODES.BATCH_SIZE
+
+
+def normaliser(p: LossParameter, mode: Mode, ignored: Tensor) -> Tensor | float:
     """What a sum of losses is divided by; `ignored` has the batch as its first axis. Never less than 1."""
     if mode == MODES.VALID:
         return (ignored.numel() - ignored.sum()).clamp(min=1)
-    return max(1.0, {MODES.FULL: ignored.numel(), MODES.BATCH_SIZE: len(ignored), MODES.NONE: 1}[mode])
+    return max(1.0, {MODES.FULL: ignored.numel(), MODES.BATCH_SIZE: len(ignored), MODES.NONE: 1,
+                     MODES.PRE_FIXED: p.pre_fixed_normalizer}[mode])
 
 
-class SoftmaxWithLoss(Classified, type="SoftmaxWithLoss", bottoms=(2, 3), tops=(0, 2), loss=True,
+class SoftmaxWithLoss(Classified, type="SoftmaxWithLoss", bottoms=(2, 3), tops=(0, 3), loss=True,
                       undifferentiable={1, 2}):
-    """The multinomial logistic loss of the softmax along `axis`; a second top gives the softmax.
+    """The multinomial logistic loss of the softmax along `axis`; a second top gives the softmax, a third the
+    loss of each position.
 
     The sum over positions that are not ignored is divided by what loss_param.normalization says (VALID: their
-    number, FULL: all positions, BATCH_SIZE: N, NONE: 1), never by less than 1. A loss of one position is at
-    most -log(FLT_MIN), as in Caffe, without an effect on the gradient. No gradient comes from the second top.
-    With weight_by_label_freqs (SegNet's) a position counts class_weighting[label] times in the sum, once in
-    the divisor.
+    number, FULL: all positions, BATCH_SIZE: N, NONE: 1, PRE_FIXED: pre_fixed_normalizer), never by less than
+    1. A loss of one position is at most -log(FLT_MIN), as in Caffe, without an effect on the gradient. No
+    gradient comes from the second and third top; the third, R-FCN's, has the shape of the labels, and 0 where
+    they are ignored. With weight_by_label_freqs (SegNet's) a position counts class_weighting[label] times in
+    the sum, once in the divisor.
     """
 
     def setup(self, *shapes: Shape) -> None:
         p = self.layer.loss_param
         self.channel = self.axis(self.layer.softmax_param.axis, len(shapes[0]))
-        self.mode = p.normalization
-        if not p.HasField("normalization") and p.HasField("normalize"):
-            self.mode = MODES.VALID if p.normalize else MODES.BATCH_SIZE
+        self.mode = normalization(p)
         self.weights = list(p.class_weighting) if p.weight_by_label_freqs else []
         self.weighting = torch.tensor(self.weights)
         classes = shapes[0][self.channel]
@@ -103,26 +112,33 @@ class SoftmaxWithLoss(Classified, type="SoftmaxWithLoss", bottoms=(2, 3), tops=(
 
     def infer(self, *shapes: Shape) -> list[Shape]:
         self.check(*shapes[:2])
-        return [(), shapes[0]][: len(self.layer.top)]
+        return [(), *shapes[:2]][: len(self.layer.top)]
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> list[Tensor]:
-        x = self.flat(bottoms[0])
-        label, ignored, wrong = self.picked(bottoms[1], x, ignored_label(self.layer.loss_param))
+        p, x = self.layer.loss_param, self.flat(bottoms[0])
+        label, ignored, wrong = self.picked(bottoms[1], x, ignored_label(p))
         log = F.log_softmax(x, 1)
         each = -log.gather(1, label)
         each = each + (each.detach().clamp(max=-math.log(FLT_MIN)) - each.detach())
         if self.weights:
             each = each * carried(self.weighting, each.device).to(each.dtype)[label]
         each = each.masked_fill(ignored, 0.0).masked_fill(wrong, float("nan"))
-        tops = [each.sum() / normaliser(self.mode, ignored)]
+        tops = [each.sum() / normaliser(p, self.mode, ignored)]
         if len(self.layer.top) > 1:
             tops.append(log.detach().exp().reshape(bottoms[0].shape))
+        if len(self.layer.top) > 2:
+            tops.append(each.detach().reshape(bottoms[1].shape))
         return tops
 
     @property
     def per_position(self) -> bool:
         """Whether the loss is a mean over positions, which chance puts at ln(classes)."""
         return self.mode in (MODES.VALID, MODES.FULL) and not self.weights
+
+
+class SoftmaxWithLossOHEM(SoftmaxWithLoss, type="SoftmaxWithLossOHEM", family="regions", bottoms=2,
+                          tops=(1, 3), undifferentiable={1}):
+    """SoftmaxWithLoss under the name that R-FCN's Python release has for the one with a third top."""
 
 
 class Accuracy(Classified, type="Accuracy", bottoms=2, tops=(1, 2), sink=True, undifferentiable={0, 1}):

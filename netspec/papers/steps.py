@@ -14,7 +14,7 @@ from ..base.errors import Error, count
 from ..data.feed import Batches
 from ..net.deploy import deploy
 from ..net.graph import Node
-from ..ops.softmax import MODES, ignored_label
+from ..ops.softmax import MODES, ignored_label, normalization
 from ..proto.caffe_pb2 import TRAIN, FillerParameter, LayerParameter, SolverParameter
 from ..proto.text import read_solver
 from ..train import jobs
@@ -104,10 +104,7 @@ class Plain:
 def _criterion(node: Node) -> Callable[[Tensor, Tensor], Tensor]:
     """torch's cross entropy, normalised as a SoftmaxWithLoss layer is."""
     p = node.op.layer.loss_param
-    mode = p.normalization
-    if not p.HasField("normalization") and p.HasField("normalize"):
-        mode = MODES.VALID if p.normalize else MODES.BATCH_SIZE
-    ignore = ignored_label(p)
+    mode, ignore = normalization(p), ignored_label(p)
 
     def loss(score: Tensor, label: Tensor) -> Tensor:
         kind = "mean" if mode == MODES.VALID else "sum"

@@ -41,6 +41,9 @@ class BatchReindexKeywords(LayerKeywords, total=False): ...
 class BiasKeywords(LayerKeywords, BiasParameterKeywords, total=False):
     bias_param: BiasParameterKeywords | caffe_pb2.BiasParameter
 
+class BoxAnnotatorOHEMKeywords(LayerKeywords, BoxAnnotatorOHEMParameterKeywords, total=False):
+    box_annotator_ohem_param: BoxAnnotatorOHEMParameterKeywords | caffe_pb2.BoxAnnotatorOHEMParameter
+
 class ClipKeywords(LayerKeywords, ClipParameterKeywords, total=False):
     clip_param: ClipParameterKeywords | caffe_pb2.ClipParameter
 
@@ -218,10 +221,17 @@ class SmoothL1LossKeywords(LayerKeywords, SmoothL1LossParameterKeywords, LossPar
     smooth_l1_loss_param: SmoothL1LossParameterKeywords | caffe_pb2.SmoothL1LossParameter
     loss_param: LossParameterKeywords | caffe_pb2.LossParameter
 
+class SmoothL1LossOHEMKeywords(LayerKeywords, LossParameterKeywords, total=False):
+    loss_param: LossParameterKeywords | caffe_pb2.LossParameter
+
 class SoftmaxKeywords(LayerKeywords, SoftmaxParameterKeywords, total=False):
     softmax_param: SoftmaxParameterKeywords | caffe_pb2.SoftmaxParameter
 
 class SoftmaxWithLossKeywords(LayerKeywords, SoftmaxParameterKeywords, LossParameterKeywords, total=False):
+    softmax_param: SoftmaxParameterKeywords | caffe_pb2.SoftmaxParameter
+    loss_param: LossParameterKeywords | caffe_pb2.LossParameter
+
+class SoftmaxWithLossOHEMKeywords(LayerKeywords, SoftmaxParameterKeywords, LossParameterKeywords, total=False):
     softmax_param: SoftmaxParameterKeywords | caffe_pb2.SoftmaxParameter
     loss_param: LossParameterKeywords | caffe_pb2.LossParameter
 
@@ -322,6 +332,10 @@ class BiasParameterKeywords(TypedDict, total=False):
     num_axes: int | Array
     filler: FillerParameterKeywords | caffe_pb2.FillerParameter
 
+class BoxAnnotatorOHEMParameterKeywords(TypedDict, total=False):
+    roi_per_img: int | Array
+    ignore_label: int | Array
+
 class ClipParameterKeywords(TypedDict, total=False):
     min: float | Array
     max: float | Array
@@ -337,9 +351,10 @@ class ContrastiveLossParameterKeywords(TypedDict, total=False):
 class LossParameterKeywords(TypedDict, total=False):
     ignore_label: int | Array
     normalize: bool
-    normalization: int | Literal['FULL', 'VALID', 'BATCH_SIZE', 'NONE']
+    normalization: int | Literal['FULL', 'VALID', 'BATCH_SIZE', 'NONE', 'PRE_FIXED']
     weight_by_label_freqs: bool
     class_weighting: float | Array | Sequence[float | Array]
+    pre_fixed_normalizer: float | Array
 
 class ConvolutionParameterKeywords(TypedDict, total=False):
     num_output: int | Array
@@ -681,6 +696,8 @@ class Layers:
         **keywords: Unpack[BatchReindexKeywords]) -> Any: ...
     def Bias(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[BiasKeywords]) -> Any: ...
+    def BoxAnnotatorOHEM(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[BoxAnnotatorOHEMKeywords]) -> Any: ...
     def Clip(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[ClipKeywords]) -> Any: ...
     def Concat(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
@@ -787,10 +804,14 @@ class Layers:
         **keywords: Unpack[SliceKeywords]) -> Any: ...
     def SmoothL1Loss(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[SmoothL1LossKeywords]) -> Any: ...
+    def SmoothL1LossOHEM(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[SmoothL1LossOHEMKeywords]) -> Any: ...
     def Softmax(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[SoftmaxKeywords]) -> Any: ...
     def SoftmaxWithLoss(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[SoftmaxWithLossKeywords]) -> Any: ...
+    def SoftmaxWithLossOHEM(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[SoftmaxWithLossOHEMKeywords]) -> Any: ...
     def Split(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[SplitKeywords]) -> Any: ...
     def Swish(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
@@ -843,6 +864,7 @@ class Parameters:
         BATCH_SIZE: Final = 2
         FULL: Final = 0
         NONE: Final = 3
+        PRE_FIXED: Final = 1000
         VALID: Final = 1
     class LRN:
         ACROSS_CHANNELS: Final = 0

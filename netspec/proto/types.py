@@ -15,13 +15,15 @@ _BORROWED = {  # types with another type's message
     "RNN": "recurrent_param",
     "SoftmaxWithLoss": "softmax_param",
 }
+_OF_FORKS = {"SmoothL1LossOHEM": "loss_param", "SoftmaxWithLossOHEM": "softmax_param"}  # the same, of forks
 _PLAIN = """AbsVal BNLL BatchReindex EuclideanLoss Filter LSTMUnit MultinomialLogisticLoss
     SigmoidCrossEntropyLoss Silence Split""".split()  # types without settings, or with those of all losses
 _SHARED = {"Loss", "Recurrent", "Transformation"}  # messages that are no type's own
 
-TYPES = sorted({*MESSAGES, *_BORROWED, *_PLAIN} - _SHARED)
+TYPES = sorted({*MESSAGES, *_BORROWED, *_OF_FORKS, *_PLAIN} - _SHARED)
 # Those of BVLC Caffe; the fields of forks have numbers from 1000 on
-CAFFE = {name for name in TYPES if name not in MESSAGES or FIELDS[MESSAGES[name]].number < 1000}
+CAFFE = {name for name in TYPES if name not in _OF_FORKS
+         and (name not in MESSAGES or FIELDS[MESSAGES[name]].number < 1000)}
 
 
 def keywords(type_name: str) -> dict[str, str]:
@@ -35,7 +37,7 @@ def keywords(type_name: str) -> dict[str, str]:
 
 def own_fields(type_name: str) -> list[str]:
     """The fields of LayerParameter whose own fields may be written as keywords of this type."""
-    own = [MESSAGES.get(type_name) or _BORROWED.get(type_name)]
+    own = [{**MESSAGES, **_BORROWED, **_OF_FORKS}.get(type_name)]
     if "Loss" in type_name:
         own.append("loss_param")
     if type_name.endswith("Data"):

@@ -13,6 +13,7 @@ from netspec.base.errors import Error
 from netspec.look.crops import explain
 from netspec.net import weights
 from netspec.net.build import build, load
+from netspec.net.deploy import deploy
 from netspec.net.module import Net
 from netspec.ops import REGISTRY
 from netspec.proto import caffe_pb2
@@ -21,7 +22,9 @@ from netspec.proto.model import read_weights
 from netspec.proto.upgrade import upgrade_net
 from netspec.proto.wire import delimited, varint
 
+LAYERS = Path(__file__).parents[1] / "golden/layers"
 X = (2, 3, 4, 6)
+MINED = "box_annotator_ohem_param { roi_per_img: 2 }"
 REFUSED = [
     (layer("Interp"), [X], "zoom_factor, shrink_factor, or height"),
     (layer("Interp", "interp_param { zoom_factor: 2 pad_beg: 1 }"), [X], "0 and below"),
@@ -48,8 +51,14 @@ REFUSED = [
     (layer("ROIPooling", "", "xz"), [X, (4, 5)], "pooled_h"),
     (layer("ROIPooling", "roi_pooling_param { pooled_h: 2 pooled_w: 2 }", "xz"), [X, (4, 4)], "R x 5"),
     (layer("PSROIPooling", "psroi_pooling_param { output_dim: 1 group_size: 2 }", "xz"), [X, (4, 5)], "spatial_scale"),
-    (layer("PSROIPooling", "psroi_pooling_param { output_dim: 1 group_size: 2 spatial_scale: 1 }", "xz"), [X, (4, 5)], "squared"),
+    (layer("PSROIPooling", "psroi_pooling_param { output_dim: 1 group_size: 2 spatial_scale: 1 }", "xz"), [X, (4, 5)], "= 4 channels, 'x' has 3"),
     (layer("SmoothL1Loss", "", "xz"), [X, (2, 3, 4)], "a target for each"),
+    (layer("SmoothL1Loss", "smooth_l1_loss_param { sigma: 3 }", "xzw"), [X, X, X], "sigma 1 in this form"),
+    (layer("SmoothL1LossOHEM", "smooth_l1_loss_param { sigma: 3 }", "xz"), [X, X], "sigma 1 in this form"),
+    (layer("BoxAnnotatorOHEM", "", "xzzw", "ab"), [(4, 5), (4,), (4, 8)], "roi_per_img above 0"),
+    (layer("BoxAnnotatorOHEM", MINED, "xzzw", "ab"), [(4, 4), (4,), (4, 8)], "R x 5"),
+    (layer("BoxAnnotatorOHEM", MINED, "xzzw", "ab"), [(4, 5), (3,), (4, 8)], "for each region"),
+    (layer("BoxAnnotatorOHEM", MINED, "xzzw", "ab"), [(4, 5), (4,), (8, 4)], "for each region"),
     (layer("SoftmaxWithLoss", "loss_param { weight_by_label_freqs: true class_weighting: 1 }", "xz"), [X, (2, 4, 6)],
      "3 classes"),
     (layer("HDF5Output", "", "xz", ""), [X, X], "file_name"),
@@ -126,6 +135,34 @@ def test_no_regions_give_nothing():
                  layer("PSROIPooling", "psroi_pooling_param { output_dim: 3 group_size: 1 spatial_scale: 1 }", "xz")):
         y = net(text, X, (0, 5))({"x": torch.zeros(X), "z": torch.zeros(0, 5)})["y"]
         assert y.shape[:2] == (0, 3)
+    made = net(layer("BoxAnnotatorOHEM", MINED, "xzzw", "ab"), (0, 5), (0,), (0, 8))
+    blobs = made({"x": torch.zeros(0, 5), "z": torch.zeros(0), "w": torch.zeros(0, 8)})
+    assert blobs["a"].shape == (0, 1, 1, 1) and blobs["b"].shape == (0, 8, 1, 1)
+
+
+def test_hard_examples_of_each_position():
+    """Regions may lie along H x W too: R x 5 x H x W, as the release's shapes allow."""
+    regions = torch.zeros(2, 5, 1, 3)
+    regions[:, 0] = torch.tensor([[[0.0, 1, 0]], [[1, 0, 1]]])
+    loss = torch.tensor([[[[3.0, 1, 2]]], [[[5, 9, 4]]]])
+    weights = torch.arange(1.0, 13).reshape(2, 2, 1, 3)
+    made = net(layer("BoxAnnotatorOHEM", MINED, "xzzw", "ab"), regions.shape, loss.shape, weights.shape)
+    blobs = made({"x": regions, "z": loss, "w": weights})
+    assert blobs["a"].tolist() == [[[[3, -1, -1]]], [[[5, 9, 4]]]]
+    assert torch.equal(blobs["b"], weights * (blobs["a"] >= 0))
+
+
+def test_an_image_before_the_first_is_an_error():
+    made = net(layer("BoxAnnotatorOHEM", MINED, "xzzw", "ab"), (2, 5), (2,), (2, 8))
+    regions = torch.tensor([[0.0, 0, 0, 1, 1], [-1, 0, 0, 1, 1]])
+    with pytest.raises(Error, match="layer 'l' .*'x' names items -1 to 0; they count from 0"):
+        made({"x": regions, "z": torch.zeros(2), "w": torch.zeros(2, 8)})
+
+
+def test_hard_example_mining_is_no_part_of_a_deployed_net():
+    made = deploy(prototext.read_net(LAYERS / "head_k3_ohem.prototxt"))
+    assert [node.name for node in made.nodes if node.bottoms][-2:] == ["psroipooled_bbox", "ave_bbox"]
+    assert set(made.outputs) == {"cls_score", "bbox_pred"}
 
 
 def test_upsampling_by_the_mask_of_the_pooling_puts_maxima_back():

@@ -1,0 +1,80 @@
+"""Does netspec agree with a folder of results that another program computed?
+
+    python tests/judge.py FOLDER...
+
+Prints a line for each case that disagrees and last `N of M agree`; exit status 1 where not all do. What a case is, its
+files say: FORMS has a row for each form. A case needs nothing but its folder, so that other folders of a form are judged
+by the same command.
+"""
+
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import NamedTuple
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT))
+
+import golden_case  # noqa: E402 - netspec is that of this checkout
+
+
+class Form(NamedTuple):
+    """A form of cases: the suffixes of a case's files, a pattern of its name, and what fails where it disagrees."""
+
+    suffixes: frozenset[str]
+    name: str
+    judge: Callable[[Path], None]  # is given the case's path without a suffix
+
+
+def layers(case: Path) -> None:
+    """NAME.prototxt and NAME.npz: a net and what came of it, forward and backward."""
+    golden_case.run(golden_case.load(case.with_name(f"{case.name}.prototxt")))
+
+
+FORMS = (  # the first that fits is taken
+    Form(frozenset({".prototxt", ".npz"}), "*", layers),
+)
+
+
+def cases(folder: Path) -> Iterator[tuple[Path, Form | None]]:
+    """The cases of a folder in the order of their names, each with its form; None where no form fits."""
+    files: dict[str, set[str]] = {}
+    for path in folder.iterdir():
+        if path.suffix in {suffix for form in FORMS for suffix in form.suffixes}:
+            files.setdefault(path.name.removesuffix(path.suffix), set()).add(path.suffix)
+    for name, suffixes in sorted(files.items()):
+        fits = (form for form in FORMS if form.suffixes == suffixes and fnmatch(name, form.name))
+        yield folder / name, next(fits, None)
+
+
+def disagreement(case: Path, form: Form | None) -> str:
+    """Where a case disagrees, in one line; empty where it agrees."""
+    if form is None:
+        return "files of no known form"
+    try:
+        form.judge(case)
+    except Exception as e:  # whatever a case meets is a disagreement, and the next is judged
+        at = traceback.extract_tb(e.__traceback__)[-1]
+        words = " ".join(str(e).split()) or f"{Path(at.filename).name}:{at.lineno}: {at.line}"
+        return f"{type(e).__name__}: {words[:200]}"
+    return ""
+
+
+def main(folders: Sequence[Path]) -> int:
+    judged = agreed = 0
+    for folder in folders:
+        for case, form in cases(folder):
+            judged += 1
+            if wrong := disagreement(case, form):
+                print(f"{case.name}: {wrong}", flush=True)
+            agreed += not wrong
+    print(f"{agreed} of {judged} agree")
+    return int(agreed < judged or not judged)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or not all(Path(word).is_dir() for word in sys.argv[1:]):
+        sys.exit(f"usage: {sys.argv[0]} FOLDER...")
+    sys.exit(main([Path(word) for word in sys.argv[1:]]))

@@ -1,0 +1,42 @@
+"""The judge of folders of results: counts, lines and exit status."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+PROJECT = Path(__file__).resolve().parent.parent
+LAYERS = PROJECT / "tests/golden/layers"
+
+
+def judged(*folders):
+    found = subprocess.run([sys.executable, "tests/judge.py", *map(str, folders)], cwd=PROJECT, capture_output=True, text=True)
+    return found.returncode, found.stdout.splitlines()
+
+
+def copied(name, folder, **changed):
+    shutil.copy(LAYERS / f"{name}.prototxt", folder)
+    np.savez(folder / f"{name}.npz", **{**np.load(LAYERS / f"{name}.npz"), **changed})
+
+
+def test_it_counts_what_agrees(tmp_path):
+    copied("relu", tmp_path)
+    copied("roi_ties", tmp_path)
+    assert judged(tmp_path) == (0, ["2 of 2 agree"])
+
+
+def test_it_says_what_disagrees(tmp_path):
+    copied("roi_ties", tmp_path, **{"indiff:x": np.load(LAYERS / "roi_ties.npz")["indiff:x"] + 1})
+    copied("tanh", tmp_path)
+    (tmp_path / "unread.npz").write_bytes((tmp_path / "tanh.npz").read_bytes())
+    (tmp_path / "README.md").write_text("no case")
+    status, lines = judged(tmp_path)
+    assert status == 1 and lines[-1] == "1 of 3 agree"
+    assert [line.partition(":")[0] for line in lines[:-1]] == ["roi_ties", "unread"] and "indiff:x" in lines[0]
+
+
+def test_nothing_judged_is_no_agreement(tmp_path):
+    assert judged(tmp_path) == (1, ["0 of 0 agree"])
+    assert judged(tmp_path / "none")[0] == 1
