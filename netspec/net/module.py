@@ -184,6 +184,11 @@ class Net(_Module):
         return {n.name: [self.parameter(s) for s in n.params] for n in self.graph.nodes if n.params}
 
     @property
+    def watched(self) -> bool:
+        """Whether somebody looks on, by hooks on the net or a layer or by a module in a layer's place."""
+        return _hooked(self) or not all(_alone(_at(place)) for place in self._parts)
+
+    @property
     def device(self) -> torch.device:
         return next((p.device for p in self.parameters()), torch.device("cpu"))
 
@@ -287,9 +292,13 @@ def _at(place: Place) -> nn.Module:
 
 def _alone(part: nn.Module) -> bool:
     """Whether nobody looks on, who must find what a layer gave, and it is no module of another's."""
-    hooks = (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks)
     own = type(part) is Part and "forward" not in vars(part)
-    return own and not any(hooks) and not _has_any_global_hook()
+    return own and not _hooked(part) and not _has_any_global_hook()
+
+
+def _hooked(module: nn.Module) -> bool:
+    return any((module._forward_hooks, module._forward_pre_hooks, module._backward_hooks,
+                module._backward_pre_hooks))
 
 
 def _steps(graph: Graph) -> list[tuple[Node, int | None, list[str]]]:

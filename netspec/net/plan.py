@@ -14,7 +14,7 @@ from ..proto.caffe_pb2 import TRAIN
 from .border import Small, smaller
 from .graph import Node, Slot, Value
 from .kernels import Kernel, ready
-from .module import Net, _alone, _at, autocast
+from .module import Net, _at, autocast
 from .passes import REWRITES, Unit, units
 from .route import Route, Stage, lay
 
@@ -86,7 +86,7 @@ class Plan:
         """The blobs that are wanted (default: the outputs), as Net.forward gives them."""
         net = self.net
         trains = torch.is_grad_enabled() or net.training or self.graph.phase == TRAIN
-        if trains or self.device.type == "meta" or not all(_alone(_at(place)) for place in net._parts):
+        if trains or self.device.type == "meta" or net.watched:
             return self._plain(inputs, want)
         given = net._given(inputs)
         self.graph.check_blobs(want or ())

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..base.machine import compiler
 from .graph import Node
 from .grouped import grouped
-from .module import Net, _alone, _at
+from .module import Net
 from .narrow import narrowed
 from .segment import Segment, recomputed
 from .unrolled import Unrolled, unrolled
@@ -44,8 +44,7 @@ class Quick:
     def __call__(self, inputs: Mapping[str, Tensor], want: Sequence[str]) -> dict[str, Tensor]:
         """The blobs that are wanted, and the losses, as the net's own call gives them."""
         net = self.net
-        hooks = net._forward_hooks or net._forward_pre_hooks
-        if hooks or not all(_alone(_at(place)) for place in net._parts) or not self.blobs.issuperset(want):
+        if net.watched or not self.blobs.issuperset(want):
             return net(dict(inputs), want)
         mine = self.rewritten.parameters_by_slot()
         if any(a is not b for (_, a), (_, b) in zip(mine, net.parameters_by_slot(), strict=True)):

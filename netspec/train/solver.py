@@ -20,6 +20,7 @@ from ..net import weights
 from ..net.graph import Slot
 from ..net.layerwise import Layerwise
 from ..net.module import Net
+from ..net.plan import Plan
 from ..net.quick import Quick
 from ..proto.caffe_pb2 import SolverParameter
 from ..proto.text import read_solver
@@ -94,8 +95,7 @@ class Solver:
     def _build(self, job: Job, share: Net | None = None) -> Net:
         net = Net(job.graph(self.base), share)
         net.precision = torch.bfloat16 if self.precision == "bf16" else None
-        net.to(self.device)
-        return net
+        return net.to(self.device).train(share is None)
 
     def _prepare_updates(self) -> None:
         net, self.kinds = self.net, updates.RULES[self.param.type][1]
@@ -134,13 +134,13 @@ class Solver:
 
     # -- iterations --------------------------------------------------------------------------------------
 
-    def _run(self, net: Net, more: Sequence[str] = ()) -> tuple[dict[str, Tensor], int]:
-        """The outputs of a net for its next batch, and more of its blobs, and the number of images in it."""
+    def _run(self, net: Net, way: Quick | Plan | Net, more: Sequence[str] = ()
+             ) -> tuple[dict[str, Tensor], int]:
+        """What `way` makes of a net's next batch, its outputs and `more`, and how many images that has."""
         inputs, run = self.data.next(net), self._by_layer(net)
         try:
             wanted = (*net.graph.outputs, *more)
-            outputs = (run.run(inputs, more) if run else
-                       self.quick(inputs, wanted) if net is self.net else net(inputs, wanted))
+            outputs = run.run(inputs, more) if run else way(inputs, wanted)
         except Error as e:
             raise Error(f"{e}; the data were {self.data.batches[net].last()}") from None
         return outputs, max((blob.shape[0] for blob in inputs.values() if blob.ndim), default=1)
@@ -232,7 +232,7 @@ class Solver:
         for _ in range(self.param.iter_size):
             if self.stop:
                 raise Interrupted(self.stop)
-            blobs, count = self._run(self.net)
+            blobs, count = self._run(self.net, self.quick)
             loss = self.net.loss(blobs)
             run = self._by_layer(self.net)
             run.backward() if run else loss.backward()
@@ -261,6 +261,7 @@ class Solver:
         An output whose shape changes with the image has no mean and is left out.
         """
         net, count = self.test_nets[index], self.param.test_iter[index]
+        way = net if net.watched else Plan(net)  # for this test alone: it copies weights, which change
         loss = torch.zeros((), device=self.device)
         sums: dict[str, Tensor | None] = {}
         counting = Counting(found) if (found := judged(net)) else None
@@ -269,7 +270,7 @@ class Solver:
             for _ in range(count):
                 if self.stop:
                     raise Interrupted(self.stop)
-                blobs, _ = self._run(net, counting.blobs if counting else ())
+                blobs, _ = self._run(net, way, counting.blobs if counting else ())
                 if counting:
                     counting.add(blobs, self.data.batches[net].position(counting.judged.source))
                 if self.param.test_compute_loss:
@@ -304,7 +305,7 @@ class Solver:
         with self._whole():
             if self.display.due(self.iter):
                 with torch.no_grad():
-                    loss = self.net.loss(self._run(self.net)[0]).item()
+                    loss = self.net.loss(self._run(self.net, self.quick)[0]).item()
                 shown = [*self.losses, loss][-p.average_loss :]
                 self.log("solver.cpp:327", f"Iteration {self.iter}, loss = {sum(shown) / len(shown):.6g}")
             if self._test_due():

@@ -4,21 +4,26 @@ import json
 import re
 import signal
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from training import VOC, changed, write_job
 
 from netspec.base.errors import Interrupted
 from netspec.base.log import Log
 from netspec.cli import main as cli
+from netspec.data.feed import Batches
 from netspec.net.build import load
+from netspec.net.module import Net
 from netspec.proto.text import read_solver
 from netspec.score.predict import load as ready
 from netspec.score.score import score
+from netspec.train.solver import get_solver
 from netspec.train.stages import run_stage
 from netspec.train.validation import Best, interval
 
@@ -148,6 +153,26 @@ def test_a_part_of_the_list_and_more_than_the_list(job, capsys):
     assert re.search(r"mean IU \S+, 3 of 5 images", trained(capsys))
     Path("solver.prototxt").write_text(text.replace("test_iter: 5", "test_iter: 8"))
     assert re.search(r"mean IU \S+, 5 images", trained(capsys))
+
+
+def test_a_test_computes_what_its_net_computes_by_a_plan(job, monkeypatch):
+    """Also after a step has changed the weights in their place, and as the net itself where someone looks on."""
+    solver, seen = get_solver("solver.prototxt"), []
+    net, plain = solver.test_nets[0], Net.forward
+    monkeypatch.setattr(Net, "forward", lambda self, *args, **more: seen.append(self) or plain(self, *args, **more))
+    for _ in range(2):
+        solver.step(3)
+        seen.clear()
+        found = solver.test()
+        assert not seen
+        with closing(Batches(net.graph.readers, net.device)) as batches, torch.no_grad():
+            losses = [plain(net, batches.next())["loss"] for _ in range(5)]
+        np.testing.assert_allclose(found["loss"], np.mean(losses), rtol=1e-6)
+        assert not hasattr(net, "_plan")  # its copies of the weights are not kept while the solver learns
+    net.conv.register_forward_hook(lambda *args: seen.append(args))
+    np.testing.assert_allclose(solver.test()["loss"], found["loss"], rtol=1e-6)
+    assert len(seen) == 10  # the net and the hook, five times
+    solver.close()
 
 
 def test_debug_info_and_caffes_lines(job, capsys):
