@@ -1,6 +1,7 @@
 """A net with its weights as what turns pictures, one after the other, into scores."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from PIL import Image
@@ -18,22 +19,12 @@ from .frames import SMALLER, Frame
 LARGE = 1 << 24  # pixels of an image beyond which its memory is reckoned from one of 1/64 of them
 
 
-class Segmenter:
-    """Scores of frames of any size, looked at once, or at several scales and mirrored."""
+class Viewer:
+    """A net that is shown frames, of any size: what it needs for one is known before it works on it."""
 
-    def __init__(self, net: Net, blob: str, mean: Sequence[float], scale: float = 1.0,
-                 scales: Sequence[float] = (1.0,), flip: bool = False, engine: Engine | None = None) -> None:
-        """net: of one image and nothing else. mean, scale: see predict.blob. The others: see looked."""
-        self.net, self.blob, self.mean, self.scale, self.scales = net, blob, mean, scale, scales
-        self.looking = looked(net, blob, scales, flip, engine)
-        (self.top,) = net.graph.inputs
-        self.channels = net.graph.shape(self.top)[1]
+    def __init__(self, net: Net) -> None:
+        self.net = net
         self.fits: set[tuple[int, int]] = set()
-
-    def __call__(self, frame: Frame) -> tuple[Image.Image, Tensor]:
-        """A frame as RGB, and its scores: `read` and `scores`."""
-        image = self.read(frame)
-        return image, self.scores(frame.name, image)
 
     def read(self, frame: Frame) -> Image.Image:
         """A frame as RGB. What the net needs for it is known before it is decoded.
@@ -41,29 +32,56 @@ class Segmenter:
         Raises Error, with its name, for one that is damaged, too small for the net, or too large for the
         device.
         """
-        try:
-            self._fit(frame.size)
-        except Error as e:
-            raise Error(f"image {frame.name} ({frame.size[0]}x{frame.size[1]}): {e}") from None
+        if frame.size not in self.fits:
+            try:
+                self.fit(frame.size)
+            except Error as e:
+                raise Error(f"image {frame.name} ({frame.size[0]}x{frame.size[1]}): {e}") from None
+            self.fits.add(frame.size)
         return frame.read()
 
-    def scores(self, name: str, image: Image.Image) -> Tensor:
-        """The scores (1, C, H, W) of a picture; Error, with its name, if there is no memory left for them."""
+    def fit(self, size: tuple[int, int]) -> None:
+        """Error if the net does not take images of this size (width, height), or the device has no room."""
+        raise NotImplementedError
+
+    @contextmanager
+    def working(self, name: str, image: Image.Image) -> Iterator[None]:
+        """Without gradients; Error, with the picture's name, if there is no memory left for it."""
         try:
             with torch.inference_mode():
-                inputs = predict.blob(image, self.mean, self.channels, self.scale)
-                inputs = inputs.to(self.net.device, self.net.dtype)
-                return self.looking({self.top: inputs}, [self.blob])[self.blob]
+                yield
         except (RuntimeError, MemoryError) as e:
             if isinstance(e, RuntimeError) and "memory" not in str(e):
                 raise
             raise Error(f"image {name} ({image.width}x{image.height}): {self.net.device} has not "
                         f"enough memory left for it; {SMALLER}") from None
 
-    def _fit(self, size: tuple[int, int]) -> None:
-        """Error if the net does not take images of this size (width, height), or the device has no room."""
-        if size in self.fits:
-            return
+
+class Segmenter(Viewer):
+    """Scores of frames of any size, looked at once, or at several scales and mirrored."""
+
+    def __init__(self, net: Net, blob: str, mean: Sequence[float], scale: float = 1.0,
+                 scales: Sequence[float] = (1.0,), flip: bool = False, engine: Engine | None = None) -> None:
+        """net: of one image and nothing else. mean, scale: see predict.blob. The others: see looked."""
+        super().__init__(net)
+        self.blob, self.mean, self.scale, self.scales = blob, mean, scale, scales
+        self.looking = looked(net, blob, scales, flip, engine)
+        (self.top,) = net.graph.inputs
+        self.channels = net.graph.shape(self.top)[1]
+
+    def __call__(self, frame: Frame) -> tuple[Image.Image, Tensor]:
+        """A frame as RGB, and its scores: `read` and `scores`."""
+        image = self.read(frame)
+        return image, self.scores(frame.name, image)
+
+    def scores(self, name: str, image: Image.Image) -> Tensor:
+        """The scores (1, C, H, W) of a picture; Error, with its name, if there is no memory left for them."""
+        with self.working(name, image):
+            inputs = predict.blob(image, self.mean, self.channels, self.scale)
+            inputs = inputs.to(self.net.device, self.net.dtype)
+            return self.looking({self.top: inputs}, [self.blob])[self.blob]
+
+    def fit(self, size: tuple[int, int]) -> None:
         def at(scale: float) -> Graph:
             proto, path = self.net.graph.proto, self.net.graph.path
             return predict.fitted(proto, self.top, self.channels, resized(size, scale), path)
@@ -77,4 +95,3 @@ class Segmenter:
             except Error as e:
                 where, cure = f"at scale {scale:g} " * (scale != 1), f"; {SMALLER}" * (parts > 1)
                 raise Error(f"{where}{str(e).removesuffix(cure)}{cure}") from None
-        self.fits.add(size)

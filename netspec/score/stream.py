@@ -15,9 +15,10 @@ from ..net.judged import labels
 from .frames import Frame, frames
 from .predict import Looks
 from .results import Outputs, Scored, Wanted, write
-from .segment import Segmenter
+from .segment import Segmenter, Viewer
 
-Picture = Future[tuple[Image.Image, dict[str, Path]]]  # with where its results go
+Paths = dict[str, Path]  # of a picture's results
+Picture = Future[tuple[Image.Image, Paths]]
 Made = TypeVar("Made")
 WRITERS = 4  # threads at most: a GPU gives pictures faster than one thread compresses their results
 
@@ -41,12 +42,26 @@ class Told(NamedTuple):
 
 def segmented(files: Sequence[str], segmenter: Segmenter, outputs: Outputs, looks: Looks, wanted: Wanted,
               resize: float = 1.0) -> Iterator[Told]:
-    """Segment every frame of some files, their sides scaled by `resize`, and write what is wanted of each.
+    """Segment every frame of some files, their sides scaled by `resize`, and write what is wanted of each."""
+    def scored(name: str, image: Image.Image, paths: Paths) -> Scored:
+        scores = segmenter.scores(name, image)
+        best = labels(scores, f"image {name}")[0]
+        return Scored(image, best, scores[0].float().cpu().numpy() if wanted.scores else None, paths)
 
-    While the net works, threads read the next picture and write the ones before, of which pixels and labels
-    are held; neither results nor their order depend on that. Who goes away leaves whole files alone.
+    return streamed(files, segmenter, outputs, scored, lambda found: write(found, looks, wanted), resize,
+                    wanted.scores)
+
+
+def streamed(files: Sequence[str], viewer: Viewer, outputs: Outputs,
+             work: Callable[[str, Image.Image, Paths], Made], keep: Callable[[Made], dict[str, Any]],
+             resize: float = 1.0, large: bool = False) -> Iterator[Told]:
+    """What a net makes of every frame of some files, their sides scaled by `resize`, kept.
+
+    work: is given a frame's name, its picture and where its results go; keep: what that gave, and writes it.
+    While the net works, threads read the next picture and keep the ones before, of `large` results one alone;
+    neither results nor their order depend on that. Who goes away leaves whole files alone.
     """
-    pictures = _read(files, segmenter, outputs, resize)
+    pictures = _read(files, viewer, outputs, resize)
     if all(map(os.path.isfile, files)):  # at a pipe Ctrl-C would wait for a thread that waits for more
         pictures = _ahead(pictures)
     writers = max(1, min(WRITERS, cores() - 1))
@@ -54,22 +69,22 @@ def segmented(files: Sequence[str], segmenter: Segmenter, outputs: Outputs, look
         waiting: deque[Told] = deque()
         try:
             for name, notes, found in pictures:
-                scored = _done(_scored, name, found, segmenter, wanted)
-                waiting.append(Told(name, notes, pool.submit(_written, scored, looks, wanted).result))
-                if len(waiting) > (0 if wanted.scores else writers):  # scores are held of one alone
+                made = _done(_worked, name, found, work)
+                waiting.append(Told(name, notes, pool.submit(_kept, made, keep).result))
+                if len(waiting) > (0 if large else writers):
                     yield waiting.popleft()
             yield from waiting
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _read(files: Sequence[str], segmenter: Segmenter, outputs: Outputs, resize: float) -> Iterator[Read]:
+def _read(files: Sequence[str], viewer: Viewer, outputs: Outputs, resize: float) -> Iterator[Read]:
     """Each frame of each file, decoded."""
     for file in files:
         notes: list[str] = []
         try:
             for frame in frames(file, resize, notes.append):
-                found = _done(_picture, frame, file, segmenter, outputs)
+                found = _done(_picture, frame, file, viewer, outputs)
                 yield Read(frame.name, _taken(notes), found)
         except (Error, OSError) as error:
             yield Read(file, _taken(notes), _done(_failed, error))
@@ -82,26 +97,23 @@ def _taken(notes: list[str]) -> list[str]:
     return found
 
 
-def _picture(frame: Frame, file: str, segmenter: Segmenter, outputs: Outputs
-             ) -> tuple[Image.Image, dict[str, Path]]:
+def _picture(frame: Frame, file: str, viewer: Viewer, outputs: Outputs
+             ) -> tuple[Image.Image, Paths]:
     paths = outputs.of(frame.stem, file)
-    return segmenter.read(frame), paths
+    return viewer.read(frame), paths
 
 
 def _failed(error: Exception) -> NoReturn:
     raise error
 
 
-def _scored(name: str, found: Picture, segmenter: Segmenter, wanted: Wanted) -> Scored:
-    """A picture's labels; of its scores, which are large, no more than is wanted."""
+def _worked(name: str, found: Picture, work: Callable[[str, Image.Image, Paths], Made]) -> Made:
     image, paths = found.result()
-    scores = segmenter.scores(name, image)
-    best = labels(scores, f"image {name}")[0]
-    return Scored(image, best, scores[0].float().cpu().numpy() if wanted.scores else None, paths)
+    return work(name, image, paths)
 
 
-def _written(scored: "Future[Scored]", looks: Looks, wanted: Wanted) -> dict[str, Any]:
-    return write(scored.result(), looks, wanted)
+def _kept(made: "Future[Made]", keep: Callable[[Made], dict[str, Any]]) -> dict[str, Any]:
+    return keep(made.result())
 
 
 def _done(work: Callable[..., Made], *given: Any) -> "Future[Made]":
