@@ -27,7 +27,8 @@ from netspec.base.names import solver_file  # noqa: E402
 from netspec.cli.main import main  # noqa: E402
 from netspec.data import facts, layouts  # noqa: E402
 from netspec.data.images import open_image  # noqa: E402
-from netspec.data.segmentation import SegmentationData, shared  # noqa: E402
+from netspec.data.pictured import shared  # noqa: E402
+from netspec.data.segmentation import SegmentationData  # noqa: E402
 from netspec.net.weights import for_classes  # noqa: E402
 from netspec.ops.base import Context  # noqa: E402
 from netspec.proto import caffe_pb2  # noqa: E402

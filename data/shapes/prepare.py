@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -19,8 +20,9 @@ HERE = Path(__file__).resolve().parent
 # beside this file in a checkout; in the current folder where the package is installed
 ROOT = HERE / "images" if (HERE.parents[1] / "setup.cfg").is_file() else Path("data", "shapes", "images")
 STAMP = "complete.json"
-VERSION = 1  # raise it when the pictures change, so that folders of the older kind are made again
+VERSION = 2  # raise it when what is written changes, so that folders of the older kind are made again
 FINE = 4  # shapes are drawn this many times larger, then reduced, for soft edges
+HIDDEN = 0.75  # of a shape's pixels: where later shapes cover more, the rest is difficult, as VOC calls it
 HUES = (math.nan, 48.0, 215.0, 130.0, 315.0)  # degrees, one a class; the background has them all
 
 
@@ -115,10 +117,20 @@ def outline(rng: np.random.Generator, label: int, size: tuple[int, int]) -> np.n
     return np.asarray(canvas.reduce(FINE), np.float64) / 255.0
 
 
-def scene(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """One image, (H, W, 3) uint8 RGB, and its labels, (H, W) uint8: 0..4, 255 on the contours."""
+class Box(NamedTuple):
+    """The least rectangle around what is to be seen of a shape: pixels from 0 on, both ends included."""
+
+    label: int
+    corners: tuple[int, int, int, int]  # x1 y1 x2 y2
+    truncated: bool  # it goes on behind the border, or behind a later shape
+    difficult: bool
+
+
+def scene(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, list[Box]]:
+    """One image, (H, W, 3) uint8 RGB, its labels, (H, W) uint8: 0..4, 255 on the contours, and its boxes."""
     picture = ground(rng, size)
     labels = np.zeros(picture.shape[:2], np.uint8)
+    drawn: list[tuple[int, np.ndarray, np.ndarray]] = []  # class, pixels, those that are to be seen
     for _ in range(rng.integers(2, 4)):
         label = int(rng.integers(1, len(HUES)))
         cover = outline(rng, label, size)
@@ -131,32 +143,60 @@ def scene(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, 
         grown = np.asarray(Image.fromarray(solid.astype(np.uint8)).filter(ImageFilter.MaxFilter(3)))
         labels[grown > 0] = 255
         labels[solid] = label
+        drawn = [(of, whole, seen & (grown == 0)) for of, whole, seen in drawn] + [(label, solid, solid)]
     light = 1 + 0.25 * noise(rng, size, max(size))
     picture = picture * light[..., None] + rng.normal(0, 0.04, picture.shape)
-    return np.round(255 * np.clip(picture, 0, 1)).astype(np.uint8), labels
+    boxes = [box(*shape) for shape in drawn if shape[2].any()]
+    return np.round(255 * np.clip(picture, 0, 1)).astype(np.uint8), labels, boxes
 
 
-def palette() -> list[int]:
-    """The colours of classes.txt as a PNG palette: 768 numbers, void (255) in VOC's cream."""
-    colours = [int(c) for line in (HERE / "classes.txt").read_text().split("\n") for c in line.split()[1:]]
-    return colours + [0] * (765 - len(colours)) + [224, 224, 192]
+def box(label: int, whole: np.ndarray, seen: np.ndarray) -> Box:
+    """The box of a shape from all its pixels and those to be seen, bool (H, W)."""
+    rows, columns = np.nonzero(seen)
+    corners = int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max())
+    edge = np.ones_like(whole)
+    edge[1:-1, 1:-1] = False
+    share = seen.sum() / whole.sum()
+    return Box(label, corners, bool(share < 1 or (whole & edge).any()), bool(share < 1 - HIDDEN))
+
+
+def annotation(name: str, size: tuple[int, int], boxes: Sequence[Box], names: Sequence[str]) -> str:
+    """Boxes as VOC writes them: XML, coordinates from 1 on."""
+    lines = [f"<annotation><filename>{name}.jpg</filename>",
+             f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>"]
+    for each in boxes:
+        frame = "".join(f"<{key}>{value + 1}</{key}>"
+                        for key, value in zip(("xmin", "ymin", "xmax", "ymax"), each.corners, strict=True))
+        lines.append(f"<object><name>{names[each.label]}</name><truncated>{each.truncated:d}</truncated>"
+                     f"<difficult>{each.difficult:d}</difficult><bndbox>{frame}</bndbox></object>")
+    return "\n".join([*lines, "</annotation>", ""])
+
+
+def classes() -> tuple[list[str], list[int]]:
+    """The names in classes.txt, and their colours as a PNG palette: 768 numbers, void (255) in cream."""
+    lines = [line.split() for line in (HERE / "classes.txt").read_text().splitlines() if line]
+    colours = [int(c) for line in lines for c in line[1:]]
+    return [line[0] for line in lines], colours + [0] * (765 - len(colours)) + [224, 224, 192]
 
 
 def generate(folder: Path, settings: dict) -> None:
     """Write the whole set under `folder`; the stamp comes last."""
     size = tuple(settings["size"])
-    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+    for name in ("JPEGImages", "SegmentationClass", "Annotations"):
         (folder / name).mkdir(parents=True)
-    colours = palette()
+    known, colours = classes()
     for number, split in enumerate(("train", "val")):
         names = [f"{split}_{i:04d}" for i in range(settings[split])]
         for i, name in enumerate(names):
-            image, labels = scene(np.random.default_rng([settings["seed"], number, i]), size)
+            image, labels, boxes = scene(np.random.default_rng([settings["seed"], number, i]), size)
             Image.fromarray(image).save(folder / "JPEGImages" / f"{name}.jpg", quality=95, subsampling=0)
             indexed = Image.fromarray(labels)
             indexed.putpalette(colours)
             indexed.save(folder / "SegmentationClass" / f"{name}.png")
-        (folder / "ImageSets/Segmentation" / f"{split}.txt").write_text("".join(n + "\n" for n in names))
+            (folder / "Annotations" / f"{name}.xml").write_text(annotation(name, size, boxes, known))
+        for kind in ("Segmentation", "Main"):
+            (folder / "ImageSets" / kind).mkdir(parents=True, exist_ok=True)
+            (folder / "ImageSets" / kind / f"{split}.txt").write_text("".join(n + "\n" for n in names))
     (folder / STAMP).write_text(json.dumps(settings) + "\n")
 
 

@@ -24,7 +24,8 @@ from ..data.balance import by_class, pixel_counts, unseen, weights
 from ..data.get import obtained
 from ..data.images import check_labels, open_image, size, turn_cure, turn_of
 from ..data.layouts import LAYOUTS, Labels, facts, layout
-from ..data.segmentation import SegmentationData, shared
+from ..data.pictured import shared
+from ..data.segmentation import SegmentationData
 from ..net.graph import Graph, Value
 from ..ops.base import REGISTRY, Context
 from ..ops.softmax import Classified, ignored_label

@@ -173,8 +173,12 @@ def _labelme_shape(shape: object, size: Size, where: str) -> Shape:
 
 # COCO
 
-def _coco(path: Path, data: dict[str, Any]) -> Drawing:
-    """COCO's instances; a later annotation covers an earlier one."""
+Listed = dict[int, dict[str, Any]]  # COCO's images by their numbers
+Annotations = dict[int, list[tuple[str, dict[str, Any]]]]  # an image's number -> (where, annotation)
+
+
+def coco_parts(path: Path, data: dict[str, Any]) -> tuple[dict[int, str], Listed, Annotations]:
+    """What COCO's instances hold: the names of the categories, the images, and the annotations of each."""
     names: dict[int, str] = {}
     for category in take(data, "categories", list, str(path)):
         number = take(category, "id", int, f"{path}: a category")
@@ -182,19 +186,25 @@ def _coco(path: Path, data: dict[str, Any]) -> Drawing:
             raise Error(f"{path}: category {number} is there twice")
         # two may have one name, and are one class
         names[number] = named(category, "name", f"{path}: category {number}")
-    listing: dict[int, dict[str, Any]] = {}
+    listing: Listed = {}
     for image in take(data, "images", list, str(path)):
         number = take(image, "id", int, f"{path}: an image")
         if number in listing:
             raise Error(f"{path}: image {number} is there twice")
         listing[number] = image
-    of: dict[int, list[tuple[str, dict[str, Any]]]] = {number: [] for number in listing}
+    of: Annotations = {number: [] for number in listing}
     for place, annotation in enumerate(take(data, "annotations", list, str(path)), 1):
         where = f"{path}: annotation {annotation.get('id', place) if isinstance(annotation, dict) else place}"
         for key, known in (("image_id", of), ("category_id", names)):
             if take(annotation, key, int, where) not in known:
                 raise Error(f"{where}: its {key} {annotation[key]} is none of the file's")
         of[annotation["image_id"]].append((where, annotation))
+    return names, listing, of
+
+
+def _coco(path: Path, data: dict[str, Any]) -> Drawing:
+    """COCO's instances; a later annotation covers an earlier one."""
+    names, listing, of = coco_parts(path, data)
 
     def pictures() -> Iterator[Picture]:
         for number, image in listing.items():

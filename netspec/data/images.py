@@ -354,3 +354,25 @@ def nearest(label: np.ndarray, height: int, width: int) -> np.ndarray:
 def _step(size: int, new: int) -> float:
     """Old positions a new one; OpenCV inverts the scale, which may round otherwise than size / new."""
     return 1 / (new / size)
+
+
+def scaled(pixels: np.ndarray, side: int, most: int) -> tuple[np.ndarray, float]:
+    """float32 (H, W, C) scaled so that the shorter side is `side`, or less where the longer one would be more
+    than `most`: float32 (C, H, W), and the factor.
+
+    As OpenCV does it: bilinear, half-pixel centres in steps of 1 / factor, no smoothing when shrinking; both
+    sides are rounded, halves to the even number.
+    """
+    short, long = sorted(pixels.shape[:2])
+    factor = side / short
+    if round(factor * long) > most:
+        factor = most / long
+    result = pixels.astype(np.float32, copy=False)
+    for axis in (0, 1):
+        old = result.shape[axis]
+        at = ((np.arange(max(1, round(old * factor))) + 0.5) / factor - 0.5).astype(np.float32)
+        low = np.floor(at).astype(int)
+        part = (at - low).astype(np.float32).reshape(-1, *(1,) * (2 - axis))
+        first, second = (result.take(np.clip(place, 0, old - 1), axis) for place in (low, low + 1))
+        result = first + (second - first) * part
+    return np.ascontiguousarray(result.transpose(2, 0, 1)), factor

@@ -229,12 +229,15 @@ def classes(found: Layout, label: Labels) -> Classes:
     return parse_classes(path.read_text(encoding="utf-8").splitlines(), str(path))
 
 
-def parse_classes(lines: Sequence[str], where: str) -> Classes:
-    """Classes from lines "name r g b", or "name", which gets VOC's colour; "void r g b" is none of them."""
+def parse_classes(lines: Sequence[str], where: str, before: Sequence[str] = ()) -> Classes:
+    """Classes from lines "name r g b", or "name", which gets VOC's colour; "void r g b" is none of them.
+
+    before: the names of classes that come first, in black.
+    """
     import numpy as np
 
-    colours: dict[str, Sequence[int]] = {}
-    default = voc_colours(len(lines)).tolist()
+    default = voc_colours(len(before) + len(lines)).tolist()
+    colours: dict[str, Sequence[int]] = {name: (0, 0, 0) for name in before}
     for number, line in enumerate(lines, 1):
         words = re.fullmatch(r"\s*(\S.*?)((?:\s+\d{1,9}){3})?\s*", line)
         if not words:  # an empty line
@@ -305,12 +308,19 @@ def is_list(value: Any, check: Callable[[Any], bool], count: int | None = None) 
     return isinstance(value, tuple | list) and all(map(check, value)) and count in (None, len(value))
 
 
+def whole(least: int) -> tuple[str, Callable[[Any], bool]]:
+    """What takes a whole number, at least so large: in words, and as a check."""
+    return f"a whole number from {least}", lambda v: type(v) is int and v >= least
+
+
 # Options: what they take, in words and as a check
 FLAG = ("True or False", lambda v: isinstance(v, bool))
 # those that describe a data set of one's own, in param_str or in a data set file
 FOLDER: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "images": ("a folder, or a pattern with {name}", is_text),
     "labels": ("a folder, or a pattern with {name}", is_text),
+    "boxes": ("a folder, a pattern with {name}, or a JSON file of COCO", is_text),
+    "lists": ("a pattern with {split}", is_text),
     "classes": ("a list of lines 'name' or 'name r g b'", lambda v: is_list(v, is_text)),
     "void": ("a whole number, or None", lambda v: v is None or _number(v)),
     "values": ("a dict of whole numbers, such as {255: 1}",
@@ -362,6 +372,8 @@ def read_file(path: Path) -> dict[str, Any]:
 
 def folder(given: Mapping[str, Any], where: str) -> Layout:
     """The layout of a folder of one's own from options FOLDER; `where` names it in errors."""
+    if "boxes" in given:
+        raise Error(f"{where}: 'boxes' are read by DetectionData; SegmentationData needs 'labels'")
     files = {key: given.get(key, key) for key in ("images", "labels")}
     for key, pattern in files.items():
         if re.search("[{}\0]", re.sub(r"\{(name|split)\}", "", pattern)):
@@ -383,4 +395,6 @@ def folder(given: Mapping[str, Any], where: str) -> Layout:
     if label.nearest and not (label.values or label.colours):
         raise Error(f"{where}: 'nearest' says that labels were stored with loss; what in them is exact needs "
                     "'colours: True', or 'values' with what numbers mean, such as values: {255: 1}")
-    return Layout("", "{split}.txt", {"data": Images((files["images"],), mean), "label": label}, "")
+    if re.search("[{}\0]", (lists := given.get("lists", "{split}.txt")).replace("{split}", "")):
+        raise Error(f"{where}: 'lists' is {lists[:80]!r}; in braces it takes {{split}} alone")
+    return Layout("", native(lists), {"data": Images((files["images"],), mean), "label": label}, "")

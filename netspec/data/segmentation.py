@@ -2,24 +2,20 @@
 
 import random
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..base import files
-from ..base.errors import Error, closest, count
+from ..base.errors import Error, closest
 from ..ops.base import Shape
 from ..ops.python import ALIASES
-from ..ops.source import Batch, Source
-from .get import obtained
+from ..ops.source import Batch
 from .images import size, turn_cure
 from .layouts import (
     CHANCE,
-    FLAG,
     FOLDER,
     LAYOUTS,
     Facts,
@@ -29,9 +25,9 @@ from .layouts import (
     is_list,
     is_number,
     is_text,
-    layout,
+    whole,
 )
-from .tree import Tree
+from .pictured import Pictured
 
 # the FCN release's data layers: (module, class) -> the data set, and what their param_str calls the options
 RELEASE = {
@@ -44,29 +40,6 @@ RELEASE = {
 }
 
 
-def overlap(a: "SegmentationData", b: "SegmentationData") -> list[str]:
-    """The images that two sources have in common, sorted: a training set and a validation set must have none.
-
-    Known data sets have a name for each photograph; images of one's own are the same where their files are.
-    """
-    def marks(source: "SegmentationData") -> set[str]:
-        return {name if tree.layout.facts else str(source.paths(index)[0].resolve())
-                for index, (tree, _, name) in enumerate(source.entries)}
-
-    return sorted(marks(a) & marks(b))
-
-
-def shared(train: "SegmentationData", held: "SegmentationData") -> str:
-    """A sentence about the images of a TEST net that are trained on; "" if there are none, or `held` says
-    'overlap': True, which means that they are to be there."""
-    both = [] if held.overlap else overlap(train, held)
-    if not both:
-        return ""
-    return (f"{len(both)} of the {count(len(held), 'image')} of '{held.split}' are in '{train.split}', which "
-            f"is trained on, such as {both[0]}; scores on them mean little: take a list that has none of "
-            "them (or, to watch the training, give 'overlap': True in param_str)")
-
-
 class Drawn(NamedTuple):
     """What chance does to an image."""
 
@@ -77,11 +50,7 @@ class Drawn(NamedTuple):
     gain: float = 1.0  # times its pixels
 
 
-def _whole(least: int) -> tuple[str, Callable[[Any], bool]]:
-    return f"a whole number from {least}", lambda v: type(v) is int and v >= least
-
-
-class SegmentationData(Source):
+class SegmentationData(Pictured):
     """Images and their labels, float32: data (N, C, H, W) less the mean, labels (N, 1, H, W).
 
     `tops` names them. Random order draws images as the reference's data layers do: with replacement,
@@ -92,29 +61,19 @@ class SegmentationData(Source):
     are multiplied, and what is then above 255 is 255.
     """
 
-    OPTIONS = {
+    OPTIONS = Pictured.OPTIONS | {
         "dataset": (f"one of {', '.join(LAYOUTS)}, 'folder' or a data set file", is_text),
-        "split": ("the name of a list, such as 'train'", is_text),
-        "root": ("a folder", is_text),
         "sbd": ("the folder of SBD, for splits that are derived from it", is_text),
         "voc": ("the folder of the VOC year that has the images", is_text),
-        "list": ("a file with names", is_text),
         "tops": ("a list of names", lambda v: is_list(v, is_text)),
-        "seed": _whole(0),
         "order": ("'python2' or 'python3', whose randint draws", lambda v: v in ("python2", "python3")),
-        "randomize": FLAG,
-        "batch_size": _whole(1),
         "resize": ("a number above 0, at most 8", lambda v: is_number(v) and 0 < v <= 8),
-        "overlap": FLAG,
-        "jitter": _whole(0),
+        "jitter": whole(0),
     } | FOLDER | CHANCE
 
     def setup(self) -> None:
         given = self._given()
-        for key in ("dataset", "split"):
-            if key not in given:
-                raise self.error(f"param_str needs '{key}': {self.OPTIONS[key][0]}")
-        self.dataset, self.split = given["dataset"], given["split"]
+        self.open(given)
         self.seed = given.get("seed", 1337)  # the seed of all the reference's nets
         self.randomize = given.get("randomize", "train" in self.split)
         self.python2 = given.get("order") == "python2"
@@ -123,14 +82,6 @@ class SegmentationData(Source):
         self.mirror, self.jitter = given.get("mirror", False), given.get("jitter", 0)
         self.crop, self.zoom = given.get("crop"), given.get("zoom", (1.0, 1.0))
         self.brightness = given.get("brightness", 0.0)
-        self.overlap = given.get("overlap", False)
-        try:
-            self.tree = self._tree(given)
-            self.entries = self.tree.entries(self.split, given.get("list"))
-        except Error as error:
-            raise self.error(str(error)) from None
-        self.layout, self.root = self.tree.layout, self.tree.root
-        self.names = [name for _, _, name in self.entries]
         self.tops_read = tuple(given.get("tops", self.layout.default))
         self._check_tops(given)
         self._draws = array("L")
@@ -147,21 +98,6 @@ class SegmentationData(Source):
             given["voc"] += "/VOC2010"
         drawn = given.get("randomize", True) and "train" in given.get("split", "")
         return {"dataset": dataset, "order": "python2"} | given | {"randomize": drawn}
-
-    def _tree(self, given: Mapping[str, Any]) -> Tree:
-        own = {key: given[key] for key in FOLDER if key in given}
-        base, root = self.context.base, given.get("root")
-        if Path(self.dataset).suffix == ".txt":
-            path = files.find(self.dataset, base, "data set file")
-            self.dataset, root = str(path), root or str(path.parent)
-        found = layout(self.dataset, own)
-        root = root or found.root
-        try:
-            place = files.find(root, base, f"the folder of data set '{self.dataset}',")
-        except Error as error:
-            raise Error(f"{error}{obtained(self.dataset, root) if found.facts else ''}") from None
-        beside = {key: given[key] for key in found.beside if key in given}
-        return Tree(self.dataset, found, place, beside, base)
 
     def _check_tops(self, given: Mapping[str, Any]) -> None:
         known = self.layout.tops
@@ -183,9 +119,6 @@ class SegmentationData(Source):
             raise self.error(f"param_str: 'mean' takes {len(self.mean)} numbers, BGR, found {mean!r}")
         self.means[self._image] = np.array(mean, np.float32)
 
-    def __len__(self) -> int:
-        return len(self.names)
-
     @property
     def mean(self) -> np.ndarray:
         """What is subtracted from the first top with images, float32, channel by channel as fed."""
@@ -198,12 +131,6 @@ class SegmentationData(Source):
         Predictions of nets for which this is equal can stand side by side.
         """
         return self.root, self.resize, *self.names
-
-    @property
-    def labels(self) -> dict[str, Labels]:
-        """Its tops with labels, by name."""
-        return {name: kind for name, kind in zip(self.tops_read, self.kinds, strict=True)
-                if isinstance(kind, Labels)}
 
     @cached_property
     def facts(self) -> Facts:
@@ -241,26 +168,6 @@ class SegmentationData(Source):
             drawn = int(self._random.random() * count) if self.python2 else self._random.randint(0, count - 1)
             self._draws.append(drawn)
         return self._draws[item]
-
-    def paths(self, index: int) -> tuple[Path, ...]:
-        """The files of a place in the list, in the order of the tops: the image's, then the label's."""
-        tree, split, name = self.entries[index]
-        return tuple(path for top in self.tops_read for path in tree.files(top, split, name))
-
-    def gone(self) -> Iterator[tuple[str, str]]:
-        for top in self.tops_read:
-            what = "label" if top in self.labels else "image"
-            for tree, split, name in dict.fromkeys(self.entries):
-                gone = (path for path in tree.files(top, split, name) if not path.is_file())
-                if path := next(gone, None):
-                    yield what, str(path)
-
-    def cure(self, what: str, many: int) -> str:
-        if self.layout.facts:
-            how = f"; data/{self.dataset}/README.md says how to get the data set"
-            return how if many >= len(set(self.names)) else ""
-        where = self.tree.option(f"{what}s", "FOLDER")
-        return f"; {where} says where {what}s are, {self.split}.txt names them"
 
     def image_names(self, position: int) -> list[str]:
         """The names of a batch's images, as the list has them: stems for files about them."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..base.errors import Error, closest
 from ..base.names import file_of
-from ..data import arrays, listed, lmdb, segmentation, windows  # noqa: F401 - imported to register
+from ..data import arrays, detection, listed, lmdb, segmentation, windows  # noqa: F401 - imported to register
 from ..ops import Context, Operation, Shape, lookup
 from ..ops.source import Source
 from ..proto import caffe_pb2

@@ -15,7 +15,8 @@ from ..base.files import make_folder
 from ..data.balance import pixel_counts, unseen
 from ..data.images import check_labels
 from ..data.listed import Listed
-from ..data.segmentation import SegmentationData, shared
+from ..data.pictured import Pictured, shared
+from ..data.segmentation import SegmentationData
 from ..net.graph import Graph, Node, Value
 from ..net.module import Net
 from ..ops.loss import InfogainLoss
@@ -146,7 +147,7 @@ def check_apart(train: Graph, test: Graph) -> list[str]:
 
     Caffe's own sources have no word for that it is meant.
     """
-    seen, held = ([op for op in graph.readers if isinstance(op, SegmentationData)] for graph in (train, test))
+    seen, held = ([op for op in graph.readers if isinstance(op, Pictured)] for graph in (train, test))
     for a, b in itertools.product(seen, held):
         if told := shared(a, b):
             raise b.error(told)

@@ -12,7 +12,8 @@ from netspec.base.errors import Error
 from netspec.data import images as pixels
 from netspec.data import layouts
 from netspec.data.layouts import ILSVRC, LAYOUTS, PATCH, Images, Labels, facts
-from netspec.data.segmentation import SegmentationData, overlap
+from netspec.data.pictured import overlap
+from netspec.data.segmentation import SegmentationData
 from netspec.net.build import load
 from netspec.ops.base import Context
 from netspec.proto import caffe_pb2

@@ -1,5 +1,6 @@
 """The generated data set: same bytes every time, whole or not at all, and made for finer strides to win."""
 
+import hashlib
 import importlib.util
 import os
 import signal
@@ -13,7 +14,10 @@ import pytest
 from PIL import Image
 
 from netspec.base.metrics import Scores, confusion
+from netspec.data.boxes import Boxes
+from netspec.data.boxes import layout as layout_of_boxes
 from netspec.data.layouts import facts
+from netspec.data.tree import Tree
 
 SCRIPT = Path(__file__).resolve().parents[2] / "data" / "shapes" / "prepare.py"
 SMALL = ["--train", "3", "--val", "2", "--size", "64x48"]
@@ -49,6 +53,46 @@ def test_layout_and_labels(prepare, tmp_path):
     picture = Image.open(root / "SegmentationClass" / f"{train[0]}.png")
     assert np.array_equal(np.array(picture.getpalette()[:15]).reshape(5, 3), facts("shapes").palette)
     assert not list(tmp_path.glob(".*"))  # no scratch folder left
+
+
+def test_pictures_and_labels_are_those_of_the_first_version(prepare):
+    """All figures in the pages were measured on them."""
+    pictures, truth = hashlib.sha256(), hashlib.sha256()
+    for part, number in ((0, 0), (0, 7), (1, 3)):
+        image, label, _ = prepare.scene(np.random.default_rng([0, part, number]), (128, 96))
+        pictures.update(image.tobytes())
+        truth.update(label.tobytes())
+    assert pictures.hexdigest() == "db984206b097d93b3561980a810ff8dbf9a7ef9a3d754c8bdf4a4187538e4700"
+    assert truth.hexdigest() == "679798bb215d191c8c5da4fff9dc8f3e90eea6844ba27a881b8bb2a5d73f85a9"
+
+
+def test_boxes_are_around_what_is_to_be_seen(prepare, tmp_path):
+    root = tmp_path / "set"
+    prepare.main(["--root", str(root), "--train", "12", "--val", "2"])
+    boxes = Boxes(Tree("shapes", layout_of_boxes("shapes"), root, {}, None))
+    for split in ("train", "val"):
+        for entry in boxes.entries(split):
+            record, truth = boxes.read(*entry), np.asarray(Image.open(root / f"SegmentationClass/{entry[2]}.png"))
+            assert record.size == (128, 96) and 1 <= len(record.boxes) <= 3
+            inside = np.zeros_like(truth, bool)
+            for (x1, y1, x2, y2), label in zip(record.boxes.astype(int), record.classes, strict=True):
+                cut = truth[y1 : y2 + 1, x1 : x2 + 1] == label
+                assert cut[0].any() and cut[-1].any() and cut[:, 0].any() and cut[:, -1].any()
+                inside[y1 : y2 + 1, x1 : x2 + 1] = True
+            assert not ((truth > 0) & (truth < 255) & ~inside).any()  # each labelled pixel is in a box
+
+
+def test_a_covered_shape_is_difficult_and_a_hidden_one_has_no_box(prepare):
+    whole = np.zeros((20, 30), bool)
+    whole[5:15, 5:15] = True
+    seen = whole.copy()
+    assert prepare.box(2, whole, seen) == (2, (5, 5, 14, 14), False, False)
+    seen[:, 8:] = False
+    assert prepare.box(2, whole, seen) == (2, (5, 5, 7, 14), True, False)
+    seen[:, 7:] = False
+    assert prepare.box(2, whole, seen) == (2, (5, 5, 6, 14), True, True)
+    whole[0] = True
+    assert prepare.box(2, whole, whole).truncated
 
 
 def test_same_settings_give_same_bytes(prepare, tmp_path):

@@ -1,0 +1,308 @@
+"""Boxes of objects in images: the data sets that have them, and VOC's XML, COCO's and labelme's JSON read."""
+
+import math
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+from xml.parsers import expat
+
+import numpy as np
+
+from ..base import errors
+from ..base.errors import Error, closest
+from . import layouts
+from .drawn import coco_parts, is_background, load, named, sides, take
+from .images import open_image
+from .layouts import Classes, Images, Labels, Layout
+from .outlines import points
+from .tree import Tree, stem
+
+MEANS = 102.9801, 115.9465, 122.7717  # BGR; the release subtracts them from the images of every data set
+# XML's words for the flags, in small letters
+FLAGS = {"1": True, "true": True, "yes": True} | dict.fromkeys(("0", "false", "no", "", "unspecified"), False)
+
+
+def _voc(root: str, facts: str, mean: tuple[float, ...] = MEANS) -> Layout:
+    return Layout(root, "ImageSets/Main/{split}.txt", {
+        "data": Images(("JPEGImages/{name}.jpg",), mean),
+        "boxes": Labels(("Annotations/{name}.xml",), void=None),
+    }, facts)
+
+
+BOXED = {
+    "voc": _voc("data/voc/VOC2007", "voc"),
+    "shapes": _voc("data/shapes/images", "shapes", layouts.LAYOUTS["shapes"].first(Images).mean),
+}
+
+
+class Record(NamedTuple):
+    """An image and its boxes, as its file has them: nothing is left out, cut or scaled."""
+
+    name: str
+    path: Path  # of the image
+    source: Path  # of the boxes
+    size: tuple[int, int]  # width and height that the file says; without them, the image's
+    boxes: np.ndarray  # float32 (K, 4): x1 y1 x2 y2, counted from 0, both ends included, in pixels
+    classes: np.ndarray  # int64 (K,): from 1 on
+    difficult: np.ndarray  # bool (K,)
+    truncated: np.ndarray  # bool (K,)
+    crowd: np.ndarray  # bool (K,): a group in one box (COCO), no truth of training
+
+
+class _Box(NamedTuple):
+    """A box as read: its class in the file, its corners counted from 0, its flags."""
+
+    label: str
+    corners: Sequence[float]
+    difficult: bool = False
+    truncated: bool = False
+    crowd: bool = False
+
+
+Size = tuple[int, int]
+Read = tuple[Size | None, list[_Box]]
+
+
+def layout(dataset: str, own: Mapping[str, Any] | None = None) -> Layout:
+    """The layout of a data set with boxes, by its name or the path of its data set file; Error if not known.
+
+    own: options of FOLDER from param_str; of a known data set they may give the classes and the mean.
+    """
+    given = dict(own or {})
+    if dataset in BOXED:
+        if strange := sorted(given.keys() - {"classes", "mean"}):
+            raise Error(f"param_str: '{strange[0]}' is for dataset 'folder', not for '{dataset}'")
+        found = BOXED[dataset]
+        if "classes" not in given:
+            return found
+        label = replace(found.first(Labels), classes=_classes(given, "param_str"))
+        return replace(found, tops={**found.tops, "boxes": label})
+    if Path(dataset).suffix == ".txt":
+        return folder(layouts.read_file(Path(dataset)) | given, dataset)
+    if dataset == "folder":
+        return folder(given, "param_str")
+    raise Error(f"data set '{dataset}' is not known, or has no boxes{closest(dataset, (*BOXED, 'folder'))} "
+                f"(known: {', '.join(BOXED)}, 'folder' for images of your own)")
+
+
+def folder(given: Mapping[str, Any], where: str) -> Layout:
+    """The layout of a folder of one's own: {name}.xml or .json for each image, or one COCO file."""
+    pattern = given.get("boxes", "boxes")
+    whole = pattern.endswith(".json") or "{name}" in pattern
+    files = (pattern,) if whole else tuple(f"{pattern}/{{name}}.{kind}" for kind in ("json", "xml"))
+    rest = {key: value for key, value in given.items() if key not in ("boxes", "classes")}
+    found = layouts.folder({"mean": MEANS} | rest | {"classes": ["background"], "labels": "."}, where)
+    return replace(found, tops={"data": found.first(Images),
+                                "boxes": Labels(files, void=None, classes=_classes(given, where))})
+
+
+def _classes(given: Mapping[str, Any], where: str) -> Classes:
+    """The classes that lines name, background put before them where they don't begin with it."""
+    lines = given.get("classes", [])
+    first = next(filter(None, map(str.split, lines)), None)
+    if not first:
+        raise Error(f"{where}: names no class; give a line with the name of each, as the files with boxes "
+                    "have it")
+    return layouts.parse_classes(lines, where, () if is_background(first[0]) else ("background",))
+
+
+class Boxes:
+    """The boxes of a data set on disk."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree, self.kind = tree, tree.layout.first(Labels)
+        self.names = layouts.classes(tree.layout, self.kind).names
+        self._numbers = {name.strip().lower(): i for i, name in enumerate(self.names)}
+        self._numbers |= {name: i for i, name in enumerate(self.names)}
+        self._listed: dict[Path, dict[str, tuple[Size, list[_Box]]]] = {}
+
+    def entries(self, split: str, given: str | None = None) -> list[tuple[Tree, str, str]]:
+        """The images of a split (tree, split, name): those of its list, else all that COCO's file has."""
+        pattern = self.kind.files[0]
+        listed = given or self.tree.path(self.tree.layout.lists, split).is_file()
+        if "{name}" not in pattern and not listed and (split == "all" or "{split}" in pattern):
+            return [(self.tree, split, name) for name in self._coco(self.tree.path(pattern, split))]
+        return self.tree.entries(split, given)
+
+    def read(self, tree: Tree, split: str, name: str) -> Record:
+        """Raises Error naming the file where boxes cannot be read, are of unknown classes, or are none."""
+        path, source = (tree.files(top, split, name)[0] for top in ("data", "boxes"))
+        if "{name}" not in self.kind.files[0]:
+            found: Read = self._of_image(source, name)
+        else:
+            reader = read_labelme if source.suffix == ".json" else read_xml
+            found = reader(source)
+        size, boxes = found
+        if size is None:
+            with open_image(path) as image:
+                size = image.size
+        corners = np.array([box.corners for box in boxes], np.float64).reshape(-1, 4)
+        for number, (box, at) in enumerate(zip(boxes, corners, strict=True), 1):
+            if not ((np.abs(at) < 1e9).all() and at[0] <= at[2] and at[1] <= at[3]):
+                shown = " ".join(f"{value:g}" for value in box.corners)
+                raise Error(f"{source}: box {number} ('{box.label}') of '{name}' is no box: {shown}, counted "
+                            "from 0; x1 <= x2 and y1 <= y2 are expected")
+        flags = (np.array([getattr(box, key) for box in boxes], bool) for key in Record._fields[-3:])
+        classes = np.array([self.number(box.label, source) for box in boxes], np.int64)
+        return Record(name, path, source, size, corners.astype(np.float32), classes, *flags)
+
+    def number(self, label: str, source: Path) -> int:
+        """The class of a name in a file, in which capitals don't count unless they must."""
+        found = self._numbers.get(label, self._numbers.get(label.strip().lower(), 0))
+        if not found:
+            raise Error(f"{source}: class '{label:.60}' is none of the data set's"
+                        f"{closest(label, self.names)} (it has: {errors.listed(self.names[1:])})")
+        return found
+
+    def _of_image(self, source: Path, name: str) -> tuple[Size, list[_Box]]:
+        found = self._coco(source)
+        if name not in found:
+            raise Error(f"{source}: has no image '{name}'{closest(name, found)}")
+        return found[name]
+
+    def _coco(self, path: Path) -> dict[str, tuple[Size, list[_Box]]]:
+        if path not in self._listed:
+            self._listed[path] = read_coco(path)
+        return self._listed[path]
+
+
+def clipped(boxes: np.ndarray, size: Size) -> np.ndarray:
+    """Boxes (K, 4) as far as they lie in an image of this width and height; one outside is turned over."""
+    last = np.array(size * 2, np.float32) - 1
+    return np.stack([np.maximum(boxes[:, :2], 0), np.minimum(boxes[:, 2:], last[2:])], 1).reshape(-1, 4)
+
+
+# VOC
+
+def read_xml(path: Path) -> Read:
+    """The size in an XML file of VOC, if it says one, and its boxes: 1-based there, 0-based here.
+
+    Capitals and underscores in tags don't count, flags may be missing. Raises Error for what is no such file.
+    """
+    root = _parsed(path)
+    if _tag(root) != "annotation":
+        raise Error(f"{path} is no file of VOC: it begins with <{root.tag:.60}>, expected <annotation>")
+    size = _child(root, "size")
+    width, height = (0 if size is None else _whole(size, key) for key in ("width", "height"))
+    boxes = [_voc_box(item, f"{path}: object {number}")
+             for number, item in enumerate((e for e in root if _tag(e) == "object"), 1)]
+    return (width, height) if width > 0 and height > 0 else None, boxes
+
+
+def _parsed(path: Path) -> ET.Element:
+    """The root of an XML file. A DOCTYPE is an Error: it may define entities, which grow, or name files."""
+    parser, builder = expat.ParserCreate(), ET.TreeBuilder()
+
+    def refuse(*_: object) -> None:
+        raise Error(f"{path} has a DOCTYPE, which may define entities; they are not read: take it out")
+
+    parser.StartDoctypeDeclHandler = refuse
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+    try:
+        parser.Parse(path.read_bytes(), True)
+        return builder.close()
+    except FileNotFoundError:
+        raise Error(f"the boxes {path} are not there") from None
+    except (expat.ExpatError, AssertionError, LookupError, ValueError) as error:
+        raise Error(f"{path} is no XML, or damaged: {error}") from None
+
+
+def _tag(element: ET.Element) -> str:
+    return element.tag.rpartition("}")[2].lower().replace("_", "")
+
+
+def _child(element: ET.Element, tag: str) -> ET.Element | None:
+    return next((child for child in element if _tag(child) == tag), None)
+
+
+def _text(element: ET.Element, tag: str) -> str | None:
+    child = _child(element, tag)
+    return None if child is None else (child.text or "").strip()
+
+
+def _whole(element: ET.Element, tag: str) -> int:
+    """A number of pixels; 0 for what is none, as files have it whose writer did not know."""
+    text = _text(element, tag) or ""
+    try:
+        return int(float(text))
+    except (ValueError, OverflowError):
+        return 0
+
+
+def _voc_box(item: ET.Element, where: str) -> _Box:
+    label = _text(item, "name")
+    if not label:
+        raise Error(f"{where} has no <name>")
+    frame, corners = _child(item, "bndbox"), []
+    if frame is None:
+        raise Error(f"{where} ('{label:.60}') has no <bndbox>; draw its box, or take the object out")
+    for key in ("xmin", "ymin", "xmax", "ymax"):
+        text = _text(frame, key)
+        try:
+            corners.append(float(text or "") - 1)
+        except ValueError:
+            found = "nothing" if not text else f"'{text:.40}'"
+            raise Error(f"{where} ('{label:.60}') is no box: <{key}> should be a number, found {found}"
+                        ) from None
+    flags = []
+    for key in ("difficult", "truncated"):
+        text = (_text(item, key) or "").lower()
+        if text not in FLAGS:
+            raise Error(f"{where} ('{label:.60}'): <{key}> should be 0 or 1, found '{text:.40}'")
+        flags.append(FLAGS[text])
+    return _Box(label, corners, *flags)
+
+
+# COCO and labelme
+
+def read_coco(path: Path) -> dict[str, tuple[Size, list[_Box]]]:
+    """The images of COCO's instances, by name (without suffix): their sizes and boxes.
+
+    A box is x y width height there; its last column is x + width - 1 here, as in the release.
+    """
+    if not path.is_file():
+        raise Error(f"the boxes {path} are not there")
+    names, images, of = coco_parts(path, load(path))
+    found: dict[str, tuple[Size, list[_Box]]] = {}
+    for number, image in images.items():
+        where = f"{path}: image {number}"
+        size = sides(image, "width", "height", where)
+        name = stem(named(image, "file_name", where).replace("\\", "/"))
+        if name in found:
+            raise Error(f"{where} has the name of another one, '{name}'")
+        found[name] = size, [_coco_box(each, names[each["category_id"]], at) for at, each in of[number]]
+    return found
+
+
+def _coco_box(annotation: dict[str, Any], label: str, where: str) -> _Box:
+    box = take(annotation, "bbox", list, where)
+    if len(box) != 4 or not all(type(value) in (int, float) and math.isfinite(value) for value in box):
+        raise Error(f"{where} ('{label}') is no box: 'bbox' should be x, y, width, height, found "
+                    f"{str(box):.60}")
+    x, y, width, height = box
+    if min(width, height) < 0:
+        raise Error(f"{where} ('{label}') is no box: its width and height are {width:g} and {height:g}")
+    far = x + max(width - 1, 0), y + max(height - 1, 0)
+    return _Box(label, (x, y, *far), crowd=annotation.get("iscrowd") == 1)
+
+
+def read_labelme(path: Path) -> Read:
+    """The size and boxes in a file of labelme: rectangles, and around other shapes the least rectangle."""
+    if not path.is_file():
+        raise Error(f"the boxes {path} are not there")
+    data, boxes = load(path), []
+    size = sides(data, "imageWidth", "imageHeight", str(path))
+    for number, shape in enumerate(take(data, "shapes", list, str(path)), 1):
+        where = f"{path}: shape {number}"
+        label = named(shape, "label", where)
+        corners = points(take(shape, "points", list, where), size, where, 2)
+        if shape.get("shape_type") == "circle":
+            reach = np.hypot(*(corners[1] - corners[0]))
+            corners = np.stack([corners[0] - reach, corners[0] + reach])
+        (left, top), (right, low) = corners.min(0).tolist(), corners.max(0).tolist()
+        boxes.append(_Box(label, (left, top, max(right - 1, left), max(low - 1, top))))
+    return size, boxes

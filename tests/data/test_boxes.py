@@ -1,0 +1,165 @@
+"""Files of boxes, in the forms and spellings that people have, and those that are refused."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from netspec.base.errors import Error
+from netspec.data.boxes import Boxes, clipped, layout
+from netspec.data.tree import Tree
+
+OBJECT = """<object><name>{name}</name><truncated>{truncated}</truncated><difficult>{difficult}</difficult>
+<bndbox><xmin>{xmin}</xmin><ymin>{ymin}</ymin><xmax>{xmax}</xmax><ymax>{ymax}</ymax></bndbox></object>"""
+
+
+def voc(*objects, size="<size><width>60</width><height>40</height></size>"):
+    default = dict(name="cat", truncated=0, difficult=0, xmin=1, ymin=2, xmax=30, ymax=20)
+    return f"<annotation>{size}{''.join(OBJECT.format(**default | each) for each in objects)}</annotation>"
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Writes a file of boxes (its text, and its name) beside an image of 60x40, and reads it."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "boxes").mkdir()
+    Image.new("RGB", (60, 40)).save(tmp_path / "images/a.png")
+
+    def reading(text, name="a.xml", **options):
+        (tmp_path / "boxes" / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+        given = {"classes": ["cat", "Big Dog"]} | options
+        boxes = Boxes(Tree("folder", layout("folder", given), tmp_path, {}, None))
+        entry, = boxes.entries("all")
+        return boxes.read(*entry)
+
+    return reading
+
+
+def test_voc_counts_from_1_and_here_from_0(read):
+    record = read(voc({}, dict(name="Big Dog", difficult=1, xmin=5.5), dict(truncated=1)))
+    assert record.size == (60, 40) and record.boxes.dtype == np.float32
+    assert record.boxes.tolist() == [[0, 1, 29, 19], [4.5, 1, 29, 19], [0, 1, 29, 19]]
+    assert record.classes.tolist() == [1, 2, 1]
+    assert record.difficult.tolist() == [False, True, False]
+    assert record.truncated.tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("change", [
+    lambda text: text.replace("<name>cat", "<name> Cat\n"),
+    lambda text: "\ufeff<?xml version='1.0'?>\n" + text,
+    lambda text: text.encode("utf-16"),
+    lambda text: text.replace("<difficult>0</difficult>", "").replace("<truncated>0</truncated>", ""),
+    lambda text: text.replace("<difficult>0", "<difficult>Unspecified").replace("<truncated>0", "<truncated>False"),
+    lambda text: text.replace("<xmin>1<", "<xmin> 1.0 <"),
+    lambda text: text.replace("bndbox", "BndBox").replace("xmin", "x_min").replace("ymax", "YMax"),
+    lambda text: text.replace("<annotation>", "<annotation xmlns='http://example.org/voc'>"),
+    lambda text: text.replace("<xmin>1</xmin>", "").replace("</bndbox>", "<xmin>1</xmin></bndbox>"),
+    lambda text: text.replace("</object>", "<part><name>head</name><bndbox><xmin>9</xmin></bndbox></part></object>"),
+    lambda text: text.replace("<bndbox>", "<part><name>head</name><bndbox><xmin>9</xmin></bndbox></part><bndbox>"),
+    lambda text: text.replace("<width>60</width>", "<width>0</width>"),
+    lambda text: text.replace("<size><width>60</width><height>40</height></size>", ""),
+])
+def test_spellings_in_the_wild(read, change):
+    record = read(change(voc({})))
+    assert record.size == (60, 40)
+    assert record.boxes.tolist() == [[0, 1, 29, 19]] and record.classes.tolist() == [1]
+    assert not record.difficult.any() and not record.truncated.any()
+
+
+def test_no_object_is_no_box(read):
+    record = read(voc())
+    assert record.boxes.shape == (0, 4) and record.classes.shape == (0,) and record.difficult.dtype == bool
+
+
+ENTITIES = '<!DOCTYPE annotation [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><annotation>&b;</annotation>'
+OUTSIDE = '<!DOCTYPE annotation SYSTEM "file:///etc/passwd"><annotation></annotation>'
+
+
+@pytest.mark.parametrize("text, told", [
+    (ENTITIES, "DOCTYPE"), (OUTSIDE, "DOCTYPE"), (ENTITIES.encode("utf-16"), "DOCTYPE"),
+    ("<annotation>&lol;</annotation>", "damaged"), ("<annotation>", "damaged"), ("", "damaged"),
+    ("\x00\xff", "damaged"), ("<html/>", "expected <annotation>"),
+    (voc(dict(xmin=31)), "is no box: 30 1 29 19"), (voc(dict(ymin=20.5)), "is no box"),
+    (voc(dict(xmin="nan")), "is no box"), (voc(dict(xmax="inf")), "is no box"), (voc(dict(xmax="1e300")), "is no box"),
+    (voc(dict(xmin="")), "<xmin> should be a number, found nothing"), (voc(dict(xmax="3,5")), "found '3,5'"),
+    (voc({}).replace("bndbox", "polygon"), "has no <bndbox>"), (voc({}).replace("name>", "nom>"), "has no <name>"),
+    (voc(dict(name="dog")), "class 'dog' is none"), (voc(dict(name="background")), "class 'background' is none"),
+    (voc(dict(name="Big Dgo")), "did you mean 'Big Dog'"), (voc(dict(difficult="maybe")), "<difficult>"),
+])
+def test_what_is_no_file_of_boxes_is_refused_by_name(read, text, told):
+    with pytest.raises(Error, match=told) as raised:
+        read(text)
+    assert "a.xml" in str(raised.value) and "\n" not in str(raised.value)
+
+
+def coco(*annotations, **image):
+    return json.dumps({"categories": [{"id": 7, "name": "cat"}, {"id": 3, "name": "Big Dog"}],
+                       "images": [{"id": 5, "file_name": "a.png", "width": 60, "height": 40} | image],
+                       "annotations": [{"id": 1, "image_id": 5, "category_id": 7, "bbox": [0, 1, 30, 19]} | each
+                                       for each in annotations]})
+
+
+def test_coco(read):
+    record = read(coco({}, dict(category_id=3, iscrowd=1, bbox=[2.5, 0, 0.5, 4])), "all.json", boxes="boxes/all.json")
+    assert (record.name, record.size) == ("a", (60, 40))
+    assert record.boxes.tolist() == [[0, 1, 29, 19], [2.5, 0, 2.5, 3]]
+    assert record.classes.tolist() == [1, 2] and record.crowd.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("text, told", [
+    (coco(dict(bbox=[1, 2, 3])), "'bbox' should be"), (coco(dict(bbox=[1, 2, -3, 4])), "width and height are -3"),
+    (coco(dict(bbox=["1", 2, 3, 4])), "'bbox' should be"), (coco(dict(bbox=[1, float("nan"), 3, 4])), "'bbox'"),
+    (coco(dict(category_id=9)), "category_id 9"), ("[1]", "object"),
+    (coco({}, width=0), "0x40"),
+])
+def test_coco_that_is_none(read, text, told):
+    with pytest.raises(Error, match=told):
+        read(text, "all.json", boxes="boxes/all.json")
+
+
+def test_coco_and_a_list(read, tmp_path):
+    (tmp_path / "all.txt").write_text("a\n")
+    assert len(read(coco({}), "all.json", boxes="boxes/all.json").boxes) == 1
+    with pytest.raises(Error, match="has no image 'a'"):
+        read(coco({}, file_name="b.png"), "all.json", boxes="boxes/all.json")
+
+
+def test_labelme(read):
+    shapes = [{"label": "cat", "points": [[30, 20], [0, 1]], "shape_type": "rectangle"},
+              {"label": "Big Dog", "points": [[10, 10], [10, 14]], "shape_type": "circle"},
+              {"label": "cat", "points": [[1, 1], [5, 2], [3, 9]], "shape_type": "polygon"}]
+    record = read(json.dumps({"imagePath": "a.png", "imageWidth": 60, "imageHeight": 40, "shapes": shapes}), "a.json")
+    assert record.boxes.tolist() == [[0, 1, 29, 19], [6, 6, 13, 13], [1, 1, 4, 8]]
+    assert record.classes.tolist() == [1, 2, 1]
+
+
+def test_a_list_names_the_images_and_a_missing_file_is_told(read, tmp_path):
+    with pytest.raises(Error, match=r"a\.xml are not there"):
+        read(voc({}), "b.xml")
+    (tmp_path / "all.txt").write_text("images/a.png\n")
+    assert read(voc({})).name == "a"
+
+
+@pytest.mark.parametrize("given, told", [
+    ({}, "names no class"), ({"classes": ["background"]}, None), ({"classes": ["x", "x"]}, "a second time"),
+    ({"classes": ["x"], "images": "{nome}"}, "in braces"), ({"classes": ["x"], "mean": [1, 2]}, "3 numbers"),
+])
+def test_a_folder_that_cannot_be_read(given, told):
+    if told:
+        with pytest.raises(Error, match=told):
+            layout("folder", given)
+
+
+def test_known_sets():
+    with pytest.raises(Error, match="did you mean 'voc'"):
+        layout("vcc")
+    with pytest.raises(Error, match="'images' is for dataset 'folder'"):
+        layout("voc", {"images": "x"})
+    assert layout("voc", {"classes": ["RBC"]}).tops["boxes"].classes.names == ("background", "RBC")
+
+
+def test_clipped():
+    boxes = np.array([[-3, 2, 80, 45], [61, 0, 70, 5], [0, 0, 59, 39]], np.float32)
+    assert clipped(boxes, (60, 40)).tolist() == [[0, 2, 59, 39], [61, 0, 59, 5], [0, 0, 59, 39]]
+    assert clipped(boxes[:0], (60, 40)).shape == (0, 4)
