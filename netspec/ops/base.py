@@ -1,6 +1,5 @@
 """What an operation is: one class that holds all there is to know of a Caffe layer type, and the registry."""
 
-import ast
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..base.errors import NO_LITERAL, Error, closest
+from ..base.errors import Error, closest
 from ..proto import caffe_pb2
 from ..proto.caffe_pb2 import FillerParameter, LayerParameter
+from .settings import read_settings
 
 Result = TypeVar("Result")
 Shape = tuple[int, ...]
@@ -191,14 +191,12 @@ class Operation:
         return cls.own_map
 
     def options(self, known: Mapping[str, tuple[str, Callable[[Any], bool]]]) -> dict[str, Any]:
-        """param_str of a Python layer, a dict literal. `known`: key -> (what it takes, its check)."""
+        """param_str of a Python layer, see `read_settings`. `known`: key -> (what it takes, its check)."""
         text = self.layer.python_param.param_str
-        try:
-            given = ast.literal_eval(text.strip() or "{}")
-        except NO_LITERAL:
-            given = None
-        if not isinstance(given, dict):
-            raise self.error(f"param_str must be a dict, as str(dict(split='train')) gives; found {text!r}")
+        given = read_settings(text)
+        if given is None:
+            raise self.error("param_str must be a dict, as str(dict(split='train')) gives, or lines of "
+                             f"'KEY': VALUE; found {text!r}")
         for key, value in given.items():
             if key not in known:
                 hint = closest(str(key), known)
