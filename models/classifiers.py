@@ -8,6 +8,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,47 +57,70 @@ def googlenet(n: NetSpec) -> Any:
 
 
 def normalised(n: NetSpec, name: str, at: Any, num_output: int, kernel: int, stride: int, relu: bool = True,
-               **options: Any) -> Any:
-    """A convolution of ResNet and what stands on it, in place; 'res2a_x' has 'bn2a_x' and 'scale2a_x'."""
+               mult: float | None = None, **options: Any) -> Any:
+    """A convolution of ResNet and what stands on it, in place; 'res2a_x' has 'bn2a_x' and 'scale2a_x'.
+
+    mult: the rate of the convolution, all others 0; None: no multipliers are stated.
+    """
     rest = name.removeprefix("res") if name.startswith("res") else f"_{name}"
-    settings = dict(num_output=num_output, kernel_size=kernel, pad=kernel // 2, stride=stride, **options)
-    at = n[name] = L.Convolution(at, **settings)
-    at = n[f"bn{rest}"] = L.BatchNorm(at, use_global_stats=True, in_place=True)
-    at = n[f"scale{rest}"] = L.Scale(at, bias_term=True, in_place=True)
+    settings = dict(num_output=num_output, kernel_size=kernel, stride=stride,
+                    pad=kernel // 2 * options.get("dilation", 1), **options)
+    own, fixed = [], dict(lr_mult=0, decay_mult=0)
+    if mult is not None:
+        own = [dict(lr_mult=mult)] * (1 + options.get("bias_term", True))
+    at = n[name] = L.Convolution(at, param=own, **settings)
+    at = n[f"bn{rest}"] = L.BatchNorm(at, use_global_stats=True, in_place=True, param=[fixed] * 3 * bool(own))
+    at = n[f"scale{rest}"] = L.Scale(at, bias_term=True, in_place=True, param=[fixed] * 2 * bool(own))
     if relu:
         at = n[f"{name}_relu"] = L.ReLU(at, in_place=True)
     return at
 
 
-def resnet(n: NetSpec, units: tuple[int, ...], numbered: bool, **conv1: Any) -> Any:
-    """units: residual units in each stage. numbered: stages 3 and 4 name theirs a, b1, b2, not a, b, c."""
-    at = n.pool1 = max_pool(normalised(n, "conv1", n.data, 64, 7, 2, **conv1))
+def residual(n: NetSpec, units: tuple[int, ...], numbered: bool, mults: Sequence[float] = (),
+             dilated: bool = False, **conv1: Any) -> list[Any]:
+    """The ends of ResNet's blocks 1, 2, ... on n.data.
+
+    units: residual units in each block from 2 on. numbered: blocks 3 and 4 name theirs a, b1, not a, b.
+    mults: the rate of each block. dilated: block 5 keeps the stride of 4.
+    """
+    rates = dict(enumerate(mults, 1))
+    ends = [max_pool(normalised(n, "conv1", n.data, 64, 7, 2, mult=rates.get(1), **conv1))]
+    at = n.pool1 = ends[0]
     for stage, count in enumerate(units, 2):
-        width = 32 << (stage - 1)
+        width, wide = 32 << (stage - 1), dict(dilation=2) if dilated and stage == 5 else {}
+        own = dict(bias_term=False, mult=rates.get(stage))
         for i in range(count):
             name = f"res{stage}" + (f"b{i}" if numbered and i and stage in (3, 4) else chr(ord("a") + i))
-            first = 2 if i == 0 and stage > 2 else 1  # stride of the unit's first convolutions
-            short, no_bias = at, dict(bias_term=False)
+            first = 2 if i == 0 and stage > 2 and not wide else 1  # stride of the unit's first convolutions
+            short = at
             if i == 0:
-                short = normalised(n, f"{name}_branch1", at, 4 * width, 1, first, relu=False, **no_bias)
-            at = normalised(n, f"{name}_branch2a", at, width, 1, first, **no_bias)
-            at = normalised(n, f"{name}_branch2b", at, width, 3, 1, **no_bias)
-            at = normalised(n, f"{name}_branch2c", at, 4 * width, 1, 1, relu=False, **no_bias)
+                short = normalised(n, f"{name}_branch1", at, 4 * width, 1, first, relu=False, **own)
+            at = normalised(n, f"{name}_branch2a", at, width, 1, first, **own)
+            at = normalised(n, f"{name}_branch2b", at, width, 3, 1, **own, **wide)
+            at = normalised(n, f"{name}_branch2c", at, 4 * width, 1, 1, relu=False, **own)
             n[name] = L.Eltwise(short, at)
             at = n[f"{name}_relu"] = L.ReLU(n[name], in_place=True)
-    n.pool5 = L.Pooling(at, pool=P.Pooling.AVE, kernel_size=7, stride=1)
+        ends.append(at)
+    return ends
+
+
+def resnet(n: NetSpec, name: str) -> Any:
+    n.pool5 = L.Pooling(residual(n, **RESNETS[name])[-1], pool=P.Pooling.AVE, kernel_size=7, stride=1)
     n.fc1000 = L.InnerProduct(n.pool5, num_output=1000)
     return n.fc1000
 
 
+RESNETS: dict[str, dict[str, Any]] = {
+    "resnet50": dict(units=(3, 4, 6, 3), numbered=False),
+    "resnet101": dict(units=(3, 4, 23, 3), numbered=True, bias_term=False),
+}
 NETS = {  # name -> (body, images and side of the published input)
     "alexnet": (alexnet, 10, 227),
     "caffenet": (Published(ALEXNET, pooled=3).whole, 10, 227),
     "vgg16": (Published(VGG16.layers).whole, 10, 224),
     "vgg19": (Published(vgg(2, 2, 4, 4, 4)).whole, 10, 224),
     "googlenet": (googlenet, 10, 224),
-    "resnet50": (lambda n: resnet(n, (3, 4, 6, 3), numbered=False), 1, 224),
-    "resnet101": (lambda n: resnet(n, (3, 4, 23, 3), numbered=True, bias_term=False), 1, 224),
+    **{name: (partial(resnet, name=name), 1, 224) for name in RESNETS},
 }
 
 
