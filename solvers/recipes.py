@@ -151,7 +151,7 @@ def text(name: str, released: bool) -> str:
 def names(released: bool) -> list[str]:
     """The nets in models/ with a recipe; released: that the release has a solver for."""
     unreleased = ("voc-fcn-googlenet", "nyud-fcn16s-color-hha")
-    return [name for name, path in MODELS.items() if name.partition("-")[0] in PLACES
+    return [name for name, path in MODELS.items() if name.partition("-")[0] in PLACES and "-fcn" in name
             and not (released and (name in unreleased or path.parent.name == "studies"))]
 
 
