@@ -6,7 +6,7 @@
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -114,7 +114,8 @@ RESNETS: dict[str, dict[str, Any]] = {
     "resnet50": dict(units=(3, 4, 6, 3), numbered=False),
     "resnet101": dict(units=(3, 4, 23, 3), numbered=True, bias_term=False),
 }
-NETS = {  # name -> (body, images and side of the published input)
+# name -> (body, images and side of the published input)
+NETS: dict[str, tuple[Callable[[NetSpec], Any], int, int]] = {
     "alexnet": (alexnet, 10, 227),
     "caffenet": (Published(ALEXNET, pooled=3).whole, 10, 227),
     "vgg16": (Published(VGG16.layers).whole, 10, 224),

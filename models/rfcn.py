@@ -87,11 +87,11 @@ def said(**settings: Any) -> str:
     return "\n".join(f"'{key}': {value!r}" for key, value in settings.items())
 
 
-def new(net: RFCN, at: Any, num_output: int, kernel_size: int = 1, mults: Any = None, **name: str) -> Any:
+def new(net: RFCN, at: Any, num_output: int, kernel_size: int = 1, mults: Any = None, **name: Any) -> Any:
     """A convolution that no classifier has."""
-    own = dict(num_output=num_output, kernel_size=kernel_size, pad=kernel_size // 2, stride=1)
     mults = mults or [dict(lr_mult=1), dict(lr_mult=2)]
-    return L.Convolution(at, weight_filler=net.filler, param=mults, **own, **name)
+    return L.Convolution(at, num_output=num_output, kernel_size=kernel_size, pad=kernel_size // 2, stride=1,
+                         weight_filler=net.filler, param=mults, **name)
 
 
 def tops(n: NetSpec, names: Sequence[str], module: str, layer: str, *bottoms: Any, **options: Any) -> None:
@@ -115,7 +115,9 @@ def reader(n: NetSpec, net: RFCN, split: str, *names: str, **options: Any) -> No
 def inputs(n: NetSpec, net: RFCN, *names: str) -> None:
     """What a deploy net reads."""
     shapes = dict(data=[1, 3, *net.data.size], im_info=[1, 3], rois=[1, 5])
-    facts = dict(python_param=dict(param_str=str(dict(net.data.facts)))) if net.data.facts else {}
+    facts: dict[str, Any] = {}
+    if net.data.facts:
+        facts["python_param"] = dict(param_str=str(dict(net.data.facts)))
     for name in names:
         n[name] = L.Input(shape=[dict(dim=shapes[name])], **(facts if name == "data" else {}))
 
@@ -199,15 +201,16 @@ def hard_examples(n: NetSpec) -> tuple[Any, Any]:
 
 
 def head_losses(n: NetSpec, net: RFCN) -> None:
+    left_out: Any = dict(ignore_label=-1) if net.ohem else {}
     if net.ohem:
         labels, weights = hard_examples(n)
-        loss, accuracy = dict(loss_param=dict(ignore_label=-1)), dict(accuracy_param=dict(ignore_label=-1))
     else:
-        labels, weights, loss, accuracy = n.labels, n.bbox_inside_weights, {}, {}
+        labels, weights = n.labels, n.bbox_inside_weights
         n.silence = L.Silence(n.bbox_outside_weights, ntop=0)
     n.loss_cls = L.SoftmaxWithLoss(n.cls_score, labels, name="loss", loss_weight=1,
-                                   propagate_down=[True, False], **loss)
-    n.accuarcy = L.Accuracy(n.cls_score, labels, propagate_down=[False, False], **accuracy)  # the release's
+                                   propagate_down=[True, False], loss_param=left_out)
+    # so in the release
+    n.accuarcy = L.Accuracy(n.cls_score, labels, propagate_down=[False, False], accuracy_param=left_out)
     n.loss_bbox = L.SmoothL1LossOHEM(n.bbox_pred, n.bbox_targets, weights, loss_weight=1,
                                      propagate_down=[True, False, False],
                                      loss_param=dict(normalization="PRE_FIXED", pre_fixed_normalizer=128))
