@@ -37,6 +37,15 @@ def test_it_says_what_disagrees(tmp_path):
     assert [line.partition(":")[0] for line in lines[:-1]] == ["roi_ties", "unread"] and "indiff:x" in lines[0]
 
 
+def test_targets_are_judged(tmp_path):
+    dets = np.array([[0, 0, 9, 9, 0.5], [0, 0, 9, 4, 0.9], [20, 0, 29, 9, 0.5]], np.float32)
+    for name, keep in (("nms_right", [1, 2]), ("nms_order", [2, 1]), ("nms_count", [1, 2, 0]), ("other_kind", [1, 2])):
+        np.savez(tmp_path / f"{name}.npz", config='{"threshold": 0.5}', **{"in:dets": dets, "out:keep": np.array(keep)})
+    status, lines = judged(tmp_path)
+    assert status == 1 and lines[-1] == "1 of 4 agree" and lines[2] == "other_kind: files of no known form"
+    assert [line.partition(":")[0] for line in lines[:-1]] == ["nms_count", "nms_order", "other_kind"]
+
+
 def test_nothing_judged_is_no_agreement(tmp_path):
     assert judged(tmp_path) == (1, ["0 of 0 agree"])
     assert judged(tmp_path / "none")[0] == 1
