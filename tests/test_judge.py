@@ -1,5 +1,6 @@
 """The judge of folders of results: counts, lines and exit status."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -49,3 +50,17 @@ def test_targets_are_judged(tmp_path):
 def test_nothing_judged_is_no_agreement(tmp_path):
     assert judged(tmp_path) == (1, ["0 of 0 agree"])
     assert judged(tmp_path / "none")[0] == 1
+
+
+def test_average_precision_is_judged_by_its_files(tmp_path):
+    case = {"classes": ["a", "b"], "truth": {"1": [{"name": "a", "bbox": [1, 1, 20, 20], "difficult": 0}], "2": []},
+            "detections": [{"name": "a", "image": "1", "score": 0.9, "bbox": [1, 1, 20, 20]}],
+            "results": {"a@0.5": {"ap": 1.0, "ap_11_point": 1.0, "recall": [1.0], "precision": [1.0]},
+                        "b@0.5": {"ap": 0.0, "ap_11_point": 0.0, "recall": [], "precision": []}},
+            "mean": {"0.5": {"map": 0.5, "map_11_point": 0.5}}}
+    (tmp_path / "voc_ap_right.json").write_text(json.dumps(case))
+    case["results"]["a@0.5"]["precision"] = [0.5]
+    (tmp_path / "voc_ap_wrong.json").write_text(json.dumps(case))
+    status, (line, last) = judged(tmp_path)
+    assert status == 1 and line.startswith("voc_ap_wrong: AssertionError:") and "precision of a at 0.5" in line
+    assert last == "1 of 2 agree"

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
+
+from ..ops.boxes import overlaps
 
 RECALLS = np.arange(0.0, 1.1, 0.1)  # of VOC 2007's measure
 
@@ -60,7 +63,7 @@ def curves(truths: Sequence[Truth], found: Sequence[Tensor], classes: int, thres
     found: the detections of each image, D x 6: class, x1, y1, x2, y2, score (see score/detect.py).
     """
     starts = np.cumsum([0, *(len(truth.boxes) for truth in truths)])
-    matched = [_matched(truth, detected.double().cpu().numpy(), start)
+    matched = [_matched(truth, detected.double().cpu(), start)
                for truth, detected, start in zip(truths, found, starts, strict=False)]
     number, score, overlap, which = map(np.concatenate, zip(*matched, strict=True))
     named = np.concatenate([np.asarray(truth.classes, int) for truth in truths])
@@ -88,14 +91,12 @@ def _curve(which: np.ndarray, near: np.ndarray, easy: np.ndarray, truths: int) -
     return Curve(recall, found / np.maximum(found + np.cumsum(wrong), 1), truths)
 
 
-def _matched(truth: Truth, found: np.ndarray, start: int) -> tuple[np.ndarray, ...]:
+def _matched(truth: Truth, found: Tensor, start: int) -> tuple[np.ndarray, ...]:
     """Of each detection of an image its class, its score, its largest overlap with a box of its class, and
     the number of that box, the first of equal ones; numbers begin at `start`."""
-    number, score = found[:, 0].astype(int), found[:, 5]
+    number, score = found[:, 0].long(), found[:, 5].numpy()
     if not len(truth.boxes):
-        return number, score, np.full(len(found), -1.0), np.zeros(len(found), int)
-    a, b = found[:, None, 1:5], np.asarray(truth.boxes, float)[None]
-    both = (np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + 1).clip(0).prod(-1)
-    area, other = ((box[..., 2:] - box[..., :2] + 1).prod(-1) for box in (a, b))
-    overlap = np.where(number[:, None] == np.asarray(truth.classes, int), both / (area + other - both), -1.0)
-    return number, score, overlap.max(1), overlap.argmax(1) + start
+        return number.numpy(), score, np.full(len(found), -1.0), np.zeros(len(found), int)
+    near = overlaps(found[:, 1:5], torch.as_tensor(truth.boxes))
+    near[number[:, None] != torch.as_tensor(truth.classes)] = -1
+    return number.numpy(), score, near.amax(1).numpy(), near.numpy().argmax(1) + start

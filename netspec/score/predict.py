@@ -2,7 +2,7 @@
 
 import bisect
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +24,8 @@ from ..net.graph import Graph
 from ..net.judged import no_blob
 from ..net.module import Net
 from ..net.weights import ready
+from ..ops import Shape
+from ..ops.shape import Moved
 from ..proto.caffe_pb2 import TEST, NetParameter
 from .frames import SMALLER
 
@@ -111,18 +113,23 @@ def blob(image: Image.Image, mean: Sequence[float], channels: int = 3, scale: fl
 
 
 def softmaxed(made: Graph, blob: str) -> bool:
-    """Whether a blob holds probabilities, being a Softmax's, and not scores."""
-    return any(top.blob == blob for node in made.nodes if node.type == "Softmax" for top in node.tops)
+    """Whether a blob holds probabilities, a Softmax's, in whatever form, and not scores."""
+    for node in reversed(made.nodes):
+        if blob in (top.blob for top in node.tops):
+            if not isinstance(node.op, Moved):
+                return node.type == "Softmax"
+            blob = node.bottoms[0].blob
+    return False
 
 
 def fitted(net: NetParameter, top: str, channels: int, size: tuple[int, int],
-           path: Path | None = None) -> Graph:
-    """The graph of a net for images of a size (width, height).
+           path: Path | None = None, others: Mapping[str, Shape] | None = None) -> Graph:
+    """The graph of a net for images of a size (width, height). others: the shapes of its other inputs.
 
     Raises Error if the net does not take it, with the least size if that is why.
     """
     def at(width: int, height: int) -> Graph:
-        return build(net, TEST, shapes={top: (1, channels, height, width)}, path=path)
+        return build(net, TEST, shapes={top: (1, channels, height, width), **(others or {})}, path=path)
 
     def takes(side: int) -> bool:
         with suppress(Error):
