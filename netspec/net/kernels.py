@@ -22,7 +22,7 @@ Params = Mapping[Node, list[Tensor]]
 Kernel = Callable[[Sequence[Tensor], Pads], Sequence[Tensor]]  # bottoms cut to their windows -> tops
 SMALL, SIZES = 1024, 8  # cells of a map below which weights are ordered for its size, and so many sizes
 PLACES = 512  # of windows, whose values are laid out at once
-TILED = 256, 56  # channels and columns from which AMX's convolution is slow without padding beside the rows
+TILED = 128, 56  # channels and columns from which AMX's convolution is slow without padding beside the rows
 LARGE = 1 << 24  # weights from which a convolution is a product: oneDNN reads them for every row, or copies
 
 
@@ -66,9 +66,11 @@ def packable(x: Tensor) -> bool:
 def _convolution(op: Convolution, weight: Tensor, bias: Tensor | None, unit: Unit, pack: bool) -> Kernel:
     group = op.layer.convolution_param.group
     if pack and packable(weight):
-        large = weight.numel() >= LARGE and weight.dtype == torch.float32
-        if large and group == 1 and set(op.dilation) == {1} and not unit.added:
+        large, whole = weight.numel() >= LARGE, group == 1 and set(op.dilation) == {1} and not unit.added
+        if whole and large and weight.dtype == torch.float32:
             return _unfolded(op, weight, bias, unit.relu)
+        if whole and (large or math.prod(op.kernel) == 1):
+            return _windowed(op, weight, bias, unit.relu)
         return _packed(op, weight, bias, unit)
     weight = weight.contiguous(memory_format=torch.channels_last)
 
@@ -97,7 +99,7 @@ def _packed(op: Convolution, weight: Tensor, bias: Tensor | None, unit: Unit) ->
         x, pad = _padded(_laid(xs[0], dtype), pads)
         more = int(tiled and pad[1] == 0 and x.shape[3] >= TILED[1])
         pad = pad[0], pad[1] + more
-        size = tuple(x.shape) if x.shape[2] * x.shape[3] < SMALL and dense.numel() < LARGE else ()
+        size = tuple(x.shape) if x.shape[2] * x.shape[3] < SMALL else ()
         if size not in packed:
             if len(packed) > SIZES:
                 packed.clear()
@@ -108,6 +110,32 @@ def _packed(op: Convolution, weight: Tensor, bias: Tensor | None, unit: Unit) ->
                                    "relu" if unit.relu else None, [], None)]
         y = run_one(x, packed[size], bias, pad, *settings, after, [], "")
         return [y[:, :, :, more : y.shape[3] - more]]
+
+    return run
+
+
+def _windowed(op: Convolution, weight: Tensor, bias: Tensor | None, relu: bool) -> Kernel:
+    """A convolution as products of its weights, ordered once for images of all sizes, with the values under
+    some rows of windows."""
+    run_one, after = torch.ops.mkldnn._linear_pointwise, "relu" if relu else "none"
+    matrix = weight.detach().permute(0, 2, 3, 1).flatten(1)
+    packed = torch.ops.mkldnn._reorder_linear_weight(matrix.contiguous(), 2)
+    single = math.prod(op.kernel) == 1
+
+    def product_of(windows: Tensor) -> Tensor:
+        columns = windows.reshape(-1, math.prod(windows.shape[-3:]))
+        alone = len(columns) == 1  # which takes weights in another order
+        y = run_one(columns.expand(1 + alone, -1) if alone else columns, packed, bias, after, [], "")
+        return y[: len(columns)].view(*windows.shape[:-3], -1)
+
+    def run(xs: Sequence[Tensor], pads: Pads) -> list[Tensor]:
+        x = _grown(_laid(xs[0], weight.dtype), pads).permute(0, 2, 3, 1)
+        for i in (0, 1):
+            x = x.unfold(1 + i, op.kernel[i], op.stride[i])
+        x = x.permute(0, 1, 2, 4, 5, 3)
+        parts = [x] if single else [part for item in x for part in item.split(max(1, PLACES // x.shape[2]))]
+        y = torch.cat([product_of(part) for part in parts]) if len(parts) > 1 else product_of(parts[0])
+        return [y.view(*x.shape[:3], -1).permute(0, 3, 1, 2)]
 
     return run
 
