@@ -41,5 +41,5 @@ def test_convolutions_with_very_many_weights(settings, dtype, monkeypatch):
     monkeypatch.setattr(kernels, "LARGE", 1)
     for places in (4, 10000):
         monkeypatch.setattr(kernels, "PLACES", places)
-        for size in ((2, 6, 9, 12), (1, 6, 5, 5), (1, 6, 19, 23)):
+        for size in ((2, 6, 9, 12), (1, 6, 5, 5), (1, 6, 19, 23), (0, 6, 9, 12)):
             assert differ(settings, size, dtype) < BOUNDS[dtype]
