@@ -6,15 +6,23 @@ ends included; spatial_scale takes them to the feature map.
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .base import Operation, Shape, carried, raised, spoiled
+from .base import Operation, Shape, raised
+
+Ends = tuple[Tensor, Tensor]  # the first and the last + 1 position of each bin along an axis, R x bins
 
 
-class Regions(Operation, family="regions", bottoms=2, inplace=False, fresh=True, undifferentiable={1}):
-    """What pools each region of a feature map N x C x H x W into a grid."""
+class Regions(Operation, family="regions", bottoms=2, inplace=False, fresh=True, waits=True,
+              undifferentiable={1}):
+    """What pools each region of a feature map N x C x H x W into a grid.
+
+    How many positions the bins have is known only when it runs, so the host waits for a GPU.
+    """
 
     def grid(self, shapes: Sequence[Shape], channels: int, size: tuple[int, int]) -> list[Shape]:
         x, regions = shapes
@@ -22,27 +30,55 @@ class Regions(Operation, family="regions", bottoms=2, inplace=False, fresh=True,
             raise self.error(f"takes N x C x H x W and R x 5, found {list(x)} and {list(regions)}")
         return [(regions[0], channels, *size)]
 
-    def items(self, regions: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Each region's item, and where there is none such (see `inside`)."""
-        of, named = self.layer.bottom
-        return self.inside(regions[:, 0], len(x), f"'{named}' names items {{}} to {{}} of the {len(x)} of "
-                           f"'{of}', which count from 0; the first column must name one of these")
+    def parts(self, bottom: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Each region's item, R, and its x1, y1, x2, y2, R x 4. Error for one that is no region of x."""
+        regions, (of, named) = raised(bottom).reshape(-1, 5), self.layer.bottom
+        wrong = ~regions.isfinite().all(1) | (regions[:, 0].trunc() < 0) | (regions[:, 0] >= len(x))
+        if bool(wrong.any()):
+            row = int(wrong.nonzero()[0])
+            raise self.error(f"region {row} of '{named}' is {regions[row].tolist()}, expected one of the "
+                             f"{len(x)} items of '{of}', counted from 0, and finite x1, y1, x2, y2; mend "
+                             f"what makes '{named}'")
+        return regions[:, 0].long(), regions[:, 1:]
 
     @staticmethod
-    def bins(start: Tensor, length: Tensor, count: int, size: int) -> tuple[Tensor, Tensor]:
-        """First and last + 1 position of each of `count` bins of each region, cut to 0..size; R x count."""
+    def bins(start: Tensor, length: Tensor, count: int) -> Ends:
+        """The ends of `count` bins of each region along an axis, before they are cut to the map."""
         steps = torch.arange(count, device=start.device, dtype=start.dtype)
         step = (length / count)[:, None]
-        first, last = ((steps * step + start[:, None]).floor(), ((steps + 1) * step + start[:, None]).ceil())
-        return first.clamp(0, size).long(), last.clamp(0, size).long()
+        return (steps * step + start[:, None]).floor(), ((steps + 1) * step + start[:, None]).ceil()
+
+    @staticmethod
+    def pooled(maps: Tensor, items: Tensor, rows: Ends, columns: Ends,
+               mode: Literal["mean", "max"]) -> Tensor:
+        """The mean or the (first) maximum in each bin, 0 in one without positions; R x C x I x J.
+
+        maps: N x C x B x H x W, with a map for each bin (B = I J) or one for all (B = 1). items: R. rows,
+        columns: of the bins, R x I and R x J.
+        """
+        (_, channels, each, height, width), device = maps.shape, maps.device
+        (top, bottom), (left, right) = ((a.clamp(0, size).long(), b.clamp(0, size).long())
+                                        for (a, b), size in ((rows, height), (columns, width)))
+        high, wide = ((b - a).clamp(min=0) for a, b in ((top, bottom), (left, right)))
+        grid = (len(items), top.shape[1], left.shape[1])
+        sizes = (high[:, :, None] * wide[:, None]).flatten()
+        before = sizes.cumsum(0) - sizes
+        total = int(sizes.sum())
+        which = torch.arange(len(sizes), device=device).repeat_interleave(sizes, output_size=total)
+        place = torch.arange(total, device=device) - before[which]  # of a position, in its bin
+        own = torch.arange(grid[1] * grid[2], device=device).reshape(grid[1:]) % each
+        corner = ((items[:, None, None] * each + own) * height + top[:, :, None]) * width + left[:, None]
+        across = wide[:, None].expand(grid).flatten()[which]
+        at = corner.flatten()[which] + place + place // across * (width - across)
+        table = maps.movedim(1, -1).reshape(-1, channels)
+        return F.embedding_bag(at, table, before, mode=mode).reshape(*grid, channels).permute(0, 3, 1, 2)
 
 
-class ROIPooling(Regions, type="ROIPooling", waits=True,
-                 above_0=("roi_pooling_param", "pooled_h", "pooled_w")):
+class ROIPooling(Regions, type="ROIPooling", above_0=("roi_pooling_param", "pooled_h", "pooled_w")):
     """The maximum in each of pooled_h x pooled_w bins of each region; 0 for a bin outside the map.
 
-    Ends are rounded to whole positions. Bins overlap where they share one. The first of equal maxima gets the
-    gradient.
+    Ends are rounded to whole positions after they are scaled. Bins overlap where they share one. The first of
+    equal maxima gets the gradient.
     """
 
     def infer(self, *shapes: Shape) -> list[Shape]:
@@ -51,29 +87,13 @@ class ROIPooling(Regions, type="ROIPooling", waits=True,
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         p, x = self.layer.roi_pooling_param, bottoms[0]
-        regions = raised(bottoms[1]).reshape(-1, 5).cpu()  # few, and what follows goes through them
-        items, _ = self.items(regions, x)
-        x1, y1, x2, y2 = away_from_zero(regions[:, 1:] * p.spatial_scale).unbind(1)
-        zero = torch.zeros_like(x1)  # bins are cut after the start is added, which is whole
-        tops, lefts = (self.bins(zero, (b - a + 1).clamp(min=1), n, 1 << 30)
-                       for a, b, n in ((y1, y2, p.pooled_h), (x1, x2, p.pooled_w)))
-        rows, columns = ([(ends + start.long()[:, None]).clamp(0, size).tolist() for ends in bins]
-                         for bins, start, size in ((tops, y1, x.shape[2]), (lefts, x1, x.shape[3])))
-        index = torch.zeros(len(items), x.shape[1], p.pooled_h, p.pooled_w, dtype=torch.long, device=x.device)
-        empty = torch.ones(len(items), 1, p.pooled_h, p.pooled_w, dtype=torch.bool)
-        values = x.detach()
-        for r, item in enumerate(items.tolist()):
-            for i, (top, bottom) in enumerate(zip(rows[0][r], rows[1][r], strict=True)):
-                for j, (left, right) in enumerate(zip(columns[0][r], columns[1][r], strict=True)):
-                    if top < bottom and left < right:
-                        best = values[item, :, top:bottom, left:right].flatten(1).argmax(1)
-                        wide = right - left
-                        index[r, :, i, j] = (best // wide + top) * x.shape[3] + best % wide + left
-                        empty[r, 0, i, j] = False
-        channels = torch.arange(x.shape[1], device=x.device)[:, None]
-        which = carried(items, x.device)[:, None, None]
-        found = x.flatten(2)[which, channels, index.flatten(2)]
-        return found.reshape(index.shape).masked_fill(carried(empty, x.device), 0.0)
+        items, ends = self.parts(bottoms[1], x)
+        x1, y1, x2, y2 = away_from_zero(ends * p.spatial_scale).unbind(1)
+        zero = torch.zeros_like(x1)  # bins are rounded before the start is added, which is whole
+        rows, columns = ((first + start[:, None], last + start[:, None]) for start, (first, last) in (
+            (y1, self.bins(zero, (y2 - y1 + 1).clamp(min=1), p.pooled_h)),
+            (x1, self.bins(zero, (x2 - x1 + 1).clamp(min=1), p.pooled_w))))
+        return self.pooled(x[:, :, None], items, rows, columns, "max")
 
 
 class PSROIPooling(Regions, type="PSROIPooling"):
@@ -99,20 +119,13 @@ class PSROIPooling(Regions, type="PSROIPooling"):
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         p, x = self.layer.psroi_pooling_param, bottoms[0]
-        regions = raised(bottoms[1]).reshape(-1, 5)
-        (items, outside), g = self.items(regions, x), p.group_size
-        maps = x.reshape(len(x), p.output_dim, g, g, *x.shape[2:])
-        ends = away_from_zero(regions[:, 1:])
+        items, ends = self.parts(bottoms[1], x)
+        ends = away_from_zero(ends)
         starts, stops = ends[:, :2] * p.spatial_scale, (ends[:, 2:] + 1) * p.spatial_scale
-        inside = []
-        for axis, size in ((1, x.shape[2]), (0, x.shape[3])):
-            first, last = self.bins(starts[:, axis], (stops - starts)[:, axis].clamp(min=0.1), g, size)
-            at = torch.arange(size, device=x.device)
-            inside.append(((at >= first[..., None]) & (at < last[..., None])).to(x.dtype))
-        shares = [mask / mask.sum(-1, keepdim=True).clamp(min=1) for mask in inside]
-        tops = [torch.einsum("ndijhw,ih,jw->dij", maps.index_select(0, item), high, wide)
-                for item, high, wide in zip(items[:, None], *shares, strict=True)]
-        return spoiled(torch.stack(tops), outside) if tops else x.new_zeros(0, p.output_dim, g, g)
+        columns, rows = (self.bins(start, (stop - start).clamp(min=0.1), p.group_size)
+                         for start, stop in zip(starts.unbind(1), stops.unbind(1), strict=True))
+        maps = raised(x).reshape(len(x), p.output_dim, p.group_size**2, *x.shape[2:])
+        return self.pooled(maps, items, rows, columns, "mean")
 
 
 def away_from_zero(x: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Layers of Caffe's forks beside their arithmetic: what they refuse, old forms of their nets, foreign files."""
 
+import math
+import re
 from pathlib import Path
 
 import h5py
@@ -126,8 +128,10 @@ def test_a_region_of_an_item_that_is_not_there():
                  layer("PSROIPooling", "psroi_pooling_param { output_dim: 3 group_size: 1 spatial_scale: 1 }", "xz")):
         made = net(text, X, (2, 5))
         assert made({"x": torch.zeros(X), "z": torch.tensor([[0.0, 0, 0, 1, 1], [1, 0, 0, 1, 1]])})["y"].shape == (2, 3, 1, 1)
-        with pytest.raises(Error, match="items 0 to 2 of the 2"):
-            made({"x": torch.zeros(X), "z": torch.tensor([[0.0, 0, 0, 1, 1], [2, 0, 0, 1, 1]])})
+        for region in ([2.0, 0, 0, 1, 1], [-1, 0, 0, 1, 1], [0, 0, math.nan, 1, 1], [0, 0, 0, math.inf, 1]):
+            said = re.escape(f"region 1 of 'z' is {[float(number) for number in region]}, expected one of the 2 items of 'x', counted from 0, and finite")
+            with pytest.raises(Error, match=f"layer 'l' .*{said}"):
+                made({"x": torch.zeros(X), "z": torch.tensor([[0.0, 0, 0, 1, 1], region])})
 
 
 def test_no_regions_give_nothing():
