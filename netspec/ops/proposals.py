@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .anchors import BASE, RATIOS, SCALES, all_anchors, base_anchors
 from .base import Operation, Shape, carried, raised
-from .boxes import clip, decode, encode, nms, overlaps, sides
+from .boxes import clip, decode, encode, nms, overlaps, ranked, sides
 from .python import ALIASES
 
 Setting = tuple[Any, str, Callable[[Any], bool]]  # what it is if not given, what it takes, its check
@@ -109,7 +109,7 @@ class Proposal(Detection, bottoms=3, tops=(1, 2), undifferentiable={0, 1, 2}):
         boxes = clip(decode(self.anchors(height, width, deltas.device), deltas), info.reshape(3)[:2])
         large = (sides(boxes) >= p.rpn_min_size * info.reshape(3)[2]).all(1)
         boxes, scores = boxes[large], scores[large]
-        order = scores.argsort(stable=True).flip(0)[: p.rpn_pre_nms_top_n or None]
+        order = ranked(scores)[: p.rpn_pre_nms_top_n or None]
         boxes, scores = boxes[order], scores[order]
         kept = nms(boxes, scores, p.rpn_nms_thresh, most=p.rpn_post_nms_top_n or None)
         regions = torch.cat([boxes.new_zeros(len(kept), 1), boxes[kept]], 1)

@@ -64,10 +64,18 @@ def test_boxes_are_cut_to_the_last_pixel():
     assert torch.equal(boxes.clip(found, torch.tensor([20, 30.0])), found)
 
 
+def test_equal_scores_come_in_the_order_of_numpys_plain_quicksort():
+    """What NumPy gives where NPY_DISABLE_CPU_FEATURES takes all vector instructions away."""
+    assert boxes.ranked(torch.arange(16) % 3.0).tolist() == [i for k in (2, 1, 0) for i in range(15, -1, -1) if i % 3 == k]
+    assert boxes.ranked(torch.arange(20) % 3.0).tolist() == [5, 17, 14, 2, 11, 8, 19, 16, 1, 13, 10, 7, 4, 3, 9, 6, 18, 12, 15, 0]
+    found = boxes.ranked(torch.tensor([0.5, float("nan"), -1, 2, float("inf")]))
+    assert found.tolist() == [1, 4, 3, 0, 2] and boxes.ranked(torch.empty(0)).tolist() == []
+
+
 def kept(given, scores, threshold, strict=False):
     """Box by box, overlaps in float32: against the threshold in double, or with strict in float32."""
     given, limit = given.numpy(), np.float32(threshold) if strict else float(threshold)
-    left, found = sorted(range(len(given)), key=lambda i: (-float(scores[i]), -i)), []
+    left, found = scores.numpy().astype(np.longdouble).argsort()[::-1].tolist(), []
     while left:
         best = left.pop(0)
         found.append(best)

@@ -117,6 +117,14 @@ def test_proposals_are_those_of_a_loop():
     assert scores[:, 0].tolist() == [float(given["scores"][0, 9 + rows[r][2], rows[r][0], rows[r][1]]) for r in found]
 
 
+def test_equal_scores_come_in_the_releases_order():
+    """It sorts what is sorted once more, which turns up to 16 equal ones round again."""
+    given = rpn(1, 1, size=0) | {"im_info": torch.tensor([[400.0, 400, 1]])}
+    given["scores"][0, 9:] = torch.tensor([2, 1, 2, 1, 1, 2, 1, 2, 1.0])[:, None, None]
+    moved = decode(base_anchors().float(), torch.zeros(9, 4)).clamp(0, 399)
+    assert torch.equal(run("ProposalLayer", given, "'rpn_nms_thresh': 1.0")["rois"][:, 1:], moved[[0, 2, 5, 7, 1, 3, 4, 6, 8]])
+
+
 def test_normalised_transforms_are_taken_back_in_training_alone():
     given = rpn()
     plain = given | {"deltas": given["deltas"] * torch.tensor([0.1, 0.1, 0.2, 0.2]).repeat(9)[:, None, None]}
