@@ -15,7 +15,7 @@ from ..base.errors import Error, closest
 from . import layouts
 from .drawn import coco_parts, is_background, load, named, sides, take
 from .images import open_image
-from .layouts import Classes, Images, Labels, Layout
+from .layouts import Classes, Derived, Images, Labels, Layout
 from .outlines import points
 from .tree import Tree, stem
 
@@ -31,8 +31,16 @@ def _voc(root: str, facts: str, mean: tuple[float, ...] = MEANS) -> Layout:
     }, facts)
 
 
+_VOC = _voc("data/voc/VOC2007", "voc")
+
 BOXED = {
-    "voc": _voc("data/voc/VOC2007", "voc"),
+    "voc": replace(_VOC, beside={"voc2012": "data/voc/VOC2012"}, derived={
+        "07+12trainval": Derived((("voc", "trainval"), ("voc2012", "trainval"))),  # the paper's training set
+    }),
+    "coco": Layout("data/coco", "{split}.txt", {
+        "data": Images(("images/{split}/{name}.jpg",), MEANS),
+        "boxes": Labels(("annotations/instances_{split}.json",), void=None),
+    }, "coco"),
     "shapes": _voc("data/shapes/images", "shapes", layouts.LAYOUTS["shapes"].first(Images).mean),
 }
 

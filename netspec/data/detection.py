@@ -1,32 +1,49 @@
 """The source of detection data: scaled images and the boxes of the objects in them."""
 
+import hashlib
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 
+from ..base import files
 from ..base.errors import Error
 from ..ops.base import Shape
+from ..ops.proposals import ProposalTarget
 from ..ops.python import ALIASES
+from ..ops.settings import read_settings
 from ..ops.source import Batch
-from . import boxes, layouts
+from ..proto.caffe_pb2 import LayerParameter
+from . import boxes, layouts, proposals
 from .boxes import Boxes, Record, clipped
 from .images import read_image, scaled, size, turn_cure
 from .layouts import FLAG, FOLDER, Facts
 from .pictured import Pictured
 from .tree import Tree
 
-TOPS = "data", "im_info", "gt_boxes"
+SCALE, MAX_SIZE, MOST = 600, 1000, 300  # sides of images in pixels, and proposals of one
 SHUFFLED, GROUP = 3, 2  # the release's seed; how many images of one kind follow each other, tall or wide
+SAMPLED = "rois", "labels", "bbox_targets", "bbox_inside_weights", "bbox_outside_weights"
+TOPS = {3: ("data", "im_info", "gt_boxes"), 4: ("data", "im_info", "gt_boxes", "rois"), 6: ("data", *SAMPLED)}
+# the release's layer, with what its R-FCN nets read it with: in 6 tops all regions are given, for OHEM
+RELEASE = "roi_data_layer.layer", "RoIDataLayer"
+RELEASED = {21: {"dataset": "voc", "split": "trainval"}, 81: {"dataset": "coco", "split": "train2014"}}
+ALL = {"batch_size": -1, "bg_thresh_lo": 0.0, "agnostic": True, "proposals": "rpn.proposals"}
+OF_REGIONS = {key: (words, check) for key, (_, words, check) in ProposalTarget.SETTINGS.items()
+              if key not in ("num_classes", "seed")}
 
 
 class DetectionData(Pictured):
     """Images with boxes, as R-FCN's training reads them, float32, one image a batch.
 
-    data (1, 3, H, W): BGR less the mean, scaled so that the shorter side is `scale` and the longer one at
-    most `max_size`. im_info (1, 3): height, width, scale. gt_boxes (G, 5): x1 y1 x2 y2 class, in pixels of
-    the scaled image, both ends included; without difficult boxes (unless `difficult`) and crowds.
+    Its tops are 3: data (1, 3, H, W), BGR less the mean, scaled so that the shorter side is `scale` and the
+    longer one at most `max_size`; im_info (1, 3): height, width, scale; gt_boxes (G, 5): x1 y1 x2 y2 class,
+    in pixels of the scaled image, both ends included, without difficult boxes (or `difficult`) and crowds.
+    Or 4: with them rois (R, 5): 0 and the boxes that the file `proposals` has of the image. Or, as the
+    release's layer has them without an RPN, 6: data and what ProposalTarget makes of the proposals and boxes,
+    whose settings are then taken too.
 
     Where `randomize` is True (the default in training), images come in an order drawn anew for each epoch,
     and with `flips` an epoch has each a second time, mirrored. `aspect_grouping` lets wide images follow wide
@@ -34,38 +51,83 @@ class DetectionData(Pictured):
     `remarks` says how many. Otherwise images come in the order of their list.
     """
 
-    OPTIONS = Pictured.OPTIONS | {
+    OPTIONS = {key: value for key, value in Pictured.OPTIONS.items() if key != "batch_size"} | {
+        "voc2012": ("the folder of VOC 2012, for splits of both years", layouts.is_text),
         "scale": ("a whole number of pixels, at least 1", lambda v: type(v) is int and v >= 1),
         "max_size": layouts.whole(1),
         "flips": FLAG,
         "aspect_grouping": FLAG,
         "difficult": FLAG,
+        "proposals": ("a file of proposals", layouts.is_text),
+        "num_classes": layouts.whole(2),
     } | {key: FOLDER[key] for key in ("images", "boxes", "lists", "classes", "mean")}
     truth = "box file", "boxes"
 
     def setup(self) -> None:
-        given = self._given()
+        given, count = self._given(), len(self.layer.top)
+        if count not in TOPS:
+            told = "; or ".join(", ".join(names) for names in TOPS.values())
+            raise self.error(f"has {count} tops, expected {told}")
         self.open(given, boxes.layout)
         self.tops_read = ("data", "boxes")
         self.seed = given.get("seed", SHUFFLED)
         self.randomize = given.get("randomize", self.context.training)
         self.flips = given.get("flips", self.randomize)
         self.grouped = given.get("aspect_grouping", True)
-        self.scale, self.max_size = given.get("scale", 600), given.get("max_size", 1000)
+        self.scale, self.max_size = given.get("scale", SCALE), given.get("max_size", MAX_SIZE)
         self.difficult = given.get("difficult", False)
         self.mean = np.array(given.get("mean", self.facts.mean), np.float32)
         if len(self.mean) != 3:
             raise self.error(f"param_str: 'mean' takes 3 numbers, BGR, found {given['mean']!r}")
-        if given.get("batch_size", 1) != 1:
-            raise self.error("param_str: 'batch_size' is 1 for tops with boxes; the solver's iter_size takes "
-                             "more")
-        if len(self.layer.top) != len(TOPS):
-            raise self.error(f"has the tops {', '.join(TOPS)}, found {len(self.layer.top)}")
+        classes = len(self.facts.names)
+        if given.get("num_classes", classes) != classes:
+            raise self.error(f"param_str: 'num_classes' is {given['num_classes']}, and data set "
+                             f"'{self.dataset}' has {classes} with the background")
         self._records: dict[int, Record] = {}
         self._orders: dict[int, np.ndarray] = {}
+        self._proposals = self._read_proposals(given, count)
+        self._targets = self._sampling(given, classes) if count == 6 else None
 
     def _given(self) -> dict[str, Any]:
-        return self.options(self.OPTIONS)
+        """param_str; of the release's layer with what was beside its nets."""
+        six = len(self.layer.top) == 6
+        given = self.options(self.OPTIONS | (OF_REGIONS if six else {}))
+        named = self.layer.python_param
+        if (named.module, named.layer) != RELEASE:
+            return given
+        beside = {} if "dataset" in given else RELEASED.get(given.get("num_classes", 0), {})
+        return beside | (ALL if six else {}) | given
+
+    def _read_proposals(self, given: dict[str, Any], tops: int) -> list[np.ndarray]:
+        """The proposals for each image of the list; none where no top needs them."""
+        if tops == 3:
+            return []
+        if "proposals" not in given:
+            raise self.error(f"has {tops} tops, so param_str needs 'proposals': the file with the regions")
+        try:
+            path = files.find(given["proposals"], self.context.base, "the file of proposals")
+            return proposals.read(path, self.mark).boxes
+        except Error as error:
+            raise self.error(str(error)) from None
+
+    def _sampling(self, given: dict[str, Any], classes: int) -> ProposalTarget:
+        """What chooses regions to learn from, and their targets."""
+        own = {key: given[key] for key in OF_REGIONS if key in given}
+        layer = LayerParameter(name=self.layer.name, type="Python", top=SAMPLED)
+        layer.bottom[:] = "proposals", "boxes"
+        layer.python_param.param_str = str(own | {"num_classes": 2 if own.get("agnostic", True) else classes})
+        return ProposalTarget(layer, [(1, 5), (1, 5)], self.context)
+
+    @classmethod
+    def stated(cls, layer: LayerParameter, size: tuple[int, int] | None = None) -> list[Shape]:
+        given = read_settings(layer.python_param.param_str) or {}
+        usual = {"scale": SCALE, "max_size": MAX_SIZE, "num_classes": 2}
+        side, most, classes = (value if type(value := given.get(key)) is int and value > 0 else without
+                               for key, without in usual.items())
+        columns = 8 if given.get("agnostic", True) else 4 * classes
+        known: dict[int, list[Shape]] = {3: [(1, 3), (1, 5)], 4: [(1, 3), (1, 5), (MOST, 5)],
+                                         6: [(MOST, n, 1, 1) for n in (5, 1, columns, columns, columns)]}
+        return [(1, 3, *(size or (side, most))), *known.get(len(layer.top), [])]
 
     def list_entries(self, given: str | None) -> list[tuple[Tree, str, str]]:
         self.boxes = Boxes(self.tree)
@@ -81,6 +143,15 @@ class DetectionData(Pictured):
         if index not in self._records:
             self._records[index] = self.boxes.read(*self.entries[index])
         return self._records[index]
+
+    @cached_property
+    def mark(self) -> str:
+        """What tells this list of images, with their boxes, from others: a checksum."""
+        found = hashlib.blake2b(digest_size=16)
+        for record in map(self.record, range(len(self))):
+            found.update(repr((record.name, record.size, record.classes.tolist())).encode())
+            found.update(record.boxes.tobytes())
+        return found.hexdigest()
 
     def learned(self, record: Record) -> np.ndarray:
         """Which of its boxes are truth in training, bool (K,)."""
@@ -138,15 +209,27 @@ class DetectionData(Pictured):
     def load(self, position: int) -> Batch:
         index, flipped = self.index(position)
         record = self.record(index)
-        pixels = self.read(record)
-        found = self.truth_of(record)
+        pixels, truth = self.read(record), self.truth_of(record)
+        regions = self._regions(index)
         if flipped:
             pixels = pixels[:, ::-1]
-            found[:, [0, 2]] = record.size[0] - 1 - found[:, [2, 0]]
+            truth, regions = (mirrored(each, record.size[0]) for each in (truth, regions))
         data, factor = scaled(pixels[:, :, ::-1] - self.mean, self.scale, self.max_size)
-        found[:, :4] *= factor
-        info = np.array([[*data.shape[1:], factor]], np.float32)
-        return data[None], info, found
+        found = {"data": data[None], "im_info": np.array([[*data.shape[1:], factor]], np.float32)}
+        if self._targets:
+            self._targets.seeded = np.random.RandomState([self.seed, position])
+            given = np.hstack([np.zeros_like(regions[:, :1]), regions])
+            made = self._targets.forward([torch.from_numpy(given), torch.from_numpy(truth)], [])
+            found |= dict(zip(SAMPLED, (top.numpy() for top in made), strict=True))
+            found["rois"][:, 1:] *= factor
+        else:
+            truth[:, :4] *= factor
+            found |= {"gt_boxes": truth, "rois": np.hstack([np.zeros_like(regions[:, :1]), regions * factor])}
+        return tuple(found[name].astype(np.float32) for name in TOPS[len(self.layer.top)])
+
+    def _regions(self, index: int) -> np.ndarray:
+        """The proposals for a place in the list, float32 (R, 4)."""
+        return self._proposals[index] if self._proposals else np.empty((0, 4), np.float32)
 
     def read(self, record: Record) -> np.ndarray:
         """The pixels of an image, uint8 RGB (H, W, 3); Error if they are of another size than its boxes'."""
@@ -170,4 +253,11 @@ class DetectionData(Pictured):
         return np.hstack([found, record.classes[kept, None]]).astype(np.float32)
 
 
-ALIASES["netspec.datasets", "DetectionData"] = DetectionData
+def mirrored(boxes: np.ndarray, width: int) -> np.ndarray:
+    """Boxes (K, 4 or more columns) in an image of this width that is mirrored."""
+    made = boxes.copy()
+    made[:, [0, 2]] = width - 1 - boxes[:, [2, 0]]
+    return made
+
+
+ALIASES.update(dict.fromkeys([RELEASE, ("netspec.datasets", "DetectionData")], DetectionData))

@@ -35,7 +35,8 @@ class Tree:
         """The tree of another data set beside this one."""
         if dataset == self.dataset:
             return self
-        return Tree(dataset, LAYOUTS[dataset], self._root(dataset), {}, self.base)
+        known = LAYOUTS.get(dataset, self.layout)  # or another year of the same
+        return Tree(dataset, known, self._root(dataset), {}, self.base)
 
     def _root(self, name: str) -> Path:
         if not name:

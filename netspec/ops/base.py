@@ -148,7 +148,7 @@ class Operation:
         between two.
         """
         m, axes = self.coord_map(self.layer), shapes[0][2:]
-        if m is None and self.infer(*shapes)[0][2:] != axes:
+        if m is None and [top[2:] for top in self.infer(*shapes)[:1]] != [axes]:  # Silence has no top
             return None
         return (1 if m is None or m.scale == 1 else 2,) * len(axes)
 

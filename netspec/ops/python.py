@@ -70,6 +70,11 @@ class Python(Operation, type="Python", bottoms=(0, None), tops=(0, None), data=T
         found = _named(layer, where)
         return cls if issubclass(found, Layer) else found
 
+    @classmethod
+    def stated(cls, layer: LayerParameter, size: tuple[int, int] | None = None) -> list[Shape]:
+        alias = ALIASES.get((layer.python_param.module, layer.python_param.layer))
+        return alias.stated(layer, size) if alias else []
+
     @lending()  # here too: a layer may import caffe where it needs it
     def setup(self, *shapes: Shape) -> None:
         p = self.layer.python_param

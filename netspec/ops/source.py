@@ -61,6 +61,10 @@ class Source(Operation, family="data", bottoms=0, tops=(1, None), data=True):
         """The end of a sentence about so many images or labels that are not there: what to do."""
         return ""
 
+    def remarks(self) -> list[str]:
+        """What is to be said of its data before a run, in sentences."""
+        return []
+
     def generator(self, *numbers: int) -> np.random.Generator:
         """The random generator of an item (an epoch, ...): follows from `seed` and the numbers alone."""
         return np.random.default_rng([self.seed, *numbers])

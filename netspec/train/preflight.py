@@ -53,6 +53,8 @@ def check_run(solver: Solver, interpolated: Sequence[str] = ()) -> None:
         for text in check_apart(train, test.graph):
             solver.log("netspec", text, "W")
     check_files(solver)
+    for text in itertools.chain.from_iterable(source.remarks() for source in train.readers):
+        solver.log("netspec", text, "W")
     for text in unseen_classes(train, skip=solver.skips.most > 0):
         solver.log("netspec", text, "W")
     for net in (solver.net, *solver.test_nets):

@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 from netspec.base.errors import Error
+from netspec.data import proposals
 from netspec.data.detection import DetectionData
-from netspec.ops.base import Context
+from netspec.data.proposals import Proposals
+from netspec.ops.base import REGISTRY, Context
 from netspec.proto.caffe_pb2 import TEST, TRAIN, LayerParameter
 
 SHARED = Path(__file__).resolve().parents[4] / "shared"
@@ -35,11 +37,12 @@ def item(x1, y1, x2, y2, name="cat", rest=""):
             f"<ymax>{y2}</ymax></bndbox></object>")
 
 
-def source(root, phase=TRAIN, **options):
-    layer = LayerParameter(name="data", type="Python", top=["data", "im_info", "gt_boxes"])
-    layer.python_param.module, layer.python_param.layer = "netspec.datasets", "DetectionData"
-    layer.python_param.param_str = str(dict(dataset="voc", root=str(root), split="train", classes=["cat", "dog"],
-                                            scale=40, max_size=60) | options)
+def source(root, phase=TRAIN, tops=("data", "im_info", "gt_boxes"), text="",
+           named=("netspec.datasets", "DetectionData"), **options):
+    layer = LayerParameter(name="data", type="Python", top=tops)
+    layer.python_param.module, layer.python_param.layer = named
+    given = dict(dataset="voc", root=str(root), split="train", classes=["cat", "dog"], scale=40, max_size=60)
+    layer.python_param.param_str = text or str(given | options)
     return DetectionData(layer, (), Context(phase))
 
 
@@ -130,7 +133,7 @@ def test_an_odd_number_of_images_is_read_whole(tmp_path):
 
 @pytest.mark.parametrize("options, told", [
     ({"scale": 0}, "'scale' takes"), ({"max_size": 0.5}, "'max_size'"), ({"flip": True}, "did you mean 'flips'"),
-    ({"batch_size": 2}, "'batch_size' is 1"), ({"mean": [1.0]}, "3 numbers"), ({"split": "val"}, "no list"),
+    ({"batch_size": 2}, "no key 'batch_size'"), ({"mean": [1.0]}, "3 numbers"), ({"split": "val"}, "no list"),
     ({"dataset": "coc"}, "'coc' is not known"), ({"list": "nowhere"}, "nowhere"),
 ])
 def test_options_that_cannot_work(tmp_path, options, told):
@@ -151,6 +154,115 @@ def test_boxes_that_cannot_be_learned_are_refused(tmp_path):
     (tmp_path / "Annotations/00.xml").unlink()
     with pytest.raises(Error, match=r"box file .*00\.xml is not there"):
         source(tmp_path, TEST).check_files()
+
+
+def with_proposals(root, made=None, **options):
+    """A source with rois, of a file that fits `made`: for image i boxes from (i, 0) to (9, 9) and (i, 1) to (9, 9)."""
+    made = made or source(root)
+    boxes = [np.array([[i, 0, 9, 9], [i, 1, 9, 9]], np.float32) for i in range(len(made))]
+    proposals.write(root / "a.proposals", Proposals(made.mark, "w", made.names, boxes))
+    return source(root, tops=("data", "im_info", "gt_boxes", "rois"), proposals=str(root / "a.proposals"), **options)
+
+
+def test_regions_of_a_file(tmp_path):
+    write(tmp_path, SIZES)
+    made = with_proposals(tmp_path)
+    for position in range(14):
+        data, info, boxes, rois = made.load(position)
+        index, flipped = made.index(position)
+        plain, scale = np.array([[index, 0, 9, 9], [index, 1, 9, 9]]), info[0, 2]
+        width = SIZES[index][0]
+        wanted = np.array([[width - 1 - b[2], b[1], width - 1 - b[0], b[3]] for b in plain]) if flipped else plain
+        assert rois.shape == (2, 5) and not rois[:, 0].any() and np.allclose(rois[:, 1:], wanted * scale)
+        assert len(boxes) == 1 and data.shape[2:] == tuple(info[0, :2])
+
+
+def test_proposals_of_another_data_set_are_refused(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    write(one, SIZES)
+    write(other, SIZES, {"03": item(2, 2, 9, 9)})  # the same names and sizes
+    with pytest.raises(Error, match=r"a.proposals are of another data set"):
+        with_proposals(one, source(other))
+    (one / "a.proposals").write_bytes(b"PK no")
+    with pytest.raises(Error, match="is no file of proposals"):
+        source(one, tops=("data", "im_info", "gt_boxes", "rois"), proposals=str(one / "a.proposals"))
+    with pytest.raises(Error, match="the file of proposals 'nowhere' is not there"):
+        source(one, tops=("data", "im_info", "gt_boxes", "rois"), proposals="nowhere")
+    with pytest.raises(Error, match="needs 'proposals'"):
+        source(one, tops=("data", "im_info", "gt_boxes", "rois"))
+
+
+SIX = ("data", "rois", "labels", "bbox_targets", "bbox_inside_weights", "bbox_outside_weights")
+
+
+def released(root, tops, text, **options):
+    return source(root, tops=tops, text=text, named=("roi_data_layer.layer", "RoIDataLayer"), **options)
+
+
+def test_the_release_s_layer_stands_for_this_one(tmp_path, monkeypatch):
+    write(tmp_path / "data/voc/VOC2007", SIZES)
+    lists = tmp_path / "data/voc/VOC2007/ImageSets/Main"
+    lists.joinpath("trainval.txt").write_text(lists.joinpath("train.txt").read_text())
+    monkeypatch.chdir(tmp_path)
+    made = released(None, ("data", "im_info", "gt_boxes"), "'num_classes': 21")
+    assert (made.scale, made.max_size, made.split, len(made.facts.names)) == (600, 1000, "trainval", 21)
+    assert [made.index(i) for i in range(3)] == [source(tmp_path / "data/voc/VOC2007").index(i) for i in range(3)]
+    with pytest.raises(Error, match="'num_classes' is 20, and data set 'voc' has 21"):
+        released(None, ("data", "im_info", "gt_boxes"), "{'num_classes': 20, 'dataset': 'voc', 'split': 'train'}")
+    with pytest.raises(Error, match="rpn.proposals"):
+        released(None, SIX, "'num_classes': 21")
+
+
+def test_six_tops_hold_what_proposals_are_to_learn(tmp_path):
+    write(tmp_path, SIZES)
+    with_proposals(tmp_path)
+    made = source(tmp_path, tops=SIX, proposals=str(tmp_path / "a.proposals"), batch_size=-1, bg_thresh_lo=0)
+    position = next(i for i in range(14) if made.index(i) == (4, False))
+    data, rois, labels, targets, inside, outside = made.load(position)
+    first = [truth for truth, label in zip(rois[:, 1:, 0, 0].tolist(), labels.ravel(), strict=True) if label]
+    assert data.shape == (1, 3, 40, 60) and rois.shape == (3, 5, 1, 1) and labels.ravel().tolist() == [1, 0, 0]
+    assert first == [[0, 0, 16, 14]]  # the box itself, in pixels of the scaled image
+    assert [targets.shape, inside.shape, outside.shape] == [(3, 8, 1, 1)] * 3
+    assert all(np.array_equal(a, b) for a, b in zip(made.load(position), made.load(position), strict=True))
+
+
+def test_shapes_are_known_without_the_images():
+    layer = LayerParameter(type="Python", top=["data", "im_info", "gt_boxes"])
+    layer.python_param.module, layer.python_param.layer = "roi_data_layer.layer", "RoIDataLayer"
+    layer.python_param.param_str = "'num_classes': 21"
+    assert REGISTRY["Python"].stated(layer) == [(1, 3, 600, 1000), (1, 3), (1, 5)]
+    layer.top[:] = SIX
+    assert [shape[1] for shape in REGISTRY["Python"].stated(layer, (300, 400))] == [3, 5, 1, 8, 8, 8]
+    assert DetectionData.stated(layer, (300, 400))[0] == (1, 3, 300, 400)
+
+
+def test_two_years_of_voc_in_one_split(tmp_path):
+    names = {"VOC2007": "ab", "VOC2012": "cd"}
+    for year, given in names.items():
+        write(tmp_path / year, [(30, 20)] * 2)
+        for old, new in zip(("00", "01"), given, strict=True):
+            for path in tmp_path.glob(f"{year}/*/{old}.*"):
+                path.rename(path.with_stem(new))
+        (tmp_path / year / "ImageSets/Main/trainval.txt").write_text("\n".join(given))
+    made = source(tmp_path / "VOC2007", split="07+12trainval", voc2012=str(tmp_path / "VOC2012"))
+    assert made.names == ["a", "b", "c", "d"]
+    assert [made.record(i).path.parts[-3:] for i in (1, 2)] == [("VOC2007", "JPEGImages", "b.jpg"),
+                                                                ("VOC2012", "JPEGImages", "c.jpg")]
+
+
+def test_coco_is_known(tmp_path):
+    (tmp_path / "images/train2014").mkdir(parents=True)
+    (tmp_path / "annotations").mkdir()
+    Image.new("RGB", (30, 20)).save(tmp_path / "images/train2014/COCO_train2014_000000000009.jpg")
+    told = {"categories": [{"id": 90, "name": "toothbrush"}, {"id": 10, "name": "traffic light"}],
+            "images": [{"id": 9, "file_name": "COCO_train2014_000000000009.jpg", "width": 30, "height": 20}],
+            "annotations": [{"id": i, "image_id": 9, "category_id": number, "bbox": [1, 2, 3, 4], "iscrowd": crowd}
+                            for i, (number, crowd) in enumerate([(90, 0), (10, 0), (10, 1)])]}
+    (tmp_path / "annotations/instances_train2014.json").write_text(json.dumps(told))
+    made = released(tmp_path, ("data", "im_info", "gt_boxes"), str({"num_classes": 81, "dataset": "coco", "root": str(tmp_path),
+                                                                  "split": "train2014", "flips": False, "scale": 20}))
+    assert made.load(0)[2].tolist() == [[1, 2, 3, 5, 80], [1, 2, 3, 5, 10]]
+    assert len(made.record(0).boxes) == 3
 
 
 @pytest.mark.skipif(not (SHARED / "golden/targets").is_dir(), reason="needs the shared reference results")

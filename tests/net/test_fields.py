@@ -10,7 +10,9 @@ from netspec.base.errors import Error
 from netspec.cli import main as cli
 from netspec.look import crops
 from netspec.net.build import build
+from netspec.ops.base import REGISTRY
 from netspec.proto import text as prototext
+from netspec.proto.caffe_pb2 import LayerParameter
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 OFFSETS = {  # of the released nets
@@ -126,3 +128,8 @@ def test_questions_that_have_no_answer(capsys, tmp_path):
     assert status == 2 and "nowhere.prototxt' is not there" in err
     with pytest.raises(Error, match="is a Convolution, not a Crop"):
         explained(DATA + conv("c", "data"), "c")
+
+
+def test_what_has_no_top_sees_nothing():
+    silence = LayerParameter(type="Silence", bottom=["a"])
+    assert REGISTRY["Silence"](silence, [(1, 2, 3, 3)]).window((1, 2, 3, 3)) is None
