@@ -370,7 +370,7 @@ def scaled(pixels: np.ndarray, side: int, most: int) -> tuple[np.ndarray, float]
     result = pixels.astype(np.float32, copy=False)
     for axis in (0, 1):
         old = result.shape[axis]
-        at = ((np.arange(max(1, round(old * factor))) + 0.5) / factor - 0.5).astype(np.float32)
+        at = (np.arange(max(1, round(old * factor))) + 0.5) / factor - 0.5
         low = np.floor(at).astype(int)
         part = (at - low).astype(np.float32).reshape(-1, *(1,) * (2 - axis))
         first, second = (result.take(np.clip(place, 0, old - 1), axis) for place in (low, low + 1))
