@@ -47,10 +47,14 @@ def clip(boxes: Tensor, size: Tensor | Sequence[float]) -> Tensor:
     return boxes.reshape(-1, 4).minimum(last).clamp(min=0).reshape(boxes.shape)
 
 
+def widest(device: torch.device) -> torch.dtype:
+    """float64, which Apple's GPU has not."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def overlaps(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of all pairs: N x 4 and K x 4 give N x K, float64 (float32 where no device has
-    that)."""
-    wide = torch.float32 if a.device.type == "mps" else torch.float64
+    """Intersection over union of all pairs, N x K of N x 4 and K x 4, in the `widest` dtype."""
+    wide = widest(a.device)
     return _overlaps(a.to(wide), b.to(wide))
 
 
@@ -132,7 +136,7 @@ def soft_nms(boxes: Tensor, scores: Tensor, method: str = "linear", *, sigma: fl
         places, scores = places[order], scores[order]
         shared = _overlaps(boxes[places[chosen : chosen + 1]], boxes[places[chosen + 1 :]])[0]
         if method == "gaussian":
-            weight = (-shared.square() / sigma).double().exp().float()
+            weight = (-shared.square() / sigma).to(widest(boxes.device)).exp().float()
         else:
             lower = 1 - shared if method == "linear" else torch.zeros_like(shared)
             weight = torch.where(shared > overlap, lower, 1)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .anchors import BASE, RATIOS, SCALES, all_anchors, base_anchors
 from .base import Operation, Shape, carried, raised
-from .boxes import clip, decode, encode, nms, overlaps, ranked, sides
+from .boxes import clip, decode, encode, nms, overlaps, ranked, sides, widest
 from .python import ALIASES
 
 Setting = tuple[Any, str, Callable[[Any], bool]]  # what it is if not given, what it takes, its check
@@ -63,7 +63,7 @@ class Detection(Operation, family="regions", inplace=False, waits=True):
 
     def anchors(self, height: int, width: int, device: torch.device) -> Tensor:
         """The anchors of a map; rows in the order height, width, anchor."""
-        return all_anchors(carried(self.base, device), self.p.feat_stride, height, width)
+        return all_anchors(carried(self.base.to(widest(device)), device), self.p.feat_stride, height, width)
 
     @property
     def base(self) -> Tensor:
@@ -78,17 +78,30 @@ class Detection(Operation, family="regions", inplace=False, waits=True):
                 raise self.error(f"takes '{name}' of shape {words}, found {list(shape)}")
 
 
-class Proposal(Detection, bottoms=3, tops=(1, 2), undifferentiable={0, 1, 2}):
+class Proposal(Detection, type="Proposal", bottoms=3, tops=(1, 2), undifferentiable={0, 1, 2}):
     """The regions that an RPN proposes in an image: R x 5 (item 0, x1, y1, x2, y2), and their scores R x 1.
 
     Bottoms: probabilities 1 x 2A x H x W (background of A anchors, then foreground), transforms
     1 x 4A x H x W, im_info. Anchors are moved by the transforms, cut to the image and left out where a side
     is shorter than rpn_min_size times the image's scale; of the rpn_pre_nms_top_n best those of `nms` at
     rpn_nms_thresh, at most rpn_post_nms_top_n. So R follows from the numbers, and is 0 where nothing is left.
+    As a layer in C++ the forks have the same settings in proposal_param.
     """
 
     SETTINGS = ANCHORS | {"rpn_pre_nms_top_n": _whole(6000, 0), "rpn_post_nms_top_n": _whole(300, 0),
                           "rpn_nms_thresh": _number(0.7, 0, 1), "rpn_min_size": _number(16, 0)}
+
+    def setup(self, *shapes: Shape) -> None:
+        super().setup(*shapes)
+        if self.layer.type != "Proposal":
+            return
+        p = self.layer.proposal_param
+        ratios, scales = tuple(p.ratio) or RATIOS, tuple(p.scale) or SCALES
+        if min(p.feat_stride, p.base_size, *ratios, *scales) <= 0 or not 0 <= p.nms_thresh <= 1:
+            raise self.error("needs feat_stride, base_size, ratio and scale above 0, nms_thresh from 0 to 1")
+        vars(self.p).update(feat_stride=p.feat_stride, base_size=p.base_size, ratios=ratios, scales=scales,
+                            rpn_min_size=p.min_size, rpn_pre_nms_top_n=p.pre_nms_topn,
+                            rpn_post_nms_top_n=p.post_nms_topn, rpn_nms_thresh=p.nms_thresh)
 
     def infer(self, *shapes: Shape) -> list[Shape]:
         """The most regions that there can be."""
@@ -309,8 +322,7 @@ def scaled_back(deltas: Tensor, means: Sequence[float], stds: Sequence[float]) -
 
 def _wide(numbers: Sequence[float], like: Tensor) -> Tensor:
     """Settings in the precision that the releases compute with them in."""
-    wide = torch.float32 if like.device.type == "mps" else torch.float64
-    return torch.tensor(list(numbers), dtype=wide, device=like.device)
+    return torch.tensor(list(numbers), dtype=widest(like.device), device=like.device)
 
 
 ALIASES["rpn.proposal_layer", "ProposalLayer"] = Proposal  # the names that prototxts have for them

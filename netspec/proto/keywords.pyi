@@ -182,6 +182,9 @@ class PoolingKeywords(LayerKeywords, PoolingParameterKeywords, total=False):
 class PowerKeywords(LayerKeywords, PowerParameterKeywords, total=False):
     power_param: PowerParameterKeywords | caffe_pb2.PowerParameter
 
+class ProposalKeywords(LayerKeywords, ProposalParameterKeywords, total=False):
+    proposal_param: ProposalParameterKeywords | caffe_pb2.ProposalParameter
+
 class PythonKeywords(LayerKeywords, PythonParameterKeywords, total=False):
     python_param: PythonParameterKeywords | caffe_pb2.PythonParameter
 
@@ -574,6 +577,16 @@ class PowerParameterKeywords(TypedDict, total=False):
     scale: float | Array
     shift: float | Array
 
+class ProposalParameterKeywords(TypedDict, total=False):
+    feat_stride: int | Array
+    base_size: int | Array
+    min_size: int | Array
+    ratio: float | Array | Sequence[float | Array]
+    scale: float | Array | Sequence[float | Array]
+    pre_nms_topn: int | Array
+    post_nms_topn: int | Array
+    nms_thresh: float | Array
+
 class PythonParameterKeywords(TypedDict, total=False):
     module: str
     layer: str
@@ -778,6 +791,8 @@ class Layers:
         **keywords: Unpack[PoolingKeywords]) -> Any: ...
     def Power(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[PowerKeywords]) -> Any: ...
+    def Proposal(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[ProposalKeywords]) -> Any: ...
     def Python(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[PythonKeywords]) -> Any: ...
     def RNN(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,

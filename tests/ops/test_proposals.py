@@ -125,6 +125,24 @@ def test_equal_scores_come_in_the_releases_order():
     assert torch.equal(run("ProposalLayer", given, "'rpn_nms_thresh': 1.0")["rois"][:, 1:], moved[[0, 2, 5, 7, 1, 3, 4, 6, 8]])
 
 
+CPP = ('layer {{ name: "c" type: "Proposal" bottom: "scores" bottom: "deltas" bottom: "im_info" top: "these" '
+       'proposal_param {{ {} }} }}')
+
+
+@pytest.mark.parametrize("settings, param", [
+    ("", ""), ("ratio: 0.5 ratio: 1 ratio: 2 scale: 8 scale: 16 scale: 32", ""),
+    ("min_size: 40 pre_nms_topn: 50 post_nms_topn: 9 nms_thresh: 0.5 base_size: 8 feat_stride: 8 scale: 4 scale: 8 scale: 20",
+     "{'rpn_min_size': 40, 'rpn_pre_nms_top_n': 50, 'rpn_post_nms_top_n': 9, 'rpn_nms_thresh': 0.5, 'base_size': 8, 'feat_stride': 8, "
+     "'scales': (4, 8, 20)}")])
+def test_the_forks_layer_in_cpp_is_the_same(settings, param):
+    given = rpn()
+    made = net("ProposalLayer", given, param, more=CPP.format(settings), phase=TEST)
+    found = made(given, want=["rois", "these"])
+    assert len(found["rois"]) > 2 and torch.equal(found["rois"], found["these"])
+    with pytest.raises(Error, match=r"layer 'c' \(Proposal\): needs feat_stride, base_size, ratio and scale above 0"):
+        net("ProposalLayer", given, more=CPP.format("scale: 0"))
+
+
 def test_normalised_transforms_are_taken_back_in_training_alone():
     given = rpn()
     plain = given | {"deltas": given["deltas"] * torch.tensor([0.1, 0.1, 0.2, 0.2]).repeat(9)[:, None, None]}
