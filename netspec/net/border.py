@@ -16,10 +16,9 @@ from ..base.errors import Error
 from ..ops import Shape
 from .graph import Value
 from .passes import Unit
-from .regions import Rect, Span
+from .regions import ENDLESS, Rect, Span
 
 Shapes = Mapping[Value, Shape]
-ENDLESS: Span = (-1 << 30, 1 << 30)  # of an image of zeros: padding goes on with it
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +14,9 @@ from ..ops.norm import LRN
 from ..ops.pool import Pooling
 from ..ops.shape import Crop
 from .graph import Node
+from .grouped import diagonal, own
 from .passes import Unit, folded
+from .unrolled import products
 
 Pads = tuple[int, int, int, int]  # rows above and below, columns to the left and right, that a window needs
 Params = Mapping[Node, list[Tensor]]
@@ -66,10 +67,10 @@ def packable(x: Tensor) -> bool:
 def _convolution(op: Convolution, weight: Tensor, bias: Tensor | None, unit: Unit, pack: bool) -> Kernel:
     group = op.layer.convolution_param.group
     if pack and packable(weight):
-        large, whole = weight.numel() >= LARGE, group == 1 and set(op.dilation) == {1} and not unit.added
-        if whole and large and weight.dtype == torch.float32:
-            return _unfolded(op, weight, bias, unit.relu)
-        if whole and (large or math.prod(op.kernel) == 1):
+        alone, large = group == 1 and not unit.added, weight.numel() >= LARGE
+        if alone and large and weight.dtype == torch.float32:
+            return _unrolled(op, weight, bias, unit.relu)
+        if alone and set(op.dilation) == {1} and (large or math.prod(op.kernel) == 1):
             return _windowed(op, weight, bias, unit.relu)
         return _packed(op, weight, bias, unit)
     weight = weight.contiguous(memory_format=torch.channels_last)
@@ -140,21 +141,9 @@ def _windowed(op: Convolution, weight: Tensor, bias: Tensor | None, relu: bool) 
     return run
 
 
-def _unfolded(op: Convolution, weight: Tensor, bias: Tensor | None, relu: bool) -> Kernel:
-    """A convolution with very many weights as products of them with the values under some rows of windows."""
-    matrix = weight.flatten(1)
-    start = matrix.new_zeros(()) if bias is None else bias[:, None]
-
+def _unrolled(op: Convolution, weight: Tensor, bias: Tensor | None, relu: bool) -> Kernel:
     def run(xs: Sequence[Tensor], pads: Pads) -> list[Tensor]:
-        x = _grown(xs[0].to(weight.dtype), pads)
-        high, wide = ((n - kernel) // stride + 1
-                      for n, kernel, stride in zip(x.shape[2:], op.kernel, op.stride, strict=True))
-        y, rows = x.new_empty(len(x), len(matrix), high, wide), max(1, PLACES // wide)
-        for i, row in product(range(len(x)), range(0, high, rows)):
-            band = slice(row, min(row + rows, high))
-            window = slice(row * op.stride[0], (band.stop - 1) * op.stride[0] + op.kernel[0])
-            columns = F.unfold(x[i : i + 1, :, window], op.kernel, stride=op.stride)[0]
-            y[i, :, band] = torch.addmm(start, matrix, columns).unflatten(1, (-1, wide))
+        y = products(op, _grown(xs[0].to(weight.dtype), pads), weight, bias, PLACES)
         return [y.relu_() if relu else y]
 
     return run
@@ -164,7 +153,7 @@ def _deconvolution(op: Deconvolution, weight: Tensor, bias: Tensor | None, relu:
     group, channels = op.layer.convolution_param.group, weight.shape[0]
     if split and group == 1 and channels == weight.shape[1] and diagonal(weight):
         # so few products cost nothing in float32, and the scores of a net need not be rounded
-        weight, group = raised(weight.diagonal().permute(2, 0, 1)[:, None]), channels
+        weight, group = raised(own(weight)), channels
         bias = None if bias is None else raised(bias)
     weight = weight.contiguous(memory_format=torch.channels_last)
 
@@ -174,12 +163,6 @@ def _deconvolution(op: Deconvolution, weight: Tensor, bias: Tensor | None, relu:
         return [y.relu_() if relu else y]
 
     return run
-
-
-def diagonal(weight: Tensor) -> bool:
-    """Whether each output is made of the input of its number alone."""
-    inner = weight.detach().abs().amax((2, 3))
-    return bool((inner - inner.diag().diag()).count_nonzero() == 0)
 
 
 def _product(op: InnerProduct, weight: Tensor, bias: Tensor | None, relu: bool) -> Kernel:

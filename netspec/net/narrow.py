@@ -5,60 +5,55 @@ times. Here they are computed on a narrower border, and repeated where a map lea
 the same numbers, and a gradient the same sums: that of a repeated column is the sum over its copies.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..ops import Shape
 from ..ops.base import Operation
 from ..ops.conv import Convolution, Deconvolution
 from ..ops.neuron import Neuron
 from ..ops.pool import STOCHASTIC, Pooling
 from .graph import Graph, Node, Value
+from .regions import ENDLESS, Sight, Span, shrinks, windowed
 from .segment import Segment, merged, read_elsewhere, run
 
-FAR = 1 << 40  # no rim: padding goes on like an image of zeros
 Pair = tuple[int, int]  # before the image, and behind it
 Pieces = list[tuple[slice, slice]]  # where cells lie in one map along an axis, and where in another
 
 
 class Zone(NamedTuple):
-    """Cells of a map along one axis: low..high see no rim of a map, first..last (of these) see the image.
+    """Cells of a map along one axis: `clean` ones see no rim of a map, `seeing` ones (of these) the image.
 
-    high and last are one more than the last of them. stride: pixels of the image from one cell to the next.
+    stride: pixels of the image from one cell to the next.
     """
 
-    low: int
-    high: int
-    first: int
-    last: int
+    clean: Span
+    seeing: Span
     size: int
     stride: int
 
-    def through(self, op: Convolution | Pooling, axis: int) -> "Zone":
-        """The zone behind a layer with a window."""
-        step, pad = op.stride[axis], op.pad[axis]
-        reach = getattr(op, "dilation", (1, 1))[axis] * (op.kernel[axis] - 1) + 1
-        channels = getattr(op, "channels", 1)
-        size = op.infer((1, channels, self.size, self.size))[0][2 + axis]
-        return Zone(max(0, -(-(self.low + pad) // step)), min(size, (self.high - reach + pad) // step + 1),
-                    max(0, -(-(self.first + pad - reach + 1) // step)),
-                    min(size, (self.last - 1 + pad) // step + 1), size, self.stride * step)
+    def through(self, sight: Sight, size: int) -> "Zone":
+        """The zone behind a layer whose top has so many cells."""
+        clean, seeing = ((max(0, lo), min(size, hi))
+                         for lo, hi in (sight.within(self.clean), sight.reached(self.seeing)))
+        return Zone(clean, seeing, size, self.stride * sight.scale.denominator)
 
     @property
     def spare(self) -> Pair:
         """How many pixels the border may have less: one cell of its like is left."""
-        before, behind = self.first - self.low - 1, self.high - self.last - 1
+        before, behind = self.seeing[0] - self.clean[0] - 1, self.clean[1] - self.seeing[1] - 1
         return max(0, before) * self.stride, max(0, behind) * self.stride
 
     def pieces(self, now: Pair, then: Pair) -> Pieces:
         """From a map with `now` pixels less to one with `then`: a cell on each side becomes several."""
         less = [pixels // self.stride for pixels in now]
         more = [(a - b) // self.stride for a, b in zip(now, then, strict=True)]
-        last = self.high - sum(less) - 1
-        ends = [0, self.low, self.low + 1, last, last + 1, self.size - sum(less)]
+        first, last = self.clean[0], self.clean[1] - sum(less) - 1
+        ends = [0, first, first + 1, last, last + 1, self.size - sum(less)]
         found, at = [], 0
         for i in range(5):
             wide = ends[i + 1] - ends[i] + (more[i // 2] if i % 2 else 0)
@@ -100,29 +95,32 @@ def _moved(x: Tensor, shape: Sequence[int], rows: Pieces, columns: Pieces) -> Te
 class Narrow(Segment):
     """A chain of layers from an image to a map, on a border that is no wider than its numbers differ."""
 
-    def zones(self, sizes: Sequence[int]) -> list[list[Zone]]:
-        """The zones behind each layer, along both axes, of images of this height and width."""
-        found = []
-        for axis, size in enumerate(sizes):
-            zone, along = Zone(-FAR, FAR, 0, size, size, 1), []
-            for node in self.nodes:
-                if isinstance(node.op, Convolution | Pooling):
-                    zone = zone.through(node.op, axis)
-                along.append(zone)
-            found.append(along)
+    def __init__(self, nodes: Sequence[Node], shapes: Mapping[Value, Shape]) -> None:
+        super().__init__(nodes, nodes[0].bottoms, nodes[-1].tops)
+        self.sights = [windowed(node, shapes) for node in nodes]
+
+    def zones(self, shape: Shape) -> list[list[Zone]]:
+        """The zones behind each layer along both axes, for images of this shape."""
+        zones, found = [Zone(ENDLESS, (0, size), size, 1) for size in shape[2:]], []
+        for node, seen in zip(self.nodes, self.sights, strict=True):
+            assert seen is not None
+            (shape,) = node.op.infer(shape)
+            zones = [zone.through(*facts) for zone, facts in
+                     zip(zones, zip(seen, shape[2:], strict=True), strict=True)]
+            found.append(zones)
         return found
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> list[Tensor]:
         x, left, start = bottoms[0], list(params), 0
-        both = self.zones(x.shape[2:])
-        ends = [i + 1 for i, node in enumerate(self.nodes) if _shrinks(node.op)]
-        spare = [[along[i - 1].spare for along in both] for i in ends] + [[(0, 0), (0, 0)]]
+        zones = self.zones(tuple(x.shape))
+        ends = [i + 1 for i, seen in enumerate(self.sights) if shrinks(seen)]
+        spare = [[zone.spare for zone in zones[i - 1]] for i in ends] + [[(0, 0), (0, 0)]]
         for end, now, then in zip(ends, spare, spare[1:], strict=False):
             count = sum(len(node.params) for node in self.nodes[start:end])
             x = self.kept(self.stage, start, end, x, left[:count], now)
             if now != then:
-                x = _Widen.apply(x, *(along[end - 1].pieces(*pair)
-                                      for along, *pair in zip(both, now, then, strict=True)))
+                x = _Widen.apply(x, *(zone.pieces(*pair)
+                                      for zone, *pair in zip(zones[end - 1], now, then, strict=True)))
             left, start = left[count:], end
         return [x]
 
@@ -159,10 +157,9 @@ def _chain(graph: Graph, image: Value) -> Narrow | None:
     while len(readers) == 1 and _repeats(readers[0]):
         nodes += readers
         value = nodes[-1].tops[0]
-        if _shrinks(nodes[-1].op):
-            tried = Narrow(nodes, [image], [value])
-            both = tried.zones(graph.shapes[image][2:])
-            best = tried if any(max(along[-1].spare) > 0 for along in both) else best
+        if shrinks(windowed(nodes[-1], graph.shapes)):
+            tried = Narrow(nodes, graph.shapes)
+            best = tried if any(max(zone.spare) for zone in tried.zones(graph.shapes[image])[-1]) else best
         readers = [node for node in graph.nodes if value in node.bottoms]
         if value in read_elsewhere(graph, [*nodes, *readers]):
             break
@@ -179,7 +176,3 @@ def _repeats(node: Node) -> bool:
     if isinstance(op, Convolution):
         return not isinstance(op, Deconvolution) and (op.dims, op.channel_axis) == (2, 1)
     return isinstance(op, Neuron) and not op.random
-
-
-def _shrinks(op: Operation) -> bool:
-    return isinstance(op, Convolution | Pooling) and max(op.stride) > 1

@@ -12,6 +12,7 @@ from .rewrite import pointwise
 
 Span = tuple[int, int]  # cells along an axis: from the first to the one before the second
 Rect = tuple[Span, Span]
+ENDLESS: Span = (-1 << 30, 1 << 30)  # of an image of zeros: padding goes on with it
 
 
 class Along(NamedTuple):
@@ -69,11 +70,21 @@ def sights(node: Node, shapes: Mapping[Value, Shape]) -> tuple[Sight, Sight] | N
     if not node.op.local and not (pointwise(node.op.layer) and getattr(node.op, "stored", True)
                                   and len({shape[2:] for shape in blobs}) == 1):
         return None
+    return windowed(node, shapes)
+
+
+def windowed(node: Node, shapes: Mapping[Value, Shape]) -> tuple[Sight, Sight] | None:
+    """How the windows of a layer, and its coordinate map, lie on its bottoms along both axes, if they do."""
     window = node.op.window(*(shapes[b] for b in node.bottoms))
     if window is None:
         return None
     first, second = (_sight(cells, *place) for cells, place in zip(window, placed(node, 2), strict=True))
     return (first, second) if first and second else None
+
+
+def shrinks(seen: tuple[Sight, Sight] | None) -> bool:
+    """Whether a layer makes maps smaller along an axis."""
+    return seen is not None and min(sight.scale for sight in seen) < 1
 
 
 def _sight(cells: int, scale: Fraction | None, shift: Fraction) -> Sight | None:

@@ -10,7 +10,7 @@ from ..ops import Shape
 from ..ops.conv import Deconvolution
 from .graph import Value
 from .passes import Unit
-from .regions import Rect, Span, area, clip, common, hull, whole
+from .regions import Rect, Span, area, clip, common, hull, shrinks, whole
 
 Shapes = Mapping[Value, Shape]
 Cut = tuple[slice, slice, slice, slice]
@@ -103,8 +103,7 @@ class Layout:
     def _left(self, unit: Unit, top: Value, need: Rect) -> Rect:
         """What of a map is computed for an image, where the rest is the same for all: behind layers that make
         maps smaller, since putting maps together has its price too."""
-        seen = unit.sights
-        if not self.image or seen is None or min(s.scale for s in seen) >= 1:
+        if not self.image or not shrinks(unit.sights):
             return need
         part = common(need, self.image[top])
         return part if part and area(part) < LEAST * area(need) else need
@@ -162,7 +161,7 @@ def _banded(stages: Sequence[Stage], layout: Layout, held: Mapping[Value, Rect],
     for stage in stages:
         before, read = [s.unit for s in chains[-1]], stage.unit.bottoms
         alone = before and len(read) == 1 and read == before[-1].tops and readers[read[0]] == 1
-        if not alone or read[0] in wanted or _shrinks(before[-1]):
+        if not alone or read[0] in wanted or shrinks(before[-1].sights):
             chains.append([])
         chains[-1].append(stage)
     return [stage for chain in chains for stage in _in_bands(chain, layout, held, size)]
@@ -171,8 +170,8 @@ def _banded(stages: Sequence[Stage], layout: Layout, held: Mapping[Value, Rect],
 def _in_bands(chain: list[Stage], layout: Layout, held: Mapping[Value, Rect], size: int) -> list[Stage]:
     """A chain as one stage, where that holds less at once."""
     units = [stage.unit for stage in chain]
-    if len(chain) < 2 or len(units[0].bottoms) != 1 or any(u.sights is None for u in units) or not _shrinks(
-            units[-1]):
+    if len(chain) < 2 or len(units[0].bottoms) != 1 or not all(unit.sights for unit in units) or not shrinks(
+            units[-1].sights):
         return chain
     between, (top,), first = [unit.tops[0] for unit in units[:-1]], units[-1].tops, units[0].bottoms[0]
     largest = size * max(area(layout.computed[v]) * math.prod(layout.shapes[v][:2]) for v in between)
@@ -188,10 +187,6 @@ def _in_bands(chain: list[Stage], layout: Layout, held: Mapping[Value, Rect], si
         bands.append((stages, _cut(band, layout.need[top])))
     done = tuple(v for stage in chain for v in stage.done if v not in between)
     return [chain[-1]._replace(done=done, bands=tuple(bands))]
-
-
-def _shrinks(unit: Unit) -> bool:
-    return unit.sights is not None and min(sight.scale for sight in unit.sights) < 1
 
 
 def _windows(unit: Unit, layout: Layout,

@@ -16,20 +16,31 @@ MORE = 4  # outputs for each position from which on the product is quicker: FCN'
 
 
 class Unrolled(Convolution):
-    """A two-dimensional Convolution without groups that multiplies its weights by the unrolled windows.
-
-    So the weights are read in the order in which they lie, forward and backward, and not rearranged at each
-    call. Its sums are the convolution's in another order. With more positions it is that itself.
-    """
+    """A two-dimensional Convolution without groups as one of `products`; with more positions it is itself."""
 
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         high, wide = (self.size(n, i) for i, n in enumerate(x.shape[2:]))
         if len(weight) < MORE * len(x) * high * wide:
             return super().apply(x, weight, bias)
-        windows = F.unfold(x, self.kernel, self.dilation, self.pad, self.stride).transpose(0, 1).flatten(1)
-        rows = weight.flatten(1)
-        y = rows @ windows if bias is None else torch.addmm(bias[:, None], rows, windows)
-        return y.view(len(weight), len(x), high, wide).transpose(0, 1)
+        return products(self, F.pad(x, [pad for pad in reversed(self.pad) for _ in range(2)]), weight, bias)
+
+
+def products(op: Convolution, x: Tensor, weight: Tensor, bias: Tensor | None, most: int = 1 << 30) -> Tensor:
+    """A Convolution without groups, of a map with its padding on, that multiplies its weights by the unrolled
+    windows, so many at once at most, or a row of them.
+
+    So the weights are read in the order in which they lie, forward and backward, and not rearranged at each
+    call. Its sums are the convolution's in another order.
+    """
+    high, wide = (op.size(n - 2 * op.pad[i], i) for i, n in enumerate(x.shape[2:]))
+    bands, matrix, count = [], weight.flatten(1), max(1, most // max(1, len(x) * wide))
+    for first in range(0, high, count) if count < high else (0,):  # torch.compile would count for each size
+        last = min(first + count, high) - 1
+        band = x[:, :, first * op.stride[0] : last * op.stride[0] + op.window()[0]]
+        windows = F.unfold(band, op.kernel, op.dilation, 0, op.stride).transpose(0, 1).flatten(1)
+        y = matrix @ windows if bias is None else torch.addmm(bias[:, None], matrix, windows)
+        bands.append(y.view(len(matrix), len(x), last + 1 - first, wide))
+    return (bands[0] if len(bands) == 1 else torch.cat(bands, 2)).transpose(0, 1)
 
 
 def unrolled(graph: Graph) -> Graph:
