@@ -18,11 +18,11 @@ from netspec.proto import text as prototext
 RTOL, ATOL = 1e-4, 1e-5
 
 
-def close(name: str, ours: np.ndarray, caffe: np.ndarray) -> None:
-    """Equal shapes and |ours - caffe| <= ATOL + RTOL |caffe|."""
+def close(name: str, ours: np.ndarray, caffe: np.ndarray, atol: float = 0) -> None:
+    """Equal shapes and |ours - caffe| <= max(atol, ATOL) + RTOL |caffe|."""
     ours = np.asarray(ours)
     assert ours.shape == caffe.shape, f"{name}: shape {ours.shape}, Caffe has {caffe.shape}"
-    np.testing.assert_allclose(ours, caffe, rtol=RTOL, atol=ATOL, err_msg=name)
+    np.testing.assert_allclose(ours, caffe, rtol=RTOL, atol=max(atol, ATOL), err_msg=name)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ sys.path.insert(0, str(PROJECT))
 
 import golden_case  # noqa: E402 - netspec is that of this checkout
 import judge_data  # noqa: E402
+import judge_nets  # noqa: E402
 import judge_scores  # noqa: E402
 import judge_targets  # noqa: E402
 
@@ -43,6 +44,7 @@ FORMS = (  # the first that fits is taken
     Form(frozenset({".npz"}), "detections_*", judge_scores.detected),
     Form(frozenset({".json"}), "voc_ap*", judge_scores.voc),
     Form(frozenset({".json"}), "coco_ap*", judge_scores.coco),
+    Form(frozenset({".json", ".npz"}), "*", judge_nets.nets),
 )
 
 
