@@ -3,7 +3,7 @@
 import hashlib
 import signal
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -23,8 +23,8 @@ from ..data import feed
 from ..data.balance import by_class, pixel_counts, unseen, weights
 from ..data.get import obtained
 from ..data.images import check_labels, open_image, size, turn_cure, turn_of
-from ..data.layouts import LAYOUTS, Labels, facts, layout
-from ..data.pictured import shared
+from ..data.layouts import LAYOUTS, Labels, facts
+from ..data.pictured import Pictured, shared
 from ..data.segmentation import SegmentationData
 from ..net.graph import Graph, Value
 from ..ops.base import REGISTRY, Context
@@ -32,7 +32,9 @@ from ..ops.softmax import Classified, ignored_label
 from ..proto.caffe_pb2 import TEST, TRAIN, LayerParameter, Phase
 from ..train.jobs import OpenedNet, of_file
 
-KINDS = {  # what a finding is -> (its heading, whether training breaks on it)
+Kinds = Mapping[str, tuple[str, bool]]
+Read = TypeVar("Read", bound=Pictured)
+KINDS: Kinds = {  # what a finding is -> (its heading, whether training breaks on it)
     "missing": ("files that are not there", True),
     "unreadable": ("files that cannot be read", True),
     "colours": ("labels that cannot be taken for classes", True),
@@ -97,16 +99,17 @@ class Part:
         return total / (pixels or np.nan)
 
 
-def sources(path: Path, dataset: str | None) -> tuple[list[SegmentationData], list[OpenedNet], list[str]]:
-    """The data of a net, of a solver's nets, of a folder or of a data set file.
+def sources(path: Path, dataset: str | None, of: type[Read]
+            ) -> tuple[list[Read], list[OpenedNet], list[str]]:
+    """The data of a net, of a solver's nets, of a folder or of a data set file, as `of` reads it.
 
     With them the nets, and sentences about what is not checked.
     """
     if path.is_dir() or path.suffix == ".txt":
-        return _on_disk(path, dataset), [], []
+        return _on_disk(path, dataset, of), [], []
     jobs, solver = of_file(path)
     nets = [job.opened(path.resolve().parent) for job in jobs]
-    found: dict[tuple, SegmentationData] = {}  # by phase: a list may be trained on and scored
+    found: dict[tuple, Read] = {}  # by phase: a list may be trained on and scored
     passed: dict[str, None] = {}
     for each in nets:
         file = each.path or path
@@ -114,46 +117,47 @@ def sources(path: Path, dataset: str | None) -> tuple[list[SegmentationData], li
             if layer.bottom or layer.type not in REGISTRY:
                 continue
             kind = REGISTRY[layer.type].resolve(layer, f"{file}: ")
-            if issubclass(kind, SegmentationData):
+            if issubclass(kind, of):
                 made = kind(layer, (), Context(each.state.phase, file.resolve().parent, f"{file}: "))
                 if not solver:  # a net may be for either
                     made.context = replace(made.context, phase=_phase(made.split))
                 found.setdefault((each.state.phase, _mark(made)), made)
             else:
                 passed[f"{file}: layer '{layer.name}' ({layer.type}) is not checked: it is no "
-                       "SegmentationData"] = None
+                       f"{of.__name__}"] = None
     if not found:
-        raise Error(f"{path}: has no layer of SegmentationData, whose images and labels could be checked")
+        raise Error(f"{path}: has no layer of {of.__name__}, whose images and {of.truth[0]}s could be "
+                    "checked")
     return list(found.values()), nets, list(passed)
 
 
-def _mark(source: SegmentationData) -> tuple:
+def _mark(source: Pictured) -> tuple:
     """Equal where the images are."""
     return source.dataset, source.root.resolve(), *source.names
 
 
-def _on_disk(path: Path, dataset: str | None) -> list[SegmentationData]:
+def _on_disk(path: Path, dataset: str | None, of: type[Read]) -> list[Read]:
     """The splits of a folder or data set file; what a folder is, its path tells where it is not said."""
     folders = {*path.absolute().parts, *path.resolve().parts}
     likely = [name for name, known in LAYOUTS.items() if Path(known.root).parts[1] in folders]
     if path.is_dir() and not dataset and len(likely) != 1:
         raise Error(f"{path}: name its data set by --dataset ({', '.join(LAYOUTS)}, or a data set file)")
     dataset = dataset or (likely[0] if path.is_dir() else str(path))
-    found: list[SegmentationData] = []
+    found: list[Read] = []
     errors: list[Error] = []
     for split in SPLITS:
         if found and split in SPLITS[1:4]:
             continue
         param = {"dataset": dataset, "split": split} | ({"root": str(path)} if path.is_dir() else {})
-        layer = LayerParameter(name=dataset, type="Python", top=layout(dataset).default)
+        layer = LayerParameter(name=dataset, type="Python", top=of.usual_tops(dataset))
         layer.python_param.param_str = str(param)
         try:
-            found.append(SegmentationData(layer, (), Context(_phase(split))))
+            found.append(of(layer, (), Context(_phase(split))))
         except Error as error:
             errors.append(error)
     if found:
         return found
-    if layout(dataset).facts:
+    if of.layout_of(dataset).facts:
         raise Error(f"{path}: no split of data set '{dataset}' has a list there (tried: "
                     f"{', '.join(SPLITS)}){obtained(dataset)}")
     raise errors[0]
@@ -164,7 +168,7 @@ def _phase(split: str) -> Phase:
     return TRAIN if "train" in split or split == "all" else TEST
 
 
-def has_images(source: SegmentationData) -> bool:
+def has_images(source: Pictured) -> bool:
     """Whether a single image of a source is there."""
     return any(path.is_file() for tree, split, name in source.entries for top in source.tops_read
                if top not in source.labels for path in tree.files(top, split, name))
@@ -352,10 +356,10 @@ def summary(parts: Sequence[Part]) -> str:
     return "\n".join(lines)
 
 
-def listed(findings: Iterable[Finding], most: int | None) -> str:
+def listed(findings: Iterable[Finding], most: int | None, kinds: Kinds = KINDS) -> str:
     """The findings by kind, those that break training first; at most so many of a kind."""
     lines = []
-    for kind, (heading, breaks) in KINDS.items():
+    for kind, (heading, breaks) in kinds.items():
         texts = [text for found, text in findings if found == kind]
         if texts:
             lines.append(f"{'error' if breaks else 'warning'}: {heading}: {len(texts)}")

@@ -1,6 +1,7 @@
 """`netspec data`: get a data set, or check one."""
 
 import argparse
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -66,6 +67,8 @@ def add_check_arguments(parser: argparse.ArgumentParser) -> None:
                              "your own images")
     parser.add_argument("--dataset", metavar="NAME",
                         help=f"what is in DIR: {', '.join(LAYOUTS)}, or a data set file")
+    parser.add_argument("--boxes", action="store_true",
+                        help="of DIR, the boxes of objects are meant (nets and data set files say it)")
     parser.add_argument("--sheet", metavar="FILE.png", help="write a page of images beside their labels")
     parser.add_argument("--balance", metavar="FILE.binaryproto",
                         help="write the weights, of the first split's labels, as the matrix that "
@@ -79,16 +82,20 @@ def add_check_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_data(args: argparse.Namespace) -> int:
     """Check, print, write; 1 if training would break on a finding."""
+    from ..check.boxes import about_boxes
     from ..check.contact import contact_sheet
-    from ..check.data import KINDS, across, fits, has_images, listed, look, sources, summary
+    from ..check.data import KINDS, across, fits, has_images, look, sources, summary
     from ..data.balance import write_balance
+    from ..data.segmentation import SegmentationData
     from ..look.pictures import save
 
     if args.jobs < 1 or not 0 <= args.power <= 2:
         raise Error("--jobs must be at least 1 and --power from 0 to 2, found "
                     f"{args.jobs} and {args.power:g}")
     path = find_any(args.data, "net, solver or folder", "train", "trainval")
-    given, nets, passed = sources(path, args.dataset)
+    if args.boxes or about_boxes(path):
+        return _check_boxes(args, path)
+    given, nets, passed = sources(path, args.dataset, SegmentationData)
     if not any(map(has_images, given)):
         given[0].check_files()
     parts = look(given, args.jobs, log.make())
@@ -104,16 +111,41 @@ def check_data(args: argparse.Namespace) -> int:
         except (Error, OSError) as error:
             passed.append(f"{error}; the losses of a net that cannot be built are not checked")
     findings += wrong
-    broken = sum(KINDS[kind][1] for kind, _ in findings)
     for text in dict.fromkeys(passed):
         print(text)
     if passed:
         print()
-    if findings:
-        print(listed(findings, None if args.all else MOST))
-    print(f"{count(broken, 'error')}, on which training would break; "
-          f"{count(len(findings) - broken, 'warning')}")
+    broken = _told(findings, args.all, KINDS)
     if args.sheet:
         save(args.sheet, contact_sheet(parts))
         wrote(args.sheet)
     return 1 if broken else 0
+
+
+def _told(findings: list[tuple[str, str]], whole: bool, kinds: Mapping[str, tuple[str, bool]]) -> int:
+    """Print the findings; how many of them training would break on."""
+    from ..check.data import listed
+
+    broken = sum(kinds[kind][1] for kind, _ in findings)
+    if findings:
+        print(listed(findings, None if whole else MOST, kinds))
+    print(f"{count(broken, 'error')}, on which training would break; "
+          f"{count(len(findings) - broken, 'warning')}")
+    return broken
+
+
+def _check_boxes(args: argparse.Namespace, path: Path) -> int:
+    """The same for images with boxes."""
+    from ..check import boxes
+    from ..check.data import has_images, sources
+    from ..data.detection import DetectionData
+
+    if args.balance:
+        raise Error("--balance weighs classes by their pixels, and these are boxes")
+    given, _, passed = sources(path, args.dataset, DetectionData)
+    if not any(map(has_images, given)):
+        given[0].check_files()
+    parts = boxes.look(given, args.jobs, log.make())
+    print(boxes.summary(parts), "", *passed, sep="\n")
+    findings = [finding for part in parts for item in part.items for finding in item.findings]
+    return 1 if _told(findings + boxes.across(parts), args.all, boxes.KINDS) else 0

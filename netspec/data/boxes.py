@@ -59,7 +59,7 @@ class Record(NamedTuple):
     crowd: np.ndarray  # bool (K,): a group in one box (COCO), no truth of training
 
 
-class _Box(NamedTuple):
+class Box(NamedTuple):
     """A box as read: its class in the file, its corners counted from 0, its flags."""
 
     label: str
@@ -68,9 +68,20 @@ class _Box(NamedTuple):
     truncated: bool = False
     crowd: bool = False
 
+    @property
+    def wrong(self) -> str:
+        """Why it is no box, as the end of a sentence; "" if it is one."""
+        x1, y1, x2, y2 = self.corners
+        if x1 <= x2 and y1 <= y2 and max(map(abs, self.corners)) < 1e9:
+            return ""
+        return f"('{self.label:.60}') is no box: {self}, counted from 0; x1 <= x2 and y1 <= y2 are expected"
+
+    def __str__(self) -> str:
+        return " ".join(f"{value:g}" for value in self.corners)
+
 
 Size = tuple[int, int]
-Read = tuple[Size | None, list[_Box]]
+Read = tuple[Size | None, list[Box]]
 
 
 def layout(dataset: str, own: Mapping[str, Any] | None = None) -> Layout:
@@ -124,7 +135,7 @@ class Boxes:
         self.names = layouts.classes(tree.layout, self.kind).names
         self._numbers = {name.strip().lower(): i for i, name in enumerate(self.names)}
         self._numbers |= {name: i for i, name in enumerate(self.names)}
-        self._listed: dict[Path, dict[str, tuple[Size, list[_Box]]]] = {}
+        self._listed: dict[Path, dict[str, tuple[Size, list[Box]]]] = {}
 
     def entries(self, split: str, given: str | None = None) -> list[tuple[Tree, str, str]]:
         """The images of a split (tree, split, name): those of its list, else all that COCO's file has."""
@@ -137,24 +148,23 @@ class Boxes:
     def read(self, tree: Tree, split: str, name: str) -> Record:
         """Raises Error naming the file where boxes cannot be read, are of unknown classes, or are none."""
         path, source = (tree.files(top, split, name)[0] for top in ("data", "boxes"))
-        if "{name}" not in self.kind.files[0]:
-            found: Read = self._of_image(source, name)
-        else:
-            reader = read_labelme if source.suffix == ".json" else read_xml
-            found = reader(source)
-        size, boxes = found
+        size, boxes = self.raw(source, name)
         if size is None:
             with open_image(path) as image:
                 size = image.size
-        corners = np.array([box.corners for box in boxes], np.float64).reshape(-1, 4)
-        for number, (box, at) in enumerate(zip(boxes, corners, strict=True), 1):
-            if not ((np.abs(at) < 1e9).all() and at[0] <= at[2] and at[1] <= at[3]):
-                shown = " ".join(f"{value:g}" for value in box.corners)
-                raise Error(f"{source}: box {number} ('{box.label}') of '{name}' is no box: {shown}, counted "
-                            "from 0; x1 <= x2 and y1 <= y2 are expected")
+        for number, box in enumerate(boxes, 1):
+            if told := box.wrong:
+                raise Error(f"{source}: box {number} of '{name}' {told}")
+        corners = np.array([box.corners for box in boxes], np.float32).reshape(-1, 4)
         flags = (np.array([getattr(box, key) for box in boxes], bool) for key in Record._fields[-3:])
         classes = np.array([self.number(box.label, source) for box in boxes], np.int64)
-        return Record(name, path, source, size, corners.astype(np.float32), classes, *flags)
+        return Record(name, path, source, size, corners, classes, *flags)
+
+    def raw(self, source: Path, name: str) -> Read:
+        """What a file says of an image: the size, if it does, and its boxes, whatever they are."""
+        if "{name}" not in self.kind.files[0]:
+            return self._of_image(source, name)
+        return read_labelme(source) if source.suffix == ".json" else read_xml(source)
 
     def number(self, label: str, source: Path) -> int:
         """The class of a name in a file, in which capitals don't count unless they must."""
@@ -164,13 +174,13 @@ class Boxes:
                         f"{closest(label, self.names)} (it has: {errors.listed(self.names[1:])})")
         return found
 
-    def _of_image(self, source: Path, name: str) -> tuple[Size, list[_Box]]:
+    def _of_image(self, source: Path, name: str) -> tuple[Size, list[Box]]:
         found = self._coco(source)
         if name not in found:
             raise Error(f"{source}: has no image '{name}'{closest(name, found)}")
         return found[name]
 
-    def _coco(self, path: Path) -> dict[str, tuple[Size, list[_Box]]]:
+    def _coco(self, path: Path) -> dict[str, tuple[Size, list[Box]]]:
         if path not in self._listed:
             self._listed[path] = read_coco(path)
         return self._listed[path]
@@ -241,7 +251,7 @@ def _whole(element: ET.Element, tag: str) -> int:
         return 0
 
 
-def _voc_box(item: ET.Element, where: str) -> _Box:
+def _voc_box(item: ET.Element, where: str) -> Box:
     label = _text(item, "name")
     if not label:
         raise Error(f"{where} has no <name>")
@@ -262,12 +272,12 @@ def _voc_box(item: ET.Element, where: str) -> _Box:
         if text not in FLAGS:
             raise Error(f"{where} ('{label:.60}'): <{key}> should be 0 or 1, found '{text:.40}'")
         flags.append(FLAGS[text])
-    return _Box(label, corners, *flags)
+    return Box(label, corners, *flags)
 
 
 # COCO and labelme
 
-def read_coco(path: Path) -> dict[str, tuple[Size, list[_Box]]]:
+def read_coco(path: Path) -> dict[str, tuple[Size, list[Box]]]:
     """The images of COCO's instances, by name (without suffix): their sizes and boxes.
 
     A box is x y width height there; its last column is x + width - 1 here, as in the release.
@@ -275,7 +285,7 @@ def read_coco(path: Path) -> dict[str, tuple[Size, list[_Box]]]:
     if not path.is_file():
         raise Error(f"the boxes {path} are not there")
     names, images, of = coco_parts(path, load(path))
-    found: dict[str, tuple[Size, list[_Box]]] = {}
+    found: dict[str, tuple[Size, list[Box]]] = {}
     for number, image in images.items():
         where = f"{path}: image {number}"
         size = sides(image, "width", "height", where)
@@ -286,7 +296,7 @@ def read_coco(path: Path) -> dict[str, tuple[Size, list[_Box]]]:
     return found
 
 
-def _coco_box(annotation: dict[str, Any], label: str, where: str) -> _Box:
+def _coco_box(annotation: dict[str, Any], label: str, where: str) -> Box:
     box = take(annotation, "bbox", list, where)
     if len(box) != 4 or not all(type(value) in (int, float) and math.isfinite(value) for value in box):
         raise Error(f"{where} ('{label}') is no box: 'bbox' should be x, y, width, height, found "
@@ -295,7 +305,7 @@ def _coco_box(annotation: dict[str, Any], label: str, where: str) -> _Box:
     if min(width, height) < 0:
         raise Error(f"{where} ('{label}') is no box: its width and height are {width:g} and {height:g}")
     far = x + max(width - 1, 0), y + max(height - 1, 0)
-    return _Box(label, (x, y, *far), crowd=annotation.get("iscrowd") == 1)
+    return Box(label, (x, y, *far), crowd=annotation.get("iscrowd") == 1)
 
 
 def read_labelme(path: Path) -> Read:
@@ -312,5 +322,5 @@ def read_labelme(path: Path) -> Read:
             reach = np.hypot(*(corners[1] - corners[0]))
             corners = np.stack([corners[0] - reach, corners[0] + reach])
         (left, top), (right, low) = corners.min(0).tolist(), corners.max(0).tolist()
-        boxes.append(_Box(label, (left, top, max(right - 1, left), max(low - 1, top))))
+        boxes.append(Box(label, (left, top, max(right - 1, left), max(low - 1, top))))
     return size, boxes

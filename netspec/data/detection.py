@@ -1,6 +1,7 @@
 """The source of detection data: scaled images and the boxes of the objects in them."""
 
 import hashlib
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
@@ -19,7 +20,7 @@ from ..proto.caffe_pb2 import LayerParameter
 from . import boxes, layouts, proposals
 from .boxes import Boxes, Record, clipped
 from .images import read_image, scaled, size, turn_cure
-from .layouts import FLAG, FOLDER, Facts
+from .layouts import FLAG, FOLDER, Facts, Layout
 from .pictured import Pictured
 from .tree import Tree
 
@@ -63,12 +64,20 @@ class DetectionData(Pictured):
     } | {key: FOLDER[key] for key in ("images", "boxes", "lists", "classes", "mean")}
     truth = "box file", "boxes"
 
+    @staticmethod
+    def layout_of(dataset: str, own: dict[str, Any] | None = None) -> Layout:
+        return boxes.layout(dataset, own)
+
+    @classmethod
+    def usual_tops(cls, dataset: str) -> Sequence[str]:
+        return TOPS[3]
+
     def setup(self) -> None:
         given, count = self._given(), len(self.layer.top)
         if count not in TOPS:
             told = "; or ".join(", ".join(names) for names in TOPS.values())
             raise self.error(f"has {count} tops, expected {told}")
-        self.open(given, boxes.layout)
+        self.open(given)
         self.tops_read = ("data", "boxes")
         self.seed = given.get("seed", SHUFFLED)
         self.randomize = given.get("randomize", self.context.training)

@@ -1,6 +1,6 @@
 """What sources have in common whose images and truth lie in a data set on disk."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,8 +34,17 @@ class Pictured(Source):
     overlap: bool = False  # it is meant that it has images that are trained on
     tops_read: tuple[str, ...] = ()  # of the layout's tops
 
-    def open(self, given: Mapping[str, Any], layout: Callable[[str, dict[str, Any]], Layout] = layouts.layout
-             ) -> None:
+    @staticmethod
+    def layout_of(dataset: str, own: dict[str, Any] | None = None) -> Layout:
+        """Where a data set, by its name or file, has what is read; Error if it is not known."""
+        return layouts.layout(dataset, own)
+
+    @classmethod
+    def usual_tops(cls, dataset: str) -> Sequence[str]:
+        """The names of the tops that a layer has which reads a data set."""
+        return cls.layout_of(dataset).default
+
+    def open(self, given: Mapping[str, Any]) -> None:
         """Find the data set and the split that options name; Error if they are not there."""
         for key in ("dataset", "split"):
             if key not in given:
@@ -43,7 +52,7 @@ class Pictured(Source):
         self.dataset, self.split = given["dataset"], given["split"]
         self.overlap = given.get("overlap", False)
         try:
-            self.tree = self._tree(given, layout)
+            self.tree = self._tree(given)
             self.entries = self.list_entries(given.get("list"))
         except Error as error:
             raise self.error(str(error)) from None
@@ -54,13 +63,13 @@ class Pictured(Source):
         """The images of the split (tree, split, name). given: the list to read, if not the usual one."""
         return self.tree.entries(self.split, given)
 
-    def _tree(self, given: Mapping[str, Any], layout: Callable[[str, dict[str, Any]], Layout]) -> Tree:
+    def _tree(self, given: Mapping[str, Any]) -> Tree:
         own = {key: given[key] for key in FOLDER if key in given}
         base, root = self.context.base, given.get("root")
         if Path(self.dataset).suffix == ".txt":
             path = files.find(self.dataset, base, "data set file")
             self.dataset, root = str(path), root or str(path.parent)
-        found = layout(self.dataset, own)
+        found = self.layout_of(self.dataset, own)
         root = root or found.root
         try:
             place = files.find(root, base, f"the folder of data set '{self.dataset}',")

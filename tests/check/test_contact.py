@@ -6,11 +6,12 @@ from PIL import Image
 from netspec.base import log
 from netspec.check.contact import CELL, MARK, contact_sheet
 from netspec.check.data import look, sources
+from netspec.data.segmentation import SegmentationData
 
 
 def sheet(root, dataset):
     """The contact sheet of a folder, (H, W, 3)."""
-    return np.asarray(contact_sheet(look(sources(root, dataset)[0], 1, log.make(quiet=True))))
+    return np.asarray(contact_sheet(look(sources(root, dataset, SegmentationData)[0], 1, log.make(quiet=True))))
 
 
 def count(pixels, colour):

@@ -1,0 +1,183 @@
+"""`data check` of data sets with boxes: every image and box looked at once, and what is wrong with them."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+
+from ..base.errors import Error
+from ..base.log import Log
+from ..base.table import table
+from ..data.boxes import Box
+from ..data.detection import DetectionData
+from ..data.images import read_image, size, turn_cure
+from ..data.layouts import read_file
+from ..data.pictured import shared
+from ..ops.base import REGISTRY
+from ..train.jobs import of_file
+from .data import Finding
+
+KINDS = {  # what a finding is -> (its heading, whether training breaks on it)
+    "missing": ("files that are not there", True),
+    "unreadable": ("files that cannot be read", True),
+    "sizes": ("images of another size than their boxes' file says", True),
+    "unknown": ("classes that the data set does not have", True),
+    "none": ("boxes that are none", True),
+    "outside": ("boxes that lie outside the image", True),
+    "trained": ("images of the training split in another one", True),
+    "shared": ("images in two splits, equal in every pixel", False),
+    "beyond": ("boxes that go beyond the image, which are cut at its border", False),
+    "flat": ("boxes without area: one pixel wide or high, as both ends count", False),
+    "again": ("boxes of one class that are there twice", False),
+    "empty": ("images without a box to learn from (training leaves them out)", False),
+    "twice": ("images more than once in a split, equal in every pixel", False),
+    "absent": ("classes that never occur", False),
+}
+
+
+class Item(NamedTuple):
+    """What was found out about an image; zeros and nothing where it could not be read."""
+
+    findings: list[Finding]
+    boxes: Counter[int]  # of each class
+    learned: int  # how many are truth in training
+    size: tuple[int, int]
+    digest: bytes  # of its pixels
+
+
+class Part(NamedTuple):
+    """A split that was checked; `items` is parallel to the source's names."""
+
+    source: DetectionData
+    title: str
+    items: list[Item]
+
+
+def about_boxes(path: Path) -> bool:
+    """Whether a data set file, or a net or solver, is about boxes."""
+    if path.is_dir():
+        return False
+    if path.suffix == ".txt":
+        return "boxes" in read_file(path)
+    nets = [job.opened(path.resolve().parent).net for job in of_file(path)[0]]
+    layers = [layer for net in nets for layer in net.layer if not layer.bottom and layer.type == "Python"]
+    return any(issubclass(REGISTRY["Python"].resolve(layer, f"{path}: "), DetectionData) for layer in layers)
+
+
+def look(given: Sequence[DetectionData], jobs: int, said: Log) -> list[Part]:
+    """Open everything once, by so many threads."""
+    splits = [source.split for source in given]
+    parts = [Part(source, split if splits.count(split) == 1 else f"{split} {number}", [])
+             for number, (source, split) in enumerate(zip(given, splits, strict=True), 1)]
+    total, done = sum(map(len, given)), 0
+    with closing(said), ThreadPoolExecutor(jobs) as pool:
+        for part in parts:
+            for item in pool.map(partial(_look, part.source), range(len(part.source))):
+                part.items.append(item)
+                done += 1
+                said.progress("check", done, total, "", 1)
+    return parts
+
+
+def _look(source: DetectionData, index: int) -> Item:
+    path, truth = source.paths(index)
+    name = source.names[index]
+    findings = [("missing", str(file)) for file in (path, truth) if not file.is_file()]
+    found, digest = (0, 0), b""
+    said, boxes = None, list[Box]()
+    try:
+        if path.is_file():
+            pixels = read_image(path)
+            found = pixels.shape[1], pixels.shape[0]
+            digest = hashlib.blake2b(str(pixels.shape).encode() + pixels.tobytes()).digest()
+    except (Error, OSError) as error:
+        findings.append(("unreadable", str(error)))
+    try:
+        if truth.is_file():
+            said, boxes = source.boxes.raw(truth, name)
+    except (Error, OSError) as error:
+        findings.append(("unreadable", str(error)))
+        return Item(findings, Counter(), 0, found, digest)
+    if digest and said and said != found:
+        cure = turn_cure(path, pixels.shape, (said[1], said[0]))
+        findings.append(("sizes", f"{path} is {size(pixels)}, and by {truth} {said[0]}x{said[1]}{cure}"))
+    where = f"{truth} ('{name}')" if "{name}" not in source.boxes.kind.files[0] else str(truth)
+    within = said or found
+    counts: Counter[int] = Counter()
+    for number, box in enumerate(boxes, 1):
+        try:
+            counts[source.boxes.number(box.label, truth)] += 1
+        except Error as error:
+            findings.append(("unknown", f"{error}, box {number}"))
+        findings += [(kind, f"{where}: box {number} ('{box.label:.60}'): {box}, counted from 0")
+                     for kind in _wrong(box, within, boxes[: number - 1])]
+    learned = sum(not box.crowd and (source.difficult or not box.difficult) for box in boxes)
+    if truth.is_file() and not learned:
+        findings.append(("empty", f"{where}{', all of which are difficult or crowds' * bool(boxes)}"))
+    return Item(findings, counts, learned, found, digest)
+
+
+def _wrong(box: Box, within: tuple[int, int], before: Sequence[Box]) -> list[str]:
+    """The kinds of what is wrong with a box in an image of a width and height (0: not known)."""
+    if box.wrong:
+        return ["none"]
+    x1, y1, x2, y2 = box.corners
+    width, height = within
+    kinds = ["flat"] * (x1 == x2 or y1 == y2)
+    kinds += ["again"] * any(other[:2] == box[:2] for other in before)
+    if not width:
+        return kinds
+    if x2 < 0 or y2 < 0 or x1 > width - 1 or y1 > height - 1:
+        return [*kinds, "outside"]
+    return kinds + ["beyond"] * (min(x1, y1) < 0 or x2 > width - 1 or y2 > height - 1)
+
+
+def across(parts: Sequence[Part]) -> list[Finding]:
+    """What no single image shows: doubles, also between splits, and absent classes."""
+    findings: list[Finding] = []
+    held: list[dict[bytes, list[str]]] = []
+    for part in parts:
+        names: dict[bytes, list[str]] = {}
+        for name, item in zip(part.source.names, part.items, strict=True):
+            if item.digest:
+                names.setdefault(item.digest, []).append(name)
+        held.append(names)
+        doubles = (", ".join(same) for same in names.values() if len(same) > 1)
+        findings += [("twice", f"{part.title}: {same}") for same in doubles]
+        counts = sum((item.boxes for item in part.items), Counter[int]())
+        known = part.source.facts.names
+        findings += [("absent", f"{part.title}: {known[i]}") for i in range(1, len(known)) if not counts[i]]
+    for (a, mine), (b, theirs) in combinations(zip(parts, held, strict=True), 2):
+        both = [key for key in mine if key in theirs]
+        trained = a.source.context.training or b.source.context.training
+        if trained and (told := shared(a.source, b.source)):
+            findings.append(("trained", told))
+        elif not (a.source.overlap or b.source.overlap):
+            findings += [("trained" if trained else "shared",
+                          f"{a.title} {mine[key][0]} = {b.title} {theirs[key][0]}") for key in both]
+    return findings
+
+
+def summary(parts: Sequence[Part]) -> str:
+    """A table with a line a split, and one with a line a class."""
+    rows = []
+    for part in parts:
+        sizes = sorted({item.size for item in part.items if item.digest})
+        wide = " to ".join(f"{w}x{h}" for w, h in dict.fromkeys([*sizes[:1], *sizes[-1:]])) or None
+        read, boxes, learned = (sum(numbers) for numbers in zip(*(
+            (bool(item.digest), item.boxes.total(), item.learned) for item in part.items), strict=True))
+        rows.append([part.title, len(part.items), read, wide, boxes, learned])
+    names = parts[0].source.facts.names
+    columns: dict[str, Sequence[object]] = {"class": names[1:]}
+    for part in parts:
+        if part.source.facts.names == names:
+            numbers = range(1, len(names))
+            columns[f"{part.title} boxes"] = [sum(item.boxes[i] for item in part.items) for i in numbers]
+            columns[f"{part.title} images"] = [sum(item.boxes[i] > 0 for item in part.items) for i in numbers]
+    head = ["split", "images", "read", "size", "boxes", "learned"]
+    return "\n".join([table(rows, head), "", table(list(zip(*columns.values(), strict=True)), list(columns))])
