@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-BLOCK = 128  # boxes whose suppression of each other is settled at once
+BLOCK = 64  # boxes whose suppression of each other is settled at once
 
 
 def sides(boxes: Tensor) -> Tensor:
