@@ -8,7 +8,7 @@ from statistics import median
 import torch
 
 from ..base.errors import Error
-from ..convert import engines, onnx
+from ..convert import engines, onnx, routed
 from ..convert.agree import shapes_for
 from ..net.deploy import deploy
 from ..net.module import Net
@@ -34,7 +34,8 @@ def quickest(net: Net) -> list[Finding]:
             graph.infer(shapes)
         except Error:  # the net has a size of its own
             shapes = {blob: graph.shape(blob) for blob in graph.inputs}
-        model, threads = onnx.model(ours).SerializeToString(), torch.get_num_threads()
+        built, threads = routed.Routed(routed.planned(ours), shapes), torch.get_num_threads()
+        model = onnx.model(ours, built).SerializeToString()
         images = {blob: torch.randn(shape) for blob, shape in shapes.items()}
         arrays = {blob: image.numpy() for blob, image in images.items()}
         runs: dict[str, Callable[[], object]] = {"torch": partial(Plan(ours), images)}

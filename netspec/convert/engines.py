@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ..base.errors import Error, closest, listed
 
@@ -56,6 +57,11 @@ def check(name: str, precision: str = "fp32") -> None:
         raise Error(f"{name} computes in {' or '.join(PRECISIONS[name])}, not in {precision}")
     if precision == "bf16" and "BF16" not in _openvino_can():
         raise Error(f"{name} knows no bf16 units of this processor; leave out --precision bf16")
+
+
+def tiled(precision: str) -> bool:
+    """Whether products of this precision are AMX's here."""
+    return precision == "bf16" and torch.cpu._is_amx_tile_supported()
 
 
 def settings(name: str, threads: int, precision: str = "fp32") -> dict[str, str]:

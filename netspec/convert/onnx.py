@@ -1,9 +1,11 @@
 """Nets as ONNX files, written only if onnxruntime computes what the net does."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..base.errors import Error, lacking
 from ..base.files import writing
@@ -13,6 +15,7 @@ from .agree import AXES, Agreement, Size, agreements, facts, fixed_axes, own_siz
 from .onnxops import Builder
 
 OPSET, IR = 18, 8  # ONNX 1.13 (2022), the first with Pad, Split, Shape and reductions as in onnxops.py
+Place = tuple[str, int]  # the name of a file beside the model, and from which byte of it
 LIMIT = 2**31 - 2**20  # bytes that one protobuf message holds
 
 
@@ -40,29 +43,48 @@ def write_onnx(net: Net, out: Path, sizes: Sequence[Size], spread: float) -> tup
     return found, f"agrees with {program}; {len(data) / 1e6:.1f} MB, opset {OPSET}"
 
 
-def model(net: Net) -> Any:
+def model(net: Net, built: Builder | None = None, places: Mapping[str, Place] | None = None) -> Any:
     """The onnx.ModelProto of a net: layers' and blobs' names kept, N, H and W open where the net takes any.
 
-    metadata_props have what the net says of its images, in JSON: classes, palette, mean, range, order.
+    built: the net's nodes, where they are not one a layer. places: of parameters' numbers, by their keys,
+    which then stay outside the model. metadata_props have what the net says of its images, in JSON: classes,
+    palette, mean, range, order.
     Raises Error for a layer without a form in ONNX, and where the file would pass 2 GiB.
     """
     try:
-        from onnx import TensorProto, checker, helper, numpy_helper  # which Builder uses too
+        from onnx import TensorProto, checker, helper  # which Builder uses too
     except ImportError:
         raise Error(lacking("writing ONNX", "onnx")) from None
-    graph, built = net.graph, Builder(net)
-    if sum(array.nbytes for array in built.initializers.values()) > LIMIT:
+    graph, places = net.graph, places or {}
+    built = built or Builder(net)
+    used = {name for node in built.nodes for name in node.input}
+    arrays = {name: array for name, array in built.initializers.items() if name in used}
+    if not places and sum(array.nbytes for array in arrays.values()) > LIMIT:
         raise Error(f"net '{graph.name}': more than 2 GiB of parameters do not fit one ONNX file")
-    tensors = [numpy_helper.from_array(array, name) for name, array in built.initializers.items()]
+    tensors = [_tensor(name, array, places.get(built.keys.get(name, ""))) for name, array in arrays.items()]
     ends = {blob: helper.make_tensor_value_info(blob, TensorProto.FLOAT, dims)
-            for blob, dims in _open_shapes(graph).items()}
+            for blob, dims in (built.ends or _open_shapes(graph)).items()}
     inputs, outputs = ([ends[blob] for blob in blobs] for blobs in (graph.inputs, graph.outputs))
     whole = helper.make_graph(built.nodes, graph.name or "net", inputs, outputs, tensors)
     made = helper.make_model(whole, ir_version=IR, opset_imports=[helper.make_opsetid("", OPSET)],
                              producer_name="netspec")
     helper.set_model_props(made, {key: json.dumps(value) for key, value in facts(graph).items()})
-    checker.check_model(made, full_check=True)
+    if not places:  # it would look for them
+        checker.check_model(made, full_check=True)
     return made
+
+
+def _tensor(name: str, array: np.ndarray, place: Place | None) -> Any:
+    """The onnx.TensorProto of an array, which holds its numbers or says where they are."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    if place is None:
+        return numpy_helper.from_array(array, name)
+    tensor = TensorProto(name=name, dims=array.shape, data_location=TensorProto.EXTERNAL,
+                         data_type=helper.np_dtype_to_tensor_dtype(array.dtype))
+    for key, value in zip(("location", "offset", "length"), (*place, array.nbytes), strict=True):
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor
 
 
 def _open_shapes(graph: Graph) -> dict[str, list[int | str]]:

@@ -1,6 +1,6 @@
 """Graphs as ONNX: one function a layer type, each Caffe's arithmetic in ONNX's operators."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from itertools import pairwise
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 
 from ..net.graph import Node, Value
 from ..net.module import Net
-from ..ops import conv, dense, neuron, norm, resample, shape, softmax
+from ..ops import Shape, conv, dense, neuron, norm, resample, shape, softmax
 from ..ops.pool import AVE, MAX, STOCHASTIC, Pooling
 from ..proto import caffe_pb2
 
@@ -21,10 +21,14 @@ Input = str | float | np.ndarray | Sequence[int]  # a value's name, or a constan
 class Builder:
     """The nodes of an ONNX graph under construction. Values are names; `node` gives that of what it makes."""
 
+    pads: Sequence[int] = ()  # of the layer at hand, in ONNX's order; empty: its own
+    ends: Mapping[str, Shape] = {}  # shapes of inputs and outputs, where they are given
+
     def __init__(self, net: Net) -> None:
         self.net, self.graph = net, net.graph
         self.nodes: list[Any] = []  # onnx.NodeProto
         self.initializers: dict[str, np.ndarray] = {}
+        self.keys: dict[str, str] = {}  # the initializers that are parameters, and these
         self.names: dict[Value, str] = {Value(blob): blob for blob in self.graph.inputs}
         last = {value.blob: value for value in self.graph.shapes}  # versions grow
         for node in self.graph.nodes:
@@ -33,6 +37,10 @@ class Builder:
                 name = top.blob if final else f"{top.blob}/{node.name}"
                 taken = name in self.names.values()  # by another layer of this name
                 self.names[top] = f"{name}/{top.version}" if taken else name
+        self.run()
+
+    def run(self) -> None:
+        """Add all layers."""
         for node in self.graph.nodes:
             self.add(node)
 
@@ -44,9 +52,7 @@ class Builder:
         self.layer, self.start = node, len(self.nodes)
         double = sum(other.name == node.name for other in self.graph.nodes) > 1
         self.label = "/".join([node.name, *(self.names[top] for top in node.tops[: int(double)])])
-        bottoms = [self.names[bottom] for bottom in node.bottoms]
-        made = EMIT[node.type](self, node.op, *bottoms)
-        for top, name in zip(node.tops, [made] if isinstance(made, str) else made, strict=True):
+        for top, name in zip(node.tops, self.made(node), strict=True):
             if not any(name in n.output for n in self.nodes[self.start :]):
                 name = self.node("Identity", name)
             for n in self.nodes[self.start :]:
@@ -54,6 +60,14 @@ class Builder:
                     n.name = self.label
                 for side in (n.input, n.output):
                     side[:] = [self.names[top] if x == name else x for x in side]
+
+    def made(self, node: Node) -> Names:
+        """What a layer makes of its bottoms."""
+        return self.emit(node, *(self.names[bottom] for bottom in node.bottoms))
+
+    def emit(self, node: Node, *bottoms: str) -> Names:
+        found = EMIT[node.type](self, node.op, *bottoms)
+        return [found] if isinstance(found, str) else found
 
     def node(self, op: str, *inputs: Input, **attributes: Any) -> str:
         return self.many(op, *inputs, outputs=1, **attributes)[0]
@@ -85,8 +99,12 @@ class Builder:
             array = array.reshape(array.shape + (1,) * behind)
             known = self.initializers.get(slot.key, array).shape == array.shape
             keys.append(slot.key if known else f"{slot.key}/{'x'.join(map(str, array.shape))}")
-            self.initializers[keys[-1]] = array
+            self.initializers[keys[-1]], self.keys[keys[-1]] = array, slot.key
         return keys
+
+    def products(self, op: conv.Convolution) -> tuple[Names, int]:
+        """A convolution's parameters, and its groups."""
+        return self.params(), op.layer.convolution_param.group
 
     def scaled(self, x: str, factor: float, shift: float = 0.0) -> str:
         x = x if factor == 1 else self.node("Mul", x, factor)
@@ -108,9 +126,10 @@ class Builder:
 def _convolution(b: Builder, op: conv.Convolution, *xs: str) -> Names:
     if op.channel_axis != 1:
         raise op.error("has an ONNX form for axis 1 only")
-    kind = "ConvTranspose" if op.type == "Deconvolution" else "Conv"
-    return [b.node(kind, x, *b.params(), kernel_shape=op.kernel, strides=op.stride, pads=op.pad * 2,
-                   dilations=op.dilation, group=op.layer.convolution_param.group) for x in xs]
+    kind, pads = "ConvTranspose" if op.type == "Deconvolution" else "Conv", b.pads or op.pad * 2
+    params, group = b.products(op)
+    return [b.node(kind, x, *params, kernel_shape=op.kernel, strides=op.stride, pads=pads,
+                   dilations=op.dilation, group=group) for x in xs]
 
 
 def _pooling(b: Builder, op: Pooling, x: str) -> str | Names:
@@ -120,6 +139,8 @@ def _pooling(b: Builder, op: Pooling, x: str) -> str | Names:
     if p.global_pooling:
         return b.node("GlobalMaxPool" if p.pool == MAX else "GlobalAveragePool", x)
     window = dict(kernel_shape=op.kernel, strides=op.stride, ceil_mode=int(op.ceil))
+    if b.pads:  # with what hangs over
+        return b.node("MaxPool", x, **{**window, "ceil_mode": 0, "pads": b.pads})
     if p.pool == AVE:  # padding is a step of its own: the divisor counts what is padded, not what hangs over
         padded = b.node("Pad", x, [0, 0, *op.pad, 0, 0, *op.pad]) if any(op.pad) else x
         made = [b.node("AveragePool", padded, **window)]

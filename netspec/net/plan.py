@@ -97,9 +97,29 @@ class Plan:
         with self._lock:
             self._look()
             if self._sound and all(x.numel() for x in given.values()) and _finite(given.values()):
-                values = self._run(self._route(frozenset(wanted), values), values)
+                way = self._route(frozenset(wanted), {v: tuple(x.shape) for v, x in values.items()})
+                values = self._run(way, values)
                 return {blob: self._own(values[value]) for value, blob in wanted.items()}
         return self._plain(inputs, want)
+
+    def left(self, shapes: Mapping[str, Shape]) -> float:
+        """Of all multiplications from inputs of these shapes to the outputs, the part that is done."""
+        return self._outward(shapes)[0].ratio
+
+    def laid(self, shapes: Mapping[str, Shape]) -> tuple[Route, dict[Value, Tensor]]:
+        """The way from inputs of these shapes to the outputs, and what is around the image's part of each map
+        on it that is put together."""
+        with self._lock:
+            self._look()
+            route, small = self._outward(shapes)
+            zeros = {Value(blob): torch.zeros(shape, dtype=self.dtype, device=self.device)
+                     for blob, shape in shapes.items()}
+            return route, self._buffers(route, small, zeros) if small else {}
+
+    def _outward(self, shapes: Mapping[str, Shape]) -> tuple[Route, Small | None]:
+        last = {v.blob: v for v in self.graph.shapes}
+        wanted = frozenset(last[blob] for blob in self.graph.outputs)
+        return self._route(wanted, {Value(blob): shape for blob, shape in shapes.items()})
 
     def _look(self) -> None:
         """See whether parameters have changed: by what torch counts, and by some of their numbers, since it
@@ -126,9 +146,8 @@ class Plan:
         memory = x.untyped_storage().data_ptr()
         return x.clone() if any(memory == buffer.untyped_storage().data_ptr() for buffer in kept) else x
 
-    def _route(self, wanted: frozenset[Value], values: Mapping[Value, Tensor]) -> tuple[Route, Small | None]:
+    def _route(self, wanted: frozenset[Value], shapes: Mapping[Value, Shape]) -> tuple[Route, Small | None]:
         """The way to what is wanted for inputs of these shapes."""
-        shapes = {v: tuple(x.shape) for v, x in values.items()}
         return _kept(self._routes, (wanted, *shapes.items()), ROUTES, lambda: self._lay(wanted, shapes))
 
     def _lay(self, wanted: frozenset[Value], inputs: Mapping[Value, Shape]) -> tuple[Route, Small | None]:

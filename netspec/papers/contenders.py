@@ -6,6 +6,7 @@ from contextlib import suppress
 from copy import deepcopy
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..base.errors import Error
-from ..convert import engines, onnx
+from ..convert import engines, onnx, routed
 from ..net import weights
 from ..net.deploy import feeds
 from ..net.graph import Graph
@@ -68,7 +69,7 @@ def contenders(net: Net, feed: Feed, precisions: Sequence[str], only: Sequence[s
     if asked_for("plain PyTorch", only):
         yield from _plain(net, feed, precisions, left)
     arrays = {blob: x.numpy() for blob, x in feed.items()}
-    yield from _engines(net, arrays, precisions, [n for n in engines.available() if asked_for(n, only)], left)
+    yield from _engines(net, arrays, precisions, only, rewrites, left)
     if "fp32" in precisions and "opencv" in installed() and asked_for("opencv", only):
         try:
             yield _opencv(net, arrays)
@@ -107,24 +108,36 @@ def _plain(net: Net, feed: Feed, precisions: Sequence[str], left: list[str]) -> 
                         f"channels_last, torch.inference_mode{cast}")
 
 
-def _engines(net: Net, arrays: Mapping[str, np.ndarray], precisions: Sequence[str], names: Sequence[str],
-             left: list[str]) -> Iterator[Contender]:
-    try:
-        model = fixed(net) if names else b""
-    except Error as problem:
-        left.append(f"{', '.join(names)}: left out: {problem}")
-        return
-    threads = torch.get_num_threads()
-    for name in names:
-        for precision in precisions:
+def _engines(net: Net, arrays: Mapping[str, np.ndarray], precisions: Sequence[str], only: Sequence[str],
+             rewrites: bool, left: list[str]) -> Iterator[Contender]:
+    """Engines that are installed, with the net as published, and as its plan runs it."""
+    net.precision, threads = None, torch.get_num_threads()
+    forms: dict[str, Callable[[str], bytes]] = {"": lambda precision: fixed(net)}
+    forms[", rewritten"] = partial(_rewritten, net, ())
+    forms |= {f" without {name}": partial(_rewritten, net, (name,))
+              for name in REWRITES if rewrites and name not in routed.THEIRS}
+    for (form, make), precision in product(forms.items(), precisions):
+        names = [name for name in engines.available() if asked_for(name + form, only)]
+        try:
+            model = make(precision) if names else b""
+        except Error as problem:
+            left.append(f"{', '.join(name + form for name in names)}: left out: {problem}")
+            continue
+        for name in names:
             try:
                 run = engines.open(name, model, threads, precision)
             except Error as problem:
-                left.append(f"{name} in {precision} is left out: {problem}")
+                left.append(f"{name}{form} in {precision} is left out: {problem}")
                 continue
-            told = engines.settings(name, threads, precision)
-            yield Contender(name, precision, partial(run, arrays),
-                            ", ".join(f"{key} {value}" for key, value in told.items()), True)
+            told = ", ".join(f"{key} {x}" for key, x in engines.settings(name, threads, precision).items())
+            yield Contender(name + form, precision, partial(run, arrays), told, not form)
+
+
+def _rewritten(net: Net, without: Sequence[str], precision: str) -> bytes:
+    """The net as an ONNX model for its own sizes, as an engine runs it of which it is told the precision."""
+    shapes = {blob: net.graph.shape(blob) for blob in net.graph.inputs}
+    built = routed.Routed(routed.planned(net, without), shapes, engines.tiled(precision))
+    return onnx.model(net, built).SerializeToString()
 
 
 def fixed(net: Net) -> bytes:

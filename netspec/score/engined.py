@@ -1,5 +1,6 @@
 """A net that another program runs, to be used like it, and held against torch on the first image."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,13 +11,18 @@ from torch import Tensor
 
 from ..base.errors import Error, Final
 from ..convert import engines
-from ..convert.stored import stored
+from ..convert.stored import Stored
 from ..net.module import Net
+from ..net.plan import WORTH
+from ..ops import Shape
 
+Sizes = tuple[Shape, ...]  # of each input, in the order of the net's
 # Of the largest score. float32: its rounding through a hundred layers, as for exported files. bf16 keeps 8
 # bits, so each layer rounds by up to 2^-9: 64 layers, whose errors add like random ones, make 8 times that,
 # and twice as much is let pass.
 TOLERANCE = {"fp32": 1e-4, "bf16": 2.0**-5}
+OFTEN = {"fp32": 8, "bf16": 48}  # images of one size, with which making it a model of its own begins to pay
+OWN = 2  # sizes that get one, since each takes the memory of the weights
 
 
 class Engine(NamedTuple):
@@ -52,31 +58,46 @@ class Engined:
         self.precision = engine.check(net.device, "bf16" if net.precision is torch.bfloat16 else "fp32")
         net.precision = None
         try:
-            model = stored(net, engine.beside, engine.say)
+            self.models = Stored(net, engine.beside, engine.say)
+            self.run = self._open(None)
         except Error as e:
             raise Error(f"--engine {engine.name}: {e}") from None
-        self.run = engines.open(engine.name, model, torch.get_num_threads(), self.precision)
-        self.compared = False
-        self._fits: set[tuple[tuple[int, ...], ...]] = set()
+        self.own: dict[Sizes, engines.Run] = {}  # for images of these sizes alone, as the net's plan does it
+        self.compared: set[engines.Run] = set()
+        self._seen: Counter[Sizes] = Counter()
 
     def __call__(self, inputs: Mapping[str, Tensor], want: Sequence[str]) -> dict[str, Tensor]:
         """As a net's. Raises Final where the first images have other scores than torch gives them."""
         images = {blob: inputs[blob] for blob in self.graph.inputs}
-        sizes = tuple(tuple(image.shape) for image in images.values())
-        if sizes not in self._fits:
-            self.graph.infer(dict(zip(images, sizes, strict=True)))
-            self._fits.add(sizes)
-        found = self.run({blob: image.float().contiguous().numpy() for blob, image in images.items()})
-        if not self.compared:
-            self._compare(images, found[self.blob])
+        run = self._running({blob: tuple(image.shape) for blob, image in images.items()})
+        found = run({blob: image.float().contiguous().numpy() for blob, image in images.items()})
+        if run not in self.compared and self._compare(images, found[self.blob]):
+            self.compared.add(run)
         return {blob: torch.from_numpy(found[blob]) for blob in want}
 
-    def _compare(self, images: Mapping[str, Tensor], found: np.ndarray) -> None:
+    def _open(self, shapes: Mapping[str, Shape] | None) -> engines.Run:
+        """The engine with the model for these shapes, or for all."""
+        model = self.models.model(shapes, engines.tiled(self.precision))
+        return engines.open(self.engine.name, model, torch.get_num_threads(), self.precision)
+
+    def _running(self, shapes: Mapping[str, Shape]) -> engines.Run:
+        """What runs images of these shapes: from the OFTENth on a model of their own, if that does less."""
+        sizes = tuple(shapes.values())
+        if not self._seen[sizes]:
+            self.graph.infer(shapes)
+        self._seen[sizes] += 1
+        if self._seen[sizes] == OFTEN[self.precision] and len(self.own) < OWN and (
+                self.models.plan.left(shapes) < WORTH):
+            self.own[sizes] = self._open(shapes)
+        return self.own.get(sizes, self.run)
+
+    def _compare(self, images: Mapping[str, Tensor], found: np.ndarray) -> bool:
+        """Whether torch gives the same; not where its numbers are not finite: whoever reads them says so."""
         with torch.no_grad():
             ours = self.net(images, [self.blob])[self.blob].numpy()
         name, bound = self.engine.name, TOLERANCE[self.precision]
-        if not np.isfinite(ours).all():  # whoever reads the scores says so
-            return
+        if not np.isfinite(ours).all():
+            return False
         if found.shape != ours.shape:
             raise Final(f"{name} makes '{self.blob}' {list(found.shape)} of the first image, where torch "
                         f"makes {list(ours.shape)}; use --engine torch")
@@ -86,4 +107,4 @@ class Engined:
             raise Final(f"{name} differs from torch on the first image, by {apart:.2g} where the largest "
                         f"score is {largest:.3g} ({self.precision} may differ by {bound:.2g} of it); use "
                         "--engine torch")
-        self.compared = True
+        return True

@@ -10,6 +10,7 @@ import torch
 from netspec import Error, NetSpec
 from netspec import layers as L
 from netspec.cli import main as cli
+from netspec.convert import engines
 from netspec.convert.agree import filled
 from netspec.net.build import build
 from netspec.net.passes import REWRITES
@@ -53,7 +54,8 @@ def test_forward_says_where_and_how_and_times_all(capsys):
     assert [row[:2] for row in found if "net" in row[1] or "plain" in row[1]] == [
         [precision, name] for precision in ("fp32", "bf16") for name in ("netspec as it is", "netspec", "plain PyTorch")]
     assert {row[1] for row in found if row[0] == "fp32"} == {"netspec as it is", "netspec", "plain PyTorch",
-                                                             *contenders.installed()}
+                                                             *contenders.installed(),
+                                                             *(f"{name}, rewritten" for name in engines.available())}
     for row in found:
         median, least, most, ratio, low, high, apart = map(float, row[2:])
         assert 0 < least <= median <= most and low <= ratio <= high
@@ -89,15 +91,16 @@ def test_each_rewrite_is_left_off_in_turn(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino", "opencv"])
-def test_engines_are_fed_with_the_net_as_published(name):
+def test_engines_are_fed_with_the_net_as_published_and_as_its_plan_runs_it(name):
     if name not in contenders.installed():
         pytest.skip(f"{name} is not installed")
     net, feed = speed.drawn(speed.at_size(Path(SMALL), (61, 84)))
-    (found,) = contenders.contenders(net, feed, ["fp32"], [name], False, [])
+    found = [*contenders.contenders(net, feed, ["fp32"], [name], False, [])]
+    assert [(each.name, each.rival) for each in found] == [(name, True), (f"{name}, rewritten", False)][: 2 - (name == "opencv")]
     with torch.no_grad():
-        assert 0 < speed.distance(net(feed), found.call()) < 1e-5
+        assert all(0 < speed.distance(net(feed), each.call()) < 1e-5 for each in found)
         net.get_parameter("score_pool3.weight").mul_(1.01)  # what is called does not look at the net again
-        assert speed.distance(net(feed), found.call()) > 1e-4
+        assert all(speed.distance(net(feed), each.call()) > 1e-4 for each in found)
 
 
 def test_probabilities_that_are_compared_are_neither_0_nor_1(tmp_path):

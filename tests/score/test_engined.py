@@ -14,7 +14,7 @@ from PIL import Image
 from netspec.base.errors import Final
 from netspec.base.machine import choose
 from netspec.cli import main as cli
-from netspec.convert import engines, onnxops, stored
+from netspec.convert import engines, onnxops, routed, stored
 from netspec.net.build import build
 from netspec.net.module import Net
 from netspec.proto import text as prototext
@@ -112,7 +112,7 @@ def test_score_gives_what_torch_gives(place, capsys, name, looks):
 @any_engine
 def test_the_model_is_kept_beside_the_weights(place, capsys, monkeypatch):
     made = []
-    monkeypatch.setattr(stored.onnx, "model", lambda net, make=stored.onnx.model: made.append(1) or make(net))
+    monkeypatch.setattr(stored.onnx, "model", lambda net, *rest, make=stored.onnx.model: made.append(1) or make(net, *rest))
     assert infer(capsys, "--engine", HERE)[0] == 0
     first = kept()
     assert len(first) == 1 and re.fullmatch(r"n\.caffemodel\.[0-9a-f]{16}-[0-9a-f]{16}\.[0-9a-f]{8}\.onnx", first[0])
@@ -126,11 +126,53 @@ def test_the_model_is_kept_beside_the_weights(place, capsys, monkeypatch):
     assert "n.caffemodel.mine.onnx" in kept() and len(made) == 3
 
 
+@each
+def test_sizes_that_come_often_get_a_model_of_their_own(place, capsys, monkeypatch, name):
+    opened = []
+    monkeypatch.setattr(engines, "open", lambda name, model, *rest, open=engines.open: opened.append(model) or open(name, model, *rest))
+    monkeypatch.setitem(engined.OFTEN, "fp32", 2)
+    monkeypatch.setattr(engined, "OWN", 1)
+    assert infer(capsys, out="t")[0] == 0
+    images = [f"images/JPEGImages/{image}.jpg" for image in "acacbabb"]  # a and c have one size; b's turn comes when there is no room
+    for _ in range(2):
+        assert command(capsys, "infer", "deploy.prototxt", "w/n.caffemodel", *images[:2], "--out", "o", "--scores", "--engine", name)[0] == 0
+    assert len(opened) == 4 and opened[:2] == opened[2:] and len(kept()) == len({*opened}) == 2
+    assert len([*Path("w").glob("*.onnx_data")]) == 1 and all(path.stat().st_size < 40000 for path in opened)
+    for image in "ac":
+        a, b = (np.load(f"{out}/{image}_scores.npy") for out in "to")
+        assert np.abs(a - b).max() <= 1e-4 * np.abs(a).max() and a.std() > 0.01
+    opened.clear()
+    net = Net(build(prototext.parse(DEPLOY, NetParameter))).eval()
+    run = engined.Engined(net, "score", engined.Engine(name))
+    for image in images:
+        x = torch.randn(1, 3, *SIZES[image[-5]][::-1])
+        with torch.no_grad():
+            ours = net({"data": x})["score"]
+        assert (run({"data": x}, ["score"])["score"] - ours).abs().max() <= 1e-4 * ours.abs().max()
+    assert len(opened) == 2 and len(run.own) == 1 and len(run.compared) == 2
+
+
+@any_engine
+def test_a_model_of_one_size_is_held_against_torch(place, capsys, monkeypatch):
+    monkeypatch.setitem(engined.OFTEN, "fp32", 2)
+    monkeypatch.setattr(routed.Routed, "pasted", lambda self, x, around, place, real=routed.Routed.pasted: real(self, x, around + 9, place))
+    status, out, err = infer(capsys, "--engine", HERE)
+    assert status == 2 and out.count("\n") == 2 and "c.jpg" not in out and "differs from torch" in err
+
+
+@any_engine
+def test_a_size_that_would_not_run_faster_gets_none(place, capsys, monkeypatch):
+    monkeypatch.setitem(engined.OFTEN, "fp32", 2)
+    Path("deploy.prototxt").write_text(DEPLOY.replace("pad: 9", "pad: 1").replace("offset: 7", "offset: 0"))
+    assert infer(capsys, "--engine", HERE)[0] == 0 and len(kept()) == 1
+
+
 @any_engine
 @pytest.mark.parametrize("damage", ["cut", "empty", "bytes"])
-def test_a_damaged_model_is_made_anew(place, capsys, damage):
+@pytest.mark.parametrize("ending", ["onnx", "onnx_data"])
+def test_a_damaged_model_is_made_anew(place, capsys, damage, ending):
     assert infer(capsys, "--engine", HERE, out="t")[0] == 0
-    path = Path("w", kept()[0])
+    (path,) = Path("w").glob(f"*.{ending}")
     good = path.read_bytes()
     middle = len(good) // 2
     path.write_bytes({"cut": good[:middle], "empty": b"", "bytes": good[:middle] + b"\0\1\2\3" + good[middle + 4:]}[damage])
