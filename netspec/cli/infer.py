@@ -1,11 +1,12 @@
-"""`netspec infer`: segment images."""
+"""`netspec infer`: segment images, or find objects in them."""
 
 import argparse
 import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,21 @@ from typing import TYPE_CHECKING, Any
 from ..base.errors import Error, Final, count, listed, said
 from ..data.layouts import LAYOUTS, Facts, facts, read_file
 from .finding import find_net, find_weights, is_weights
-from .options import add_look_arguments, add_net_arguments, engine, fraction, mixed
+from .options import (
+    add_box_arguments,
+    add_look_arguments,
+    add_net_arguments,
+    engine,
+    fraction,
+    mixed,
+    only,
+    wrote,
+)
 
 if TYPE_CHECKING:
     from ..data.facts import Known
+    from ..proto.caffe_pb2 import NetParameter
+    from ..score.stream import Told
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "them WEIGHTS: .caffemodel or .caffemodel.h5 (default: what `netspec weights` has of "
                         "the net's name)")
     parser.add_argument("--out", default=".", metavar="DIR",
-                        help="gets NAME_labels.png and NAME_overlay.png (default: the current folder)")
+                        help="gets NAME_labels.png and NAME_overlay.png, or NAME_boxes.png (default: the "
+                        "current folder)")
     parser.add_argument("--dataset", metavar="NAME",
                         help=f"{', '.join(LAYOUTS)} or a data set file: its names and colours, "
                         "and its mean where the net says none (default: what the net says; of released nets, "
@@ -44,26 +57,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="also NAME_scores.npy: the scores, float32, classes x height x width")
     parser.add_argument("--json", action="store_true", help="one JSON object at the end instead of lines")
     add_look_arguments(parser)
+    add_box_arguments(parser)
+    parser.add_argument("--threshold", metavar="P,CLASS=P,...",
+                        help="nets that detect: the score that a box must have more than, of all classes or "
+                        "of one (default 0.5)")
+    parser.add_argument("--voc", metavar="SPLIT", help="nets that detect: also VOC's result files, "
+                        "comp4_det_SPLIT_CLASS.txt")
+
+
+SEGMENTING = "alpha", "cutout", "scores", "scales", "flip", "engine"
+DETECTING = "threshold", "voc", "nms", "most"
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..net import judged
     from ..proto.text import read_net
+    from ..score.detect import pools_regions
+
+    path, weights = _net_and_weights(args)
+    told, net = _Told(args.json), read_net(path)
+    boxes = pools_regions(net.layer)
+    only(args, add_arguments, SEGMENTING if boxes else DETECTING,
+         f"{path} {'finds objects in images' if boxes else 'segments images'}, and has no such thing")
+    return (_find if boxes else _segment)(args, path, weights, net, told)
+
+
+def _segment(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParameter", told: "_Told"
+             ) -> int:
+    from ..net import judged
     from ..score import predict, results
     from ..score.segment import Segmenter
     from ..score.stream import segmented
 
-    path, weights = _net_and_weights(args)
-    told = _Told(args.json)
+    blob = args.score_blob or "score"
     files = _files(args.image, Path(args.out), told)
     wanted = results.Wanted(args.alpha, cutout=() if args.cutout else None, scores=args.scores)
     outputs = results.Outputs(Path(args.out), files, wanted.files)
-    net, top, channels, known = predict.image_net(read_net(path), args.score_blob, path)
+    net, top, channels, known = predict.image_net(proto, blob, path)
     if channels not in (1, 3):
         raise Error(f"{path}: blob '{top}' has {channels} channels; images have 3 (colour) or 1 (grey)")
     made = predict.sample(net, top, channels, path)
-    classes = judged.channels(made, args.score_blob)
-    facts, mean = _settle(args, [net.name, path.stem, path.parent.name], known, classes, channels)
+    classes = judged.channels(made, blob)
+    facts, mean = _settle(args, [net.name, path.stem, path.parent.name], known, classes, channels, blob)
     looks = predict.looks(facts, classes)
     wanted = replace(wanted, classes=results.classes_of(args.classes, looks, "--classes"),
                      cutout=results.classes_of(args.cutout, looks, "--cutout"))
@@ -73,13 +107,44 @@ def run(args: argparse.Namespace) -> int:
                                       args.by_name)
         for remark in remarks:
             told.note(remark)
-        segmenter = Segmenter(ready, args.score_blob, mean, known.scale, args.scales, args.flip, using)
-        for name, notes, result in segmented(files, segmenter, outputs, looks, wanted, known.resize):
-            for note in notes:
-                told.note(note)
-            with told.going_past(name):
-                told.result(name, result())
+        segmenter = Segmenter(ready, blob, mean, known.scale, args.scales, args.flip, using)
+        told.all(segmented(files, segmenter, outputs, looks, wanted, known.resize), _shares)
     return told.end({"net": str(path), "weights": str(weights), **({"engine": args.engine} if using else {})})
+
+
+def _find(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParameter", told: "_Told"
+          ) -> int:
+    from ..data import boxes, layouts
+    from ..data.facts import by_name
+    from ..score import objects, predict, results
+    from ..score.detect import SCORES, BoxReader, Rules, thresholds
+    from ..score.stream import streamed
+
+    files = _files(args.image, Path(args.out), told)
+    outputs = results.Outputs(Path(args.out), files, {"boxes": "_boxes.png"})
+    scene = objects.scene(proto, path)
+    reader = BoxReader(scene.graph, args.score_blob or SCORES)
+    guessed = by_name([proto.name, path.stem, path.parent.name], reader.classes)
+    named = layouts.facts(boxes.layout(args.dataset), "boxes") if args.dataset else scene.known.facts
+    looks = predict.looks(named or guessed and guessed[1], reader.classes)
+    shown = results.classes_of(args.classes, looks, "--classes")
+    above = [least if shown is None or number in shown else math.inf
+             for number, least in enumerate(thresholds(args.threshold or "0.5", looks))]
+    reader.rules = Rules(above, args.nms, args.most)
+    if files:
+        net, remarks = predict.load(scene.graph, weights, args.device, args.precision, args.strict,
+                                    args.by_name)
+        for remark in remarks:
+            told.note(remark)
+        finder = objects.BoxFinder(net, scene, reader, args.mean)
+        seen = streamed(files, finder, outputs, finder.seen, lambda each: objects.keep(each, looks))
+        told.all(seen, _counts)
+    if args.voc:
+        rows = [(Path(found["files"]["boxes"]).name.removesuffix("_boxes.png"),
+                 [(box["class"], *box["box"], box["score"]) for box in found["boxes"]])
+                for found in told.found]
+        wrote(*objects.save_voc(Path(args.out), args.voc, looks.names, rows), file=sys.stderr)
+    return told.end({"net": str(path), "weights": str(weights)})
 
 
 def _net_and_weights(args: argparse.Namespace) -> tuple[Path, Path]:
@@ -123,13 +188,18 @@ class _Told:
             self.errors.append({"image": image, "error": told})
             print(f"netspec infer: {told}", file=sys.stderr, flush=True)
 
-    def result(self, image: str, found: dict[str, Any]) -> None:
-        self.found.append({"image": image, **found})
-        if not self.plain:
-            shares = ", ".join(f"{c['name']} {_percent(c['share'])}" for c in found["classes"])
-            first, *others = map(Path, found["files"].values())
-            files = ", ".join([str(first), *(file.name for file in others)])
-            print(f"{image}: {shares or 'none of the classes'} -> {files}", flush=True)
+    def all(self, results: Iterable["Told"], words: Callable[[dict[str, Any]], str]) -> None:
+        """The results of a stream, and in words what is in each."""
+        for name, notes, result in results:
+            for note in notes:
+                self.note(note)
+            with self.going_past(name):
+                found = result()
+                self.found.append({"image": name, **found})
+                if not self.plain:
+                    first, *others = map(Path, found["files"].values())
+                    files = ", ".join([str(first), *(file.name for file in others)])
+                    print(f"{name}: {words(found) or 'none of the classes'} -> {files}", flush=True)
 
     def end(self, facts: dict[str, Any]) -> int:
         """The exit status, when all is said."""
@@ -160,6 +230,15 @@ def _files(given: Sequence[str], out: Path, told: _Told) -> list[str]:
     return files
 
 
+def _shares(found: dict[str, Any]) -> str:
+    return ", ".join(f"{c['name']} {_percent(c['share'])}" for c in found["classes"])
+
+
+def _counts(found: dict[str, Any]) -> str:
+    many = Counter(box["name"] for box in found["boxes"])
+    return ", ".join(f"{number} {name}" for name, number in many.items())
+
+
 def _percent(share: float) -> str:
     """A share that is there, however small, as people read it."""
     return f"{100 * share:.0f}%" if share >= 0.005 else "<1%"
@@ -175,8 +254,8 @@ def _three(text: str) -> tuple[float, ...]:
     return numbers
 
 
-def _settle(args: argparse.Namespace, names: Sequence[str], known: "Known", classes: int, channels: int
-            ) -> tuple[Facts | None, Sequence[float]]:
+def _settle(args: argparse.Namespace, names: Sequence[str], known: "Known", classes: int, channels: int,
+            blob: str) -> tuple[Facts | None, Sequence[float]]:
     """What names and colours are from, and the mean: as told, as the net says, or by a released net's name.
 
     names: those that the net goes by.
@@ -203,7 +282,7 @@ def _settle(args: argparse.Namespace, names: Sequence[str], known: "Known", clas
         print(f"assumed --dataset {guessed[0]}, by the net's name: its names, colours{mean_too}",
               file=sys.stderr)
     elif found and len(found.names) != classes:
-        print(f"note: the data set has {len(found.names)} classes and '{args.score_blob}' {classes}: "
+        print(f"note: the data set has {len(found.names)} classes and '{blob}' {classes}: "
               f"{'all' if len(found.names) > classes else 'the last'} are shown as numbers", file=sys.stderr)
     if len(mean) not in (1, channels):
         raise Error(f"a mean of {len(mean)} numbers is given for images of {channels} channels")

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from ..base.errors import Error
 from ..base.machine import PRECISIONS
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ def add_device_arguments(parser: argparse.ArgumentParser, quiet: str = "") -> No
 def add_net_arguments(parser: argparse.ArgumentParser, net: str, quiet: str = "") -> None:
     """A net, which `net` says more of, its scores, and where it runs."""
     parser.add_argument("net", metavar="NET", help=net)
-    parser.add_argument("--score-blob", default="score", metavar="BLOB", help="the scores (default score)")
+    parser.add_argument("--score-blob", metavar="BLOB",
+                        help="the scores (default score; of nets that detect, cls_prob)")
     add_strict_argument(parser)
     add_device_arguments(parser, quiet)
 
@@ -61,6 +63,25 @@ def add_look_arguments(parser: argparse.ArgumentParser) -> None:
                         "they are installed, whose first scores are held against torch's")
 
 
+def add_box_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which boxes of a net that detects count."""
+    parser.add_argument("--nms", type=fraction, default=0.3, metavar="IOU",
+                        help="nets that detect: a box goes from this overlap with a surer one of its class "
+                        "on (default 0.3)")
+    parser.add_argument("--most", type=whole, default=400, metavar="N",
+                        help="nets that detect: so many boxes of an image, the surest (default 400; 0: all)")
+
+
+def only(args: argparse.Namespace, add_arguments: Callable[[argparse.ArgumentParser], None],
+         strange: Sequence[str], why: str) -> None:
+    """Error, which says why, for one of the options `strange` of a command's, if it is given."""
+    known = argparse.ArgumentParser()
+    add_arguments(known)
+    for name in strange:
+        if vars(args)[name] != known.get_default(name):
+            raise Error(f"--{name.replace('_', '-')}: {why}")
+
+
 def engine(args: argparse.Namespace, weights: Path, say: Callable[[str], object]) -> "Engine | None":
     """What --engine asks for (None: torch). Error, before weights are read, where it cannot be had."""
     from ..base.machine import choose
@@ -89,6 +110,13 @@ def fraction(given: str) -> float:
         if 0 <= found <= 1:
             return found
     raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found '{given}'")
+
+
+def whole(given: str) -> int:
+    """A whole number from 0 on; ValueError, which argparse words, for anything else."""
+    if (found := int(given)) < 0:
+        raise ValueError(given)
+    return found
 
 
 def size(given: str) -> tuple[int, int]:

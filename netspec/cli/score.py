@@ -2,17 +2,32 @@
 
 import argparse
 import json
+import math
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..base import log
 from ..base.errors import Error, count
+from ..base.table import percent, table
 from .finding import find_net, find_weights
-from .options import add_look_arguments, add_net_arguments, engine, mixed, wrote
+from .options import (
+    add_box_arguments,
+    add_look_arguments,
+    add_net_arguments,
+    engine,
+    fraction,
+    mixed,
+    only,
+    wrote,
+)
 
 if TYPE_CHECKING:
+    import torch
+
+    from ..net.graph import Graph
+    from ..net.module import Net
     from ..score.score import Scoring
 
 
@@ -23,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("weights", metavar="WEIGHTS", nargs="?",
                         help=".caffemodel or .caffemodel.h5 (default: what `netspec weights` has of NAME)")
     add = parser.add_argument
-    add("--save", metavar="DIR", help="write the predictions there, as palette PNGs")
+    add("--save", metavar="DIR", help="write the predictions there, as palette PNGs; of nets that "
+        "detect, VOC's result files")
     add("--json", action="store_true", help="fractions of 1 instead of tables in percent")
     add("--label-blob", default="label", metavar="BLOB", help="the truth (default label)")
     add("--trimap", metavar="W,W,...", type=widths, default=[],
@@ -33,64 +49,124 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threshold", type=float, metavar="P", help="the --binary class is where its probability is above P "
         "(38-Cloud: 0.047), not where it is the best")
     add("--confusion", metavar="FILE", help="write the confusion matrix: .csv (pixels), .png, .svg or .pdf")
-    add("--sheet", metavar="FILE.png", help="with --save: picture of the images of least mean IU")
+    add("--sheet", metavar="FILE.png", help="picture of the images of least mean IU (with --save), or "
+        "with the most wrong boxes")
     add("--worst", type=int, default=8, metavar="N", help="images in --sheet (default 8)")
     add("--beside", nargs="+", default=[], metavar="DIR", help="other nets' --save, also shown in --sheet")
     add_look_arguments(parser)
+    add_box_arguments(parser)
+    add("--overlap", type=fraction, default=0.5, metavar="IOU",
+        help="nets that detect: a box is right that overlaps the truth by more (default 0.5)")
+    add("--coco", action="store_true", help="nets that detect: COCO's measures too (needs pycocotools)")
+
+
+SEGMENTING = ("label_blob", "trimap", "binary", "threshold", "confusion", "beside", "scales", "flip",
+              "engine")
+DETECTING = "overlap", "nms", "most", "coco"
 
 
 def run(args: argparse.Namespace) -> int:
     from ..base.machine import origin
+    from ..data.detection import DetectionData
+    from ..net.build import load
+
+    path = find_net(args.net, "test", "val")
+    weights = find_weights(args.weights, path)
+    made = load(path)
+    boxes = any(isinstance(op, DetectionData) for op in made.readers)
+    only(args, add_arguments, SEGMENTING if boxes else DETECTING,
+         f"the data of {path} are {'boxes' if boxes else 'labels'}, and there is no such thing for those")
+    found = (_boxes if boxes else _labels)(args, path, weights, made)
+    written = [path for path in (args.save, args.confusion, args.sheet) if path]
+    if args.json:
+        facts = {"net": str(path), "weights": str(weights), **found.facts, "origin": origin(found.device)}
+        print(json.dumps(facts, indent=2, allow_nan=False))
+    else:
+        images, spent = found.facts["images"], found.facts["seconds"]
+        rate = f"{images / max(spent, 1e-3):.1f} images/s"
+        print(f"{made.name or path.stem}: {count(images, 'image')} in {spent:.1f} s ({rate}, {found.device})"
+              f"{found.loss}\n\n{found.tables}" + "\n" * bool(written))
+    if written:
+        wrote(*written, file=sys.stderr if args.json else None)
+    return 0
+
+
+class _Found(NamedTuple):
+    """What is said of a net: as JSON, and as text."""
+
+    facts: dict[str, Any]
+    tables: str
+    device: "torch.device"
+    loss: str = ""
+
+
+def _labels(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") -> _Found:
     from ..base.metrics import Scores, mean_iu
     from ..data.segmentation import SegmentationData
     from ..look.pictures import save
-    from ..net.build import load
     from ..net.plan import Plan
-    from ..score import predict
     from ..score.averaged import looked
     from ..score.score import Scoring
     from ..score.sheet import worst_beside
     from ..score.summary import save_confusion, summary
 
-    path = find_net(args.net, "test", "val")
-    weights = find_weights(args.weights, path)
-    made = load(path)
-    scoring = Scoring(made, args.score_blob, args.label_blob)  # mistakes are found before weights are read
+    blob, name = args.score_blob or "score", made.name or path.stem
+    scoring = Scoring(made, blob, args.label_blob)  # mistakes are found before weights are read
     positive = _positive(args, scoring)
     using = engine(args, weights, lambda remark: print(f"note: {remark}", file=sys.stderr))
-    net, remarks = predict.load(made, weights, args.device, args.precision, args.strict,
-                                not args.weights)
-    for remark in remarks:
-        print(f"note: {remark}", file=sys.stderr)
-    looking = looked(net, args.score_blob, args.scales, args.flip, using)
+    net = _loaded(args, made, weights)
+    looking = looked(net, blob, args.scales, args.flip, using)
     with closing(log.make(args.quiet)) as said:
         result = scoring.run(
             looking, save=args.save, trimap=args.trimap, positive=positive, threshold=args.threshold,
             progress=lambda done, total, histogram: said.progress(
                 "score", done, total, mean_iu(Scores.from_histogram(histogram)), 1))
-    name = made.name or path.stem
     if args.confusion:
         save_confusion(args.confusion, result.histogram, result.looks.names)
     if args.sheet and isinstance(scoring.source, SegmentationData):
         save(args.sheet, worst_beside(scoring.source, result.looks, args.worst, name, args.save, args.beside))
-    written = [path for path in (args.save, args.confusion, args.sheet) if path]
-    if args.json:
-        told = () if isinstance(looking, Plan) else ("scales", "flip", "engine")
-        looks = {name: vars(args)[name] for name in told}
-        facts = {"net": str(path), "weights": str(weights), **looks, **result.as_dict(),
-                 "origin": origin(net.device)}
-        print(json.dumps(facts, indent=2, allow_nan=False))
-        if written:
-            wrote(*written, file=sys.stderr)
-        return 0
-    rate = f"{result.images / max(result.seconds, 1e-9):.1f} images/s"
+    told = () if isinstance(looking, Plan) else ("scales", "flip", "engine")
+    facts = {name: vars(args)[name] for name in told} | result.as_dict()
     loss = f", loss {result.loss:.6g}" if looking.losses else ""
-    print(f"{name}: {count(result.images, 'image')} in {result.seconds:.1f} s ({rate}, {net.device}){loss}\n")
-    print(summary(name, result, positive))
-    if written:
-        print()
-        wrote(*written)
-    return 0
+    return _Found(facts, summary(name, result, positive), net.device, loss)
+
+
+def _boxes(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") -> _Found:
+    from ..look.pictures import save
+    from ..score import coco
+    from ..score.boxscore import BoxScoring, sheet
+    from ..score.detect import SCORES, Rules
+    from ..score.objects import save_voc
+
+    if args.coco:
+        coco.require()
+    scoring = BoxScoring(made, args.score_blob or SCORES)
+    net = _loaded(args, made, weights)
+    with closing(log.make(args.quiet)) as said:
+        result = scoring.run(
+            net, Rules(overlap=args.nms, most=args.most), args.overlap,
+            progress=lambda done, total, boxes: said.progress("score", done, total, count(boxes, "box"), 1))
+    facts, text = result.as_dict(), result.summary(made.name or path.stem)
+    if args.coco:
+        whole, each = coco.score(result.records, result.found, result.looks.names)
+        facts["coco"] = {key: None if math.isnan(value) else value for key, value in whole.items()}
+        text += "\n\n" + table([[key, percent(value)] for key, value in whole.items()], ["COCO", ""])
+    if args.save:
+        names = [record.name for record in result.records]
+        rows = zip(names, (some.tolist() for some in result.found), strict=True)
+        save_voc(Path(args.save), scoring.source.split, result.looks.names, rows)
+    if args.sheet:
+        save(args.sheet, sheet(scoring.source, result, args.worst))
+    return _Found(facts, text, net.device)
+
+
+def _loaded(args: argparse.Namespace, made: "Graph", weights: Path) -> "Net":
+    from ..score import predict
+
+    net, remarks = predict.load(made, weights, args.device, args.precision, args.strict, not args.weights)
+    for remark in remarks:
+        print(f"note: {remark}", file=sys.stderr)
+    return net
 
 
 def widths(text: str) -> list[int]:

@@ -14,6 +14,7 @@ from .layouts import FOLDER, LAYOUTS, Facts, Images, Layout
 from .segmentation import RELEASE
 
 RANGE = [0, 255]  # of pixels, before the mean is subtracted
+SIDES = 600, 1000  # of R-FCN's release
 
 
 class Known(NamedTuple):
@@ -23,6 +24,7 @@ class Known(NamedTuple):
     resize: float = 1.0  # of the image's sides
     scale: float = 1.0  # of pixels less the mean
     facts: Facts | None = None
+    sides: tuple[int, int] = SIDES  # with boxes: what the shorter side is brought to, and the longer at most
 
 
 def written(layout: Layout, **more: Any) -> dict[str, Any]:
@@ -54,8 +56,11 @@ def known(layer: LayerParameter, path: Path) -> Known:
             raise Error(f"{where}: '{key}' of param_str is {given[key]!r}, expected numbers")
     if not 0 < resize <= 8:
         raise Error(f"{where}: 'resize' of param_str is {resize}, expected above 0 to 8")
+    sides = given.get("scale", SIDES[0]), given.get("max_size", SIDES[1])
+    if not all(type(side) is int and side > 0 for side in sides):
+        raise Error(f"{where}: 'scale' and 'max_size' of param_str are {sides}, expected whole numbers above 0")
     return Known(None if mean is None else tuple(mean), resize, layer.transform_param.scale,
-                 layouts.facts(layout) if layout else None)
+                 layouts.facts(layout) if layout else None, sides)
 
 
 def _given(layer: LayerParameter, where: str) -> dict[str, Any]:

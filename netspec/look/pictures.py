@@ -70,7 +70,7 @@ def overlay(image: Pixels, labels: np.ndarray, palette: Palette, names: Sequence
     that are coloured (None: all); the image is left as it is elsewhere. Images smaller than 300 pixels are
     enlarged by a whole factor. Raises Error if the sizes differ.
     """
-    below, labels = _rgb(image), _labels(labels)
+    below, labels = photograph(image), _labels(labels)
     if shown is not None:
         labels = np.where(np.isin(labels, list(shown)), labels, np.uint8(VOID))
     if below.size != labels.shape[::-1]:
@@ -99,7 +99,8 @@ def overlay(image: Pixels, labels: np.ndarray, palette: Palette, names: Sequence
 def cutout(image: Pixels, labels: np.ndarray, kept: Collection[int]) -> Image.Image:
     """The pixels of some classes as RGBA, all others transparent and black. image: RGB; labels: (H, W)."""
     there = np.isin(labels, list(kept))
-    return Image.fromarray(np.dstack([np.asarray(_rgb(image)) * there[..., None], there * np.uint8(255)]))
+    pixels = np.asarray(photograph(image))
+    return Image.fromarray(np.dstack([pixels * there[..., None], there * np.uint8(255)]))
 
 
 def sheet(columns: Sequence[tuple], *, legend: Sequence[Key] = (), smallest: int = 200) -> Image.Image:
@@ -112,7 +113,7 @@ def sheet(columns: Sequence[tuple], *, legend: Sequence[Key] = (), smallest: int
     if not columns or len({len(images) for _, images, *_ in columns}) > 1 or not columns[0][1]:
         found = ", ".join(f"'{title}': {len(images)}" for title, images, *_ in columns) or "no columns"
         raise Error(f"a sheet needs columns of equally many images ({found})")
-    grid = [[_rgb(image) for image in images] for _, images, *_ in columns]
+    grid = [[photograph(image) for image in images] for _, images, *_ in columns]
     factor = max(1, -(-smallest // max(i.width for c in grid for i in c)))
     grid = [[ImageOps.scale(image, factor, Image.Resampling.NEAREST) for image in column] for column in grid]
     widths = [max(image.width for image in column) for column in grid]
@@ -164,7 +165,8 @@ def _stack(images: Sequence[Image.Image]) -> Image.Image:
     return page
 
 
-def _rgb(image: Pixels) -> Image.Image:
+def photograph(image: Pixels) -> Image.Image:
+    """As an RGB image."""
     return (image if isinstance(image, Image.Image) else Image.fromarray(image)).convert("RGB")
 
 

@@ -1,16 +1,27 @@
 """COCO's measures of detections, computed by COCO's own library."""
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from ..base.errors import Error, lacking
+from ..data.boxes import Record
 
 MEASURES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR1", "AR10", "AR100", "AR_small",
             "AR_medium", "AR_large")
+
+
+def require() -> None:
+    """Error without COCO's library."""
+    try:
+        import pycocotools.coco  # noqa: F401
+    except ImportError:
+        raise Error(lacking("measuring as COCO does", "pycocotools")) from None
 
 
 def measures(truth: Mapping[str, Any], found: Sequence[Mapping[str, Any]]
@@ -21,11 +32,9 @@ def measures(truth: Mapping[str, Any], found: Sequence[Mapping[str, Any]]
     truth: as in COCO's instances. found: as in COCO's results: image_id, category_id, bbox (x, y, width,
     height), score. Raises Error without pycocotools.
     """
-    try:
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-    except ImportError:
-        raise Error(lacking("measuring as COCO does", "pycocotools")) from None
+    require()
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
 
     with redirect_stdout(StringIO()):  # it prints what it does
         sides = [COCO(), COCO()]
@@ -42,6 +51,31 @@ def measures(truth: Mapping[str, Any], found: Sequence[Mapping[str, Any]]
     each = run.eval["precision"][:, :, :, 0, -1]  # thresholds x recalls x categories: all areas, 100 an image
     classes = {number: _mean(each[:, :, i]) for i, number in enumerate(run.params.catIds)}
     return dict(zip(MEASURES, (_there(value) for value in run.stats), strict=True)), classes
+
+
+def score(records: Sequence[Record], found: Sequence[Tensor], names: Sequence[str]
+          ) -> tuple[dict[str, float], dict[int, float]]:
+    """`measures` of detections (D x 6 each, see detect.py) beside the boxes of their images.
+
+    Areas are those of boxes; difficult boxes count as crowds. names: of the classes, whose numbers are ids.
+    """
+    boxes = [{"image_id": image, "category_id": int(number), "bbox": _corner(box), "iscrowd": int(crowd),
+              "area": math.prod(_corner(box)[2:])}
+             for image, each in enumerate(records)
+             for number, box, crowd in zip(each.classes, each.boxes, each.difficult | each.crowd, strict=True)]
+    truth = {"images": [{"id": image, "width": each.size[0], "height": each.size[1]}
+                        for image, each in enumerate(records)],
+             "categories": [{"id": number, "name": name} for number, name in enumerate(names) if number],
+             "annotations": [{"id": number, **box} for number, box in enumerate(boxes, 1)]}
+    rows = [{"image_id": image, "category_id": int(row[0]), "bbox": _corner(row[1:5]), "score": row[5]}
+            for image, some in enumerate(found) for row in some.tolist()]
+    return measures(truth, rows)
+
+
+def _corner(box: Sequence[float]) -> list[float]:
+    """x, y, width and height of a box whose ends both belong to it."""
+    x1, y1, x2, y2 = map(float, box)
+    return [x1, y1, x2 - x1 + 1, y2 - y1 + 1]
 
 
 def _mean(values: np.ndarray) -> float:

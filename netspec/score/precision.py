@@ -7,6 +7,7 @@ finds a difficult box counts neither way.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -31,13 +32,25 @@ class Truth(NamedTuple):
 class Curve:
     """How one class is found as the least score that counts falls.
 
-    recall, precision: float64 (D,), after each detection, the surest first, equal scores in the order given.
-    truths: the boxes to be found, without the difficult ones; without any, recall is NaN.
+    right, wrong: bool (D,), of each detection, the surest first, equal scores in the order given; what finds
+    a difficult box is neither. truths: the boxes to be found, without the difficult ones.
     """
 
-    recall: np.ndarray
-    precision: np.ndarray
+    right: np.ndarray
+    wrong: np.ndarray
     truths: int
+
+    @cached_property
+    def recall(self) -> np.ndarray:
+        """After each detection, float64 (D,); NaN without truths."""
+        found = np.cumsum(self.right)
+        return found / self.truths if self.truths else np.full(len(found), np.nan)
+
+    @cached_property
+    def precision(self) -> np.ndarray:
+        """After each detection, float64 (D,)."""
+        found = np.cumsum(self.right)
+        return found / np.maximum(found + np.cumsum(self.wrong), 1)
 
     @property
     def area(self) -> float:
@@ -86,9 +99,7 @@ def _curve(which: np.ndarray, near: np.ndarray, easy: np.ndarray, truths: int) -
     right, wrong = np.zeros(len(which), bool), ~near
     right[hits[np.unique(which[hits], return_index=True)[1]]] = True
     wrong[hits] = ~right[hits]
-    found = np.cumsum(right)
-    recall = found / truths if truths else np.full(len(which), np.nan)
-    return Curve(recall, found / np.maximum(found + np.cumsum(wrong), 1), truths)
+    return Curve(right, wrong, truths)
 
 
 def _matched(truth: Truth, found: Tensor, start: int) -> tuple[np.ndarray, ...]:

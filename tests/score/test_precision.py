@@ -52,7 +52,8 @@ def test_nothing_to_find():
 
 
 def test_the_two_measures_of_one_curve():
-    curve = Curve(np.array([0.25, 0.5, 0.5, 0.75]), np.array([1.0, 1.0, 2 / 3, 0.75]), 4)
+    right = np.array([True, True, False, True])
+    curve = Curve(right, ~right, 4)
     assert curve.area == pytest.approx(0.25 + 0.25 + 0.25 * 0.75)
     assert curve.eleven == pytest.approx((6 * 1.0 + 2 * 0.75) / 11)
 

@@ -19,6 +19,7 @@ from netspec.base.errors import Error
 from netspec.base.metrics import Binary, Scores, confusion, trimap
 from netspec.cli import main as cli
 from netspec.data import facts, layouts
+from netspec.data.facts import Known
 from netspec.data.feed import Feed
 from netspec.net import judged
 from netspec.net.build import build, load
@@ -697,7 +698,7 @@ def test_odd_settings_of_a_data_layer(given, words):
         with pytest.raises(Error, match=words):
             predict.image_net(n.to_proto(), "score", "x.prototxt")
     else:  # a layer of one's own may mean anything by it
-        assert predict.image_net(n.to_proto(), "score", "x.prototxt")[3] == (None, 1.0, 1.0, None)
+        assert predict.image_net(n.to_proto(), "score", "x.prototxt")[3] == Known(None)
 
 
 def test_the_net_works_while_images_are_counted(place, monkeypatch):

@@ -1,0 +1,115 @@
+"""A net that finds objects, shown pictures, and what is kept of what it finds."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..base.errors import Error, listed
+from ..base.files import writing
+from ..data.boxes import MEANS
+from ..data.facts import Known, known
+from ..data.images import scaled
+from ..look import pictures
+from ..look.boxes import boxed
+from ..net.deploy import deploy, feeds
+from ..net.graph import Graph
+from ..net.module import Net
+from ..proto.caffe_pb2 import NetParameter
+from . import predict
+from .detect import BoxReader
+from .predict import Looks
+from .segment import Viewer
+
+
+class Scene(NamedTuple):
+    """What a net that finds objects is shown: `image`, the blob with an image, `info`, that with its size and
+    scale, and what the net says of images."""
+
+    graph: Graph
+    image: str
+    info: str
+    known: Known
+
+
+def scene(net: NetParameter, path: Path) -> Scene:
+    """A net, deploy or val, without its data. Raises Error if it needs more than an image and its size."""
+    made = deploy(net, path=path)
+    shapes = {blob: made.shape(blob) for blob in made.inputs}
+    images = [blob for blob, shape in shapes.items() if len(shape) == 4]
+    infos = [blob for blob, shape in shapes.items() if blob not in images and shape[1:] == (3,)]
+    if len(images) != 1 or len(infos) != 1 or len(shapes) != 2:
+        raise Error(f"{path}: its results follow from {listed(list(shapes))}; it is given an image and its "
+                    "size (data and im_info), and must propose its regions itself")
+    (layer,) = (layer for layer in made.proto.layer if feeds(layer) and images[0] in layer.top)
+    return Scene(made, images[0], infos[0], known(layer, path))
+
+
+class BoxFinder(Viewer):
+    """Detections in frames of any size."""
+
+    def __init__(self, net: Net, scene: Scene, reader: BoxReader, mean: Sequence[float] | None = None
+                 ) -> None:
+        """net: of the scene's graph. mean: BGR, instead of what the net says, or else the release's."""
+        super().__init__(net)
+        self.scene, self.reader, self.sides = scene, reader, scene.known.sides
+        self.mean = np.array(mean or scene.known.mean or MEANS, np.float32)
+
+    def blobs(self, image: Image.Image) -> tuple[dict[str, Tensor], float]:
+        """The inputs of the net for a picture, and how many times as large it sees it."""
+        pixels = np.asarray(image)[..., ::-1] - self.mean
+        data, scale = scaled(pixels, *self.sides)
+        info = torch.tensor([[*data.shape[1:], scale]], dtype=torch.float32)
+        given = {self.scene.image: torch.from_numpy(data[None]), self.scene.info: info}
+        return {name: value.to(self.net.device, self.net.dtype) for name, value in given.items()}, scale
+
+    def seen(self, name: str, image: Image.Image, paths: dict[str, Path]) -> "Seen":
+        """The detections in a picture; Error, with its name, without memory for it. paths: see Seen."""
+        with self.working(name, image):
+            inputs, scale = self.blobs(image)
+            found = self.reader(self.net(inputs, self.reader.blobs), image.size[::-1], scale)
+            return Seen(image, found.cpu(), paths)
+
+    def fit(self, size: tuple[int, int]) -> None:
+        high, wide = scaled(np.empty((*size[::-1], 0), np.float32), *self.sides)[0].shape[1:]
+        predict.check_room(predict.fitted(self.net.graph.proto, self.scene.image, 3, (wide, high),
+                                          self.net.graph.path, {self.scene.info: (1, 3)}), self.net.device)
+
+
+class Seen(NamedTuple):
+    """A picture, the detections in it (D x 6, see detect.py), and where results go (see Outputs.of)."""
+
+    image: Image.Image
+    found: Tensor
+    paths: dict[str, Path]
+
+
+def keep(seen: Seen, looks: Looks) -> dict[str, Any]:
+    """Write the picture with boxes; what there is to say of it, for JSON: its size (width, height), boxes,
+    the surest first, and files."""
+    rows = seen.found.tolist()
+    pictures.save(seen.paths["boxes"], boxed(seen.image, rows, looks.palette, looks.names))
+    boxes = [{"name": looks.names[int(row[0])], "class": int(row[0]), "score": row[5], "box": row[1:5]}
+             for row in sorted(rows, key=lambda row: -row[5])]
+    return {"size": list(seen.image.size), "boxes": boxes,
+            "files": {what: str(path) for what, path in seen.paths.items()}}
+
+
+def save_voc(folder: Path, split: str, names: Sequence[str], found: Iterable[tuple[str, Sequence]]
+             ) -> list[Path]:
+    """Write VOC's result files, comp4_det_SPLIT_CLASS.txt of each class: lines of an image's name, a score
+    and a box, whose corners are counted from 1 there. names: of the classes from 0, the background, on;
+    found: an image's name and the detections in it, class, x1, y1, x2, y2, score each."""
+    lines: dict[int, list[str]] = {number: [] for number in range(1, len(names))}
+    for image, rows in found:
+        for number, *corners, score in rows:
+            lines[int(number)].append(f"{image} {score:.6f} {' '.join(f'{at + 1:.1f}' for at in corners)}\n")
+    paths = [folder / f"comp4_det_{split}_{names[number]}.txt" for number in lines]
+    for path, told in zip(paths, lines.values(), strict=True):
+        with writing(path, "w") as file:
+            file.writelines(told)
+    return paths

@@ -1,0 +1,179 @@
+"""A net that finds objects, at work: `netspec infer` and `netspec score`."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from netspec.cli.main import main
+from netspec.net import weights
+from netspec.net.build import load
+from netspec.net.module import Net
+from netspec.score.detect import thresholds
+from netspec.score.objects import save_voc
+from netspec.score.predict import Looks
+
+CLASSES = ["background 0 0 0", "cat 200 0 0", "dog 0 0 200"]
+NET = """
+name: "tiny"
+{data}
+layer {{ name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param {{ num_output: 8 kernel_size: 3 pad: 1
+  stride: 8 weight_filler {{ type: "msra" }} }} }}
+layer {{ name: "r" type: "ReLU" bottom: "c" top: "c" }}
+layer {{ name: "rs" type: "Convolution" bottom: "c" top: "rs" convolution_param {{ num_output: 6 kernel_size: 1
+  weight_filler {{ type: "msra" }} }} }}
+layer {{ name: "rb" type: "Convolution" bottom: "c" top: "rb" convolution_param {{ num_output: 12 kernel_size: 1
+  weight_filler {{ type: "gaussian" std: 0.001 }} }} }}
+layer {{ name: "a" type: "Reshape" bottom: "rs" top: "a" reshape_param {{ shape {{ dim: 0 dim: 2 dim: -1 dim: 0 }} }} }}
+layer {{ name: "p" type: "Softmax" bottom: "a" top: "p" }}
+layer {{ name: "b" type: "Reshape" bottom: "p" top: "b" reshape_param {{ shape {{ dim: 0 dim: 6 dim: -1 dim: 0 }} }} }}
+layer {{ name: "proposal" type: "Python" bottom: "b" bottom: "rb" bottom: "im_info" top: "rois" python_param {{
+  module: "rpn.proposal_layer" layer: "ProposalLayer" param_str: "'feat_stride': 8\\n'scales': [2]\\n'rpn_min_size': 4" }} }}
+layer {{ name: "s" type: "Convolution" bottom: "c" top: "s" convolution_param {{ num_output: 12 kernel_size: 1
+  weight_filler {{ type: "msra" }} }} }}
+layer {{ name: "m" type: "Convolution" bottom: "c" top: "m" convolution_param {{ num_output: 32 kernel_size: 1
+  weight_filler {{ type: "gaussian" std: 0.001 }} }} }}
+layer {{ name: "ps" type: "PSROIPooling" bottom: "s" bottom: "rois" top: "ps" psroi_pooling_param {{ spatial_scale: 0.125
+  output_dim: 3 group_size: 2 }} }}
+layer {{ name: "pm" type: "PSROIPooling" bottom: "m" bottom: "rois" top: "pm" psroi_pooling_param {{ spatial_scale: 0.125
+  output_dim: 8 group_size: 2 }} }}
+layer {{ name: "vs" type: "Pooling" bottom: "ps" top: "cls_score" pooling_param {{ pool: AVE kernel_size: 2 stride: 2 }} }}
+layer {{ name: "vm" type: "Pooling" bottom: "pm" top: "bbox_pred_pre" pooling_param {{ pool: AVE kernel_size: 2 stride: 2 }} }}
+layer {{ name: "o" type: "Softmax" bottom: "cls_score" top: "cls_prob_pre" }}
+layer {{ name: "oo" type: "Reshape" bottom: "cls_prob_pre" top: "cls_prob" reshape_param {{ shape {{ dim: -1 dim: 3 }} }} }}
+layer {{ name: "mm" type: "Reshape" bottom: "bbox_pred_pre" top: "bbox_pred" reshape_param {{ shape {{ dim: -1 dim: 8 }} }} }}
+"""
+SIDES = {"scale": 64, "max_size": 120}
+FACTS = {"classes": CLASSES, "mean": [100, 110, 120], **SIDES}
+INPUTS = f"""layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ dim: [1, 3, 64, 64] }} }}
+  python_param {{ param_str: "{FACTS}" }} }}
+layer {{ name: "im_info" type: "Input" top: "im_info" input_param {{ shape {{ dim: [1, 3] }} }} }}"""
+READS = {"dataset": "folder", "root": ".", "images": "images", "boxes": "boxes", "split": "val", "classes": CLASSES, **SIDES}
+READER = f"""layer {{ name: "data" type: "Python" top: "data" top: "im_info" top: "gt_boxes" python_param {{
+  module: "netspec.datasets" layer: "DetectionData" param_str: "{READS}" }} }}"""
+OBJECT = ("<object><name>{}</name><difficult>{}</difficult><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax>"
+          "<ymax>{}</ymax></bndbox></object>")
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """deploy.prototxt, val.prototxt, w.caffemodel, and three images with boxes, one of them without any."""
+    monkeypatch.chdir(tmp_path)
+    Path("deploy.prototxt").write_text(NET.format(data=INPUTS))
+    Path("val.prototxt").write_text(NET.format(data=READER))
+    torch.manual_seed(0)
+    made = load("deploy.prototxt")
+    weights.save("w.caffemodel", weights_of(Net(made)))
+    random = np.random.default_rng(0)
+    Path("images").mkdir()
+    Path("boxes").mkdir()
+    truth = {"a": [("cat", 0, 1, 1, 40, 40), ("dog", 1, 30, 30, 60, 50)], "b": [("cat", 0, 20, 10, 70, 60)], "c": []}
+    for name, size in zip(truth, [(80, 60), (90, 64), (50, 100)], strict=True):
+        Image.fromarray(random.integers(0, 256, (*size[::-1], 3), np.uint8)).save(f"images/{name}.png")
+        objects = "".join(OBJECT.format(*each) for each in truth[name])
+        Path(f"boxes/{name}.xml").write_text(f"<annotation>{objects}</annotation>")
+    Path("val.txt").write_text("a\nb\nc\n")
+    return tmp_path
+
+
+def weights_of(net):
+    from netspec.net.weights import ready
+    ready(net)
+    return net
+
+
+def infer(capsys, *argv):
+    status = main(["infer", "deploy.prototxt", "w.caffemodel", *argv, "--out", "o", "--device", "cpu"])
+    return status, *capsys.readouterr()
+
+
+def test_infer_draws_boxes_and_tells_them(place, capsys):
+    status, out, err = infer(capsys, "images", "--json", "--threshold", "0.1,dog=2")
+    told = json.loads(out)
+    assert status == 0, err
+    assert [image["size"] for image in told["images"]] == [[80, 60], [90, 64], [50, 100]]
+    for image in told["images"]:
+        assert {box["name"] for box in image["boxes"]} == {"cat"}
+        scores = [box["score"] for box in image["boxes"]]
+        assert scores == sorted(scores, reverse=True) and min(scores) > 0.1
+        for box in image["boxes"]:
+            x1, y1, x2, y2 = box["box"]
+            assert 0 <= x1 <= x2 <= image["size"][0] - 1 and 0 <= y1 <= y2 <= image["size"][1] - 1
+        page = Image.open(image["files"]["boxes"])
+        factor = -(-300 // max(image["size"]))
+        assert page.size == tuple(factor * side for side in image["size"])
+
+
+def test_infer_says_how_many_and_writes_vocs_files(place, capsys):
+    status, out, err = infer(capsys, "images/a.png", "--threshold", "0", "--voc", "test", "--most", "5", "--classes", "dog")
+    assert status == 0 and out.startswith("images/a.png: ") and " dog -> o/a_boxes.png" in out and "cat" not in out
+    assert "wrote o/comp4_det_test_cat.txt, o/comp4_det_test_dog.txt" in err
+    lines = Path("o/comp4_det_test_dog.txt").read_text().splitlines()
+    assert lines and all(line.split()[0] == "a" and len(line.split()) == 6 for line in lines)
+    assert Path("o/comp4_det_test_cat.txt").read_text() == ""
+
+
+def test_score_and_infer_find_the_same(place, capsys):
+    status = main(["score", "val.prototxt", "w.caffemodel", "--save", "s", "--device", "cpu", "--quiet", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert status == 0 and told["images"] == 3
+    assert [(each["name"], each["truths"]) for each in told["classes"]] == [("cat", 2), ("dog", 0)]
+    assert told["classes"][1]["ap"] is None and told["map"] == told["classes"][0]["ap"]
+    infer(capsys, "images", "--threshold", "-1", "--voc", "val", "--mean", "102.9801,115.9465,122.7717")
+    for name in ("cat", "dog"):
+        ours, theirs = (Path(folder, f"comp4_det_val_{name}.txt").read_text() for folder in "so")
+        assert ours == theirs and len(ours.splitlines()) > 3
+
+
+def test_score_prints_a_table_and_draws_a_sheet(place, capsys):
+    argv = ["score", "val.prototxt", "w.caffemodel", "--sheet", "s.png", "--worst", "2", "--device", "cpu", "--quiet"]
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("tiny: 3 images in ") and "AP, 11 points" in out
+    assert "not in the mean, being never in the truth: dog" in out and out.endswith("wrote s.png\n")
+    assert Image.open("s.png").width > 600
+
+
+def test_options_of_the_other_kind_of_net_are_refused(place, capsys):
+    assert infer(capsys, "images/a.png", "--cutout", "cat")[0] == 2
+    assert main(["score", "val.prototxt", "w.caffemodel", "--trimap", "1"]) == 2
+    told = capsys.readouterr().err
+    assert "--trimap: the data of" in told and "are boxes" in told
+
+
+@pytest.mark.parametrize("given, words", [
+    ("0.5,bird=0.2", "--threshold: 'bird' is no class"), ("high", "--threshold: 'high' is no number, nor CLASS=NUMBER"),
+    ("cat=", "'cat=' is no number")])
+def test_thresholds_that_are_none(place, capsys, given, words):
+    status, _, err = infer(capsys, "images/a.png", "--threshold", given)
+    assert status == 2 and words in err
+
+
+def test_thresholds_of_all_classes_and_of_one():
+    looks = Looks(["background", "cat", "dog"], np.zeros((3, 3), np.uint8))
+    assert thresholds("0.5,dog=0.8", looks) == [0.5, 0.5, 0.8]
+    assert thresholds("dog=0.8", looks) == [-math.inf, -math.inf, 0.8]
+
+
+def test_a_net_that_is_given_its_regions_is_refused(place, capsys):
+    text = Path("deploy.prototxt").read_text()
+    start, end = text.index('layer { name: "rs"'), text.index('layer { name: "s"')
+    rois = INPUTS.splitlines()[-1].replace("im_info", "rois").replace("[1, 3]", "[1, 5]")
+    Path("deploy.prototxt").write_text(text[:start] + rois + text[end:])
+    status, _, err = infer(capsys, "images/a.png")
+    assert status == 2 and "must propose its regions itself" in err
+
+
+def test_a_net_without_the_blobs_is_refused(place, capsys):
+    Path("deploy.prototxt").write_text(Path("deploy.prototxt").read_text().replace('top: "bbox_pred"', 'top: "moves"'))
+    status, _, err = infer(capsys, "images/a.png")
+    assert status == 2 and "has no blob 'bbox_pred'; did you mean" in err
+
+
+def test_vocs_lines(tmp_path):
+    save_voc(tmp_path, "test", ["background", "a"], [("im1", [[1, 0, 1.04, 9.96, 19, 0.98765432]])])
+    assert (tmp_path / "comp4_det_test_a.txt").read_text() == "im1 0.987654 1.0 2.0 11.0 20.0\n"
