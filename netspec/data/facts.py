@@ -58,7 +58,8 @@ def known(layer: LayerParameter, path: Path) -> Known:
         raise Error(f"{where}: 'resize' of param_str is {resize}, expected above 0 to 8")
     sides = given.get("scale", SIDES[0]), given.get("max_size", SIDES[1])
     if not all(type(side) is int and side > 0 for side in sides):
-        raise Error(f"{where}: 'scale' and 'max_size' of param_str are {sides}, expected whole numbers above 0")
+        raise Error(f"{where}: 'scale' and 'max_size' of param_str are {sides}, expected whole numbers "
+                    "from 1 on")
     return Known(None if mean is None else tuple(mean), resize, layer.transform_param.scale,
                  layouts.facts(layout) if layout else None, sides)
 

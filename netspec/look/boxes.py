@@ -25,11 +25,11 @@ def boxed(image: Pixels, boxes: Sequence[Box], palette: Palette, names: Sequence
     for number, *corners, score in sorted(boxes, key=lambda box: -1 if math.isnan(box[5]) else box[5]):
         colour = tuple(full[int(number)].tolist())
         x1, y1, x2, y2 = (float(at) * factor for at in corners)
-        frame = x1, y1, x2 + factor - 1, y2 + factor - 1
-        draw.rectangle((frame[0] - 1, frame[1] - 1, frame[2] + 1, frame[3] + 1), outline=PAPER, width=line + 2)
-        draw.rectangle(frame, outline=colour, width=line)
+        x2, y2 = x2 + factor - 1, y2 + factor - 1
+        draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=PAPER, width=line + 2)
+        draw.rectangle((x1, y1, x2, y2), outline=colour, width=line)
         text = names[int(number)] + ("" if math.isnan(score) else f" {score:.2f}")
-        _tag(draw, text, frame[:2], colour, font, page.width)
+        _tag(draw, text, (x1, y1), colour, font, page.width)
     return page
 
 

@@ -62,7 +62,8 @@ def score(records: Sequence[Record], found: Sequence[Tensor], names: Sequence[st
     boxes = [{"image_id": image, "category_id": int(number), "bbox": _corner(box), "iscrowd": int(crowd),
               "area": math.prod(_corner(box)[2:])}
              for image, each in enumerate(records)
-             for number, box, crowd in zip(each.classes, each.boxes, each.difficult | each.crowd, strict=True)]
+             for number, box, crowd in zip(each.classes, each.boxes, each.difficult | each.crowd,
+                                           strict=True)]
     truth = {"images": [{"id": image, "width": each.size[0], "height": each.size[1]}
                         for image, each in enumerate(records)],
              "categories": [{"id": number, "name": name} for number, name in enumerate(names) if number],
