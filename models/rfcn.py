@@ -282,11 +282,13 @@ def small_ends(n: NetSpec, mults: Sequence[float]) -> Sequence[Any]:
     return [made.get(f"conv{i}_2", made[f"conv{i}_1"]) for i in range(1, len(mults) + 1)]
 
 
-VOC = Data(21, {split: dict(dataset="voc", root="data/voc", split=split) for split in ("trainval", "test")})
-COCO = Data(81, {"train": dict(dataset="coco", root="data/coco", split="train"),
-                 "val": dict(dataset="coco", root="data/coco", split="val")}, scales=(4, 8, 16, 32))
-SHAPES = Data(5, {"train": dict(dataset="shapes", root="data/shapes/images", split="train", seed=1337),
-                  "val": dict(dataset="shapes", root="data/shapes/images", split="val")},
+BOTH = dict(root="data/voc/VOC2007", voc2012="data/voc/VOC2012")
+VOC = Data(21, {"train": dict(dataset="voc", **BOTH, split="07+12trainval"),
+                "test": dict(dataset="voc", root=BOTH["root"], split="test")})
+COCO = Data(81, {split: dict(dataset="coco", root="data/coco", split=f"{split}2014")
+                 for split in ("train", "val")}, scales=(4, 8, 16, 32))
+SHAPES = Data(5, {split: dict(dataset="shapes", root="data/shapes/images", split=split, scale=96,
+                              max_size=128) for split in ("train", "val")},
               scales=(2, 3, 4, 5), facts=dict(dataset="shapes"), size=(96, 128))
 HARD = dict(batch_size=-1, bg_thresh_lo=0.0, rpn_normalize_targets=True)  # with OHEM, as released
 FAMILIES = {

@@ -96,6 +96,8 @@ class DetectionData(Pictured):
         self._orders: dict[int, np.ndarray] = {}
         self._proposals = self._read_proposals(given, count)
         self._targets = self._sampling(given, classes) if count == 6 else None
+        if self._targets:
+            self.normalized = {top + 1: scale for top, scale in self._targets.normalized.items()}
 
     def _given(self) -> dict[str, Any]:
         """param_str; of the release's layer with what was beside its nets."""

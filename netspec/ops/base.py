@@ -97,6 +97,7 @@ class Operation:
     above_0: ClassVar[Sequence[str]] = ()  # the message of its settings, then those that must be above 0
     affine: ClassVar[bool] = False  # in TEST it multiplies and adds, by one number of its own each a channel
     own_map: ClassVar[CoordMap | None] = None  # its coordinate map, where no setting plays a part
+    normalized: Mapping[int, Sequence[Sequence[float]]] = {}  # tops: targets less means, over deviations
     sized: Set[int] = frozenset()  # bottoms of which the size alone counts, and is known before it runs
     undifferentiable: Set[int] = frozenset()  # bottoms that never get a gradient (labels)
     differentiable: ClassVar[str] = ""  # in words, where it depends on the bottoms given which get one

@@ -176,6 +176,11 @@ class AnchorTarget(Targets, bottoms=(3, 4), tops=4, sink=True, undifferentiable=
         "rpn_bbox_inside_weights": _numbers((1, 1, 1, 1), 4), "rpn_positive_weight": _number(-1, -1, 1),
         "seed": _whole(None, 0)}
 
+    def setup(self, *shapes: Shape) -> None:
+        super().setup(*shapes)
+        if self.p.rpn_normalize_targets:
+            self.normalized = {1: (self.p.rpn_normalize_means, self.p.rpn_normalize_stds)}
+
     def infer(self, *shapes: Shape) -> list[Shape]:
         count = len(self.base)
         self.check(shapes, (1, 0, 0, 0), (0, 5), (1, 3))
@@ -254,6 +259,11 @@ class ProposalTarget(Targets, bottoms=2, tops=5, undifferentiable={0, 1}):
         "bg_thresh_lo": _number(0.1, 0, 1), "agnostic": _flag(None),
         "bbox_normalize_targets_precomputed": _flag(True), **_normalised("bbox_normalize"),
         "bbox_inside_weights": _numbers((1, 1, 1, 1), 4), "seed": _whole(None, 0)}
+
+    def setup(self, *shapes: Shape) -> None:
+        super().setup(*shapes)
+        if self.p.bbox_normalize_targets_precomputed:
+            self.normalized = {2: (self.p.bbox_normalize_means, self.p.bbox_normalize_stds)}
 
     def infer(self, *shapes: Shape) -> list[Shape]:
         """The most regions that there can be."""

@@ -24,7 +24,7 @@ from ..net.plan import Plan
 from ..net.quick import Quick
 from ..proto.caffe_pb2 import SolverParameter
 from ..proto.text import read_solver
-from . import updates
+from . import taken_back, updates
 from .display import DebugInfo, Display
 from .feeding import Feeding
 from .jobs import Job, jobs, weights_file, weights_names
@@ -124,7 +124,7 @@ class Solver:
         """Copy the weights of a file into the layers of the same names; Error if it has none of them."""
         file = weights_file(name, self.path)
         self.log("solver.cpp:72", f"Finetuning from {name}")
-        report = weights.load(file, self.net.layers_with_params(), strict=self.strict)
+        report = taken_back.load(file, self.net, strict=self.strict)
         if not report.copied and not report.reshaped:
             raise self.error(f"the weights {file} have no layer of net '{self.net.graph.name}'; layers are "
                              "matched by name")
@@ -347,10 +347,10 @@ class Solver:
         self._tell(self._read())
         if not all(torch.isfinite(p).all() for p in self.net.parameters()):
             raise self._not_finite("parameters are infinite or NaN", "no snapshot was written", self.iter)
-        facts = {"iter": self.iter, "losses": list(self.losses), **self.data.facts()}
+        facts = {"iter": self.iter, "losses": [*self.losses]} | self.data.facts() | taken_back.facts(self.net)
         try:
             self.last_snapshot = write_snapshot(
-                self.prefix(), self.net.graph.name, weights.layers_of(self.net),
+                self.prefix(), self.net.graph.name, taken_back.layers_of(self.net),
                 whole_history(self.history, self._slots()), facts,
                 current_step=updates.current_step(self.param, self.iter),
                 hdf5=self.param.snapshot_format == SolverParameter.HDF5, log=self.log)
@@ -362,7 +362,7 @@ class Solver:
 
     def save(self, path: str | os.PathLike, hdf5: bool = False) -> None:
         """The train net's weights as a .caffemodel (or .caffemodel.h5)."""
-        weights.save(path, self.net, hdf5=hdf5)
+        taken_back.save(path, self.net, hdf5)
 
     def final_weights(self) -> str:
         """The weights file of the latest snapshot."""
@@ -384,7 +384,7 @@ class Solver:
             self.log("netspec", f"{found.state} has no .resume file beside it: data and random state start "
                      "again", "W")
         if state.learned_net:
-            weights.load(found.weights, self.net.layers_with_params(), strict=True)
+            taken_back.load(found.weights, self.net, facts or {}, strict=True)
             self.loaded = dict.fromkeys(self.net.layers_with_params(), "copied")
         for mine, theirs in zip(self.history, history, strict=True):
             mine.copy_(torch.from_numpy(np.array(theirs, dtype=np.float32)))
