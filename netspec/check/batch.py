@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..base.errors import Error, listed
 from ..net.graph import Graph, Node
 from ..net.module import Net
+from ..ops.regions import Regions
 from ..ops.softmax import Classified
 from ..ops.source import Source
 from ..train.preflight import losses_of, stuck_layers
@@ -52,13 +54,14 @@ class Batch(NamedTuple):
 
 
 def draw(graph: Graph, given: Mapping[str, Tensor] | None = None) -> Batch:
-    """The first batch: `given`, what sources load, and random images and labels for what the caller feeds.
+    """The first batch: `given`, what sources load, random images, labels and regions for the caller's.
 
     Raises Error or OSError where data cannot be read.
     """
     blobs, real, random = dict(given or {}), set(given or ()), torch.Generator().manual_seed(0)
     classes = {n.bottoms[1].blob: graph.shapes[n.bottoms[0]][1] for n in graph.nodes
                if (n.op.loss or n.type == "Accuracy") and 1 in n.op.undifferentiable}
+    regions = {n.bottoms[1].blob for n in graph.nodes if isinstance(n.op, Regions)}
     for node in graph.sources:
         if isinstance(node.op, Source) and not node.op.fed:
             for top, array in zip(node.tops, node.op.load(0), strict=True):
@@ -69,6 +72,9 @@ def draw(graph: Graph, given: Mapping[str, Tensor] | None = None) -> Batch:
             shape, count = graph.shapes[top], classes.get(top.blob)
             blobs[top.blob] = (torch.randint(count, shape, generator=random).float() if count else
                                torch.rand(shape, generator=random) * 255 - 117)
+            if top.blob in regions:  # of the first item
+                corners = 255 * torch.rand(shape[0], 2, 2, generator=random).sort(1).values
+                blobs[top.blob] = F.pad(corners.flatten(1), (1, 0)).reshape(shape)
     return Batch(blobs, frozenset(real))
 
 

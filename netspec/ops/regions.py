@@ -1,7 +1,9 @@
 """Pooling of regions: ROIPooling, PSROIPooling.
 
 Regions are a bottom R x 5: the item's number in the batch, then x1, y1, x2, y2 in pixels of the image, both
-ends included; spatial_scale takes them to the feature map.
+ends included; spatial_scale takes them to the feature map. torchvision's roi_pool computes the same as
+ROIPooling; its ps_roi_pool differs from PSROIPooling: it scales ends before it rounds them, and the last
+position is not included.
 """
 
 import math

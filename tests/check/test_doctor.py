@@ -235,6 +235,15 @@ def test_random_images_and_labels_are_what_they_stand_for():
     assert draw(made, {"data": given}).blobs["data"] is given
 
 
+def test_random_regions_are_regions():
+    """Numbers of anything would name items that are not there."""
+    graph = load(PROJECT / "tests/golden/layers/head_k3_ohem.prototxt", caffe_pb2.TRAIN)
+    batch = draw(graph)
+    item, x1, y1, x2, y2 = batch.blobs["rois"].flatten(1).unbind(1)
+    assert not item.any() and (x1 < x2).all() and (y1 < y2).all()
+    Net(graph)(batch.blobs)
+
+
 def test_labels(folder, capsys):
     bright(label=255)
     assert any(f.startswith("loss: no label of the batch counts") for f in problems(capsys, "net.prototxt"))
