@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # torch takes a second to import: the functions that need it 
     from ..proto.caffe_pb2 import SolverParameter
 
 PRECISIONS = ("fp32", "tf32", "bf16")
+TRIED = 4  # of cuDNN's ways to do a convolution, for each new size; torch's own bound is 10, its default none
 WAITING = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}  # turns of GNU's OpenMP; ms of LLVM's and Intel's
 PACKAGE = Path(__file__).resolve().parents[1]
 # the folder of models/, solvers/ and data/: in an installed package, or the checkout
@@ -66,6 +67,7 @@ def choose(name: str | None = None, precision: str = "fp32") -> torch.device:
         if not torch.cuda.is_available() or (found.index or 0) >= here:
             raise Error(f"device '{name}' is not here ({count(here, 'CUDA device')} found); use --device cpu")
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.benchmark_limit = True, TRIED
     return found
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..ops.conv import Deconvolution
 from .graph import Graph, Node
+from .module import autocast
 
 
 class Grouped(Deconvolution):
@@ -27,7 +28,7 @@ class Grouped(Deconvolution):
         if not self.seen[1]:
             return super().apply(x, weight, bias)
         each = own(weight)
-        with torch.autocast(x.device.type, enabled=False):
+        with autocast(x.device, torch.float32):
             return F.conv_transpose2d(x.to(weight.dtype, memory_format=torch.channels_last), each, bias,
                                       self.stride, self.pad, 0, len(each), self.dilation)
 

@@ -1,6 +1,6 @@
 """What a net with labels is judged by: its scores beside the truth, in scoring and in a solver's tests."""
 
-from collections.abc import Iterable, Sized
+from collections.abc import Callable, Iterable, Sized
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from ..base.errors import Error, closest
 from ..base.metrics import VOID
 from ..data.segmentation import SegmentationData
+from ..ops.base import fetched
 from ..ops.source import Source
 from .graph import Graph
 
@@ -33,17 +34,18 @@ class Judged:
         void = self.facts and self.facts.void
         self.void = ignored[0] if ignored else VOID if void is None else void
 
-    def compare(self, scores: Tensor, truth: Tensor, position: int) -> tuple[np.ndarray, np.ndarray]:
-        """The best class of each pixel of a batch, and its label: (N, H, W) both.
+    def compare(self, scores: Tensor, truth: Tensor, position: int
+                ) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+        """What gives the best class of each pixel of a batch, and its label, (N, H, W) both: see fetched.
 
         scores: (N, C, H, W). truth: (N, 1, H, W) or (N, H, W). Raises Error where their sizes differ.
         """
-        best = labels(scores, self.source.describe(position))
-        flat = truth[:, 0] if truth.ndim == 4 else truth
-        if tuple(flat.shape) != best.shape:
+        flat, pixels = truth[:, 0] if truth.ndim == 4 else truth, [len(scores), *scores.shape[2:]]
+        if list(flat.shape) != pixels:
             raise Error(f"{self.source.describe(position)}: labels are {list(truth.shape)} for "
-                        f"{list(best.shape)} scored pixels; scoring needs a score for each labelled pixel")
-        return best, flat.cpu().numpy()
+                        f"{pixels} scored pixels; scoring needs a score for each labelled pixel")
+        best, there = judging(scores, self.source.describe(position)), fetched(flat)
+        return lambda: (best(), there())
 
 
 def labels(scores: Tensor, of: str) -> np.ndarray:
@@ -51,11 +53,22 @@ def labels(scores: Tensor, of: str) -> np.ndarray:
 
     Raises Error where scores are NaN, of which no class is the best; `of` is what they are of.
     """
-    if wrong := int(scores.amax(1).isnan().sum()):
-        raise Error(f"{of}: the scores are no numbers (NaN) in {wrong} of {scores[:, 0].numel()} pixels, so "
-                    "no class can be told; 'netspec doctor NET WEIGHTS' says where they come from")
-    best = scores.argmax(1)
-    return best.to(torch.uint8 if scores.shape[1] <= 256 else torch.int32).cpu().numpy()
+    return judging(scores, of)()
+
+
+def judging(scores: Tensor, of: str) -> Callable[[], np.ndarray]:
+    """What gives `labels`, and raises its Error: see fetched."""
+    best, pixels = scores.argmax(1), scores[:, 0].numel()
+    numbers = fetched(best.to(torch.uint8 if scores.shape[1] <= 256 else torch.int32))
+    unclear = fetched(scores.amax(1).isnan().sum())
+
+    def found() -> np.ndarray:
+        if wrong := int(unclear()):
+            raise Error(f"{of}: the scores are no numbers (NaN) in {wrong} of {pixels} pixels, so no class "
+                        "can be told; 'netspec doctor NET WEIGHTS' says where they come from")
+        return numbers()
+
+    return found
 
 
 def channels(made: Graph, blob: str) -> int:

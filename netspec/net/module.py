@@ -277,10 +277,11 @@ class Net(_Module):
 
 
 def autocast(device: torch.device, precision: torch.dtype | None) -> AbstractContextManager[Any]:
-    """Products in a precision; as it is where none is asked for (whoever calls may have) and on meta."""
+    """Products in a precision, in float32 as their numbers come; as it is where none is asked for (whoever
+    calls may have) and on meta."""
     if precision is None or not torch.amp.is_autocast_available(device.type):
         return nullcontext()
-    return torch.autocast(device.type, precision)
+    return torch.autocast(device.type, precision, enabled=precision != torch.float32)
 
 
 def _at(place: Place) -> nn.Module:

@@ -265,6 +265,20 @@ def carried(x: Tensor, device: torch.device) -> Tensor:
     return (x.pin_memory() if x.device.type == "cpu" else x).to(device, non_blocking=True)
 
 
+def fetched(x: Tensor) -> Callable[[], np.ndarray]:
+    """What gives the numbers of x: a GPU's come while the host goes on, which waits when it calls this."""
+    if x.device.type != "cuda":
+        return x.cpu().numpy
+    here, there = x.to("cpu", non_blocking=True), torch.cuda.Event()  # into page-locked memory
+    there.record(torch.cuda.current_stream(x.device))
+
+    def numbers() -> np.ndarray:
+        there.synchronize()
+        return here.numpy()
+
+    return numbers
+
+
 def raised(x: Tensor) -> Tensor:
     """x in a precision that sums and logarithms bear: half precision becomes float32, the rest stays."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

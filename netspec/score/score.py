@@ -4,7 +4,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from ..net.graph import Graph
 from ..net.judged import Judged
 from ..net.module import Net
 from ..net.plan import Plan
+from ..ops.base import fetched
 from . import predict
 from .averaged import Averaged
 from .engined import Engined
@@ -77,11 +78,17 @@ class Tally:
         self.bands = np.zeros((len(trimap), classes, classes), np.int64)
         self.done = self.stray = 0
 
-    def add(self, images: Iterable[tuple[Path | None, np.ndarray, np.ndarray, np.ndarray]],
-            looks: predict.Looks) -> None:
-        """images: where the prediction goes, the truth, the prediction, where the positive class is, each."""
+    def add(self, paths: Sequence[Path | None], judged: Callable[[], tuple[np.ndarray, np.ndarray]],
+            probable: Callable[[], np.ndarray] | None, looks: predict.Looks) -> None:
+        """Count a batch, once a GPU has given it.
+
+        paths: where the predictions of its images go, of which those behind do not count. judged: see
+        Judged.compare. probable: what gives where the positive class is, (N, H, W); None: where it is best.
+        """
         classes, void = self.classes, self.void
-        for path, truth, best, found in images:
+        predicted, labels = judged()
+        positive = predicted == self.positive if probable is None else probable()
+        for path, truth, best, found in zip(paths, labels, predicted, positive, strict=False):
             counted = (truth >= 0) & (truth < classes) & (truth != void)
             self.stray += int(np.count_nonzero(~counted & (truth != void) & (truth != VOID)))
             self.histogram += confusion(truth, best, classes, void)
@@ -115,7 +122,8 @@ class Scoring(Judged):
         class to hold against all others, predicted where it is the best, or, with a threshold, where its
         probability is above it. Raises Error where labels and scores differ in size.
         """
-        begun, size, loss, done = time.monotonic(), self.source.batch_size, 0.0, 0
+        begun, size, done = time.monotonic(), self.source.batch_size, 0
+        losses: list[tuple[Tensor, int]] = []  # of each batch, and its images
         tally = Tally(self.classes, self.void, trimap, positive)
         waiting: deque[Future[None]] = deque()  # batches that are counted while the net is at the next
         data = Batches(self.graph.readers, net.device, workers=workers)
@@ -123,23 +131,23 @@ class Scoring(Judged):
             for position in range(-(-self.total // size)):
                 inputs = batches.next()
                 blobs = net(inputs, [self.score_blob])
-                best, truth = self.compare(blobs[self.score_blob], inputs[self.label_blob], position)
-                found = self._found(blobs[self.score_blob], best, positive, threshold)
+                judged = self.compare(blobs[self.score_blob], inputs[self.label_blob], position)
+                found = self._found(blobs[self.score_blob], positive, threshold)
                 count = min(size, self.total - done)  # the list begins again within the last batch
                 names = self.source.image_names(position)
                 paths = [None if save is None else inside(Path(save), f"{name}.png") for name in names]
-                images = list(zip(paths, truth, best, found, strict=True))[:count]
                 if isinstance(net, Net | Plan):
-                    loss += net.loss(blobs).item() * count
+                    losses.append((net.loss(blobs), count))
                 done += count
                 while waiting:
                     self._told(waiting.popleft(), tally, progress)
-                waiting.append(pool.submit(tally.add, images, self.looks))
+                waiting.append(pool.submit(tally.add, paths[:count], judged, found, self.looks))
             for last in waiting:
                 self._told(last, tally, progress)
         near = {width: Scores.from_histogram(band) for width, band in zip(trimap, tally.bands, strict=True)}
         binary = None if positive is None else Binary.from_histogram(tally.pairs)
-        mean_loss, seconds = loss / done if net.losses else math.nan, time.monotonic() - begun
+        loss = sum(each.item() * count for each, count in losses) / done
+        mean_loss, seconds = loss if net.losses else math.nan, time.monotonic() - begun
         return Result(Scores.from_histogram(tally.histogram), self.looks, mean_loss, done, seconds,
                       tally.histogram, tally.stray, near, binary)
 
@@ -149,12 +157,13 @@ class Scoring(Judged):
         if progress:
             progress(tally.done, self.total, tally.histogram)
 
-    def _found(self, scores: Tensor, best: np.ndarray, positive: int | None, threshold: float | None
-               ) -> np.ndarray:
-        """Where the positive class is, (N, H, W): the best, or more probable than the threshold."""
+    def _found(self, scores: Tensor, positive: int | None, threshold: float | None
+               ) -> Callable[[], np.ndarray] | None:
+        """What gives where the positive class is more probable than the threshold, if there is one."""
         if positive is None or threshold is None:
-            return best == positive
-        return (scores if self.softmax else scores.softmax(1))[:, positive].cpu().numpy() > threshold
+            return None
+        odds = fetched((scores if self.softmax else scores.softmax(1))[:, positive])
+        return lambda: odds() > threshold
 
 
 def score(net: Net | Plan | Stitched, *, score_blob: str = "score", label_blob: str = "label",

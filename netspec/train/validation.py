@@ -30,7 +30,7 @@ class Counting:
     def add(self, blobs: Mapping[str, Tensor], position: int) -> None:
         """blobs: those named in `blobs`, of the batch at a position."""
         judged = self.judged
-        best, truth = judged.compare(blobs[judged.score_blob], blobs[judged.label_blob], position)
+        best, truth = judged.compare(blobs[judged.score_blob], blobs[judged.label_blob], position)()
         for item, b, t in zip(judged.source.items(position), best, truth, strict=True):
             if item % judged.total not in self.images:  # the list may begin again within the test
                 self.images.add(item % judged.total)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -124,6 +125,19 @@ def test_apples_gpu_is_taken_where_torch_has_it(monkeypatch):
     assert choose() == choose("mps") == torch.device("mps") and gpu() == "mps"
     assert asked(SolverParameter(solver_mode="GPU", device_id=1)) == "mps" and asked(SolverParameter(solver_mode="CPU")) == "cpu"
     assert device_name("mps").startswith("mps, ")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_gpu_tries_few_ways_of_each_convolution(monkeypatch, precision):
+    """cuDNN chooses among them for each size of its bottom, once."""
+    cudnn, matmul = SimpleNamespace(), SimpleNamespace()
+    monkeypatch.setattr(torch.backends, "cudnn", cudnn)
+    monkeypatch.setattr(torch.backends.cuda, "matmul", matmul)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert choose("cuda", precision) == torch.device("cuda")
+    assert cudnn.benchmark and cudnn.benchmark_limit == 4
+    assert cudnn.allow_tf32 == matmul.allow_tf32 == (precision != "fp32")
 
 
 def test_memory_that_the_system_does_not_tell(monkeypatch):

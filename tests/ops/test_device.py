@@ -1,5 +1,7 @@
 """Every layer on a device that is not the CPU: `meta` stands for one, which has shapes and no numbers to wait for."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from golden_case import run
@@ -9,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from netspec.net.layerwise import Layerwise
 from netspec.ops import REGISTRY
-from netspec.ops.base import carried
+from netspec.ops.base import carried, fetched
 
 from .test_golden import CASES, layer, made
 
@@ -143,6 +145,31 @@ def test_what_a_gpu_takes_is_copied_while_the_host_goes_on():
         carried(x, cuda)
         carried(x, META)
     assert said == [("pin_memory", {}), ("to", cuda, {"non_blocking": True}), ("to", META, {})]
+
+
+def test_what_a_gpu_gives_comes_while_the_host_goes_on(monkeypatch):
+    """Into page-locked memory, which torch takes for such copies, and is read when the copy is done."""
+    said, x = [], torch.arange(3.0)
+    event = SimpleNamespace(record=lambda stream: said.append(("record", stream)), synchronize=lambda: said.append("wait"))
+    monkeypatch.setattr(torch.cuda, "Event", lambda: event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
+
+    class Told(TorchFunctionMode):
+        """On a CPU that says it is a GPU."""
+
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            if func == torch.Tensor.device.__get__:
+                return torch.device("cuda")
+            if func in (torch.Tensor.to, torch.Tensor.cpu, torch.Tensor.numpy):
+                said.append((func.__name__, *args[1:], *(kwargs or {}).items()))
+            return func(*args, **(kwargs or {}))
+
+    with Told():
+        numbers = fetched(x)
+        assert said == [("to", "cpu", ("non_blocking", True)), ("record", "stream of cuda")]
+        assert numbers().tolist() == [0, 1, 2]
+    assert said[2:] == ["wait", ("numpy",)]
+    assert fetched(x)().tolist() == [0, 1, 2] and len(said) == 4
 
 
 @pytest.mark.gpu

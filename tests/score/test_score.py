@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.overrides import TorchFunctionMode
 
 from netspec import NetSpec
 from netspec import layers as L
@@ -513,6 +514,33 @@ def test_more_than_256_classes():
     best = judged.labels(torch.eye(300).reshape(1, 300, 300, 1), "image a")
     assert best.dtype == np.int32 and best[0, :, 0].tolist() == list(range(300))
     assert judged.labels(torch.zeros(2, 256, 3, 4), "image a").dtype == np.uint8
+
+
+def test_a_gpu_is_not_waited_for_between_batches(place, monkeypatch):
+    """Its labels are asked for by the thread that counts, while the net is at the next batch; losses at the end."""
+    net, said, here = net_of("val.prototxt"), [], threading.current_thread()
+    expected = scoring.score(net, workers=0, positive=1, threshold=0.2)
+
+    class Told(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            if func in (torch.Tensor.cpu, torch.Tensor.numpy, torch.Tensor.item, torch.Tensor.tolist):
+                said.append("asked")
+            return func(*args, **(kwargs or {}))
+
+    def late(x):
+        def numbers():
+            assert threading.current_thread() is not here
+            return x.numpy()
+        return numbers
+
+    for module in (judged, scoring):
+        monkeypatch.setattr(module, "fetched", late)
+    net.register_forward_hook(lambda *args: said.append("net"))
+    with Told():
+        result = scoring.score(net, workers=0, positive=1, threshold=0.2)
+    assert said[said.index("net"):] == ["net"] * 3 + ["asked"] * 3
+    np.testing.assert_array_equal(result.histogram, expected.histogram)
+    assert (result.loss, result.binary) == (expected.loss, expected.binary)
 
 
 def test_sources_are_closed_when_scoring_fails(place, monkeypatch):

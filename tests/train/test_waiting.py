@@ -10,6 +10,9 @@ import torch
 from training import HDF5, changed, write_job
 
 from netspec.base.errors import Error
+from netspec.base.machine import PROJECT
+from netspec.net import grouped, narrow, unrolled
+from netspec.papers.steps import bare
 from netspec.train import solver as solvers
 from netspec.train.losses import MOST, Losses
 from netspec.train.solver import Solver, get_solver
@@ -40,6 +43,23 @@ def test_a_step_between_displays_waits_for_nothing(far, settings, monkeypatch):
     monkeypatch.undo()
     with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
         one.losses.read(1, lambda loss, iteration: AssertionError())
+    one.close()
+
+
+def test_a_step_of_fcn8s_waits_for_nothing(monkeypatch):
+    """All rewrites of a training step; deconvolutions that do not learn are looked at once."""
+    looked, rewritten = [], []
+    monkeypatch.setattr(solvers, "choose", lambda device, precision: META)
+    monkeypatch.setattr(Losses, "read", lambda self, size, refuse: [])
+    monkeypatch.setattr(grouped, "diagonal", lambda weight: looked.append(weight) or True)
+    products, zones = unrolled.products, narrow.Narrow.zones
+    monkeypatch.setattr(unrolled, "products", lambda *args: rewritten.append("products") or products(*args))
+    monkeypatch.setattr(narrow.Narrow, "zones", lambda *args: rewritten.append("zones") or zones(*args))
+    path = PROJECT / "solvers/voc-fcn8s.prototxt"
+    one = solvers.Solver(bare(path, (120, 100)), path=path, precision="bf16")
+    one.step(2)
+    assert len(looked) == 1 and {*rewritten} == {"products", "zones"}
+    assert all(x.device == META for x in (*one.net.parameters(), *one.history))
     one.close()
 
 
