@@ -24,13 +24,14 @@ GROUPS = {  # what for -> command -> help; a file a command, cli/NAME.py, with a
         "report": "what runs left behind, on one HTML page",
     },
     "use": {
-        "infer": "segment images",
+        "infer": "segment images, or find objects in them",
         "score": "score a net on its data set",
         "weights": "published weights: what there is, what is here, how to get it",
     },
     "nets": {
         "describe": "what each layer costs and sees of the data",
         "draw": "draw the layers of a net, or its streams",
+        "votes": "draw the score maps by which the bins of a region vote",
         "diff-net": "compare two nets, or a net with figure 3",
         "explain-crop": "the arithmetic behind crop offsets",
         "layers": "list the layer types",

@@ -177,3 +177,34 @@ def test_a_net_without_the_blobs_is_refused(place, capsys):
 def test_vocs_lines(tmp_path):
     save_voc(tmp_path, "test", ["background", "a"], [("im1", [[1, 0, 1.04, 9.96, 19, 0.98765432]])])
     assert (tmp_path / "comp4_det_test_a.txt").read_text() == "im1 0.987654 1.0 2.0 11.0 20.0\n"
+
+
+def test_votes_are_drawn_of_the_surest_region_and_of_given_ones(place, capsys):
+    argv = ["votes", "deploy.prototxt", "w.caffemodel", "images/a.png", "--out", "v.png", "--device", "cpu"]
+    assert main(argv) == 0 and capsys.readouterr().out == "wrote v.png\n"
+    two = Image.open("v.png").size
+    assert main([*argv, "--class", "dog", "--region", "5,5,40,30"]) == 0
+    one = Image.open("v.png").size
+    assert one[0] == two[0] and one[1] < two[1]
+    for words, more in (("not in an image of 80x60", ["--region", "5,5,80,30"]), ("is no class", ["--class", "bird"]),
+                        ("is the background", ["--class", "0"])):
+        assert main([*argv, *more]) == 2 and words in capsys.readouterr().err
+
+
+def test_the_mean_of_the_votes_is_the_nets_score(place):
+    """What the picture says of a region is what the net says of it."""
+    from netspec.proto.text import read_net
+    from netspec.score.detect import BoxReader
+    from netspec.score.objects import BoxFinder, scene
+    from netspec.score.votes import voting
+
+    shown = scene(read_net("deploy.prototxt"), Path("deploy.prototxt"))
+    net = Net(shown.graph)
+    weights.load("w.caffemodel", net.layers_with_params())
+    finder = BoxFinder(net, shown, BoxReader(shown.graph))
+    inputs, scale = finder.blobs(Image.open("images/b.png").convert("RGB"))
+    assert inputs["im_info"].tolist() == [[64, 90, 1]] and scale == 1
+    found = net(inputs, ["s", "rois", "ps", "cls_prob"])
+    node = voting(shown.graph, "cls_prob")
+    assert node.name == "ps"
+    torch.testing.assert_close(node.op.forward([found["s"], found["rois"]], []).mean((2, 3)).softmax(1), found["cls_prob"])
