@@ -50,8 +50,8 @@ def run(args: argparse.Namespace) -> int:
     image = picture(args.image[0])
     for box in args.region:
         if not (0 <= box[0] <= box[2] < image.width and 0 <= box[1] <= box[3] < image.height):
-            raise Error(f"--region {','.join(f'{at:g}' for at in box)}: not in an image of "
-                        f"{image.width}x{image.height}, whose pixels are 0 to {image.width - 1} and 0 to {image.height - 1}")
+            raise Error(f"--region {','.join(f'{at:g}' for at in box)}: not in an image of {image.width}x"
+                        f"{image.height}, whose pixels are 0 to {image.width - 1}, 0 to {image.height - 1}")
     finder = objects.BoxFinder(net, scene, reader)
     save(args.out, drawn(finder, args.image[0], image, looks, number, args.region))
     wrote(args.out)
