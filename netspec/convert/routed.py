@@ -8,7 +8,6 @@ from torch import Tensor
 
 from ..net.graph import Node
 from ..net.grouped import diagonal, own
-from ..net.kernels import TILED
 from ..net.module import Net
 from ..net.plan import Plan
 from ..net.route import Cut
@@ -18,6 +17,7 @@ from ..ops.pool import Pooling
 from ..ops.shape import Crop
 from .onnxops import Builder, Names
 
+TILED = 256, 56  # channels and columns from which OpenVINO's convolution on AMX is slow without padding
 THEIRS = {"fold", "fuse", "pack", "bands"}  # rewrites that engines do themselves
 
 

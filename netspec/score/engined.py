@@ -77,7 +77,7 @@ class Engined:
 
     def _open(self, shapes: Mapping[str, Shape] | None) -> engines.Run:
         """The engine with the model for these shapes, or for all."""
-        model = self.models.model(shapes, engines.tiled(self.precision))
+        model = self.models.model(shapes, bool(shapes) and engines.tiled(self.precision))
         return engines.open(self.engine.name, model, torch.get_num_threads(), self.precision)
 
     def _running(self, shapes: Mapping[str, Shape]) -> engines.Run:

@@ -274,4 +274,5 @@ def test_bf16(place, capsys):
     assert infer(capsys, "--engine", "openvino", "--precision", "bf16")[0] == 0
     a, b = (np.load(f"{out}/a_scores.npy") for out in "to")
     assert 0 < np.abs(a - b).max() < np.abs(a).max() / 32
+    assert infer(capsys, "--engine", "openvino")[0] == 0 and len(kept()) == 1  # one model for both precisions
     shutil.rmtree("o")
