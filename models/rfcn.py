@@ -40,7 +40,7 @@ class Data:
 
     classes: int
     splits: Mapping[str, Mapping[str, Any]]
-    scales: Sequence[int] = (8, 16, 32)  # of the anchors, with the ratios 0.5, 1, 2
+    scales: Sequence[float] = (8, 16, 32)  # of the anchors, with the ratios 0.5, 1, 2
     base: int = 16  # side of the anchor of scale 1
     facts: Mapping[str, Any] = field(default_factory=dict)  # that deploy nets state
     size: tuple[int, int] = (224, 224)  # of a deploy net's image, which can be changed

@@ -16,6 +16,7 @@ from ..base.errors import Error, closest
 from ..base.files import inside, writing
 from ..base.log import Log
 from ..base.machine import cores
+from ..data import boxes
 from ..data.layouts import Images, Labels, layout, read_file
 from ..data.tree import Tree, suffixes
 
@@ -44,9 +45,17 @@ def tree(path: Path, splits: Sequence[str]) -> Tree:
                     "says what it holds")
     if path.stem in splits:
         raise Error(f"the data set file {path} has the name of the list of '{path.stem}'; rename it")
-    found = layout(str(path))
-    patterns = {"images": found.first(Images).files[0], "labels": found.first(Labels).files[0]}
-    if len(set(patterns.values())) == 1:
+    given = "boxes" in read_file(path)
+    found = boxes.layout(str(path)) if given else layout(str(path))
+    key, usual = "boxes" if given else "labels", found.first(Labels).files
+    pattern = next((each for each in usual if _any(path.parent, each)), usual[-1])
+    patterns = {"images": found.first(Images).files[0], key: pattern}
+    if given and "{name}" not in pattern:
+        patterns.pop(key)
+        for split in splits if "{split}" in pattern else splits[:1]:
+            if not (file := inside(path.parent, pattern.format(split=split))).is_file():
+                raise Error(f"{path}: the file of 'boxes', {file}, is not there")
+    if patterns.get("labels") == patterns["images"]:
         raise Error(f"{path}: 'images' and 'labels' are both {patterns['images']}; labels need a folder or "
                     "names of their own")
     for key, pattern in patterns.items():
@@ -70,8 +79,14 @@ def _folder(path: Path, key: str, pattern: str) -> None:
     first = start.rpartition("/")[2]
     files = folder.glob(re.sub("\0+", "*", f"{glob.escape(first)}\0{end.removesuffix('.*')}"))
     if not any(not end.endswith(".*") or file.suffix.lower() in suffixes() for file in files):
-        kind = "image" if key == "images" else "label"
+        kind = {"images": "image", "labels": "label"}.get(key, "box file")
         raise Error(f"{told}, {folder}, holds no {kind} {first}NAME{end}".replace("\0", "NAME"))
+
+
+def _any(root: Path, pattern: str) -> bool:
+    """Whether there is a file that a pattern names."""
+    whole = glob.escape(str(inside(root, pattern)))
+    return bool(glob.glob(whole.replace("{name}", "*").replace("{split}", "*")))
 
 
 def split(data: Tree, train: str, val: str) -> Split:
@@ -80,24 +95,31 @@ def split(data: Tree, train: str, val: str) -> Split:
     Images with a label are shuffled by SEED, and one in SHARE is for validation. Raises Error where one list
     of the two is there, or fewer than two images have a label.
     """
-    lists = {name: data.root / f"{name}.txt" for name in (train, val)}
+    lists = {name: data.path(data.layout.lists, name) for name in (train, val)}
     there = [path for path in lists.values() if path.is_file()]
-    if len(there) == 2 or "{split}" in data.pattern:
+    truth = next(top for top, kind in data.layout.tops.items() if isinstance(kind, Labels))
+    whole = "" if truth == "label" or "{name}" in (file := data.layout.first(Labels).files[0]) else file
+    if len(there) == 2 or "{split}" in data.pattern + whole:
         return Split({}, [], [])
     if there:
         gone = train if there[0] == lists[val] else val
         raise Error(f"split '{gone}' has no list {lists[gone]}, though {there[0]} is there: write it, or "
                     f"move {there[0].name} away to have both made")
     names = [name for _, _, name in data.entries("all")]
-    labels = {name: data.files("label", "all", name)[0] for name in names}
+    labels = {name: data.files(truth, "all", name)[0] for name in names}
     labelled = [name for name in names if labels[name].is_file()]
+    spare = [] if whole or not names else _spare(data, names[0], labels)
+    if whole:  # one file has them all
+        known = [name for _, _, name in boxes.Boxes(data).entries("all")]
+        labelled = [name for name in names if name in set(known)]
+        spare = [name for name in known if name not in labels]
     if len(labelled) < 2:
         raise Error(f"{data.dataset}: {len(labelled)} of {len(names)} images have a label, and two at "
                     f"least are needed: {labels[names[0]]} would be the first's{_meant(data, names)}")
     shuffled = random.Random(SEED).sample(labelled, len(labelled))
     count = max(1, round(len(labelled) / SHARE))
     made = {lists[train]: sorted(shuffled[count:]), lists[val]: sorted(shuffled[:count])}
-    return Split(made, [name for name in names if name not in labelled], _spare(data, names[0], labels))
+    return Split(made, [name for name in names if name not in set(labelled)], spare)
 
 
 def _spare(data: Tree, name: str, labels: Mapping[str, Path]) -> list[str]:
@@ -112,7 +134,7 @@ def _spare(data: Tree, name: str, labels: Mapping[str, Path]) -> list[str]:
 
 def _meant(data: Tree, names: Sequence[str]) -> str:
     """The line of a data set file under which most of the names have labels; "" if there is none."""
-    pattern = data.layout.first(Labels).files[0]
+    pattern = data.layout.first(Labels).files[-1]
     folder = data.path(pattern, "all", names[0]).parent
     fits: dict[str, int] = {}
     for file in sorted(os.listdir(folder))[:20]:
@@ -124,7 +146,8 @@ def _meant(data: Tree, names: Sequence[str]) -> str:
     if not best or fits[best] < 2:
         return ""
     where = pattern.rpartition("/")[0]
-    return f"; 'labels: {where}/{best}' in the data set file finds {fits[best]}"
+    key = "labels" if "label" in data.layout.tops else "boxes"
+    return f"; '{key}: {where}/{best}' in the data set file finds {fits[best]}"
 
 
 @contextmanager
@@ -143,7 +166,7 @@ def written(lists: Mapping[Path, Sequence[str]]) -> Iterator[None]:
 
 def names(data: Tree, split: str, made: Split) -> list[str]:
     """The images of a split, as its list has them."""
-    return made.lists.get(data.root / f"{split}.txt") or [name for _, _, name in data.entries(split)]
+    return made.lists.get(data.path(data.layout.lists, split)) or [name for _, _, name in data.entries(split)]
 
 
 def mean(data: Tree, split: str, images: Sequence[str], said: Log) -> list[float]:

@@ -3,6 +3,7 @@
 import argparse
 import shlex
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..base import log, names
@@ -13,8 +14,9 @@ from .options import wrote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = ("FCN-32s, 16s and 8s for the images that a data set file describes (docs/datasets.md); "
-                     "images without lists are split by chance, and a mean that it lacks is computed.")
+    parser.epilog = ("FCN-32s, 16s and 8s for the images that a data set file describes, or an R-FCN where "
+                     "it names boxes (docs/datasets.md); images without lists are split by chance, and a "
+                     "mean that it lacks is computed.")
     parser.add_argument("dataset", type=Path, metavar="SET.txt",
                         help="the data set file; all is written beside it")
     parser.add_argument("--from", dest="base", metavar="NET",
@@ -25,26 +27,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="weights to start from: VGG16's, or with --from that net's; the name of a net "
                              "that has them, such as voc-fcn8s, means --from too (default: a small trunk, "
                              "from scratch)")
-    parser.add_argument("--iterations", type=int, default=600, metavar="N",
-                        help="of each stage (default 600)")
-    parser.add_argument("--batch", type=int, default=5, metavar="N", help="images a step (default 5)")
+    parser.add_argument("--iterations", type=int, metavar="N",
+                        help="of each stage (default 600; with boxes 2000)")
+    parser.add_argument("--batch", type=int, metavar="N", help="images a step (default 5; with boxes 2)")
     parser.add_argument("--splits", nargs=2, default=("train", "val"), metavar=("TRAIN", "VAL"),
                         help="lists (default train val)")
 
 
 def run(args: argparse.Namespace) -> int:
     from ..check import own
-    from ..data import zoo
     from ..data.layouts import read_file
     from ..pycaffe.script import generator
 
     path, (train, val) = args.dataset, args.splits
+    found = path.is_file() and path.suffix == ".txt" and "boxes" in read_file(path)
+    args.iterations = _usual(args.iterations, 2000 if found else 600)
+    args.batch = _usual(args.batch, 2 if found else 5)
     if not 0 < args.iterations < 1 << 31 or not 0 < args.batch < 1 << 31:
         raise Error("--iterations and --batch must be from 1 to 2147483647, found "
                     f"{args.iterations} and {args.batch}")
     if len({train, val, "deploy"}) < 3:
         raise Error(f"--splits {train} {val}: the two must differ, also from 'deploy', the net without data")
-    args.base = args.base or _trained(args.weights)
+    args.base = _base(args, found)
     data = own.tree(path, args.splits)
     made = own.split(data, train, val)
     images = {split: own.names(data, split, made) for split in args.splits}
@@ -52,12 +56,14 @@ def run(args: argparse.Namespace) -> int:
     known = args.base or "mean" in read_file(path)
     mean = None if known else own.mean(data, train, images[train], log.make())
     with own.written(made.lists):
-        result = generator(PROJECT / "models" / "own.py").write(
-            path, weights, args.iterations, args.batch, (train, val), mean, args.base)
+        writer = generator(PROJECT / "models" / ("ownboxes.py" if found else "own.py"))
+        result = writer.write(path, weights, args.iterations, args.batch, (train, val), mean,
+                              *([] if found else [args.base]))
     for file, listing in made.lists.items():
         wrote(file, note=f"{count(len(listing), 'image')}, drawn with seed {own.SEED}")
-    for what, without in (("images without a label", made.unlabelled),
-                          ("labels without an image", made.unpictured)):
+    kind = "box file" if found else "label"
+    for what, without in ((f"images without a {kind}", made.unlabelled),
+                          (f"{kind}s without an image", made.unpictured)):
         if without:
             print(f"left out, {what}: {listed(without)}")
     if mean:
@@ -69,11 +75,22 @@ def run(args: argparse.Namespace) -> int:
         same = ", ".join(f"{new} from '{old}'" for new, old in result.same.items())
         wrote(result.start, note=f"{args.base}'s weights with the scores of {same or 'no class'}; the scores "
               "of the other classes begin at zero, and the nets subtract the mean of its data set")
-    elif weights and not Path(weights).is_file() and not zoo.here(weights):
-        said = zoo.missing(weights) if zoo.is_name(weights) else f"{weights} is not there yet"
-        print(f"note: {said}; solve needs it", file=sys.stderr)
+    elif weights:
+        _needed(weights)
     _end(path, result.solvers, args, data.files("data", val, images[val][0])[0])
     return 0
+
+
+def _usual(given: int | None, usual: int) -> int:
+    return usual if given is None else given
+
+
+def _base(args: argparse.Namespace, found: bool) -> str | None:
+    """The net to go on from; none where there are boxes."""
+    if found and args.base:
+        raise Error(f"--from {args.base} is for labels of pixels, and {args.dataset} has boxes; --weights "
+                    "takes VGG16's")
+    return None if found else args.base or _trained(args.weights)
 
 
 def _trained(weights: str | None) -> str | None:
@@ -92,6 +109,15 @@ def _weights_of(args: argparse.Namespace) -> str:
         raise Error(f"{needs}{error}") from None
 
 
+def _needed(weights: str) -> None:
+    """Say it if weights that solve needs are not there."""
+    from ..data import zoo
+
+    if not Path(weights).is_file() and not zoo.here(weights):
+        said = zoo.missing(weights) if zoo.is_name(weights) else f"{weights} is not there yet"
+        print(f"note: {said}; solve needs it", file=sys.stderr)
+
+
 def _end(path: Path, solvers: list[str], args: argparse.Namespace, image: Path) -> None:
     """Say what was written, and what to do with it."""
     from ..proto.text import read_solver
@@ -101,12 +127,22 @@ def _end(path: Path, solvers: list[str], args: argparse.Namespace, image: Path) 
     for solver, net in zip(solvers, nets, strict=True):
         wrote(solver, f"{net}/{{{splits}}}.prototxt")
     weights = f"{path.parent / 'snapshot' / last.name}_iter_{args.iterations}.caffemodel"
+    if not read_solver(solvers[0]).test_net:
+        return _commands([["data", "check", str(path)], ["solve", *solvers],
+                                ["score", f"{last / args.splits[1]}.prototxt", weights],
+                                ["infer", f"{last / 'deploy.prototxt'}", weights, f"{image}",
+                                 "--out", f"{path.parent / 'found'}"]])
     often = count(read_solver(solvers[0]).test_interval, "iteration")
     print(f"each stage is tested on '{args.splits[1]}' every {often}, which takes about a tenth of its time; "
           "the best weights are kept too, as NAME_best.caffemodel")
-    print("\nNow check the data, train the stages, score the last and use it:\n")
-    for command in (["data", "check", solvers[0], "--sheet", f"{path.parent / 'sheet.png'}"],
-                    ["solve", *solvers], ["score", f"{last / args.splits[1]}.prototxt", weights],
-                    ["infer", f"{last / 'deploy.prototxt'}", weights, f"{image}",
-                     "--out", f"{path.parent / 'segmented'}"]):
+    _commands([["data", "check", solvers[0], "--sheet", f"{path.parent / 'sheet.png'}"],
+               ["solve", *solvers], ["score", f"{last / args.splits[1]}.prototxt", weights],
+               ["infer", f"{last / 'deploy.prototxt'}", weights, f"{image}",
+                "--out", f"{path.parent / 'segmented'}"]])
+
+
+def _commands(commands: Iterable[Sequence[str]]) -> None:
+    """Say what to do next."""
+    print("\nNow check the data, train, score what comes of it, and use it:\n")
+    for command in commands:
         print(f"    {shlex.join(['netspec', *command])}")

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..base.errors import NO_LITERAL, Error
+from ..ops.python import ALIASES
 from ..proto.caffe_pb2 import LayerParameter
-from . import layouts
+from . import boxes, layouts
+from .detection import DetectionData
 from .layouts import FOLDER, LAYOUTS, Facts, Images, Layout
 from .segmentation import RELEASE
 
@@ -44,7 +46,9 @@ def known(layer: LayerParameter, path: Path) -> Known:
     given = _given(layer, where)
     own = {key: given[key] for key in FOLDER if key in given and FOLDER[key][1](given[key])}
     named = layouts.nearby(str(given.get("dataset")), path.resolve().parent)
-    layout = layouts.folder(own, where) if own.get("classes") else layouts.layout(named) if named else None
+    found = ALIASES.get((layer.python_param.module, layer.python_param.layer)) is DetectionData
+    folder, layout_of = (boxes.folder, boxes.layout) if found else (layouts.folder, layouts.layout)
+    layout = folder(own, where) if own.get("classes") else layout_of(named) if named else None
     implied = None
     if layout and "dataset" in given:
         tops = given.get("tops")

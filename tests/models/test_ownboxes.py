@@ -1,0 +1,106 @@
+"""R-FCN for images of one's own, as models/ownboxes.py writes it."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+from data.test_detection import item, write
+
+from netspec.cli.main import main
+from netspec.data.detection import DetectionData
+from netspec.net.build import load
+from netspec.proto import text as prototext
+
+SET = "images: JPEGImages\nboxes: Annotations\ncat 200 0 0\ndog\n"
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """my/: six images with a box each, in VOC's XML, described in a file of four lines."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "my", [(64, 48)] * 6, {f"{i:02d}": item(3 + i, 2, 40, 40, "dog" if i % 2 else "cat") for i in range(6)})
+    Path("my/set.txt").write_text(SET)
+    return tmp_path
+
+
+def test_it_trains(own, capsys):
+    assert main(["own", "my/set.txt", "--iterations", "2", "--batch", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "my/train.txt: 5 images" in out and "my/val.txt: 1 image" in out
+    found = {words[1]: words[1:] for words in map(shlex.split, out.splitlines()) if words[:1] == ["netspec"]}
+    assert list(found) == ["data", "solve", "score", "infer"]
+    assert main(found["data"]) == 0
+    assert main(found["solve"]) == 0
+    assert Path("my/snapshot/set-rfcn_iter_2.caffemodel").is_file()
+    source, = load("my/set-rfcn/train.prototxt", phase=0).readers
+    assert isinstance(source, DetectionData) and source.scale == 48 and source.facts.names == ("background", "cat", "dog")
+    assert source.facts.palette[1].tolist() == [200, 0, 0]
+    deploy = prototext.read_net("my/set-rfcn/deploy.prototxt")
+    assert "'cat 200 0 0'" in deploy.layer[0].python_param.param_str
+
+
+def coco(own):
+    images = [{"id": i, "file_name": f"{i:02d}.jpg", "width": 64, "height": 48} for i in range(7)]  # one is not there
+    boxes = [{"id": i, "image_id": i, "category_id": 1 + i % 2, "bbox": [3, 2, 30, 30]} for i in range(7)]
+    Path("my/all.json").write_text(json.dumps({
+        "images": images[1:], "annotations": boxes[1:],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]}))
+    return SET.replace("Annotations", "all.json")
+
+
+def labelme(own):
+    for path in Path("my/Annotations").iterdir():
+        shape = {"label": "cat", "points": [[3, 2], [40, 40]], "shape_type": "rectangle"}
+        path.with_suffix(".json").write_text(json.dumps({
+            "imagePath": f"{path.stem}.jpg", "imageWidth": 64, "imageHeight": 48, "shapes": [shape]}))
+        path.unlink()
+    return SET
+
+
+@pytest.mark.parametrize("form, told", [
+    (coco, ["my/train.txt: 4 images", "left out, images without a box file: 00", "left out, box files without an image: 06"]),
+    (labelme, ["my/train.txt: 5 images"])])
+def test_other_forms_of_boxes(own, capsys, form, told):
+    Path("my/set.txt").write_text(form(own))
+    assert main(["own", "my/set.txt"]) == 0
+    out = capsys.readouterr().out
+    assert all(part in out for part in told), out
+    assert main(["data", "check", "my/set.txt"]) == 0
+
+
+def test_vgg16_begins_with_its_weights_and_its_first_blocks_stay(own, capsys):
+    assert main(["own", "my/set.txt", "--weights", "weights/vgg16.caffemodel"]) == 0
+    assert "solve needs it" in capsys.readouterr().err
+    solver = prototext.read_solver("my/set-rfcn.prototxt")
+    assert (list(solver.weights), round(solver.base_lr, 6)) == (["weights/vgg16.caffemodel"], 0.001)
+    layers = {layer.name: layer for layer in prototext.read_net("my/set-rfcn/train.prototxt").layer}
+    assert [layers[name].param[0].lr_mult for name in ("conv1_1", "conv2_2", "conv3_1", "conv5_3")] == [0, 0, 1, 1]
+    assert layers["psroipooled_cls_rois"].psroi_pooling_param.spatial_scale == 1 / 16
+
+
+@pytest.mark.parametrize("change, told", [
+    (lambda: Path("my/set.txt").write_text(SET.replace("Annotations", "nowhere")), "the folder of 'boxes'"),
+    (lambda: Path("my/set.txt").write_text(SET.replace("Annotations", "no.json")), "no.json, is not there"),
+    (lambda: Path("my/set.txt").write_text(SET.replace("dog\n", "")), "class 'dog' is none of the data set's"),
+    (lambda: Path("my/set.txt").write_text("images: JPEGImages\nboxes: Annotations\n"), "names no class"),
+    (lambda: Path("my/set.txt").write_text(SET.replace("Annotations", "/")), "leaves the folder"),
+    (lambda: [path.unlink() for path in Path("my/Annotations").iterdir()], "holds no box file"),
+])
+def test_what_is_wrong_is_told_and_nothing_is_written(own, capsys, change, told):
+    change()
+    before = sorted(Path("my").rglob("*"))
+    assert main(["own", "my/set.txt"]) == 2
+    assert told in capsys.readouterr().err and sorted(Path("my").rglob("*")) == before
+
+
+def test_a_net_of_labels_is_no_beginning(own, capsys):
+    assert main(["own", "my/set.txt", "--from", "voc-fcn8s"]) == 2
+    assert "is for labels of pixels" in capsys.readouterr().err
+
+
+def test_segmentation_refuses_a_file_with_boxes(own, capsys):
+    Path("net.prototxt").write_text("""layer { name: "d" type: "Python" top: "data" top: "label" python_param {
+        module: "netspec.datasets" layer: "SegmentationData" param_str: "{'dataset': 'my/set.txt', 'split': 'all'}" } }""")
+    assert main(["data", "check", "net.prototxt"]) == 2
+    assert "'boxes' are read by DetectionData" in capsys.readouterr().err
