@@ -2,19 +2,23 @@
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 import torch
+from training import changed, params_of, same, write_job
 
 from netspec.base.errors import Error
 from netspec.net.build import build
 from netspec.net.layerwise import Layerwise
 from netspec.net.module import Net
+from netspec.net.plan import Plan
 from netspec.ops.anchors import all_anchors, base_anchors
 from netspec.ops.boxes import decode, encode, overlaps
 from netspec.ops.settings import read_settings
 from netspec.proto import caffe_pb2
 from netspec.proto.text import parse
+from netspec.train.solver import get_solver
 
 TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST
 MODULES = {"ProposalLayer": ("rpn.proposal_layer", "scores deltas im_info", "rois"),
@@ -169,7 +173,6 @@ def test_layers_behind_take_as_many_regions_as_there_are(size, least):
     layers.run(given)
     assert layers.blobs["rois"].shape == (count, 5) and layers.blobs["s"].shape == (count, 3)
     np.testing.assert_allclose(layers.blobs["s"].data, found["s"].detach(), rtol=1e-6)
-    from netspec.net.plan import Plan
     torch.testing.assert_close(Plan.of(made)(given)["s"], found["s"].detach())
 
 
@@ -362,3 +365,63 @@ def test_on_a_gpu():
         there = net(kind, given, param).to("cuda")({b: x.cuda() for b, x in given.items()}, want=MODULES[kind][2].split())
         for top, here in run(kind, given, param).items():
             torch.testing.assert_close(there[top].cpu(), here, rtol=1e-4, atol=1e-5)
+
+
+# In a net that learns
+
+FOUND = ("'feat_stride': 8\\n'scales': [1, 2]", "'feat_stride': 8\\n'scales': [1, 2]\\n'rpn_batchsize': 12",
+         "'num_classes': 3\\n'batch_size': 8")
+DATA = ('layer { name: "data" type: "HDF5Data" top: "data" top: "im_info" top: "gt_boxes" hdf5_data_param { source: "data.txt" '
+        'batch_size: 1 shuffle: true } }\n')
+DETECTOR = """
+layer { name: "conv" type: "Convolution" bottom: "data" top: "map" convolution_param { num_output: 6 kernel_size: 8 stride: 8
+  weight_filler { type: "xavier" } } }
+layer { name: "relu" type: "ReLU" bottom: "map" top: "map" }
+layer { name: "sure" type: "Convolution" bottom: "map" top: "scores" convolution_param { num_output: 12 kernel_size: 1
+  weight_filler { type: "xavier" } } }
+layer { name: "move" type: "Convolution" bottom: "map" top: "deltas" convolution_param { num_output: 24 kernel_size: 1
+  weight_filler { type: "gaussian" std: 0.01 } } }
+layer { name: "pairs" type: "Reshape" bottom: "scores" top: "pairs" reshape_param { shape { dim: 0 dim: 2 dim: -1 dim: 0 } } }
+layer { name: "aim" type: "Python" bottom: "scores" bottom: "gt_boxes" bottom: "im_info" bottom: "data"
+  top: "rpn_labels" top: "rpn_targets" top: "rpn_inside" top: "rpn_outside"
+  python_param { module: "rpn.anchor_target_layer" layer: "AnchorTargetLayer" param_str: "%s" } }
+layer { name: "rpn_loss" type: "SoftmaxWithLoss" bottom: "pairs" bottom: "rpn_labels" top: "rpn_loss" loss_param { ignore_label: -1 } }
+layer { name: "rpn_box" type: "SmoothL1Loss" bottom: "deltas" bottom: "rpn_targets" bottom: "rpn_inside" bottom: "rpn_outside"
+  top: "rpn_box" loss_weight: 1 }
+layer { name: "chance" type: "Softmax" bottom: "pairs" top: "chance" }
+layer { name: "apart" type: "Reshape" bottom: "chance" top: "chances" reshape_param { shape { dim: 0 dim: 12 dim: -1 dim: 0 } } }
+layer { name: "propose" type: "Python" bottom: "chances" bottom: "deltas" bottom: "im_info" top: "rois"
+  python_param { module: "rpn.proposal_layer" layer: "ProposalLayer" param_str: "%s" } }
+layer { name: "learn" type: "Python" bottom: "rois" bottom: "gt_boxes" top: "regions" top: "labels" top: "targets" top: "inside"
+  top: "outside" python_param { module: "rpn.proposal_target_layer" layer: "ProposalTargetLayer" param_str: "%s" } }
+layer { name: "pool" type: "ROIPooling" bottom: "map" bottom: "regions" top: "pooled"
+  roi_pooling_param { pooled_h: 2 pooled_w: 2 spatial_scale: 0.125 } }
+layer { name: "class" type: "InnerProduct" bottom: "pooled" top: "class" inner_product_param { num_output: 3
+  weight_filler { type: "xavier" } } }
+layer { name: "box" type: "InnerProduct" bottom: "pooled" top: "box" inner_product_param { num_output: 12
+  weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "class" bottom: "labels" top: "loss" }
+layer { name: "loss_box" type: "SmoothL1Loss" bottom: "box" bottom: "targets" bottom: "inside" bottom: "outside" top: "loss_box"
+  loss_weight: 1 }
+"""
+
+
+def test_a_detector_learns_and_a_resumed_run_is_the_uninterrupted_one(tmp_path, monkeypatch, one_thread):
+    """The draws go on where they were; one image a step, as many regions as come."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    start = rng.uniform(0, 40, (6, 2))
+    with h5py.File("data.h5", "w") as file:
+        file["data"] = rng.standard_normal((6, 3, 64, 64)).astype(np.float32)
+        file["im_info"] = np.tile(np.float32([64, 64, 0.5]), (6, 1))
+        file["gt_boxes"] = np.concatenate([start, start + rng.uniform(8, 20, (6, 2)), rng.integers(1, 3, (6, 1))], 1).astype(np.float32)
+    (tmp_path / "data.txt").write_text("data.h5\n")
+    write_job(tmp_path, changed("base_lr: 0.01 snapshot: 3"), DETECTOR % (FOUND[1], FOUND[0], FOUND[2]), DATA)
+    straight, again = get_solver("solver.prototxt"), get_solver("solver.prototxt")
+    before, losses = params_of(straight), [straight.step(1) for _ in range(6)]
+    again.restore("run/snap_iter_3.solverstate")
+    assert [again.step(1) for _ in range(3)] == losses[3:]
+    same(params_of(straight), params_of(again))
+    assert np.isfinite(losses).all() and all((before[key] != now).any() for key, now in params_of(straight).items())
+    for one in (straight, again):
+        one.close()
