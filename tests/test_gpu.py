@@ -1,7 +1,11 @@
 """`make gpu`: what it says without a GPU, and what it keeps of what it runs (tests/gpu.py)."""
 
 import gpu
+import pytest
+import torch
 from gpu import Part, main
+
+from netspec.cli.main import main as main_of_commands
 
 
 def test_without_a_gpu_it_says_so(tmp_path, capsys):
@@ -31,6 +35,16 @@ def test_a_part_ends_at_its_limit_and_the_whole_at_its_own(tmp_path, monkeypatch
     assert "on\n-- stopped at its limit after " in report.read_text()
     monkeypatch.setattr(gpu, "LIMIT", 0.0)
     assert main([Part("late", sleeping)], report, here=True) == 0 and "-- left out: no time is left" in report.read_text()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the parts would run")
+@pytest.mark.parametrize("part", [part for part in gpu.PARTS if part.words[:2] == ["-m", "netspec"]], ids=lambda part: part.title)
+def test_the_parts_get_as_far_as_the_device(part, capsys, monkeypatch):
+    """Their options are there, and what they ask for, but for a GPU."""
+    monkeypatch.chdir(gpu.HOME)
+    if all((gpu.HOME / name).exists() for name in part.needs):
+        assert main_of_commands(part.words[2:]) == 2
+        assert "device 'cuda' is not here" in capsys.readouterr().err
 
 
 def test_the_parts_are_commands_that_there_are():

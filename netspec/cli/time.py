@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train.add_argument("solver", metavar="SOLVER")
     train.add_argument("--size", type=_size, metavar="HxW",
                        help="of the images (default: as the solver's data say, else 500)")
+    train.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or mps (default cpu)")
     infer = kinds.add_parser("infer", help="netspec infer beside scripts around plain PyTorch and engines")
     infer.add_argument("net", metavar="NET", help="a deploy net, or a val net without its data")
     infer.add_argument("folder", metavar="FOLDER", help="of pictures, of any sizes")
@@ -123,12 +124,13 @@ def _alone(args: argparse.Namespace) -> Iterator[str]:
 
 def _among_others(args: argparse.Namespace) -> Iterator[str]:
     """Lines about what is measured beside other programs."""
+    from ..base.machine import choose
     from ..look.charts import require_matplotlib
     from ..papers import growth, speed, steps, whole
 
     if getattr(args, "plot", None):
         require_matplotlib()
-    yield speed.where()
+    yield speed.where(choose(getattr(args, "device", "cpu")))
     if args.kind == "forward":
         for given in args.net:
             path = find_net(given, "deploy")
@@ -147,4 +149,4 @@ def _among_others(args: argparse.Namespace) -> Iterator[str]:
             wrote(args.plot)
     else:
         path = find_solver(args.solver)
-        yield "\n" + steps.time_train(path, args.size, args.precision, args.only, args.repeats)
+        yield "\n" + steps.time_train(path, args.size, args.precision, args.only, args.repeats, args.device)

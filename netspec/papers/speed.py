@@ -26,10 +26,11 @@ BOUNDS = {"fp32": TOLERANCE, "bf16": 0.1}  # of the largest score: with more, a 
 MEANING = "the largest difference to netspec as it is in fp32, as a share of the largest output"
 
 
-def where() -> str:
+def where(device: torch.device) -> str:
     """What figures need to be believed: this machine, versions, threads, load, date and command."""
     engines = ", ".join(f"{name} {version}" for name, version in installed().items())
-    facts = {**origin(), "engines": engines or "none is installed", "load average before": load_average()}
+    facts = {**origin(device), "engines": engines or "none is installed",
+             "load average before": load_average()}
     return "\n".join(f"{key}: {value}" for key, value in facts.items())
 
 
@@ -51,7 +52,7 @@ def enliven(net: Net) -> None:
     """Weights that keep values in range at any depth: published nets have no fillers, or some that vanish.
     Upsampling is as `ready` leaves it."""
     ready(net)
-    draw = torch.Generator().manual_seed(0)
+    draw = torch.Generator(net.device).manual_seed(0)
     with torch.no_grad():
         for node in net.graph.nodes:
             for parameter in map(net.parameter, () if isinstance(node.op, Deconvolution) else node.params):

@@ -33,8 +33,8 @@ class Ours:
 
     told = "no tests, snapshots and display"
 
-    def __init__(self, param: SolverParameter, path: Path, precision: str) -> None:
-        self.solver = Solver(param, path=path, precision=precision, log=log.Log(quiet=True))
+    def __init__(self, param: SolverParameter, path: Path, precision: str, device: str = "cpu") -> None:
+        self.solver = Solver(param, path=path, device=device, precision=precision, log=log.Log(quiet=True))
         enliven(self.solver.net)
         self.dropouts = [node.op for node in self.solver.net.graph.nodes if node.type == "Dropout"]
         self.ratios = [op.layer.dropout_param.dropout_ratio for op in self.dropouts]
@@ -66,6 +66,7 @@ class Plain:
         if made is None or p.type != "SGD" or [node.type for node in losses] != ["SoftmaxWithLoss"]:
             raise Error("it is written for FCN-32s, 16s and 8s on a trunk like VGG's, with SoftmaxWithLoss "
                         "and SGD")
+        self.device, made = solver.device, made.to(solver.device)
         self.net, self.dtype, self.clip = made.channels_last(), AUTOCAST[precision], p.clip_gradients
         self.criterion = _criterion(losses[0])
         learned = {slot.key: (slot.lr_mult, slot.decay_mult) for slot, _ in solver.learned}
@@ -76,13 +77,13 @@ class Plain:
                    "weight_decay": p.weight_decay * decay}
                   for (rate, decay), same in groupby(names, lambda name: learned[name])]
         self.optimizer = torch.optim.SGD(groups, lr=solver.lr, momentum=p.momentum, fused=True)
-        with closing(Batches(graph.readers, torch.device("cpu"))) as batches:
+        with closing(Batches(graph.readers, self.device)) as batches:
             batch = batches.next()
         image, label = (batch[value.blob] for value in (graph.nodes[0].bottoms[0], losses[0].bottoms[1]))
         self.image, self.label = image.contiguous(memory_format=torch.channels_last), label[:, 0].long()
 
     def step(self) -> float:
-        with torch.autocast("cpu", self.dtype, enabled=self.dtype is not None):
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
             score = self.net(self.image)
         loss = self.criterion(score.float(), self.label)
         loss.backward()
@@ -137,7 +138,7 @@ def bare(path: Path, size: tuple[int, int] | None) -> SolverParameter:
 
 
 def time_train(path: Path, size: tuple[int, int] | None, precisions: Sequence[str], only: Sequence[str],
-               repeats: int) -> str:
+               repeats: int, device: str = "cpu") -> str:
     """Seconds of a solver's training step in netspec and in plain PyTorch, which take turns.
 
     Data and parameters are as `bare` and `enliven` make them. The first step of each is held against
@@ -145,7 +146,7 @@ def time_train(path: Path, size: tuple[int, int] | None, precisions: Sequence[st
     to plain PyTorch. only: the words of which the name of a program must have one.
     """
     param, left = bare(path, size), list[str]()
-    ours = Ours(param, path, "fp32")
+    ours = Ours(param, path, "fp32", device)
     runs = dict(_runs(ours, param, path, precisions, only, left))
     ours.drop(False)
     ours.step()
@@ -173,7 +174,7 @@ def _runs(ours: Ours, param: SolverParameter, path: Path, precisions: Sequence[s
           left: list[str]) -> Iterator[tuple[Contender, Ours | Plain]]:
     """Who takes part, before any first step. left: gets a sentence for who can't."""
     for precision in precisions if asked_for("netspec", only) else ():
-        run = ours if precision == "fp32" else Ours(param, path, precision)
+        run = ours if precision == "fp32" else Ours(param, path, precision, str(ours.solver.device))
         yield Contender("netspec", precision, run.step, run.told), run
     for precision in precisions if asked_for("plain PyTorch", only) else ():
         try:
