@@ -1,14 +1,17 @@
 """`data check` of data sets with boxes: every image and box looked at once, and what is wrong with them."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
+
+from PIL import Image
 
 from ..base.errors import Error
 from ..base.log import Log
@@ -18,8 +21,11 @@ from ..data.detection import DetectionData
 from ..data.images import read_image, size, turn_cure
 from ..data.layouts import read_file
 from ..data.pictured import shared
+from ..look import pictures
+from ..look.boxes import boxed
 from ..ops.base import REGISTRY
 from ..train.jobs import of_file
+from .contact import CELL, beside, framed, shown
 from .data import Finding
 
 KINDS = {  # what a finding is -> (its heading, whether training breaks on it)
@@ -135,6 +141,26 @@ def _wrong(box: Box, within: tuple[int, int], before: Sequence[Box]) -> list[str
     if x2 < 0 or y2 < 0 or x1 > width - 1 or y1 > height - 1:
         return [*kinds, "outside"]
     return kinds + ["beyond"] * (min(x1, y1) < 0 or x2 > width - 1 or y2 > height - 1)
+
+
+def sheet(parts: Sequence[Part]) -> Image.Image:
+    """Images beside themselves with their boxes, those with findings before others and in a frame."""
+    columns: list[tuple[str, list[Image.Image]]] = []
+    for part in parts:
+        wide, chosen = shown([bool(item.findings) for item in part.items], len(parts))
+        columns += beside(part.title, [_cell(part, index) for index in chosen], wide)
+    return pictures.sheet(columns)
+
+
+def _cell(part: Part, index: int) -> Image.Image:
+    source, halves = part.source, [Image.new("RGB", (CELL, CELL // 2), pictures.RULE)] * 2
+    with suppress(Error, OSError):  # what cannot be read is grey
+        path, truth = source.paths(index)
+        halves = [Image.fromarray(read_image(path))] * 2
+        rows = [[source.boxes.number(box.label, truth), *box.corners, math.nan]
+                for box in source.boxes.raw(truth, source.names[index])[1] if not box.wrong]
+        halves[1] = boxed(halves[0], rows, source.facts.palette, source.facts.names)
+    return framed(halves, source.names[index], part.items[index].findings)
 
 
 def across(parts: Sequence[Part]) -> list[Finding]:

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ..base.metrics import VOID
 from ..data.layouts import Images
 from ..look import pictures
-from .data import Part, Tops, read_tops
+from .data import Finding, Part, Tops, read_tops
 
 CELL, ROWS = 200, 8  # pixels of an image's width, images a column
 MARK = (255, 0, 255)  # the colour of what is wrong
@@ -22,17 +22,25 @@ def contact_sheet(parts: Sequence[Part]) -> Image.Image:
     seen = {VOID}
     columns: list[tuple[str, list[Image.Image]]] = []
     for part in parts:
-        wide = max(1, min(4 // len(parts), -(-len(part.items) // ROWS)))
-        count = min(ROWS * wide, len(part.items))
-        wrong = [i for i, item in enumerate(part.items) if item.findings]
-        spread = np.linspace(0, len(part.items) - 1, count).astype(int).tolist()
-        chosen = sorted(list(dict.fromkeys(wrong[:count] + spread))[:count])
-        cells = [_cell(part, index, seen) for index in chosen]
-        cells += [Image.new("RGB", (1, 1), pictures.PAPER)] * (ROWS * wide - count)
-        columns += [(part.title, cells[i * ROWS : (i + 1) * ROWS]) for i in range(wide)]
+        wide, chosen = shown([bool(item.findings) for item in part.items], len(parts))
+        columns += beside(part.title, [_cell(part, index, seen) for index in chosen], wide)
     facts = next(iter(parts[0].labels.values()), parts[0].source.facts)
     legend = pictures.keys(np.array(sorted(seen)), facts.palette, facts.names)
     return pictures.sheet(columns, legend=[*legend, pictures.Key("not a class", MARK)])
+
+
+def shown(wrong: Sequence[bool], parts: int) -> tuple[int, list[int]]:
+    """How many columns a part of so many gets, and which images: those with findings before others."""
+    wide = max(1, min(4 // parts, -(-len(wrong) // ROWS)))
+    count = min(ROWS * wide, len(wrong))
+    spread = np.linspace(0, len(wrong) - 1, count).astype(int).tolist()
+    return wide, sorted(list(dict.fromkeys(np.flatnonzero(wrong)[:count].tolist() + spread))[:count])
+
+
+def beside(title: str, cells: list[Image.Image], wide: int) -> list[tuple[str, list[Image.Image]]]:
+    """Cells in so many columns."""
+    cells = cells + [Image.new("RGB", (1, 1), pictures.PAPER)] * (ROWS * wide - len(cells))
+    return [(title, cells[i * ROWS : (i + 1) * ROWS]) for i in range(wide)]
 
 
 def _cell(part: Part, index: int, seen: set[int]) -> Image.Image:
@@ -51,14 +59,19 @@ def _cell(part: Part, index: int, seen: set[int]) -> Image.Image:
         coloured = np.array(pictures.colour(np.where(classes, pixels, VOID), facts.palette))
         coloured[~classes & (pixels != facts.void)] = MARK
         label = Image.blend(image, Image.fromarray(coloured), 0.7)
-    height = max(1, min(2 * CELL, round(CELL * image.height / image.width)))
+    return framed((image, label), part.source.names[index], item.findings)
+
+
+def framed(halves: Sequence[Image.Image], name: str, findings: Sequence[Finding]) -> Image.Image:
+    """Pictures side by side above a name and the first finding, in a frame where there is one."""
+    height = max(1, min(2 * CELL, round(CELL * halves[0].height / halves[0].width)))
     cell = Image.new("RGB", (2 * CELL + 2, height + 18), pictures.PAPER)
-    for i, half in enumerate((image, label)):
+    for i, half in enumerate(halves):
         cell.paste(half.resize((CELL, height), Image.Resampling.BILINEAR), (i * (CELL + 2), 0))
     draw = ImageDraw.Draw(cell)
-    text = ": ".join([part.source.names[index], *dict(item.findings[:1])])
+    text = ": ".join([name, *dict(findings[:1])])
     draw.text((2, height + 2), text, pictures.INK, ImageFont.load_default(12))
-    if item.findings:
+    if findings:
         draw.rectangle((0, 0, cell.width - 1, height), outline=MARK, width=4)
     return cell
 

@@ -139,6 +139,7 @@ def _check_boxes(args: argparse.Namespace, path: Path) -> int:
     from ..check import boxes
     from ..check.data import has_images, sources
     from ..data.detection import DetectionData
+    from ..look.pictures import save
 
     if args.balance:
         raise Error("--balance weighs classes by their pixels, and these are boxes")
@@ -148,4 +149,8 @@ def _check_boxes(args: argparse.Namespace, path: Path) -> int:
     parts = boxes.look(given, args.jobs, log.make())
     print(boxes.summary(parts), "", *passed, sep="\n")
     findings = [finding for part in parts for item in part.items for finding in item.findings]
-    return 1 if _told(findings + boxes.across(parts), args.all, boxes.KINDS) else 0
+    broken = _told(findings + boxes.across(parts), args.all, boxes.KINDS)
+    if args.sheet:
+        save(args.sheet, boxes.sheet(parts))
+        wrote(args.sheet)
+    return 1 if broken else 0

@@ -128,7 +128,8 @@ def _end(path: Path, solvers: list[str], args: argparse.Namespace, image: Path) 
         wrote(solver, f"{net}/{{{splits}}}.prototxt")
     weights = f"{path.parent / 'snapshot' / last.name}_iter_{args.iterations}.caffemodel"
     if not read_solver(solvers[0]).test_net:
-        return _commands([["data", "check", str(path)], ["solve", *solvers],
+        return _commands([["data", "check", str(path), "--sheet", f"{path.parent / 'sheet.png'}"],
+                          ["solve", *solvers],
                                 ["score", f"{last / args.splits[1]}.prototxt", weights],
                                 ["infer", f"{last / 'deploy.prototxt'}", weights, f"{image}",
                                  "--out", f"{path.parent / 'found'}"]])

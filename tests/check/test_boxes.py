@@ -1,9 +1,11 @@
 """`netspec data check` on images with boxes: each fault planted, and told with its file."""
 
+import numpy as np
 import pytest
 from data.test_detection import item, write
 from PIL import Image
 
+from netspec.check.contact import CELL, MARK
 from netspec.cli import main as cli
 
 
@@ -50,6 +52,17 @@ def test_what_is_wrong_with_boxes(capsys, place, text, status, told):
     write(place, [(30, 20)] * 5, {"02": text})
     found, out = check(capsys, place / "set.txt")
     assert found == status and all(part in out for part in told), out
+
+
+def test_the_sheet_frames_what_is_wrong(capsys, place):
+    write(place, [(30, 20)] * 5, {"02": item(2, 2, 1, 5) + item(5, 5, 20, 15)})
+    (place / "Annotations/04.xml").write_text("<oops>")
+    status, told = check(capsys, place / "set.txt", "--sheet", place / "sheet.png")
+    pixels = np.asarray(Image.open(place / "sheet.png"))
+    wide, high, line = 2 * CELL + 2, round(CELL * 20 / 30) + 1, 4
+    assert status == 1 and "sheet.png" in told
+    frame, grey = (w * h - (w - 2 * line) * (h - 2 * line) for w, h in ((wide, high), (wide, CELL // 2 + 1)))
+    assert (pixels == MARK).all(-1).sum() in (2 * frame, frame + grey)
 
 
 def test_files_and_splits(capsys, place):
