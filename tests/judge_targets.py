@@ -15,6 +15,7 @@ from netspec.net.build import build
 from netspec.net.module import Net
 from netspec.ops import boxes
 from netspec.ops.anchors import base_anchors
+from netspec.ops.settings import read_settings
 from netspec.proto import caffe_pb2
 from netspec.proto.text import parse
 
@@ -30,11 +31,10 @@ class First:
 
 
 def net(kind: str, module: str, settings: dict, given: Arrays, tops: list[str], phase: int, text: str = "") -> Net:
-    """A net of one layer in Python; text: param_str as it stands in the prototxt, before the settings."""
+    """A net of one layer in Python; text: param_str as it stands in the prototxt, which the settings go with."""
     inputs = "".join(f'layer {{ name: "{b}" type: "Input" top: "{b}" input_param {{ shape {{ '
                      f'{" ".join(f"dim: {n}" for n in array.shape)} }} }} }}\n' for b, array in given.items())
-    param = (text.strip().removeprefix("{").removesuffix("}").replace(", '", "\n'") + "\n"
-             + "\n".join(f"{key}: {json.dumps(value)}" for key, value in settings.items()))
+    param = repr((read_settings(text) or {}) | settings)
     layer = (f'layer {{ name: "l" type: "Python" {" ".join(f"bottom: {b!r}" for b in given)} '
              f'{" ".join(f"top: {t!r}" for t in tops)} '
              f'python_param {{ module: "{module}" layer: "{kind}" param_str: {json.dumps(param)} }} }}')

@@ -13,7 +13,7 @@ from torch import Tensor
 BLOCK = 64  # boxes whose suppression of each other is settled at once
 
 
-def sides(boxes: Tensor) -> Tensor:
+def extents(boxes: Tensor) -> Tensor:
     """Width and height of boxes (... x 4 or more): ... x 2, in their dtype."""
     return boxes[..., 2:4] - boxes[..., :2] + 1
 
@@ -24,7 +24,7 @@ def encode(boxes: Tensor, truth: Tensor) -> Tensor:
     dx and dy are the way between the centres in widths and heights of the box, dw and dh the logarithms of
     the sides' ratios. The dtype is the wider of the two.
     """
-    size, true = sides(boxes), sides(truth)
+    size, true = extents(boxes), extents(truth)
     way = truth[:, :2] + 0.5 * true - (boxes[:, :2] + 0.5 * size)
     return torch.cat([way / size, (true / size).log()], 1)
 
@@ -35,7 +35,7 @@ def decode(boxes: Tensor, deltas: Tensor) -> Tensor:
     The releases add half a width to the centre for x2, and no - 1: the way back is not that of `encode`.
     """
     boxes, moves = boxes.to(deltas.dtype), deltas.reshape(len(deltas), deltas.shape[1] // 4, 4)
-    size = sides(boxes)[:, None]
+    size = extents(boxes)[:, None]
     centre = moves[..., :2] * size + (boxes[:, None, :2] + 0.5 * size)
     half = 0.5 * (moves[..., 2:].exp() * size)
     return torch.cat([centre - half, centre + half], -1).reshape(deltas.shape)

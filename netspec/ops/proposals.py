@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .anchors import BASE, RATIOS, SCALES, all_anchors, base_anchors
 from .base import Operation, Shape, carried, raised
-from .boxes import clip, decode, encode, nms, overlaps, ranked, sides, widest
+from .boxes import clip, decode, encode, extents, nms, overlaps, ranked, widest
 from .python import ALIASES
 
 Setting = tuple[Any, str, Callable[[Any], bool]]  # what it is if not given, what it takes, its check
@@ -120,7 +120,7 @@ class Proposal(Detection, type="Proposal", bottoms=3, tops=(1, 2), undifferentia
         if p.rpn_normalize_targets and self.context.training:
             deltas = scaled_back(deltas, p.rpn_normalize_means, p.rpn_normalize_stds)
         boxes = clip(decode(self.anchors(height, width, deltas.device), deltas), info.reshape(3)[:2])
-        large = (sides(boxes) >= p.rpn_min_size * info.reshape(3)[2]).all(1)
+        large = (extents(boxes) >= p.rpn_min_size * info.reshape(3)[2]).all(1)
         boxes, scores = boxes[large], scores[large]
         order = ranked(scores)[: p.rpn_pre_nms_top_n or None]
         boxes, scores = boxes[order], scores[order]
@@ -151,7 +151,7 @@ class Targets(Detection, random=True, once=True):
         if not len(boxes):
             raise self.error(f"'{name}' holds no box; leave images without boxes out of training, as the "
                              "releases do")
-        wrong = ~(boxes.isfinite().all(1) & (sides(boxes) >= 1).all(1) & (boxes[:, 4] >= 1))
+        wrong = ~(boxes.isfinite().all(1) & (extents(boxes) >= 1).all(1) & (boxes[:, 4] >= 1))
         if wrong.any():
             found = ", ".join(f"{n:g}" for n in boxes[wrong][0].tolist())
             raise self.error(f"'{name}' must hold boxes x1, y1, x2, y2, class with x1 <= x2, y1 <= y2 and a "
@@ -228,7 +228,7 @@ class AnchorTarget(Targets, bottoms=(3, 4), tops=4, sink=True, undifferentiable=
         for kind in (1, 0):
             places = (labels == kind).nonzero()[:, 0]
             if len(places) > most:
-                labels[drawn(random, places, len(places) - most)] = -1
+                labels[picked(random, places, len(places) - most)] = -1
             most = self.p.rpn_batchsize - min(len(places), most)
         return labels
 
@@ -302,7 +302,7 @@ class ProposalTarget(Targets, bottoms=2, tops=5, undifferentiable={0, 1}):
         for mask in (near >= p.fg_thresh, (near < p.bg_thresh_hi) & (near >= p.bg_thresh_lo)):
             places = mask.nonzero()[:, 0]
             count = int(min(limit, len(places)))
-            found.append(drawn(random, places, count) if len(places) else places)
+            found.append(picked(random, places, count) if len(places) else places)
             limit = most - count
         return torch.cat(found), len(found[0])
 
@@ -319,7 +319,7 @@ class ProposalTarget(Targets, bottoms=2, tops=5, undifferentiable={0, 1}):
         return (at[:, :, None] * numbers[:, None]).flatten(1)
 
 
-def drawn(random: np.random.RandomState, places: Tensor, count: int) -> Tensor:
+def picked(random: np.random.RandomState, places: Tensor, count: int) -> Tensor:
     """So many of the places, in the order that they are drawn, as RandomState.choice draws without putting
     back."""
     return places[torch.from_numpy(random.choice(len(places), count, replace=False)).to(places.device)]
