@@ -53,12 +53,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                       help="images in a batch (default 1,2,4; more than the first at the first side alone)")
     grow.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="(default fp32)")
     grow.add_argument("--plot", metavar="FILE", help="draw it as .svg, .png or .pdf too")
+    detect = kinds.add_parser("detect", help="a net that finds objects, from pixels to boxes, and its parts")
+    detect.add_argument("net", metavar="NET", help="a deploy net, or a val net without its data")
+    detect.add_argument("--size", type=_size, default=(375, 500), metavar="HxW",
+                        help="of the image (default 375x500)")
+    detect.add_argument("--weights", metavar="FILE", help="of the net (default: some are drawn)")
     for kind in (forward, train, infer):
         kind.add_argument("--precision", type=_precisions, default=("fp32", "bf16"), metavar="P,P",
                           help="fp32, bf16 or both with a comma (default both)")
         kind.add_argument("--only", type=_words, default=(), metavar="WORD,...",
                           help="time those alone whose name has one of these words, such as netspec,openvino")
-    for kind in (dense, load, wait, forward, train, infer, grow):
+    for kind in (dense, load, wait, detect, forward, train, infer, grow):
         repeats = kind.add_argument("--repeats", type=int, default=5, metavar="N",
                                     help="after 1 to warm up (default 5)")
     renamed(load, "--runs", repeats)
@@ -103,7 +108,7 @@ def _alone(args: argparse.Namespace) -> Iterator[str]:
     import torch
 
     from ..base.machine import cores
-    from ..papers import timing
+    from ..papers import detecting, timing
 
     yield (f"{count(cores(), 'CPU core')}, {count(torch.get_num_threads(), 'thread')}, "
            f"torch {torch.__version__}")
@@ -116,6 +121,9 @@ def _alone(args: argparse.Namespace) -> Iterator[str]:
             timing.make_weights(net, Path(args.weights))
             wrote(args.weights, note="of the net's fillers")
         yield timing.time_load(net, find(args.weights, what="weights"), args.repeats)
+    elif args.kind == "detect":
+        given = find(args.weights, what="weights") if args.weights else None
+        yield detecting.time_detect(find_net(args.net, "deploy"), given, args.size, args.repeats)
     elif args.kind == "wait":
         yield timing.time_wait(find_solver(args.solver), args.repeats)
     else:

@@ -208,3 +208,12 @@ def test_the_mean_of_the_votes_is_the_nets_score(place):
     node = voting(shown.graph, "cls_prob")
     assert node.name == "ps"
     torch.testing.assert_close(node.op.forward([found["s"], found["rois"]], []).mean((2, 3)).softmax(1), found["cls_prob"])
+
+
+def test_time_says_what_its_parts_take(place, capsys):
+    assert main(["time", "detect", "deploy.prototxt", "--size", "60x80", "--repeats", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "deploy.prototxt: " in out and " images/s (an image of 60x80, seen as 64x85, " in out
+    parts = {line.split("  ")[0]: line.split() for line in out.splitlines()[3:]}
+    assert [*parts][1:] == ["in all", "image to blobs", "proposals", "pooling of regions", "blobs to boxes"]
+    assert sum(float(parts[name][-1]) for name in [*parts][2:]) < 100
