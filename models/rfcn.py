@@ -289,7 +289,7 @@ COCO = Data(81, {split: dict(dataset="coco", root="data/coco", split=f"{split}20
                  for split in ("train", "val")}, scales=(4, 8, 16, 32))
 SHAPES = Data(5, {split: dict(dataset="shapes", root="data/shapes/images", split=split, scale=96,
                               max_size=128) for split in ("train", "val")},
-              scales=(2, 3, 4, 5), facts=dict(dataset="shapes"), size=(96, 128))
+              scales=(2, 3, 4, 5), facts=dict(dataset="shapes", scale=96, max_size=128), size=(96, 128))
 HARD = dict(batch_size=-1, bg_thresh_lo=0.0, rpn_normalize_targets=True)  # with OHEM, as released
 FAMILIES = {
     "voc-rfcn-resnet50": RFCN(VOC, residual_ends("resnet50")),

@@ -63,7 +63,8 @@ def time_detect(path: Path, file: Path | None, size: tuple[int, int], repeats: i
     rate = spread([1 / each["in all"] for each in rounds], 2)[0]
     regions = len(blobs[finder.reader.blobs[0]])
     return (f"{path}: {rate} images/s (an image of {size[0]}x{size[1]}, seen as {high}x{wide}, "
-            f"{regions} regions, {len(found)} boxes)\n" + table(rows, ["", "median s", "least", "most", "share in %"]))
+            f"{regions} regions, {len(found)} boxes)\n"
+            + table(rows, ["", "median s", "least", "most", "share in %"]))
 
 
 def _counted(call: Callable[Given, Made], spent: dict[str, float], part: str) -> Callable[Given, Made]:
