@@ -261,7 +261,7 @@ def _voc_box(item: ET.Element, where: str) -> Box:
     for key in ("xmin", "ymin", "xmax", "ymax"):
         text = _text(frame, key)
         try:
-            corners.append(float(text or "") - 1)
+            corners.append(float((text or "").replace("_", "?")) - 1)  # Python's 1_000 is no number elsewhere
         except ValueError:
             found = "nothing" if not text else f"'{text:.40}'"
             raise Error(f"{where} ('{label:.60}') is no box: <{key}> should be a number, found {found}"

@@ -83,6 +83,7 @@ OUTSIDE = '<!DOCTYPE annotation SYSTEM "file:///etc/passwd"><annotation></annota
     (voc(dict(xmin=31)), "is no box: 30 1 29 19"), (voc(dict(ymin=20.5)), "is no box"),
     (voc(dict(xmin="nan")), "is no box"), (voc(dict(xmax="inf")), "is no box"), (voc(dict(xmax="1e300")), "is no box"),
     (voc(dict(xmin="")), "<xmin> should be a number, found nothing"), (voc(dict(xmax="3,5")), "found '3,5'"),
+    (voc(dict(xmax="3_5")), "found '3_5'"),
     (voc({}).replace("bndbox", "polygon"), "has no <bndbox>"), (voc({}).replace("name>", "nom>"), "has no <name>"),
     (voc(dict(name="dog")), "class 'dog' is none"), (voc(dict(name="background")), "class 'background' is none"),
     (voc(dict(name="Big Dgo")), "did you mean 'Big Dog'"), (voc(dict(difficult="maybe")), "<difficult>"),

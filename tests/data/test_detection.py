@@ -10,6 +10,7 @@ from PIL import Image
 from netspec.base.errors import Error
 from netspec.data import proposals
 from netspec.data.detection import DetectionData
+from netspec.data.feed import Feed
 from netspec.data.images import scaled
 from netspec.data.proposals import Proposals
 from netspec.ops.base import REGISTRY, Context
@@ -131,6 +132,17 @@ def test_the_first_epoch_has_the_release_s_order(tmp_path):
     random = np.random.RandomState(3)
     plain = source(tmp_path, aspect_grouping=False)
     assert [made[0] + 7 * made[1] for made in map(plain.index, range(14))] == random.permutation(14).tolist()
+
+
+def test_workers_load_what_one_process_does(tmp_path):
+    write(tmp_path, SIZES)
+    alone, helped = (Feed(with_proposals(tmp_path), 3, workers) for workers in (0, 2))
+    try:
+        for _ in range(12):
+            for a, b in zip(next(alone), next(helped), strict=True):
+                assert a.equal(b)
+    finally:
+        helped.close()
 
 
 def test_an_odd_number_of_images_is_read_whole(tmp_path):

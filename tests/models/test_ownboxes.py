@@ -40,6 +40,16 @@ def test_it_trains(own, capsys):
     assert "'cat 200 0 0'" in deploy.layer[0].python_param.param_str
 
 
+def test_images_without_boxes_are_told_before_training(own, capsys):
+    write(own / "my", [(64, 48)] * 6, {"01": "", "03": ""})
+    assert main(["own", "my/set.txt", "--iterations", "1", "--batch", "1"]) == 0
+    assert main(["solve", "my/set-rfcn.prototxt"]) == 0
+    out = "".join(capsys.readouterr())
+    names = Path("my/train.txt").read_text().split()
+    left = sum(name in names for name in ("01", "03"))
+    assert left and f"{left} of 5 images of 'train' have no box to learn from and are left out of training" in out
+
+
 def coco(own):
     images = [{"id": i, "file_name": f"{i:02d}.jpg", "width": 64, "height": 48} for i in range(7)]  # one is not there
     boxes = [{"id": i, "image_id": i, "category_id": 1 + i % 2, "bbox": [3, 2, 30, 30]} for i in range(7)]
