@@ -54,7 +54,7 @@ class Batch(NamedTuple):
 
 
 def draw(graph: Graph, given: Mapping[str, Tensor] | None = None) -> Batch:
-    """The first batch: `given`, what sources load, random images, labels and regions for the caller's.
+    """The first batch: `given`, what sources load, and at random what a caller feeds: images, labels, boxes.
 
     Raises Error or OSError where data cannot be read.
     """

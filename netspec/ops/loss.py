@@ -71,7 +71,7 @@ class Judged(Loss, Classified):
         return tops
 
     def flat(self, x: Tensor) -> Tensor:
-        return raised(x).reshape(len(x), -1, 1)
+        return raised(x).reshape(len(x), math.prod(x.shape[1:]), 1)
 
 
 class MultinomialLogisticLoss(Judged, type="MultinomialLogisticLoss"):

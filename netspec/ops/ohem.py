@@ -49,8 +49,8 @@ class SmoothL1Loss(Paired, type="SmoothL1Loss", family="regions", bottoms=(2, 4)
         none = torch.zeros(len(a), math.prod(a.shape[2:]), dtype=torch.bool, device=a.device)  # is ignored
         tops = [each.sum() / normaliser(p, self.mode, none)]
         if len(self.layer.top) > 1:
-            by_channel = each.detach().reshape(len(a), -1, none.shape[1])
-            tops.append(by_channel.sum(1).reshape(four_axes(tuple(a.shape), 1)))
+            by_channel = each.detach().reshape(four_axes(tuple(a.shape)))
+            tops.append(by_channel.sum(1, keepdim=True))
         return tops
 
 

@@ -42,7 +42,8 @@ class Classified(Operation, family="losses"):
 
     def flat(self, x: Tensor) -> Tensor:
         """Scores as outer x classes x inner."""
-        return raised(x).reshape(math.prod(x.shape[: self.channel]), x.shape[self.channel], -1)
+        outer, (classes, *inner) = x.shape[: self.channel], x.shape[self.channel :]
+        return raised(x).reshape(math.prod(outer), classes, math.prod(inner))
 
     def picked(self, blob: Tensor, scores: Tensor, ignore: int | None) -> tuple[Tensor, Tensor, Tensor]:
         """Labels as outer x 1 x inner indices, 0 where none counts; where they are ignored, where wrong.

@@ -4,6 +4,7 @@ import math
 import re
 from pathlib import Path
 
+import golden_case
 import h5py
 import numpy as np
 import pytest
@@ -56,6 +57,7 @@ REFUSED = [
     (layer("PSROIPooling", "psroi_pooling_param { output_dim: 1 group_size: 2 spatial_scale: 1 }", "xz"), [X, (4, 5)], "= 4 channels, 'x' has 3"),
     (layer("SmoothL1Loss", "", "xz"), [X, (2, 3, 4)], "a target for each"),
     (layer("SmoothL1Loss", "smooth_l1_loss_param { sigma: 3 }", "xzw"), [X, X, X], "sigma 1 in this form"),
+    (layer("SmoothL1Loss", "", "xz", "abc"), [X, X], "0 to 2 tops"),
     (layer("SmoothL1LossOHEM", "smooth_l1_loss_param { sigma: 3 }", "xz"), [X, X], "sigma 1 in this form"),
     (layer("BoxAnnotatorOHEM", "", "xzzw", "ab"), [(4, 5), (4,), (4, 8)], "roi_per_img above 0"),
     (layer("BoxAnnotatorOHEM", MINED, "xzzw", "ab"), [(4, 4), (4,), (4, 8)], "R x 5"),
@@ -142,6 +144,18 @@ def test_no_regions_give_nothing():
     made = net(layer("BoxAnnotatorOHEM", MINED, "xzzw", "ab"), (0, 5), (0,), (0, 8))
     blobs = made({"x": torch.zeros(0, 5), "z": torch.zeros(0), "w": torch.zeros(0, 8)})
     assert blobs["a"].shape == (0, 1, 1, 1) and blobs["b"].shape == (0, 8, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["head_k3_ohem", "matlab_smoothl1_per_roi", "smoothl1_weights_sigma3"])
+def test_without_regions_the_losses_are_0(name):
+    """An image may have none that is large enough."""
+    case = golden_case.load(LAYERS / f"{name}.prototxt")
+    made, inputs = case.build(), {blob: torch.from_numpy(value) for blob, value in case.part("in").items()}
+    blobs = made({blob: value if blob == "x" and name.startswith("head") else value[:0] for blob, value in inputs.items()})
+    assert made.loss(blobs) == 0
+    if name.startswith("head"):
+        made.loss(blobs).backward()
+        assert not any(p.grad.any() for p in made.parameters())
 
 
 def test_hard_examples_of_each_position():
