@@ -239,8 +239,8 @@ def end_to_end(n: NetSpec, net: RFCN, split: str) -> None:
     head_losses(n, net) if trains else results(n, net)
 
 
-def step(n: NetSpec, net: RFCN, split: str, released: bool, proposed: str) -> None:
-    """A net of the four steps, or of their results: rpn, rfcn."""
+def step(n: NetSpec, net: RFCN, split: str, released: bool, name: str) -> None:
+    """A net of the four steps, or of their results: rpn, rfcn. name: the net's, in the paths of proposals."""
     kind, number = split.rstrip("12"), split[-1]
     train = RELEASED if released else net.data.train
     shared = [0] * 4 if number == "2" else net.learns[:4]
@@ -258,7 +258,8 @@ def step(n: NetSpec, net: RFCN, split: str, released: bool, proposed: str) -> No
     elif released:
         reader(n, net, train, "data", *REGIONS)
     else:
-        reader(n, net, train, "data", "im_info", "gt_boxes", "rpn_rois", proposals=proposed)
+        reader(n, net, train, "data", "im_info", "gt_boxes", "rpn_rois",
+               proposer=f"models/{name}/rpn.prototxt", proposals=f"snapshot/{name}-rpn{number}.proposals.npz")
         regions(n, net, released)
     head(n, net, net.ends(n, [*shared, net.learns[4]])[4], "bbox_pred_pre" if split == kind else "bbox_pred")
     results(n, net) if split == kind else head_losses(n, net)
@@ -312,7 +313,8 @@ def nets() -> dict[str, RFCN]:
 
 
 NETS = nets()
-KEPT = {"voc-rfcn-resnet50-ohem": ("deploy",), "shapes-rfcn": ("train", "val", "deploy", *STEPS)}
+KEPT = {**{f"voc-rfcn-resnet{layers}-ohem": ("train", "test", "deploy") for layers in (50, 101)},
+        "shapes-rfcn": ("train", "val", "deploy", *STEPS, "rpn")}
 
 
 def generate(name: str, split: str = "train") -> Any:
@@ -326,7 +328,7 @@ def generate(name: str, split: str = "train") -> Any:
     wholes, parts = ("train", *net.data.splits, "deploy", RELEASED), (*STEPS, "rpn", "rfcn")
     part = split.removeprefix(f"{RELEASED}-")
     if part in parts:
-        step(n, net, part, part != split, f"snapshot/{name}-rpn{part[-1]}.proposals")
+        step(n, net, part, part != split, name)
     elif split in wholes:
         end_to_end(n, net, net.data.train if split == "train" else split)
     else:
@@ -339,7 +341,7 @@ def generate(name: str, split: str = "train") -> Any:
 
 def write(name: str, splits: Sequence[str] = (), folder: Path = HOME / "models") -> None:
     """Write SPLIT.prototxt of each split."""
-    for split in splits or (*NETS[name].data.splits, "deploy", *STEPS):
+    for split in splits or (*NETS[name].data.splits, "deploy", *STEPS, "rpn"):
         prototext.write(folder / name / f"{split}.prototxt", generate(name, split),
                         header=f"Written by models/rfcn.py; change that, not this. Split: {split}.")
 

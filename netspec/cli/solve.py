@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train the stages. Raises Interrupted after a stop with a snapshot."""
     from ..look.curves import following
-    from ..train import jobs
+    from ..train import jobs, proposals
     from ..train.stages import run_stage
 
     if args.iterations is not None and not 0 < args.iterations < 1 << 31:  # max_iter is an int32
@@ -63,13 +63,21 @@ def run(args: argparse.Namespace) -> int:
         if number >= first:  # all of them now, not when the stages before are through
             jobs.check(param, path, () if number > first or state else carried or param.weights)
     again = " with --snapshot {}" + (" in place of --weights" if args.weights else "")
+    done = dict(map(proposals.ended, stages[:first]))  # each stage's last weights by its snapshot_prefix
     with closing(log.make(args.quiet)) as said, following(said, args.log, args.tensorboard):
         for number, (path, param) in enumerate(stages[first:], first + 1):
-            solver = run_stage(path, param, carried, state, args.device or asked(param), args.precision, said,
+            device, reader = args.device or asked(param), proposals.wanted(param, path) if done else None
+            if reader:
+                proposals.make(reader, [*done.values()][-1], device, args.precision, said)
+                carried = None if state else proposals.begins(param, done, args.weights)
+            solver = run_stage(path, param, carried, state, device, args.precision, said,
                                args.strict, args.skip_bad, again=again, checkpoint=args.checkpoint,
                                compiled=args.compile)
-            if number < len(stages):
+            if number < len(stages) or reader:
                 carried, state = [solver.final_weights()], None
+                done[Path(solver.prefix()).name] = carried[0]
+        if reader and (made := proposals.join(param, path, *[*done.values()][-2:])):
+            said("netspec", f"the weights of the last two stages together: {made}")
         said("caffe.cpp:250", "Optimization Done.")
     return 0
 

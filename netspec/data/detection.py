@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,7 @@ class DetectionData(Pictured):
         "aspect_grouping": FLAG,
         "difficult": FLAG,
         "proposals": ("a file of proposals", layouts.is_text),
+        "proposer": ("the net that makes the proposals", layouts.is_text),
         "num_classes": layouts.whole(2),
     } | {key: FOLDER[key] for key in ("images", "boxes", "lists", "classes", "mean")}
     truth = "box file", "boxes"
@@ -94,6 +96,7 @@ class DetectionData(Pictured):
                              f"'{self.dataset}' has {classes} with the background")
         self._records: dict[int, Record] = {}
         self._orders: dict[int, np.ndarray] = {}
+        self.place, self.proposer = given.get("proposals", ""), given.get("proposer", "")
         self._proposals = self._read_proposals(given, count)
         self._targets = self._sampling(given, classes) if count == 6 else None
         if self._targets:
@@ -115,11 +118,28 @@ class DetectionData(Pictured):
             return []
         if "proposals" not in given:
             raise self.error(f"has {tops} tops, so param_str needs 'proposals': the file with the regions")
+        if self.awaited:
+            return []
         try:
             path = files.find(given["proposals"], self.context.base, "the file of proposals")
             return proposals.read(path, self.mark).boxes
         except Error as error:
             raise self.error(str(error)) from None
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a stage before has yet to make the proposals, by the net that `proposer` names."""
+        return bool(self.proposer) and not Path(self.place).is_file()
+
+    def listed(self) -> "DetectionData":
+        """The images with their boxes in the order of their list: none left out, none mirrored."""
+        layer = LayerParameter()
+        layer.CopyFrom(self.layer)
+        layer.top[:] = TOPS[3]
+        own = {key: value for key, value in self._given().items()
+               if key in self.OPTIONS and key not in ("proposals", "proposer")}
+        layer.python_param.param_str = str(own | {"randomize": False})
+        return DetectionData(layer, (), self.context)
 
     def _sampling(self, given: dict[str, Any], classes: int) -> ProposalTarget:
         """What chooses regions to learn from, and their targets."""
@@ -205,6 +225,8 @@ class DetectionData(Pictured):
         return np.hstack([random.permutation(pairs).reshape(-1), order[whole:]])
 
     def shapes(self) -> list[Shape]:
+        if self.awaited:
+            return self.stated(self.layer)
         for position in range(min(10, len(self))):  # `solve --skip-bad` goes past the first ones, too
             with suppress(Error, OSError):
                 return [blob.shape for blob in self.load(position)]
@@ -240,6 +262,9 @@ class DetectionData(Pictured):
 
     def _regions(self, index: int) -> np.ndarray:
         """The proposals for a place in the list, float32 (R, 4)."""
+        if self.awaited:
+            raise self.error(f"the proposals {self.place} are not there; 'netspec solve' makes them after "
+                             "the stage before this one")
         return self._proposals[index] if self._proposals else np.empty((0, 4), np.float32)
 
     def read(self, record: Record) -> np.ndarray:

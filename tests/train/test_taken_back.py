@@ -1,26 +1,19 @@
 """Normalised targets of boxes: snapshots hold what the net is tested with, and resume what was learned, bit for bit."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from training import params_of, same, solver_param
+from detecting import draw, solver, write_net
+from training import params_of, same
 
 from netspec.net.build import load
-from netspec.proto import text as prototext
 from netspec.proto.caffe_pb2 import TEST
 from netspec.proto.model import read_weights
 from netspec.train.solver import Solver
 from netspec.train.taken_back import scales
-
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "models"))
-
-import rfcn  # noqa: E402 - the path comes first
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STDS = np.array([0.1, 0.1, 0.2, 0.2], np.float32)
@@ -29,8 +22,7 @@ STDS = np.array([0.1, 0.1, 0.2, 0.2], np.float32)
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory):
     root = tmp_path_factory.mktemp("shapes") / "images"
-    subprocess.run([sys.executable, str(ROOT / "data/shapes/prepare.py"), "--root", str(root), "--train", "4", "--val", "1"],
-                   check=True, capture_output=True)
+    draw(root)
     return root
 
 
@@ -38,16 +30,7 @@ def shapes(tmp_path_factory):
 def job(shapes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(shapes, "data/shapes/images")
-
-    def make(name, split="train", **more):
-        prototext.write(Path(f"{name}.prototxt"), rfcn.generate(name, split))
-        param = solver_param(f'train_net: "{name}.prototxt" base_lr: 0.001 lr_policy: "fixed" momentum: 0.9 '
-                             'snapshot: 2 snapshot_prefix: "run" random_seed: 3')
-        for key, value in more.items():
-            getattr(param, key).append(value)
-        return Solver(param)
-
-    return make
+    return lambda name, **lists: Solver(solver(name, **lists))
 
 
 @pytest.mark.parametrize("name, layers", [("shapes-rfcn", ["rfcn_bbox"]), ("shapes-rfcn-aware", ["rfcn_bbox"]),
@@ -80,7 +63,7 @@ def test_training_on_begins_with_what_was_learned(job):
     first = job("shapes-rfcn")
     first.step(2)
     first.close()
-    second = job("shapes-rfcn", weights="run_iter_2.caffemodel")
+    second = job("shapes-rfcn", weights=["run_iter_2.caffemodel"])
     for mine, theirs in zip(first.net.layers_with_params()["rfcn_bbox"], second.net.layers_with_params()["rfcn_bbox"],
                             strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=0)
@@ -88,5 +71,4 @@ def test_training_on_begins_with_what_was_learned(job):
 
 
 def test_a_tested_net_takes_nothing_back(job):
-    prototext.write(Path("deploy.prototxt"), rfcn.generate("shapes-rfcn", "deploy"))
-    assert scales(load(Path("deploy.prototxt"), TEST)) == {}
+    assert scales(load(Path(write_net("shapes-rfcn", "deploy")), TEST)) == {}
