@@ -115,7 +115,6 @@ def _segment(args: argparse.Namespace, path: Path, weights: Path, proto: "NetPar
 def _find(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParameter", told: "_Told"
           ) -> int:
     from ..data import boxes, layouts
-    from ..data.facts import by_name
     from ..score import objects, predict, results
     from ..score.detect import SCORES, BoxReader, Rules, thresholds
     from ..score.stream import streamed
@@ -124,9 +123,8 @@ def _find(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParame
     outputs = results.Outputs(Path(args.out), files, {"boxes": "_boxes.png"})
     scene = objects.scene(proto, path)
     reader = BoxReader(scene.graph, args.score_blob or SCORES)
-    guessed = by_name([proto.name, path.stem, path.parent.name], reader.classes)
     named = layouts.facts(boxes.layout(args.dataset), "boxes") if args.dataset else scene.known.facts
-    looks = predict.looks(named or guessed and guessed[1], reader.classes)
+    looks = predict.looks(named, reader.classes)
     shown = results.classes_of(args.classes, looks, "--classes")
     above = [least if shown is None or number in shown else math.inf
              for number, least in enumerate(thresholds(args.threshold or "0.5", looks))]

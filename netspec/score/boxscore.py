@@ -20,6 +20,7 @@ from ..look import pictures
 from ..look.boxes import boxed
 from ..net.graph import Graph
 from ..net.module import Net
+from ..net.plan import Plan
 from . import predict
 from .detect import SCORES, BoxReader, Rules
 from .precision import Curve, Truth, curves
@@ -97,7 +98,7 @@ class BoxScoring:
 
         progress: is told images done, images in all, boxes found. workers: see Feed.
         """
-        begun, self.reader.rules = time.monotonic(), rules or Rules()
+        begun, self.reader.rules, looking = time.monotonic(), rules or Rules(), Plan.of(net)
         records, found = [], []
         with (closing(Batches(self.graph.readers, net.device, workers=workers)) as batches,
               torch.inference_mode()):
@@ -105,7 +106,7 @@ class BoxScoring:
                 inputs = batches.next()
                 record = self.source.record(self.source.index(position)[0])
                 try:
-                    blobs = net(inputs, self.reader.blobs)
+                    blobs = looking(inputs, self.reader.blobs)
                     some = self.reader(blobs, record.size[::-1], float(inputs[self.info][0, 2]))
                 except Error as error:
                     raise Error(f"{self.source.describe(position)}: {error}") from None

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..base.errors import Error, listed
 from ..base.files import writing
-from ..data.boxes import MEANS
+from ..data import boxes, layouts
 from ..data.facts import Known, known
 from ..data.images import scaled
 from ..look import pictures
@@ -19,6 +19,7 @@ from ..look.boxes import boxed
 from ..net.deploy import deploy, feeds
 from ..net.graph import Graph
 from ..net.module import Net
+from ..net.plan import Plan
 from ..proto.caffe_pb2 import NetParameter
 from . import predict
 from .detect import BoxReader
@@ -28,7 +29,7 @@ from .segment import Viewer
 
 class Scene(NamedTuple):
     """What a net that finds objects is shown: `image`, the blob with an image, `info`, that with its size and
-    scale, and what the net says of images."""
+    scale, and what the net says of images, or its name of its data set (voc-rfcn-resnet50)."""
 
     graph: Graph
     image: str
@@ -46,7 +47,10 @@ def scene(net: NetParameter, path: Path) -> Scene:
         raise Error(f"{path}: its results follow from {listed(list(shapes))}; it is given an image and its "
                     "size (data and im_info), and must propose its regions itself")
     (layer,) = (layer for layer in made.proto.layer if feeds(layer) and images[0] in layer.top)
-    return Scene(made, images[0], infos[0], known(layer, path))
+    told = known(layer, path)
+    sets = (name.partition("-rfcn")[0] for name in (net.name, path.parent.name, path.stem) if "-rfcn" in name)
+    named = next((layouts.facts(boxes.layout(name), "boxes") for name in sets if name in boxes.BOXED), None)
+    return Scene(made, images[0], infos[0], told._replace(facts=told.facts or named))
 
 
 class BoxFinder(Viewer):
@@ -57,7 +61,8 @@ class BoxFinder(Viewer):
         """net: of the scene's graph. mean: BGR, instead of what the net says, or else the release's."""
         super().__init__(net)
         self.scene, self.reader, self.sides = scene, reader, scene.known.sides
-        self.mean = np.array(mean or scene.known.mean or MEANS, np.float32)
+        self.looking = Plan.of(net)
+        self.mean = np.array(mean or scene.known.mean or boxes.MEANS, np.float32)
 
     def blobs(self, image: Image.Image) -> tuple[dict[str, Tensor], float]:
         """The inputs of the net for a picture, and how many times as large it sees it."""
@@ -71,7 +76,7 @@ class BoxFinder(Viewer):
         """The detections in a picture; Error, with its name, without memory for it. paths: see Seen."""
         with self.working(name, image):
             inputs, scale = self.blobs(image)
-            found = self.reader(self.net(inputs, self.reader.blobs), image.size[::-1], scale)
+            found = self.reader(self.looking(inputs, self.reader.blobs), image.size[::-1], scale)
             return Seen(image, found.cpu(), paths)
 
     def fit(self, size: tuple[int, int]) -> None:
@@ -93,9 +98,9 @@ def keep(seen: Seen, looks: Looks) -> dict[str, Any]:
     the surest first, and files."""
     rows = seen.found.tolist()
     pictures.save(seen.paths["boxes"], boxed(seen.image, rows, looks.palette, looks.names))
-    boxes = [{"name": looks.names[int(row[0])], "class": int(row[0]), "score": row[5], "box": row[1:5]}
-             for row in sorted(rows, key=lambda row: -row[5])]
-    return {"size": list(seen.image.size), "boxes": boxes,
+    told = [{"name": looks.names[int(row[0])], "class": int(row[0]), "score": row[5], "box": row[1:5]}
+            for row in sorted(rows, key=lambda row: -row[5])]
+    return {"size": list(seen.image.size), "boxes": told,
             "files": {what: str(path) for what, path in seen.paths.items()}}
 
 

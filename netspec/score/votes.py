@@ -37,7 +37,7 @@ def drawn(finder: BoxFinder, name: str, image: Image.Image, looks: Looks, number
     with finder.working(name, image):
         inputs, scale = finder.blobs(image)
         maps = node.bottoms[0].blob
-        found = finder.net(inputs, [maps, rois, scores])
+        found = finder.looking(inputs, [maps, rois, scores])
         odds = found[scores].float().flatten(1)[:, 1:]
         if not len(odds):
             raise Error(f"image {name}: the net proposes no region")

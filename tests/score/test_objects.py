@@ -217,3 +217,19 @@ def test_time_says_what_its_parts_take(place, capsys):
     parts = {line.split("  ")[0]: line.split() for line in out.splitlines()[3:]}
     assert [*parts][1:] == ["in all", "image to blobs", "proposals", "pooling of regions", "blobs to boxes"]
     assert sum(float(parts[name][-1]) for name in [*parts][2:]) < 100
+
+
+@pytest.mark.parametrize("name, dataset, class_1", [("voc-rfcn-resnet50", None, "aeroplane"), ("mine", "voc", "aeroplane"),
+                                                   ("mine", None, "class 1"), ("shapes-rfcn-k7", None, "sun")])
+def test_a_released_net_says_nothing_and_its_name_tells_the_classes(place, capsys, name, dataset, class_1):
+    classes = 5 if "shapes" in name else 21
+    text = NET.replace("num_output: 12", f"num_output: {4 * classes}").replace("output_dim: 3", f"output_dim: {classes}")
+    text = text.replace("dim: 3 ", f"dim: {classes} ").format(data=INPUTS.replace(str(FACTS), str(SIDES)))
+    Path("other.prototxt").write_text(text.replace('"tiny"', f'"{name}"').replace(
+        f"num_output: {4 * classes}", "num_output: 12", 1))
+    weights.save("other.caffemodel", weights_of(Net(load("other.prototxt"))))
+    argv = ["infer", "other.prototxt", "other.caffemodel", "images/a.png", "--out", "o", "--threshold", "-1", "--json", "--most",
+            "0", "--device", "cpu", *(["--dataset", dataset] if dataset else [])]
+    assert main(argv) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert class_1 in {box["name"] for box in told["images"][0]["boxes"]}
