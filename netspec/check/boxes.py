@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import partial
-from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,13 +19,12 @@ from ..data.boxes import Box
 from ..data.detection import DetectionData
 from ..data.images import read_image, size, turn_cure
 from ..data.layouts import read_file
-from ..data.pictured import shared
 from ..look import pictures
 from ..look.boxes import boxed
 from ..ops.base import REGISTRY
 from ..train.jobs import of_file
 from .contact import CELL, beside, framed, shown
-from .data import Finding
+from .data import Finding, doubles
 
 KINDS = {  # what a finding is -> (its heading, whether training breaks on it)
     "missing": ("files that are not there", True),
@@ -37,6 +35,7 @@ KINDS = {  # what a finding is -> (its heading, whether training breaks on it)
     "outside": ("boxes that lie outside the image", True),
     "trained": ("images of the training split in another one", True),
     "shared": ("images in two splits, equal in every pixel", False),
+    "names": ("names in two splits, for different images", False),
     "beyond": ("boxes that go beyond the image, which are cut at its border", False),
     "flat": ("boxes without area: one pixel wide or high, as both ends count", False),
     "again": ("boxes of one class that are there twice", False),
@@ -62,6 +61,10 @@ class Part(NamedTuple):
     source: DetectionData
     title: str
     items: list[Item]
+
+    @property
+    def digests(self) -> list[bytes]:
+        return [item.digest for item in self.items]
 
 
 def about_boxes(path: Path) -> bool:
@@ -165,27 +168,10 @@ def _cell(part: Part, index: int) -> Image.Image:
 
 def across(parts: Sequence[Part]) -> list[Finding]:
     """What no single image shows: doubles, also between splits, and absent classes."""
-    findings: list[Finding] = []
-    held: list[dict[bytes, list[str]]] = []
+    findings = doubles(parts)
     for part in parts:
-        names: dict[bytes, list[str]] = {}
-        for name, item in zip(part.source.names, part.items, strict=True):
-            if item.digest:
-                names.setdefault(item.digest, []).append(name)
-        held.append(names)
-        doubles = (", ".join(same) for same in names.values() if len(same) > 1)
-        findings += [("twice", f"{part.title}: {same}") for same in doubles]
-        counts = sum((item.boxes for item in part.items), Counter[int]())
-        known = part.source.facts.names
+        counts, known = sum((item.boxes for item in part.items), Counter[int]()), part.source.facts.names
         findings += [("absent", f"{part.title}: {known[i]}") for i in range(1, len(known)) if not counts[i]]
-    for (a, mine), (b, theirs) in combinations(zip(parts, held, strict=True), 2):
-        both = [key for key in mine if key in theirs]
-        trained = a.source.context.training or b.source.context.training
-        if trained and (told := shared(a.source, b.source)):
-            findings.append(("trained", told))
-        elif not (a.source.overlap or b.source.overlap):
-            findings += [("trained" if trained else "shared",
-                          f"{a.title} {mine[key][0]} = {b.title} {theirs[key][0]}") for key in both]
     return findings
 
 

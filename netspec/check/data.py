@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -87,6 +87,10 @@ class Part:
         self.items: list[Item] = []
         self.labels = {top: facts(source.layout, top) for top in source.labels}
         self.training = source.context.training
+
+    @property
+    def digests(self) -> list[bytes]:
+        return [item.digest for item in self.items]
 
     def pixels(self, top: str) -> tuple[np.ndarray, np.ndarray]:
         """Of each class, and of void, in each image: (images, classes + 1); and of all values, (images)."""
@@ -295,16 +299,8 @@ def _look(place: tuple[int, int]) -> Item:
 
 def across(parts: Sequence[Part]) -> list[Finding]:
     """What no single image shows: doubles, absent classes, a mean that is not the training images'."""
-    findings: list[Finding] = []
-    held: list[dict[bytes, list[str]]] = []  # digest -> the names of a part's images that have it
+    findings = doubles(parts)
     for part in parts:
-        names: dict[bytes, list[str]] = {}
-        for name, item in zip(part.source.names, part.items, strict=True):
-            if item.digest:  # it could be read
-                names.setdefault(item.digest, []).append(name)
-        held.append(names)
-        doubles = (", ".join(same) for same in names.values() if len(same) > 1)
-        findings += [("twice", f"{part.title}: {same}") for same in doubles]
         for top, known in part.labels.items():
             counts: Counter[int] = sum((Counter(item.counts.get(top)) for item in part.items), Counter())
             if part.training and counts and (told := unseen(counts, part.source, top)):
@@ -315,13 +311,42 @@ def across(parts: Sequence[Part]) -> list[Finding]:
         used = part.source.mean
         if part.training and (np.abs(part.mean() - used) > APART).any():
             findings.append(("mean", f"{part.title}: {_numbers(part.mean())}, used: {_numbers(used)}"))
+    return findings
+
+
+class Looked(Protocol):
+    """A split whose images were looked at; `digests` are of their pixels, b"" of those that can't be read."""
+
+    @property
+    def source(self) -> Pictured: ...
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def digests(self) -> Sequence[bytes]: ...
+
+
+def doubles(parts: Sequence[Looked]) -> list[Finding]:
+    """Images that are there twice, also in two splits, and names that are there for different ones."""
+    findings: list[Finding] = []
+    held: list[dict[bytes, list[str]]] = []  # digest -> the names of a part's images that have it
+    for part in parts:
+        names: dict[bytes, list[str]] = {}
+        for name, digest in zip(part.source.names, part.digests, strict=True):
+            if digest:
+                names.setdefault(digest, []).append(name)
+        held.append(names)
+        twice = (", ".join(same) for same in names.values() if len(same) > 1)
+        findings += [("twice", f"{part.title}: {same}") for same in twice]
     for (a, mine), (b, theirs) in combinations(zip(parts, held, strict=True), 2):
         both = [key for key in mine if key in theirs]
-        overlapping = shared(a.source, b.source) if both and (a.training or b.training) else ""
+        trained = a.source.context.training or b.source.context.training
+        overlapping = shared(a.source, b.source) if both and trained else ""
         if overlapping:
             findings.append(("trained", overlapping))
         elif not (a.source.overlap or b.source.overlap):
-            kind = "trained" if (a.training or b.training) and not a.source.layout.facts else "shared"
+            kind = "trained" if trained and not a.source.layout.facts else "shared"
             findings += [(kind, f"{a.title} {mine[key][0]} = {b.title} {theirs[key][0]}") for key in both]
         others = set(b.source.names) - {name for key in both for name in mine[key]}
         findings += [("names", f"{a.title}, {b.title}: {name}") for name in a.source.names if name in others]
