@@ -115,6 +115,9 @@ class Proposal(Detection, type="Proposal", bottoms=3, tops=(1, 2), undifferentia
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> tuple[Tensor, ...]:
         p, (scores, deltas, info) = self.p, (raised(x.detach()) for x in bottoms)
         height, width = scores.shape[2:]
+        if not self.context.training and bool(scores.isnan().any() | deltas.isnan().any()):  # else a loss is
+            raise self.error("its bottoms are no numbers (NaN), so nothing can be proposed; 'netspec doctor "
+                             "NET WEIGHTS' says where they come from")
         scores = scores[0, len(self.base) :].permute(1, 2, 0).reshape(-1)
         deltas = deltas[0].permute(1, 2, 0).reshape(-1, 4)
         if p.rpn_normalize_targets and self.context.training:

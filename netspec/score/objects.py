@@ -76,7 +76,10 @@ class BoxFinder(Viewer):
         """The detections in a picture; Error, with its name, without memory for it. paths: see Seen."""
         with self.working(name, image):
             inputs, scale = self.blobs(image)
-            found = self.reader(self.looking(inputs, self.reader.blobs), image.size[::-1], scale)
+            try:
+                found = self.reader(self.looking(inputs, self.reader.blobs), image.size[::-1], scale)
+            except Error as error:
+                raise Error(f"image {name}: {error}") from None
             return Seen(image, found.cpu(), paths)
 
     def fit(self, size: tuple[int, int]) -> None:

@@ -233,3 +233,15 @@ def test_a_released_net_says_nothing_and_its_name_tells_the_classes(place, capsy
     assert main(argv) == 0
     told = json.loads(capsys.readouterr().out)
     assert class_1 in {box["name"] for box in told["images"][0]["boxes"]}
+
+
+@pytest.mark.parametrize("layer", ["c", "s", "m"])
+def test_scores_that_are_no_numbers_are_no_empty_result(place, capsys, layer):
+    net = Net(load("deploy.prototxt"))
+    weights.load("w.caffemodel", net.layers_with_params())
+    with torch.no_grad():
+        net.layers_with_params()[layer][0][0] = math.nan
+    weights.save("w.caffemodel", net)
+    assert infer(capsys, "images/a.png")[0] == 2 and main(["score", "val.prototxt", "w.caffemodel", "--device", "cpu"]) == 2
+    status, out, err = infer(capsys, "images/a.png")
+    assert status == 2 and out == "" and "images/a.png: " in err and "no numbers (NaN)" in err
