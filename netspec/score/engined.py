@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..base.errors import Error, Final
+from ..base.machine import room
 from ..convert import engines
 from ..convert.stored import Stored
 from ..net.module import Net
@@ -22,7 +23,7 @@ Sizes = tuple[Shape, ...]  # of each input, in the order of the net's
 # and twice as much is let pass.
 TOLERANCE = {"fp32": 1e-4, "bf16": 2.0**-5}
 OFTEN = {"fp32": 8, "bf16": 48}  # images of one size, with which making it a model of its own begins to pay
-OWN = 2  # sizes that get one, since each takes the memory of the weights
+OWN = 2  # sizes that get one, since each takes twice the memory of the weights
 
 
 class Engine(NamedTuple):
@@ -86,10 +87,15 @@ class Engined:
         if not self._seen[sizes]:
             self.graph.infer(shapes)
         self._seen[sizes] += 1
-        if self._seen[sizes] == OFTEN[self.precision] and len(self.own) < OWN and (
+        if self._seen[sizes] == OFTEN[self.precision] and self._fits() and (
                 self.models.plan.left(shapes) < WORTH):
             self.own[sizes] = self._open(shapes)
         return self.own.get(sizes, self.run)
+
+    def _fits(self) -> bool:
+        """Whether one more model may be held: beside the weights and their reading twice those for each."""
+        weights = sum(parameter.nbytes for parameter in self.net.parameters())
+        return len(self.own) < OWN and (6 + 2 * len(self.own)) * weights < room(self.device)
 
     def _compare(self, images: Mapping[str, Tensor], found: np.ndarray) -> bool:
         """Whether torch gives the same; not where its numbers are not finite: whoever reads them says so."""

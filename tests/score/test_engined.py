@@ -161,8 +161,13 @@ def test_a_model_of_one_size_is_held_against_torch(place, capsys, monkeypatch):
 
 
 @any_engine
-def test_a_size_that_would_not_run_faster_gets_none(place, capsys, monkeypatch):
+@pytest.mark.parametrize("lacking", ["a gain", "memory"])
+def test_a_size_that_would_not_run_faster_or_has_no_room_gets_none(place, capsys, monkeypatch, lacking):
     monkeypatch.setitem(engined.OFTEN, "fp32", 2)
+    if lacking == "memory":
+        monkeypatch.setattr(engined, "room", lambda device: 3000)
+        assert infer(capsys, "--engine", HERE)[0] == 0 and len(kept()) == 1
+        return
     Path("deploy.prototxt").write_text(DEPLOY.replace("pad: 9", "pad: 1").replace("offset: 7", "offset: 0"))
     assert infer(capsys, "--engine", HERE)[0] == 0 and len(kept()) == 1
 
