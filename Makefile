@@ -4,11 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test slow gpu lint models proto pages mutants clean
+.PHONY: demo detect test slow gpu lint models proto pages mutants clean
 
 demo: $(STAMP)
 	$(BIN)/python data/shapes/prepare.py
 	$(BIN)/python tools/demo.py
+
+detect: $(STAMP)  # a small R-FCN, end to end and in four steps: 15 minutes
+	$(BIN)/python data/shapes/prepare.py
+	$(BIN)/python tools/demo.py --detection
 
 test: $(STAMP) lint
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
@@ -26,6 +30,7 @@ lint: $(STAMP)
 models: $(STAMP)
 	$(BIN)/python models/fcn.py
 	$(BIN)/python models/classifiers.py
+	$(BIN)/python models/rfcn.py
 	$(BIN)/python solvers/recipes.py
 
 proto: $(STAMP)

@@ -4,7 +4,7 @@ import argparse
 import time
 from pathlib import Path
 
-from ..base.errors import count
+from ..base.errors import Error, count
 from .finding import find_solver
 from .options import BESIDE, add_device_arguments, settings
 
@@ -16,6 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("solver", nargs="*", metavar="SOLVER",
                         help="stages (default: the embedded data set's 32s, 16s, 8s); each needs a "
                         "test.prototxt, or val.prototxt, beside its train net")
+    parser.add_argument("--detection", action="store_true", help="a small R-FCN, end to end and "
+                        "in the four steps of alternating training, in place of stages")
     parser.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR",
                         help="for weights, predictions and pictures (default demo)")
     parser.add_argument("--seed", type=int, nargs="+", default=[1], metavar="N",
@@ -25,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.detection:
+        return _detection(args)
     from ..papers.demo import draw_stages, keep, over_seeds, run_stages
     from ..score.summary import measures
 
@@ -50,5 +54,32 @@ def run(args: argparse.Namespace) -> int:
     left = ", ".join(keep(stages, said))
     print(f"records      {said.results}, which netspec tables shows: seed {args.seed[0]}'s"
           + (f", without {left}: records of other weights are there" if left else ""))
+    print(f"{time.monotonic() - begun:.0f} s in all")
+    return 0
+
+
+def _detection(args: argparse.Namespace) -> int:
+    from ..look import pictures
+    from ..papers import objects
+    from ..score.boxscore import BoxResult, BoxScoring, sheet
+
+    if args.solver:
+        raise Error("--detection has its own solvers, solvers/shapes-rfcn*.prototxt; leave "
+                    f"'{args.solver[0]}' out")
+    begun, rows, picture = time.monotonic(), [], args.out / "detections.png"
+
+    def draw(scoring: BoxScoring, result: BoxResult) -> None:
+        pictures.save(picture, sheet(scoring.source, result, args.rows))
+
+    for seed in args.seed:
+        place = objects.Place(args.out, seed, settings(args))
+        for way in objects.WAYS:
+            since = time.monotonic()
+            found = place.scored(objects.NAME, way, draw)
+            rows.append((f"{way}, seed {seed}" if len(args.seed) > 1 else way, found))
+            print(f"{way}: weights {found['weights']}, {time.monotonic() - since:.0f} s", flush=True)
+    print(f"\n{count(rows[0][1]['images'], 'image')}, average precision in percent\n")
+    print(objects.measures(rows))
+    print(f"\npicture      {picture}, the images with the most mistakes of the last")
     print(f"{time.monotonic() - begun:.0f} s in all")
     return 0

@@ -9,12 +9,13 @@ from ..papers.plans import STUDIES
 from .options import BESIDE, add_device_arguments, renamed, settings, wrote
 
 QUICK = 60  # iterations
+RFCN = "rfcn"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s NAME [options]"  # --seed takes all that follows
-    parser.add_argument("study", choices=(*STUDIES, "all"), metavar="NAME",
-                        help=f"{', '.join(STUDIES)}, or all")
+    parser.add_argument("study", choices=(*STUDIES, "all", RFCN), metavar="NAME",
+                        help=f"{', '.join(STUDIES)}, or all of these; {RFCN}: k and OHEM, on shapes")
     parser.add_argument("--family", default="shapes", metavar="NAME",
                         help="a data set of models/fcn.py with solvers (default shapes)")
     budget = parser.add_mutually_exclusive_group()
@@ -43,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
     if args.budget is not None and args.budget < 1:
         raise Error(f"--budget must be at least 1, found {args.budget}")
     seeds = [seed for given in args.seed for seed in given]
+    if args.study == RFCN:
+        return _rfcn(args, seeds)
     page = args.page or args.out / f"{args.family}.md"
     places = [Place(args.family, args.budget, seed, settings(args), args.out) for seed in seeds]
     said, iterations = origin(), args.budget or places[0].first
@@ -62,4 +65,22 @@ def run(args: argparse.Namespace) -> int:
             file.write("\n\n".join(parts) + "\n")
     print()
     wrote(page, page.with_suffix(""))
+    return 0
+
+
+def _rfcn(args: argparse.Namespace, seeds: list[int]) -> int:
+    from ..base.machine import origin
+    from ..papers.objects import Place, study
+
+    page, said = args.page or args.out / f"{RFCN}.md", origin()
+    folder = args.out / f"{RFCN}-{args.budget or 'whole'}"
+    places = [Place(folder, seed, settings(args), args.budget) for seed in seeds]
+    found = study(places, lambda line: print(line, flush=True))
+    parts = ["# R-FCN on shapes: k and OHEM", f"End to end, on the held-out images; random_seed "
+             f"{', '.join(map(str, seeds))}; AP is the area under the curve, in percent.", found,
+             f"`{said['command']}`", f"{said['device']}; {said['date']}; {said['netspec']}"]
+    print(f"\n{found}\n")
+    with writing(page, "w") as file:
+        file.write("\n\n".join(parts) + "\n")
+    wrote(page)
     return 0

@@ -8,6 +8,8 @@ import numpy as np
 
 from ..base.errors import Error
 from ..base.files import writing
+from ..ops.settings import read_settings
+from ..proto.caffe_pb2 import NetParameter
 
 
 class Proposals(NamedTuple):
@@ -25,6 +27,16 @@ def write(path: Path, found: Proposals) -> None:
     with writing(path) as file:
         np.savez(file, dataset=found.dataset, weights=found.weights, names=np.array(found.names, str),
                  counts=np.array([len(each) for each in found.boxes], np.int64), boxes=rows)
+
+
+def redirected(net: NetParameter, folder: Path) -> NetParameter:
+    """A net whose data layers read proposals, if they read some, in another folder."""
+    for layer in net.layer:
+        given = None if layer.bottom else read_settings(layer.python_param.param_str)
+        if given and "proposals" in given:
+            place = str(folder / Path(given["proposals"]).name)
+            layer.python_param.param_str = str(given | {"proposals": place})
+    return net
 
 
 def read(path: Path, dataset: str | None = None) -> Proposals:
