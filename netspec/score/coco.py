@@ -1,7 +1,7 @@
 """COCO's measures of detections, computed by COCO's own library."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from typing import Any
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from ..base.errors import Error, lacking
 from ..data.boxes import Record
+from ..data.drawn import load
+from ..data.tree import stem
 
 MEASURES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR1", "AR10", "AR100", "AR_small",
             "AR_medium", "AR_large")
@@ -57,20 +59,36 @@ def score(records: Sequence[Record], found: Sequence[Tensor], names: Sequence[st
           ) -> tuple[dict[str, float], dict[int, float]]:
     """`measures` of detections (D x 6 each, see detect.py) beside the boxes of their images.
 
-    Areas are those of boxes; difficult boxes count as crowds. names: of the classes, whose numbers are ids.
+    Of COCO's instances the boxes, areas and crowds are as the file has them; elsewhere areas are those of
+    boxes, and difficult boxes count as crowds. names: of the classes, whose numbers are ids.
     """
-    boxes = [{"image_id": image, "category_id": int(number), "bbox": _corner(box), "iscrowd": int(crowd),
-              "area": math.prod(_corner(box)[2:])}
-             for image, each in enumerate(records)
-             for number, box, crowd in zip(each.classes, each.boxes, each.difficult | each.crowd,
-                                           strict=True)]
     truth = {"images": [{"id": image, "width": each.size[0], "height": each.size[1]}
                         for image, each in enumerate(records)],
              "categories": [{"id": number, "name": name} for number, name in enumerate(names) if number],
-             "annotations": [{"id": number, **box} for number, box in enumerate(boxes, 1)]}
+             "annotations": [{**each, "id": number} for number, each in enumerate(_truth(records, names), 1)]}
     rows = [{"image_id": image, "category_id": int(row[0]), "bbox": _corner(row[1:5]), "score": row[5]}
             for image, some in enumerate(found) for row in some.tolist()]
     return measures(truth, rows)
+
+
+def _truth(records: Sequence[Record], names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The boxes of all images; ids are those of `score`."""
+    sources = {each.source for each in records}
+    whole = load(sources.pop()) if len(sources) == 1 and records[0].source.suffix == ".json" else {}
+    if "images" not in whole:
+        for image, each in enumerate(records):
+            for number, box, crowd in zip(each.classes, each.boxes, each.difficult | each.crowd, strict=True):
+                yield {"image_id": image, "category_id": int(number), "bbox": _corner(box),
+                       "iscrowd": int(crowd), "area": math.prod(_corner(box)[2:])}
+        return
+    places = {each.name: image for image, each in enumerate(records)}
+    numbers = {name.lower(): number for number, name in enumerate(names)}
+    images = {each["id"]: places.get(stem(each["file_name"].replace("\\", "/"))) for each in whole["images"]}
+    kinds = {each["id"]: numbers.get(each["name"].strip().lower()) for each in whole["categories"]}
+    for each in whole["annotations"]:
+        if images.get(each["image_id"]) is not None:
+            yield {"iscrowd": 0, "area": math.prod(each["bbox"][2:]), **each,
+                   "image_id": images[each["image_id"]], "category_id": kinds[each["category_id"]]}
 
 
 def _corner(box: Sequence[float]) -> list[float]:

@@ -1,12 +1,16 @@
 """COCO's measures come from COCO's library; what is asked of it, and what is left open."""
 
+import json
 import math
 import sys
 
+import numpy as np
 import pytest
+import torch
 
 from netspec.base.errors import Error
-from netspec.score.coco import MEASURES, measures
+from netspec.data.boxes import Record
+from netspec.score.coco import MEASURES, measures, score
 
 
 def truth(*boxes):
@@ -53,3 +57,25 @@ def test_without_the_library_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
     with pytest.raises(Error, match="measuring as COCO does needs pycocotools: pip install pycocotools"):
         measures(truth(), [])
+
+
+def test_areas_and_crowds_are_those_of_cocos_file(tmp_path):
+    pytest.importorskip("pycocotools")
+    whole = {"images": [{"id": 7, "file_name": "b.jpg"}, {"id": 9, "file_name": "a.jpg"}, {"id": 8, "file_name": "c.jpg"}],
+             "categories": [{"id": 44, "name": "Dog"}], "annotations": [
+                 {"id": 1, "image_id": 7, "category_id": 44, "bbox": [10, 10, 80, 80], "area": 900, "iscrowd": 0},
+                 {"id": 2, "image_id": 9, "category_id": 44, "bbox": [0, 0, 90, 90], "area": 8100, "iscrowd": 1},
+                 {"id": 3, "image_id": 8, "category_id": 44, "bbox": [0, 0, 90, 90]}]}
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(whole))
+    boxes = np.array([[10, 10, 89, 89]], np.float32)
+
+    def record(name, source):
+        none = np.zeros(1, bool)
+        return Record(name, tmp_path, source, (100, 100), boxes, np.array([1]), none, none, none)
+
+    detections = [torch.tensor([[1, 10, 10, 89, 89, 0.9]]), torch.tensor([[1, 0, 0, 89, 89, 0.95]])]
+    told, _ = score([record("b", path), record("a", path)], detections, ["background", "dog"])
+    assert told["AP"] == told["AP_small"] == pytest.approx(1) and math.isnan(told["AP_medium"])
+    told, _ = score([record("b", tmp_path / "b.xml")], detections[:1], ["background", "dog"])
+    assert told["AP_medium"] == pytest.approx(1) and math.isnan(told["AP_small"])

@@ -245,3 +245,21 @@ def test_scores_that_are_no_numbers_are_no_empty_result(place, capsys, layer):
     assert infer(capsys, "images/a.png")[0] == 2 and main(["score", "val.prototxt", "w.caffemodel", "--device", "cpu"]) == 2
     status, out, err = infer(capsys, "images/a.png")
     assert status == 2 and out == "" and "images/a.png: " in err and "no numbers (NaN)" in err
+
+
+def test_a_net_that_is_given_proposals_by_its_data_is_scored(place, capsys):
+    """The release's way to test the last step of alternating training: the regions come from a file."""
+    from netspec.data.detection import DetectionData
+    from netspec.data.proposals import Proposals, write
+
+    made = load("val.prototxt")
+    (source,) = (op for op in made.readers if isinstance(op, DetectionData))
+    proposed = [np.array([[0, 0, 39, 39], [20, 10, 69, 59]], np.float32)[:n] for n in (2, 1, 0)]
+    write(Path("rpn.proposals"), Proposals(source.mark, "w", source.names, proposed))
+    text = Path("val.prototxt").read_text()
+    start, end = text.index('layer { name: "rs"'), text.index('layer { name: "s"')
+    text = (text[:start] + text[end:]).replace('top: "gt_boxes"', 'top: "gt_boxes" top: "rois"')
+    Path("given.prototxt").write_text(text.replace("{'dataset'", "{'proposals': 'rpn.proposals', 'dataset'"))
+    assert main(["score", "given.prototxt", "w.caffemodel", "--device", "cpu", "--quiet", "--json", "--save", "s"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["images"] == 3 and [each["detections"] for each in told["classes"]] == [3, 3]
