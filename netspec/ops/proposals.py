@@ -257,7 +257,8 @@ class ProposalTarget(Targets, bottoms=2, tops=5, undifferentiable={0, 1}):
     """
 
     SETTINGS = {
-        "num_classes": _whole(2, 2), "batch_size": _whole(128, -1), "fg_fraction": _number(0.25, 0, 1),
+        "num_classes": _whole(2, 2), "fg_fraction": _number(0.25, 0, 1),
+        "batch_size": (128, "a whole number from 1, or -1", lambda v: type(v) is int and (v > 0 or v == -1)),
         "fg_thresh": _number(0.5, 0, 1), "bg_thresh_hi": _number(0.5, 0, 1),
         "bg_thresh_lo": _number(0.1, 0, 1), "agnostic": _flag(None),
         "bbox_normalize_targets_precomputed": _flag(True), **_normalised("bbox_normalize"),
