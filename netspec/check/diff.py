@@ -1,6 +1,5 @@
 """The difference of two nets in structure, layer by layer and field by field, and of a net from Figure 3."""
 
-import ast
 from collections import Counter
 from collections.abc import Collection, Mapping, MutableSequence, Sequence
 from itertools import chain
@@ -10,11 +9,12 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import Message
 
-from ..base.errors import NO_LITERAL, Error
+from ..base.errors import Error
 from ..look.streams import deviations, in_words, outline, streams
 from ..net.build import standing
 from ..net.deploy import deploy
 from ..ops import REGISTRY
+from ..ops.settings import read_settings
 from ..proto.caffe_pb2 import TEST, LayerParameter, NetParameter, Phase
 
 # one number an axis -> default
@@ -108,13 +108,11 @@ class Layer:
         self.settings = settings(message, ("name", "bottom", "top", *rules))
         if self.settings.get("loss_weight") == str(int(self.type in REGISTRY and REGISTRY[self.type].loss)):
             del self.settings["loss_weight"]  # Caffe's own
-        try:
-            options = ast.literal_eval(message.python_param.param_str)
-        except NO_LITERAL:
-            options = None
-        if isinstance(options, dict):
+        options = read_settings(message.python_param.param_str) if message.python_param.param_str else None
+        if options:
             del self.settings["python_param.param_str"]
-            self.settings |= {f"param_str.{key}": repr(value) for key, value in options.items()}
+            self.settings |= {f"param_str.{key}": repr(list(value) if isinstance(value, tuple) else value)
+                              for key, value in options.items()}
         self.bottoms = [(blob, writers.get(blob, ())) for blob in message.bottom]
         self.makers = [by[-1] if by else None for _, by in self.bottoms]
         self.readers: list[Layer] = []

@@ -174,4 +174,4 @@ def _given(layers: Iterable[LayerParameter], images: set[str], size: tuple[int, 
                     yield top, (1, channels, high, across)
             elif size and losses and len(own) in (1, len(layer.top)):
                 shape = own[i % len(own)]
-                yield top, (*shape[:2], *size) if len(shape) == 4 else shape
+                yield top, (*shape[:2], *size) if len(shape) == 4 and shape[2:] != (1, 1) else shape

@@ -55,6 +55,8 @@ SAME = [
     ("Python", "python_param { param_str: \"{'a': 1, 'b': (2, 3)}\" }", "python_param { param_str: \"dict(b=(2, 3))\" }"),
 ]
 SAME[-1] = ("Python", SAME[-1][1], "python_param { param_str: \"{'b': (2,3), 'a':1}\" }")
+SAME.append(("Python", "python_param { param_str: \"'stride': 16 \\n'scales': !!python/tuple [4, 8]\" }",
+             "python_param { param_str: \"{'scales': [4, 8], 'stride': 16}\" }"))
 
 
 @pytest.mark.parametrize("type, one, other", SAME)

@@ -17,7 +17,7 @@ from netspec.proto.caffe_pb2 import TEST, TRAIN, NetParameter
 from netspec.score import predict
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
-VOC = [path.parent.name for path in sorted(MODELS.glob("voc-*/deploy.prototxt"))]
+VOC = [path.parent.name for path in sorted(MODELS.glob("voc-fcn*/deploy.prototxt"))]
 ABSENT = 'python_param { module: "absent" layer: "Absent" }'
 DATA = f'layer {{ name: "d" type: "Python" top: "data" top: "label" {ABSENT} }}'
 IMAGE = 'layer { name: "d" type: "Input" top: "data" '\
@@ -92,6 +92,13 @@ def test_depth_beside_an_image_has_one_channel():
     made = deploy(MODELS / "nyud-fcn32s-color-d/test.prototxt", size=(64, 96))
     assert [made.shape(blob) for blob in ("color", "depth")] == [(1, 3, 64, 96), (1, 1, 64, 96)]
     assert made.inputs == ("color", "depth") and made.outputs == ("score",)
+
+
+def test_regions_given_with_four_axes_are_no_image():
+    made = deploy(parsed('layer { name: "i" type: "Input" top: "data" top: "rois" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } '
+                         'shape { dim: 1 dim: 5 dim: 1 dim: 1 } } } layer { name: "p" type: "ROIPooling" bottom: "data" '
+                         'bottom: "rois" top: "p" roi_pooling_param { pooled_h: 2 pooled_w: 2 } }'), size=(16, 24), losses=True)
+    assert made.shape("data") == (1, 3, 16, 24) and made.shape("rois") == (1, 5, 1, 1)
 
 
 @pytest.mark.parametrize("name", VOC)
