@@ -147,6 +147,12 @@ def settings(args: argparse.Namespace) -> "Settings":
     return Settings(**{name: value for name, value in vars(args).items() if name in known})
 
 
+def ending(option: str, path: str | None, *ends: str) -> None:
+    """Error for a file of an option, if it is given, whose name ends otherwise."""
+    if path and Path(path).suffix.lower() not in ends:
+        raise Error(f"{option}: '{path}' must end in {' or '.join(ends)}")
+
+
 def wrote(*paths: str | Path, note: str = "", file: TextIO | None = None) -> None:
     """Print what a command wrote, and maybe what is in it; the one line that says so in all of them."""
     print(f"wrote {', '.join(map(str, paths))}" + (f": {note}" if note else ""), file=file)

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..base import log
 from ..base.errors import Error, count
+from ..base.files import check_folder
 from ..base.table import percent, table
 from .finding import find_net, find_weights
 from .options import (
     add_box_arguments,
     add_look_arguments,
     add_net_arguments,
+    ending,
     engine,
     fraction,
     mixed,
@@ -138,8 +140,13 @@ def _boxes(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") -
     from ..score.detect import SCORES, Rules
     from ..score.objects import save_voc
 
+    ending("--sheet", args.sheet, ".png")
+    if args.sheet and args.worst < 1:
+        raise Error(f"--sheet needs --worst above 0, found {args.worst}")
     if args.coco:
         coco.require()
+    if args.save:
+        check_folder(args.save)
     scoring = BoxScoring(made, args.score_blob or SCORES)
     net = _loaded(args, made, weights)
     with closing(log.make(args.quiet)) as said:
@@ -150,6 +157,8 @@ def _boxes(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") -
     if args.coco:
         whole, each = coco.score(result.records, result.found, result.looks.names)
         facts["coco"] = {key: None if math.isnan(value) else value for key, value in whole.items()}
+        for number, told in enumerate(facts["classes"], 1):
+            told["coco_ap"] = None if math.isnan(each[number]) else each[number]
         text += "\n\n" + table([[key, percent(value)] for key, value in whole.items()], ["COCO", ""])
     if args.save:
         names = [record.name for record in result.records]
@@ -194,8 +203,6 @@ def _positive(args: argparse.Namespace, scoring: "Scoring") -> int | None:
     if args.sheet and not (args.save and isinstance(scoring.source, SegmentationData) and args.worst > 0):
         raise Error("--sheet needs --save DIR, --worst above 0, and a net whose data layer is "
                     "SegmentationData")
-    for option, path, ends in (("--sheet", args.sheet, [".png"]),
-                               ("--confusion", args.confusion, [".csv", *KINDS])):
-        if path and Path(path).suffix.lower() not in ends:
-            raise Error(f"{option}: '{path}' must end in {' or '.join(ends)}")
+    ending("--sheet", args.sheet, ".png")
+    ending("--confusion", args.confusion, ".csv", *KINDS)
     return positive

@@ -5,7 +5,7 @@ import sys
 
 from ..base.errors import Error
 from .finding import find_net, find_weights, is_weights
-from .options import add_net_arguments, wrote
+from .options import add_net_arguments, ending, wrote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from ..score.frames import picture
     from ..score.votes import drawn, voting
 
+    ending("--out", args.out, ".png")
     path, given = find_net(args.net, "deploy"), None
     if is_weights(args.image[0]):
         given, *args.image = args.image

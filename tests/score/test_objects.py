@@ -263,3 +263,23 @@ def test_a_net_that_is_given_proposals_by_its_data_is_scored(place, capsys):
     assert main(["score", "given.prototxt", "w.caffemodel", "--device", "cpu", "--quiet", "--json", "--save", "s"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["images"] == 3 and [each["detections"] for each in told["classes"]] == [3, 3]
+
+
+@pytest.mark.parametrize("argv, words", [
+    (["--sheet", "s.jpg"], "--sheet: 's.jpg' must end in .png"), (["--sheet", "s.png", "--worst", "0"], "--worst above 0"),
+    (["--save", "val.txt"], "the folder 'val.txt' cannot be made"), (["--most", "-1"], "argument --most"),
+    (["--overlap", "2"], "expected a number from 0 to 1, found '2'"), (["--score-blob", "cls_pro"], "did you mean 'cls_prob'")])
+def test_options_that_cannot_be_met_are_said_before_the_work(place, capsys, argv, words):
+    try:
+        status = main(["score", "val.prototxt", "w.caffemodel", "--device", "cpu", *argv])
+    except SystemExit as e:
+        status = e.code
+    assert status == 2 and words in capsys.readouterr().err
+
+
+def test_cocos_measures_beside_the_others(place, capsys):
+    pytest.importorskip("pycocotools")
+    assert main(["score", "val.prototxt", "w.caffemodel", "--device", "cpu", "--quiet", "--json", "--coco"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert set(told["coco"]) >= {"AP", "AP50", "AR100"} and told["classes"][0]["coco_ap"] is not None
+    assert told["classes"][1]["coco_ap"] is None  # its only box is difficult
