@@ -17,7 +17,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 import numpy as np  # noqa: E402 - the path comes first
 import rfcn  # noqa: E402
 from own import Written, kept  # noqa: E402
-from trunks import Trunk, fixed, vgg  # noqa: E402
+from trunks import Trunk, changed, fixed, vgg  # noqa: E402
 
 from netspec import NetSpec  # noqa: E402
 from netspec.base.errors import Error  # noqa: E402
@@ -29,6 +29,7 @@ from netspec.ops.base import Context  # noqa: E402
 from netspec.proto import caffe_pb2  # noqa: E402
 
 RATES = {False: 0.01, True: 0.001}  # from scratch, and the paper's
+NEW = dict(type="gaussian", std=0.01)  # VGG16's features are large, and MSRA's would make scores of hundreds
 ANCHORS = 4  # kinds of sizes
 
 
@@ -56,7 +57,7 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
                      scales=scales, facts=stated, size=(scale, scale * 4 // 3))
     net = replace(rfcn.NETS["shapes-rfcn"], data=data)
     if weights:
-        net = replace(net, ends=vgg16_ends, learns=(0, 0, 1, 1, 1), stride=16, width=512, rpn=512)
+        net = replace(net, ends=vgg16_ends, learns=(0, 0, 1, 1, 1), width=512, rpn=512, filler=NEW)
     name, folder = f"{path.stem}-rfcn", path.parent
     replaced: list[Path] = []
     for split in (*splits, "deploy"):
@@ -82,23 +83,27 @@ def reader(given: dict, phase: caffe_pb2.Phase) -> DetectionData:
 
 
 def sizes(source: DetectionData) -> tuple[int, list[float]]:
-    """What images' shorter side is brought to: as most have it, at most R-FCN's; and the scales of anchors
-    that suit the boxes, in units of 16 pixels."""
+    """What images' shorter side is brought to: as most have it, at most R-FCN's; and the scales of anchors,
+    in units of 16 pixels, which suit the boxes of each class, however few it has."""
     records = [source.record(index) for index in source.drawn]
     sides = np.array([min(record.size) for record in records])
     scale = min(SCALE, int(np.median(sides)))
     found = np.concatenate([np.sqrt(np.prod(record.boxes[:, 2:] - record.boxes[:, :2] + 1, 1)) * scale / side
                             for record, side in zip(records, sides, strict=True)])
-    least, most = np.quantile(found, (0.05, 0.95)).clip(8) / 16
-    steps = np.geomspace(least, most, ANCHORS)
+    kinds = np.concatenate([record.classes for record in records])
+    ends = np.array([np.quantile(found[kinds == kind], (0.05, 0.95)) for kind in np.unique(kinds)])
+    steps = np.geomspace(*np.array([ends[:, 0].min(), ends[:, 1].max()]).clip(8) / 16, ANCHORS)
     return scale, sorted({round(float(step), 2) for step in steps})
 
 
 def vgg16_ends(n: NetSpec, mults: Sequence[float]) -> Sequence[object]:
-    """Of VGG16's trunk, whose block 5 has the stride of block 4's maps."""
-    layers = fixed(vgg(2, 2, 3, 3, 3), *(f"conv{i}" for i, mult in enumerate(mults, 1) if not mult))
-    made = Trunk(layers, same=True).build(n, n.data, f"conv{len(mults)}_{3 if len(mults) > 2 else 2}")
-    return [made[f"conv{i}_{3 if i > 2 else 2}"] for i in range(1, len(mults) + 1)]
+    """Of VGG16's trunk without pool4, stride 8, for small objects; the RPN stands on block 5 as well, which
+    sees twice as far as block 4."""
+    layers = changed(vgg(2, 2, 3, 3, 3), **{f"conv5_{i}": dict(dilation=2) for i in (1, 2, 3)})
+    layers = fixed(layers, *(f"conv{i}" for i, mult in enumerate(mults, 1) if not mult))
+    del layers["pool4"]
+    made = Trunk(layers, same=True).build(n, n.data, "conv5_3")
+    return [*(made[f"conv{i}"] for i in ("1_2", "2_2", "3_3")), *[made["conv5_3"]] * 2]
 
 
 if __name__ == "__main__":

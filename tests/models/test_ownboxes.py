@@ -1,5 +1,6 @@
 """R-FCN for images of one's own, as models/ownboxes.py writes it."""
 
+import ast
 import json
 import shlex
 from pathlib import Path
@@ -86,7 +87,26 @@ def test_vgg16_begins_with_its_weights_and_its_first_blocks_stay(own, capsys):
     assert (list(solver.weights), round(solver.base_lr, 6)) == (["weights/vgg16.caffemodel"], 0.001)
     layers = {layer.name: layer for layer in prototext.read_net("my/set-rfcn/train.prototxt").layer}
     assert [layers[name].param[0].lr_mult for name in ("conv1_1", "conv2_2", "conv3_1", "conv5_3")] == [0, 0, 1, 1]
-    assert layers["psroipooled_cls_rois"].psroi_pooling_param.spatial_scale == 1 / 16
+    assert layers["psroipooled_cls_rois"].psroi_pooling_param.spatial_scale == 1 / 8
+
+
+@pytest.mark.parametrize("weights", [[], ["--weights", "weights/vgg16.caffemodel"]])
+def test_anchors_stand_on_the_image(own, weights):
+    assert main(["own", "my/set.txt", *weights]) == 0
+    net = load("my/set-rfcn/train.prototxt", phase=0)
+    high, wide = net.shape("data")[2:]
+    assert net.shape("rpn_cls_score")[2:] == net.shape("rfcn_cls")[2:] == (high // 8, wide // 8)
+
+
+def test_anchors_suit_the_boxes_of_a_rare_class(own):
+    boxes = {f"{i:02d}": item(1, 1, 200, 200, "dog") * 20 + item(9, 9, 40, 40, "cat") * (i == 1) for i in range(6)}
+    write(own / "my", [(320, 240)] * 6, boxes)
+    Path("my/train.txt").write_text("".join(f"{i:02d}\n" for i in range(5)))
+    Path("my/val.txt").write_text("05\n")
+    assert main(["own", "my/set.txt"]) == 0
+    layers = {layer.name: layer for layer in prototext.read_net("my/set-rfcn/train.prototxt").layer}
+    scales = ast.literal_eval(layers["proposal"].python_param.param_str.partition("'scales': ")[2].partition("\n")[0])
+    assert (scales[0] * 16, scales[-1] * 16) == pytest.approx((32, 200), abs=1)
 
 
 @pytest.mark.parametrize("change, told", [

@@ -189,6 +189,18 @@ def test_bottoms_that_do_not_fit_are_refused(blob, value, words):
 # AnchorTarget
 
 
+@pytest.mark.parametrize("step, image, told", [
+    (16, (112, 144), "'map' and 'data' are 14 x 18 and 112 x 144: give the stride of that map, near 8"),
+    (8, (224, 288), "near 16"), (16, (217, 281), None), (16, (250, 300), None)])
+def test_a_feat_stride_that_is_not_the_maps_is_an_error(step, image, told):
+    given = training() | {"data": torch.zeros(1, 3, *image)}
+    if told is None:
+        net("AnchorTargetLayer", given, f"'feat_stride': {step}")
+        return
+    with pytest.raises(Error, match=told):
+        net("AnchorTargetLayer", given, f"'feat_stride': {step}")
+
+
 def labelled(given, positive=0.7, negative=0.3):
     """Candidates by a loop: label and overlap of each anchor, in the order of rows."""
     height, width = given["map"].shape[2:]
