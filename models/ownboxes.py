@@ -92,7 +92,8 @@ def sizes(source: DetectionData) -> tuple[int, list[float]]:
                             for record, side in zip(records, sides, strict=True)])
     kinds = np.concatenate([record.classes for record in records])
     ends = np.array([np.quantile(found[kinds == kind], (0.05, 0.95)) for kind in np.unique(kinds)])
-    steps = np.geomspace(*np.array([ends[:, 0].min(), ends[:, 1].max()]).clip(8) / 16, ANCHORS)
+    least, most = np.array([ends[:, 0].min(), ends[:, 1].max()]).clip(8) / 16
+    steps = np.geomspace(least, most, ANCHORS)
     return scale, sorted({round(float(step), 2) for step in steps})
 
 

@@ -193,12 +193,13 @@ class AnchorTarget(Targets, bottoms=(3, 4), tops=4, sink=True, undifferentiable=
         return [(1, 1, count * height, width), *[(1, 4 * count, height, width)] * 3]
 
     def check_stride(self, places: Shape, image: Shape) -> None:
-        """Error where anchors would cover far more than the image, or far less: training would find nothing."""
-        step, found = self.p.feat_stride, [size / max(n, 1) for n, size in zip(places, image, strict=True)]
+        """Error where anchors would cover far more than the image, or far less, and training find nothing."""
+        step, names = self.p.feat_stride, self.layer.bottom
+        found = [size / max(n, 1) for n, size in zip(places, image, strict=True)]
         if min(places) > 2 and (min(found) > 1.5 * step or max(found) < step / 1.5):
             told = " and ".join(" x ".join(map(str, size)) for size in (places, image))
-            raise self.error(f"feat_stride is {step}, but '{self.layer.bottom[0]}' and '{self.layer.bottom[3]}' "
-                             f"are {told}: give the stride of that map, near {found[0]:.3g}")
+            raise self.error(f"feat_stride is {step}, but '{names[0]}' and '{names[3]}' are {told}: give the "
+                             f"stride of that map, near {found[0]:.3g}")
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> tuple[Tensor, ...]:
         truth, (height, width) = self.truth(bottoms[1]), bottoms[0].shape[2:]
