@@ -40,7 +40,7 @@ class Place:
     """Where the runs of a seed lie, and how they are made; those that are there are not made again."""
 
     def __init__(self, folder: Path, seed: int, settings: Settings, iterations: int | None = None) -> None:
-        """iterations: of every stage, in place of the solvers'."""
+        """iterations: of every stage, in place of the solvers'; rates fall in proportion."""
         self.folder, self.seed = folder / f"seed{seed}", seed
         self.settings, self.iterations = settings, iterations
 
@@ -52,8 +52,10 @@ class Place:
             path = solver_file(f"{NAME}{ending}")
             param = read_solver(path)
             param.random_seed, param.snapshot_prefix = self.seed, str(self.folder / f"{name}{ending}")
-            param.max_iter = self.iterations or param.max_iter
-            param.snapshot = min(param.snapshot, param.max_iter)
+            if self.iterations:
+                param.stepsize = max(1, param.stepsize * self.iterations // param.max_iter)
+                param.max_iter = self.iterations
+                param.snapshot = min(param.snapshot, param.max_iter)
             param.ClearField("train_net")
             param.train_net_param.CopyFrom(redirected(net(name, split), self.folder))
             found.append((path, param))
@@ -118,8 +120,8 @@ def measures(rows: Sequence[tuple[str, Record]]) -> str:
 def study(places: Sequence[Place], tell: Callable[[str], None]) -> str:
     """The table of VARIANTS over seeds, and what they differ by."""
     found: dict[str, list[float]] = {}
-    for label, name in VARIANTS.items():
-        for place in places:
+    for place in places:
+        for label, name in VARIANTS.items():
             found.setdefault(label, []).append(place.scored(name, "end to end")["map"])
             tell(f"{label}, seed {place.seed}: AP50 {percent(found[label][-1])}")
     rows = [[label, *(percent(float(measure(each))) for measure in (np.mean, min, max))]
