@@ -131,6 +131,12 @@ class DetectionData(Pictured):
         """Whether a stage before has yet to make the proposals, by the net that `proposer` names."""
         return bool(self.proposer) and not Path(self.place).is_file()
 
+    def check_files(self) -> None:
+        if self.awaited:
+            raise self.error(f"the proposals {self.place} are not there; 'netspec solve' makes them after "
+                             "the stage before this one")
+        super().check_files()
+
     def listed(self) -> "DetectionData":
         """The images with their boxes in the order of their list: none left out, none mirrored."""
         layer = LayerParameter()
@@ -263,8 +269,7 @@ class DetectionData(Pictured):
     def _regions(self, index: int) -> np.ndarray:
         """The proposals for a place in the list, float32 (R, 4)."""
         if self.awaited:
-            raise self.error(f"the proposals {self.place} are not there; 'netspec solve' makes them after "
-                             "the stage before this one")
+            self.check_files()
         return self._proposals[index] if self._proposals else np.empty((0, 4), np.float32)
 
     def read(self, record: Record) -> np.ndarray:
