@@ -34,11 +34,11 @@ ANCHORS = 4  # kinds of sizes
 
 
 def write(path: Path, weights: str | None, iterations: int, batch: int, splits: tuple[str, str],
-          mean: list[float] | None = None) -> Written:
+          mean: list[float] | None = None, scale: int | None = None) -> Written:
     """Write NAME-rfcn/SPLIT.prototxt and NAME-rfcn.prototxt beside the data set file.
 
-    mean: BGR, where the file has none. Raises Error for a data set file or a list that is wrong or not there;
-    then nothing is written.
+    mean: BGR, where the file has none. scale: of images' shorter side (None: as most have it). Raises Error
+    for a data set file or a list that is wrong or not there; then nothing is written.
     """
     own = {"mean": mean} if mean else {}
     given: dict[str, object] = {"dataset": str(path), "root": str(path.parent), **own}
@@ -48,7 +48,7 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
         each.check_files()
     if told := shared(*readers):
         raise Error(f"{path}: {told}")
-    scale, scales = sizes(readers[0])
+    scale, scales = sizes(readers[0], scale)
     most = scale * MAX_SIZE // SCALE
     given |= {"scale": scale, "max_size": most}
     layout = boxes.layout(str(path), own)
@@ -82,12 +82,12 @@ def reader(given: dict, phase: caffe_pb2.Phase) -> DetectionData:
     return DetectionData(layer, (), Context(phase))
 
 
-def sizes(source: DetectionData) -> tuple[int, list[float]]:
-    """What images' shorter side is brought to: as most have it, at most R-FCN's; and the scales of anchors,
-    in units of 16 pixels, which suit the boxes of each class, however few it has."""
+def sizes(source: DetectionData, scale: int | None) -> tuple[int, list[float]]:
+    """What images' shorter side is brought to: what is given, else as most have it, at most R-FCN's; and the
+    scales of anchors, in units of 16 pixels, which suit the boxes of each class, however few it has."""
     records = [source.record(index) for index in source.drawn]
     sides = np.array([min(record.size) for record in records])
-    scale = min(SCALE, int(np.median(sides)))
+    scale = scale or min(SCALE, int(np.median(sides)))
     found = np.concatenate([np.sqrt(np.prod(record.boxes[:, 2:] - record.boxes[:, :2] + 1, 1)) * scale / side
                             for record, side in zip(records, sides, strict=True)])
     kinds = np.concatenate([record.classes for record in records])

@@ -30,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--iterations", type=int, metavar="N",
                         help="of each stage (default 600; with boxes 2000)")
     parser.add_argument("--batch", type=int, metavar="N", help="images a step (default 5; with boxes 2)")
+    parser.add_argument("--scale", type=int, metavar="PIXELS",
+                        help="with boxes: what the shorter side of images is brought to (default: as most "
+                             "images are, at most 600); less takes less time")
     parser.add_argument("--splits", nargs=2, default=("train", "val"), metavar=("TRAIN", "VAL"),
                         help="lists (default train val)")
 
@@ -41,13 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
     path, (train, val) = args.dataset, args.splits
     found = path.is_file() and path.suffix == ".txt" and "boxes" in read_file(path)
-    args.iterations = _usual(args.iterations, 2000 if found else 600)
-    args.batch = _usual(args.batch, 2 if found else 5)
-    if not 0 < args.iterations < 1 << 31 or not 0 < args.batch < 1 << 31:
-        raise Error("--iterations and --batch must be from 1 to 2147483647, found "
-                    f"{args.iterations} and {args.batch}")
-    if len({train, val, "deploy"}) < 3:
-        raise Error(f"--splits {train} {val}: the two must differ, also from 'deploy', the net without data")
+    _checked(args, found)
     args.base = _base(args, found)
     data = own.tree(path, args.splits)
     made = own.split(data, train, val)
@@ -58,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     with own.written(made.lists):
         writer = generator(PROJECT / "models" / ("ownboxes.py" if found else "own.py"))
         result = writer.write(path, weights, args.iterations, args.batch, (train, val), mean,
-                              *([] if found else [args.base]))
+                              args.scale if found else args.base)
     for file, listing in made.lists.items():
         wrote(file, note=f"{count(len(listing), 'image')}, drawn with seed {own.SEED}")
     kind = "box file" if found else "label"
@@ -79,6 +76,21 @@ def run(args: argparse.Namespace) -> int:
         _needed(weights)
     _end(path, result.solvers, args, data.files("data", val, images[val][0])[0])
     return 0
+
+
+def _checked(args: argparse.Namespace, found: bool) -> None:
+    """Numbers that are not given, and Error for those that cannot be. found: there are boxes."""
+    args.iterations = _usual(args.iterations, 2000 if found else 600)
+    args.batch = _usual(args.batch, 2 if found else 5)
+    if not 0 < args.iterations < 1 << 31 or not 0 < args.batch < 1 << 31:
+        raise Error("--iterations and --batch must be from 1 to 2147483647, found "
+                    f"{args.iterations} and {args.batch}")
+    if args.scale is not None and not (found and args.scale >= 32):
+        raise Error(f"--scale {args.scale}: " + ("must be at least 32 pixels" if found else
+                                                 f"is for images with boxes, and {args.dataset} has labels"))
+    train, val = args.splits
+    if len({train, val, "deploy"}) < 3:
+        raise Error(f"--splits {train} {val}: the two must differ, also from 'deploy', the net without data")
 
 
 def _usual(given: int | None, usual: int) -> int:

@@ -109,6 +109,16 @@ def test_anchors_suit_the_boxes_of_a_rare_class(own):
     assert (scales[0] * 16, scales[-1] * 16) == pytest.approx((32, 200), abs=1)
 
 
+def test_images_are_brought_to_the_scale_that_is_asked_for(own, capsys):
+    assert main(["own", "my/set.txt", "--scale", "32"]) == 0
+    assert load("my/set-rfcn/train.prototxt", phase=0).shape("data")[2:] == (32, 43)
+    assert main(["own", "my/set.txt", "--scale", "0"]) == 2
+    assert "--scale 0: must be at least 32 pixels" in capsys.readouterr().err
+    Path("my/set.txt").write_text("images: JPEGImages\nlabels: JPEGImages\ncat\n")
+    assert main(["own", "my/set.txt", "--scale", "64"]) == 2
+    assert "--scale 64: is for images with boxes, and my/set.txt has labels" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("change, told", [
     (lambda: Path("my/set.txt").write_text(SET.replace("Annotations", "nowhere")), "the folder of 'boxes'"),
     (lambda: Path("my/set.txt").write_text(SET.replace("Annotations", "no.json")), "no.json, is not there"),
