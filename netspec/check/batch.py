@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..base.errors import Error, listed
 from ..net.graph import Graph, Node
 from ..net.module import Net
-from ..ops.regions import Regions
+from ..ops import Shape
 from ..ops.softmax import Classified
 from ..ops.source import Source
+from ..score.predict import softmaxed
 from ..train.preflight import losses_of, stuck_layers
 from . import NOTE, OK, PROBLEM, Finding, images
 
@@ -61,7 +61,8 @@ def draw(graph: Graph, given: Mapping[str, Tensor] | None = None) -> Batch:
     blobs, real, random = dict(given or {}), set(given or ()), torch.Generator().manual_seed(0)
     classes = {n.bottoms[1].blob: graph.shapes[n.bottoms[0]][1] for n in graph.nodes
                if (n.op.loss or n.type == "Accuracy") and 1 in n.op.undifferentiable}
-    regions = {n.bottoms[1].blob for n in graph.nodes if isinstance(n.op, Regions)}
+    held = {n.bottoms[i].blob: what for n in graph.nodes for i, what in n.op.reads.items()}
+    image = next((shape[2:] for top in graph.inputs if len(shape := graph.shape(top)) == 4), (256, 256))
     for node in graph.sources:
         if isinstance(node.op, Source) and not node.op.fed:
             for top, array in zip(node.tops, node.op.load(0), strict=True):
@@ -72,10 +73,20 @@ def draw(graph: Graph, given: Mapping[str, Tensor] | None = None) -> Batch:
             shape, count = graph.shapes[top], classes.get(top.blob)
             blobs[top.blob] = (torch.randint(count, shape, generator=random).float() if count else
                                torch.rand(shape, generator=random) * 255 - 117)
-            if top.blob in regions:  # of the first item
-                corners = 255 * torch.rand(shape[0], 2, 2, generator=random).sort(1).values
-                blobs[top.blob] = F.pad(corners.flatten(1), (1, 0)).reshape(shape)
+            if top.blob in held:
+                blobs[top.blob] = _boxes(held[top.blob], shape, image, random)
     return Batch(blobs, frozenset(real))
+
+
+def _boxes(what: str, shape: Shape, image: Shape, random: torch.Generator) -> Tensor:
+    """What an operation `reads`: the size of an image (height, width), or boxes in it."""
+    if what == "size":
+        return torch.tensor([*image, 1.0]).expand(shape)
+    corners = torch.rand(shape[0], 2, 2, generator=random).sort(1).values * (torch.tensor(image[::-1]) - 1)
+    columns = [torch.zeros(shape[0], 1), corners.flatten(1)]  # of the first item
+    if what == "boxes":
+        columns = [columns[1], torch.ones(shape[0], 1)]
+    return torch.cat(columns, 1).reshape(shape)
 
 
 def examine(net: Net, batch: Batch, complete: bool) -> tuple[list[Finding], list[Flow]]:
@@ -108,7 +119,7 @@ def examine(net: Net, batch: Batch, complete: bool) -> tuple[list[Finding], list
             "layer before it: biases far below 0 (a run that diverged), or weights that are not its own"))
     found.append(images.fed(net, inputs, batch.real, blobs, complete))
     tops: dict[str, Node | None] = {n.bottoms[0].blob: n for n, _ in losses_of(net.graph)}
-    tops = tops or {blob: None for blob in net.graph.outputs if blobs[blob].ndim in (2, 4)}
+    tops = tops or dict.fromkeys(_scores(net.graph, blobs))
     found += [each for blob, loss in tops.items() if (each := _told(blob, loss, batch, blobs, complete))]
     if not net.losses:
         return found, []
@@ -119,6 +130,15 @@ def examine(net: Net, batch: Batch, complete: bool) -> tuple[list[Finding], list
     net.loss(blobs).backward()
     flow = _flow(params)
     return found + _gradients(flow, zeros, dead, found), flow
+
+
+def _scores(graph: Graph, blobs: Mapping[str, Tensor]) -> list[str]:
+    """The outputs of a net without a loss that are scores of classes: those that are probabilities, if any
+    are; none of what a layer lists, counts or chooses."""
+    made = {top.blob: n for n in graph.nodes for top in n.tops if len(n.bottoms) > len(n.op.undifferentiable)}
+    found = [blob for blob in graph.outputs if blob in made and blobs[blob].ndim in (2, 4)]
+    odds = [blob for blob in found if softmaxed(graph, blob)]
+    return [blob for blob in odds or found if blobs[blob].numel()]
 
 
 def _zeros(net: Net, zeros: Sequence[str]) -> list[Finding]:

@@ -100,6 +100,7 @@ class Operation:
     normalized: Mapping[int, Sequence[Sequence[float]]] = {}  # tops: targets less means, over deviations
     sized: Set[int] = frozenset()  # bottoms of which the size alone counts, and is known before it runs
     undifferentiable: Set[int] = frozenset()  # bottoms that never get a gradient (labels)
+    reads: ClassVar[Mapping[int, str]] = {}  # bottoms of regions, true boxes, an image's size (im_info)
     differentiable: ClassVar[str] = ""  # in words, where it depends on the bottoms given which get one
 
     def __init_subclass__(cls, **facts: Any) -> None:

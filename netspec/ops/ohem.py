@@ -67,7 +67,7 @@ class SmoothL1LossOHEM(SmoothL1Loss, type="SmoothL1LossOHEM", bottoms=(2, 3), to
 
 class BoxAnnotatorOHEM(Operation, type="BoxAnnotatorOHEM", family="regions", bottoms=4, tops=2, sink=True,
                        judged=0, inplace=False, above_0=("box_annotator_ohem_param", "roi_per_img"),
-                       undifferentiable={0, 1, 2, 3}):
+                       undifferentiable={0, 1, 2, 3}, reads={0: "regions"}):
     """Labels and weights of the roi_per_img regions of each image that have the largest losses; of the other
     regions the labels are ignore_label, the weights 0.
 

@@ -78,7 +78,8 @@ class Detection(Operation, family="regions", inplace=False, waits=True):
                 raise self.error(f"takes '{name}' of shape {words}, found {list(shape)}")
 
 
-class Proposal(Detection, type="Proposal", bottoms=3, tops=(1, 2), undifferentiable={0, 1, 2}):
+class Proposal(Detection, type="Proposal", bottoms=3, tops=(1, 2), undifferentiable={0, 1, 2},
+               reads={2: "size"}):
     """The regions that an RPN proposes in an image: R x 5 (item 0, x1, y1, x2, y2), and their scores R x 1.
 
     Bottoms: probabilities 1 x 2A x H x W (background of A anchors, then foreground), transforms
@@ -162,7 +163,8 @@ class Targets(Detection, random=True, once=True):
         return boxes
 
 
-class AnchorTarget(Targets, bottoms=(3, 4), tops=4, sink=True, undifferentiable={0, 1, 2, 3}):
+class AnchorTarget(Targets, bottoms=(3, 4), tops=4, sink=True, undifferentiable={0, 1, 2, 3},
+                   reads={1: "boxes", 2: "size"}):
     """Which anchors an RPN is to call foreground (1) or background (0), and their transforms to true boxes.
 
     Bottoms: a map of the RPN, of which the size counts, true boxes, im_info, and as the releases have it the
@@ -257,7 +259,8 @@ class AnchorTarget(Targets, bottoms=(3, 4), tops=4, sink=True, undifferentiable=
         return torch.where(labels == 1, each[0], torch.where(labels == 0, each[1], 0)).float()
 
 
-class ProposalTarget(Targets, bottoms=2, tops=5, undifferentiable={0, 1}):
+class ProposalTarget(Targets, bottoms=2, tops=5, undifferentiable={0, 1},
+                     reads={0: "regions", 1: "boxes"}):
     """Which regions a detector is to learn from, their classes, and their transforms to true boxes.
 
     Bottoms: regions R x 5, true boxes, which are regions too. Tops: regions n x 5, classes n (0: background),

@@ -20,7 +20,7 @@ Ends = tuple[Tensor, Tensor]  # the first and the last + 1 position of each bin 
 
 
 class Regions(Operation, family="regions", bottoms=2, inplace=False, fresh=True, waits=True,
-              undifferentiable={1}):
+              undifferentiable={1}, reads={1: "regions"}):
     """What pools each region of a feature map N x C x H x W into a grid.
 
     How many positions the bins have is known only when it runs, so the host waits for a GPU.

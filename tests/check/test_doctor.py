@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from detecting import write_net
 from programs import PROJECT
 from training import HDF5, VOC, write_voc
 
@@ -242,6 +243,17 @@ def test_random_regions_are_regions():
     item, x1, y1, x2, y2 = batch.blobs["rois"].flatten(1).unbind(1)
     assert not item.any() and (x1 < x2).all() and (y1 < y2).all()
     Net(graph)(batch.blobs)
+
+
+@pytest.mark.parametrize(("split", "size", "told"), [
+    ("deploy", (), ["'cls_prob'", "no loss, so no gradients"]), ("rpn", (), []),
+    ("train", ("--size", "96x128"), ["'cls_score'", "reach 14 of 14"]),
+    ("rfcn1", ("--size", "96x128"), ["'cls_score'", "reach"])])
+def test_nets_that_find_objects(folder, capsys, split, size, told):
+    """Their boxes, sizes and regions are drawn as such; transforms and lists of regions are no classes' scores."""
+    assert problems(capsys, write_net("shapes-rfcn", split), *size) == []
+    assert not [words for words in told if words not in problems.out]
+    assert not [blob for blob in ("'bbox_pred", "'rois'", "'gt_boxes'") if blob in problems.out]
 
 
 def test_labels(folder, capsys):
