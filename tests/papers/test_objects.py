@@ -47,3 +47,12 @@ def test_the_study_goes_on_where_it_stopped(data, capsys):
 def test_the_demo_has_its_own_solvers(data, capsys):
     assert cli.main(["demo", "shapes-fcn8s", "--detection"]) == 2
     assert "leave 'shapes-fcn8s' out" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_small_net_finds_shapes_both_ways(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draw(Path("data/shapes/images"), train=240, val=60)
+    place = objects.Place(Path("demo"), 1, Settings(quiet=True))
+    for way in objects.WAYS:
+        assert place.scored(objects.NAME, way)["map"] > 0.8
