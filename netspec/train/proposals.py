@@ -51,9 +51,13 @@ def make(reader: DetectionData, file: str | os.PathLike, device: str, precision:
     """Write the proposals that `reader` reads, by its net and the weights in `file`, unless they are there.
 
     They are those of its images as they are listed, none mirrored, and bound to the images with their boxes
-    and to the weights. Raises Error for a net without the blob rois.
+    and to the weights. Raises Error for weights that are not there, and a net without the blob rois.
     """
-    place, mark = Path(reader.place), digest(Path(file))
+    place = Path(reader.place)
+    if not Path(file).is_file():
+        raise Error(f"the weights {file} are not there, by which '{reader.proposer}' makes the proposals "
+                    f"{place}; begin with the stage that they are of")
+    mark = digest(Path(file))
     if place.exists():
         known = proposals.read(place)
         if (known.dataset, known.weights) == (reader.mark, mark):

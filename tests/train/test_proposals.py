@@ -97,3 +97,10 @@ def test_proposals_of_another_data_set_are_refused(steps, capsys):
     draw(Path("data/shapes/images"), train=3)
     assert cli.main(["solve", "rfcn1.prototxt", "--quiet"]) == 2
     assert "are of another data set" in capsys.readouterr().err
+
+
+def test_weights_of_the_stage_before_that_are_gone(steps, capsys):
+    Path(f"snapshot/{NAME}-rpn2_iter_3.caffemodel").unlink()
+    assert cli.main(["solve", *(f"{split}.prototxt" for split in STEPS), "--quiet", "--snapshot",
+                     f"snapshot/{NAME}-rfcn2_iter_2.solverstate"]) == 2
+    assert f"the weights snapshot/{NAME}-rpn2_iter_3.caffemodel are not there" in capsys.readouterr().err
