@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
@@ -28,8 +29,9 @@ from netspec.data.pictured import shared  # noqa: E402
 from netspec.ops.base import Context  # noqa: E402
 from netspec.proto import caffe_pb2  # noqa: E402
 
-RATES = {False: 0.01, True: 0.001}  # from scratch, and the paper's
-NEW = dict(type="gaussian", std=0.01)  # VGG16's features are large, and MSRA's would make scores of hundreds
+RATES: dict[bool, dict[str, Any]] = {  # from scratch, and from weights: docs/rfcn.md has what else was tried
+    False: dict(base_lr=0.01, clip_gradients=35), True: dict(base_lr=0.0001, type="Adam", momentum2=0.999)}
+NEW = dict(type="gaussian", std=0.02)  # VGG16's features are large, and MSRA's would make scores of hundreds
 ANCHORS = 4  # kinds of sizes
 
 
@@ -57,7 +59,8 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
                      scales=scales, facts=stated, size=(scale, scale * 4 // 3))
     net = replace(rfcn.NETS["shapes-rfcn"], data=data)
     if weights:
-        net = replace(net, ends=vgg16_ends, learns=(0, 0, 1, 1, 1), width=512, rpn=512, filler=NEW)
+        net = replace(net, ends=vgg16_ends, learns=(0, 0, 1, 1, 1), width=512, head=(3, 10), rpn=512,
+                      filler=NEW)
     name, folder = f"{path.stem}-rfcn", path.parent
     replaced: list[Path] = []
     for split in (*splits, "deploy"):
@@ -69,8 +72,8 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
     solver = folder / f"{name}.prototxt"
     replaced += kept(solver, caffe_pb2.SolverParameter(
         train_net=str(folder / name / f"{splits[0]}.prototxt"), weights=[weights] if weights else [],
-        base_lr=RATES[bool(weights)], lr_policy="step", gamma=0.1, stepsize=max(1, iterations * 2 // 3),
-        momentum=0.9, weight_decay=0.0005, clip_gradients=35, iter_size=batch, max_iter=iterations,
+        **RATES[bool(weights)], lr_policy="step", gamma=0.1, stepsize=max(1, iterations * 2 // 3),
+        momentum=0.9, weight_decay=0.0005, iter_size=batch, max_iter=iterations,
         display=20, average_loss=20, random_seed=1, snapshot=min(iterations, 500),
         snapshot_prefix=str(folder / "snapshot" / name)))
     return Written([str(solver)], replaced=replaced)

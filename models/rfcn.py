@@ -62,6 +62,7 @@ class RFCN:
     aware: bool = False  # boxes for each class, and the RPN on block 5, as released
     ohem: bool = False
     width: int = 1024  # of the layer that the maps stand on
+    head: tuple[float, float] = (1, 1)  # rates of that layer and of the maps, which share a vote's gradient
     rpn: int = 512
     apart: int = 256  # of the RPN, trained by itself
     sigma: float = 3  # of the RPN's loss of boxes, end to end
@@ -172,12 +173,13 @@ def regions(n: NetSpec, net: RFCN, released: bool) -> None:
 
 def head(n: NetSpec, net: RFCN, at: Any, box: str) -> None:
     """The maps, their pooling at the rois, and the vote of the k^2 bins. box: name of the top with boxes."""
-    n.conv_new_1 = new(net, at, net.width)
+    under, maps = ([dict(lr_mult=rate), dict(lr_mult=2 * rate)] for rate in net.head)
+    n.conv_new_1 = new(net, at, net.width, mults=under)
     at = n.conv_new_1_relu = L.ReLU(n.conv_new_1, in_place=True)
     for kind, short, count, top, vote in (
             ("cls", "cls", net.data.classes, "cls_score", "ave_cls_score_rois"),
             ("bbox", "loc", 4 * net.boxes, box, "ave_bbox_pred_rois")):
-        n[f"rfcn_{kind}"] = new(net, at, count * net.k ** 2)
+        n[f"rfcn_{kind}"] = new(net, at, count * net.k ** 2, mults=maps)
         n[f"psroipooled_{short}_rois"] = L.PSROIPooling(
             n[f"rfcn_{kind}"], n.rois, spatial_scale=1 / net.stride, output_dim=count, group_size=net.k)
         n[top] = L.Pooling(n[f"psroipooled_{short}_rois"], name=vote, pool=P.Pooling.AVE, kernel_size=net.k,

@@ -84,7 +84,7 @@ def test_vgg16_begins_with_its_weights_and_its_first_blocks_stay(own, capsys):
     assert main(["own", "my/set.txt", "--weights", "weights/vgg16.caffemodel"]) == 0
     assert "solve needs it" in capsys.readouterr().err
     solver = prototext.read_solver("my/set-rfcn.prototxt")
-    assert (list(solver.weights), round(solver.base_lr, 6)) == (["weights/vgg16.caffemodel"], 0.001)
+    assert solver.type == "Adam" and (list(solver.weights), round(solver.base_lr, 6)) == (["weights/vgg16.caffemodel"], 0.0001)
     layers = {layer.name: layer for layer in prototext.read_net("my/set-rfcn/train.prototxt").layer}
     assert [layers[name].param[0].lr_mult for name in ("conv1_1", "conv2_2", "conv3_1", "conv5_3")] == [0, 0, 1, 1]
     assert layers["psroipooled_cls_rois"].psroi_pooling_param.spatial_scale == 1 / 8
