@@ -15,7 +15,7 @@ from ..base.errors import Error
 from ..ops.base import Shape
 from ..ops.proposals import ProposalTarget
 from ..ops.python import ALIASES
-from ..ops.settings import read_settings
+from ..ops.settings import completed, read_settings
 from ..ops.source import Batch
 from ..proto.caffe_pb2 import LayerParameter
 from . import boxes, layouts, proposals
@@ -29,10 +29,10 @@ SCALE, MAX_SIZE, MOST = 600, 1000, 300  # sides of images in pixels, and proposa
 SHUFFLED, GROUP = 3, 2  # the release's seed; how many images of one kind follow each other, tall or wide
 SAMPLED = "rois", "labels", "bbox_targets", "bbox_inside_weights", "bbox_outside_weights"
 TOPS = {3: ("data", "im_info", "gt_boxes"), 4: ("data", "im_info", "gt_boxes", "rois"), 6: ("data", *SAMPLED)}
-# the release's layer, with what its R-FCN nets read it with: in 6 tops all regions are given, for OHEM
+# the release's layer, with what its nets read it with
 RELEASE = "roi_data_layer.layer", "RoIDataLayer"
 RELEASED = {21: {"dataset": "voc", "split": "trainval"}, 81: {"dataset": "coco", "split": "train2014"}}
-ALL = {"batch_size": -1, "bg_thresh_lo": 0.0, "agnostic": True, "proposals": "rpn.proposals"}
+PROPOSALS = {"proposals": "rpn.proposals"}
 OF_REGIONS = {key: (words, check) for key, (_, words, check) in ProposalTarget.SETTINGS.items()
               if key not in ("num_classes", "seed")}
 
@@ -110,7 +110,7 @@ class DetectionData(Pictured):
         if (named.module, named.layer) != RELEASE:
             return given
         beside = {} if "dataset" in given else RELEASED.get(given.get("num_classes", 0), {})
-        return beside | (ALL if six else {}) | given
+        return beside | (PROPOSALS if six else {}) | given
 
     def _read_proposals(self, given: dict[str, Any], tops: int) -> list[np.ndarray]:
         """The proposals for each image of the list; none where no top needs them."""
@@ -154,6 +154,16 @@ class DetectionData(Pictured):
         layer.bottom[:] = "proposals", "boxes"
         layer.python_param.param_str = str(own | {"num_classes": 2 if own.get("agnostic", True) else classes})
         return ProposalTarget(layer, [(1, 5), (1, 5)], self.context)
+
+    @classmethod
+    def within(cls, layer: LayerParameter, net: Sequence[LayerParameter]) -> LayerParameter:
+        """In 6 tops transforms are for all classes, unless the net makes some for each."""
+        columns = 4 * (read_settings(layer.python_param.param_str) or {}).get("num_classes", 0)
+        if len(layer.top) != 6 or not columns:
+            return layer
+        each = any(columns in (x.inner_product_param.num_output, x.psroi_pooling_param.output_dim)
+                   for x in net)
+        return ProposalTarget.within(completed(layer, {"agnostic": not each}), net)
 
     @classmethod
     def stated(cls, layer: LayerParameter, size: tuple[int, int] | None = None) -> list[Shape]:

@@ -12,7 +12,7 @@ from typing import Any
 from ..base.errors import Error, closest
 from ..base.names import file_of
 from ..data import arrays, detection, listed, lmdb, segmentation, windows  # noqa: F401 - imported to register
-from ..ops import Context, Operation, Shape, lookup
+from ..ops import REGISTRY, Context, Operation, Shape, lookup
 from ..ops.source import Source
 from ..proto import caffe_pb2
 from ..proto.caffe_pb2 import LayerParameter, NetParameter, NetState, ParamSpec, Phase
@@ -50,10 +50,12 @@ def build(net: str | os.PathLike | NetParameter, phase: Phase = caffe_pb2.TEST, 
 
 def standing(net: NetParameter, phase: Phase, level: int | None = None, stages: Iterable[str] = (),
              where: Callable[[LayerParameter], str] = lambda layer: "") -> list[LayerParameter]:
-    """The layers that a net's state keeps in a phase; level and stages as `build` takes them."""
+    """The layers that a net's state keeps in a phase, with what they leave to the net around them; level and
+    stages as `build` takes them."""
     state = NetState(phase=phase, level=net.state.level if level is None else level)
     state.stage.extend([*net.state.stage, *stages])
-    return [layer for layer in net.layer if included(layer, state, where(layer))]
+    kept = [layer for layer in net.layer if included(layer, state, where(layer))]
+    return [REGISTRY.get(layer.type, Operation).within(layer, kept) for layer in kept]
 
 
 def included(layer: LayerParameter, state: NetState, where: str = "") -> bool:

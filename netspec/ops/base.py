@@ -179,6 +179,11 @@ class Operation:
         return cls
 
     @classmethod
+    def within(cls, layer: LayerParameter, net: Sequence[LayerParameter]) -> LayerParameter:
+        """The layer with the settings that it leaves to the net around it."""
+        return layer
+
+    @classmethod
     def stated(cls, layer: LayerParameter, size: tuple[int, int] | None = None) -> list[Shape]:
         """The shapes of a source's tops as its settings have them, for data that are not there.
 

@@ -1,8 +1,9 @@
 """Region proposals of Faster R-CNN and R-FCN, and what an RPN and its regions are to learn.
 
 The layers in Python that the releases call rpn.* are these. What the releases keep in a file of settings is
-in param_str here, under its names in small letters; what is not given is R-FCN's for VOC, end to end. A pass
-takes one image, as there. im_info (height, width, scale), boxes and regions are those of the scaled image.
+in param_str here, under its names in small letters; what is not given is R-FCN's for VOC, end to end,
+for OHEM where the net has that. A pass takes one image, as there. im_info (height, width, scale), boxes and
+regions are those of the scaled image.
 """
 
 import math
@@ -14,10 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..proto.caffe_pb2 import LayerParameter
 from .anchors import BASE, RATIOS, SCALES, all_anchors, base_anchors
 from .base import Operation, Shape, carried, raised
 from .boxes import clip, decode, encode, extents, nms, overlaps, ranked, widest
+from .ohem import BoxAnnotatorOHEM
 from .python import ALIASES
+from .settings import completed
 
 Setting = tuple[Any, str, Callable[[Any], bool]]  # what it is if not given, what it takes, its check
 
@@ -56,6 +60,11 @@ class Detection(Operation, family="regions", inplace=False, waits=True):
     """A layer of detection nets with the settings SETTINGS, which become `p`."""
 
     SETTINGS: ClassVar[dict[str, Setting]] = {}
+    HARD: ClassVar[dict[str, Any]] = {"rpn_normalize_targets": True}  # what is not given, in a net with OHEM
+
+    @classmethod
+    def within(cls, layer: LayerParameter, net: Sequence[LayerParameter]) -> LayerParameter:
+        return completed(layer, cls.HARD) if any(x.type == BoxAnnotatorOHEM.type for x in net) else layer
 
     def setup(self, *shapes: Shape) -> None:
         given = self.options({key: setting[1:] for key, setting in self.SETTINGS.items()})
@@ -277,6 +286,7 @@ class ProposalTarget(Targets, bottoms=2, tops=5, undifferentiable={0, 1},
         "bg_thresh_lo": _number(0.1, 0, 1), "agnostic": _flag(None),
         "bbox_normalize_targets_precomputed": _flag(True), **_normalised("bbox_normalize"),
         "bbox_inside_weights": _numbers((1, 1, 1, 1), 4), "seed": _whole(None, 0)}
+    HARD: ClassVar = {"batch_size": -1, "bg_thresh_lo": 0.0}
 
     def setup(self, *shapes: Shape) -> None:
         super().setup(*shapes)

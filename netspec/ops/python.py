@@ -71,6 +71,11 @@ class Python(Operation, type="Python", bottoms=(0, None), tops=(0, None), data=T
         return cls if issubclass(found, Layer) else found
 
     @classmethod
+    def within(cls, layer: LayerParameter, net: Sequence[LayerParameter]) -> LayerParameter:
+        alias = ALIASES.get((layer.python_param.module, layer.python_param.layer))
+        return alias.within(layer, net) if alias else layer
+
+    @classmethod
     def stated(cls, layer: LayerParameter, size: tuple[int, int] | None = None) -> list[Shape]:
         alias = ALIASES.get((layer.python_param.module, layer.python_param.layer))
         return alias.stated(layer, size) if alias else []

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from ..base.errors import NO_LITERAL
+from ..proto.caffe_pb2 import LayerParameter
 
 _TAG = re.compile(r"!!(python/tuple|python/list|python/dict|seq|map|str|int|float|bool)\b\s*")
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False, "null": None,
@@ -23,6 +24,17 @@ def read_settings(text: str) -> dict[Any, Any] | None:
     except NO_LITERAL:
         return _mapping(text)
     return found if isinstance(found, dict) else None
+
+
+def completed(layer: LayerParameter, usual: dict[str, Any]) -> LayerParameter:
+    """A layer with these settings in its param_str, where that can be read and does not give them."""
+    given = read_settings(layer.python_param.param_str)
+    if given is None or usual.keys() <= given.keys():
+        return layer
+    new = LayerParameter()
+    new.CopyFrom(layer)
+    new.python_param.param_str = str(usual | given)
+    return new
 
 
 def _mapping(text: str) -> dict[Any, Any] | None:

@@ -13,8 +13,10 @@ from netspec.data.detection import DetectionData
 from netspec.data.feed import Feed
 from netspec.data.images import scaled
 from netspec.data.proposals import Proposals
+from netspec.net.build import standing
 from netspec.ops.base import REGISTRY, Context
-from netspec.proto.caffe_pb2 import TEST, TRAIN, LayerParameter
+from netspec.proto.caffe_pb2 import TEST, TRAIN, LayerParameter, NetParameter
+from netspec.proto.text import parse
 
 MEAN = np.array([102.9801, 115.9465, 122.7717], np.float32)
 
@@ -283,3 +285,17 @@ def test_coco_is_known(tmp_path):
                                                                   "split": "train2014", "flips": False, "scale": 20}))
     assert made.load(0)[2].tolist() == [[1, 2, 3, 5, 80], [1, 2, 3, 5, 10]]
     assert len(made.record(0).boxes) == 3
+
+
+@pytest.mark.parametrize(("head", "columns"), [
+    ('type: "InnerProduct" bottom: "data" inner_product_param { num_output: 84 }', 84),  # as Fast R-CNN has it
+    ('type: "PSROIPooling" bottom: "data" bottom: "rois" psroi_pooling_param { output_dim: 84 group_size: 1 spatial_scale: 1 }',
+     84),
+    ('type: "InnerProduct" bottom: "data" inner_product_param { num_output: 8 }', 8)])
+def test_transforms_are_for_each_class_where_the_net_makes_them_so(head, columns):
+    tops = "data", "rois", "labels", "bbox_targets", "bbox_inside_weights", "bbox_outside_weights"
+    text = f"""layer {{ name: "data" type: "Python" {" ".join(f'top: "{top}"' for top in tops)} python_param {{
+        module: "roi_data_layer.layer" layer: "RoIDataLayer" param_str: "'num_classes': 21" }} }}
+        layer {{ name: "bbox_pred" {head} top: "bbox_pred" }}"""
+    layers = standing(parse(text, NetParameter), TRAIN)
+    assert DetectionData.stated(layers[0])[3] == (300, columns, 1, 1)

@@ -440,3 +440,25 @@ def test_a_detector_learns_and_a_resumed_run_is_the_uninterrupted_one(tmp_path, 
     assert np.isfinite(losses).all() and all((before[key] != now).any() for key, now in params_of(straight).items())
     for one in (straight, again):
         one.close()
+
+
+def test_what_the_release_keeps_beside_a_net_follows_from_the_net():
+    """With hard examples all regions are looked at, as none is drawn before; what is given stays."""
+    given = {"rois": torch.zeros(300, 5), "gt_boxes": torch.zeros(2, 5)}
+    hard = """layer { name: "loss" type: "Input" top: "loss" input_param { shape { dim: NUMBER } } }
+        layer { name: "hard" type: "BoxAnnotatorOHEM" bottom: "regions" bottom: "loss" bottom: "labels" bottom: "inside"
+                top: "a" top: "b" box_annotator_ohem_param { roi_per_img: 2 } }"""
+
+    def settings(param, more=""):
+        return net("ProposalTargetLayer", given, param, more=more).graph.node("l").op.p
+
+    plain, all_of_them, told = settings(""), settings("'num_classes': 2", hard.replace("NUMBER", "302")), settings(
+        "'batch_size': 64", hard.replace("NUMBER", "64"))
+    assert (plain.batch_size, plain.bg_thresh_lo) == (128, 0.1)
+    assert (all_of_them.batch_size, all_of_them.bg_thresh_lo, all_of_them.num_classes) == (-1, 0, 2)
+    assert (told.batch_size, told.bg_thresh_lo) == (64, 0)
+    rpn_alone = training() | {"rois": torch.zeros(8, 5)}
+    for more, normalised in (("", False), (hard.replace("NUMBER", "8").replace("regions", "rois").replace("labels", "loss")
+                                           .replace("inside", "rois"), True)):
+        more = more and 'layer { name: "r" type: "Input" top: "rois" input_param { shape { dim: 8 dim: 5 } } }' + more
+        assert net("AnchorTargetLayer", rpn_alone, more=more).graph.node("l").op.p.rpn_normalize_targets is normalised
