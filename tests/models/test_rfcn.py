@@ -8,6 +8,7 @@ import pytest
 
 from netspec.base.errors import Error
 from netspec.check.diff import layers
+from netspec.proto.text import read_solver
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "models"))
@@ -37,8 +38,13 @@ PUBLISHED = {
     ("voc-rfcn-resnet101-ohem", "released-rfcn1"): (462, "000dce8bb8b37c64"),
     ("voc-rfcn-resnet101-ohem", "rpn"): (412, "522d6872d1ec2e61"),
     ("voc-rfcn-resnet101-ohem", "rfcn"): (457, "26b5b6319855bb99"),
+    ("coco-rfcn-resnet101-ohem", "released-rpn1"): (412, "b8d5337ef7967c49"),
+    ("coco-rfcn-resnet101-ohem", "released-rpn2"): (412, "5e38f466965fa9a1"),
     ("coco-rfcn-resnet101-ohem", "released-rfcn1"): (462, "644a87c9560856a0"),
+    ("coco-rfcn-resnet101-ohem", "rpn"): (412, "00187d3b49e5ae82"),
     ("coco-rfcn-resnet101-ohem", "rfcn"): (457, "72087465b55fb1fe"),
+    ("coco-rfcn-resnet101-ohem", "released"): (474, "825c1b8ecdc52677"),
+    ("coco-rfcn-resnet101", "deploy"): (465, "318492b5c7b28180"),
 }
 
 
@@ -87,3 +93,22 @@ def test_the_last_steps_keep_the_layers_that_both_share():
 def test_unknown_names(name, split, message):
     with pytest.raises(Error, match=message):
         rfcn.generate(name, split)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "solvers").glob("*-rfcn*.prototxt")), ids=lambda path: path.stem)
+def test_each_solver_names_nets_that_are_there_and_says_what_to_expect(path):
+    p, name = read_solver(path), path.stem
+    net, _, step = name.rpartition("-") if name.endswith(rfcn.STEPS) else (name, "", "train")
+    assert p.train_net == f"models/{net}/{step}.prototxt" and p.snapshot_prefix == f"snapshot/{name}"
+    assert all((ROOT / each).exists() for each in (p.train_net, *p.test_net)) and len(p.test_net) == len(p.test_iter)
+    assert (p.momentum, p.weight_decay, p.gamma) == pytest.approx((0.9, 5e-4, 0.1)) and p.stepsize < p.max_iter
+    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    assert any(f"solvers/{name}.prototxt" in line and "tools/solve.py" in line for line in head)
+    assert all(any(word in line for line in head) for word in ("Needs", "Time", "cores"))
+    assert step not in ("train", "rfcn2") or any("AP50" in line for line in head)
+    for weights in p.weights:
+        if weights.startswith("snapshot/"):
+            before, _, number = weights.removeprefix("snapshot/").rpartition("_iter_")
+            assert number == f"{read_solver(ROOT / 'solvers' / f'{before}.prototxt').max_iter}.caffemodel"
+        else:
+            assert any(weights in line for line in head)
