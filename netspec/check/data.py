@@ -26,6 +26,7 @@ from ..data.images import check_labels, open_image, size, turn_cure, turn_of
 from ..data.layouts import LAYOUTS, Labels, facts
 from ..data.pictured import Pictured, shared
 from ..data.segmentation import SegmentationData
+from ..data.tree import there
 from ..net.graph import Graph, Value
 from ..ops.base import REGISTRY, Context
 from ..ops.softmax import Classified, ignored_label
@@ -147,8 +148,7 @@ def _on_disk(path: Path, dataset: str | None, of: type[Read]) -> list[Read]:
     if path.is_dir() and not dataset and len(likely) != 1:
         raise Error(f"{path}: name its data set by --dataset ({', '.join(LAYOUTS)}, or a data set file)")
     dataset = dataset or (likely[0] if path.is_dir() else str(path))
-    found: list[Read] = []
-    errors: list[Error] = []
+    found, errors, layout = list[Read](), list[Error](), of.layout_of(dataset)
     for split in SPLITS:
         if found and split in SPLITS[1:4]:
             continue
@@ -158,10 +158,12 @@ def _on_disk(path: Path, dataset: str | None, of: type[Read]) -> list[Read]:
         try:
             found.append(of(layer, (), Context(_phase(split))))
         except Error as error:
+            if there(layout, path if path.is_dir() else path.parent, split):
+                raise
             errors.append(error)
     if found:
         return found
-    if of.layout_of(dataset).facts:
+    if layout.facts:
         raise Error(f"{path}: no split of data set '{dataset}' has a list there (tried: "
                     f"{', '.join(SPLITS)}){obtained(dataset)}")
     raise errors[0]

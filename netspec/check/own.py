@@ -17,6 +17,7 @@ from ..base.files import inside, writing
 from ..base.log import Log
 from ..base.machine import cores
 from ..data import boxes
+from ..data.boxes import Boxes
 from ..data.layouts import Images, Labels, layout, read_file
 from ..data.tree import Tree, suffixes
 
@@ -166,7 +167,8 @@ def written(lists: Mapping[Path, Sequence[str]]) -> Iterator[None]:
 
 def names(data: Tree, split: str, made: Split) -> list[str]:
     """The images of a split, as its list has them."""
-    return made.lists.get(data.path(data.layout.lists, split)) or [name for _, _, name in data.entries(split)]
+    return made.lists.get(data.path(data.layout.lists, split)) or [
+        name for _, _, name in (Boxes(data) if "boxes" in data.layout.tops else data).entries(split)]
 
 
 def mean(data: Tree, split: str, images: Sequence[str], said: Log) -> list[float]:

@@ -1,7 +1,7 @@
 """Boxes of objects in images: the data sets that have them, and VOC's XML, COCO's and labelme's JSON read."""
 
-import math
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +13,14 @@ import numpy as np
 from ..base import errors
 from ..base.errors import Error, closest
 from . import layouts
-from .drawn import coco_parts, is_background, load, named, sides, take
+from .drawn import coco_parts, crowded, is_background, load, named, sides, take
 from .images import open_image
-from .layouts import Classes, Derived, Images, Labels, Layout
+from .layouts import Classes, Derived, Images, Labels, Layout, is_list, is_number
 from .outlines import points
 from .tree import Tree, stem
 
 MEANS = 102.9801, 115.9465, 122.7717  # BGR; the release subtracts them from the images of every data set
+CORNERS, VOC_FLAGS = ("xmin", "ymin", "xmax", "ymax"), ("difficult", "truncated")
 # XML's words for the flags, in small letters
 FLAGS = {"1": True, "true": True, "yes": True} | dict.fromkeys(("0", "false", "no", "", "unspecified"), False)
 
@@ -142,7 +143,9 @@ class Boxes:
         pattern = self.kind.files[0]
         listed = given or self.tree.path(self.tree.layout.lists, split).is_file()
         if "{name}" not in pattern and not listed and (split == "all" or "{split}" in pattern):
-            return [(self.tree, split, name) for name in self._coco(self.tree.path(pattern, split))]
+            if not (found := self._coco(self.tree.path(pattern, split))):
+                raise Error(f"{self.tree.path(pattern, split)}: has no image")
+            return [(self.tree, split, name) for name in found]
         return self.tree.entries(split, given)
 
     def read(self, tree: Tree, split: str, name: str) -> Record:
@@ -202,6 +205,9 @@ def read_xml(path: Path) -> Read:
     root = _parsed(path)
     if _tag(root) != "annotation":
         raise Error(f"{path} is no file of VOC: it begins with <{root.tag:.60}>, expected <annotation>")
+    for child in root:
+        if any(_tag(e) == "object" for e in child.iter() if e is not child):
+            raise Error(f"{path}: <object> within <{child.tag:.40}>; put it into <annotation> itself")
     size = _child(root, "size")
     width, height = (0 if size is None else _whole(size, key) for key in ("width", "height"))
     boxes = [_voc_box(item, f"{path}: object {number}")
@@ -252,25 +258,28 @@ def _whole(element: ET.Element, tag: str) -> int:
 
 
 def _voc_box(item: ET.Element, where: str) -> Box:
-    label = _text(item, "name")
-    if not label:
+    if not _text(item, "name"):
         raise Error(f"{where} has no <name>")
+    label = named({"name": _text(item, "name")}, "name", where)
     frame, corners = _child(item, "bndbox"), []
     if frame is None:
         raise Error(f"{where} ('{label:.60}') has no <bndbox>; draw its box, or take the object out")
-    for key in ("xmin", "ymin", "xmax", "ymax"):
+    tags = Counter(map(_tag, (*item, *frame)))
+    if twice := next((tag for tag in ("name", "bndbox", *CORNERS, *VOC_FLAGS) if tags[tag] > 1), ""):
+        raise Error(f"{where} ('{label}') has <{twice}> more than once; write an object for each box")
+    for key in CORNERS:
         text = _text(frame, key)
         try:
             corners.append(float((text or "").replace("_", "?")) - 1)  # Python's 1_000 is no number elsewhere
         except ValueError:
-            found = "nothing" if not text else f"'{text:.40}'"
+            found = repr(text[:40]) if text else "nothing"
             raise Error(f"{where} ('{label:.60}') is no box: <{key}> should be a number, found {found}"
                         ) from None
     flags = []
-    for key in ("difficult", "truncated"):
+    for key in VOC_FLAGS:
         text = (_text(item, key) or "").lower()
         if text not in FLAGS:
-            raise Error(f"{where} ('{label:.60}'): <{key}> should be 0 or 1, found '{text:.40}'")
+            raise Error(f"{where} ('{label:.60}'): <{key}> should be 0 or 1, found {text[:40]!r}")
         flags.append(FLAGS[text])
     return Box(label, corners, *flags)
 
@@ -298,14 +307,14 @@ def read_coco(path: Path) -> dict[str, tuple[Size, list[Box]]]:
 
 def _coco_box(annotation: dict[str, Any], label: str, where: str) -> Box:
     box = take(annotation, "bbox", list, where)
-    if len(box) != 4 or not all(type(value) in (int, float) and math.isfinite(value) for value in box):
+    if not is_list(box, is_number, 4):
         raise Error(f"{where} ('{label}') is no box: 'bbox' should be x, y, width, height, found "
                     f"{str(box):.60}")
     x, y, width, height = box
     if min(width, height) < 0:
         raise Error(f"{where} ('{label}') is no box: its width and height are {width:g} and {height:g}")
     far = x + max(width - 1, 0), y + max(height - 1, 0)
-    return Box(label, (x, y, *far), crowd=annotation.get("iscrowd") == 1)
+    return Box(label, (x, y, *far), crowd=crowded(annotation, where))
 
 
 def read_labelme(path: Path) -> Read:
@@ -318,9 +327,13 @@ def read_labelme(path: Path) -> Read:
         where = f"{path}: shape {number}"
         label = named(shape, "label", where)
         corners = points(take(shape, "points", list, where), size, where, 2)
-        if shape.get("shape_type") == "circle":
+        kind = shape.get("shape_type")
+        if kind == "circle":
+            if len(corners) != 2:
+                raise Error(f"{where} ('{label}'): a circle of {len(corners)} points, expected 2")
             reach = np.hypot(*(corners[1] - corners[0]))
             corners = np.stack([corners[0] - reach, corners[0] + reach])
         (left, top), (right, low) = corners.min(0).tolist(), corners.max(0).tolist()
-        boxes.append(Box(label, (left, top, max(right - 1, left), max(low - 1, top))))
+        last = kind != "mask"  # whose points are pixels, and the last ones belong to it
+        boxes.append(Box(label, (left, top, max(right - last, left), max(low - last, top))))
     return size, boxes

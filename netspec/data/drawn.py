@@ -17,6 +17,7 @@ from .outlines import Size, bitmap, coco_polygon, drawn, outside, placed, points
 Kind = TypeVar("Kind")
 Colours = dict[str, Sequence[int] | None]  # the classes' names in the tool -> their colours there, RGB
 
+HUGE = 1 << 63  # no number of an image or of pixels
 BEYOND = "cut off at the border of the picture"
 CROWD = "of a crowd, taken for the class"
 FILLED = "with a part inside another part, filled as COCO does, whose holes are run lengths"
@@ -90,9 +91,10 @@ def load(path: Path) -> dict[str, Any]:
 def take(data: object, key: str, kind: type[Kind], where: str) -> Kind:
     """What an object of a JSON file has under a key; Error if it is not there, or of another kind."""
     value = data.get(key) if isinstance(data, dict) else None
-    if not isinstance(value, kind) or isinstance(value, bool):
+    huge = isinstance(value, int) and abs(value) >= HUGE
+    if not isinstance(value, kind) or isinstance(value, bool) or huge:
         names = {str: "text", list: "a list", dict: "an object", int: "a whole number"}
-        found = "nothing" if value is None else type(value).__name__
+        found = "a huge number" if huge else "nothing" if value is None else type(value).__name__
         raise Error(f"{where}: '{key}' should be {names[kind]}, found {found}")
     return value
 
@@ -194,7 +196,8 @@ def coco_parts(path: Path, data: dict[str, Any]) -> tuple[dict[int, str], Listed
         listing[number] = image
     of: Annotations = {number: [] for number in listing}
     for place, annotation in enumerate(take(data, "annotations", list, str(path)), 1):
-        where = f"{path}: annotation {annotation.get('id', place) if isinstance(annotation, dict) else place}"
+        own = annotation.get("id") if isinstance(annotation, dict) else None
+        where = f"{path}: annotation {own if type(own) is int and abs(own) < HUGE else place}"
         for key, known in (("image_id", of), ("category_id", names)):
             if take(annotation, key, int, where) not in known:
                 raise Error(f"{where}: its {key} {annotation[key]} is none of the file's")
@@ -224,10 +227,18 @@ def _coco(path: Path, data: dict[str, Any]) -> Drawing:
     return Drawing("COCO", classes, "by their ids", images, len(listing), pictures)
 
 
+def crowded(annotation: dict[str, Any], where: str) -> bool:
+    """Whether an annotation of COCO is a group, told by 1; Error for other words than 0 and 1."""
+    told = annotation.get("iscrowd", 0)
+    if told not in (0, 1):
+        raise Error(f"{where}: 'iscrowd' should be 0 or 1, found {str(told)[:40]!r}")
+    return bool(told)
+
+
 def _coco_shape(annotation: dict[str, Any], label: str, size: Size, where: str) -> Shape:
     where = f"{where} ('{label}')"
     what = annotation.get("segmentation")
-    crowd = [CROWD] if annotation.get("iscrowd") == 1 else []
+    crowd = [CROWD] if crowded(annotation, where) else []
     if isinstance(what, dict):
         if what.get("size") != [size[1], size[0]]:
             raise Error(f"{where}: its run lengths are of the size {str(what.get('size'))[:40]}, expected "

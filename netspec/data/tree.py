@@ -201,6 +201,13 @@ def stem(name: str) -> str:
     return name.removesuffix(suffix) if suffix.lower() in suffixes() else name
 
 
+def there(layout: Layout, root: Path, split: str) -> bool:
+    """Whether a split is there, by its list or one file with all of its boxes."""
+    found = layout.lists, *(file for file in layout.first(Labels).files if "{name}" not in file)
+    return any((root / file.format(split=split)).is_file() for file in found
+               if "{split}" in file or split == "all")
+
+
 @cache
 def suffixes() -> frozenset[str]:
     """How the names of images and labels end, in small letters."""

@@ -1,5 +1,7 @@
 """`netspec data check` on images with boxes: each fault planted, and told with its file."""
 
+import json
+
 import numpy as np
 import pytest
 from data.test_detection import item, write
@@ -94,3 +96,18 @@ def test_a_net_is_asked_for_its_data(capsys, place):
     assert status == 2 and "5 images are not there" in told
     Image.new("RGB", (30, 20)).save(place / "JPEGImages/00.jpg")
     assert check(capsys, place / "net.prototxt")[0] == 1
+
+
+def test_a_split_whose_file_is_damaged_is_not_passed_over(capsys, place):
+    (place / "set.txt").write_text("images: JPEGImages/{name}.jpg\nboxes: {split}.json\ncat\n")
+    image = {"id": 1, "file_name": "00.jpg", "width": 30, "height": 20}
+    for split, images in (("train", [image, image]), ("val", [image])):
+        whole = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
+        (place / f"{split}.json").write_text(json.dumps(whole))
+    status, told = check(capsys, place / "set.txt")
+    assert status == 2 and "train.json: image 1 is there twice" in told
+    (place / "set.txt").write_text("images: JPEGImages\nboxes: Annotations\ncat\n")
+    (place / "train.txt").write_bytes(b"\xff\xfe00\n")
+    (place / "val.txt").write_text("01\n")
+    status, told = check(capsys, place / "set.txt")
+    assert status == 2 and "train.txt is no UTF-8" in told

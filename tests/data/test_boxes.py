@@ -86,6 +86,12 @@ OUTSIDE = '<!DOCTYPE annotation SYSTEM "file:///etc/passwd"><annotation></annota
     (voc(dict(xmax="3_5")), "found '3_5'"),
     (voc({}).replace("bndbox", "polygon"), "has no <bndbox>"), (voc({}).replace("name>", "nom>"), "has no <name>"),
     (voc(dict(name="dog")), "class 'dog' is none"), (voc(dict(name="background")), "class 'background' is none"),
+    (voc(dict(name="a&#10;Error: b")), r"found 'a\\nError: b'"), (voc(dict(name="\x9b31m")), "plain characters"),
+    (voc(dict(name="x" * 300)), "plain characters"), (voc(dict(xmin="1&#10;2")), r"found '1\\n2'"),
+    (voc({}).replace("</bndbox>", "</bndbox><bndbox></bndbox>"), "<bndbox> more than once"),
+    (voc({}).replace("<xmin>1", "<xmin>1</xmin><xmin>2"), "<xmin> more than once"),
+    (voc({}).replace("<name>", "<name>dog</name><name>"), "<name> more than once"),
+    (voc({}).replace("<object>", "<objects><object>").replace("</object>", "</object></objects>"), "within <objects>"),
     (voc(dict(name="Big Dgo")), "did you mean 'Big Dog'"), (voc(dict(difficult="maybe")), "<difficult>"),
 ])
 def test_what_is_no_file_of_boxes_is_refused_by_name(read, text, told):
@@ -112,7 +118,10 @@ def test_coco(read):
     (coco(dict(bbox=[1, 2, 3])), "'bbox' should be"), (coco(dict(bbox=[1, 2, -3, 4])), "width and height are -3"),
     (coco(dict(bbox=["1", 2, 3, 4])), "'bbox' should be"), (coco(dict(bbox=[1, float("nan"), 3, 4])), "'bbox'"),
     (coco(dict(category_id=9)), "category_id 9"), ("[1]", "object"),
-    (coco({}, width=0), "0x40"),
+    (coco({}, width=0), "0x40"), (coco(dict(bbox=[10**400, 2, 3, 4])), "'bbox' should be"),
+    (coco(dict(iscrowd=2)), "annotation 1: 'iscrowd' should be 0 or 1, found '2'"), (coco(dict(iscrowd="1")), "0 or 1"),
+    (coco({}, width=10**400), "'width' should be a whole number, found a huge number"),
+    (coco(dict(id={"x": "\n"}, bbox=[1])), "annotation 1 "), ('{"images":[],"annotations":[],"categories":[]}', "has no image"),
 ])
 def test_coco_that_is_none(read, text, told):
     with pytest.raises(Error, match=told):
@@ -129,10 +138,14 @@ def test_coco_and_a_list(read, tmp_path):
 def test_labelme(read):
     shapes = [{"label": "cat", "points": [[30, 20], [0, 1]], "shape_type": "rectangle"},
               {"label": "Big Dog", "points": [[10, 10], [10, 14]], "shape_type": "circle"},
-              {"label": "cat", "points": [[1, 1], [5, 2], [3, 9]], "shape_type": "polygon"}]
+              {"label": "cat", "points": [[1, 1], [5, 2], [3, 9]], "shape_type": "polygon"},
+              {"label": "cat", "points": [[1, 1], [5, 9]], "shape_type": "mask", "mask": ""}]
     record = read(json.dumps({"imagePath": "a.png", "imageWidth": 60, "imageHeight": 40, "shapes": shapes}), "a.json")
-    assert record.boxes.tolist() == [[0, 1, 29, 19], [6, 6, 13, 13], [1, 1, 4, 8]]
-    assert record.classes.tolist() == [1, 2, 1]
+    assert record.boxes.tolist() == [[0, 1, 29, 19], [6, 6, 13, 13], [1, 1, 4, 8], [1, 1, 5, 9]]
+    assert record.classes.tolist() == [1, 2, 1, 1]
+    shapes[1]["points"] *= 2
+    with pytest.raises(Error, match="shape 2 .'Big Dog'.: a circle of 4 points, expected 2"):
+        read(json.dumps({"imagePath": "a.png", "imageWidth": 60, "imageHeight": 40, "shapes": shapes}), "a.json")
 
 
 def test_a_list_names_the_images_and_a_missing_file_is_told(read, tmp_path):

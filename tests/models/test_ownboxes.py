@@ -60,6 +60,16 @@ def coco(own):
     return SET.replace("Annotations", "all.json")
 
 
+def coco_by_split(own):
+    coco(own)
+    whole = json.loads(Path("my/all.json").read_text())
+    for split, images in (("train", whole["images"][:3]), ("val", whole["images"][3:5])):
+        kept = {image["id"] for image in images}
+        boxes = [box for box in whole["annotations"] if box["image_id"] in kept]
+        Path(f"my/{split}.json").write_text(json.dumps(whole | {"images": images, "annotations": boxes}))
+    return SET.replace("Annotations", "{split}.json")
+
+
 def labelme(own):
     for path in Path("my/Annotations").iterdir():
         shape = {"label": "cat", "points": [[3, 2], [40, 40]], "shape_type": "rectangle"}
@@ -71,6 +81,7 @@ def labelme(own):
 
 @pytest.mark.parametrize("form, told", [
     (coco, ["my/train.txt: 4 images", "left out, images without a box file: 00", "left out, box files without an image: 06"]),
+    (coco_by_split, ["the mean of the 3 images of 'train'"]),
     (labelme, ["my/train.txt: 5 images"])])
 def test_other_forms_of_boxes(own, capsys, form, told):
     Path("my/set.txt").write_text(form(own))
