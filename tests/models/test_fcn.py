@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "models"))
 
 import fcn  # noqa: E402 - the path comes first
+
 import studies  # noqa: E402
 
 GOLDEN = json.loads(gzip.decompress((Path(__file__).parents[1] / "golden" / "nets.json.gz").read_bytes()))
