@@ -116,7 +116,8 @@ def _find(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParame
           ) -> int:
     from ..data import boxes, layouts
     from ..score import objects, predict, results
-    from ..score.detect import SCORES, BoxReader, Rules, thresholds
+    from ..score.detect import SCORES, BoxReader, Rules, object_class, thresholds
+    from ..score.frames import stem_of
     from ..score.stream import streamed
 
     files = _files(args.image, Path(args.out), told)
@@ -126,8 +127,14 @@ def _find(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParame
     named = layouts.facts(boxes.layout(args.dataset), "boxes") if args.dataset else scene.known.facts
     looks = predict.looks(named, reader.classes)
     shown = results.classes_of(args.classes, looks, "--classes")
+    if args.voc is not None:
+        objects.voc_paths(Path(args.out), args.voc, looks.names, map(stem_of, files))
+    if named and len(named.names) != reader.classes:
+        told.note(_differs(len(named.names), reader.blobs[1], reader.classes))
+    if shown and 0 in shown:
+        object_class("0", looks, "--classes")
     above = [least if shown is None or number in shown else math.inf
-             for number, least in enumerate(thresholds(args.threshold or "0.5", looks))]
+             for number, least in enumerate(thresholds(args.threshold, looks))]
     reader.rules = Rules(above, args.nms, args.most)
     if files:
         net, remarks = predict.load(scene.graph, weights, args.device, args.precision, args.strict,
@@ -137,7 +144,7 @@ def _find(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParame
         finder = objects.BoxFinder(net, scene, reader, args.mean)
         seen = streamed(files, finder, outputs, finder.seen, lambda each: objects.keep(each, looks))
         told.all(seen, _counts)
-    if args.voc:
+    if args.voc is not None:
         rows = [(Path(found["files"]["boxes"]).name.removesuffix("_boxes.png"),
                  [(box["class"], *box["box"], box["score"]) for box in found["boxes"]])
                 for found in told.found]
@@ -280,11 +287,15 @@ def _settle(args: argparse.Namespace, names: Sequence[str], known: "Known", clas
         print(f"assumed --dataset {guessed[0]}, by the net's name: its names, colours{mean_too}",
               file=sys.stderr)
     elif found and len(found.names) != classes:
-        print(f"note: the data set has {len(found.names)} classes and '{blob}' {classes}: "
-              f"{'all' if len(found.names) > classes else 'the last'} are shown as numbers", file=sys.stderr)
+        print(f"note: {_differs(len(found.names), blob, classes)}", file=sys.stderr)
     if len(mean) not in (1, channels):
         raise Error(f"a mean of {len(mean)} numbers is given for images of {channels} channels")
     return found, mean
+
+
+def _differs(known: int, blob: str, classes: int) -> str:
+    shown = "all" if known > classes else "the last"
+    return f"the data set has {known} classes and '{blob}' {classes}: {shown} are shown as numbers"
 
 
 def _beside(net: str, name: str) -> str:

@@ -138,7 +138,7 @@ def _boxes(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") -
     from ..score import coco
     from ..score.boxscore import BoxScoring, sheet
     from ..score.detect import SCORES, Rules
-    from ..score.objects import save_voc
+    from ..score.objects import save_voc, voc_paths
 
     ending("--sheet", args.sheet, ".png")
     if args.sheet and args.worst < 1:
@@ -148,6 +148,9 @@ def _boxes(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") -
     if args.save:
         check_folder(args.save)
     scoring = BoxScoring(made, args.score_blob or SCORES)
+    if args.save:
+        source = scoring.source
+        voc_paths(Path(args.save), source.split, source.facts.names, source.names)
     net = _loaded(args, made, weights)
     with closing(log.make(args.quiet)) as said:
         result = scoring.run(

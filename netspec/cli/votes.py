@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from ..look.pictures import save
     from ..proto.text import read_net
     from ..score import objects, predict
-    from ..score.detect import SCORES, BoxReader
+    from ..score.detect import SCORES, BoxReader, object_class
     from ..score.frames import picture
     from ..score.votes import drawn, voting
 
@@ -41,9 +41,7 @@ def run(args: argparse.Namespace) -> int:
     reader = BoxReader(scene.graph, args.score_blob or SCORES)
     voting(scene.graph, reader.blobs[1])
     looks = predict.looks(scene.known.facts, reader.classes)
-    number = None if args.label is None else looks.number(args.label, "--class")
-    if number == 0:
-        raise Error(f"--class: '{args.label}' is the background")
+    number = None if args.label is None else object_class(args.label, looks, "--class")
     net, remarks = predict.load(scene.graph, weights, args.device, args.precision, args.strict,
                                 given is None)
     for remark in remarks:

@@ -67,20 +67,33 @@ def detections(rois: Tensor, scores: Tensor, moves: Tensor, size: tuple[int, int
     return some
 
 
-def thresholds(given: str, looks: Looks) -> list[float]:
-    """What a box of each class must have more than, from words such as 0.5 or 0.5,cat=0.8; else Error."""
-    found = [-math.inf] * len(looks.names)
-    for word in given.split(","):
+def thresholds(given: str | None, looks: Looks, usual: float = 0.5) -> list[float]:
+    """What a box of each class must have more than, from words such as 0.5 or 0.5,cat=0.8; else Error.
+
+    usual: of the classes that nothing is said of.
+    """
+    found: dict[int | None, float] = {}
+    for word in given.split(",") if given is not None else ():
         name, each, number = word.rpartition("=")
         try:
             least = float(number)
         except ValueError:
-            raise Error(f"--threshold: '{word}' is no number, nor CLASS=NUMBER (as in 0.5,cat=0.8)") from None
-        if each:
-            found[looks.number(name.strip(), "--threshold")] = least
-        else:
-            found = [least] * len(found)
-    return found
+            least = math.nan
+        if not math.isfinite(least):
+            raise Error(f"--threshold: '{word}' is no number, nor CLASS=NUMBER (as in 0.5,cat=0.8)")
+        of = object_class(name.strip(), looks, "--threshold") if each else None
+        if of in found:
+            twice = looks.names[of] if of else "all classes"
+            raise Error(f"--threshold {given}: gives two numbers for {twice}")
+        found[of] = least
+    return [found.get(number, found.get(None, usual)) for number in range(len(looks.names))]
+
+
+def object_class(word: str, looks: Looks, option: str) -> int:
+    """A class by its name or number; Error for none, and for the background, which has no boxes."""
+    if not (number := looks.number(word, option)):
+        raise Error(f"{option}: '{word}' is the background, of which there are no boxes")
+    return number
 
 
 def pools_regions(layers: Iterable[LayerParameter]) -> bool:
@@ -100,7 +113,13 @@ class BoxReader:
             if blob not in known:
                 raise Error(f"net '{made.name}' has no blob '{blob}'{closest(blob, known)}; detections are "
                             f"read from {', '.join(self.blobs)} (--score-blob names the one with the scores)")
-        self.classes = math.prod(made.shape(scores)[1:])
+        regions, *shapes = map(made.shape, self.blobs)
+        self.classes, columns = (math.prod(shape[1:]) for shape in shapes)
+        told = ", ".join(f"'{name}' {list(made.shape(name))}" for name in self.blobs)
+        if (len(set(self.blobs)) < 3 or math.prod(regions[1:]) != 5 or self.classes < 2
+                or any(shape[:1] != regions[:1] for shape in shapes) or columns not in (8, 4 * self.classes)):
+            raise Error(f"net '{made.name}' has {told}; of R regions in C classes R x 5, R x C and R x 8 or "
+                        "R x 4C are expected (--score-blob names the scores)")
         self.odds = softmaxed(made, scores)
 
     def __call__(self, blobs: Mapping[str, Tensor], size: tuple[int, int], scale: float, item: int = 0

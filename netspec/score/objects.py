@@ -107,16 +107,28 @@ def keep(seen: Seen, looks: Looks) -> dict[str, Any]:
             "files": {what: str(path) for what, path in seen.paths.items()}}
 
 
+def voc_paths(folder: Path, split: str, names: Sequence[str], images: Iterable[str]) -> list[Path]:
+    """VOC's result files. Raises Error for a split or class whose name cannot be part of a file's, and for an
+    image whose name is not one word, as the lines in them are words."""
+    found = [f"comp4_det_{split}_{name}.txt" for name in names[1:]]
+    if wrong := next((file for file in found if Path(file).name != file or len(file.encode()) > 255), ""):
+        raise Error(f"VOC's result file '{wrong[:300]}': the names of split and class make no file name")
+    if strange := next((image for image in images if image.split() != [image]), None):
+        raise Error(f"image {strange!r}: VOC's result files are lines of words, so a name must have no blank")
+    return [folder / file for file in found]
+
+
 def save_voc(folder: Path, split: str, names: Sequence[str], found: Iterable[tuple[str, Sequence]]
              ) -> list[Path]:
     """Write VOC's result files, comp4_det_SPLIT_CLASS.txt of each class: lines of an image's name, a score
     and a box, whose corners are counted from 1 there. names: of the classes from 0, the background, on;
     found: an image's name and the detections in it, class, x1, y1, x2, y2, score each."""
+    found = list(found)
+    paths = voc_paths(folder, split, names, [image for image, _ in found])
     lines: dict[int, list[str]] = {number: [] for number in range(1, len(names))}
     for image, rows in found:
         for number, *corners, score in rows:
             lines[int(number)].append(f"{image} {score:.6f} {' '.join(f'{at + 1:.1f}' for at in corners)}\n")
-    paths = [folder / f"comp4_det_{split}_{names[number]}.txt" for number in lines]
     for path, told in zip(paths, lines.values(), strict=True):
         with writing(path, "w") as file:
             file.writelines(told)

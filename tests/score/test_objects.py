@@ -147,7 +147,9 @@ def test_options_of_the_other_kind_of_net_are_refused(place, capsys):
 
 @pytest.mark.parametrize("given, words", [
     ("0.5,bird=0.2", "--threshold: 'bird' is no class"), ("high", "--threshold: 'high' is no number, nor CLASS=NUMBER"),
-    ("cat=", "'cat=' is no number")])
+    ("cat=", "'cat=' is no number"), ("nan", "'nan' is no number"), ("0.5,cat=inf", "'cat=inf' is no number"),
+    ("", "'' is no number"), ("0.5,0.6", "gives two numbers for all classes"), ("dog=0,dog=1", "two numbers for dog"),
+    ("background=0.1", "'background' is the background")])
 def test_thresholds_that_are_none(place, capsys, given, words):
     status, _, err = infer(capsys, "images/a.png", "--threshold", given)
     assert status == 2 and words in err
@@ -156,7 +158,8 @@ def test_thresholds_that_are_none(place, capsys, given, words):
 def test_thresholds_of_all_classes_and_of_one():
     looks = Looks(["background", "cat", "dog"], np.zeros((3, 3), np.uint8))
     assert thresholds("0.5,dog=0.8", looks) == [0.5, 0.5, 0.8]
-    assert thresholds("dog=0.8", looks) == [-math.inf, -math.inf, 0.8]
+    assert thresholds("dog=0.8,0.6", looks) == [0.6, 0.6, 0.8]
+    assert thresholds("dog=0.8", looks) == [0.5, 0.5, 0.8] and thresholds(None, looks) == [0.5] * 3
 
 
 def test_a_net_that_is_given_its_regions_is_refused(place, capsys):
@@ -172,6 +175,34 @@ def test_a_net_without_the_blobs_is_refused(place, capsys):
     Path("deploy.prototxt").write_text(Path("deploy.prototxt").read_text().replace('top: "bbox_pred"', 'top: "moves"'))
     status, _, err = infer(capsys, "images/a.png")
     assert status == 2 and "has no blob 'bbox_pred'; did you mean" in err
+
+
+@pytest.mark.parametrize("blob", ["data", "rois", "bbox_pred", "im_info", "c"])
+def test_blobs_that_are_no_scores_of_regions_are_refused(place, capsys, blob):
+    status, _, err = infer(capsys, "images/a.png", "--score-blob", blob)
+    assert status == 2 and f"'{blob}' [" in err and "R x 5, R x C and R x 8 or R x 4C are expected" in err
+
+
+@pytest.mark.parametrize("argv, words", [
+    (["--voc", "a/b"], "'comp4_det_a/b_cat.txt': the names of split and class make no file name"),
+    (["--voc", "x" * 250], "make no file name"), (["--classes", "background"], "is the background"),
+    (["images/b b.png", "--voc", "test"], "image 'b b': VOC's result files are lines of words")])
+def test_what_cannot_be_told_is_said_before_anything_is_written(place, capsys, argv, words):
+    Path("images/b b.png").write_bytes(Path("images/a.png").read_bytes())
+    status, _, err = infer(capsys, "images/a.png", *argv)
+    assert status == 2 and words in err and not Path("o").exists()
+
+
+def test_a_data_set_of_other_classes_is_noted(place, capsys):
+    status, _, err = infer(capsys, "images/a.png", "--dataset", "voc")
+    assert status == 0 and "note: the data set has 21 classes and 'cls_prob' 3: all are shown as numbers" in err
+
+
+def test_names_that_make_no_file_are_refused_before_scoring(place, capsys):
+    path = Path("val.prototxt")
+    path.write_text(path.read_text().replace("dog", "hot/dog"))
+    status = main(["score", "val.prototxt", "w.caffemodel", "--save", "s", "--device", "cpu", "--quiet"])
+    assert status == 2 and "hot/dog.txt': the names of split and class" in capsys.readouterr().err
 
 
 def test_vocs_lines(tmp_path):
