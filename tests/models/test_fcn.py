@@ -17,8 +17,7 @@ from netspec.proto import text as prototext
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "models"))
 
-import fcn  # noqa: E402 - the path comes first
-
+import fcn  # noqa: E402, I001 - the path comes first; where runs left a folder studies/, ruff would part them
 import studies  # noqa: E402
 
 GOLDEN = json.loads(gzip.decompress((Path(__file__).parents[1] / "golden" / "nets.json.gz").read_bytes()))
