@@ -144,7 +144,9 @@ def _find(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParame
         finder = objects.BoxFinder(net, scene, reader, args.mean)
         seen = streamed(files, finder, outputs, finder.seen, lambda each: objects.keep(each, looks))
         told.all(seen, _counts)
-    if args.voc is not None:
+    if args.voc is not None and told.errors:
+        told.note(f"VOC's result files are not written: they would lack {count(len(told.errors), 'image')}")
+    elif args.voc is not None:
         rows = [(Path(found["files"]["boxes"]).name.removesuffix("_boxes.png"),
                  [(box["class"], *box["box"], box["score"]) for box in found["boxes"]])
                 for found in told.found]

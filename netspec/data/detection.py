@@ -13,7 +13,7 @@ import torch
 from ..base import files
 from ..base.errors import Error
 from ..ops.base import Shape
-from ..ops.proposals import ProposalTarget
+from ..ops.proposals import SEED, ProposalTarget
 from ..ops.python import ALIASES
 from ..ops.settings import completed, read_settings
 from ..ops.source import Batch
@@ -63,6 +63,7 @@ class DetectionData(Pictured):
         "proposals": ("a file of proposals", layouts.is_text),
         "proposer": ("the net that makes the proposals", layouts.is_text),
         "num_classes": layouts.whole(2),
+        "seed": SEED[1:],
     } | {key: FOLDER[key] for key in ("images", "boxes", "lists", "classes", "mean")}
     truth = "box file", "boxes"
 
@@ -115,6 +116,9 @@ class DetectionData(Pictured):
     def _read_proposals(self, given: dict[str, Any], tops: int) -> list[np.ndarray]:
         """The proposals for each image of the list; none where no top needs them."""
         if tops == 3:
+            if "proposals" in given:
+                raise self.error("has 3 tops and reads no 'proposals' of param_str; add a fourth "
+                                 "top for them, or take the key out")
             return []
         if "proposals" not in given:
             raise self.error(f"has {tops} tops, so param_str needs 'proposals': the file with the regions")
@@ -122,7 +126,7 @@ class DetectionData(Pictured):
             return []
         try:
             path = files.find(given["proposals"], self.context.base, "the file of proposals")
-            return proposals.read(path, self.mark).boxes
+            return proposals.read(path, self.mark, self.names).boxes
         except Error as error:
             raise self.error(str(error)) from None
 

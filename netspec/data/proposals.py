@@ -1,6 +1,7 @@
 """Files of proposals: the regions that one net found in the images of a split, for another to learn from."""
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,24 +40,28 @@ def redirected(net: NetParameter, folder: Path) -> NetParameter:
     return net
 
 
-def read(path: Path, dataset: str | None = None) -> Proposals:
-    """A file of proposals. Raises Error for what is none, or was made of another data set than `dataset`."""
+def read(path: Path, dataset: str | None = None, listed: Sequence[str] = ()) -> Proposals:
+    """A file of proposals. Raises Error for what is none, or was made of another data set than `dataset`,
+    whose images are `listed`."""
     try:
         with np.load(path, allow_pickle=False) as file:
             held = {key: file[key] for key in ("dataset", "weights", "names", "counts", "boxes")}
         counts, boxes, names = held["counts"], held["boxes"], held["names"].tolist()
-        if counts.shape != (len(names),) or boxes.shape != (counts.sum(), 4):
+        whole = counts.dtype.kind in "iu" and (counts >= 0).all() and boxes.dtype.kind == "f"
+        if not whole or counts.shape != (len(names),) or boxes.shape != (counts.sum(), 4):
             raise ValueError("its parts do not fit together")
+        with np.errstate(over="ignore"):
+            boxes = boxes.astype(np.float32)
         if not (np.isfinite(boxes).all() and (boxes[:, :2] <= boxes[:, 2:]).all()):
             raise ValueError("it holds boxes that are none")
     except FileNotFoundError:
         raise Error(f"the proposals {path} are not there; the step before writes them") from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         words = " ".join(str(error).split())[:200]
         raise Error(f"{path} is no file of proposals, or damaged: {words}") from None
     found = Proposals(str(held["dataset"]), str(held["weights"]), names,
-                      np.split(boxes.astype(np.float32), np.cumsum(counts)[:-1]) if names else [])
-    if dataset is not None and found.dataset != dataset:
+                      np.split(boxes, np.cumsum(counts)[:-1]) if names else [])
+    if dataset is not None and (found.dataset != dataset or names != list(listed)):
         raise Error(f"the proposals {path} are of another data set, or its list or boxes changed since they "
                     "were made: make them anew")
     return found

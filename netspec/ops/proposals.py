@@ -51,6 +51,8 @@ def _normalised(prefix: str) -> dict[str, Setting]:
     return {f"{prefix}_means": _numbers(means, 4), f"{prefix}_stds": _numbers(stds, 4, 0)}
 
 
+# of NumPy's RandomState
+SEED: Setting = None, "a whole number from 0 to 2^32 - 1", lambda v: type(v) is int and 0 <= v < 1 << 32
 ANCHORS = {"feat_stride": _whole(16, 1), "base_size": _whole(BASE, 1), "ratios": _numbers(RATIOS, 0, 0),
            "scales": _numbers(SCALES, 0, 0), "rpn_normalize_targets": _flag(False),
            **_normalised("rpn_normalize")}
@@ -188,7 +190,7 @@ class AnchorTarget(Targets, bottoms=(3, 4), tops=4, sink=True, undifferentiable=
         "rpn_negative_overlap": _number(0.3, 0, 1), "rpn_clobber_positives": _flag(False),
         "rpn_batchsize": _whole(256, 1), "rpn_fg_fraction": _number(0.5, 0, 1),
         "rpn_bbox_inside_weights": _numbers((1, 1, 1, 1), 4), "rpn_positive_weight": _number(-1, -1, 1),
-        "seed": _whole(None, 0)}
+        "seed": SEED}
 
     def setup(self, *shapes: Shape) -> None:
         super().setup(*shapes)
@@ -285,11 +287,14 @@ class ProposalTarget(Targets, bottoms=2, tops=5, undifferentiable={0, 1},
         "fg_thresh": _number(0.5, 0, 1), "bg_thresh_hi": _number(0.5, 0, 1),
         "bg_thresh_lo": _number(0.1, 0, 1), "agnostic": _flag(None),
         "bbox_normalize_targets_precomputed": _flag(True), **_normalised("bbox_normalize"),
-        "bbox_inside_weights": _numbers((1, 1, 1, 1), 4), "seed": _whole(None, 0)}
+        "bbox_inside_weights": _numbers((1, 1, 1, 1), 4), "seed": SEED}
     HARD: ClassVar = {"batch_size": -1, "bg_thresh_lo": 0.0}
 
     def setup(self, *shapes: Shape) -> None:
         super().setup(*shapes)
+        if self.p.bg_thresh_lo > self.p.bg_thresh_hi:
+            raise self.error(f"bg_thresh_lo is {self.p.bg_thresh_lo:g} and bg_thresh_hi "
+                             f"{self.p.bg_thresh_hi:g}: no region could be background; give lo the lower one")
         if self.p.bbox_normalize_targets_precomputed:
             self.normalized = {2: (self.p.bbox_normalize_means, self.p.bbox_normalize_stds)}
 

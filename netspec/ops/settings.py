@@ -130,7 +130,7 @@ def _tagged(tag: str, value: Any) -> Any:
 
 def _plain(word: str) -> Any:
     """A word without quotes: a number, true, null, ..., else itself."""
-    if word[0] in "!&*|>%@`'\"," or re.search(r":(\s|$)", word):
+    if word.startswith("- ") or word[0] in "!&*|>%@`'\"," or re.search(r":(\s|$)", word):
         raise ValueError
     if word.lower() in _WORDS:
         return _WORDS[word.lower()]

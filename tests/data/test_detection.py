@@ -1,7 +1,9 @@
 """The source of images with boxes: what a batch holds, in which order images come, what is refused."""
 
+import io
 import json
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -212,6 +214,49 @@ def test_proposals_of_another_data_set_are_refused(tmp_path):
         source(one, tops=("data", "im_info", "gt_boxes", "rois"), proposals="nowhere")
     with pytest.raises(Error, match="needs 'proposals'"):
         source(one, tops=("data", "im_info", "gt_boxes", "rois"))
+
+
+FOUR = ("data", "im_info", "gt_boxes", "rois")
+
+
+@pytest.mark.parametrize("change, words", [
+    (dict(counts=np.full(7, 2.0)), "do not fit together"), (dict(counts=np.array([4, -2, 2, 2, 2, 2, 4])), "do not fit"),
+    (dict(boxes=np.full((14, 4), 1e300)), "boxes that are none"), (dict(boxes=np.full((14, 4), "1")), "do not fit together"),
+    (dict(boxes=np.zeros((14, 4), complex)), "do not fit together"), (dict(counts=np.full(7, None)), "no file of proposals"),
+    (dict(names=np.array(list("abcdefg"))), "are of another data set"),
+    (dict(names=np.array(["00"]), counts=np.array([14])), "are of another data set")])
+def test_damaged_proposals_are_refused(tmp_path, change, words):
+    write(tmp_path, SIZES)
+    with_proposals(tmp_path)
+    with np.load(tmp_path / "a.proposals") as file:
+        held = dict(file) | change
+    with open(tmp_path / "a.proposals", "wb") as file:
+        np.savez(file, **held)
+    with pytest.raises(Error, match=words):
+        source(tmp_path, tops=FOUR, proposals=str(tmp_path / "a.proposals"))
+
+
+def test_proposals_that_claim_more_than_memory_holds_are_refused(tmp_path):
+    write(tmp_path, SIZES)
+    with_proposals(tmp_path)
+    path = tmp_path / "a.proposals"
+    with zipfile.ZipFile(path) as file:
+        held = {name: file.read(name) for name in file.namelist()}
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**13, 4)})
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in (held | {"boxes.npy": header.getvalue()}).items():
+            file.writestr(name, content)
+    with pytest.raises(Error, match="is no file of proposals, or damaged: Unable to allocate"):
+        source(tmp_path, tops=FOUR, proposals=str(path))
+
+
+def test_settings_that_would_do_nothing_or_cannot_be_are_refused(tmp_path):
+    write(tmp_path, SIZES)
+    with pytest.raises(Error, match="has 3 tops and reads no 'proposals'"):
+        source(tmp_path, proposals="nowhere")
+    with pytest.raises(Error, match=r"'seed' takes a whole number from 0 to 2\^32 - 1, found 4294967296"):
+        source(tmp_path, seed=1 << 32)
 
 
 SIX = ("data", "rois", "labels", "bbox_targets", "bbox_inside_weights", "bbox_outside_weights")

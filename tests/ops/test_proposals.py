@@ -79,7 +79,7 @@ def proposed(count=80, seed=0):
     ("a: [\n  1,\n  2 ]\nb: two words", {"a": [1, 2], "b": "two words"}),
     ('"a": "x: #1"\nb: \'it\'\'s\'\nc: C:/x # y', {"a": "x: #1", "b": "it's", "c": "C:/x"}),
     ("dict(a=1)", None), ("a=1", None), ("a:1", None), ("a: [1, 2", None), ("{'a': 1", None), ("a: 1\n  b: 2", None), ("a: b: c", None),
-    ("7", None), ("", {}), ("  \n", {}), ("a: &x 1", None), ("a: *x", None), ("a: !!python/name:os.system", None),
+    ("7", None), ("", {}), ("  \n", {}), ("a: &x 1", None), ("a:\n - - 1", None), ("a: *x", None), ("a: !!python/name:os.system", None),
     ("a: !!python/object/apply:os.system ['true']", None), ("!!python/object:os.x {a: 1}", None), ("'a': 1, 'b': 2", None),
 ])
 def test_param_str_is_read_and_never_evaluated(text, found):
@@ -360,7 +360,9 @@ def test_boxes_that_are_none_are_refused(kind, given, row, words):
 
 def test_other_things_that_cannot_be_learned_from_are_refused():
     given = proposed()
-    for param, words in (("batch_size: 0", "takes a whole number from 1, or -1, found 0"), ("num_classes: 1", "from 2, found 1")):
+    for param, words in (("batch_size: 0", "takes a whole number from 1, or -1, found 0"), ("num_classes: 1", "from 2, found 1"),
+                         ("seed: 4294967296", r"takes a whole number from 0 to 2\^32 - 1, found 4294967296"),
+                         ("bg_thresh_lo: 0.6", "bg_thresh_lo is 0.6 and bg_thresh_hi 0.5")):
         with pytest.raises(Error, match=words):
             net("ProposalTargetLayer", given, param)
     with pytest.raises(Error, match="'gt_boxes' holds class 3, num_classes is 3 with the background"):

@@ -193,6 +193,13 @@ def test_what_cannot_be_told_is_said_before_anything_is_written(place, capsys, a
     assert status == 2 and words in err and not Path("o").exists()
 
 
+def test_vocs_files_are_not_written_where_an_image_failed(place, capsys):
+    Path("images/z.png").write_bytes(b"")
+    status, _, err = infer(capsys, "images", "--voc", "val")
+    assert status == 2 and "VOC's result files are not written: they would lack 1 image" in err
+    assert not [*Path("o").glob("comp4*")] and len([*Path("o").iterdir()]) == 3
+
+
 def test_a_data_set_of_other_classes_is_noted(place, capsys):
     status, _, err = infer(capsys, "images/a.png", "--dataset", "voc")
     assert status == 0 and "note: the data set has 21 classes and 'cls_prob' 3: all are shown as numbers" in err
