@@ -71,11 +71,12 @@ def run(args: argparse.Namespace) -> int:
     from ..base.machine import origin
     from ..data.detection import DetectionData
     from ..net.build import load
+    from ..score.detect import pools_regions
 
     path = find_net(args.net, "test", "val")
     weights = find_weights(args.weights, path)
     made = load(path)
-    boxes = any(isinstance(op, DetectionData) for op in made.readers)
+    boxes = pools_regions(made.proto.layer) or any(isinstance(op, DetectionData) for op in made.readers)
     only(args, add_arguments, SEGMENTING if boxes else DETECTING,
          f"the data of {path} are {'boxes' if boxes else 'labels'}, and there is no such thing for those")
     found = (_boxes if boxes else _labels)(args, path, weights, made)

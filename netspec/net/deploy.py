@@ -43,6 +43,7 @@ def deploy(net: str | os.PathLike | NetParameter, phase: Phase = caffe_pb2.TEST,
     if not (layers := standing(net, phase)):
         raise Error(f"{path or 'the net'} has no layers in phase {caffe_pb2.Phase.Name(phase)}")
     _, images = _leading(layers, _results(net.layer))
+    whole = layers
     if not losses:
         layers = list(_useful(layers, images))
         net = _with(net, layers)
@@ -51,7 +52,8 @@ def deploy(net: str | os.PathLike | NetParameter, phase: Phase = caffe_pb2.TEST,
     tried: list[dict[str, Shape]] = []
     problem: Error | None = None
     for guess in GUESSES:
-        shapes = dict(_given(layers, images, size, losses, guess))
+        fed = {top for layer in filter(feeds, layers) for top in layer.top}
+        shapes = {top: shape for top, shape in _given(whole, images, size, losses, guess) if top in fed}
         if shapes not in tried:
             tried.append(shapes)
             try:

@@ -80,7 +80,11 @@ class BoxScoring:
         """Raises Error for a net without its blobs, or whose images do not come as one pass over a list, and
         for files that are not there."""
         self.graph, self.reader = made, BoxReader(made, score_blob)
-        self.source = next(op for op in made.readers if isinstance(op, DetectionData))
+        found = next((op for op in made.readers if isinstance(op, DetectionData)), None)
+        if found is None:
+            raise Error(f"net '{made.name}' has no data layer that gives boxes; scoring needs a val net, "
+                        "infer none")
+        self.source = found
         if self.source.randomize:
             raise self.source.error("draws images at random, but scores are of each image once: score a val "
                                     "net, or give param_str 'randomize': False")

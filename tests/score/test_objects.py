@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from detecting import write_net
 from PIL import Image
 
 from netspec.cli.main import main
 from netspec.net import weights
 from netspec.net.build import load
+from netspec.net.deploy import deploy
 from netspec.net.module import Net
 from netspec.score.detect import thresholds
 from netspec.score.objects import save_voc
@@ -169,6 +171,14 @@ def test_a_net_that_is_given_its_regions_is_refused(place, capsys):
     Path("deploy.prototxt").write_text(text[:start] + rois + text[end:])
     status, _, err = infer(capsys, "images/a.png")
     assert status == 2 and "must propose its regions itself" in err
+
+
+def test_val_nets_infer_and_deploy_nets_are_not_scored(place, capsys):
+    for net in ("val.prototxt", write_net("shapes-rfcn", "val")):  # which gives boxes, too
+        weights.save("w2.caffemodel", Net(deploy(net)))
+        assert main(["infer", net, "w2.caffemodel", "images/a.png", "--out", "v", "--device", "cpu"]) == 0, capsys.readouterr().err
+    assert main(["score", "deploy.prototxt", "w.caffemodel"]) == 2
+    assert "no data layer that gives boxes; scoring needs a val net" in capsys.readouterr().err
 
 
 def test_a_net_without_the_blobs_is_refused(place, capsys):
