@@ -78,11 +78,23 @@ def test_files_of_python_are_there(page):
 def test_records_are_what_the_study_says(path):
     found = json.loads(path.read_text(encoding="utf-8"))
     assert {"command", "date", "netspec", "device"} <= found["origin"].keys()
+    if "map" in found:
+        boxes_are_what_the_page_says(found, (PROJECT / "docs" / "rfcn.md").read_text(encoding="utf-8"))
+        return
     page = (PROJECT / "docs" / "camvid.md").read_text(encoding="utf-8")
     figures = [f"{100 * found[measure]:.1f}" for measure in MEASURES]
     assert " / ".join(figures) in page or re.search(rf"^{found['net']} +{' +'.join(figures)}$", page, re.MULTILINE)
     for name, iu, accuracy in zip(*(found.get(key, ()) for key in ("class_names", "class_iu", "class_accuracy")), strict=True):
         assert re.search(rf"^{name} +{100 * iu:.1f} +{100 * accuracy:.1f}$", page, re.MULTILINE)
+
+
+def boxes_are_what_the_page_says(found, page):
+    assert re.search(rf"\b{found['images']}( \w+)? images\b", page) and f"overlap above {found['overlap']:g}" in page
+    of_all = dict(name=found["net"], ap=found["map"], ap_11_point=found["map_11_point"], truths=sum(
+        each["truths"] for each in found["classes"]), detections=sum(each["detections"] for each in found["classes"]))
+    for each in (of_all, *found["classes"]):
+        figures = [f"{100 * each['ap']:.1f}", f"{100 * each['ap_11_point']:.1f}", each["truths"], each["detections"]]
+        assert re.search(rf"^{each['name']} +{' +'.join(map(str, figures))}$", page, re.MULTILINE), each
 
 
 def test_the_readmes_figures_of_camvid_are_in_records():

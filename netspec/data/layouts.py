@@ -360,7 +360,7 @@ def read_file(path: Path) -> dict[str, Any]:
         if key not in keys or key in given:
             wrong = f"there is no key '{key}'{closest(key, keys)}"
             wrong = f"has the key '{key}' a second time" if key in keys else wrong
-            raise Error(f"{path}:{number}: {wrong} (keys: {', '.join(keys)})")
+            raise Error(f"{path}:{number}: {wrong} (keys: {', '.join(keys)}; a class is a line by itself)")
         try:
             given[key] = ast.literal_eval(text)
         except NO_LITERAL:

@@ -513,7 +513,7 @@ def test_real_photographs_of_the_sky_with_labels_in_jpeg(tmp_path):
     ("a\nvalues: {0: 99999999999}", "set.txt:2: 'values' takes a dict of whole numbers"),
     ("a\nvoid: 99999999999", "set.txt:2: 'void' takes a whole number"),
     ("images: x\nimages: y\na", "set.txt:2: has the key 'images' a second time"),
-    ("classes: ['b']\na", "set.txt:1: there is no key 'classes'"),
+    ("classes: ['b']\na", "; a class is a line by itself)"),
     ("a 1 2", "expected a name and three numbers from 0 to 255, found 'a 1 2'"),
     ("a 0 0 -1", "set.txt:1: expected a name and three numbers from 0 to 255, found 'a 0 0 -1'"),
     ("a 0.5 0.5 0.5", "set.txt:1: expected a name and three numbers"),
