@@ -12,7 +12,7 @@ from ..data.get import catalogue, draw, prepare
 from ..data.layouts import LAYOUTS
 from . import labels
 from .finding import find_any
-from .options import wrote
+from .options import apart, wrote
 from .terminal import asked, meter
 
 MOST = 10  # findings of a kind to list
@@ -98,6 +98,7 @@ def check_data(args: argparse.Namespace) -> int:
     given, nets, passed = sources(path, args.dataset, SegmentationData)
     if not any(map(has_images, given)):
         given[0].check_files()
+    apart("--sheet", args.sheet, (file for each in given for i in range(len(each)) for file in each.paths(i)))
     parts = look(given, args.jobs, log.make())
     findings = [finding for part in parts for item in part.items for finding in item.findings] + across(parts)
     print(summary(parts), "", sep="\n")
@@ -146,6 +147,7 @@ def _check_boxes(args: argparse.Namespace, path: Path) -> int:
     given, _, passed = sources(path, args.dataset, DetectionData)
     if not any(map(has_images, given)):
         given[0].check_files()
+    apart("--sheet", args.sheet, (file for each in given for i in range(len(each)) for file in each.paths(i)))
     parts = boxes.look(given, args.jobs, log.make())
     print(boxes.summary(parts), "", *passed, sep="\n")
     findings = [finding for part in parts for item in part.items for finding in item.findings]

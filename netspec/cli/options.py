@@ -1,8 +1,9 @@
 """Options that several commands share, what their values may be, and how commands say what they wrote."""
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -151,6 +152,12 @@ def ending(option: str, path: str | None, *ends: str) -> None:
     """Error for a file of an option, if it is given, whose name ends otherwise."""
     if path and Path(path).suffix.lower() not in ends:
         raise Error(f"{option}: '{path}' must end in {' or '.join(ends)}")
+
+
+def apart(option: str, path: str | Path | None, read: Iterable[str | Path]) -> None:
+    """Error for a file of an option, if it is given, that is one of those read."""
+    if path and os.path.realpath(path) in map(os.path.realpath, read):
+        raise Error(f"{option}: '{path}' is read here, and would be written over; give another name")
 
 
 def wrote(*paths: str | Path, note: str = "", file: TextIO | None = None) -> None:

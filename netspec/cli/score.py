@@ -17,6 +17,7 @@ from .options import (
     add_box_arguments,
     add_look_arguments,
     add_net_arguments,
+    apart,
     ending,
     engine,
     fraction,
@@ -149,8 +150,9 @@ def _boxes(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") -
     if args.save:
         check_folder(args.save)
     scoring = BoxScoring(made, args.score_blob or SCORES)
+    source = scoring.source
+    apart("--sheet", args.sheet, (file for i in range(len(source)) for file in source.paths(i)))
     if args.save:
-        source = scoring.source
         voc_paths(Path(args.save), source.split, source.facts.names, source.names)
     net = _loaded(args, made, weights)
     with closing(log.make(args.quiet)) as said:

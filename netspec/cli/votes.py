@@ -5,7 +5,7 @@ import sys
 
 from ..base.errors import Error
 from .finding import find_net, find_weights, is_weights
-from .options import add_net_arguments, ending, wrote
+from .options import add_net_arguments, apart, ending, wrote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
         given, *args.image = args.image
     if len(args.image) != 1:
         raise Error(f"draws one image, {len(args.image)} given")
+    apart("--out", args.out, args.image)
     weights = find_weights(given, path)
     scene = objects.scene(read_net(path), path)
     reader = BoxReader(scene.graph, args.score_blob or SCORES)

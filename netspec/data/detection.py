@@ -176,7 +176,7 @@ class DetectionData(Pictured):
         side, most, classes = (value if type(value := given.get(key)) is int and value > 0 else without
                                for key, without in usual.items())
         columns = 8 if given.get("agnostic", True) else 4 * classes
-        known: dict[int, list[Shape]] = {3: [(1, 3), (1, 5)], 4: [(1, 3), (1, 5), (MOST, 5)],
+        known: dict[int, list[Shape]] = {2: [(1, 3)], 3: [(1, 3), (1, 5)], 4: [(1, 3), (1, 5), (MOST, 5)],
                                          6: [(MOST, n, 1, 1) for n in (5, 1, columns, columns, columns)]}
         return [(1, 3, *(size or (side, most))), *known.get(len(layer.top), [])]
 

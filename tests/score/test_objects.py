@@ -239,6 +239,25 @@ def test_votes_are_drawn_of_the_surest_region_and_of_given_ones(place, capsys):
         assert main([*argv, *more]) == 2 and words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("argv", [
+    ["votes", "deploy.prototxt", "w.caffemodel", "images/a.png", "--out", "./images/a.png"],
+    ["score", "val.prototxt", "w.caffemodel", "--sheet", "images/a.png"],
+    ["data", "check", "val.prototxt", "--sheet", "images/b.png"]])
+def test_what_is_read_is_not_written_over(place, capsys, argv):
+    before = {path: path.read_bytes() for path in Path("images").iterdir()}
+    assert main(argv) == 2 and "is read here, and would be written over" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in Path("images").iterdir()}
+
+
+def test_a_val_net_without_its_data_finds_the_same(place, capsys):
+    told = [infer(capsys, "images/a.png", "--json", "--threshold", "0", "--mean", "1,2,3")[1]]
+    main(["infer", "val.prototxt", "w.caffemodel", "images/a.png", "--json", "--threshold", "0", "--mean", "1,2,3",
+          "--out", "o", "--device", "cpu"])
+    told.append(capsys.readouterr().out)
+    ours, theirs = (json.loads(each)["images"] for each in told)
+    assert ours == theirs and ours[0]["boxes"]
+
+
 def test_the_mean_of_the_votes_is_the_nets_score(place):
     """What the picture says of a region is what the net says of it."""
     from netspec.proto.text import read_net
