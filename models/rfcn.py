@@ -30,6 +30,7 @@ from netspec.proto import text as prototext  # noqa: E402
 
 WEIGHTS = ("bbox_inside_weights", "bbox_outside_weights")
 STEPS = ("rpn1", "rfcn1", "rpn2", "rfcn2")  # the paper's four steps of alternating training
+JOINED = "joined"  # what tests the last two of them together
 RELEASED = "released"  # instead of the training split: as published, all settings beside the nets
 REGIONS = ("rois", "labels", "bbox_targets", *WEIGHTS)
 
@@ -224,14 +225,16 @@ def results(n: NetSpec, net: RFCN) -> None:
     n.bbox_pred = L.Reshape(n.bbox_pred_pre, name="bbox_pred_reshape", shape=dict(dim=[-1, 4 * net.boxes]))
 
 
-def end_to_end(n: NetSpec, net: RFCN, split: str) -> None:
+def end_to_end(n: NetSpec, net: RFCN, split: str, steps: bool = False) -> None:
+    """steps: with the RPN of the four steps, which the release has on block 4 and of another width."""
     trains, released = split in (net.data.train, RELEASED), split == RELEASED
     if split == "deploy":
         inputs(n, net, "data", "im_info")
     else:
         reader(n, net, split, "data", "im_info", "gt_boxes")
     ends = net.ends(n, net.learns)
-    scored(n, net, ends[4 if net.aware else 3], net.rpn, None if trains else rates())
+    at, width = (3, net.apart) if steps else (4 if net.aware else 3, net.rpn)
+    scored(n, net, ends[at], width, None if trains else rates())
     if trains:
         rpn_losses(n, net, released, net.sigma)
     proposals(n, net, released or not trains, "rpn_rois" if trains else "rois")
@@ -315,24 +318,27 @@ def nets() -> dict[str, RFCN]:
 
 
 NETS = nets()
-KEPT = {**{f"voc-rfcn-resnet{layers}-ohem": ("train", "test", "deploy") for layers in (50, 101)},
+KEPT = {**{f"voc-rfcn-resnet{layers}-ohem": ("train", "test", "deploy", *STEPS, "rpn", JOINED)
+           for layers in (50, 101)},
         "shapes-rfcn": ("train", "val", "deploy", *STEPS, "rpn")}
 
 
 def generate(name: str, split: str = "train") -> Any:
     """The NetParameter of a net: of a split of its data, 'deploy', 'released' (for training, as published),
-    a step of the four, 'rpn' or 'rfcn' (which their results are tested in), each also as 'released-STEP'.
+    a step of the four, 'rpn' or 'rfcn' (which their results are tested in), each also as 'released-STEP',
+    'joined' (for the last two steps' weights together).
     Raises Error for an unknown name or split."""
     if name not in NETS:
         raise Error(f"models/rfcn.py: there is no net '{name}'{closest(name, NETS)} "
                     f"(there are {listed(NETS)})")
     net, n = NETS[name], NetSpec()
-    wholes, parts = ("train", *net.data.splits, "deploy", RELEASED), (*STEPS, "rpn", "rfcn")
+    wholes, parts = ("train", *net.data.splits, "deploy", RELEASED, JOINED), (*STEPS, "rpn", "rfcn")
     part = split.removeprefix(f"{RELEASED}-")
     if part in parts:
         step(n, net, part, part != split, name)
     elif split in wholes:
-        end_to_end(n, net, net.data.train if split == "train" else split)
+        of = {"train": net.data.train, JOINED: [*net.data.splits][-1]}.get(split, split)
+        end_to_end(n, net, of, split == JOINED)
     else:
         known = ", ".join(dict.fromkeys(wholes + parts))
         raise Error(f"net '{name}' has no split '{split}' (there are {known})")
@@ -343,7 +349,7 @@ def generate(name: str, split: str = "train") -> Any:
 
 def write(name: str, splits: Sequence[str] = (), folder: Path = HOME / "models") -> None:
     """Write SPLIT.prototxt of each split."""
-    for split in splits or (*NETS[name].data.splits, "deploy", *STEPS, "rpn"):
+    for split in splits or (*NETS[name].data.splits, "deploy", *STEPS, "rpn", JOINED):
         prototext.write(folder / name / f"{split}.prototxt", generate(name, split),
                         header=f"Written by models/rfcn.py; change that, not this. Split: {split}.")
 

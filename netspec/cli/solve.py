@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
         param.max_iter = param.max_iter if args.iterations is None else args.iterations
         if number >= first:  # all of them now, not when the stages before are through
             jobs.check(param, path, () if number > first or state else carried or param.weights)
+    proposals.check_join(stages)
     again = " with --snapshot {}" + (" in place of --weights" if args.weights else "")
     done = dict(map(proposals.ended, stages[:first]))  # each stage's last weights by its snapshot_prefix
     with closing(log.make(args.quiet)) as said, following(said, args.log, args.tensorboard):

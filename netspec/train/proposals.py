@@ -1,7 +1,7 @@
 """Alternating training: the regions that a stage proposes, which the next stage's detector learns from."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +78,24 @@ def make(reader: DetectionData, file: str | os.PathLike, device: str, precision:
             said.progress(f"{made.name} proposes", position + 1, len(source), "", 1)
     proposals.write(place, Proposals(reader.mark, mark, list(source.names), found))
     said("netspec", f"wrote {sum(map(len, found))} proposals for {len(found)} images: {place}")
+
+
+def check_join(stages: Sequence[tuple[Path, SolverParameter]]) -> None:
+    """Error, ahead of the training, where `join` could not put the weights of the last two stages into the
+    test net of the last: a layer is of another shape there."""
+    path, param = stages[-1]
+    tests = jobs.jobs(param, str(path))[1]
+    if len(stages) < 2 or not tests or not wanted(param, path):
+        return
+    net = tests[0].graph(path.resolve().parent)
+    shapes = {(slot.layer, slot.index): slot.shape for slot in net.params}
+    for file, each in stages[-2:]:
+        for slot in jobs.jobs(each, str(file))[0].graph(file.resolve().parent).params:
+            shape = shapes.get((slot.layer, slot.index), slot.shape)
+            if shape != slot.shape:
+                raise Error(f"{path}: layer '{slot.layer}' has parameters {list(shape)} in the test net and "
+                            f"{list(slot.shape)} in what {file} trains, so the weights of both stages "
+                            "would not fit it; name a test net that has the layers of both")
 
 
 def join(param: SolverParameter, path: Path, proposer: str, detector: str) -> Path | None:

@@ -1,13 +1,20 @@
 """R-FCN's nets of models/rfcn.py: committed as written, and equal to the published files they are named after."""
 
 import hashlib
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from data.test_detection import item, write
 
 from netspec.base.errors import Error
 from netspec.check.diff import layers
+from netspec.cli import main as cli
+from netspec.net import rewrite, weights
+from netspec.net.deploy import deploy
+from netspec.net.module import Net
+from netspec.proto.model import write_weights
 from netspec.proto.text import read_solver
 
 ROOT = Path(__file__).parents[2]
@@ -106,9 +113,69 @@ def test_each_solver_names_nets_that_are_there_and_says_what_to_expect(path):
     assert any(f"solvers/{name}.prototxt" in line and "tools/solve.py" in line for line in head)
     assert all(any(word in line for line in head) for word in ("Needs", "Time", "cores"))
     assert step not in ("train", "rfcn2") or any("AP50" in line for line in head)
-    for weights in p.weights:
-        if weights.startswith("snapshot/"):
-            before, _, number = weights.removeprefix("snapshot/").rpartition("_iter_")
+    for start in p.weights:
+        if start.startswith("snapshot/"):
+            before, _, number = start.removeprefix("snapshot/").rpartition("_iter_")
             assert number == f"{read_solver(ROOT / 'solvers' / f'{before}.prototxt').max_iter}.caffemodel"
         else:
-            assert any(weights in line for line in head)
+            assert any(start in line for line in head)
+
+
+@pytest.mark.parametrize("layers", [50, 101])
+def test_vocs_steps_have_the_releases_rates(layers):
+    for step in rfcn.STEPS:
+        p = read_solver(ROOT / f"solvers/voc-rfcn-resnet{layers}-ohem-{step}.prototxt")
+        found = p.base_lr, p.lr_policy, p.stepsize, p.max_iter, p.iter_size, p.average_loss
+        rest = ("step", 60000, 80000, 1, 100) if step.startswith("rpn") else ("step", 80000, 120000, 2, 100)
+        assert found == (pytest.approx(0.001), *rest)
+
+
+@pytest.fixture
+def voc(tmp_path, monkeypatch):
+    """Where three images of each list of VOC stand, and the solvers. Called with ResNet's layers: makes that net's files, for
+    images of 160 pixels instead of 600, and a trunk."""
+    monkeypatch.chdir(tmp_path)
+    for root, count in (("VOC2007", 6), ("VOC2012", 3)):
+        place = tmp_path / "data/voc" / root
+        write(place, [(64, 48)] * count, {f"{i:02d}": item(3 + i, 2, 40, 40, "dog" if i % 2 else "cat") for i in range(count)})
+        for split, names in (("trainval", "00 01 02"), ("test", "03 04 05")):
+            (place / f"ImageSets/Main/{split}.txt").write_text(names.replace(" ", "\n"))
+    shutil.copytree(ROOT / "solvers", "solvers")
+
+    def made(layers):
+        folder = f"models/voc-rfcn-resnet{layers}-ohem"
+        shutil.copytree(ROOT / folder, folder)
+        for path in Path(folder).iterdir():
+            path.write_text(path.read_text().replace(r"\'split\': ", r"\'scale\': 160, \'max_size\': 240, \'split\': "))
+        trunk = Net(deploy(rfcn.generate(Path(folder).name, "train")))
+        rewrite.randomise(trunk)
+        for name, (weight, *_) in trunk.layers_with_params().items():  # maps as large as those of ImageNet's trunk
+            weight.data.mul_({"conv1": 0.01}.get(name, 0.1 if name.endswith("_branch2c") and name.startswith("res") else 1))
+        kept = {k: v for k, v in weights.layers_of(trunk).items() if k.startswith(("conv1", "bn", "scale", "res"))}
+        Path("weights").mkdir()
+        write_weights(f"weights/resnet{layers}.caffemodel", "random", kept)
+
+    return made
+
+
+def test_vocs_four_steps_are_one_command_and_their_weights_one_net(voc, capsys):
+    voc(50)
+    name = "voc-rfcn-resnet50-ohem"
+    stages = [f"solvers/{name}-{step}.prototxt" for step in rfcn.STEPS]
+    assert cli.main(["solve", *stages, "--iterations", "1", "--device", "cpu"]) == 0, capsys.readouterr().err
+    assert cli.main(["score", f"models/{name}/joined.prototxt", f"snapshot/{name}-rfcn2_joined.caffemodel", "--strict"]) == 0
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "solvers").glob("voc-rfcn*.prototxt")), ids=lambda path: path.stem)
+def test_doctor_finds_nothing_wrong_with_vocs_solvers(voc, capsys, path):
+    trunk = path.stem.split("-")[2]
+    voc(int(trunk.removeprefix("resnet")))
+    for name in read_solver(path).weights:
+        if not Path(name).exists():  # of a stage before
+            Path(name).parent.mkdir(exist_ok=True)
+            shutil.copy(f"weights/{trunk}.caffemodel", name)
+    status, out = cli.main(["doctor", f"solvers/{path.name}"]), capsys.readouterr().out
+    if "-rfcn" in path.stem.partition("-ohem")[2]:
+        assert status == 1 and "1 problem," in out and f"proposals snapshot/{path.stem.replace('-ohem-rfcn', '-ohem-rpn')}" in out
+    else:
+        assert status == 0 and "0 problems" in out, out

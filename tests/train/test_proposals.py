@@ -104,3 +104,14 @@ def test_weights_of_the_stage_before_that_are_gone(steps, capsys):
     assert cli.main(["solve", *(f"{split}.prototxt" for split in STEPS), "--quiet", "--snapshot",
                      f"snapshot/{NAME}-rfcn2_iter_2.solverstate"]) == 2
     assert f"the weights snapshot/{NAME}-rpn2_iter_3.caffemodel are not there" in capsys.readouterr().err
+
+
+def test_a_test_net_that_has_not_both_stages_layers_is_told_before_they_train(steps, capsys):
+    val = Path(f"models/{NAME}/val.prototxt")
+    val.write_text(val.read_text().replace("num_output: 128", "num_output: 64", 1))
+    before = sorted(Path("snapshot").iterdir()), Path(f"snapshot/{NAME}-rpn1_iter_3.caffemodel").stat().st_mtime_ns
+    assert cli.main(["solve", *(f"{split}.prototxt" for split in STEPS), "--quiet"]) == 2
+    told = capsys.readouterr().err
+    assert "layer 'rpn_conv/3x3' has parameters [64, 96, 3, 3] in the test net and [128, 96, 3, 3] in what" in told
+    assert "rpn2.prototxt trains" in told
+    assert before == (sorted(Path("snapshot").iterdir()), Path(f"snapshot/{NAME}-rpn1_iter_3.caffemodel").stat().st_mtime_ns)
