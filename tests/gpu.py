@@ -40,6 +40,7 @@ PARTS = [
     *(Part(f"a training step of camvid-fcn8s in {precision}, and whether its data keep ahead",
            netspec("time", "data", CAMVID[-1], "--device", "cuda", "--precision", precision, "--iterations", "30"), 240,
            ["data/camvid/images"]) for precision in ("tf32", "bf16")),
+    Part("a forward pass of voc-fcn8s beside plain PyTorch's", netspec("time", "forward", "voc-fcn8s", "--device", "cuda"), 180),
     Part("a training step of voc-fcn8s beside plain PyTorch's", netspec("time", "train", "solvers/voc-fcn8s.prototxt", "--size",
                                                                        "375x500", "--device", "cuda"), 240),
     Part("CamVid with all layers learned, in bf16", netspec("demo", *CAMVID, "--device", "cuda", "--precision", "bf16",

@@ -40,7 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train.add_argument("solver", metavar="SOLVER")
     train.add_argument("--size", type=_size, metavar="HxW",
                        help="of the images (default: as the solver's data say, else 500)")
-    train.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or mps (default cpu)")
     infer = kinds.add_parser("infer", help="netspec infer beside scripts around plain PyTorch and engines")
     infer.add_argument("net", metavar="NET", help="a deploy net, or a val net without its data")
     infer.add_argument("folder", metavar="FOLDER", help="of pictures, of any sizes")
@@ -58,6 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     detect.add_argument("--size", type=_size, default=(375, 500), metavar="HxW",
                         help="of the image (default 375x500)")
     detect.add_argument("--weights", metavar="FILE", help="of the net (default: some are drawn)")
+    for kind in (forward, train):
+        kind.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or mps (default cpu)")
     for kind in (forward, train, infer):
         kind.add_argument("--precision", type=_precisions, default=("fp32", "bf16"), metavar="P,P",
                           help="fp32, bf16 or both with a comma (default both)")
@@ -143,7 +144,7 @@ def _among_others(args: argparse.Namespace) -> Iterator[str]:
         for given in args.net:
             path = find_net(given, "deploy")
             yield "\n" + speed.time_forward(path, args.size, args.precision, args.only, args.rewrites,
-                                            args.repeats)
+                                            args.repeats, args.device)
     elif args.kind == "infer":
         given = find(args.weights, what="weights") if args.weights else None
         yield "\n" + whole.time_infer(find_net(args.net, "deploy"), given, args.folder, args.precision,

@@ -56,8 +56,9 @@ def contenders(net: Net, feed: Feed, precisions: Sequence[str], only: Sequence[s
                rewrites: bool, left: list[str]) -> Iterator[Contender]:
     """All that can compute a net's outputs for an input here, each ready to do so.
 
-    net: built for the input's sizes. only: see `asked_for`. rewrites: netspec
-    without each of them too. left: gets a sentence for each that is left out.
+    net: built for the input's sizes, with its parameters and `feed` on one device. only: see `asked_for`.
+    rewrites: netspec without each of them too. left: gets a sentence for each that is left out; engines
+    have the CPU's tables alone.
     """
     runs: dict[str, Callable[[], Net | Plan]] = {PLAIN: lambda: net, "netspec": lambda: Plan(net)}
     runs |= {f"netspec without {name}": partial(Plan, net, (name,)) for name in REWRITES if rewrites}
@@ -68,6 +69,8 @@ def contenders(net: Net, feed: Feed, precisions: Sequence[str], only: Sequence[s
             yield Contender(name, precision, call, told)
     if asked_for("plain PyTorch", only):
         yield from _plain(net, feed, precisions, left)
+    if any(x.device.type != "cpu" for x in feed.values()):
+        return
     arrays = {blob: x.numpy() for blob, x in feed.items()}
     yield from _engines(net, arrays, precisions, only, rewrites, left)
     if "fp32" in precisions and "opencv" in installed() and asked_for("opencv", only):
@@ -87,7 +90,14 @@ def _ours(net: Net, run: Net | Plan, feed: Feed, dtype: torch.dtype | None) -> M
     with torch.inference_mode():
         found = run(feed)
     assert isinstance(found, Mapping)
+    finish(feed)
     return found
+
+
+def finish(feed: Feed) -> None:
+    """Wait for the device of a pass's inputs, which goes on when the call is done."""
+    for device in {x.device for x in feed.values() if x.device.type != "cpu"}:
+        torch.accelerator.synchronize(device)
 
 
 def _plain(net: Net, feed: Feed, precisions: Sequence[str], left: list[str]) -> Iterator[Contender]:
@@ -99,8 +109,10 @@ def _plain(net: Net, feed: Feed, precisions: Sequence[str], left: list[str]) -> 
     (blob,), (image,) = net.graph.outputs, feed.values()
 
     def call(dtype: torch.dtype | None) -> Mapping[str, Any]:
-        with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype is not None):
-            return {blob: made(image.contiguous(memory_format=torch.channels_last))}
+        with torch.inference_mode(), torch.autocast(image.device.type, dtype, enabled=dtype is not None):
+            found = {blob: made(image.contiguous(memory_format=torch.channels_last))}
+        finish(feed)
+        return found
 
     for precision in precisions:
         cast = ", autocast" * (precision != "fp32")

@@ -77,14 +77,16 @@ def drawn(graph: Graph) -> tuple[Net, dict[str, Tensor]]:
 
 
 def time_forward(path: Path, size: tuple[int, int] | None, precisions: Sequence[str], only: Sequence[str],
-                 rewrites: bool, repeats: int) -> str:
+                 rewrites: bool, repeats: int, device: str = "cpu") -> str:
     """Seconds of a net's forward pass in netspec and in all else that is installed, which take turns.
 
     Weights and input are noise. Every program's outputs are held against netspec's in float32 first, and one
     that differs by more than BOUNDS is left out. Ratios are of one round each, to the fastest engine of that
     precision. only: the words of which the name of a program must have one. rewrites: see `contenders`.
+    device: of netspec and plain PyTorch; engines are timed on the CPU alone.
     """
     net, feed = drawn(at_size(path, size))
+    net, feed = net.to(device), {blob: x.to(device) for blob, x in feed.items()}
     with torch.no_grad():
         ours = net(feed)
     assert isinstance(ours, Mapping)
@@ -109,7 +111,7 @@ def distance(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> float:
     where they lack one or its shape differs."""
     found = 0.0
     for blob, a in ours.items():
-        b = torch.as_tensor(theirs.get(blob, ())).float()
+        b = torch.as_tensor(theirs.get(blob, ()), device=a.device).float()
         if a.shape != b.shape:
             return float("inf")
         found = max(found, float((a - b).abs().max() / a.abs().max().clamp(min=1e-30)))

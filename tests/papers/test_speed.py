@@ -258,3 +258,14 @@ def _dies(asked, *rest):
 
 def _full(*rest):
     raise Error("no room")
+
+
+@pytest.mark.gpu
+def test_a_forward_pass_on_a_gpu_beside_plain_pytorch(capsys):
+    assert cli.main(["time", "forward", SMALL, "--size", "61x84", "--repeats", "1", "--device", "cuda"]) == 0
+    assert {row[1] for row in rows(capsys.readouterr().out)} == {"netspec as it is", "netspec", "plain PyTorch"}
+
+
+def test_a_device_that_is_not_here_is_a_sentence(capsys):
+    assert cli.main(["time", "forward", SMALL, "--size", "61x84", "--device", "gpu9"]) == 2
+    assert "device 'gpu9' is not known; use cpu, cuda, cuda:N or mps" in capsys.readouterr().err
