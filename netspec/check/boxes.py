@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
@@ -18,11 +17,8 @@ from ..base.table import table
 from ..data.boxes import Box
 from ..data.detection import DetectionData
 from ..data.images import read_image, size, turn_cure
-from ..data.layouts import read_file
 from ..look import pictures
 from ..look.boxes import boxed
-from ..ops.base import REGISTRY
-from ..train.jobs import of_file
 from .contact import CELL, beside, framed, shown
 from .data import Finding, doubles
 
@@ -65,17 +61,6 @@ class Part(NamedTuple):
     @property
     def digests(self) -> list[bytes]:
         return [item.digest for item in self.items]
-
-
-def about_boxes(path: Path) -> bool:
-    """Whether a data set file, or a net or solver, is about boxes."""
-    if path.is_dir():
-        return False
-    if path.suffix == ".txt":
-        return "boxes" in read_file(path)
-    nets = [job.opened(path.resolve().parent).net for job in of_file(path)[0]]
-    layers = [layer for net in nets for layer in net.layer if not layer.bottom and layer.type == "Python"]
-    return any(issubclass(REGISTRY["Python"].resolve(layer, f"{path}: "), DetectionData) for layer in layers)
 
 
 def look(given: Sequence[DetectionData], jobs: int, said: Log) -> list[Part]:

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import replace
 from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -21,20 +20,15 @@ from ..base.machine import cores
 from ..base.table import table
 from ..data import feed
 from ..data.balance import by_class, pixel_counts, unseen, weights
-from ..data.get import obtained
 from ..data.images import check_labels, open_image, size, turn_cure, turn_of
-from ..data.layouts import LAYOUTS, Labels, facts
+from ..data.layouts import Labels, facts
 from ..data.pictured import Pictured, shared
 from ..data.segmentation import SegmentationData
-from ..data.tree import there
 from ..net.graph import Graph, Value
-from ..ops.base import REGISTRY, Context
 from ..ops.softmax import Classified, ignored_label
-from ..proto.caffe_pb2 import TEST, TRAIN, LayerParameter, Phase
-from ..train.jobs import OpenedNet, of_file
+from .given import mark
 
 Kinds = Mapping[str, tuple[str, bool]]
-Read = TypeVar("Read", bound=Pictured)
 KINDS: Kinds = {  # what a finding is -> (its heading, whether training breaks on it)
     "missing": ("files that are not there", True),
     "unreadable": ("files that cannot be read", True),
@@ -58,8 +52,6 @@ KINDS: Kinds = {  # what a finding is -> (its heading, whether training breaks o
     "mean": ("a mean far from the one that is subtracted", False),
 }
 APART = 15.0  # of 255: how far the mean of a channel may be from the one used
-# the splits of a folder that are tried, the 2nd to 4th only where none is there yet
-SPLITS = ("train", "trainval", "training", "all", "val", "test")
 Finding = tuple[str, str]  # its kind, and where and what
 
 
@@ -104,82 +96,6 @@ class Part:
         return total / (pixels or np.nan)
 
 
-def sources(path: Path, dataset: str | None, of: type[Read]
-            ) -> tuple[list[Read], list[OpenedNet], list[str]]:
-    """The data of a net, of a solver's nets, of a folder or of a data set file, as `of` reads it.
-
-    With them the nets, and sentences about what is not checked.
-    """
-    if path.is_dir() or path.suffix == ".txt":
-        return _on_disk(path, dataset, of), [], []
-    jobs, solver = of_file(path)
-    nets = [job.opened(path.resolve().parent) for job in jobs]
-    found: dict[tuple, Read] = {}  # by phase: a list may be trained on and scored
-    passed: dict[str, None] = {}
-    for each in nets:
-        file = each.path or path
-        for layer in each.net.layer:
-            if layer.bottom or layer.type not in REGISTRY:
-                continue
-            kind = REGISTRY[layer.type].resolve(layer, f"{file}: ")
-            if issubclass(kind, of):
-                made = kind(layer, (), Context(each.state.phase, file.resolve().parent, f"{file}: "))
-                if not solver:  # a net may be for either
-                    made.context = replace(made.context, phase=_phase(made.split))
-                found.setdefault((each.state.phase, _mark(made)), made)
-            else:
-                passed[f"{file}: layer '{layer.name}' ({layer.type}) is not checked: it is no "
-                       f"{of.__name__}"] = None
-    if not found:
-        raise Error(f"{path}: has no layer of {of.__name__}, whose images and {of.truth[0]}s could be "
-                    "checked")
-    return list(found.values()), nets, list(passed)
-
-
-def _mark(source: Pictured) -> tuple:
-    """Equal where the images are."""
-    return source.dataset, source.root.resolve(), *source.names
-
-
-def _on_disk(path: Path, dataset: str | None, of: type[Read]) -> list[Read]:
-    """The splits of a folder or data set file; what a folder is, its path tells where it is not said."""
-    folders = {*path.absolute().parts, *path.resolve().parts}
-    likely = [name for name, known in LAYOUTS.items() if Path(known.root).parts[1] in folders]
-    if path.is_dir() and not dataset and len(likely) != 1:
-        raise Error(f"{path}: name its data set by --dataset ({', '.join(LAYOUTS)}, or a data set file)")
-    dataset = dataset or (likely[0] if path.is_dir() else str(path))
-    found, errors, layout = list[Read](), list[Error](), of.layout_of(dataset)
-    for split in SPLITS:
-        if found and split in SPLITS[1:4]:
-            continue
-        param = {"dataset": dataset, "split": split} | ({"root": str(path)} if path.is_dir() else {})
-        layer = LayerParameter(name=dataset, type="Python", top=of.usual_tops(dataset))
-        layer.python_param.param_str = str(param)
-        try:
-            found.append(of(layer, (), Context(_phase(split))))
-        except Error as error:
-            if there(layout, path if path.is_dir() else path.parent, split):
-                raise
-            errors.append(error)
-    if found:
-        return found
-    if layout.facts:
-        raise Error(f"{path}: no split of data set '{dataset}' has a list there (tried: "
-                    f"{', '.join(SPLITS)}){obtained(dataset)}")
-    raise errors[0]
-
-
-def _phase(split: str) -> Phase:
-    """What a split is for, by its name."""
-    return TRAIN if "train" in split or split == "all" else TEST
-
-
-def has_images(source: Pictured) -> bool:
-    """Whether a single image of a source is there."""
-    return any(path.is_file() for tree, split, name in source.entries for top in source.tops_read
-               if top not in source.labels for path in tree.files(top, split, name))
-
-
 def fits(net: Graph, parts: Sequence[Part]) -> list[Finding]:
     """The losses of a net that do not fit the labels that they read.
 
@@ -197,7 +113,7 @@ def fits(net: Graph, parts: Sequence[Part]) -> list[Finding]:
                 labels |= dict.fromkeys(node.tops, labels[node.bottoms[0]])
             continue
         source, top = labels[node.bottoms[1]]
-        part = next(part for part in parts if _mark(part.source) == _mark(source))
+        part = next(part for part in parts if mark(part.source) == mark(source))
         count, void = len(part.labels[top].names), part.labels[top].void
         classes = net.shapes[node.bottoms[0]][node.op.channel]
         ignored = ignored_label(node.op.layer.loss_param)

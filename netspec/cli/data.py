@@ -82,9 +82,9 @@ def add_check_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_data(args: argparse.Namespace) -> int:
     """Check, print, write; 1 if training would break on a finding."""
-    from ..check.boxes import about_boxes
     from ..check.contact import contact_sheet
-    from ..check.data import KINDS, across, fits, has_images, look, sources, summary
+    from ..check.data import KINDS, across, fits, look, summary
+    from ..check.given import about_boxes, has_images, sources
     from ..data.balance import write_balance
     from ..data.segmentation import SegmentationData
     from ..look.pictures import save
@@ -138,7 +138,7 @@ def _told(findings: list[tuple[str, str]], whole: bool, kinds: Mapping[str, tupl
 def _check_boxes(args: argparse.Namespace, path: Path) -> int:
     """The same for images with boxes."""
     from ..check import boxes
-    from ..check.data import has_images, sources
+    from ..check.given import has_images, sources
     from ..data.detection import DetectionData
     from ..look.pictures import save
 

@@ -5,7 +5,8 @@ from PIL import Image
 
 from netspec.base import log
 from netspec.check.contact import CELL, MARK, contact_sheet
-from netspec.check.data import look, sources
+from netspec.check.data import look
+from netspec.check.given import sources
 from netspec.data.segmentation import SegmentationData
 
 

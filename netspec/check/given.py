@@ -1,0 +1,106 @@
+"""Which data is meant by a net, a solver, a folder or a data set file that is to be checked."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from ..base.errors import Error
+from ..data.detection import DetectionData
+from ..data.get import obtained
+from ..data.layouts import LAYOUTS, read_file
+from ..data.pictured import Pictured
+from ..data.tree import there
+from ..ops.base import REGISTRY, Context
+from ..proto.caffe_pb2 import TEST, TRAIN, LayerParameter, Phase
+from ..train.jobs import OpenedNet, of_file
+
+Read = TypeVar("Read", bound=Pictured)
+# the splits of a folder that are tried, the 2nd to 4th only where none is there yet
+SPLITS = ("train", "trainval", "training", "all", "val", "test")
+
+
+def about_boxes(path: Path) -> bool:
+    """Whether a data set file, or a net or solver, is about boxes."""
+    if path.is_dir():
+        return False
+    if path.suffix == ".txt":
+        return "boxes" in read_file(path)
+    nets = [job.opened(path.resolve().parent).net for job in of_file(path)[0]]
+    layers = [layer for net in nets for layer in net.layer if not layer.bottom and layer.type == "Python"]
+    return any(issubclass(REGISTRY["Python"].resolve(layer, f"{path}: "), DetectionData) for layer in layers)
+
+
+def sources(path: Path, dataset: str | None, of: type[Read]
+            ) -> tuple[list[Read], list[OpenedNet], list[str]]:
+    """The data of a net, of a solver's nets, of a folder or of a data set file, as `of` reads it.
+
+    With them the nets, and sentences about what is not checked.
+    """
+    if path.is_dir() or path.suffix == ".txt":
+        return _on_disk(path, dataset, of), [], []
+    jobs, solver = of_file(path)
+    nets = [job.opened(path.resolve().parent) for job in jobs]
+    found: dict[tuple, Read] = {}  # by phase: a list may be trained on and scored
+    passed: dict[str, None] = {}
+    for each in nets:
+        file = each.path or path
+        for layer in each.net.layer:
+            if layer.bottom or layer.type not in REGISTRY:
+                continue
+            kind = REGISTRY[layer.type].resolve(layer, f"{file}: ")
+            if issubclass(kind, of):
+                made = kind(layer, (), Context(each.state.phase, file.resolve().parent, f"{file}: "))
+                if not solver:  # a net may be for either
+                    made.context = replace(made.context, phase=_phase(made.split))
+                found.setdefault((each.state.phase, mark(made)), made)
+            else:
+                passed[f"{file}: layer '{layer.name}' ({layer.type}) is not checked: it is no "
+                       f"{of.__name__}"] = None
+    if not found:
+        raise Error(f"{path}: has no layer of {of.__name__}, whose images and {of.truth[0]}s could be "
+                    "checked")
+    return list(found.values()), nets, list(passed)
+
+
+def mark(source: Pictured) -> tuple:
+    """Equal where the images are."""
+    return source.dataset, source.root.resolve(), *source.names
+
+
+def _on_disk(path: Path, dataset: str | None, of: type[Read]) -> list[Read]:
+    """The splits of a folder or data set file; what a folder is, its path tells where it is not said."""
+    folders = {*path.absolute().parts, *path.resolve().parts}
+    likely = [name for name, known in LAYOUTS.items() if Path(known.root).parts[1] in folders]
+    if path.is_dir() and not dataset and len(likely) != 1:
+        raise Error(f"{path}: name its data set by --dataset ({', '.join(LAYOUTS)}, or a data set file)")
+    dataset = dataset or (likely[0] if path.is_dir() else str(path))
+    found, errors, layout = list[Read](), list[Error](), of.layout_of(dataset)
+    for split in SPLITS:
+        if found and split in SPLITS[1:4]:
+            continue
+        param = {"dataset": dataset, "split": split} | ({"root": str(path)} if path.is_dir() else {})
+        layer = LayerParameter(name=dataset, type="Python", top=of.usual_tops(dataset))
+        layer.python_param.param_str = str(param)
+        try:
+            found.append(of(layer, (), Context(_phase(split))))
+        except Error as error:
+            if there(layout, path if path.is_dir() else path.parent, split):
+                raise
+            errors.append(error)
+    if found:
+        return found
+    if layout.facts:
+        raise Error(f"{path}: no split of data set '{dataset}' has a list there (tried: "
+                    f"{', '.join(SPLITS)}){obtained(dataset)}")
+    raise errors[0]
+
+
+def _phase(split: str) -> Phase:
+    """What a split is for, by its name."""
+    return TRAIN if "train" in split or split == "all" else TEST
+
+
+def has_images(source: Pictured) -> bool:
+    """Whether a single image of a source is there."""
+    return any(path.is_file() for tree, split, name in source.entries for top in source.tops_read
+               if top not in source.labels for path in tree.files(top, split, name))
