@@ -10,6 +10,7 @@ import os
 import runpy
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -81,6 +82,24 @@ def run(*args, timeout=120, **options):
     process = Program(*args, **options)
     out, err = process.communicate(timeout)
     return subprocess.CompletedProcess(args, process.returncode, out, err)
+
+
+def alive(group, seconds=10):
+    """Whether a process of this group is left, waiting a moment for the last one to end."""
+    for _ in range(10 * seconds):
+        found = [p for p in Path("/proc").glob("[0-9]*/stat") if _stat(p)[2] == str(group) and _stat(p)[0] != "Z"]
+        if not found:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _stat(path):
+    """(state, parent, group) of a process."""
+    try:
+        return path.read_text().rpartition(")")[2].split()[:3]
+    except OSError:
+        return ["Z", "", ""]
 
 
 def _program(args, cwd, env, start_new_session, files):

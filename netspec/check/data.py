@@ -17,8 +17,8 @@ import numpy as np
 from ..base.errors import Error
 from ..base.log import Log
 from ..base.machine import cores
+from ..base.processes import START, end_with_parent
 from ..base.table import table
-from ..data import feed
 from ..data.balance import by_class, pixel_counts, unseen, weights
 from ..data.images import check_labels, open_image, size, turn_cure, turn_of
 from ..data.layouts import Labels, facts
@@ -135,6 +135,7 @@ _sources: Sequence[SegmentationData] = ()  # in the processes that look
 def _begin(given: Sequence[SegmentationData]) -> None:
     global _sources
     _sources = given
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller answers Ctrl-C
 
 
@@ -145,7 +146,7 @@ def look(given: Sequence[SegmentationData], processes: int, said: Log) -> list[P
              for number, (source, name) in enumerate(zip(given, splits, strict=True), 1)]
     places = [(number, index) for number, source in enumerate(given) for index in range(len(source))]
     processes = min(processes, len(places), 4 * cores())  # all begin at once
-    pool = ProcessPoolExecutor(max(processes, 1), get_context(feed.START), _begin, (tuple(given),))
+    pool = ProcessPoolExecutor(max(processes, 1), get_context(START), _begin, (tuple(given),))
     done = 0
     try:
         for item in pool.map(_look, places, chunksize=4):

@@ -6,7 +6,6 @@ import math
 import mmap
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager
@@ -21,10 +20,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 from ..base.errors import Error
 from ..base.log import Log
 from ..base.machine import cores
+from ..base.processes import START, end_with_parent
 from ..ops.base import Shape, carried
 from ..ops.source import Batch, Source
 
-START = "fork" if sys.platform == "linux" else "spawn"  # of processes; macOS can fork, but not safely
 PATIENCE = 0.5  # seconds without a batch after which it is asked whether the workers live
 
 
@@ -51,7 +50,7 @@ class Feed:
         self._ring = _Ring(workers * ahead + 2, source.shapes()) if workers and START == "fork" else None
         options: dict[str, Any] = {}
         if workers:
-            options = dict(num_workers=workers, prefetch_factor=ahead, worker_init_fn=_deaf,
+            options = dict(num_workers=workers, prefetch_factor=ahead, worker_init_fn=_begin,
                            multiprocessing_context=START, timeout=PATIENCE)
         # a loader draws a number: not from the net's random state
         loader = DataLoader(_Positions(source, self._ring), sampler=itertools.count(position),
@@ -334,7 +333,8 @@ def _same(batch: Any) -> Any:
     return batch
 
 
-def _deaf(worker: int) -> None:
+def _begin(worker: int) -> None:
+    end_with_parent()
     # Ctrl-C and a batch system's SIGTERM reach the whole process group; the solver answers them, and needs
     # its data to finish the step. Workers end when the solver does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

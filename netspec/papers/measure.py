@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..base.machine import WAITING
+from ..base.processes import end_with_parent
 
 Key = TypeVar("Key", bound=Hashable)
 LEAST = 0.1  # seconds that a quick call is repeated for in its turn
@@ -95,7 +96,7 @@ def child(work: Callable[..., None], *args: object, **environ: str) -> Iterator[
     """A connection to a fresh process that does this work, in this environment of threads."""
     context, before = get_context("spawn"), dict(os.environ)
     here, there = context.Pipe()
-    process = context.Process(target=work, args=(there, *args))
+    process = context.Process(target=_begin, args=(work, there, *args))
     os.environ.clear()
     os.environ.update(untold() | environ)
     try:
@@ -110,3 +111,8 @@ def child(work: Callable[..., None], *args: object, **environ: str) -> Iterator[
     finally:
         here.close()
         process.join()
+
+
+def _begin(work: Callable[..., None], *args: object) -> None:
+    end_with_parent()
+    work(*args)

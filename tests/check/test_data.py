@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from netspec.base.errors import Error, count
+from netspec.base.processes import START
 from netspec.check import contact
-from netspec.check import data as datacheck
 from netspec.cli.data import add_check_arguments as add_arguments
 from netspec.cli.data import check_data as run
 from netspec.data import tree
@@ -240,8 +240,11 @@ def test_nets_and_solvers(camvid, capsys, tmp_path):
     assert check(tmp_path / "solver.prototxt") == 1  # val's names are not in train's folder
     assert {"train 1", "train 2"} <= set(re.findall(r"^train \d", capsys.readouterr().out, re.MULTILINE))
     (tmp_path / "none.prototxt").write_text('layer { name: "x" type: "Input" top: "x" }')
-    with pytest.raises(Error, match="no layer of SegmentationData"):
+    with pytest.raises(Error, match=r"none.prototxt: has no layer of SegmentationData or DetectionData, whose images and "
+                                    r"labels or box files could be checked$"):
         check(tmp_path / "none.prototxt")
+    with pytest.raises(Error, match=r"has no layer of DetectionData, whose images and box files could be checked$"):
+        check(tmp_path / "other.prototxt", "--boxes")
     with pytest.raises(Error, match="name its data set by --dataset .*camvid"):
         check(tmp_path)
     with pytest.raises(Error, match="'nowhere' is not there"):
@@ -252,7 +255,7 @@ def test_nets_and_solvers(camvid, capsys, tmp_path):
         check(camvid, "--power", "nan")
 
 
-@pytest.mark.skipif(datacheck.feed.START != "fork", reason="the planted death must reach the processes")
+@pytest.mark.skipif(START != "fork", reason="the planted death must reach the processes")
 def test_a_process_that_dies_is_one_sentence(camvid, monkeypatch):
     monkeypatch.setattr(tree, "read_image", lambda *args: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(Error, match=r"a process that reads died, at \S*train/t0.png or soon after"):

@@ -61,7 +61,7 @@ def elsewhere(tmp_path):
 def test_every_module_can_be_imported(elsewhere):
     names = [".".join(path.with_suffix("").relative_to(PROJECT).parts).removesuffix(".__init__")
              for path in sorted((PROJECT / "netspec").rglob("*.py")) if path.name != "__main__.py"]
-    code = f"import importlib\nfor name in {names}: importlib.import_module(name)\nfrom netspec.data import feed; print(feed.START)"
+    code = f"import importlib\nfor name in {names}: importlib.import_module(name)\nfrom netspec.base.processes import START; print(START)"
     assert elsewhere[1]("-c", code).split() == ["spawn"]
 
 

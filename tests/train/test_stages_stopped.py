@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from programs import PROJECT, environment
+from programs import PROJECT, alive, environment
 from training import BODY, HDF5, VOC, changed, solve, start, write_job
 
 from netspec.proto.model import read_state, read_weights
@@ -201,24 +201,6 @@ def test_sighup_writes_a_snapshot_and_goes_on(run):
     assert bytes_of(folder) == expected
 
 
-def alive(group):
-    """Whether a process of this group is left, waiting a moment for the last one to end."""
-    for _ in range(100):
-        found = [p for p in Path("/proc").glob("[0-9]*/stat") if _stat(p)[2] == str(group) and _stat(p)[0] != "Z"]
-        if not found:
-            return False
-        time.sleep(0.1)
-    return True
-
-
-def _stat(path):
-    """(state, parent, group) of a process."""
-    try:
-        return path.read_text().rpartition(")")[2].split()[:3]
-    except OSError:
-        return ["Z", "", ""]
-
-
 @pytest.mark.parametrize("seed, most", [(0, 2), *(pytest.param(n, 15, marks=pytest.mark.slow) for n in (1, 2, 3))])
 def test_a_run_killed_at_random_moments_ends_as_the_uninterrupted_one(run, seed, most):
     folder, expected = run
@@ -241,6 +223,35 @@ def test_a_run_killed_at_random_moments_ends_as_the_uninterrupted_one(run, seed,
     go_on(folder)
     assert bytes_of(folder) == expected
     assert not any(map(alive, killed))  # no worker is left behind
+
+
+def forked(process):
+    """Whether a process has started another, or has ended."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return process.poll() is not None or bool(children.read_text())
+
+
+@pytest.mark.parametrize("first, delays", [
+    (forked, (0, 0.002, 0.004, 0.008, 0.016)),
+    pytest.param(None, [number / 10 for number in range(31)], marks=pytest.mark.slow),
+    pytest.param(forked, [number / 500 for number in range(60)], marks=pytest.mark.slow),
+])
+def test_no_worker_outlives_a_run_killed_while_it_starts(tmp_path, first, delays):
+    """Killed so many seconds after its start, or after the first of its workers'."""
+    write_job(tmp_path, changed(LONG, "max_iter: 100000"), data=VOC)
+    killed = []
+    for delay in delays:
+        process = start(tmp_path, "solver.prototxt", start_new_session=True)
+        if first:
+            wait_for(process, lambda process=process: first(process))
+        time.sleep(delay)
+        assert process.poll() is None
+        process.kill()
+        process.wait(60)
+        process.stderr.close()
+        process.stdout.close()
+        killed.append(process.pid)
+    assert not any(map(alive, killed))
 
 
 @pytest.fixture(scope="module")
