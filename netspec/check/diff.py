@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, MutableSequence, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,9 @@ class Layer:
         self.settings = settings(message, ("name", "bottom", "top", *rules))
         if self.settings.get("loss_weight") == str(int(self.type in REGISTRY and REGISTRY[self.type].loss)):
             del self.settings["loss_weight"]  # Caffe's own
-        options = read_settings(message.python_param.param_str) if message.python_param.param_str else None
+        options = None
+        with suppress(Error):  # a key that stands twice: a layer of one's own may take it
+            options = read_settings(message.python_param.param_str)
         if options:
             del self.settings["python_param.param_str"]
             self.settings |= {f"param_str.{key}": repr(list(value) if isinstance(value, tuple) else value)

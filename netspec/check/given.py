@@ -9,6 +9,7 @@ from ..data.detection import DetectionData
 from ..data.get import obtained
 from ..data.layouts import LAYOUTS, read_file
 from ..data.pictured import Pictured
+from ..data.segmentation import SegmentationData
 from ..data.tree import there
 from ..ops.base import REGISTRY, Context
 from ..proto.caffe_pb2 import TEST, TRAIN, LayerParameter, Phase
@@ -40,6 +41,7 @@ def sources(path: Path, dataset: str | None, of: type[Read]
         return _on_disk(path, dataset, of), [], []
     jobs, solver = of_file(path)
     nets = [job.opened(path.resolve().parent) for job in jobs]
+    kinds: set[type] = set()
     found: dict[tuple, Read] = {}  # by phase: a list may be trained on and scored
     passed: dict[str, None] = {}
     for each in nets:
@@ -48,6 +50,7 @@ def sources(path: Path, dataset: str | None, of: type[Read]
             if layer.bottom or layer.type not in REGISTRY:
                 continue
             kind = REGISTRY[layer.type].resolve(layer, f"{file}: ")
+            kinds.add(kind)
             if issubclass(kind, of):
                 made = kind(layer, (), Context(each.state.phase, file.resolve().parent, f"{file}: "))
                 if not solver:  # a net may be for either
@@ -57,8 +60,9 @@ def sources(path: Path, dataset: str | None, of: type[Read]
                 passed[f"{file}: layer '{layer.name}' ({layer.type}) is not checked: it is no "
                        f"{of.__name__}"] = None
     if not found:
-        raise Error(f"{path}: has no layer of {of.__name__}, whose images and {of.truth[0]}s could be "
-                    "checked")
+        lacking = [kind for kind in (SegmentationData, DetectionData) if kind not in kinds]
+        raise Error(f"{path}: has no layer of {' or '.join(kind.__name__ for kind in lacking)}, whose images "
+                    f"and {' or '.join(f'{kind.truth[0]}s' for kind in lacking)} could be checked")
     return list(found.values()), nets, list(passed)
 
 

@@ -216,8 +216,8 @@ class _Told:
         if len(self.errors) > 1 or self.errors and self.found:
             failed = listed(error["image"] for error in self.errors)
             others = "; the results of the others are written" if self.found else ""
-            raise Error(f"{len(self.errors)} of {len(self.errors) + len(self.found)} images could not be "
-                        f"segmented: {failed}{others}")
+            raise Error(f"{len(self.errors)} of {len(self.errors) + len(self.found)} images gave no "
+                        f"results: {failed}{others}")
         return 2 if self.errors else 0
 
 

@@ -15,7 +15,7 @@ from ..base.errors import Error
 from ..ops.base import Shape
 from ..ops.proposals import SEED, ProposalTarget
 from ..ops.python import ALIASES
-from ..ops.settings import completed, read_settings
+from ..ops.settings import completed, settings_of
 from ..ops.source import Batch
 from ..proto.caffe_pb2 import LayerParameter
 from . import boxes, layouts, proposals
@@ -162,7 +162,7 @@ class DetectionData(Pictured):
     @classmethod
     def within(cls, layer: LayerParameter, net: Sequence[LayerParameter]) -> LayerParameter:
         """In 6 tops transforms are for all classes, unless the net makes some for each."""
-        columns = 4 * (read_settings(layer.python_param.param_str) or {}).get("num_classes", 0)
+        columns = 4 * (settings_of(layer) or {}).get("num_classes", 0)
         if len(layer.top) != 6 or not columns:
             return layer
         each = any(columns in (x.inner_product_param.num_output, x.psroi_pooling_param.output_dim)
@@ -171,7 +171,7 @@ class DetectionData(Pictured):
 
     @classmethod
     def stated(cls, layer: LayerParameter, size: tuple[int, int] | None = None) -> list[Shape]:
-        given = read_settings(layer.python_param.param_str) or {}
+        given = settings_of(layer) or {}
         usual = {"scale": SCALE, "max_size": MAX_SIZE, "num_classes": 2}
         side, most, classes = (value if type(value := given.get(key)) is int and value > 0 else without
                                for key, without in usual.items())

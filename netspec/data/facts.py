@@ -1,14 +1,14 @@
 """What a net says of the images it was made for: names, colours, mean and range, in the param_str of its data
 layer, or of a deploy net's Input layer, in the words of data set files (docs/datasets.md)."""
 
-import ast
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..base.errors import NO_LITERAL, Error
+from ..base.errors import Error
 from ..ops.python import ALIASES
+from ..ops.settings import read_settings
 from ..proto.caffe_pb2 import LayerParameter
 from . import boxes, layouts
 from .detection import DetectionData
@@ -73,10 +73,10 @@ def _given(layer: LayerParameter, where: str) -> dict[str, Any]:
     """The param_str of a layer, and what it says otherwise, in param_str's words."""
     named = layer.python_param
     try:
-        given = ast.literal_eval(named.param_str.strip() or "{}")
-    except NO_LITERAL:
-        given = None
-    if not isinstance(given, dict):
+        given = read_settings(named.param_str)
+    except Error as error:
+        raise Error(f"{where}: {error}") from None
+    if given is None:
         raise Error(f"{where}: param_str must be a dict such as {{'dataset': 'voc'}}")
     if given.get("range", RANGE) not in (RANGE, tuple(RANGE)):
         raise Error(f"{where}: 'range' of param_str is {given['range']!r}; images have pixels from 0 to 255")

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..base.errors import Error
 from ..base.files import writing
-from ..ops.settings import read_settings
+from ..ops.settings import settings_of
 from ..proto.caffe_pb2 import NetParameter
 
 
@@ -33,7 +33,7 @@ def write(path: Path, found: Proposals) -> None:
 def redirected(net: NetParameter, folder: Path) -> NetParameter:
     """A net whose data layers read proposals, if they read some, in another folder."""
     for layer in net.layer:
-        given = None if layer.bottom else read_settings(layer.python_param.param_str)
+        given = None if layer.bottom else settings_of(layer)
         if given and "proposals" in given:
             place = str(folder / Path(given["proposals"]).name)
             layer.python_param.param_str = str(given | {"proposals": place})

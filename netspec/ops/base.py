@@ -200,7 +200,10 @@ class Operation:
     def options(self, known: Mapping[str, tuple[str, Callable[[Any], bool]]]) -> dict[str, Any]:
         """param_str of a Python layer, see `read_settings`. `known`: key -> (what it takes, its check)."""
         text = self.layer.python_param.param_str
-        given = read_settings(text)
+        try:
+            given = read_settings(text)
+        except Error as error:
+            raise self.error(str(error)) from None
         if given is None:
             raise self.error("param_str must be a dict, as str(dict(split='train')) gives, or lines of "
                              f"'KEY': VALUE; found {text!r}")

@@ -2,9 +2,10 @@
 
 import ast
 import re
+from collections.abc import Iterable
 from typing import Any
 
-from ..base.errors import NO_LITERAL
+from ..base.errors import NO_LITERAL, Error
 from ..proto.caffe_pb2 import LayerParameter
 
 _TAG = re.compile(r"!!(python/tuple|python/list|python/dict|seq|map|str|int|float|bool)\b\s*")
@@ -14,21 +15,35 @@ _QUOTED = re.compile(r"""'((?:[^']|'')*)'|"((?:[^"\\]|\\.)*)\"""")
 
 
 def read_settings(text: str) -> dict[Any, Any] | None:
-    """What a param_str says; None if it is neither form.
+    """What a param_str says; None if it is neither form. Raises Error for a key that stands twice: the last
+    would win in silence.
 
     Of YAML: `KEY: VALUE`, one a line, with comments; values are numbers, words, quoted words, [lists] and
     {maps} (!!python/tuple before a list makes a tuple), or a list of lines `- VALUE`.
     """
     try:
-        found = ast.literal_eval(text.strip() or "{}")
+        tree = ast.parse(text.strip() or "{}", mode="eval")
+        found = ast.literal_eval(tree)
     except NO_LITERAL:
         return _mapping(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict):
+            _once(zip(map(ast.literal_eval, filter(None, node.keys)), map(ast.literal_eval, node.values),
+                      strict=True))
     return found if isinstance(found, dict) else None
+
+
+def settings_of(layer: LayerParameter) -> dict[Any, Any] | None:
+    """`read_settings` of a layer's param_str; an Error names the layer."""
+    try:
+        return read_settings(layer.python_param.param_str)
+    except Error as error:
+        raise Error(f"layer '{layer.name}' ({layer.type}): {error}") from None
 
 
 def completed(layer: LayerParameter, usual: dict[str, Any]) -> LayerParameter:
     """A layer with these settings in its param_str, where that can be read and does not give them."""
-    given = read_settings(layer.python_param.param_str)
+    given = settings_of(layer)
     if given is None or usual.keys() <= given.keys():
         return layer
     new = LayerParameter()
@@ -37,12 +52,21 @@ def completed(layer: LayerParameter, usual: dict[str, Any]) -> LayerParameter:
     return new
 
 
+def _once(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    found: dict[Any, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise Error(f"param_str gives '{key}' twice, {found[key]!r} and {value!r}; leave one out")
+        found[key] = value
+    return found
+
+
 def _mapping(text: str) -> dict[Any, Any] | None:
     try:
         if text.lstrip().startswith("{"):
             value, rest = _value(text.strip(), inside=False)
             return value if isinstance(value, dict) and not _bare(rest) else None
-        return dict(_lines(text))
+        return _once(_lines(text))
     except (ValueError, *NO_LITERAL):
         return None
 
@@ -119,7 +143,7 @@ def _parts(text: str) -> tuple[Any, str]:
             rest = rest[1:].lstrip()
         elif not rest.startswith(closing):
             raise ValueError
-    return (dict(items) if closing == "}" else items), rest[1:].lstrip()
+    return (_once(items) if closing == "}" else items), rest[1:].lstrip()
 
 
 def _tagged(tag: str, value: Any) -> Any:

@@ -82,6 +82,7 @@ def test_spellings_that_are_equal(type, one, other):
      ["-  scale_param.filler.value: 0.0001", "+  scale_param.filler.value: 0.01"]),
     ("Python", "python_param { param_str: \"{'split': 'train', 'seed': 1}\" }",
      "python_param { param_str: \"{'split': 'val', 'seed': 1}\" }", ["-  param_str.split: 'train'", "+  param_str.split: 'val'"]),
+    ("Python", "python_param { param_str: '{1: 2, 1: 3}' }", "", ['-  python_param.param_str: "{1: 2, 1: 3}"']),
     ("Python", "python_param { param_str: 'a b' }", "python_param { param_str: '' }", ['-  python_param.param_str: "a b"']),
     ("Reshape", "reshape_param { shape { dim: 0 dim: -1 } }", "reshape_param { shape { dim: 0 dim: 2 } }",
      ["-  reshape_param.shape.dim: 0 -1", "+  reshape_param.shape.dim: 0 2"]),

@@ -315,6 +315,13 @@ def test_mistakes_in_param_str_are_named(tmp_path, options, message):
         source(**{"root": str(tmp_path), **options})
 
 
+def test_a_key_twice_in_param_str_is_named(tmp_path):
+    layer = caffe_pb2.LayerParameter(name="data", type="Python", top=["data", "label"])
+    layer.python_param.param_str = "{'dataset': 'voc', 'split': 'train', 'split': 'val'}"
+    with pytest.raises(Error, match=r"layer 'data' \(Python\): param_str gives 'split' twice, 'train' and 'val'; leave one out"):
+        SegmentationData(layer, (), Context(base=tmp_path))
+
+
 def test_resize_and_zoom_are_taken_up_to_8(tmp_path):
     voc(tmp_path, [(3, 2)])
     assert source(dataset="voc", split="train", root=str(tmp_path), resize=8).shapes()[0] == (1, 3, 16, 24)

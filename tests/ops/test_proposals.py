@@ -95,6 +95,11 @@ def test_param_str_is_read_and_never_evaluated(text, found):
     ("'rpn_min_size': .inf", "takes a number from 0, found '.inf'"),
     ("'rpn_normalize_stds': [1, 1, 1]", "takes 4 numbers above 0"),
     ("'rpn_normalize_targets': 1", "takes True or False, found 1"),
+    ("'nms': 1\n'feat_stride': 8\n'feat_stride': 16", "param_str gives 'feat_stride' twice, 8 and 16; leave one out"),
+    ("{'feat_stride': 8, 'feat_stride': 16}", "param_str gives 'feat_stride' twice, 8 and 16; leave one out"),
+    ("{feat_stride: 8, feat_stride: 8} # so", "param_str gives 'feat_stride' twice, 8 and 8; leave one out"),
+    ("{'scales': {'a': 1, 'b': {}, 'a': [2]}}", r"param_str gives 'a' twice, 1 and \[2\]; leave one out"),
+    ("scales:\n- 8\nnms: 1\nscales: 2", r"param_str gives 'scales' twice, \[8\] and 2; leave one out"),
     ("import os", "param_str must be a dict, .* or lines of 'KEY': VALUE; found 'import os'"),
 ])
 def test_settings_that_cannot_be_are_refused(param, words):

@@ -260,7 +260,7 @@ def test_a_name_of_a_frame_that_is_taken(place, capsys):
     status, out, err = infer(capsys, "move_0002.png", "move.gif")
     assert status == 2 and len(out.splitlines()) == 3
     assert "o/move_0002_labels.png (of move.gif) would be written over the result of move_0002.png" in err
-    assert "1 of 4 images could not be segmented: move.gif frame 2" in err
+    assert "1 of 4 images gave no results: move.gif frame 2" in err
 
 
 def test_a_preview_is_no_page(place, capsys):

@@ -119,6 +119,13 @@ def test_infer_says_how_many_and_writes_vocs_files(place, capsys):
     assert Path("o/comp4_det_test_cat.txt").read_text() == ""
 
 
+def test_infer_goes_past_what_is_no_picture_and_says_so(place, capsys):
+    Path("images/half.png").write_bytes(Path("images/a.png").read_bytes()[:60])
+    status, out, err = infer(capsys, "images/a.png", "images/half.png", "--threshold", "0.1")
+    assert status == 2 and out.count(" -> o/") == 1
+    assert err.endswith("netspec infer: 1 of 2 images gave no results: images/half.png; the results of the others are written\n"), err
+
+
 def test_score_and_infer_find_the_same(place, capsys):
     status = main(["score", "val.prototxt", "w.caffemodel", "--save", "s", "--device", "cpu", "--quiet", "--json"])
     told = json.loads(capsys.readouterr().out)

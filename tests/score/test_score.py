@@ -412,7 +412,7 @@ def test_infer_goes_past_bad_images(place, capsys):
     assert status == 2 and [line.split(":")[0] for line in out.splitlines()] == good
     first, second, last = err.splitlines()
     assert "half.jpg cannot be read" in first and "gone.png is not there" in second
-    assert "2 of 4 images could not be segmented: half.jpg, gone.png (2); the results of the others are written" in last
+    assert "2 of 4 images gave no results: half.jpg, gone.png (2); the results of the others are written" in last
     assert sorted(p.name for p in (place / "m").iterdir()) == [
         f"{name}_{kind}.png" for name in "ac" for kind in ("labels", "overlay")]
 
@@ -717,6 +717,7 @@ def test_bands_of_any_depth_are_shown():
 
 
 @pytest.mark.parametrize("given, words", [({"dataset": ["voc"]}, None), ({"mean": "grey"}, "'mean' of param_str is 'grey'"),
+                                          ("mean: 1\nmean: 2", "x.prototxt: layer 'data': param_str gives 'mean' twice, 1 and 2;"),
                                           ({"resize": 9}, "expected above 0 to 8")])
 def test_odd_settings_of_a_data_layer(given, words):
     n = NetSpec()
