@@ -2,7 +2,7 @@
 
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -128,14 +128,19 @@ def _classes(given: Mapping[str, Any], where: str) -> Classes:
     return layouts.parse_classes(lines, where, () if is_background(first[0]) else ("background",))
 
 
+def numbering(names: Sequence[str]) -> Callable[[str], int]:
+    """What gives the class of a name in a file, in which capitals don't count unless they must; 0 for none."""
+    known = {name.strip().lower(): i for i, name in enumerate(names)} | {name: i for i, name in enumerate(names)}
+    return lambda label: known.get(label, known.get(label.strip().lower(), 0))
+
+
 class Boxes:
     """The boxes of a data set on disk."""
 
     def __init__(self, tree: Tree) -> None:
         self.tree, self.kind = tree, tree.layout.first(Labels)
         self.names = layouts.classes(tree.layout, self.kind).names
-        self._numbers = {name.strip().lower(): i for i, name in enumerate(self.names)}
-        self._numbers |= {name: i for i, name in enumerate(self.names)}
+        self._number = numbering(self.names)
         self._listed: dict[Path, dict[str, tuple[Size, list[Box]]]] = {}
 
     def entries(self, split: str, given: str | None = None) -> list[tuple[Tree, str, str]]:
@@ -170,9 +175,8 @@ class Boxes:
         return read_labelme(source) if source.suffix == ".json" else read_xml(source)
 
     def number(self, label: str, source: Path) -> int:
-        """The class of a name in a file, in which capitals don't count unless they must."""
-        found = self._numbers.get(label, self._numbers.get(label.strip().lower(), 0))
-        if not found:
+        """The class of a name in a file; Error for none, and for the background."""
+        if not (found := self._number(label)):
             raise Error(f"{source}: class '{label:.60}' is none of the data set's"
                         f"{closest(label, self.names)} (it has: {errors.listed(self.names[1:])})")
         return found

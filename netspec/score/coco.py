@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from ..base.errors import Error, lacking
-from ..data.boxes import Record
+from ..data.boxes import Record, numbering
 from ..data.drawn import load
 from ..data.tree import stem
 
@@ -82,9 +82,9 @@ def _truth(records: Sequence[Record], names: Sequence[str]) -> Iterator[dict[str
                        "iscrowd": int(crowd), "area": math.prod(_corner(box)[2:])}
         return
     places = {each.name: image for image, each in enumerate(records)}
-    numbers = {name.lower(): number for number, name in enumerate(names)}
+    number = numbering(names)
     images = {each["id"]: places.get(stem(each["file_name"].replace("\\", "/"))) for each in whole["images"]}
-    kinds = {each["id"]: numbers.get(each["name"].strip().lower()) for each in whole["categories"]}
+    kinds = {each["id"]: number(each["name"]) for each in whole["categories"]}
     for each in whole["annotations"]:
         if images.get(each["image_id"]) is not None:
             yield {"iscrowd": 0, "area": math.prod(each["bbox"][2:]), **each,

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from netspec.base.errors import Error
-from netspec.data.boxes import Record
+from netspec.data.boxes import Boxes, Record, layout
+from netspec.data.tree import Tree
 from netspec.score.coco import MEASURES, measures, score
 
 
@@ -79,3 +80,20 @@ def test_areas_and_crowds_are_those_of_cocos_file(tmp_path):
     assert told["AP"] == told["AP_small"] == pytest.approx(1) and math.isnan(told["AP_medium"])
     told, _ = score([record("b", tmp_path / "b.xml")], detections[:1], ["background", "dog"])
     assert told["AP_medium"] == pytest.approx(1) and math.isnan(told["AP_small"])
+
+
+def test_classes_that_differ_in_capitals_alone_are_two(tmp_path):
+    pytest.importorskip("pycocotools")
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps({
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 100, "height": 100}],
+        "categories": [{"id": 1, "name": "Star"}, {"id": 2, "name": "star"}], "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 10, 30, 30]},
+            {"id": 2, "image_id": 1, "category_id": 2, "bbox": [50, 50, 40, 40]}]}))
+    given = {"classes": ["Star", "star"], "boxes": "instances.json"}
+    boxes = Boxes(Tree("folder", layout("folder", given), tmp_path, {}, None))
+    record = Record("a", tmp_path, path, *boxes.raw(path, "a")[:1], np.array([[10, 10, 39, 39], [50, 50, 89, 89]]),
+                    np.array([1, 2]), *[np.zeros(2, bool)] * 3)
+    found = torch.tensor([[1, 10, 10, 39, 39, 0.9], [2, 50, 50, 89, 89, 0.8]])
+    told, each = score([record], [found], boxes.names)
+    assert told["AP"] == each[1] == each[2] == pytest.approx(1)
