@@ -28,6 +28,7 @@ from netspec.data.detection import MAX_SIZE, SCALE, DetectionData  # noqa: E402
 from netspec.data.pictured import shared  # noqa: E402
 from netspec.ops.base import Context  # noqa: E402
 from netspec.proto import caffe_pb2  # noqa: E402
+from netspec.train.validation import interval  # noqa: E402
 
 RATES: dict[bool, dict[str, Any]] = {  # from scratch, and from weights: docs/rfcn.md has what else was tried
     False: dict(base_lr=0.01, clip_gradients=35), True: dict(base_lr=0.0001, type="Adam", momentum2=0.999)}
@@ -72,6 +73,8 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
     solver = folder / f"{name}.prototxt"
     replaced += kept(solver, caffe_pb2.SolverParameter(
         train_net=str(folder / name / f"{splits[0]}.prototxt"), weights=[weights] if weights else [],
+        test_net=[str(folder / name / f"{splits[1]}.prototxt")], test_iter=[len(readers[1])],
+        test_interval=interval(len(readers[1]), batch, iterations), test_initialization=False,
         **RATES[bool(weights)], lr_policy="step", gamma=0.1, stepsize=max(1, iterations * 2 // 3),
         momentum=0.9, weight_decay=0.0005, iter_size=batch, max_iter=iterations,
         display=20, average_loss=20, random_seed=1, snapshot=min(iterations, 500),

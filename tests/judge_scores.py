@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from golden_case import close
 
+from netspec.net.detections import Rules, detections
+from netspec.net.precision import Truth, curves
 from netspec.score.coco import measures
-from netspec.score.detect import Rules, detections
-from netspec.score.precision import Truth, curves
 
 
 def voc(case: Path) -> None:

@@ -23,10 +23,15 @@ def titled(name: str, unseen: Sequence[str]) -> str:
     return f"{name} (never in the truth: {listed(unseen)})" if unseen else name
 
 
+def mean_of(title: str, value: float, classes: int, unseen: int) -> str:
+    """A mean over classes in a line of progress, in percent; `unseen` of them are never in the truth."""
+    seen = f" of {classes - unseen} of {classes} classes"
+    return f"{title} {percent(value)}{seen if unseen else ''}"
+
+
 def mean_iu(scores: "Scores") -> str:
     """The mean IU in a line of progress, in percent."""
-    seen = f" of {len(scores.class_iu) - len(scores.unseen)} of {len(scores.class_iu)} classes"
-    return f"mean IU {percent(scores.mean_iu)}{seen if scores.unseen else ''}"
+    return mean_of(MEASURES["mean_iu"], scores.mean_iu, len(scores.class_iu), len(scores.unseen))
 
 
 def confusion(truth: np.ndarray, prediction: np.ndarray, classes: int,

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ..base.errors import Error, listed
 from ..net.graph import Graph, Node
+from ..net.judged import softmaxed
 from ..net.module import Net
 from ..ops import Shape
 from ..ops.softmax import Classified
 from ..ops.source import Source
-from ..score.predict import softmaxed
 from ..train.preflight import losses_of, stuck_layers
 from . import NOTE, OK, PROBLEM, Finding, images
 

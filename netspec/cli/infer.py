@@ -70,8 +70,8 @@ DETECTING = "threshold", "voc", "nms", "most"
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..net.detections import pools_regions
     from ..proto.text import read_net
-    from ..score.detect import pools_regions
 
     path, weights = _net_and_weights(args)
     told, net = _Told(args.json), read_net(path)
@@ -115,8 +115,9 @@ def _segment(args: argparse.Namespace, path: Path, weights: Path, proto: "NetPar
 def _find(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParameter", told: "_Told"
           ) -> int:
     from ..data import boxes, layouts
+    from ..net.detections import SCORES, BoxReader, Rules
     from ..score import objects, predict, results
-    from ..score.detect import SCORES, BoxReader, Rules, object_class, thresholds
+    from ..score.detect import object_class, thresholds
     from ..score.frames import stem_of
     from ..score.stream import streamed
 

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
               "of the other classes begin at zero, and the nets subtract the mean of its data set")
     elif weights:
         _needed(weights)
-    _end(path, result.solvers, args, data.files("data", val, images[val][0])[0])
+    _end(path, result.solvers, args, data.files("data", val, images[val][0])[0], found)
     return 0
 
 
@@ -130,7 +130,7 @@ def _needed(weights: str) -> None:
         print(f"note: {said}; solve needs it", file=sys.stderr)
 
 
-def _end(path: Path, solvers: list[str], args: argparse.Namespace, image: Path) -> None:
+def _end(path: Path, solvers: list[str], args: argparse.Namespace, image: Path, boxes: bool) -> None:
     """Say what was written, and what to do with it."""
     from ..proto.text import read_solver
 
@@ -139,19 +139,14 @@ def _end(path: Path, solvers: list[str], args: argparse.Namespace, image: Path) 
     for solver, net in zip(solvers, nets, strict=True):
         wrote(solver, f"{net}/{{{splits}}}.prototxt")
     weights = f"{path.parent / 'snapshot' / last.name}_iter_{args.iterations}.caffemodel"
-    if not read_solver(solvers[0]).test_net:
-        return _commands([["data", "check", str(path), "--sheet", f"{path.parent / 'sheet.png'}"],
-                          ["solve", *solvers],
-                                ["score", f"{last / args.splits[1]}.prototxt", weights],
-                                ["infer", f"{last / 'deploy.prototxt'}", weights, f"{image}",
-                                 "--out", f"{path.parent / 'found'}"]])
     often = count(read_solver(solvers[0]).test_interval, "iteration")
-    print(f"each stage is tested on '{args.splits[1]}' every {often}, which takes about a tenth of its time; "
+    what = "each stage" if len(solvers) > 1 else "the net"
+    print(f"{what} is tested on '{args.splits[1]}' every {often}, which takes about a tenth of its time; "
           "the best weights are kept too, as NAME_best.caffemodel")
     _commands([["data", "check", solvers[0], "--sheet", f"{path.parent / 'sheet.png'}"],
                ["solve", *solvers], ["score", f"{last / args.splits[1]}.prototxt", weights],
                ["infer", f"{last / 'deploy.prototxt'}", weights, f"{image}",
-                "--out", f"{path.parent / 'segmented'}"]])
+                "--out", f"{path.parent / ('found' if boxes else 'segmented')}"]])
 
 
 def _commands(commands: Iterable[Sequence[str]]) -> None:

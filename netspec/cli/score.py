@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     from ..base.machine import origin
     from ..data.detection import DetectionData
     from ..net.build import load
-    from ..score.detect import pools_regions
+    from ..net.detections import pools_regions
 
     path = find_net(args.net, "test", "val")
     weights = find_weights(args.weights, path)
@@ -137,9 +137,9 @@ def _labels(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") 
 
 def _boxes(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") -> _Found:
     from ..look.pictures import save
+    from ..net.detections import SCORES, Rules
     from ..score import coco
     from ..score.boxscore import BoxScoring, sheet
-    from ..score.detect import SCORES, Rules
     from ..score.objects import save_voc, voc_paths
 
     ending("--sheet", args.sheet, ".png")

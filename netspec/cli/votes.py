@@ -24,9 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..look.pictures import save
+    from ..net.detections import SCORES, BoxReader
     from ..proto.text import read_net
     from ..score import objects, predict
-    from ..score.detect import SCORES, BoxReader, object_class
+    from ..score.detect import object_class
     from ..score.frames import picture
     from ..score.votes import drawn, voting
 

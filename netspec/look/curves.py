@@ -16,10 +16,12 @@ from .charts import Chart, Lines
 LINE = re.compile(
     r"(?:^|\] ?)\s*(?:Solving (?P<net>.*)|Iteration (?P<at>\d+)(?: \([^)]*\))?,? "
     r"(?:loss = (?P<smoothed>\S+)|lr = (?P<rate>\S+)|Testing net \(#(?P<tested>\d+)\)|"
-    r"test net #(?P<judged>\d+): mean IU (?P<iu>[^\s,]+).*)|"
+    r"test net #(?P<judged>\d+): mean (?P<measure>IU|AP) (?P<mean>[^\s,]+).*)|"
     r"(?P<phase>Train|Test) net output #(?P<number>\d+): (?P<output>.*?) = (?P<value>\S+)(?P<loss> \(\* .*)?)"
     r"\s*$")
-LOSS, IU, OTHER, RATE = PANELS = ("loss", "mean IU in percent", "other outputs", "learning rate")
+LOSS, OTHER, RATE = "loss", "other outputs", "learning rate"
+MEANS = {name: f"mean {name} in percent" for name in ("IU", "AP")}
+PANELS = (LOSS, *MEANS.values(), OTHER, RATE)
 WIDE = 30  # from here on, the greatest value by the least, a panel's axis is logarithmic
 
 
@@ -59,13 +61,14 @@ class LogReader:
         self.tested = found["tested"] or self.tested
         try:
             self.iteration = int(found["at"] or self.iteration)
-            value = float(found["smoothed"] or found["rate"] or found["iu"] or found["value"] or "")
+            value = float(found["smoothed"] or found["rate"] or found["mean"] or found["value"] or "")
         except ValueError:
             return None
         value = value if abs(value) < 1e300 else value * math.inf  # beyond it no axis has ticks
         panel, label = (LOSS, "smoothed loss") if found["smoothed"] else (RATE, RATE)
         if found["judged"]:
-            panel, label = IU, f"test #{found['judged']} mean IU".replace(" #0", "")
+            panel = MEANS[found["measure"]]
+            label = f"test #{found['judged']} mean {found['measure']}".replace(" #0", "")
         if found["phase"]:
             panel, phase, number = LOSS if found["loss"] else OTHER, found["phase"].lower(), found["number"]
             if phase == "test" and self.tested != "0":
@@ -94,7 +97,7 @@ def read_log(path: str | os.PathLike) -> list[Training]:
 
 
 def draw_curves(runs: Sequence[Training]) -> Chart:
-    """A column for each run: losses, mean IU and other outputs where there are any, rate; over iterations.
+    """A column for each run: losses, mean IU or AP and other outputs if there are any, rate; over iterations.
 
     Losses and rates that differ more than WIDE times are shown over a logarithmic axis.
     """
@@ -106,7 +109,7 @@ def draw_curves(runs: Sequence[Training]) -> Chart:
             series = {label: run.series[panel, label] for label in labels}
             values = [v for points in series.values() for _, v in points if math.isfinite(v)]
             wide = panel in (LOSS, RATE) and bool(values) and 0 < WIDE * min(values) < max(values)
-            if panel == IU:
+            if panel in MEANS.values():
                 series = {_with_best(label, points): points for label, points in series.items()}
             if series:
                 column.append(Lines(series, "iteration", panel, "" if column else run.name, wide))

@@ -10,6 +10,7 @@ from ..base.errors import Error, closest
 from ..base.metrics import VOID
 from ..data.segmentation import SegmentationData
 from ..ops.base import fetched
+from ..ops.shape import Moved
 from ..ops.source import Source
 from .graph import Graph
 
@@ -80,6 +81,16 @@ def channels(made: Graph, blob: str) -> int:
     if len(shape) != 4:
         raise Error(f"blob '{blob}' of net '{made.name}' has shape {list(shape)}, scores have N x C x H x W")
     return shape[1]
+
+
+def softmaxed(made: Graph, blob: str) -> bool:
+    """Whether a blob holds probabilities, a Softmax's, in whatever form, and not scores."""
+    for node in reversed(made.nodes):
+        if blob in (top.blob for top in node.tops):
+            if not isinstance(node.op, Moved):
+                return node.type == "Softmax"
+            blob = node.bottoms[0].blob
+    return False
 
 
 def no_blob(where: str, blob: str, blobs: Iterable[str]) -> Error:

@@ -11,11 +11,11 @@ from PIL import Image
 
 from ..base.table import table
 from ..net import rewrite, weights
+from ..net.detections import BoxReader
 from ..net.module import Net
 from ..ops.proposals import Proposal
 from ..ops.regions import Regions
 from ..proto.text import read_net
-from ..score.detect import BoxReader
 from ..score.objects import BoxFinder, scene
 from .measure import spread
 

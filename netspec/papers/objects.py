@@ -58,6 +58,9 @@ class Place:
                 param.snapshot = min(param.snapshot, param.max_iter)
             param.ClearField("train_net")
             param.train_net_param.CopyFrom(redirected(net(name, split), self.folder))
+            if way == "end to end" and (self.iterations or name != NAME):  # the tests are of NAME's own net
+                for field in ("test_net", "test_iter", "test_interval"):
+                    param.ClearField(field)
             found.append((path, param))
         return found
 

@@ -10,10 +10,10 @@ from ..base.errors import Error
 from ..data.images import resized
 from ..net.build import build
 from ..net.deploy import feeds, part
+from ..net.judged import softmaxed
 from ..net.module import Net
 from ..net.plan import Plan
 from ..proto.caffe_pb2 import TEST
-from . import predict
 from .engined import Engine, Engined
 
 
@@ -31,7 +31,7 @@ class Averaged:
     def __init__(self, net: Net | Plan | Engined, blob: str, scales: Sequence[float] = (1.0,),
                  flip: bool = False) -> None:
         """net: of images alone. blob: its scores. scales: factors of the sides. flip: mirror images too."""
-        self.looking, self.device, self.odds = net, net.device, predict.softmaxed(net.graph, blob)
+        self.looking, self.device, self.odds = net, net.device, softmaxed(net.graph, blob)
         self.looks = [(scale, turned) for scale in scales for turned in ((False, True) if flip else (False,))]
 
     def __call__(self, inputs: Mapping[str, Tensor], want: Sequence[str]) -> dict[str, Tensor]:

@@ -18,12 +18,13 @@ from ..data.detection import DetectionData
 from ..data.feed import Batches
 from ..look import pictures
 from ..look.boxes import boxed
+from ..net.detections import SCORES, Rules
 from ..net.graph import Graph
+from ..net.judgedboxes import JudgedBoxes, truth_of
 from ..net.module import Net
 from ..net.plan import Plan
+from ..net.precision import Curve, curves, mean, means, unseen
 from . import predict
-from .detect import SCORES, BoxReader, Rules
-from .precision import Curve, Truth, curves
 
 MEASURES = {"area": "AP", "eleven": "AP, 11 points"}
 SURE = 0.5  # the score that a box in a sheet has more than
@@ -46,18 +47,15 @@ class BoxResult:
 
     def mean(self, measure: str) -> float:
         """The mean of "area" or "eleven" over the classes that the truth has; NaN without any."""
-        each = [getattr(curve, measure) for curve in self.curves if curve.truths]
-        return sum(each) / len(each) if each else math.nan
+        return mean(self.curves, measure)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON; null for classes that are never in the truth."""
         classes = [{"name": name, "ap": _plain(curve, "area"), "ap_11_point": _plain(curve, "eleven"),
                     "truths": curve.truths, "detections": len(curve.recall)}
                    for name, curve in zip(self.looks.names[1:], self.curves, strict=True)]
-        there = any(curve.truths for curve in self.curves)
-        return {"map": self.mean("area") if there else None,
-                "map_11_point": self.mean("eleven") if there else None, "overlap": self.overlap,
-                "classes": classes, "images": len(self.found), "seconds": round(self.seconds, 3)}
+        return {**means(self.curves, self.overlap), "classes": classes, "images": len(self.found),
+                "seconds": round(self.seconds, 3)}
 
     def summary(self, name: str) -> str:
         """A net's table, in percent: all classes, then each."""
@@ -67,34 +65,20 @@ class BoxResult:
                   curve.truths, len(curve.recall)]
                  for each, curve in zip(self.looks.names[1:], self.curves, strict=True)]
         text = table(rows, [f"overlap above {self.overlap:g}", *MEASURES.values(), "boxes", "found"])
-        unseen = [each for each, curve in zip(self.looks.names[1:], self.curves, strict=True)
-                  if not curve.truths]
-        told = f"\n\nnot in the mean, being never in the truth: {', '.join(unseen)}"
-        return text + told * bool(unseen)
+        lacking = unseen(self.curves, self.looks.names)
+        told = f"\n\nnot in the mean, being never in the truth: {', '.join(lacking)}"
+        return text + told * bool(lacking)
 
 
-class BoxScoring:
+class BoxScoring(JudgedBoxes):
     """What is known of a TEST net's detections before weights are loaded."""
 
     def __init__(self, made: Graph, score_blob: str = SCORES) -> None:
         """Raises Error for a net without its blobs, or whose images do not come as one pass over a list, and
         for files that are not there."""
-        self.graph, self.reader = made, BoxReader(made, score_blob)
-        found = next((op for op in made.readers if isinstance(op, DetectionData)), None)
-        if found is None:
-            raise Error(f"net '{made.name}' has no data layer that gives boxes; scoring needs a val net, "
-                        "infer none")
-        self.source = found
-        if self.source.randomize:
-            raise self.source.error("draws images at random, but scores are of each image once: score a val "
-                                    "net, or give param_str 'randomize': False")
+        super().__init__(made, score_blob)
         self.source.check_files()
-        names = self.source.facts.names
-        if len(names) != self.reader.classes:
-            raise self.source.error(f"has {len(names)} classes with the background, and '{score_blob}' "
-                                    f"{self.reader.classes}")
         self.looks = predict.looks(self.source.facts, self.reader.classes)
-        (self.info,) = (top.blob for node in made.sources if node.op is self.source for top in node.tops[1:2])
 
     def run(self, net: Net, rules: Rules | None = None, overlap: float = 0.5, *,
             progress: Callable[[int, int, int], None] | None = None, workers: int | None = None) -> BoxResult:
@@ -106,25 +90,18 @@ class BoxScoring:
         records, found = [], []
         with (closing(Batches(self.graph.readers, net.device, workers=workers)) as batches,
               torch.inference_mode()):
-            for position in range(len(self.source)):
-                inputs = batches.next()
-                record = self.source.record(self.source.index(position)[0])
+            for position in range(self.total):
                 try:
-                    blobs = looking(inputs, self.reader.blobs)
-                    some = self.reader(blobs, record.size[::-1], float(inputs[self.info][0, 2]))
+                    blobs = looking(batches.next(), self.blobs)
                 except Error as error:
                     raise Error(f"{self.source.describe(position)}: {error}") from None
+                record, some = self.compare(blobs, position)
                 records.append(record)
                 found.append(some.cpu())
                 if progress:
-                    progress(position + 1, len(self.source), sum(map(len, found)))
+                    progress(position + 1, self.total, sum(map(len, found)))
         made = curves(list(map(truth_of, records)), found, self.reader.classes, overlap)
         return BoxResult(self.looks, overlap, made, records, found, time.monotonic() - begun)
-
-
-def truth_of(record: Record) -> Truth:
-    """What is to be found in an image; what is found of a crowd counts neither way."""
-    return Truth(record.boxes, record.classes, record.difficult | record.crowd)
 
 
 def sheet(source: DetectionData, result: BoxResult, most: int) -> Image:

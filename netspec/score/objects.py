@@ -17,12 +17,12 @@ from ..data.images import scaled
 from ..look import pictures
 from ..look.boxes import boxed
 from ..net.deploy import deploy, feeds
+from ..net.detections import BoxReader
 from ..net.graph import Graph
 from ..net.module import Net
 from ..net.plan import Plan
 from ..proto.caffe_pb2 import NetParameter
 from . import predict
-from .detect import BoxReader
 from .predict import Looks
 from .segment import Viewer
 

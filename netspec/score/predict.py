@@ -25,7 +25,6 @@ from ..net.judged import no_blob
 from ..net.module import Net
 from ..net.weights import ready
 from ..ops import Shape
-from ..ops.shape import Moved
 from ..proto.caffe_pb2 import TEST, NetParameter
 from .frames import SMALLER
 
@@ -110,16 +109,6 @@ def blob(image: Image.Image, mean: Sequence[float], channels: int = 3, scale: fl
     less = np.asarray(mean, np.float32).reshape(-1, 1, 1)
     found = np.subtract(pixels.transpose(2, 0, 1), less, dtype=np.float32)
     return torch.from_numpy(found[None] * np.float32(scale))
-
-
-def softmaxed(made: Graph, blob: str) -> bool:
-    """Whether a blob holds probabilities, a Softmax's, in whatever form, and not scores."""
-    for node in reversed(made.nodes):
-        if blob in (top.blob for top in node.tops):
-            if not isinstance(node.op, Moved):
-                return node.type == "Softmax"
-            blob = node.bottoms[0].blob
-    return False
 
 
 def fitted(net: NetParameter, top: str, channels: int, size: tuple[int, int],

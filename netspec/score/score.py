@@ -21,7 +21,7 @@ from ..base.metrics import VOID, Binary, Scores, confusion
 from ..data.feed import Batches
 from ..look.pictures import save_labels
 from ..net.graph import Graph
-from ..net.judged import Judged
+from ..net.judged import Judged, softmaxed
 from ..net.module import Net
 from ..net.plan import Plan
 from ..ops.base import fetched
@@ -109,7 +109,7 @@ class Scoring(Judged):
         and for files that are not there."""
         super().__init__(made, score_blob, label_blob)
         self.source.check_files()
-        self.softmax = predict.softmaxed(made, score_blob)
+        self.softmax = softmaxed(made, score_blob)
         self.looks = predict.looks(self.facts, self.classes)
 
     def run(self, net: Net | Plan | Stitched | Engined | Averaged, *, save: str | os.PathLike | None = None,

@@ -15,7 +15,6 @@ from torch import Tensor
 from ..base.errors import Error, Interrupted
 from ..base.log import Log
 from ..base.machine import choose
-from ..base.metrics import Scores, mean_iu
 from ..net import weights
 from ..net.graph import Slot
 from ..net.layerwise import Layerwise
@@ -30,7 +29,7 @@ from .feeding import Feeding
 from .jobs import Job, jobs, weights_file, weights_names
 from .losses import Losses
 from .snapshot import Snapshot, learned_history, prefixed, read_snapshot, whole_history, write_snapshot
-from .validation import Best, Counting, judged, said
+from .validation import Best, counting, said
 
 
 class Solver:
@@ -68,7 +67,7 @@ class Solver:
         self.last_snapshot: Snapshot | None = None
         self.callbacks: list[Callable[[Solver, float], None]] = []  # (solver, loss), once it is read
         self.best: Best | None = None  # what keeps the best weights by the tests of the first test net
-        self.validated = ""  # the last mean IU, for the bar
+        self.validated = ""  # what the last test found, for the bar
         self.layerwise: dict[Net, Layerwise] = {}  # nets whose every blob is wanted ...
         self.watch_from = math.inf  # ... of the train net in iterations from this number on
         self.display = Display(param, self.log)
@@ -258,42 +257,39 @@ class Solver:
     def test(self, index: int = 0) -> dict[str, np.ndarray]:
         """The mean outputs of one test net over test_iter batches, also written to the log.
 
-        An output whose shape changes with the image has no mean and is left out.
+        An output whose shape changes with the image has no mean and is left out; so are regions' numbers.
         """
         net, count = self.test_nets[index], self.param.test_iter[index]
         way = net if net.watched else Plan(net)  # for this test alone: it copies weights, which change
         loss = torch.zeros((), device=self.device)
         sums: dict[str, Tensor | None] = {}
-        counting = Counting(found) if (found := judged(net)) else None
+        tally = counting(net)
         self.log("solver.cpp:347", f"Iteration {self.iter}, Testing net (#{index})")
-        with torch.no_grad():
+        with taken_back.within(self.net, net), torch.no_grad():
             for _ in range(count):
                 if self.stop:
                     raise Interrupted(self.stop)
-                blobs, _ = self._run(net, way, counting.blobs if counting else ())
-                if counting:
-                    counting.add(blobs, self.data.batches[net].position(counting.judged.source))
+                blobs, _ = self._run(net, way, tally.blobs if tally else ())
+                if tally:
+                    tally.add(blobs, self.data.batches[net].position(tally.source))
                 if self.param.test_compute_loss:
                     loss += self.net.loss(blobs)
                 for name in net.graph.outputs:
                     total, blob = sums.get(name, torch.zeros_like(blobs[name])), blobs[name]
                     sums[name] = None if total is None or total.shape != blob.shape else total + blob
-        means = {name: (total / count).cpu().numpy() for name, total in sums.items() if total is not None}
+        means = {name: (total / count).cpu().numpy() for name, total in sums.items()
+                 if total is not None and not (tally and name in tally.items)}
         if self.param.test_compute_loss:
             self.log("solver.cpp:401", f"Test loss: {float(loss) / count:.6g}")
         self.display.outputs("Test", "solver.cpp:414", net, means)
-        if counting:
-            self._judge(net, index, counting)
+        if tally:
+            tested = tally.found()
+            self.log("netspec", said(self.iter, index, tested))
+            if index == 0:
+                self.validated = f"{tested.told}  "
+                if self.best:  # of the first test net
+                    self.best.tested(self.net, self.iter, tested)
         return means
-
-    def _judge(self, net: Net, index: int, counting: Counting) -> None:
-        """Say the mean IU of a test, and keep the weights if it is the first net's best."""
-        scores = Scores.from_histogram(counting.histogram)
-        self.log("netspec", said(self.iter, index, scores, counting))
-        if index == 0:
-            self.validated = f"{mean_iu(scores)}  "
-            if self.best:
-                self.best.tested(self.net, self.iter, scores, counting)
 
     def solve(self) -> None:
         """Train up to max_iter, then snapshot and test as Caffe does at the end."""

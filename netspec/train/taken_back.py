@@ -5,6 +5,8 @@ As R-FCN's release does it, so that nets are tested as they are written. Only th
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -65,6 +67,25 @@ def layers_of(net: Net) -> Layers:
 def save(path: str | os.PathLike, net: Net, hdf5: bool) -> None:
     """The weights of a net, taken back, as a .caffemodel (or .caffemodel.h5)."""
     write_weights(path, net.graph.name, layers_of(net), hdf5=hdf5)
+
+
+@contextmanager
+def within(net: Net, test: Net) -> Iterator[None]:
+    """In the block the parameters that a test net shares are as they would be on disk, so that it is tested
+    as it is written; behind it they are what is learned again, bit for bit. Layers that are held against such
+    targets in the test net too are left."""
+    own = scales(test.graph)
+    learned = [(param, factor, more) for name, _, param, factor, more in _learned(net) if name not in own]
+    before = [param.detach().clone() for param, *_ in learned]
+    try:
+        with torch.no_grad():
+            for param, factor, more in learned:
+                param.copy_(param * factor + more)
+        yield
+    finally:
+        with torch.no_grad():
+            for (param, *_), kept in zip(learned, before, strict=True):
+                param.copy_(kept)
 
 
 def facts(net: Net) -> Facts:

@@ -32,8 +32,10 @@ def test_it_trains(own, capsys):
     found = {words[1]: words[1:] for words in map(shlex.split, out.splitlines()) if words[:1] == ["netspec"]}
     assert list(found) == ["data", "solve", "score", "infer"]
     assert main(found["data"]) == 0
+    assert "the net is tested on 'val' every 2 iterations" in out
     assert main(found["solve"]) == 0
-    assert Path("my/snapshot/set-rfcn_iter_2.caffemodel").is_file()
+    assert "Iteration 2, test net #0: mean AP 0.0 of 1 of 2 classes, 1 images" in capsys.readouterr().err
+    assert Path("my/snapshot/set-rfcn_iter_2.caffemodel").is_file() and Path("my/snapshot/set-rfcn_best.caffemodel").is_file()
     source, = load("my/set-rfcn/train.prototxt", phase=0).readers
     assert isinstance(source, DetectionData) and source.scale == 48 and source.facts.names == ("background", "cat", "dog")
     assert source.facts.palette[1].tolist() == [200, 0, 0]

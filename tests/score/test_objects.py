@@ -267,8 +267,8 @@ def test_a_val_net_without_its_data_finds_the_same(place, capsys):
 
 def test_the_mean_of_the_votes_is_the_nets_score(place):
     """What the picture says of a region is what the net says of it."""
+    from netspec.net.detections import BoxReader
     from netspec.proto.text import read_net
-    from netspec.score.detect import BoxReader
     from netspec.score.objects import BoxFinder, scene
     from netspec.score.votes import voting
 

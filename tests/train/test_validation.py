@@ -213,4 +213,4 @@ def test_a_record_that_is_none_of_this_programs_counts_for_nothing(tmp_path, tex
     (tmp_path / "a_best.json").write_text(text)
     (tmp_path / "a_best.caffemodel").write_bytes(b"")
     best = Best(str(tmp_path / "a"), Log(sys.stderr, True), resumed=True)
-    assert (best.mean_iu, best.iteration) == (-1, 0)
+    assert (best.measure, best.value, best.iteration) == ("", -1, 0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from netspec.base.errors import Error
-from netspec.score.detect import Rules, detections
+from netspec.net.detections import Rules, detections
 
 BOXES = torch.tensor([[0, 10, 10, 29, 29], [0, 11, 10, 30, 29], [0, 60, 60, 99, 89]], dtype=torch.float32)
 SCORES = torch.tensor([[0.1, 0.8, 0.1], [0.2, 0.7, 0.1], [0.3, 0.1, 0.6]])

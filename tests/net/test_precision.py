@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from netspec.score.precision import Curve, Truth, curves
+from netspec.net.precision import Curve, Truth, curves
 
 
 def truth(*boxes, difficult=()):

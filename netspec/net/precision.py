@@ -5,6 +5,7 @@ side belong to it) overlaps it by more than the threshold, and no surer detectio
 finds a difficult box counts neither way.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -69,11 +70,29 @@ class Curve:
         return float(sum(self.precision[self.recall >= least].max(initial=0.0) / 11 for least in RECALLS))
 
 
+def mean(made: Sequence[Curve], measure: str) -> float:
+    """The mean of "area" or "eleven" over the classes that the truth has; NaN without any."""
+    each = [getattr(curve, measure) for curve in made if curve.truths]
+    return sum(each) / len(each) if each else math.nan
+
+
+def unseen(made: Sequence[Curve], names: Sequence[str]) -> list[str]:
+    """The classes that are never in the truth: a mean says nothing of them. names: the background's first."""
+    return [name for name, curve in zip(names[1:], made, strict=True) if not curve.truths]
+
+
+def means(made: Sequence[Curve], overlap: float) -> dict[str, float | None]:
+    """The means in plain numbers for JSON, null without truth, and the overlap that a right box exceeds."""
+    there = any(curve.truths for curve in made)
+    return {"map": mean(made, "area") if there else None,
+            "map_11_point": mean(made, "eleven") if there else None, "overlap": overlap}
+
+
 def curves(truths: Sequence[Truth], found: Sequence[Tensor], classes: int, threshold: float = 0.5
            ) -> list[Curve]:
     """A curve for each class from 1 to classes - 1.
 
-    found: the detections of each image, D x 6: class, x1, y1, x2, y2, score (see score/detect.py).
+    found: the detections of each image, D x 6: class, x1, y1, x2, y2, score (see detections.py).
     """
     starts = np.cumsum([0, *(len(truth.boxes) for truth in truths)])
     matched = [_matched(truth, detected.double().cpu(), start)
