@@ -59,10 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_look_arguments(parser)
     add_box_arguments(parser)
     parser.add_argument("--threshold", metavar="P,CLASS=P,...",
-                        help="nets that detect: the score that a box must have more than, of all classes or "
-                        "of one (default 0.5)")
+                        help="nets that detect: the score that a box must have more than to be drawn and "
+                        "told, of all classes or of one (default 0.5)")
     parser.add_argument("--voc", metavar="SPLIT", help="nets that detect: also VOC's result files, "
-                        "comp4_det_SPLIT_CLASS.txt")
+                        "comp4_det_SPLIT_CLASS.txt, with boxes of any score, whatever --threshold is")
 
 
 SEGMENTING = "alpha", "cutout", "scores", "scales", "flip", "engine"
@@ -134,23 +134,25 @@ def _find(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParame
         told.note(_differs(len(named.names), reader.blobs[1], reader.classes))
     if shown and 0 in shown:
         object_class("0", looks, "--classes")
-    above = [least if shown is None or number in shown else math.inf
-             for number, least in enumerate(thresholds(args.threshold, looks))]
-    reader.rules = Rules(above, args.nms, args.most)
+
+    def rules(least: Sequence[float]) -> Rules:
+        above = [each if shown is None or number in shown else math.inf for number, each in enumerate(least)]
+        return Rules(above, args.nms, args.most)
+
+    reader.rules, rows = rules(thresholds(args.threshold, looks)), []
+    filed = None if args.voc is None else rules([-math.inf] * len(looks.names))
     if files:
         net, remarks = predict.load(scene.graph, weights, args.device, args.precision, args.strict,
                                     args.by_name)
         for remark in remarks:
             told.note(remark)
-        finder = objects.BoxFinder(net, scene, reader, args.mean)
+        finder = objects.BoxFinder(net, scene, reader, args.mean, filed)
         seen = streamed(files, finder, outputs, finder.seen, lambda each: objects.keep(each, looks))
         told.all(seen, _counts)
+        rows = finder.rows
     if args.voc is not None and told.errors:
         told.note(f"VOC's result files are not written: they would lack {count(len(told.errors), 'image')}")
     elif args.voc is not None:
-        rows = [(Path(found["files"]["boxes"]).name.removesuffix("_boxes.png"),
-                 [(box["class"], *box["box"], box["score"]) for box in found["boxes"]])
-                for found in told.found]
         wrote(*objects.save_voc(Path(args.out), args.voc, looks.names, rows), file=sys.stderr)
     return told.end({"net": str(path), "weights": str(weights)})
 

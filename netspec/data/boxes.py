@@ -129,8 +129,9 @@ def _classes(given: Mapping[str, Any], where: str) -> Classes:
 
 
 def numbering(names: Sequence[str]) -> Callable[[str], int]:
-    """What gives the class of a name in a file, in which capitals don't count unless they must; 0 for none."""
-    known = {name.strip().lower(): i for i, name in enumerate(names)} | {name: i for i, name in enumerate(names)}
+    """What gives the class of a name in a file, 0 for none; capitals don't count unless they must."""
+    known = {name.strip().lower(): i for i, name in enumerate(names)}
+    known |= {name: i for i, name in enumerate(names)}
     return lambda label: known.get(label, known.get(label.strip().lower(), 0))
 
 

@@ -93,11 +93,11 @@ class BoxReader:
                         "R x 4C are expected (--score-blob names the scores)")
         self.odds = softmaxed(made, scores)
 
-    def __call__(self, blobs: Mapping[str, Tensor], size: tuple[int, int], scale: float, item: int = 0
-                 ) -> Tensor:
+    def __call__(self, blobs: Mapping[str, Tensor], size: tuple[int, int], scale: float, item: int = 0,
+                 rules: Rules | None = None) -> Tensor:
         """The detections, D x 6, of an item of a batch: of an image of a size (height, width), which the net
-        saw `scale` times as large."""
+        saw `scale` times as large. rules: others than the reader's."""
         rois, scores, moves = (blobs[name].float().flatten(1) for name in self.blobs)
         of = rois[:, 0] == item
         odds = scores[of] if self.odds else scores[of].softmax(1)
-        return detections(rois[of], odds, moves[of], size, scale, self.rules)
+        return detections(rois[of], odds, moves[of], size, scale, rules or self.rules)

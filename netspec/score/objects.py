@@ -17,7 +17,7 @@ from ..data.images import scaled
 from ..look import pictures
 from ..look.boxes import boxed
 from ..net.deploy import deploy, feeds
-from ..net.detections import BoxReader
+from ..net.detections import BoxReader, Rules
 from ..net.graph import Graph
 from ..net.module import Net
 from ..net.plan import Plan
@@ -56,10 +56,12 @@ def scene(net: NetParameter, path: Path) -> Scene:
 class BoxFinder(Viewer):
     """Detections in frames of any size."""
 
-    def __init__(self, net: Net, scene: Scene, reader: BoxReader, mean: Sequence[float] | None = None
-                 ) -> None:
-        """net: of the scene's graph. mean: BGR, instead of what the net says, or else the release's."""
+    def __init__(self, net: Net, scene: Scene, reader: BoxReader, mean: Sequence[float] | None = None,
+                 filed: Rules | None = None) -> None:
+        """net: of the scene's graph. mean: BGR, instead of what the net says, or else the release's. filed:
+        the rules for VOC's result files, whose rows `rows` then gets (see save_voc)."""
         super().__init__(net)
+        self.filed, self.rows = filed, list[tuple[str, Sequence]]()
         self.scene, self.reader, self.sides = scene, reader, scene.known.sides
         self.looking = Plan.of(net)
         self.mean = np.array(mean or scene.known.mean or boxes.MEANS, np.float32)
@@ -77,7 +79,11 @@ class BoxFinder(Viewer):
         with self.working(name, image):
             inputs, scale = self.blobs(image)
             try:
-                found = self.reader(self.looking(inputs, self.reader.blobs), image.size[::-1], scale)
+                blobs = self.looking(inputs, self.reader.blobs)
+                found = self.reader(blobs, image.size[::-1], scale)
+                if self.filed:
+                    rows = self.reader(blobs, image.size[::-1], scale, rules=self.filed)
+                    self.rows.append((paths["boxes"].name.removesuffix("_boxes.png"), rows.tolist()))
             except Error as error:
                 raise Error(f"image {name}: {error}") from None
             return Seen(image, found.cpu(), paths)

@@ -132,10 +132,11 @@ def test_score_and_infer_find_the_same(place, capsys):
     assert status == 0 and told["images"] == 3
     assert [(each["name"], each["truths"]) for each in told["classes"]] == [("cat", 2), ("dog", 0)]
     assert told["classes"][1]["ap"] is None and told["map"] == told["classes"][0]["ap"]
-    infer(capsys, "images", "--threshold", "-1", "--voc", "val", "--mean", "102.9801,115.9465,122.7717")
-    for name in ("cat", "dog"):
-        ours, theirs = (Path(folder, f"comp4_det_val_{name}.txt").read_text() for folder in "so")
-        assert ours == theirs and len(ours.splitlines()) > 3
+    for threshold in ("0", "0.5", "0.99"):  # it is the picture's
+        infer(capsys, "images", "--threshold", threshold, "--voc", "val", "--mean", "102.9801,115.9465,122.7717")
+        for name in ("cat", "dog"):
+            ours, theirs = (Path(folder, f"comp4_det_val_{name}.txt").read_text() for folder in "so")
+            assert ours == theirs and len(ours.splitlines()) > 3
 
 
 def test_score_prints_a_table_and_draws_a_sheet(place, capsys):
