@@ -30,6 +30,7 @@ KINDS = {  # what a finding is -> (its heading, whether training breaks on it)
     "none": ("boxes that are none", True),
     "outside": ("boxes that lie outside the image", True),
     "trained": ("images of the training split in another one", True),
+    "away": ("boxes outside the image that are not learned, being difficult or crowds", False),
     "shared": ("images in two splits, equal in every pixel", False),
     "names": ("names in two splits, for different images", False),
     "beyond": ("boxes that go beyond the image, which are cut at its border", False),
@@ -108,9 +109,12 @@ def _look(source: DetectionData, index: int) -> Item:
             counts[source.boxes.number(box.label, truth)] += 1
         except Error as error:
             findings.append(("unknown", f"{error}, box {number}"))
+        kinds = _wrong(box, within, boxes[: number - 1])
+        if not source.learns(box):
+            kinds = ["away" if kind == "outside" else kind for kind in kinds]
         findings += [(kind, f"{where}: box {number} ('{box.label:.60}'): {box}, counted from 0")
-                     for kind in _wrong(box, within, boxes[: number - 1])]
-    learned = sum(not box.crowd and (source.difficult or not box.difficult) for box in boxes)
+                     for kind in kinds]
+    learned = sum(map(source.learns, boxes))
     if truth.is_file() and not learned:
         findings.append(("empty", f"{where}{', all of which are difficult or crowds' * bool(boxes)}"))
     return Item(findings, counts, learned, found, digest)

@@ -19,7 +19,7 @@ from ..ops.settings import completed, settings_of
 from ..ops.source import Batch
 from ..proto.caffe_pb2 import LayerParameter
 from . import boxes, layouts, proposals
-from .boxes import Boxes, Record, clipped
+from .boxes import Box, Boxes, Record, clipped
 from .images import read_image, scaled, size, turn_cure
 from .layouts import FLAG, FOLDER, Facts, Layout
 from .pictured import Pictured
@@ -140,6 +140,8 @@ class DetectionData(Pictured):
             raise self.error(f"the proposals {self.place} are not there; 'netspec solve' makes them after "
                              "the stage before this one")
         super().check_files()
+        for index in range(len(self)):  # a run that finds them by and by would end then
+            self.truth_of(self.record(index))
 
     def listed(self) -> "DetectionData":
         """The images with their boxes in the order of their list: none left out, none mirrored."""
@@ -207,6 +209,10 @@ class DetectionData(Pictured):
     def learned(self, record: Record) -> np.ndarray:
         """Which of its boxes are truth in training, bool (K,)."""
         return ~record.crowd & (self.difficult | ~record.difficult)
+
+    def learns(self, box: Box) -> bool:
+        """The same of one box."""
+        return not box.crowd and (self.difficult or not box.difficult)
 
     @cached_property
     def drawn(self) -> list[int]:

@@ -39,6 +39,7 @@ SIZE = "<size><width>{}</width><height>{}</height></size>"
     (item(2, 2, 1, 5), 1, ["error: boxes that are none: 1", "02.xml: box 1 ('cat'): 1 1 0 4, counted from 0"]),
     (item(2, 2, "nan", 5), 1, ["error: boxes that are none: 1"]),
     (item(31, 2, 40, 5), 1, ["error: boxes that lie outside the image: 1"]),
+    (item(31, 2, 40, 5, rest="<difficult>1</difficult>"), 0, ["warning: boxes outside the image that are not learned"]),
     (item(3, 2, 31, 5), 0, ["warning: boxes that go beyond the image, which are cut at its border: 1"]),
     (item(0, 2, 30, 5), 0, ["warning: boxes that go beyond the image"]),
     (item(3, 2, 3, 5) + item(1, 1, 2, 2), 0, ["warning: boxes without area", "box 1 ('cat'): 2 1 2 4"]),

@@ -170,6 +170,17 @@ def test_boxes_that_cannot_be_learned_are_refused(tmp_path):
     write(tmp_path, [(30, 20)], {"00": item(31, 2, 40, 11)})
     with pytest.raises(Error, match="the box 30 1 39 10 .* lies outside the image of 30x20"):
         source(tmp_path).load(0)
+    write(tmp_path, [(30, 20)] * 20, {"17": item(1, 1, 4, 4) + item(31, 2, 40, 11)})
+    for phase in (TRAIN, TEST):
+        made = source(tmp_path, phase)
+        assert made.shapes()[0] == (1, 3, 40, 60)
+        with pytest.raises(Error, match="17.xml: the box 30 1 39 10 .* lies outside the image of 30x20"):
+            made.check_files()
+    write(tmp_path, [(30, 20)] * 20, {"17": item(31, 2, 40, 11, rest="<difficult>1</difficult>"), "18": item(5, 5, 1, 9)})
+    with pytest.raises(Error, match="18.xml: box 1 of '18' .* is no box"):
+        source(tmp_path, TEST).check_files()
+    (tmp_path / "Annotations/18.xml").write_text("<annotation/>")
+    source(tmp_path).check_files()
     write(tmp_path, [(30, 20)], {"00": item(0, 2, 40, 11)})
     assert source(tmp_path, flips=False).load(0)[2].tolist() == [[0, 2, 58, 20, 1]]
     write(tmp_path, [(30, 20)], {"00": "<size><width>20</width><height>30</height></size>" + item(1, 1, 9, 9)})

@@ -14,6 +14,7 @@ from netspec.net.build import load
 from netspec.proto import text as prototext
 
 SET = "images: JPEGImages\nboxes: Annotations\ncat 200 0 0\ndog\n"
+OUTSIDE = item(70, 2, 80, 40, "dog")
 
 
 @pytest.fixture
@@ -139,12 +140,26 @@ def test_images_are_brought_to_the_scale_that_is_asked_for(own, capsys):
     (lambda: Path("my/set.txt").write_text("images: JPEGImages\nboxes: Annotations\n"), "names no class"),
     (lambda: Path("my/set.txt").write_text(SET.replace("Annotations", "/")), "leaves the folder"),
     (lambda: [path.unlink() for path in Path("my/Annotations").iterdir()], "holds no box file"),
+    (lambda: write(Path("my"), [(64, 48)] * 6, {"04": OUTSIDE}), "04.xml: the box 69 1 79 39 (counted from 0) of '04' lies"),
 ])
 def test_what_is_wrong_is_told_and_nothing_is_written(own, capsys, change, told):
     change()
     before = sorted(Path("my").rglob("*"))
     assert main(["own", "my/set.txt"]) == 2
     assert told in capsys.readouterr().err and sorted(Path("my").rglob("*")) == before
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_box_outside_its_image_is_told_before_the_first_step(own, capsys, split):
+    assert main(["own", "my/set.txt", "--iterations", "1", "--batch", "1"]) == 0
+    last = Path(f"my/{split}.txt").read_text().split()[-1].removesuffix(".jpg").rpartition("/")[2]
+    Path(f"my/Annotations/{last}.xml").write_text(f"<annotation>{OUTSIDE}</annotation>")
+    capsys.readouterr()
+    assert main(["solve", "my/set-rfcn.prototxt"]) == 2
+    err = capsys.readouterr().err
+    assert f"{last}.xml: the box 69 1 79 39" in err and "Iteration 0" not in err
+    if split == "train":  # of the other the net is known by its only image
+        assert main(["solve", "my/set-rfcn.prototxt", "--skip-bad", "1"]) == 0
 
 
 def test_a_net_of_labels_is_no_beginning(own, capsys):
