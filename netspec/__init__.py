@@ -17,7 +17,7 @@ _PLACES = {  # of names whose modules need torch; they are imported when one of 
     "net.module": "TorchNet=Net",  # pycaffe has a Net of its own
     "ops.base": "Operation",
     "ops.source": "Source",
-    "data.layouts": "PATCH",
+    "data.patches": "PATCH",
     "train.optimizer": "optimizer",
     "score.loaded": "load",
     "pycaffe": "AdaDeltaSolver AdaGradSolver AdamSolver Layer NesterovSolver Net RMSPropSolver SGDSolver "

@@ -18,6 +18,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
 import golden_case  # noqa: E402 - netspec is that of this checkout
+import judge_clouds  # noqa: E402
 import judge_data  # noqa: E402
 import judge_nets  # noqa: E402
 import judge_scores  # noqa: E402
@@ -40,7 +41,7 @@ def layers(case: Path) -> None:
 FORMS = (  # the first that fits is taken
     Form(frozenset({".prototxt", ".npz"}), "*", layers),
     *(Form(frozenset({".npz"}), name, judge_targets.judged(kind))
-      for name, kind in (judge_targets.KINDS | judge_data.KINDS).items()),
+      for name, kind in (judge_targets.KINDS | judge_data.KINDS | judge_clouds.KINDS).items()),
     Form(frozenset({".npz"}), "detections_*", judge_scores.detected),
     Form(frozenset({".json"}), "voc_ap*", judge_scores.voc),
     Form(frozenset({".json"}), "coco_ap*", judge_scores.coco),

@@ -64,3 +64,35 @@ def test_average_precision_is_judged_by_its_files(tmp_path):
     status, (line, last) = judged(tmp_path)
     assert status == 1 and line.startswith("voc_ap_wrong: AssertionError:") and "precision of a at 0.5" in line
     assert last == "1 of 2 agree"
+
+
+def clouds(path, patches, names, truths, masks, results, side=4, **told):
+    """A file of the form of 38-Cloud's: one patch a scene, so that what comes of it can be told by hand."""
+    config = {"patch": side, "threshold": 12 / 255, "names": names, "results": results} | told
+    np.savez(path, config=json.dumps(config), **{"in:patches": patches}, **{f"in:truth:{k}": v for k, v in truths.items()},
+             **{f"out:mask:{k}": v for k, v in masks.items()})
+
+
+def test_scenes_of_clouds_are_judged(tmp_path):
+    truth = np.uint8([[1, 1, 0], [0, 0, 0]])
+    patch = np.zeros((1, 4, 4), np.float16)
+    patch[0, 1, 0] = patch[0, 1, 2] = 0.5  # the scene begins a row below and no column to the right
+    found = np.uint8([[1, 0, 1], [0, 0, 0]])
+    told = {"offset": [1, 0], "tp": 1, "fp": 1, "fn": 1, "tn": 3, "precision": 50, "recall": 50, "specificity": 75, "jaccard": 100 / 3,
+            "accuracy": 400 / 6}
+    clear = {"offset": [1, 0], "tp": 0, "fp": 0, "fn": 0, "tn": 6, "precision": None, "recall": float("nan"), "specificity": 100,
+             "jaccard": None, "accuracy": 100}
+    names = ["patch_1_1_by_1_LC08_A", "patch_1_1_by_1_LC08_B"]
+    keys = ("precision", "recall", "specificity", "jaccard", "accuracy")
+    mean = dict.fromkeys(keys) | {"specificity": 87.5, "accuracy": (100 + 400 / 6) / 2}
+    clouds(tmp_path / "clouds_right.npz", patch, names[:1], {"LC08_A": truth}, {"LC08_A": found}, {"LC08_A": told},
+           mean={key: told[key] for key in keys})
+    both = np.concatenate([patch, np.zeros((1, 4, 4), np.float16)])
+    everything = {"LC08_A": truth, "LC08_B": 0 * truth}, {"LC08_A": found, "LC08_B": 0 * truth}, {"LC08_A": told, "LC08_B": clear}
+    clouds(tmp_path / "clouds_empty.npz", both, names, *everything, mean=mean)
+    clouds(tmp_path / "clouds_wrong_mean.npz", both, names, *everything, mean=mean | {"jaccard": 50 / 3})
+    clouds(tmp_path / "clouds_wrong_mask.npz", patch, names[:1], {"LC08_A": truth}, {"LC08_A": found[:, ::-1] * np.uint8(0)},
+           {"LC08_A": told}, mean={key: told[key] for key in keys})
+    status, lines = judged(tmp_path)
+    assert status == 1 and lines[-1] == "2 of 4 agree"
+    assert [line.partition(":")[0] for line in lines[:-1]] == ["clouds_wrong_mask", "clouds_wrong_mean"]

@@ -287,10 +287,6 @@ def facts_folder(found: Layout) -> Path:
     raise Error(f"the facts of data set '{found.facts}' are not there (tried {place})")
 
 
-# a patch of 38-Cloud and its place in the scene's grid, both from 1
-PATCH = re.compile(r"patch_(?P<number>\d+)_(?P<row>\d+)_by_(?P<column>\d+)_(?P<scene>\w+)")
-
-
 def _number(value: Any) -> bool:
     return type(value) is int and abs(value) < 1 << 24  # float32, as labels are fed, has these whole
 

@@ -11,7 +11,8 @@ from scipy.io import savemat
 from netspec.base.errors import Error
 from netspec.data import images as pixels
 from netspec.data import layouts
-from netspec.data.layouts import ILSVRC, LAYOUTS, PATCH, Images, Labels, facts
+from netspec.data.layouts import ILSVRC, LAYOUTS, Images, Labels, facts
+from netspec.data.patches import PATCH
 from netspec.data.pictured import overlap
 from netspec.data.segmentation import SegmentationData
 from netspec.net.build import load

@@ -1,0 +1,66 @@
+"""Two ways of resizing that 38-Cloud's release has: what smooths where it shrinks, and cubic convolution."""
+
+import numpy as np
+
+
+def shrunk(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Pixels (H, W, ...) resized as scikit-image's `resize` does it of order 1: float64.
+
+    What becomes smaller is smoothed before by a Gaussian, whose deviation is half of what the factor is above
+    1; then linear, half-pixel centres, mirrored at the border.
+    """
+    from scipy import ndimage
+
+    found = np.asarray(pixels, np.float64)
+    for axis, new in enumerate((height, width)):
+        old = found.shape[axis]
+        if old > new:
+            found = ndimage.gaussian_filter1d(found, (old / new - 1) / 2, axis)
+    for axis, new in enumerate((height, width)):
+        old = found.shape[axis]
+        at = (np.arange(new) + 0.5) * (old / new) - 0.5
+        low = np.floor(at).astype(int)
+        part = (at - low).reshape(-1, *(1,) * (found.ndim - 1 - axis))
+        first, second = (found.take(_mirrored(each, old), axis) for each in (low, low + 1))
+        found = first + (second - first) * part
+    return found
+
+
+def cubic(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Pixels (H, W) resized as MATLAB's `imresize` does it: cubic convolution (Keys, a = -1/2), float64.
+
+    Half-pixel centres, mirrored at the border; where it shrinks, the kernel is as much wider. The axis comes
+    first that shrinks more, or grows less, of equal ones the rows. uint8 stays so: each axis is rounded, up
+    from one half, and cut to 0..255.
+    """
+    found = np.asarray(pixels, np.float64)
+    news = (height, width)
+    for axis in sorted((0, 1), key=lambda axis: news[axis] / pixels.shape[axis]):
+        weights = _weights(pixels.shape[axis], news[axis])
+        found = weights @ found if axis == 0 else found @ weights.T
+        if pixels.dtype == np.uint8:
+            found = np.floor(found.clip(0, 255) + 0.5)
+    return found.astype(np.uint8) if pixels.dtype == np.uint8 else found
+
+
+def _weights(old: int, new: int) -> np.ndarray:
+    """How much each old position has in each new one: (new, old)."""
+    if old == new:
+        return np.eye(old)
+    scale = min(1.0, new / old)
+    reach = int(np.ceil(4 / scale)) + 2
+    at = (np.arange(new) + 0.5) * (old / new) - 0.5
+    near = np.floor(at - 2 / scale).astype(int)[:, None] + np.arange(reach)
+    x = np.abs(at[:, None] - near) * scale
+    inner, outer = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    kernel = np.where(x <= 1, inner, np.where(x <= 2, outer, 0))
+    kernel /= kernel.sum(1, keepdims=True)
+    found = np.zeros((new, old))
+    np.add.at(found, (np.arange(new)[:, None], _mirrored(near, old)), kernel)
+    return found
+
+
+def _mirrored(at: np.ndarray, count: int) -> np.ndarray:
+    """Positions outside 0 .. count - 1 mirrored at the border, whose pixel comes twice."""
+    at = at % (2 * count)
+    return np.where(at < count, at, 2 * count - 1 - at)
