@@ -19,7 +19,7 @@ from ..base.machine import cores
 from ..data import boxes
 from ..data.boxes import Boxes
 from ..data.layouts import Images, Labels, layout, read_file
-from ..data.tree import Tree, suffixes
+from ..data.tree import Tree, ending, suffixes
 
 SEED, SHARE = 1, 5  # of the split that is made: one image in so many is for validation
 
@@ -78,7 +78,7 @@ def _folder(path: Path, key: str, pattern: str) -> None:
         raise Error(f"{told}, {folder}, is not there{closest(gone.name, there)} (the folders in "
                     f"{gone.parent}: {', '.join(there) or 'none'}){line}")
     first = start.rpartition("/")[2]
-    files = folder.glob(re.sub("\0+", "*", f"{glob.escape(first)}\0{end.removesuffix('.*')}"))
+    files = folder.glob(re.sub("\0+", "*", f"{glob.escape(first)}\0{ending(end)}"))
     if not any(not end.endswith(".*") or file.suffix.lower() in suffixes() for file in files):
         kind = {"images": "image", "labels": "label"}.get(key, "box file")
         raise Error(f"{told}, {folder}, holds no {kind} {first}NAME{end}".replace("\0", "NAME"))
@@ -86,8 +86,9 @@ def _folder(path: Path, key: str, pattern: str) -> None:
 
 def _any(root: Path, pattern: str) -> bool:
     """Whether there is a file that a pattern names."""
-    whole = glob.escape(str(inside(root, pattern)))
-    return bool(glob.glob(whole.replace("{name}", "*").replace("{split}", "*")))
+    whole, kind = os.path.splitext(str(inside(root, pattern)))
+    found = glob.escape(whole).replace("{name}", "*").replace("{split}", "*") + ending(kind)
+    return bool(glob.glob(found))
 
 
 def split(data: Tree, train: str, val: str) -> Split:

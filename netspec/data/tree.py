@@ -29,7 +29,7 @@ class Tree:
         self.dataset, self.layout, self.root, self.beside, self.base = dataset, layout, root, beside, base
         self.pattern = layout.first(Images).files[0]
         self.pairs: dict[str, list[Path]] = {}  # name -> image and label, where a list gives both
-        self._found: dict[Path, dict[str, list[Path]]] = {}  # folder -> stem -> images
+        self._found: dict[Path, dict[str, list[Path]]] = {}  # folder -> what may stand for a name -> files
 
     def of(self, dataset: str) -> "Tree":
         """The tree of another data set beside this one."""
@@ -45,19 +45,18 @@ class Tree:
         return files.find(path, self.base, f"the folder of data set '{name}' (param_str's '{name}'),")
 
     def path(self, pattern: str, split: str, name: str = "") -> Path:
-        """The file that a pattern names; Error if it leaves the root's folder."""
+        """The file that a pattern names, if need be with other capitals in its ending; Error if it leaves the
+        root's folder, or several files may be meant."""
         where, _, rest = pattern.partition(":")
         where, rest = (where, rest) if where in self.layout.beside else ("", pattern)
         path = files.inside(self._root(where), rest.format(split=split, name=name))
-        if path.suffix != ".*":
+        if path.suffix != ".*" and path.exists():
             return path
         if path.parent not in self._found:
-            found = defaultdict(list)
-            for entry in sorted(os.listdir(path.parent)) if path.parent.is_dir() else ():
-                if Path(entry).suffix.lower() in suffixes():
-                    found[stem(entry)].append(path.parent / entry)
-            self._found[path.parent] = found  # whole, for other threads
-        first, *others = self._found[path.parent].get(path.stem, [path])
+            self._found[path.parent] = _listing(path.parent)  # whole, for other threads
+        first, *others = self._found[path.parent].get(path.stem + path.suffix.lower(), [path])
+        if others and path.suffix != ".*":
+            raise Error(f"both {first} and {others[0].name} are there for {path.name}; take one of them away")
         if others:
             raise Error(f"both {first} and {others[0].name} are there; say which is meant by a pattern: "
                         f"{pattern.removesuffix('.*')}{first.suffix}")
@@ -153,16 +152,18 @@ class Tree:
             raise Error(f"split '{split}' has no list {path}{closest(split, lists)} "
                         f"(there are: {', '.join(lists) or 'none'})")
         before, _, after = self.pattern.format(split=split, name="\0").partition("\0")
-        there = sorted(p.relative_to(self.root) for p in self.root.glob(glob.escape(before) + "*" + after))
-        return [self._bare(p.as_posix(), split) for p in there if p.suffix.lower() in suffixes()]
+        found = self.root.glob(f"{glob.escape(before)}*{ending(after)}")
+        there = sorted(p.relative_to(self.root) for p in found)
+        return [*dict.fromkeys(self._bare(p.as_posix(), split) for p in there
+                               if p.suffix.lower() in suffixes())]
 
     def _name(self, line: str, split: str) -> str:
         """The name of an image from a line of a list, which may give its path, and the label's after it."""
         line = files.native(line.strip()).removeprefix("./")  # as `find` writes them
         words = line.split(",") if "," in line else line.split("\t") if "\t" in line else line.split()
         if self.layout.facts:
-            suffix = Path(self.pattern).suffix
-            return words[0].rpartition("/")[2].removesuffix(suffix) if words[0].endswith(suffix) else words[0]
+            bare = _without(words[0], Path(self.pattern).suffix)
+            return words[0] if bare == words[0] else bare.rpartition("/")[2]
         whole = self._bare(line, split)
         if len(words) == 1 or self.path(self.pattern, split, whole).is_file():  # names may have spaces
             return whole
@@ -175,7 +176,33 @@ class Tree:
         before, _, after = self.pattern.format(split=split, name="\0").partition("\0")
         if before:  # the path may start above the root
             name = f"/{name}".rpartition(f"/{before}")[2].removeprefix("/")
-        return stem(name) if after == ".*" else name.removesuffix(after)
+        return stem(name) if after == ".*" else _without(name, after)
+
+
+def _listing(folder: Path) -> dict[str, list[Path]]:
+    """The files of a folder by their names with the ending in small letters, and images by NAME.* too."""
+    found = defaultdict(list)
+    for entry in sorted(os.listdir(folder)) if folder.is_dir() else ():
+        path = folder / entry
+        found[path.stem + path.suffix.lower()].append(path)
+        if path.suffix.lower() in suffixes():
+            found[f"{path.stem}.*"].append(path)
+    return found
+
+
+def ending(after: str) -> str:
+    """What follows a name in a pattern, for glob: .* as nothing, another ending in any capitals."""
+    start, kind = os.path.splitext("x" + after)
+    either = "".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else glob.escape(c) for c in kind)
+    return glob.escape(start[1:]) + either * (kind != ".*")
+
+
+def _without(name: str, after: str) -> str:
+    """A name without what follows it in a pattern, in whose ending capitals don't count."""
+    start, kind = os.path.splitext("x" + after)
+    cut = len(name) - len(after)
+    fits = name[cut:][: len(start) - 1] == start[1:] and name.lower().endswith(kind.lower())
+    return name[:cut] if fits and cut >= 0 else name
 
 
 def _candidates(values: Mapping[int, int], classes: int, void: int | None) -> Mapping[int, int]:

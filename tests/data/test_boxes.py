@@ -155,6 +155,37 @@ def test_a_list_names_the_images_and_a_missing_file_is_told(read, tmp_path):
     assert read(voc({})).name == "a"
 
 
+def test_capitals_of_an_ending_do_not_count(read, tmp_path):
+    """As files come from cameras and from Windows; a file of exactly the name comes first."""
+    if (tmp_path / "IMAGES").exists():
+        pytest.skip("this file system has one file of both names")
+    assert len(read(voc({}), "a.XML").boxes) == 1
+    assert len(read(voc({}, {}), "a.xml").boxes) == 2
+    for made in ("a.xml", "a.XML"):
+        (tmp_path / "boxes" / made).unlink()
+    (tmp_path / "boxes/a.Xml").write_text(voc({}))
+    with pytest.raises(Error, match=r"both .*a\.XML and a\.Xml are there for a\.xml; take one of them away"):
+        read(voc({}), "a.XML")
+    (tmp_path / "images/a.png").rename(tmp_path / "images/a.PNG")
+    (tmp_path / "boxes/a.Xml").unlink()
+    assert read(voc({}), "a.XML", images="images/{name}.png").path.name == "a.PNG"
+    (tmp_path / "all.txt").write_text("images/a.PNG\n")
+    assert read(voc({}), "a.XML", images="images/{name}.png").path.name == "a.PNG"
+
+
+def test_capitals_of_endings_in_vocs_folders(tmp_path):
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name, image, xml in (("a", "jpg", "xml"), ("b", "JPG", "XML"), ("c.d", "Jpg", "xml")):
+        Image.new("RGB", (60, 40)).save(tmp_path / f"JPEGImages/{name}.{image}", format="JPEG")
+        (tmp_path / f"Annotations/{name}.{xml}").write_text(voc({}))
+    (tmp_path / "ImageSets/Main/train.txt").write_text("a\nb.JPG\nc.d.jpg\n")
+    boxes = Boxes(Tree("voc", layout("voc", {"classes": ["cat"]}), tmp_path, {}, None))
+    found = [boxes.read(*entry) for entry in boxes.entries("train")]
+    assert [each.path.name for each in found] == ["a.jpg", "b.JPG", "c.d.Jpg"]
+    assert [each.source.name for each in found] == ["a.xml", "b.XML", "c.d.xml"]
+
+
 @pytest.mark.parametrize("given, told", [
     ({}, "names no class"), ({"classes": ["background"]}, None), ({"classes": ["x", "x"]}, "a second time"),
     ({"classes": ["x"], "images": "{nome}"}, "in braces"), ({"classes": ["x"], "mean": [1, 2]}, "3 numbers"),

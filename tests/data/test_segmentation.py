@@ -55,6 +55,16 @@ def expected(root, index, mean=(104.00699, 116.66877, 122.67892)):
 # What is read
 
 
+def test_capitals_of_endings_do_not_count(tmp_path):
+    root = voc(tmp_path)
+    for path in (*root.glob("JPEGImages/*0.jpg"), *root.glob("SegmentationClass/*0.png")):
+        path.rename(path.with_suffix(path.suffix.upper()))
+    made = source(dataset="voc", root=str(root), split="train", randomize=False)
+    assert [path.suffix for path in made.paths(0)] == [".JPG", ".PNG"]
+    for found, wanted in zip(made.load(0), expected(root, 0), strict=True):
+        assert np.allclose(found, wanted, atol=1e-3)
+
+
 def test_images_are_bgr_less_the_mean_at_their_own_size(tmp_path):
     data = source(dataset="voc", root=str(voc(tmp_path)), split="train", randomize=False)
     assert len(data) == 5

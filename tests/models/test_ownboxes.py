@@ -149,6 +149,16 @@ def test_what_is_wrong_is_told_and_nothing_is_written(own, capsys, change, told)
     assert told in capsys.readouterr().err and sorted(Path("my").rglob("*")) == before
 
 
+@pytest.mark.parametrize("images", ["JPEGImages", "JPEGImages/{name}.jpg"])
+def test_capitals_of_endings_do_not_count(own, capsys, images):
+    for path in [*Path("my/JPEGImages").iterdir(), *Path("my/Annotations").iterdir()]:
+        path.rename(path.with_suffix(path.suffix.upper()))
+    Path("my/set.txt").write_text(SET.replace("JPEGImages", images))
+    assert main(["own", "my/set.txt", "--iterations", "1", "--batch", "1"]) == 0
+    assert "my/train.txt: 5 images" in capsys.readouterr().out
+    assert main(["data", "check", "my/set.txt"]) == 0 and main(["solve", "my/set-rfcn.prototxt"]) == 0
+
+
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_box_outside_its_image_is_told_before_the_first_step(own, capsys, split):
     assert main(["own", "my/set.txt", "--iterations", "1", "--batch", "1"]) == 0

@@ -224,8 +224,8 @@ def test_a_data_set_of_other_classes_is_noted(place, capsys):
 
 
 def test_names_that_make_no_file_are_refused_before_scoring(place, capsys):
-    path = Path("val.prototxt")
-    path.write_text(path.read_text().replace("dog", "hot/dog"))
+    for path in (Path("val.prototxt"), Path("boxes/a.xml")):
+        path.write_text(path.read_text().replace("dog", "hot/dog"))
     status = main(["score", "val.prototxt", "w.caffemodel", "--save", "s", "--device", "cpu", "--quiet"])
     assert status == 2 and "hot/dog.txt': the names of split and class" in capsys.readouterr().err
 
