@@ -1,5 +1,6 @@
 """Boxes of objects in images: the data sets that have them, and VOC's XML, COCO's and labelme's JSON read."""
 
+import math
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ from .tree import Tree, stem
 MEANS = 102.9801, 115.9465, 122.7717  # BGR; the release subtracts them from the images of every data set
 CORNERS, VOC_FLAGS = ("xmin", "ymin", "xmax", "ymax"), ("difficult", "truncated")
 # XML's words for the flags, in small letters
-FLAGS = {"1": True, "true": True, "yes": True} | dict.fromkeys(("0", "false", "no", "", "unspecified"), False)
+FLAGS = {"true": 1, "yes": 1, "false": 0, "no": 0, "": 0, "unspecified": 0}
 
 
 def _voc(root: str, facts: str, mean: tuple[float, ...] = MEANS) -> Layout:
@@ -280,13 +281,19 @@ def _voc_box(item: ET.Element, where: str) -> Box:
             found = repr(text[:40]) if text else "nothing"
             raise Error(f"{where} ('{label:.60}') is no box: <{key}> should be a number, found {found}"
                         ) from None
-    flags = []
-    for key in VOC_FLAGS:
-        text = (_text(item, key) or "").lower()
-        if text not in FLAGS:
-            raise Error(f"{where} ('{label:.60}'): <{key}> should be 0 or 1, found {text[:40]!r}")
-        flags.append(FLAGS[text])
-    return Box(label, corners, *flags)
+    difficult, truncated = (_told(_text(item, key) or "") for key in VOC_FLAGS)
+    if difficult not in (0, 1):
+        raise Error(f"{where} ('{label:.60}'): <difficult> should be 0 or 1, found "
+                    f"{(_text(item, 'difficult') or '')[:40]!r}")
+    return Box(label, corners, difficult == 1, truncated > 0)  # some write the share that is cut off
+
+
+def _told(text: str) -> float:
+    """What a flag says: a word of FLAGS, or a number; NaN for others."""
+    try:
+        return float(FLAGS.get(text.lower(), text))
+    except ValueError:
+        return math.nan
 
 
 # COCO and labelme

@@ -67,6 +67,14 @@ def test_spellings_in_the_wild(read, change):
     assert not record.difficult.any() and not record.truncated.any()
 
 
+@pytest.mark.parametrize("difficult, truncated, told", [
+    ("1.0", "0.3", (True, True)), ("0.0", "0.0", (False, False)), ("True", "1.0", (True, True)), ("False", "-1", (False, False)),
+    ("", "unknown", (False, False)), (" 1 ", "2", (True, True))])
+def test_flags_as_converters_write_them(read, difficult, truncated, told):
+    record = read(voc(dict(difficult=difficult, truncated=truncated)))
+    assert (record.difficult.tolist(), record.truncated.tolist()) == ([told[0]], [told[1]])
+
+
 def test_no_object_is_no_box(read):
     record = read(voc())
     assert record.boxes.shape == (0, 4) and record.classes.shape == (0,) and record.difficult.dtype == bool
@@ -93,6 +101,7 @@ OUTSIDE = '<!DOCTYPE annotation SYSTEM "file:///etc/passwd"><annotation></annota
     (voc({}).replace("<name>", "<name>dog</name><name>"), "<name> more than once"),
     (voc({}).replace("<object>", "<objects><object>").replace("</object>", "</object></objects>"), "within <objects>"),
     (voc(dict(name="Big Dgo")), "did you mean 'Big Dog'"), (voc(dict(difficult="maybe")), "<difficult>"),
+    (voc(dict(difficult="0.5")), "<difficult> should be 0 or 1, found '0.5'"), (voc(dict(difficult="nan")), "<difficult>"),
 ])
 def test_what_is_no_file_of_boxes_is_refused_by_name(read, text, told):
     with pytest.raises(Error, match=told) as raised:
