@@ -25,7 +25,7 @@ from netspec.base.errors import Error  # noqa: E402
 from netspec.base.files import writing  # noqa: E402
 from netspec.base.names import solver_file  # noqa: E402
 from netspec.cli.main import main  # noqa: E402
-from netspec.data import facts, layouts  # noqa: E402
+from netspec.data import facts, layouts, options  # noqa: E402
 from netspec.data.images import open_image  # noqa: E402
 from netspec.data.pictured import shared  # noqa: E402
 from netspec.data.segmentation import SegmentationData  # noqa: E402
@@ -63,7 +63,7 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
     old = fcn.named(base) if base else None
     if old and (old.data.images != {"data": 3} or len(old.data.heads) > 1):
         raise Error(f"--from {base}: reads other images than photographs, or scores two kinds of classes")
-    if old and not mean and "mean" not in layouts.read_file(path):
+    if old and not mean and "mean" not in options.read_file(path):
         mean = list(known(old).mean)
     layout = layouts.layout(str(path), {"mean": mean} if mean else None)
     found = layouts.facts(layout)
@@ -71,7 +71,7 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
     reader = dict(dataset=str(path), root=str(folder), mean=list(found.mean))
     data = Data((Head(len(found.names)),), {split: reader | dict(split=split) for split in splits},
                 -1 if found.void is None else found.void, facts=facts.written(layout, dataset=str(path)))
-    chance = {key: value for key, value in layouts.read_file(path).items() if key in layouts.CHANCE}
+    chance = {key: value for key, value in options.read_file(path).items() if key in options.CHANCE}
     data.splits[train] |= dict(batch_size=batch, mirror=True) | chance
     kinds = {f"fcn{stride}s": fcn.FCN(VGG16 if weights else SMALL, data, sources)
              for stride, sources in fcn.STAGES.items()}

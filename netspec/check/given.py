@@ -7,7 +7,8 @@ from typing import TypeVar
 from ..base.errors import Error
 from ..data.detection import DetectionData
 from ..data.get import obtained
-from ..data.layouts import LAYOUTS, read_file
+from ..data.layouts import LAYOUTS
+from ..data.options import read_file
 from ..data.pictured import Pictured
 from ..data.segmentation import SegmentationData
 from ..data.tree import there

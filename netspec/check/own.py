@@ -18,7 +18,8 @@ from ..base.log import Log
 from ..base.machine import cores
 from ..data import boxes
 from ..data.boxes import Boxes
-from ..data.layouts import Images, Labels, layout, read_file
+from ..data.layouts import Images, Labels, layout
+from ..data.options import read_file
 from ..data.tree import Tree, ending, suffixes
 
 SEED, SHARE = 1, 5  # of the split that is made: one image in so many is for validation

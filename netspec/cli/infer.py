@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import Error, Final, count, listed, said
-from ..data.layouts import LAYOUTS, Facts, facts, read_file
+from ..data.layouts import LAYOUTS, Facts, facts
+from ..data.options import read_file
 from .finding import find_net, find_weights, is_weights
 from .options import (
     add_box_arguments,

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..check import own
-    from ..data.layouts import read_file
+    from ..data.options import read_file
     from ..pycaffe.script import generator
 
     path, (train, val) = args.dataset, args.splits

@@ -13,10 +13,11 @@ import numpy as np
 
 from ..base import errors
 from ..base.errors import Error, closest
-from . import layouts
+from . import layouts, options
 from .drawn import coco_parts, crowded, is_background, load, named, sides, take
 from .images import open_image
-from .layouts import Classes, Derived, Images, Labels, Layout, is_list, is_number
+from .layouts import Classes, Derived, Images, Labels, Layout
+from .options import is_list, is_number
 from .outlines import points
 from .tree import Tree, stem
 
@@ -101,7 +102,7 @@ def layout(dataset: str, own: Mapping[str, Any] | None = None) -> Layout:
         label = replace(found.first(Labels), classes=_classes(given, "param_str"))
         return replace(found, tops={**found.tops, "boxes": label})
     if Path(dataset).suffix == ".txt":
-        return folder(layouts.read_file(Path(dataset)) | given, dataset)
+        return folder(options.read_file(Path(dataset)) | given, dataset)
     if dataset == "folder":
         return folder(given, "param_str")
     raise Error(f"data set '{dataset}' is not known, or has no boxes{closest(dataset, (*BOXED, 'folder'))} "

@@ -18,10 +18,11 @@ from ..ops.python import ALIASES
 from ..ops.settings import completed, settings_of
 from ..ops.source import Batch
 from ..proto.caffe_pb2 import LayerParameter
-from . import boxes, layouts, proposals
+from . import boxes, layouts, options, proposals
 from .boxes import Box, Boxes, Record, clipped
 from .images import read_image, scaled, size, turn_cure
-from .layouts import FLAG, FOLDER, Facts, Layout
+from .layouts import Facts, Layout
+from .options import FLAG, FOLDER
 from .pictured import Pictured
 from .tree import Tree
 
@@ -54,15 +55,15 @@ class DetectionData(Pictured):
     """
 
     OPTIONS = {key: value for key, value in Pictured.OPTIONS.items() if key != "batch_size"} | {
-        "voc2012": ("the folder of VOC 2012, for splits of both years", layouts.is_text),
+        "voc2012": ("the folder of VOC 2012, for splits of both years", options.is_text),
         "scale": ("a whole number of pixels, at least 1", lambda v: type(v) is int and v >= 1),
-        "max_size": layouts.whole(1),
+        "max_size": options.whole(1),
         "flips": FLAG,
         "aspect_grouping": FLAG,
         "difficult": FLAG,
-        "proposals": ("a file of proposals", layouts.is_text),
-        "proposer": ("the net that makes the proposals", layouts.is_text),
-        "num_classes": layouts.whole(2),
+        "proposals": ("a file of proposals", options.is_text),
+        "proposer": ("the net that makes the proposals", options.is_text),
+        "num_classes": options.whole(2),
         "seed": SEED[1:],
     } | {key: FOLDER[key] for key in ("images", "boxes", "lists", "classes", "mean")}
     truth = "box file", "boxes"

@@ -10,9 +10,10 @@ from ..base.errors import Error
 from ..ops.python import ALIASES
 from ..ops.settings import read_settings
 from ..proto.caffe_pb2 import LayerParameter
-from . import boxes, layouts
+from . import boxes, layouts, options
 from .detection import DetectionData
-from .layouts import FOLDER, LAYOUTS, Facts, Images, Layout
+from .layouts import LAYOUTS, Facts, Images, Layout
+from .options import FOLDER
 from .segmentation import RELEASE
 
 RANGE = [0, 255]  # of pixels, before the mean is subtracted
@@ -57,7 +58,7 @@ def known(layer: LayerParameter, path: Path) -> Known:
     mean = given.get("mean", implied)
     resize = given.get("resize", 1.0)
     for key, numbers in (("mean", () if mean is None else mean), ("resize", (resize,))):
-        if not layouts.is_list(numbers, layouts.is_number):
+        if not options.is_list(numbers, options.is_number):
             raise Error(f"{where}: '{key}' of param_str is {given[key]!r}, expected numbers")
     if not 0 < resize <= 8:
         raise Error(f"{where}: 'resize' of param_str is {resize}, expected above 0 to 8")

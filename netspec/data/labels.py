@@ -13,7 +13,8 @@ from ..base.errors import Error, closest, count, listed
 from ..base.files import inside
 from .drawn import Drawing, Picture, is_background
 from .images import open_image, turn_of
-from .layouts import Images, Labels, classes, folder, read_file, voc_colours
+from .layouts import Images, Labels, classes, folder, voc_colours
+from .options import read_file
 from .tree import stem, suffixes
 
 VOID, REST = -1, -2  # numbers while labels are made: of void, and of pixels where nothing was drawn

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from ..base.errors import NO_LITERAL, Error, closest
+from ..base.errors import Error, closest
 from ..base.files import find, native
 from ..base.machine import PROJECT
+from .options import read_file
 
 if TYPE_CHECKING:  # commands list the data sets in their help: the functions that need NumPy import it
     import numpy as np
@@ -285,85 +285,6 @@ def facts_folder(found: Layout) -> Path:
     if (place / "classes.txt").is_file():
         return place
     raise Error(f"the facts of data set '{found.facts}' are not there (tried {place})")
-
-
-def _number(value: Any) -> bool:
-    return type(value) is int and abs(value) < 1 << 24  # float32, as labels are fed, has these whole
-
-
-def is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e38  # True is none; as float32 it is finite
-
-
-def is_list(value: Any, check: Callable[[Any], bool], count: int | None = None) -> bool:
-    """Whether a value is a list, or a tuple, of so many (or any number of) entries that pass a check."""
-    return isinstance(value, tuple | list) and all(map(check, value)) and count in (None, len(value))
-
-
-def whole(least: int) -> tuple[str, Callable[[Any], bool]]:
-    """What takes a whole number, at least so large: in words, and as a check."""
-    return f"a whole number from {least}", lambda v: type(v) is int and v >= least
-
-
-# Options: what they take, in words and as a check
-FLAG = ("True or False", lambda v: isinstance(v, bool))
-# those that describe a data set of one's own, in param_str or in a data set file
-FOLDER: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "images": ("a folder, or a pattern with {name}", is_text),
-    "labels": ("a folder, or a pattern with {name}", is_text),
-    "boxes": ("a folder, a pattern with {name}, or a JSON file of COCO", is_text),
-    "lists": ("a pattern with {split}", is_text),
-    "classes": ("a list of lines 'name' or 'name r g b'", lambda v: is_list(v, is_text)),
-    "void": ("a whole number, or None", lambda v: v is None or _number(v)),
-    "values": ("a dict of whole numbers, such as {255: 1}",
-               lambda v: isinstance(v, dict) and all(_number(n) for pair in v.items() for n in pair)),
-    "mean": ("a number for each channel: BGR", lambda v: is_list(v, is_number)),
-    "colours": FLAG,
-    "nearest": FLAG,
-    "key": ("the name of a variable in .mat files", is_text),
-}
-
-# what chance does to images in training; in a data set file it is for the nets that `netspec own` writes
-CHANCE: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "mirror": FLAG,
-    "crop": ("[height, width]", lambda v: is_list(v, lambda n: type(n) is int and n >= 1, 2)),
-    "zoom": ("[least, most], above 0, at most 8",
-             lambda v: is_list(v, is_number, 2) and 0 < v[0] <= v[1] <= 8),
-    "brightness": ("a number from 0 to 1, by which the factor differs from 1 at most",
-                   lambda v: is_number(v) and 0 <= v <= 1),
-}
-
-
-def read_file(path: Path) -> dict[str, Any]:
-    """A data set file as options FOLDER and CHANCE: lines "key: value", and a line "name" or "name r g b" for
-    each class."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Error(f"data set file {path} cannot be read: {error}") from None
-    known = FOLDER | CHANCE
-    keys = [key for key in known if key != "classes"]
-    given: dict[str, Any] = {}
-    for number, line in enumerate(lines, 1):
-        key, colon, text = (part.strip() for part in line.partition("#")[0].partition(":"))
-        given.setdefault("classes", []).append("" if colon else key)  # in their lines' places, for errors
-        if not colon:
-            continue
-        if key not in keys or key in given:
-            wrong = f"there is no key '{key}'{closest(key, keys)}"
-            wrong = f"has the key '{key}' a second time" if key in keys else wrong
-            raise Error(f"{path}:{number}: {wrong} (keys: {', '.join(keys)}; a class is a line by itself)")
-        try:
-            given[key] = ast.literal_eval(text)
-        except NO_LITERAL:
-            given[key] = text
-        if not known[key][1](given[key]):
-            raise Error(f"{path}:{number}: '{key}' takes {known[key][0]}, found '{text:.60}'")
-    return given
 
 
 def folder(given: Mapping[str, Any], where: str) -> Layout:

@@ -15,7 +15,8 @@ from ..base.table import table
 from .drawn import Drawing, Picture, is_background
 from .images import TURNS
 from .labels import REST, VOID, Choices, Planned, Shelf, Tally, Target, judge, numbered
-from .layouts import VOID_COLOUR, folder, read_file
+from .layouts import VOID_COLOUR, folder
+from .options import read_file
 
 
 def make_labels(drawing: Drawing, place: Target, choices: Choices,

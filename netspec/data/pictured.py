@@ -9,7 +9,8 @@ from ..base.errors import Error, count
 from ..ops.source import Source
 from . import layouts
 from .get import obtained
-from .layouts import FLAG, FOLDER, Labels, Layout, is_text, whole
+from .layouts import Labels, Layout
+from .options import FLAG, FOLDER, is_text, whole
 from .tree import Tree
 
 

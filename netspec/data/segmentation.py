@@ -14,19 +14,8 @@ from ..ops.base import Shape
 from ..ops.python import ALIASES
 from ..ops.source import Batch
 from .images import size, turn_cure
-from .layouts import (
-    CHANCE,
-    FOLDER,
-    LAYOUTS,
-    Facts,
-    Images,
-    Labels,
-    facts,
-    is_list,
-    is_number,
-    is_text,
-    whole,
-)
+from .layouts import LAYOUTS, Facts, Images, Labels, facts
+from .options import CHANCE, FOLDER, is_list, is_number, is_text, whole
 from .pictured import Pictured
 
 # the FCN release's data layers: (module, class) -> the data set, and what their param_str calls the options
