@@ -22,6 +22,7 @@ import judge_clouds  # noqa: E402
 import judge_data  # noqa: E402
 import judge_nets  # noqa: E402
 import judge_scores  # noqa: E402
+import judge_statistics  # noqa: E402
 import judge_targets  # noqa: E402
 
 
@@ -41,7 +42,7 @@ def layers(case: Path) -> None:
 FORMS = (  # the first that fits is taken
     Form(frozenset({".prototxt", ".npz"}), "*", layers),
     *(Form(frozenset({".npz"}), name, judge_targets.judged(kind))
-      for name, kind in (judge_targets.KINDS | judge_data.KINDS | judge_clouds.KINDS).items()),
+      for name, kind in (judge_targets.KINDS | judge_data.KINDS | judge_clouds.KINDS | judge_statistics.KINDS).items()),
     Form(frozenset({".npz"}), "detections_*", judge_scores.detected),
     Form(frozenset({".json"}), "voc_ap*", judge_scores.voc),
     Form(frozenset({".json"}), "coco_ap*", judge_scores.coco),

@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     upgrade.set_defaults(convert=_upgrade)
     upgrade.add_argument("old", metavar="OLD", help="net or solver .prototxt, or .caffemodel")
     upgrade.add_argument("new", metavar="NEW", help="the file to write")
+    _add_bn(kinds)
     fcn = kinds.add_parser("fcn", help="a classifier to a fully convolutional net, with the proof that it "
                                        "computes the same")
     fcn.set_defaults(convert=_fcn)
@@ -64,6 +65,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     renamed(fcn, "--out", out)
     fcn.add_argument("--out-weights", metavar="FILE",
                      help="the weights to write (default: beside OUT.prototxt, named as it)")
+
+
+def _add_bn(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    bn = kinds.add_parser("bn", help="weights of SegNet's BN layers to those of its inference nets")
+    bn.set_defaults(convert=_bn)
+    bn.add_argument("net", metavar="NET.prototxt", help="the training net; its data are read")
+    bn.add_argument("weights", metavar="WEIGHTS", help="a snapshot of it")
+    bn.add_argument("out", metavar="OUT", help="the weights to write")
+    bn.add_argument("--batches", type=int, metavar="N", help="to take mean and variance of (default: those "
+                    "that give each image once)")
+    bn.add_argument("--unbiased", action="store_true", help="variances times m / (m - 1), m values a batch")
+    bn.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or mps (default cpu)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -193,6 +206,24 @@ def _upgrade(args: argparse.Namespace) -> None:
             out.write(made.SerializeToString())
     what = count(len(made.layer), "layer") if isinstance(made, NetParameter) else "solver"
     wrote(args.new, note=what)
+
+
+def _bn(args: argparse.Namespace) -> None:
+    from ..base.machine import choose
+    from ..convert.folded import folded
+    from ..proto.model import write_weights
+
+    if args.batches is not None and args.batches < 1:
+        raise Error(f"--batches must be at least 1, found {args.batches}")
+    path = find_net(args.net, "train")
+    made = folded(path, find_weights(args.weights, path), args.batches, args.unbiased, choose(args.device))
+    print(table([[name, len(each.mean), *(f"{number:.4g}" for number in (
+        each.mean.min(), each.mean.max(), each.variance.min(), each.variance.max()))]
+        for name, each in made.statistics.items()],
+        ["layer", "channels", "least mean", "greatest", "least variance", "greatest"]))
+    write_weights(args.out, made.name, made.layers, hdf5=args.out.endswith(".h5"))
+    batches = f"{made.batches} batch" + "es" * (made.batches != 1)
+    wrote(args.out, note=f"{count(len(made.statistics), 'BN layer')}, {batches}")
 
 
 def _fcn(args: argparse.Namespace) -> int:

@@ -124,6 +124,7 @@ class BN(PerChannel, type="BN", family="normalisation", tops=(1, 3), channelwise
             raise self.error(f"takes the settings of one fork: {', '.join(segnet)} (SegNet) or "
                              f"{', '.join(pspnet)} (PSPNet)")
         self.segnet = bool(segnet)
+        self.eps = 1e-9 if self.segnet else p.eps
         self.told = p.bn_mode == p.INFERENCE if self.segnet else p.frozen or None
         if len(self.layer.top) > 1 and (self.stored or not self.segnet):
             raise self.error("gives mean and variance as tops in SegNet's form only, in mode LEARN")
@@ -150,10 +151,10 @@ class BN(PerChannel, type="BN", family="normalisation", tops=(1, 3), channelwise
             return [x * slope.reshape(shape) + bias.reshape(shape)]
         if self.stored:
             mean, variance = (param.detach().flatten() for param in params[2:])
-            return [F.batch_norm(x, mean, variance, slope, bias, eps=p.eps)]
+            return [F.batch_norm(x, mean, variance, slope, bias, eps=self.eps)]
         mean, variance = torch.zeros_like(slope), torch.zeros_like(slope)
-        eps = 1e-9 if self.segnet else p.eps
-        y = torch.batch_norm(x, slope, bias, mean, variance, True, 1.0, eps, torch.backends.cudnn.enabled)
+        cudnn = torch.backends.cudnn.enabled
+        y = torch.batch_norm(x, slope, bias, mean, variance, True, 1.0, self.eps, cudnn)
         count = x.numel() // x.shape[1]  # torch gives the unbiased variance, which of one value is none
         variance = variance * ((count - 1) / count) if count > 1 else torch.zeros_like(variance)
         for kept, new in zip(params[2:], (mean, variance), strict=False):
