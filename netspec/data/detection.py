@@ -144,6 +144,13 @@ class DetectionData(Pictured):
         for index in range(len(self)):  # a run that finds them by and by would end then
             self.truth_of(self.record(index))
 
+    def cure(self, what: str, many: int) -> str:
+        found, pattern = super().cure(what, many), self.boxes.kind.files[-1]
+        if what == self.truth[0] and pattern.endswith("{name}.xml") and many < len(set(self.names)):
+            found += ("; for an image that holds no object write <annotation/> there, or leave it out of the "
+                      "list")
+        return found
+
     def listed(self) -> "DetectionData":
         """The images with their boxes in the order of their list: none left out, none mirrored."""
         layer = LayerParameter()
@@ -195,7 +202,12 @@ class DetectionData(Pictured):
     def record(self, index: int) -> Record:
         """The boxes of a place in the list. Raises Error naming the file that cannot be read."""
         if index not in self._records:
-            self._records[index] = self.boxes.read(*self.entries[index])
+            try:
+                self._records[index] = self.boxes.read(*self.entries[index])
+            except Error:
+                if "{name}" in self.boxes.kind.files[0]:
+                    super().check_files()  # tells all files that are not there, and what to do
+                raise
         return self._records[index]
 
     @cached_property

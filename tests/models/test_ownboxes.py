@@ -159,6 +159,23 @@ def test_capitals_of_endings_do_not_count(own, capsys, images):
     assert main(["data", "check", "my/set.txt"]) == 0 and main(["solve", "my/set-rfcn.prototxt"]) == 0
 
 
+def test_an_image_without_a_file_of_boxes_says_how_to_write_that_it_has_none(own, capsys):
+    assert main(["own", "my/set.txt", "--iterations", "1", "--batch", "1"]) == 0
+    gone = Path("my/Annotations", Path("my/train.txt").read_text().split()[0]).with_suffix(".xml")
+    gone.unlink()
+    capsys.readouterr()
+    assert main(["solve", "my/set-rfcn.prototxt"]) == 2
+    err = capsys.readouterr().err
+    assert f"{gone} is not there; " in err and err.endswith("; for an image that holds no object write <annotation/> there, "
+                                                            "or leave it out of the list\n")
+    gone.write_text("<annotation/>")
+    assert main(["solve", "my/set-rfcn.prototxt"]) == 0
+    assert "1 of 5 images of 'train' have no box to learn from" in capsys.readouterr().err
+    for path in Path("my/Annotations").iterdir():
+        path.unlink()
+    assert main(["solve", "my/set-rfcn.prototxt"]) == 2 and "<annotation/>" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_box_outside_its_image_is_told_before_the_first_step(own, capsys, split):
     assert main(["own", "my/set.txt", "--iterations", "1", "--batch", "1"]) == 0
