@@ -91,6 +91,8 @@ def load(path: Path) -> dict[str, Any]:
 def take(data: object, key: str, kind: type[Kind], where: str) -> Kind:
     """What an object of a JSON file has under a key; Error if it is not there, or of another kind."""
     value = data.get(key) if isinstance(data, dict) else None
+    if kind is int and isinstance(value, float) and value.is_integer():
+        value = int(value)  # as pandas writes numbers
     huge = isinstance(value, int) and abs(value) >= HUGE
     if not isinstance(value, kind) or isinstance(value, bool) or huge:
         names = {str: "text", list: "a list", dict: "an object", int: "a whole number"}
@@ -175,22 +177,23 @@ def _labelme_shape(shape: object, size: Size, where: str) -> Shape:
 
 # COCO
 
-Listed = dict[int, dict[str, Any]]  # COCO's images by their numbers
-Annotations = dict[int, list[tuple[str, dict[str, Any]]]]  # an image's number -> (where, annotation)
+Id = int | str
+Listed = dict[Id, dict[str, Any]]  # COCO's images by their ids
+Annotations = dict[Id, list[tuple[str, dict[str, Any]]]]  # an image's id -> (where, annotation)
 
 
-def coco_parts(path: Path, data: dict[str, Any]) -> tuple[dict[int, str], Listed, Annotations]:
+def coco_parts(path: Path, data: dict[str, Any]) -> tuple[dict[Id, str], Listed, Annotations]:
     """What COCO's instances hold: the names of the categories, the images, and the annotations of each."""
-    names: dict[int, str] = {}
+    names: dict[Id, str] = {}
     for category in take(data, "categories", list, str(path)):
-        number = take(category, "id", int, f"{path}: a category")
+        number = _id(category, "id", f"{path}: a category")
         if number in names:
             raise Error(f"{path}: category {number} is there twice")
         # two may have one name, and are one class
         names[number] = named(category, "name", f"{path}: category {number}")
     listing: Listed = {}
     for image in take(data, "images", list, str(path)):
-        number = take(image, "id", int, f"{path}: an image")
+        number = _id(image, "id", f"{path}: an image")
         if number in listing:
             raise Error(f"{path}: image {number} is there twice")
         listing[number] = image
@@ -199,10 +202,18 @@ def coco_parts(path: Path, data: dict[str, Any]) -> tuple[dict[int, str], Listed
         own = annotation.get("id") if isinstance(annotation, dict) else None
         where = f"{path}: annotation {own if type(own) is int and abs(own) < HUGE else place}"
         for key, known in (("image_id", of), ("category_id", names)):
-            if take(annotation, key, int, where) not in known:
-                raise Error(f"{where}: its {key} {annotation[key]} is none of the file's")
+            if (found := _id(annotation, key, where)) not in known:
+                other = next((each for each in known if str(each) == str(found)), None)
+                raise Error(f"{where}: its {key} {json.dumps(found):.60} is none of the file's" + (
+                    "" if other is None else f", which has {json.dumps(other)}: write both in one way"))
         of[annotation["image_id"]].append((where, annotation))
     return names, listing, of
+
+
+def _id(data: object, key: str, where: str) -> Id:
+    """An id in COCO's JSON, a whole number or text."""
+    given = isinstance(data, dict) and isinstance(data.get(key), str)
+    return named(data, key, where) if given else take(data, key, int, where)
 
 
 def _coco(path: Path, data: dict[str, Any]) -> Drawing:
@@ -223,13 +234,16 @@ def _coco(path: Path, data: dict[str, Any]) -> Drawing:
               home.parent / path.stem.removeprefix("instances_"))
     base = first.replace("\\", "/").rpartition("/")[2]
     images = next((p for p in likely if any(file.name == base for file in p.rglob("*"))), home)
-    classes: Colours = dict.fromkeys(names[number] for number in sorted(names))
+    # text has the order of the file
+    classes: Colours = dict.fromkeys(names[number] for number in sorted(
+        names, key=lambda number: number if isinstance(number, int) else 0))
     return Drawing("COCO", classes, "by their ids", images, len(listing), pictures)
 
 
 def crowded(annotation: dict[str, Any], where: str) -> bool:
     """Whether an annotation of COCO is a group, told by 1; Error for other words than 0 and 1."""
     told = annotation.get("iscrowd", 0)
+    told = {"0": 0, "1": 1}.get(told, told) if isinstance(told, str) else told
     if told not in (0, 1):
         raise Error(f"{where}: 'iscrowd' should be 0 or 1, found {str(told)[:40]!r}")
     return bool(told)

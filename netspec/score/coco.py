@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..base.errors import Error, lacking
 from ..data.boxes import Record, numbering
-from ..data.drawn import load
+from ..data.drawn import coco_parts, crowded, load
+from ..data.options import is_number
 from ..data.tree import stem
 
 MEASURES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR1", "AR10", "AR100", "AR_small",
@@ -81,14 +82,17 @@ def _truth(records: Sequence[Record], names: Sequence[str]) -> Iterator[dict[str
                 yield {"image_id": image, "category_id": int(number), "bbox": _corner(box),
                        "iscrowd": int(crowd), "area": math.prod(_corner(box)[2:])}
         return
-    places = {each.name: image for image, each in enumerate(records)}
-    number = numbering(names)
-    images = {each["id"]: places.get(stem(each["file_name"].replace("\\", "/"))) for each in whole["images"]}
-    kinds = {each["id"]: number(each["name"]) for each in whole["categories"]}
-    for each in whole["annotations"]:
-        if images.get(each["image_id"]) is not None:
-            yield {"iscrowd": 0, "area": math.prod(each["bbox"][2:]), **each,
-                   "image_id": images[each["image_id"]], "category_id": kinds[each["category_id"]]}
+    places, number = {each.name: image for image, each in enumerate(records)}, numbering(names)
+    kinds, listing, of = coco_parts(records[0].source, whole)
+    for key, listed in listing.items():
+        at = places.get(stem(listed["file_name"].replace("\\", "/")))
+        for where, annotation in of[key] if at is not None else ():
+            box = annotation["bbox"]
+            area = annotation.get("area", math.prod(box[2:]))
+            if not is_number(area):
+                raise Error(f"{where}: 'area' should be a number, found {str(area)[:40]!r}")
+            yield {"image_id": at, "category_id": number(kinds[annotation["category_id"]]), "bbox": box,
+                   "iscrowd": int(crowded(annotation, where)), "area": area}
 
 
 def _corner(box: Sequence[float]) -> list[float]:

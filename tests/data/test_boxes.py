@@ -128,13 +128,27 @@ def test_coco(read):
     (coco(dict(bbox=["1", 2, 3, 4])), "'bbox' should be"), (coco(dict(bbox=[1, float("nan"), 3, 4])), "'bbox'"),
     (coco(dict(category_id=9)), "category_id 9"), ("[1]", "object"),
     (coco({}, width=0), "0x40"), (coco(dict(bbox=[10**400, 2, 3, 4])), "'bbox' should be"),
-    (coco(dict(iscrowd=2)), "annotation 1: 'iscrowd' should be 0 or 1, found '2'"), (coco(dict(iscrowd="1")), "0 or 1"),
+    (coco(dict(iscrowd=2)), "annotation 1: 'iscrowd' should be 0 or 1, found '2'"), (coco(dict(iscrowd="one")), "0 or 1, found 'one'"),
+    (coco({}, width=60.5), "'width' should be a whole number, found float"), (coco({}, id=5.5), "'id' should be a whole"),
+    (coco(dict(image_id="5")), "its image_id .5. is none of the file's, which has 5: write both in one way"),
+    (coco(dict(category_id=None)), "'category_id' should be a whole number, found nothing"), (coco({}, id=""), "plain characters"),
     (coco({}, width=10**400), "'width' should be a whole number, found a huge number"),
     (coco(dict(id={"x": "\n"}, bbox=[1])), "annotation 1 "), ('{"images":[],"annotations":[],"categories":[]}', "has no image"),
 ])
 def test_coco_that_is_none(read, text, told):
     with pytest.raises(Error, match=told):
         read(text, "all.json", boxes="boxes/all.json")
+
+
+@pytest.mark.parametrize("ids", [dict(image="5", category="7"), dict(image=5.0, category=7.0), dict(image="a_b", category="x")])
+def test_coco_as_converters_write_it(read, ids):
+    text = json.dumps({"categories": [{"id": 3, "name": "Big Dog"}, {"id": ids["category"], "name": "cat"}],
+                       "images": [{"id": ids["image"], "file_name": "a.png", "width": 60.0, "height": 40.0}],
+                       "annotations": [{"id": "1", "image_id": ids["image"], "category_id": ids["category"],
+                                        "bbox": [0.0, 1, 30, 19], "iscrowd": crowd} for crowd in ("0", "1", 1.0)]})
+    record = read(text, "all.json", boxes="boxes/all.json")
+    assert record.size == (60, 40) and record.classes.tolist() == [1, 1, 1] and record.crowd.tolist() == [False, True, True]
+    assert record.boxes.tolist() == [[0, 1, 29, 19]] * 3
 
 
 def test_coco_and_a_list(read, tmp_path):

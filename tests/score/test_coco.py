@@ -97,3 +97,20 @@ def test_classes_that_differ_in_capitals_alone_are_two(tmp_path):
     found = torch.tensor([[1, 10, 10, 39, 39, 0.9], [2, 50, 50, 89, 89, 0.8]])
     told, each = score([record], [found], boxes.names)
     assert told["AP"] == each[1] == each[2] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("change, told", [({}, None), ({"area": "big"}, "annotation 1: 'area' should be a number, found 'big'")])
+def test_ids_and_crowds_that_are_text(tmp_path, change, told):
+    pytest.importorskip("pycocotools")
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps({
+        "images": [{"id": "x", "file_name": "a.jpg", "width": 100, "height": 100}], "categories": [{"id": "c", "name": "star"}],
+        "annotations": [{"id": 1, "image_id": "x", "category_id": "c", "bbox": [10, 10, 30, 30], "iscrowd": "0"} | change]}))
+    none = np.zeros(1, bool)
+    record = Record("a", tmp_path, path, (100, 100), np.array([[10, 10, 39, 39]]), np.array([1]), none, none, none)
+    found = torch.tensor([[1, 10, 10, 39, 39, 0.9]])
+    if told:
+        with pytest.raises(Error, match=told):
+            score([record], [found], ["background", "star"])
+    else:
+        assert score([record], [found], ["background", "star"])[0]["AP"] == pytest.approx(1)
