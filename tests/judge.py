@@ -1,16 +1,18 @@
 """Does netspec agree with a folder of results that another program computed?
 
-    python tests/judge.py FOLDER...
+    python tests/judge.py [--float64] FOLDER...
 
 Prints a line for each case that disagrees and last `N of M agree`; exit status 1 where not all do. What a case is, its
 files say: FORMS has a row for each form. A case needs nothing but its folder, so that other folders of a form are judged
-by the same command.
+by the same command. --float64 runs whole nets in double precision, so that what still disagrees is not netspec's
+rounding (judge_double.py).
 """
 
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,11 +76,13 @@ def disagreement(case: Path, form: Form | None) -> str:
     return ""
 
 
-def main(folders: Sequence[Path]) -> int:
+def main(folders: Sequence[Path], double: bool = False) -> int:
     judged = agreed = 0
     for folder in folders:
         for case, form in cases(folder):
             judged += 1
+            if double and form and form.judge is judge_nets.nets:
+                form = form._replace(judge=partial(judge_nets.nets, double=True))
             if wrong := disagreement(case, form):
                 print(f"{case.name}: {wrong}", flush=True)
             agreed += not wrong
@@ -87,6 +91,7 @@ def main(folders: Sequence[Path]) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or not all(Path(word).is_dir() for word in sys.argv[1:]):
-        sys.exit(f"usage: {sys.argv[0]} FOLDER...")
-    sys.exit(main([Path(word) for word in sys.argv[1:]]))
+    words = [word for word in sys.argv[1:] if word != "--float64"]
+    if not words or not all(Path(word).is_dir() for word in words):
+        sys.exit(f"usage: {sys.argv[0]} [--float64] FOLDER...")
+    sys.exit(main([Path(word) for word in words], len(words) < len(sys.argv) - 1))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import golden_case
+import judge_double
 import numpy as np
 import torch
 from google.protobuf.message import Message
@@ -18,8 +19,8 @@ from netspec.net.module import Net
 from netspec.proto.caffe_pb2 import LayerParameter, NetParameter, Phase
 
 
-def nets(case: Path) -> None:
-    """One case, its path without a suffix; AssertionError at the first thing that differs."""
+def nets(case: Path, double: bool = False) -> None:
+    """One case, its path without a suffix; AssertionError at the first thing that differs. double: see judge_double."""
     facts = json.loads(case.with_suffix(".json").read_text())
     arrays = dict(np.load(case.with_suffix(".npz")))
     given = {top for each in facts["layers"] if each["type"] == "Input" for top in each["tops"]}
@@ -38,7 +39,9 @@ def nets(case: Path) -> None:
         for key, param in params.items():
             name, _, number = key.rpartition(":")
             param.copy_(torch.from_numpy(parameter(name, int(number), kinds[name], tuple(param.shape))))
-    inputs = {name: torch.from_numpy(arrays[f"in:{name}"] if f"in:{name}" in arrays else image(name, shape))
+    if double:
+        judge_double.doubled(module, arrays, lambda text: print(f"{case.name}: {text}", flush=True))
+    inputs = {name: torch.from_numpy(arrays[f"in:{name}"] if f"in:{name}" in arrays else image(name, shape)).to(module.dtype)
               for name, shape in facts["inputs"].items()}
     blobs = module(inputs, want=list(facts["blobs"]))
     for name, shape in facts["blobs"].items():
