@@ -84,7 +84,7 @@ def _on_disk(path: Path, dataset: str | None, of: type[Read]) -> list[Read]:
         if found and split in SPLITS[1:4]:
             continue
         param = {"dataset": dataset, "split": split} | ({"root": str(path)} if path.is_dir() else {})
-        layer = LayerParameter(name=dataset, type="Python", top=of.usual_tops(dataset))
+        layer = LayerParameter(name=dataset, type="Python", top=of.usual_tops(dataset, split))
         layer.python_param.param_str = str(param)
         try:
             found.append(of(layer, (), Context(_phase(split))))

@@ -4,12 +4,13 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..base import log
-from ..base.errors import Error, count
+from ..base.errors import Error, closest, count
 from ..base.files import check_folder
 from ..base.table import percent, table
 from .finding import find_net, find_weights
@@ -49,22 +50,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also score only the pixels within so many pixels of a boundary between labels, such as "
         "1,2,4,8,16,32")
     add("--binary", metavar="CLASS", help="also hold this class, a name or number, against all others")
-    add("--threshold", type=float, metavar="P", help="the --binary class is where its probability is above P "
-        "(38-Cloud: 0.047), not where it is the best")
+    add("--threshold", type=float, metavar="P", help="the --binary class is where its probability is above "
+        "P, not where it is the best; of scenes, cloud is (default 12/255)")
     add("--confusion", metavar="FILE", help="write the confusion matrix: .csv (pixels), .png, .svg or .pdf")
     add("--sheet", metavar="FILE.png", help="picture of the images of least mean IU (with --save), or "
         "with the most wrong boxes")
     add("--worst", type=int, default=8, metavar="N", help="images in --sheet (default 8)")
     add("--beside", nargs="+", default=[], metavar="DIR", help="other nets' --save, also shown in --sheet")
     add_look_arguments(parser)
+    add("--protocol", default="38cloud", metavar="NAME", help="patches of scenes: how they become masks, "
+        "38cloud (default: seen at 192x192, cut at the threshold, then resized) or 38cloud-released (seen at "
+        "384x384, cut at the end)")
+    add("--partial", action="store_true", help="patches of scenes: score scenes with patches missing too, "
+        "without cloud there")
+    add("--curve", metavar="FILE", help="patches of scenes: draw the measures over all thresholds, .png, "
+        ".svg or .pdf (--json has them)")
     add_box_arguments(parser)
     add("--overlap", type=fraction, default=0.5, metavar="IOU",
         help="nets that detect: a box is right that overlaps the truth by more (default 0.5)")
     add("--coco", action="store_true", help="nets that detect: COCO's measures too (needs pycocotools)")
 
 
-SEGMENTING = ("label_blob", "trimap", "binary", "threshold", "confusion", "beside", "scales", "flip",
-              "engine")
+LOOKS = "scales", "flip", "engine"
+SEGMENTING = "label_blob", "trimap", "binary", "confusion", "beside"
+SCENES = "protocol", "partial", "curve"
 DETECTING = "overlap", "nms", "most", "coco"
 
 
@@ -73,15 +82,20 @@ def run(args: argparse.Namespace) -> int:
     from ..data.detection import DetectionData
     from ..net.build import load
     from ..net.detections import pools_regions
+    from ..score.scenescore import scened
 
     path = find_net(args.net, "test", "val")
     weights = find_weights(args.weights, path)
     made = load(path)
     boxes = pools_regions(made.proto.layer) or any(isinstance(op, DetectionData) for op in made.readers)
-    only(args, add_arguments, SEGMENTING if boxes else DETECTING,
-         f"the data of {path} are {'boxes' if boxes else 'labels'}, and there is no such thing for those")
-    found = (_boxes if boxes else _labels)(args, path, weights, made)
-    written = [path for path in (args.save, args.confusion, args.sheet) if path]
+    what, score, strange = (
+        ("boxes", _boxes, (*SEGMENTING, "threshold", *LOOKS, *SCENES)) if boxes else
+        ("patches of scenes", _scenes, (*SEGMENTING, "sheet", *DETECTING)) if scened(made) else
+        ("labels", _labels, (*SCENES, *DETECTING)))
+    only(args, add_arguments, strange,
+         f"the data of {path} are {what}, and there is no such thing for those")
+    found = score(args, path, weights, made)
+    written = [path for path in (args.save, args.confusion, args.sheet, args.curve) if path]
     if args.json:
         facts = {"net": str(path), "weights": str(weights), **found.facts, "origin": origin(found.device)}
         print(json.dumps(facts, indent=2, allow_nan=False))
@@ -175,6 +189,54 @@ def _boxes(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") -
     return _Found(facts, text, net.device)
 
 
+def _scenes(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") -> _Found:
+    from ..look.charts import require_matplotlib
+    from ..look.shapes import KINDS
+    from ..score.averaged import looked
+    from ..score.scenes import THRESHOLDS
+    from ..score.scenescore import PROTOCOLS, SceneScoring
+    from ..score.scenetable import curves, summary
+
+    ending("--curve", args.curve, *KINDS)
+    if args.curve:
+        require_matplotlib()
+    if args.protocol not in PROTOCOLS:
+        raise Error(f"--protocol: '{args.protocol}' is not known{closest(args.protocol, PROTOCOLS)} (known: "
+                    f"{', '.join(PROTOCOLS)})")
+    if args.threshold is not None and not 0 <= args.threshold < 1:
+        raise Error(f"--threshold {args.threshold:g}: is from 0 to below 1")
+    blob, name = args.score_blob or "score", made.name or path.stem
+    scoring = SceneScoring(made, blob, args.protocol, args.partial)
+    if args.save:
+        check_folder(args.save)
+        _apart(args.save, [scene.name for scene in scoring.scenes], [
+            *(file for index in range(len(scoring.source)) for file in scoring.source.paths(index)),
+            *(scene.truth for scene in scoring.scenes)])
+    if scoring.classes == 1 and (args.flip or args.scales != (1.0,)):
+        raise Error("--scales and --flip average the probabilities of classes, and the net has one map")
+    for remark in scoring.remarks():
+        print(f"note: {remark}", file=sys.stderr)
+    using = engine(args, weights, lambda remark: print(f"note: {remark}", file=sys.stderr))
+    net = _loaded(args, made, weights)
+    asked = THRESHOLDS if args.threshold is None else (args.threshold, THRESHOLDS[1])
+    with closing(log.make(args.quiet)) as said:
+        result = scoring.run(
+            looked(net, blob, args.scales, args.flip, using), thresholds=asked, save=args.save,
+            progress=lambda done, total, scene: said.progress("score", done, total, scene, 1))
+    if args.curve:
+        curves(name, result).save(args.curve)
+    looks = {name: vars(args)[name] for name in LOOKS}
+    return _Found(looks | result.as_dict(), summary(result), net.device)
+
+
+def _apart(folder: str, names: Sequence[str], read: Iterable[Path]) -> None:
+    """Error where predictions of these names would come among the files that are read."""
+    places = {Path(folder, name).parent.resolve() for name in names}
+    if places & {path.parent.resolve() for path in read}:
+        raise Error(f"--save: the predictions would come among the images or labels of {folder}; give "
+                    "another folder")
+
+
 def _loaded(args: argparse.Namespace, made: "Graph", weights: Path) -> "Net":
     from ..score import predict
 
@@ -201,11 +263,7 @@ def _positive(args: argparse.Namespace, scoring: "Scoring") -> int | None:
     if args.threshold is not None and (args.binary is None or not 0 <= args.threshold < 1):
         raise Error(f"--threshold {args.threshold:g}: goes with --binary CLASS, and is from 0 to below 1")
     if args.save and isinstance(source := scoring.source, SegmentationData):
-        folders = {path.parent for i in range(len(source)) for path in source.paths(i)}
-        places = {Path(args.save, name).parent for name in source.names}
-        if {place.resolve() for place in places} & {folder.resolve() for folder in folders}:
-            raise Error(f"--save: the predictions would come among the images or labels of {args.save}; give "
-                        "another folder")
+        _apart(args.save, source.names, (path for i in range(len(source)) for path in source.paths(i)))
     if args.sheet and not (args.save and isinstance(scoring.source, SegmentationData) and args.worst > 0):
         raise Error("--sheet needs --save DIR, --worst above 0, and a net whose data layer is "
                     "SegmentationData")

@@ -73,7 +73,7 @@ class DetectionData(Pictured):
         return boxes.layout(dataset, own)
 
     @classmethod
-    def usual_tops(cls, dataset: str) -> Sequence[str]:
+    def usual_tops(cls, dataset: str, split: str = "") -> Sequence[str]:
         return TOPS[3]
 
     def setup(self) -> None:

@@ -15,6 +15,7 @@ from ..base.errors import Error, closest
 from ..base.files import find
 from ..ops.base import Operation
 from ..proto.model import read_mean
+from .resizing import shrunk
 
 # what Pillow raises for damaged files, by format and place of the damage
 DAMAGE = (OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, RuntimeError, MemoryError,
@@ -78,10 +79,11 @@ def read_image(path: Path, resize: float = 1.0) -> np.ndarray:
         return np.asarray(image)
 
 
-def read_bands(paths: Sequence[Path], resize: float = 1.0) -> np.ndarray:
+def read_bands(paths: Sequence[Path], resize: float = 1.0, smooth: bool = False) -> np.ndarray:
     """One-channel images of any depth, such as a camera's bands: float32 (H, W, bands), resized by `resize`.
 
-    Raises Error naming a file that cannot be read, has more channels, or another size than the first.
+    smooth: by `resizing.shrunk`, not by Pillow. Raises Error naming a file that cannot be read, has more
+    channels, or another size than the first.
     """
     bands: list[np.ndarray] = []
     for path in paths:
@@ -98,6 +100,8 @@ def read_bands(paths: Sequence[Path], resize: float = 1.0) -> np.ndarray:
     if resize != 1:
         height, width = bands[0].shape
         to = resized((width, height), resize)
+        if smooth:
+            return shrunk(np.stack(bands, -1), to[1], to[0]).astype(np.float32)
         bands = [np.asarray(Image.fromarray(band).resize(to, Image.Resampling.BILINEAR)) for band in bands]
     return np.stack(bands, -1)
 

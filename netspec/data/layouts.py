@@ -36,6 +36,7 @@ class Images:
     order: tuple[int, ...] = (2, 1, 0)  # the file's channels as fed: BGR; (): the files are the channels
     scale: float = 1.0
     log: bool = False  # 0, no measurement, becomes the mean
+    smooth: bool = False  # resized as `resizing.shrunk` does it, not as Pillow
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,13 @@ class Layout:
     default: tuple[str, ...] = ("data", "label")  # tops, unless told
     beside: Mapping[str, str] = field(default_factory=dict)  # other data sets it needs -> their usual places
     derived: Mapping[str, Derived] = field(default_factory=dict)
+    scenes: str = ""  # of images that are patches of scenes: the pattern of the truth of a scene {name}
+    blind: tuple[str, ...] = ()  # the splits whose images have no labels of their own
+
+    def usual(self, split: str) -> tuple[str, ...]:
+        """The default tops of a split: of a blind one those alone that are no labels."""
+        return tuple(top for top in self.default
+                     if split not in self.blind or not isinstance(self.tops[top], Labels))
 
     def first(self, kind: type[Top]) -> Top:
         """Its first top of a kind, Images or Labels."""
@@ -98,8 +106,17 @@ def _sift(folder: str, suffix: str) -> tuple[str, ...]:
 
 # "{split:.5}" is the split's first five letters: the folders are 38-Cloud_test/test_red and
 # 38-Cloud_training/train_red
-_BAND = "38-Cloud_{split}/{split:.5}_%s/%s_{name}.TIF"
-_BGR = tuple(_BAND % (band, band) for band in ("blue", "green", "red"))
+_CLOUD = "38-Cloud_{split}/{split:.5}_%s/%s_{name}.TIF"
+_MORE = "95-cloud_training_only_additional_to38-cloud"
+
+
+def _bands(file: str) -> dict[str, Images | Labels]:
+    """38-Cloud's tops. No mean is published; the scale brings 16 bits to 0..255."""
+    bgr = tuple(file % (band, band) for band in ("blue", "green", "red"))
+    return {"data": Images((*bgr, file % ("nir", "nir")), (0.0,) * 4, order=(), scale=1 / 257, smooth=True),
+            "color": Images(bgr, (0.0,) * 3, order=(), scale=1 / 257, smooth=True),
+            "label": Labels((file % ("gt", "gt"),), void=None, values={255: 1})}
+
 
 LAYOUTS = {
     "voc": Layout(
@@ -151,13 +168,16 @@ LAYOUTS = {
          "label": Labels(("trainval/{name}.mat",), key="LabelMap", values="classes-459.txt")},
         "pascalcontext", beside={"voc": "data/voc/VOC2010"},
     ),
-    # no mean is published; the scale brings 16 bits to 0..255
     "38cloud": Layout(
-        "data/38cloud", "38-Cloud_{split}/{split}_patches_38-Cloud.csv",
-        {"data": Images((*_BGR, _BAND % ("nir", "nir")), (0.0,) * 4, order=(), scale=1 / 257),
-         "color": Images(_BGR, (0.0,) * 3, order=(), scale=1 / 257),
-         "label": Labels((_BAND % ("gt", "gt"),), void=None, values={255: 1})},
-        "38cloud",
+        "data/38cloud", "38-Cloud_{split}/{split}_patches_38-Cloud.csv", _bands(_CLOUD), "38cloud",
+        scenes="38-Cloud_{split}/Entire_scene_gts/edited_corrected_gts_{name}.TIF", blind=("test",),
+    ),
+    # what 95-Cloud adds to the training patches of 38-Cloud, and both
+    "95cloud": Layout(
+        "data/95cloud", f"{_MORE}/training_patches_95-cloud_{{split}}_to_38-cloud.csv",
+        _bands(f"{_MORE}/train_%s_{{split}}_to38cloud/%s_{{name}}.TIF"), "38cloud",
+        beside={"38cloud": "data/38cloud"},
+        derived={"training": Derived((("38cloud", "training"), ("95cloud", "additional")))},
     ),
 }
 

@@ -1,7 +1,7 @@
 """A scene of 38-Cloud in square patches, and put together from them again: names, grid, padding."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -20,11 +20,6 @@ class Place(NamedTuple):
     row: int
     column: int
     number: int
-
-    @property
-    def columns(self) -> int | None:
-        """How many the grid has, by the number, which counts row by row; None in the first row."""
-        return (self.number - self.column) // (self.row - 1) if self.row > 1 else None
 
 
 class Grid(NamedTuple):
@@ -101,3 +96,14 @@ def place(name: str) -> Place:
         raise Error(f"'{name}' is no name of a patch, which is patch_NUMBER_ROW_by_COLUMN_SCENE, counted "
                     "from 1")
     return Place(found["scene"], int(found["row"]), int(found["column"]), int(found["number"]))
+
+
+def columns(places: Collection[Place]) -> int:
+    """How many columns the grid of a scene has, by the numbers of its patches, which count row by row.
+
+    0 where they do not tell, being of the first row alone, or contradict each other.
+    """
+    found = {(at.number - at.column) // (at.row - 1) for at in places if at.row > 1} or {0}
+    count = max(found)
+    agree = all((at.row - 1) * count + at.column == at.number for at in places)
+    return count if len(found) == 1 and agree and count >= max(at.column for at in places) else 0

@@ -41,9 +41,9 @@ class Pictured(Source):
         return layouts.layout(dataset, own)
 
     @classmethod
-    def usual_tops(cls, dataset: str) -> Sequence[str]:
-        """The names of the tops that a layer has which reads a data set."""
-        return cls.layout_of(dataset).default
+    def usual_tops(cls, dataset: str, split: str = "") -> Sequence[str]:
+        """The names of the tops that a layer has which reads a split of a data set."""
+        return cls.layout_of(dataset).usual(split)
 
     def open(self, given: Mapping[str, Any]) -> None:
         """Find the data set and the split that options name; Error if they are not there."""

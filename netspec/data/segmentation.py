@@ -53,6 +53,7 @@ class SegmentationData(Pictured):
     OPTIONS = Pictured.OPTIONS | {
         "dataset": (f"one of {', '.join(LAYOUTS)}, 'folder' or a data set file", is_text),
         "sbd": ("the folder of SBD, for splits that are derived from it", is_text),
+        "38cloud": ("the folder of 38-Cloud, for what 95-Cloud adds to it", is_text),
         "voc": ("the folder of the VOC year that has the images", is_text),
         "tops": ("a list of names", lambda v: is_list(v, is_text)),
         "order": ("'python2' or 'python3', whose randint draws", lambda v: v in ("python2", "python3")),
@@ -71,7 +72,7 @@ class SegmentationData(Pictured):
         self.mirror, self.jitter = given.get("mirror", False), given.get("jitter", 0)
         self.crop, self.zoom = given.get("crop"), given.get("zoom", (1.0, 1.0))
         self.brightness = given.get("brightness", 0.0)
-        self.tops_read = tuple(given.get("tops", self.layout.default))
+        self.tops_read = tuple(given.get("tops", self.layout.usual(self.split)))
         self._check_tops(given)
         self._draws = array("L")
 
@@ -95,6 +96,10 @@ class SegmentationData(Pictured):
                 raise self.error(f"param_str: data set '{self.dataset}' has no top '{name}'"
                                  f"{closest(name, known)} (it has: {', '.join(known)})")
         self.kinds = [known[name] for name in self.tops_read]
+        if self.split in self.layout.blind and any(isinstance(kind, Labels) for kind in self.kinds):
+            raise self.error(f"split '{self.split}' of data set '{self.dataset}' has no labels image by "
+                             "image, but truth by the scene: give the layer the top 'data' alone, and "
+                             "'netspec score' puts the scenes together")
         if len(self.kinds) != len(self.layer.top):
             raise self.error(f"reads {len(self.kinds)} tops, {', '.join(self.tops_read)}, and has "
                              f"{len(self.layer.top)}; 'tops' in param_str chooses")

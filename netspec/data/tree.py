@@ -4,6 +4,7 @@ import glob
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -76,7 +77,7 @@ class Tree:
         if isinstance(kind, Images):
             if kind.order:
                 return read_image(paths[0], resize)
-            pixels = read_bands(paths, resize) * np.float32(kind.scale)
+            pixels = read_bands(paths, resize, kind.smooth) * np.float32(kind.scale)
             if kind.log:
                 pixels = np.log(pixels, out=np.full_like(pixels, kind.mean), where=pixels > 0)
             return pixels
@@ -115,6 +116,10 @@ class Tree:
             except UnicodeDecodeError:
                 raise Error(f"the list {path} is no UTF-8 text; save it as such") from None
             found = [(self, split, self._name(line, split)) for line in lines if line.strip()]
+            if given and derived.of:  # where its names are, its parts tell
+                with suppress(Error):
+                    parts = {entry[2]: entry for entry in self._derived(split, derived)}
+                    found = [parts.get(entry[2], entry) for entry in found]
             try:
                 both = {name for _, _, name in found} & self._names(derived.without) if not given else set()
             except Error:  # what it is to have nothing of is not here

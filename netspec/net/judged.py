@@ -83,12 +83,12 @@ def channels(made: Graph, blob: str) -> int:
     return shape[1]
 
 
-def softmaxed(made: Graph, blob: str) -> bool:
-    """Whether a blob holds probabilities, a Softmax's, in whatever form, and not scores."""
+def softmaxed(made: Graph, blob: str, kind: str = "Softmax") -> bool:
+    """Whether a blob holds probabilities, a Softmax's or other layer's, in whatever form, and not scores."""
     for node in reversed(made.nodes):
         if blob in (top.blob for top in node.tops):
             if not isinstance(node.op, Moved):
-                return node.type == "Softmax"
+                return node.type == kind
             blob = node.bottoms[0].blob
     return False
 

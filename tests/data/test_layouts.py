@@ -14,6 +14,7 @@ from netspec.data import layouts
 from netspec.data.layouts import ILSVRC, LAYOUTS, Images, Labels, facts
 from netspec.data.patches import PATCH
 from netspec.data.pictured import overlap
+from netspec.data.resizing import shrunk
 from netspec.data.segmentation import SegmentationData
 from netspec.net.build import load
 from netspec.ops.base import Context
@@ -249,11 +250,51 @@ def test_38cloud(tmp_path):
     np.testing.assert_allclose(three, want[:, :3] + np.array([1, 2, 3]).reshape(1, 3, 1, 1), atol=1e-4)
     half = source(dataset="38cloud", root=str(tmp_path), split="training", resize=0.5).load(0)
     assert half[0].shape == (1, 4, 3, 4) and set(np.unique(half[1])) <= {0, 1}
+    smooth = shrunk(np.stack([bands[b] / 257 for b in ("blue", "green", "red", "nir")], -1), 3, 4)  # as the release trains
+    np.testing.assert_allclose(half[0][0].transpose(1, 2, 0), smooth, atol=1e-4)
     assert PATCH.fullmatch(name).groupdict() == dict(number="192", row="10", column="12",
                                                      scene="LC08_L1TP_002053_20160520_20170324_01_T1")
     file(folder / f"train_nir/nir_{name}.TIF", np.zeros((6, 9), np.uint16), "TIFF")
     with pytest.raises(Error, match="band .*nir_patch.* is 9x6 and .*blue_patch.* is 8x6"):
         data.load(0)
+
+
+def cloud_patch(place, bands, name):
+    """Four bands and a mask; bands: the pattern of a band's folder."""
+    for band in ("red", "green", "blue", "nir"):
+        file(place / (bands % band) / f"{band}_{name}.TIF", RNG.integers(0, 65536, (6, 8)).astype(np.uint16), "TIFF")
+    return file(place / (bands % "gt") / f"gt_{name}.TIF", classes_of((6, 8), 0, 1) * np.uint8(255), "TIFF")
+
+
+def test_95cloud_is_38cloud_and_what_it_adds(tmp_path):
+    old, new = "patch_1_1_by_1_LC08_L1TP_002053_20160520_20170324_01_T1", "patch_100_5_by_12_LC08_L1TP_006248_20160820_20170322_01_T1"
+    first, more = tmp_path / "38/38-Cloud_training", tmp_path / "95/95-cloud_training_only_additional_to38-cloud"
+    cloud_patch(first, "train_%s", old)
+    truth = cloud_patch(more, "train_%s_additional_to38cloud", new)
+    names(first / "training_patches_38-Cloud.csv", "name", old)
+    names(more / "training_patches_95-cloud_additional_to_38-cloud.csv", "name", new)
+    where = dict(dataset="95cloud", root=str(tmp_path / "95"))
+    alone = source(**where, split="additional")
+    assert alone.names == [new] and np.array_equal(alone.load(0)[1][0, 0], truth // 255)
+    # 38-Cloud may stand in another folder, of its own layout
+    layer = caffe_pb2.LayerParameter(name="data", type="Python", top=["data", "label"])
+    layer.python_param.param_str = str({**where, "split": "training", "38cloud": str(tmp_path / "38"), "randomize": False})
+    both = SegmentationData(layer, (), Context())
+    assert both.names == [old, new] and [both.load(i)[0].shape for i in (0, 1)] == [(1, 4, 6, 8)] * 2
+    names(more / "training_patches_95-cloud_nonempty.csv", "name", new, old)
+    layer.python_param.param_str = str({**where, "split": "training", "38cloud": str(tmp_path / "38"), "randomize": False,
+                                        "list": f"{more.name}/training_patches_95-cloud_nonempty.csv"})
+    assert SegmentationData(layer, (), Context()).names == [new, old]
+    assert [SegmentationData(layer, (), Context()).load(i)[1].shape for i in (0, 1)] == [(1, 1, 6, 8)] * 2
+
+
+def test_the_test_split_of_38cloud_has_no_labels(tmp_path):
+    name = "patch_1_1_by_1_LC08_L1TP_002053_20160520_20170324_01_T1"
+    cloud_patch(tmp_path / "38-Cloud_test", "test_%s", name)
+    names(tmp_path / "38-Cloud_test/test_patches_38-Cloud.csv", "name", name)
+    assert source(("data",), dataset="38cloud", root=str(tmp_path), split="test").load(0)[0].shape == (1, 4, 6, 8)
+    with pytest.raises(Error, match="reads 1 tops, data, and has 2"):
+        source(dataset="38cloud", root=str(tmp_path), split="test")
 
 
 @pytest.mark.skipif(not (SHARED / "38-cloud").is_dir(), reason="no genuine patch here")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from netspec.base.errors import Error
-from netspec.data.patches import Grid, place
+from netspec.data.patches import Grid, columns, place
 
 RNG = np.random.default_rng(3)
 SIZES = ((384, 384), (385, 384), (1, 1), (383, 767), (500, 600), (769, 1), (1151, 1153))
@@ -63,11 +63,20 @@ def test_a_missing_patch_is_zero_and_a_strange_one_is_refused():
 def test_names():
     scene = "LC08_L1TP_002053_20160520_20170324_01_T1"
     found = place(f"patch_192_10_by_12_{scene}")
-    assert found == (scene, 10, 12, 192) and found.columns == 20
+    assert found == (scene, 10, 12, 192)
     assert place(f"red_patch_192_10_by_12_{scene}.TIF") == found
-    assert place(f"patch_3_1_by_3_{scene}").columns is None
     assert Grid.of((3800, 7600)).number(10, 12) == 192
     for wrong in ("patch_192_10_by_12", f"patch_10_by_12_{scene}", f"patch_0_1_by_1_{scene}", "name", f"patch_1_0_by_1_{scene}",
                   f"patch_192_10_by_12_{scene}.png"):
         with pytest.raises(Error, match="is no name of a patch, which is patch_NUMBER_ROW_by_COLUMN_SCENE"):
             place(wrong)
+
+
+def test_the_numbers_tell_the_columns_where_they_agree():
+    def told(*numbers):
+        return columns([place(f"patch_{n}_{row}_by_{column}_LC08") for n, row, column in numbers])
+
+    assert told((192, 10, 12)) == 20 and told((192, 10, 12), (3, 1, 3), (20, 1, 20)) == 20
+    assert told((1, 1, 1), (2, 1, 2)) == 0  # the first row may have more
+    assert told((192, 10, 12), (30, 2, 12)) == 0  # 20 or 18
+    assert told((193, 10, 12)) == 0 and told((192, 10, 12), (4, 1, 3)) == 0 and told((5, 2, 3)) == 0

@@ -1,0 +1,261 @@
+"""A net over the patches of 38-Cloud's scenes, put together and held against the truth scene by scene."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..base.errors import Error, count, listed
+from ..base.files import inside
+from ..base.metrics import Binary
+from ..data.feed import Batches
+from ..data.images import nearest, open_image, read_label
+from ..data.patches import SIDE, Grid, Place, columns, place
+from ..data.resizing import cubic
+from ..data.segmentation import SegmentationData
+from ..look.pictures import save_labels
+from ..net.graph import Graph
+from ..net.judged import channels, softmaxed
+from ..net.module import Net
+from ..net.plan import Plan
+from . import predict, scenes
+from .averaged import Averaged
+from .engined import Engined
+
+Progress = Callable[[int, int, str], None]  # patches done, in all, and the scene at work
+
+
+class Protocol(NamedTuple):
+    """How patches become a scene's mask: the sides of what the net sees, and whether its map is cut first and
+    the mask resized, or resized first."""
+
+    side: int
+    cut_first: bool
+
+    def __str__(self) -> str:
+        seen = f"patches at {self.side}x{self.side}" + ("" if self.side < SIDE else ", as they are")
+        then = ("cut at the threshold, then resized (nearest)" if self.cut_first
+                else "resized (cubic) where they have another size, then cut at the threshold")
+        return f"{seen}; probabilities {then}; scenes put together of {SIDE}x{SIDE}"
+
+
+PROTOCOLS = {"38cloud": Protocol(192, True), "38cloud-released": Protocol(SIDE, False)}
+
+
+class Scene(NamedTuple):
+    """A scene of a split: its truth, its grid, the places in the list of its patches, and what it lacks."""
+
+    name: str
+    truth: Path
+    grid: Grid
+    patches: Mapping[tuple[int, int], int]
+    missing: Sequence[str]
+
+    def read(self) -> np.ndarray:
+        """The truth, 0 or 1 (H, W). Raises Error for other numbers."""
+        found = read_label(self.truth)
+        values, counts = np.unique(found, return_counts=True)
+        other = [f"{value} ({number} times)" for value, number in zip(values, counts, strict=True)
+                 if value not in (0, 1)]
+        if other:
+            raise Error(f"{self.truth}: the truth of a scene is 0 (clear) and 1 (cloud), found "
+                        f"{listed(other, 4)}; divide 255 by 255, or give the file of the data set")
+        return found.astype(np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class SceneResult:
+    """What scoring scenes found. tallies: of each scene, see `scenes.tally`, at the thresholds, which rise;
+    `asked` are those that the tables show. seconds: loading included."""
+
+    protocol: str
+    tallies: Mapping[str, np.ndarray]
+    thresholds: Sequence[float]
+    asked: Sequence[float]
+    missing: Mapping[str, Sequence[str]]
+    images: int
+    seconds: float
+
+    def at(self, threshold: float) -> dict[str, Binary]:
+        """The measures of each scene at one of the thresholds."""
+        number = list(self.thresholds).index(threshold)
+        return {name: scenes.at(tallied, number) for name, tallied in self.tallies.items()}
+
+    def curve(self) -> list[tuple[float, Binary]]:
+        """Each threshold, and the mean over scenes there."""
+        return [(threshold, scenes.mean(self.at(threshold).values())) for threshold in self.thresholds]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON, fractions of 1."""
+        def told(measures: Mapping[str, Binary]) -> dict[str, Any]:
+            return {"mean": scenes.mean(measures.values()).as_dict(),
+                    "scenes": {name: each.as_dict() for name, each in measures.items()}}
+
+        return {
+            "protocol": self.protocol, "images": self.images, "seconds": round(self.seconds, 3),
+            "thresholds": [{"threshold": threshold, **told(self.at(threshold))} for threshold in self.asked],
+            "curve": [{"threshold": threshold, **mean.as_dict()} for threshold, mean in self.curve()],
+            "missing": {name: list(lacks) for name, lacks in self.missing.items()},
+        }
+
+
+class SceneScoring:
+    """What is known of the scores of a net over scenes before weights are loaded."""
+
+    def __init__(self, made: Graph, blob: str = "score", protocol: str = "38cloud", partial: bool = False
+                 ) -> None:
+        """Raises Error for a net whose scores are neither of two classes nor one map, files that are not
+        there, and scenes with patches missing, unless `partial`."""
+        self.graph, self.blob, self.protocol = made, blob, protocol
+        if channels(made, blob) not in (1, 2):
+            raise Error(f"blob '{blob}' of net '{made.name}' has {channels(made, blob)} channels; cloud is "
+                        "scored by two, clear and cloud, or by one")
+        source = scened(made)
+        if source is None:
+            raise Error(f"net '{made.name}' reads no patches of scenes without labels, as the test split of "
+                        "data set '38cloud' has them, which are scored by the scene")
+        self.classes, self.source = channels(made, blob), source
+        if source.randomize:
+            raise Error(f"layer '{self.source.layer.name}' of net '{made.name}' draws patches at random, but "
+                        "each is scored once: give param_str 'randomize': False")
+        self.looks = predict.looks(self.source.facts, 2)
+        if partial:
+            self._keep([each for each, paths in zip(self.source.entries, map(
+                self.source.paths, range(len(self.source))), strict=True) if all(p.is_file() for p in paths)])
+        self.source.check_files()
+        self.scenes = self._scenes(partial)
+        order = [index for scene in self.scenes for index in scene.patches.values()]
+        self._check_sides()
+        self._keep([self.source.entries[index] for index in order])
+        self.total = len(order)
+
+    def _keep(self, entries: Sequence[Any]) -> None:
+        """Read these patches alone, in this order."""
+        if not entries:
+            raise Error(f"no patch of split '{self.source.split}' below {self.source.root} is there")
+        self.source.entries, self.source.names = list(entries), [name for _, _, name in entries]
+
+    def _check_sides(self) -> None:
+        for index in range(len(self.source)):
+            path = self.source.paths(index)[0]
+            with open_image(path) as image:
+                if image.size != (SIDE, SIDE):
+                    raise Error(f"{path} is {image.width}x{image.height}; a patch of 38-Cloud is "
+                                f"{SIDE}x{SIDE}")
+
+    def _scenes(self, partial: bool) -> list[Scene]:
+        held: dict[str, dict[tuple[int, int], int]] = {}
+        places: dict[str, list[Place]] = {}
+        for index, name in enumerate(self.source.names):
+            at = place(name)
+            patches = held.setdefault(at.scene, {})
+            if (at.row, at.column) in patches:
+                raise Error(f"patches {self.source.names[patches[at.row, at.column]]} and {name} of the list "
+                            f"of split '{self.source.split}' have the same place in the scene")
+            patches[at.row, at.column] = index
+            places.setdefault(at.scene, []).append(at)
+        found = [self._scene(name, held[name], columns(places[name])) for name in sorted(held)]
+        lacking = [scene for scene in found if scene.missing]
+        if lacking and not partial:
+            raise Error(f"{_lacks(lacking[0])}" + (f" (and {count(len(lacking) - 1, 'other scene')} lack "
+                        "some)" if lacking[1:] else "") + "; --partial scores such scenes, with no cloud "
+                        "where a patch is missing")
+        return found
+
+    def _scene(self, name: str, patches: Mapping[tuple[int, int], int], wide: int) -> Scene:
+        tree, split, _ = self.source.entries[next(iter(patches.values()))]
+        path = tree.path(tree.layout.scenes, split, name)
+        with open_image(path, "the truth of a scene") as image:
+            size = image.height, image.width
+        rows, most = np.max([*patches], 0).tolist()
+        if wide and size[1] > wide * SIDE:
+            raise Error(f"{path} is {size[1]}x{size[0]}, and the numbers of its patches say {wide} columns "
+                        f"of {SIDE}, {wide * SIDE} pixels; a truth is no wider than its patches")
+        grid = Grid.of(size, SIDE, rows, max(wide, most))
+        gone = [f"patch_{grid.number(*at)}_{at[0]}_by_{at[1]}_{name}" for at in grid.places()
+                if at not in patches]
+        return Scene(name, path, grid, dict(sorted(patches.items())), gone)
+
+    def remarks(self) -> list[str]:
+        """What a person should know of the scenes, in sentences."""
+        found = [f"{_lacks(scene)}; there it has no cloud" for scene in self.scenes if scene.missing]
+        wide = [scene.name for scene in self.scenes if max(scene.grid.offset) >= SIDE]
+        return found + ([f"the padding of {listed(wide)} is more than a patch"] if wide else [])
+
+    def run(self, net: Net | Plan | Engined | Averaged, *, thresholds: Sequence[float] = scenes.THRESHOLDS,
+            save: str | os.PathLike | None = None, progress: Progress | None = None,
+            workers: int | None = None) -> SceneResult:
+        """Run the net over the patches, scene by scene, and hold each scene against its truth.
+
+        thresholds: those to be shown; cloud is where its probability is above. All k/255 are counted too.
+        save: a folder for the masks at the first of them, SCENE.png. workers: see Feed.
+        """
+        begun, done = time.monotonic(), 0
+        steps = sorted({*thresholds, *(k / 255 for k in range(255))})
+        self.source.resize = PROTOCOLS[self.protocol].side / SIDE
+        tallies: dict[str, np.ndarray] = {}
+        with closing(Batches(self.graph.readers, net.device, workers=workers)) as batches:
+            maps = self._maps(net, batches)
+            for scene in self.scenes:
+                truth = scene.read()
+                grid = scene.grid
+                whole = np.zeros((grid.rows * SIDE, grid.columns * SIDE), np.uint16)
+                for at in scene.patches:
+                    grid.patch(whole, *at)[:] = self._levels(next(maps), steps)
+                    done += 1
+                    if progress:
+                        progress(done, self.total, scene.name)
+                level = grid.inner(whole)
+                tallies[scene.name] = scenes.tally(truth, level, len(steps))
+                if save is not None:
+                    mask = (level > steps.index(thresholds[0])).astype(np.uint8)
+                    save_labels(inside(Path(save), f"{scene.name}.png"), mask, self.looks.palette)
+        missing = {scene.name: scene.missing for scene in self.scenes if scene.missing}
+        return SceneResult(self.protocol, tallies, steps, tuple(dict.fromkeys(thresholds)), missing, done,
+                           time.monotonic() - begun)
+
+    def _maps(self, net: Net | Plan | Engined | Averaged, batches: Batches) -> Iterator[np.ndarray]:
+        """The probability of cloud in each patch, float32 (H, W)."""
+        with torch.inference_mode():
+            for position in range(-(-self.total // self.source.batch_size)):
+                scores = net(batches.next(), [self.blob])[self.blob]
+                probable = self._probable(scores.float()).cpu().numpy()
+                if np.isnan(probable).any():
+                    raise Error(f"{self.source.describe(position)}: the scores are no numbers (NaN), so no "
+                                "class can be told; 'netspec doctor NET WEIGHTS' says where they come from")
+                yield from probable
+
+    def _probable(self, scores: Tensor) -> Tensor:
+        """(N, H, W) of scores, which may be probabilities already."""
+        if self.classes == 1:
+            return (scores if softmaxed(self.graph, self.blob, "Sigmoid") else scores.sigmoid())[:, 0]
+        return (scores if softmaxed(self.graph, self.blob) else scores.softmax(1))[:, 1]
+
+    def _levels(self, probable: np.ndarray, steps: Sequence[float]) -> np.ndarray:
+        """How many thresholds each pixel of a patch is above, uint16 (SIDE, SIDE).
+
+        Cut first, a mask is resized to the nearest pixel, which moves the levels of all thresholds alike.
+        """
+        if PROTOCOLS[self.protocol].cut_first:
+            return nearest(scenes.levels(probable, steps), SIDE, SIDE)
+        if probable.shape != (SIDE, SIDE):
+            probable = cubic(probable, SIDE, SIDE)
+        return scenes.levels(probable, steps)
+
+
+def scened(made: Graph) -> SegmentationData | None:
+    """The layer of a net that reads patches of scenes and no labels, if it has one."""
+    return next((op for op in made.readers if isinstance(op, SegmentationData) and op.layout.scenes
+                 and not op.labels), None)
+
+
+def _lacks(scene: Scene) -> str:
+    return (f"scene {scene.name} lacks {len(scene.missing)} of its "
+            f"{scene.grid.rows * scene.grid.columns} patches: {listed(scene.missing, 4)}")

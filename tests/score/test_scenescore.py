@@ -1,0 +1,226 @@
+"""A net over small scenes in 38-Cloud's layout: both protocols against arithmetic on whole scenes, and bad input."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from clouds import scene, tiff
+from PIL import Image
+
+from netspec.cli.main import main
+from netspec.data.patches import Grid
+from netspec.data.resizing import cubic, shrunk
+from netspec.proto.model import write_weights
+from netspec.score.scenes import judged, mean
+
+A, B = "LC08_L1TP_003052_20160120_20170405_01_T1", "LC08_L1TP_041016_20160120_20170324_01_T1"
+SIZES = {A: (500, 600), B: (300, 384)}
+NET = """name: "clouds"
+layer {{ name: "data" type: "Python" top: "data" python_param {{ module: "netspec.datasets" layer: "SegmentationData"
+  param_str: "{{'dataset': '38cloud', 'root': '{root}', 'split': 'test', 'batch_size': 2{more}}}" }} }}
+layer {{ name: "score" type: "Convolution" bottom: "data" top: "{top}" convolution_param {{ num_output: {classes} kernel_size: 1 }} }}
+{last}"""
+SLOPE, BIAS = 0.06, -7.0  # of the score of cloud, over the red band in 0..255
+
+
+@pytest.fixture
+def tree(tmp_path):
+    return {name: scene(tmp_path / "root", name, size) for name, size in SIZES.items()}
+
+
+def net(folder, classes=2, last="", more="", top="score"):
+    path, weights = folder / "val.prototxt", folder / "w.caffemodel"
+    path.write_text(NET.format(root=folder / "root", classes=classes, last=last, more=more, top=top))
+    kernel, bias = np.zeros((classes, 4, 1, 1), np.float32), np.zeros(classes, np.float32)
+    kernel[-1, 2], bias[-1] = SLOPE, BIAS  # blue, green, red, near infrared
+    write_weights(weights, "clouds", {"score": ("Convolution", [kernel, bias])})
+    return str(path), str(weights)
+
+
+def score(capsys, *args):
+    status = main(["score", *args, "--quiet", "--device", "cpu"])
+    return (status, *capsys.readouterr())
+
+
+def odds(bands):
+    return 1 / (1 + np.exp(-(SLOPE * np.float64(bands[..., 0]) / 257 + BIAS)))
+
+
+def expected(bands, truth, threshold, released):
+    """The measures of a scene, patch by patch, in the two orders."""
+    grid = Grid.of(truth.shape)
+    masks = {}
+    for at, patch in grid.cut(bands):
+        if released:
+            masks[at] = odds(patch) > threshold
+        else:
+            masks[at] = (odds(shrunk(patch, 192, 192)) > threshold).repeat(2, 0).repeat(2, 1)
+    return judged(truth, grid.join(masks))[1]
+
+
+@pytest.mark.parametrize("protocol", ["38cloud", "38cloud-released"])
+def test_scores_are_those_of_the_protocol(tree, tmp_path, capsys, protocol):
+    files = net(tmp_path)
+    chosen = [] if protocol == "38cloud" else ["--protocol", protocol]
+    status, out, err = score(capsys, *files, *chosen, "--json", "--save", str(tmp_path / "masks"))
+    assert status == 0, err
+    found = json.loads(out)
+    assert found["protocol"] == protocol and found["images"] == 5 and found["missing"] == {}
+    for told, threshold in zip(found["thresholds"], (12 / 255, 0.5), strict=True):
+        assert told["threshold"] == threshold
+        want = {name: expected(*tree[name], threshold, protocol == "38cloud-released") for name in SIZES}
+        for name in SIZES:
+            assert told["scenes"][name] == pytest.approx(want[name].as_dict(), abs=2e-5), (name, threshold)
+        assert told["mean"] == pytest.approx(mean(want.values()).as_dict(), abs=2e-5)
+    jaccard = [told["mean"]["jaccard"] for told in found["thresholds"]]
+    assert 0.5 < min(jaccard) < max(jaccard) < 1  # neither is trivial, and the threshold matters
+    curve = {point["threshold"]: point for point in found["curve"]}
+    assert len(curve) == 256 and curve[0.5]["jaccard"] == found["thresholds"][1]["mean"]["jaccard"]
+    recalls = [curve[threshold]["recall"] for threshold in sorted(curve)]
+    assert recalls == sorted(recalls, reverse=True) and recalls[0] == 1
+    for name, size in SIZES.items():
+        mask = np.asarray(Image.open(tmp_path / f"masks/{name}.png"))
+        assert mask.shape == size
+        assert judged(tree[name][1], mask == 1)[1].jaccard == found["thresholds"][0]["scenes"][name]["jaccard"]
+
+
+def test_a_coarse_map_is_resized_before_it_is_cut(tree, tmp_path, capsys):
+    """Released order, a map of half the side: cubic, then the threshold."""
+    last = ('layer { name: "pool" type: "Pooling" bottom: "fine" top: "score" pooling_param { pool: AVE kernel_size: 2 stride: 2 } }')
+    status, out, err = score(capsys, *net(tmp_path, last=last, top="fine"), "--protocol", "38cloud-released", "--json")
+    assert status == 0, err
+    found = json.loads(out)["thresholds"][0]["scenes"][B]
+    bands, truth = tree[B]
+    ((_, patch),) = Grid.of(truth.shape).cut(bands)
+    scores = SLOPE * np.float64(patch[..., 0]) / 257 + BIAS
+    coarse = 1 / (1 + np.exp(-scores.reshape(192, 2, 192, 2).mean((1, 3))))
+    mask = cubic(coarse, 384, 384) > 12 / 255
+    assert found == pytest.approx(judged(truth, Grid.of(truth.shape).join({(1, 1): mask}))[1].as_dict(), abs=2e-5)
+
+
+@pytest.mark.parametrize(("classes", "last", "top", "blob"), [
+    (1, "", "score", "score"),
+    (1, 'layer { name: "p" type: "Sigmoid" bottom: "score" top: "prob" }', "score", "prob"),
+    (2, 'layer { name: "p" type: "Softmax" bottom: "score" top: "prob" }', "score", "prob")])
+def test_one_map_or_two_scores_or_probabilities(tree, tmp_path, capsys, classes, last, top, blob):
+    status, out, err = score(capsys, *net(tmp_path, classes, last, top=top), "--json", "--score-blob", blob)
+    assert status == 0, err
+    want = expected(*tree[A], 0.5, False)
+    assert json.loads(out)["thresholds"][1]["scenes"][A] == pytest.approx(want.as_dict(), abs=2e-5)
+
+
+def test_the_table_and_the_curve(tree, tmp_path, capsys):
+    curve = tmp_path / "curve.svg"
+    status, out, err = score(capsys, *net(tmp_path), "--curve", str(curve))
+    assert status == 0, err
+    assert "protocol 38cloud: patches at 192x192; probabilities cut at the threshold, then resized" in out
+    assert "in percent, cloud above 12/255 / 0.5:" in out
+    rows = {line.split()[0]: line for line in out.splitlines() if line.startswith(("LC08", "mean"))}
+    want = [100 * expected(*tree[A], threshold, False).jaccard for threshold in (12 / 255, 0.5)]
+    assert f"{want[0]:.1f} / {want[1]:>5.1f}" in rows[A] and [*rows] == [A, B, "mean"]
+    drawn = curve.read_text()
+    assert "Jaccard, best" in drawn and "specificity" in drawn and f"wrote {curve}" in out
+
+
+def test_another_threshold_takes_the_place_of_the_first(tree, tmp_path, capsys):
+    status, out, _ = score(capsys, *net(tmp_path), "--threshold", "0.2", "--json")
+    found = json.loads(out)
+    assert status == 0 and [told["threshold"] for told in found["thresholds"]] == [0.2, 0.5]
+    assert found["thresholds"][0]["scenes"][A] == pytest.approx(expected(*tree[A], 0.2, False).as_dict(), abs=2e-5)
+
+
+def test_a_scene_without_cloud_is_said_to_have_no_recall(tree, tmp_path, capsys):
+    truth = tmp_path / f"root/38-Cloud_test/Entire_scene_gts/edited_corrected_gts_{B}.TIF"
+    tiff(truth, np.zeros(SIZES[B], np.uint8))
+    files = net(tmp_path)
+    status, out, _ = score(capsys, *files)
+    recall = 100 * expected(*tree[A], 0.5, False).recall
+    assert status == 0 and f"recall above 0.5 is 0/0 in {B}, so it has no mean; of the other 1 {recall:.1f}" in out
+    status, out, _ = score(capsys, *files, "--json")
+    told = json.loads(out)["thresholds"][1]
+    assert told["mean"]["recall"] is None and told["scenes"][B]["recall"] is None and told["mean"]["specificity"] > 0
+
+
+def test_missing_patches_are_named_and_scored_only_when_asked(tmp_path, capsys):
+    bands, truth = scene(tmp_path / "root", A, SIZES[A], skip=[(2, 1)])
+    lost = f"patch_3_2_by_1_{A}"
+    files = net(tmp_path)
+    status, out, err = score(capsys, *files)
+    assert (status, out) == (2, "") and f"blue_{lost}.TIF is not there" in err
+    status, out, err = score(capsys, *files, "--partial", "--json")
+    assert status == 0 and f"scene {A} lacks 1 of its 4 patches: {lost}; there it has no cloud" in err
+    found = json.loads(out)
+    grid = Grid.of(truth.shape)
+    masks = {at: (odds(shrunk(patch, 192, 192)) > 0.5).repeat(2, 0).repeat(2, 1) for at, patch in grid.cut(bands) if at != (2, 1)}
+    assert found["missing"] == {A: [lost]}
+    assert found["thresholds"][1]["scenes"][A] == pytest.approx(judged(truth, grid.join(masks))[1].as_dict(), abs=2e-5)
+
+
+def test_a_list_that_lacks_a_patch_is_no_whole_scene(tree, tmp_path, capsys):
+    names = tmp_path / "root/38-Cloud_test/test_patches_38-Cloud.csv"
+    names.write_text("".join(line for line in names.read_text().splitlines(True) if "_1_by_2_" not in line))
+    status, out, err = score(capsys, *net(tmp_path), "--save", str(tmp_path / "masks"))
+    assert (status, out) == (2, "") and not (tmp_path / "masks").exists()
+    assert f"scene {A} lacks 1 of its 4 patches: patch_2_1_by_2_{A}; --partial scores such scenes" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def broken(root, what):
+    folder = root / "38-Cloud_test"
+    truth = folder / f"Entire_scene_gts/edited_corrected_gts_{A}.TIF"
+    names = folder / "test_patches_38-Cloud.csv"
+    if what == "gone":
+        truth.unlink()
+    elif what == "wide":
+        tiff(truth, np.zeros((500, 800), np.uint8))
+    elif what == "values":
+        tiff(truth, np.full((500, 600), 255, np.uint8))
+    elif what == "name":
+        names.write_text(names.read_text().replace(f"patch_1_1_by_1_{B}", f"patch_1_by_1_{B}"))
+        for band in ("red", "green", "blue", "nir"):
+            (folder / f"test_{band}/{band}_patch_1_1_by_1_{B}.TIF").rename(folder / f"test_{band}/{band}_patch_1_by_1_{B}.TIF")
+    elif what == "twice":
+        names.write_text(names.read_text() + f"patch_1_1_by_1_{B}\n")
+    elif what == "size":
+        for band in ("red", "green", "blue", "nir"):
+            tiff(folder / f"test_{band}/{band}_patch_2_1_by_2_{A}.TIF", np.zeros((400, 384), np.uint16))
+
+
+@pytest.mark.parametrize(("what", "said"), [
+    ("gone", r"the truth of a scene .*edited_corrected_gts_LC08_L1TP_003052.*\.TIF is not there"),
+    ("wide", r"edited_corrected.* is 800x500, and the numbers of its patches say 2 columns of 384, 768 pixels"),
+    ("values", r"edited_corrected.*: the truth of a scene is 0 \(clear\) and 1 \(cloud\), found 255 \(300000 times\)"),
+    ("name", r"'patch_1_by_1_LC08.*' is no name of a patch"),
+    ("twice", r"patches patch_1_1_by_1_.* and patch_1_1_by_1_.* of the list of split 'test' have the same place"),
+    ("size", r"blue_patch_2_1_by_2_.*\.TIF is 384x400; a patch of 38-Cloud is 384x384")])
+def test_bad_input_is_one_sentence(tree, tmp_path, capsys, what, said):
+    broken(tmp_path / "root", what)
+    status, out, err = score(capsys, *net(tmp_path), "--save", str(tmp_path / "masks"))
+    assert (status, out) == (2, "") and len(err.strip().splitlines()) == 1, err
+    assert re.search(said, err), err
+    assert not (tmp_path / "masks").exists() or what == "values" and not (tmp_path / f"masks/{A}.png").exists()
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    (["--protocol", "38clouds"], "--protocol: '38clouds' is not known; did you mean '38cloud'? (known: 38cloud, 38cloud-released)"),
+    (["--threshold", "1"], "--threshold 1: is from 0 to below 1"), (["--binary", "cloud"], "--binary: the data of"),
+    (["--curve", "curve.txt"], "--curve: 'curve.txt' must end in")])
+def test_options_that_cannot_be_met(tree, tmp_path, capsys, options, said):
+    status, out, err = score(capsys, *net(tmp_path), *options)
+    assert (status, out) == (2, "") and said in err
+
+
+def test_labels_of_the_test_split_are_by_the_scene(tree, tmp_path, capsys):
+    path, weights = net(tmp_path)
+    text = open(path).read().replace('top: "data" python_param', 'top: "data" top: "label" python_param')
+    open(path, "w").write(text.replace("'batch_size'", "'tops': ['data', 'label'], 'batch_size'"))
+    status, out, err = score(capsys, path, weights)
+    assert (status, out) == (2, "") and "split 'test' of data set '38cloud' has no labels image by image, but truth by the scene" in err
+
+
+def test_nan_is_named_with_its_patch(tree, tmp_path, capsys):
+    path, weights = net(tmp_path)
+    write_weights(weights, "clouds", {"score": ("Convolution", [np.full((2, 4, 1, 1), np.nan, np.float32), np.zeros(2, np.float32)])})
+    status, out, err = score(capsys, path, weights)
+    assert (status, out) == (2, "") and f"patch_1_1_by_1_{A}" in err and "NaN" in err
