@@ -81,6 +81,9 @@ def test_records_are_what_the_study_says(path):
     if "map" in found:
         boxes_are_what_the_page_says(found, (PROJECT / "docs" / "rfcn.md").read_text(encoding="utf-8"))
         return
+    if "runs" in found:
+        the_study_is_what_the_page_says(found["runs"], (PROJECT / "docs" / "rfcn.md").read_text(encoding="utf-8"))
+        return
     page = (PROJECT / "docs" / "camvid.md").read_text(encoding="utf-8")
     figures = [f"{100 * found[measure]:.1f}" for measure in MEASURES]
     assert " / ".join(figures) in page or re.search(rf"^{found['net']} +{' +'.join(figures)}$", page, re.MULTILINE)
@@ -95,6 +98,12 @@ def boxes_are_what_the_page_says(found, page):
     for each in (of_all, *found["classes"]):
         figures = [f"{100 * each['ap']:.1f}", f"{100 * each['ap_11_point']:.1f}", each["truths"], each["detections"]]
         assert re.search(rf"^{each['name']} +{' +'.join(map(str, figures))}$", page, re.MULTILINE), each
+
+
+def the_study_is_what_the_page_says(runs, page):
+    for net, said in {"": "k = 3", "-ohem": "k = 3, OHEM", "-k1": "k = 1", "-k1-ohem": "k = 1, OHEM"}.items():
+        found = [100 * run["map"] for run in runs if run["net"] == f"shapes-rfcn{net}"]
+        assert len(found) == 3 and f"| {said} | {sum(found) / 3:.1f} | {min(found):.1f} | {max(found):.1f} |\n" in page
 
 
 def test_the_readmes_figures_of_camvid_are_in_records():
