@@ -166,11 +166,10 @@ class Targets(Detection, random=True, once=True):
         if not len(boxes):
             raise self.error(f"'{name}' holds no box; leave images without boxes out of training, as the "
                              "releases do")
-        wrong = ~(boxes.isfinite().all(1) & (extents(boxes) >= 1).all(1) & (boxes[:, 4] >= 1))
+        wrong = ~_boxes(boxes) | (boxes[:, 4] < 1) | (boxes[:, 4] != boxes[:, 4].round())
         if wrong.any():
-            found = ", ".join(f"{n:g}" for n in boxes[wrong][0].tolist())
             raise self.error(f"'{name}' must hold boxes x1, y1, x2, y2, class with x1 <= x2, y1 <= y2 and a "
-                             f"class from 1 on; found {found}")
+                             f"whole class from 1 on; found {_row(boxes[wrong][0])}")
         return boxes
 
 
@@ -306,11 +305,8 @@ class ProposalTarget(Targets, bottoms=2, tops=5, undifferentiable={0, 1},
         return [(count, n, 1, 1) for n in (5, 1, *[4 * self.p.num_classes] * 3)]
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        regions, truth = raised(bottoms[0].detach()).reshape(-1, 5), self.truth(bottoms[1])
+        regions, truth = self.proposed(bottoms[0]), self.truth(bottoms[1])
         regions = torch.cat([regions, torch.cat([torch.zeros_like(truth[:, :1]), truth[:, :4]], 1)])
-        if regions[:, 0].any():
-            raise self.error(f"takes one image, but '{self.layer.bottom[0]}' names item "
-                             f"{regions[:, 0].max():g}")
         near = overlaps(regions[:, 1:], truth)
         which = near.argmax(1)
         chosen, count = self.sampled(near.amax(1))
@@ -325,6 +321,17 @@ class ProposalTarget(Targets, bottoms=2, tops=5, undifferentiable={0, 1},
         targets, inner = (self.spread(x.float(), labels) for x in (targets, inner))
         tops = regions, labels[:, None], targets, inner, (inner > 0).float()
         return tuple(top[:, :, None, None] for top in tops)
+
+    def proposed(self, regions: Tensor) -> Tensor:
+        """The regions of the one image, R x 5; Error where they are none."""
+        name, regions = self.layer.bottom[0], raised(regions.detach()).reshape(-1, 5)
+        wrong = ~_boxes(regions[:, 1:]) | (regions[:, 0] != 0)
+        if wrong.any():  # asked once: a GPU is waited for
+            if (regions[:, 0] != 0).any():
+                raise self.error(f"takes one image, but '{name}' names item {regions[:, 0].max():g}")
+            raise self.error(f"'{name}' must hold regions 0, x1, y1, x2, y2 with x1 <= x2 and y1 <= y2; "
+                             f"found {_row(regions[wrong][0])}")
+        return regions
 
     def sampled(self, near: Tensor) -> tuple[Tensor, int]:
         """The regions to learn from, by their largest overlaps, and how many of them are foreground."""
@@ -350,6 +357,15 @@ class ProposalTarget(Targets, bottoms=2, tops=5, undifferentiable={0, 1},
         at = torch.nn.functional.one_hot(column, classes).to(numbers.dtype)
         at[:, 0] = 0
         return (at[:, :, None] * numbers[:, None]).flatten(1)
+
+
+def _boxes(numbers: Tensor) -> Tensor:
+    """Which rows, N x 4 or more, are finite and begin with a box, bool N."""
+    return numbers.isfinite().all(1) & (extents(numbers) >= 1).all(1)
+
+
+def _row(numbers: Tensor) -> str:
+    return ", ".join(f"{n:g}" for n in numbers.tolist())
 
 
 def picked(random: np.random.RandomState, places: Tensor, count: int) -> Tensor:

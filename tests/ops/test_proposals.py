@@ -355,12 +355,34 @@ def test_without_proposals_the_true_boxes_are_learned_from():
 @pytest.mark.parametrize("kind, given", [("AnchorTargetLayer", training()), ("ProposalTargetLayer", proposed())])
 @pytest.mark.parametrize("row, words", [
     (None, "'gt_boxes' holds no box; leave images without boxes out of training"),
-    ([5, 5, 3, 9, 1], "must hold boxes x1, y1, x2, y2, class with x1 <= x2, y1 <= y2 and a class from 1 on; found 5, 5, 3, 9, 1"),
-    ([5, 5, 9, float("nan"), 1], "found 5, 5, 9, nan, 1"), ([5, 5, 9, 9, 0], "found 5, 5, 9, 9, 0")])
+    ([5, 5, 3, 9, 1], "must hold boxes x1, y1, x2, y2, class with x1 <= x2, y1 <= y2 and a whole class from 1 on; found 5, 5, 3, 9, 1"),
+    ([5, 5, 9, float("nan"), 1], "found 5, 5, 9, nan, 1"), ([5, 5, 9, 9, 0], "found 5, 5, 9, 9, 0"),
+    ([5, 5, 9, 9, 1.5], "found 5, 5, 9, 9, 1.5")])
 def test_boxes_that_are_none_are_refused(kind, given, row, words):
     given = given | {"gt_boxes": boxes_of(*([[1, 1, 50, 50, 2], row] if row else []))}
     with pytest.raises(Error, match=f"layer 'l' .*{words}"):
         run(kind, given)
+
+
+@pytest.mark.parametrize("row, words", [
+    ([0, 9, 5, 3, 9], "'rois' must hold regions 0, x1, y1, x2, y2 with x1 <= x2 and y1 <= y2; found 0, 9, 5, 3, 9"),
+    ([0, 5, 5, float("nan"), 9], "found 0, 5, 5, nan, 9"), ([0, 5, 5, float("inf"), 9], "found 0, 5, 5, inf, 9")])
+def test_regions_that_are_none_are_refused(row, words):
+    given = proposed()
+    given["rois"][4] = torch.tensor(row)
+    with pytest.raises(Error, match=f"layer 'l' .*{words}"):
+        run("ProposalTargetLayer", given)
+
+
+@pytest.mark.parametrize("spread", [0.5, 20, 1e4, 1e38])
+def test_whatever_is_proposed_is_taken_for_regions(spread):
+    """Also where a net that has only begun to learn moves boxes out of the image, or to nothing at all."""
+    torch.manual_seed(0)
+    given = {"scores": torch.rand(1, 18, 6, 8), "deltas": torch.randn(1, 36, 6, 8) * spread,
+             "im_info": torch.tensor([[95.3, 127.9, 1.7]])}
+    rois = run("ProposalLayer", given, "'rpn_min_size': 0 \n'rpn_post_nms_top_n': 0 \n'rpn_nms_thresh': 1.0")["rois"]
+    assert len(rois) > 5
+    run("ProposalTargetLayer", {"rois": rois, "gt_boxes": boxes_of([1, 1, 50, 50, 2])}, "batch_size: -1")
 
 
 def test_other_things_that_cannot_be_learned_from_are_refused():
