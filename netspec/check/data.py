@@ -26,6 +26,7 @@ from ..data.pictured import Pictured, shared
 from ..data.segmentation import SegmentationData
 from ..net.graph import Graph, Value
 from ..ops.softmax import Classified, ignored_label
+from . import patches
 from .given import mark
 
 Kinds = Mapping[str, tuple[str, bool]]
@@ -34,6 +35,9 @@ KINDS: Kinds = {  # what a finding is -> (its heading, whether training breaks o
     "unreadable": ("files that cannot be read", True),
     "colours": ("labels that cannot be taken for classes", True),
     "sizes": ("images and labels that differ in size", True),
+    "side": ("patches of another size than the data set's", True),
+    "depth": ("bands of another depth than the data set's", True),
+    "scene": ("truths of scenes that cannot be scored against", True),
     "stray": ("labels outside the classes (a data set file's 'values' says what numbers mean, "
               "'nearest' undoes JPEG)", True),
     "unseen": ("classes that the training labels never show", True),
@@ -45,6 +49,9 @@ KINDS: Kinds = {  # what a finding is -> (its heading, whether training breaks o
                False),
     "blank": ("images of one colour all over", False),
     "absent": ("classes that never occur", False),
+    "named": ("patches whose names tell no place in a scene", False),
+    "lacking": ("scenes with patches missing (score wants --partial)", False),
+    "lists": ("lists of patches that do not fit what is there", False),
     "trained": ("images of the training split in another one", True),
     "shared": ("images in two splits, equal in every pixel", False),
     "names": ("names in two splits, for different images", False),
@@ -67,6 +74,7 @@ class Item(NamedTuple):
     counts: dict[str, dict[int, int]]
     total: np.ndarray
     digest: bytes
+    margin: int | None = None  # of a patch of a scene: pixels that are 0 in every band
 
 
 class Part:
@@ -83,7 +91,7 @@ class Part:
 
     @property
     def digests(self) -> list[bytes]:
-        return [item.digest for item in self.items]
+        return [b"" if item.margin == item.size[0] * item.size[1] else item.digest for item in self.items]
 
     def pixels(self, top: str) -> tuple[np.ndarray, np.ndarray]:
         """Of each class, and of void, in each image: (images, classes + 1); and of all values, (images)."""
@@ -213,13 +221,20 @@ def _look(place: tuple[int, int]) -> Item:
                 turn = turn_of(image)
                 if turn != 1 and (turn < 5 or seen[0] == seen[1]):
                     findings.append(("turned", f"{path} (orientation {turn})"))
-    return Item(findings, seen, counts, total, digest)
+    margin = None
+    if source.layout.patches:
+        findings += patches.of_patch(source, place[1], {top: pixels for top, (_, pixels) in tops.items()})
+        bands = [pixels for top, (_, pixels) in tops.items() if top not in source.labels]
+        margin = patches.margin(bands[0]) if bands else None
+    return Item(findings, seen, counts, total, digest, margin)
 
 
 def across(parts: Sequence[Part]) -> list[Finding]:
     """What no single image shows: doubles, absent classes, a mean that is not the training images'."""
     findings = doubles(parts)
     for part in parts:
+        if part.source.layout.patches:
+            findings += patches.of_split(part.source, [item.margin for item in part.items])
         for top, known in part.labels.items():
             counts: Counter[int] = sum((Counter(item.counts.get(top)) for item in part.items), Counter())
             if part.training and counts and (told := unseen(counts, part.source, top)):

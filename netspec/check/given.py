@@ -17,8 +17,8 @@ from ..proto.caffe_pb2 import TEST, TRAIN, LayerParameter, Phase
 from ..train.jobs import OpenedNet, of_file
 
 Read = TypeVar("Read", bound=Pictured)
-# the splits of a folder that are tried, the 2nd to 4th only where none is there yet
-SPLITS = ("train", "trainval", "training", "all", "val", "test")
+# the splits of a folder that are tried, the 2nd to 5th only where none is there yet
+SPLITS = ("train", "trainval", "training", "all", "additional", "val", "test")
 
 
 def about_boxes(path: Path) -> bool:
@@ -81,7 +81,7 @@ def _on_disk(path: Path, dataset: str | None, of: type[Read]) -> list[Read]:
     dataset = dataset or (likely[0] if path.is_dir() else str(path))
     found, errors, layout = list[Read](), list[Error](), of.layout_of(dataset)
     for split in SPLITS:
-        if found and split in SPLITS[1:4]:
+        if found and split in SPLITS[1:5]:
             continue
         param = {"dataset": dataset, "split": split} | ({"root": str(path)} if path.is_dir() else {})
         layer = LayerParameter(name=dataset, type="Python", top=of.usual_tops(dataset, split))
@@ -102,7 +102,7 @@ def _on_disk(path: Path, dataset: str | None, of: type[Read]) -> list[Read]:
 
 def _phase(split: str) -> Phase:
     """What a split is for, by its name."""
-    return TRAIN if "train" in split or split == "all" else TEST
+    return TRAIN if "train" in split or split in ("all", "additional") else TEST
 
 
 def has_images(source: Pictured) -> bool:

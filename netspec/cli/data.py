@@ -1,9 +1,10 @@
 """`netspec data`: get a data set, or check one."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..base import log
 from ..base.errors import Error, count
@@ -14,6 +15,9 @@ from . import labels
 from .finding import find_any
 from .options import apart, wrote
 from .terminal import asked, meter
+
+if TYPE_CHECKING:
+    from ..data.pictured import Pictured
 
 MOST = 10  # findings of a kind to list
 
@@ -84,7 +88,7 @@ def check_data(args: argparse.Namespace) -> int:
     """Check, print, write; 1 if training would break on a finding."""
     from ..check.contact import contact_sheet
     from ..check.data import KINDS, across, fits, look, summary
-    from ..check.given import about_boxes, has_images, sources
+    from ..check.given import about_boxes, sources
     from ..data.balance import write_balance
     from ..data.segmentation import SegmentationData
     from ..look.pictures import save
@@ -96,9 +100,7 @@ def check_data(args: argparse.Namespace) -> int:
     if args.boxes or about_boxes(path):
         return _check_boxes(args, path)
     given, nets, passed = sources(path, args.dataset, SegmentationData)
-    if not any(map(has_images, given)):
-        given[0].check_files()
-    apart("--sheet", args.sheet, (file for each in given for i in range(len(each)) for file in each.paths(i)))
+    _checkable(args, given)
     parts = look(given, args.jobs, log.make())
     findings = [finding for part in parts for item in part.items for finding in item.findings] + across(parts)
     print(summary(parts), "", sep="\n")
@@ -123,6 +125,17 @@ def check_data(args: argparse.Namespace) -> int:
     return 1 if broken else 0
 
 
+def _checkable(args: argparse.Namespace, given: "Sequence[Pictured]") -> None:
+    """Error, before the work, for data of which nothing is there, and options that it cannot meet."""
+    from ..check.given import has_images
+
+    if not any(map(has_images, given)):
+        given[0].check_files()
+    apart("--sheet", args.sheet, (file for each in given for i in range(len(each)) for file in each.paths(i)))
+    if args.balance and not given[0].labels:
+        raise Error(f"--balance weighs the classes of labels, and split '{given[0].split}' has none")
+
+
 def _told(findings: list[tuple[str, str]], whole: bool, kinds: Mapping[str, tuple[str, bool]]) -> int:
     """Print the findings; how many of them training would break on."""
     from ..check.data import listed
@@ -138,16 +151,14 @@ def _told(findings: list[tuple[str, str]], whole: bool, kinds: Mapping[str, tupl
 def _check_boxes(args: argparse.Namespace, path: Path) -> int:
     """The same for images with boxes."""
     from ..check import boxes
-    from ..check.given import has_images, sources
+    from ..check.given import sources
     from ..data.detection import DetectionData
     from ..look.pictures import save
 
     if args.balance:
         raise Error("--balance weighs classes by their pixels, and these are boxes")
     given, _, passed = sources(path, args.dataset, DetectionData)
-    if not any(map(has_images, given)):
-        given[0].check_files()
-    apart("--sheet", args.sheet, (file for each in given for i in range(len(each)) for file in each.paths(i)))
+    _checkable(args, given)
     parts = boxes.look(given, args.jobs, log.make())
     print(boxes.summary(parts), "", *passed, sep="\n")
     findings = [finding for part in parts for item in part.items for finding in item.findings]

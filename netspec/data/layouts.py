@@ -15,6 +15,7 @@ from ..base.errors import Error, closest
 from ..base.files import find, native
 from ..base.machine import PROJECT
 from .options import read_file
+from .patches import SIDE
 
 if TYPE_CHECKING:  # commands list the data sets in their help: the functions that need NumPy import it
     import numpy as np
@@ -72,7 +73,8 @@ class Layout:
     default: tuple[str, ...] = ("data", "label")  # tops, unless told
     beside: Mapping[str, str] = field(default_factory=dict)  # other data sets it needs -> their usual places
     derived: Mapping[str, Derived] = field(default_factory=dict)
-    scenes: str = ""  # of images that are patches of scenes: the pattern of the truth of a scene {name}
+    patches: int = 0  # the images are patches of scenes, in 16 bits, with so many pixels a side
+    scenes: str = ""  # the pattern of the truth of a scene {name}
     blind: tuple[str, ...] = ()  # the splits whose images have no labels of their own
 
     def usual(self, split: str) -> tuple[str, ...]:
@@ -170,13 +172,14 @@ LAYOUTS = {
     ),
     "38cloud": Layout(
         "data/38cloud", "38-Cloud_{split}/{split}_patches_38-Cloud.csv", _bands(_CLOUD), "38cloud",
-        scenes="38-Cloud_{split}/Entire_scene_gts/edited_corrected_gts_{name}.TIF", blind=("test",),
+        patches=SIDE, blind=("test",),
+        scenes="38-Cloud_{split}/Entire_scene_gts/edited_corrected_gts_{name}.TIF",
     ),
     # what 95-Cloud adds to the training patches of 38-Cloud, and both
     "95cloud": Layout(
         "data/95cloud", f"{_MORE}/training_patches_95-cloud_{{split}}_to_38-cloud.csv",
         _bands(f"{_MORE}/train_%s_{{split}}_to38cloud/%s_{{name}}.TIF"), "38cloud",
-        beside={"38cloud": "data/38cloud"},
+        patches=SIDE, beside={"38cloud": "data/38cloud"},
         derived={"training": Derived((("38cloud", "training"), ("95cloud", "additional")))},
     ),
 }

@@ -23,10 +23,10 @@ def test_the_brightest_of_pixels_that_are_no_bytes_stay_bright(tmp_path):
     """Red all over, and three times that red in less than the hundredth that is left out of the scale."""
     name = "patch_1_1_by_1_LC08_L1TP_002053_20160520_20170324_01_T1"
     folder = tmp_path / "38-Cloud_training"
-    red = np.full((40, 40), 20000, np.uint16)
-    red[20:22, 20:22] = 60000
-    dark = np.zeros((40, 40), np.uint16)
-    for band, pixels in {"red": red, "green": dark, "blue": dark, "nir": dark, "gt": np.uint8(255) * np.eye(40, dtype=np.uint8)}.items():
+    red = np.full((384, 384), 20000, np.uint16)
+    red[200:220, 200:220] = 60000
+    dark = np.zeros((384, 384), np.uint16)
+    for band, pixels in {"red": red, "green": dark, "blue": dark, "nir": dark, "gt": np.uint8(255) * np.eye(384, dtype=np.uint8)}.items():
         (folder / f"train_{band}").mkdir(parents=True)
         Image.fromarray(pixels).save(folder / f"train_{band}/{band}_{name}.TIF")
     (folder / "training_patches_38-Cloud.csv").write_text(f"name\n{name}\n")
