@@ -10,7 +10,7 @@ demo: $(STAMP)
 	$(BIN)/python data/shapes/prepare.py
 	$(BIN)/python tools/demo.py
 
-detect: $(STAMP)  # a small R-FCN, end to end and in four steps: 15 minutes
+detect: $(STAMP)  # a small R-FCN, end to end and in four steps: 4 to 10 minutes
 	$(BIN)/python data/shapes/prepare.py
 	$(BIN)/python tools/demo.py --detection
 
