@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ..base.errors import Error, count, listed
+from ..data.balance import pixel_counts
 from ..data.images import open_image, read_label, size
 from ..data.layouts import Labels
 from ..data.patches import Grid, Place, columns, place
@@ -87,8 +88,7 @@ def _of_scene(scene: str, places: Sequence[Place], path: Path | None, side: int)
         if wide and truth.shape[1] > wide * side:
             yield "scene", f"{path} is {size(truth)}, wider than the scene's {wide} columns of {side}"
             return
-        values, counts = np.unique(truth, return_counts=True)
-        if other := [f"{value} ({number} times)" for value, number in zip(values, counts, strict=True)
+        if other := [f"{value} ({number} times)" for value, number in pixel_counts(truth).items()
                      if value not in (0, 1)]:
             yield "scene", f"{path}: 0 is clear and 1 cloud, found {listed(other, 4)}"
         grid = Grid.of((truth.shape[0], truth.shape[1]), side, rows, max(wide, most))

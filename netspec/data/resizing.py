@@ -30,17 +30,17 @@ def cubic(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """Pixels (H, W) resized as MATLAB's `imresize` does it: cubic convolution (Keys, a = -1/2), float64.
 
     Half-pixel centres, mirrored at the border; where it shrinks, the kernel is as much wider. The axis comes
-    first that shrinks more, or grows less, of equal ones the rows. uint8 stays so: each axis is rounded, up
-    from one half, and cut to 0..255.
+    first that shrinks more, or grows less, of equal ones the rows. uint8 and uint16 stay so: each axis is
+    rounded, up from one half, and cut to the numbers that there are.
     """
     found = np.asarray(pixels, np.float64)
-    news = (height, width)
+    news, whole = (height, width), pixels.dtype.kind == "u"
     for axis in sorted((0, 1), key=lambda axis: news[axis] / pixels.shape[axis]):
         weights = _weights(pixels.shape[axis], news[axis])
         found = weights @ found if axis == 0 else found @ weights.T
-        if pixels.dtype == np.uint8:
-            found = np.floor(found.clip(0, 255) + 0.5)
-    return found.astype(np.uint8) if pixels.dtype == np.uint8 else found
+        if whole:
+            found = np.floor(found.clip(0, np.iinfo(pixels.dtype).max) + 0.5)
+    return found.astype(pixels.dtype) if whole else found
 
 
 def _weights(old: int, new: int) -> np.ndarray:

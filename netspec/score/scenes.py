@@ -8,6 +8,7 @@ from ..base.metrics import BINARY, Binary, confusion
 from ..data.resizing import cubic
 
 THRESHOLDS = 12 / 255, 0.5  # the evaluation's, and the one where cloud is the likelier class
+ROWS = 512  # of a scene that are counted at once: as a whole it is 60 million pixels
 KEYS: Mapping[str, str] = {"precision": "precision", "recall": "recall", "specificity": "specificity",
                            "jaccard": "jaccard", "accuracy": "overall_accuracy"}
 """The measures in the evaluation's order and words -> those of `Binary`."""
@@ -57,8 +58,11 @@ def levels(probable: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
 def tally(truth: np.ndarray, level: np.ndarray, thresholds: int) -> np.ndarray:
     """The pixels of a scene by truth, 0 or 1, and level, 0 to the number of thresholds: int64 (2, N + 1)."""
     count = thresholds + 1
-    found = np.bincount(truth.ravel() * np.intp(count) + level.ravel(), minlength=2 * count)
-    return found.reshape(2, count).astype(np.int64, copy=False)
+    found = np.zeros(2 * count, np.int64)
+    for row in range(0, len(truth), ROWS):
+        part = truth[row : row + ROWS] * np.intp(count) + level[row : row + ROWS]
+        found += np.bincount(part.ravel(), minlength=2 * count)
+    return found.reshape(2, count)
 
 
 def at(tallied: np.ndarray, number: int) -> Binary:

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..base.errors import Error, count, listed
 from ..base.files import inside
 from ..base.metrics import Binary
+from ..data.balance import pixel_counts
 from ..data.feed import Batches
 from ..data.images import nearest, open_image, read_label
 from ..data.patches import SIDE, Grid, Place, columns, place
@@ -61,8 +62,7 @@ class Scene(NamedTuple):
     def read(self) -> np.ndarray:
         """The truth, 0 or 1 (H, W). Raises Error for other numbers."""
         found = read_label(self.truth)
-        values, counts = np.unique(found, return_counts=True)
-        other = [f"{value} ({number} times)" for value, number in zip(values, counts, strict=True)
+        other = [f"{value} ({number} times)" for value, number in pixel_counts(found).items()
                  if value not in (0, 1)]
         if other:
             raise Error(f"{self.truth}: the truth of a scene is 0 (clear) and 1 (cloud), found "
@@ -126,15 +126,23 @@ class SceneScoring:
             raise Error(f"layer '{self.source.layer.name}' of net '{made.name}' draws patches at random, but "
                         "each is scored once: give param_str 'randomize': False")
         self.looks = predict.looks(self.source.facts, 2)
-        if partial:
-            self._keep([each for each, paths in zip(self.source.entries, map(
-                self.source.paths, range(len(self.source))), strict=True) if all(p.is_file() for p in paths)])
-        self.source.check_files()
+        self._check_files(partial)
         self.scenes = self._scenes(partial)
         order = [index for scene in self.scenes for index in scene.patches.values()]
         self._check_sides()
         self._keep([self.source.entries[index] for index in order])
         self.total = len(order)
+
+    def _check_files(self, partial: bool) -> None:
+        """Read whole patches alone, if partial; else Error where files are not there."""
+        whole = [each for each, paths in zip(self.source.entries, map(
+            self.source.paths, range(len(self.source))), strict=True) if all(p.is_file() for p in paths)]
+        if partial:
+            self._keep(whole)
+        try:
+            self.source.check_files()
+        except Error as error:
+            raise Error(f"{error}; --partial scores without such patches" if whole else str(error)) from None
 
     def _keep(self, entries: Sequence[Any]) -> None:
         """Read these patches alone, in this order."""

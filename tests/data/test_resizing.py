@@ -45,6 +45,8 @@ def test_cubic_of_bytes_rounds_each_axis_and_stays_within_bytes():
     rows = np.floor(rows + 0.5)
     both = np.stack([naive(row, 10) for row in rows]).clip(0, 255)
     assert np.array_equal(cubic(noise, 12, 10), np.floor(both + 0.5))
+    deep = cubic(np.uint16(257) * edge, 8, 8)
+    assert deep.dtype == np.uint16 and np.array_equal(deep[0], np.floor(257 * want.clip(0, 255) + 0.5))
 
 
 def test_cubic_keeps_what_is_flat_and_half_precision_is_not_rounded():

@@ -7,6 +7,7 @@ import pytest
 
 from netspec.base.errors import Error
 from netspec.base.metrics import BINARY
+from netspec.score import scenes
 from netspec.score.scenes import THRESHOLDS, at, fractions, judged, levels, mask, mean, tally
 
 RNG = np.random.default_rng(5)
@@ -57,8 +58,9 @@ def test_a_scene_without_cloud_has_no_recall_and_then_there_is_no_mean():
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.float16, np.float32])
-def test_a_tally_has_the_measures_of_every_threshold(kind):
+def test_a_tally_has_the_measures_of_every_threshold(kind, monkeypatch):
     thresholds = sorted({*(k / 255 for k in range(255)), 0.5})
+    monkeypatch.setattr(scenes, "ROWS", 7)  # parts, the last of them smaller
     probable = RNG.random((40, 50)) ** 3
     probable = (255 * probable).round().astype(np.uint8) if kind == np.uint8 else probable.astype(kind)
     probable.ravel()[:3] = 0, (12 if kind == np.uint8 else 12 / 255), (255 if kind == np.uint8 else 1)

@@ -148,6 +148,7 @@ def test_missing_patches_are_named_and_scored_only_when_asked(tmp_path, capsys):
     files = net(tmp_path)
     status, out, err = score(capsys, *files)
     assert (status, out) == (2, "") and f"blue_{lost}.TIF is not there" in err
+    assert "--partial scores without such patches" in err
     status, out, err = score(capsys, *files, "--partial", "--json")
     assert status == 0 and f"scene {A} lacks 1 of its 4 patches: {lost}; there it has no cloud" in err
     found = json.loads(out)
