@@ -1,5 +1,7 @@
 """Two ways of resizing that 38-Cloud's release has: what smooths where it shrinks, and cubic convolution."""
 
+from functools import lru_cache
+
 import numpy as np
 
 
@@ -9,21 +11,25 @@ def shrunk(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     What becomes smaller is smoothed before by a Gaussian, whose deviation is half of what the factor is above
     1; then linear, half-pixel centres, mirrored at the border.
     """
-    from scipy import ndimage
-
     found = np.asarray(pixels, np.float64)
     for axis, new in enumerate((height, width)):
-        old = found.shape[axis]
-        if old > new:
-            found = ndimage.gaussian_filter1d(found, (old / new - 1) / 2, axis)
-    for axis, new in enumerate((height, width)):
-        old = found.shape[axis]
-        at = (np.arange(new) + 0.5) * (old / new) - 0.5
-        low = np.floor(at).astype(int)
-        part = (at - low).reshape(-1, *(1,) * (found.ndim - 1 - axis))
-        first, second = (found.take(_mirrored(each, old), axis) for each in (low, low + 1))
-        found = first + (second - first) * part
+        if (old := found.shape[axis]) != new:
+            found = np.moveaxis(np.tensordot(_smoothed(old, new), found, (1, axis)), 0, axis)
     return found
+
+
+@lru_cache(16)
+def _smoothed(old: int, new: int) -> np.ndarray:
+    """How much each old position has in each new one, of `shrunk`: (new, old)."""
+    from scipy import ndimage
+
+    found = np.eye(old)
+    if old > new:
+        found = ndimage.gaussian_filter1d(found, (old / new - 1) / 2, 0)
+    at = (np.arange(new) + 0.5) * (old / new) - 0.5
+    low = np.floor(at).astype(int)
+    first, second = (found[_mirrored(each, old)] for each in (low, low + 1))
+    return first + (second - first) * (at - low)[:, None]
 
 
 def cubic(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -43,6 +49,7 @@ def cubic(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     return found.astype(pixels.dtype) if whole else found
 
 
+@lru_cache(16)
 def _weights(old: int, new: int) -> np.ndarray:
     """How much each old position has in each new one: (new, old)."""
     if old == new:
