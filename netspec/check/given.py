@@ -7,7 +7,7 @@ from typing import TypeVar
 from ..base.errors import Error
 from ..data.detection import DetectionData
 from ..data.get import obtained
-from ..data.layouts import LAYOUTS
+from ..data.layouts import BOXED, LAYOUTS
 from ..data.options import read_file
 from ..data.pictured import Pictured
 from ..data.segmentation import SegmentationData
@@ -75,9 +75,10 @@ def mark(source: Pictured) -> tuple:
 def _on_disk(path: Path, dataset: str | None, of: type[Read]) -> list[Read]:
     """The splits of a folder or data set file; what a folder is, its path tells where it is not said."""
     folders = {*path.absolute().parts, *path.resolve().parts}
-    likely = [name for name, known in LAYOUTS.items() if Path(known.root).parts[1] in folders]
+    sets = BOXED if issubclass(of, DetectionData) else LAYOUTS
+    likely = [name for name, known in sets.items() if Path(known.root).parts[1] in folders]
     if path.is_dir() and not dataset and len(likely) != 1:
-        raise Error(f"{path}: name its data set by --dataset ({', '.join(LAYOUTS)}, or a data set file)")
+        raise Error(f"{path}: name its data set by --dataset ({', '.join(sets)}, or a data set file)")
     dataset = dataset or (likely[0] if path.is_dir() else str(path))
     found, errors, layout = list[Read](), list[Error](), of.layout_of(dataset)
     for split in SPLITS:

@@ -10,7 +10,7 @@ from ..base import log
 from ..base.errors import Error, count
 from ..base.machine import cores
 from ..data.get import catalogue, draw, prepare
-from ..data.layouts import LAYOUTS
+from ..data.layouts import BOXED, LAYOUTS
 from . import labels
 from .finding import find_any
 from .options import apart, wrote
@@ -70,7 +70,7 @@ def add_check_arguments(parser: argparse.ArgumentParser) -> None:
                         help="a prototxt with its data layers, a data set's folder, or the data set file of "
                              "your own images")
     parser.add_argument("--dataset", metavar="NAME",
-                        help=f"what is in DIR: {', '.join(LAYOUTS)}, or a data set file")
+                        help=f"what is in DIR: {', '.join(LAYOUTS | BOXED)}, or a data set file")
     parser.add_argument("--boxes", action="store_true",
                         help="of DIR, the boxes of objects are meant (nets and data set files say it)")
     parser.add_argument("--sheet", metavar="FILE.png", help="write a page of images beside their labels")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import Error, Final, count, listed, said
-from ..data.layouts import LAYOUTS, Facts, facts
+from ..data.layouts import BOXED, LAYOUTS, Facts, facts
 from ..data.options import read_file
 from .finding import find_net, find_weights, is_weights
 from .options import (
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="gets NAME_labels.png and NAME_overlay.png, or NAME_boxes.png (default: the "
                         "current folder)")
     parser.add_argument("--dataset", metavar="NAME",
-                        help=f"{', '.join(LAYOUTS)} or a data set file: its names and colours, "
+                        help=f"{', '.join(LAYOUTS | BOXED)} or a data set file: its names and colours, "
                         "and its mean where the net says none (default: what the net says; of released nets, "
                         "what their name does)")
     parser.add_argument("--mean", type=_three, metavar="B,G,R", help="to subtract from images (0 to 255)")

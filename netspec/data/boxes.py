@@ -1,4 +1,4 @@
-"""Boxes of objects in images: the data sets that have them, and VOC's XML, COCO's and labelme's JSON read."""
+"""Boxes of objects in images: VOC's XML, COCO's and labelme's JSON read."""
 
 import math
 import xml.etree.ElementTree as ET
@@ -15,37 +15,16 @@ from ..base import errors
 from ..base.errors import Error, closest
 from . import layouts, options
 from .drawn import coco_parts, crowded, is_background, load, named, sides, take
+from .get import obtained
 from .images import open_image
-from .layouts import Classes, Derived, Images, Labels, Layout
+from .layouts import BOXED, BOXED_MEAN, Classes, Images, Labels, Layout
 from .options import is_list, is_number
 from .outlines import points
 from .tree import Tree, stem
 
-MEANS = 102.9801, 115.9465, 122.7717  # BGR; the release subtracts them from the images of every data set
 CORNERS, VOC_FLAGS = ("xmin", "ymin", "xmax", "ymax"), ("difficult", "truncated")
 # XML's words for the flags, in small letters
 FLAGS = {"true": 1, "yes": 1, "false": 0, "no": 0, "": 0, "unspecified": 0}
-
-
-def _voc(root: str, facts: str, mean: tuple[float, ...] = MEANS) -> Layout:
-    return Layout(root, "ImageSets/Main/{split}.txt", {
-        "data": Images(("JPEGImages/{name}.jpg",), mean),
-        "boxes": Labels(("Annotations/{name}.xml",), void=None),
-    }, facts)
-
-
-_VOC = _voc("data/voc/VOC2007", "voc")
-
-BOXED = {
-    "voc": replace(_VOC, beside={"voc2012": "data/voc/VOC2012"}, derived={
-        "07+12trainval": Derived((("voc", "trainval"), ("voc2012", "trainval"))),  # the paper's training set
-    }),
-    "coco": Layout("data/coco", "{split}.txt", {
-        "data": Images(("images/{split}/{name}.jpg",), MEANS),
-        "boxes": Labels(("annotations/instances_{split}.json",), void=None),
-    }, "coco"),
-    "shapes": _voc("data/shapes/images", "shapes", layouts.LAYOUTS["shapes"].first(Images).mean),
-}
 
 
 class Record(NamedTuple):
@@ -115,7 +94,7 @@ def folder(given: Mapping[str, Any], where: str) -> Layout:
     whole = pattern.endswith(".json") or "{name}" in pattern
     files = (pattern,) if whole else tuple(f"{pattern}/{{name}}.{kind}" for kind in ("json", "xml"))
     rest = {key: value for key, value in given.items() if key not in ("boxes", "classes")}
-    found = layouts.folder({"mean": MEANS} | rest | {"classes": ["background"], "labels": "."}, where)
+    found = layouts.folder({"mean": BOXED_MEAN} | rest | {"classes": ["background"], "labels": "."}, where)
     return replace(found, tops={"data": found.first(Images),
                                 "boxes": Labels(files, void=None, classes=_classes(given, where))})
 
@@ -192,6 +171,8 @@ class Boxes:
 
     def _coco(self, path: Path) -> dict[str, tuple[Size, list[Box]]]:
         if path not in self._listed:
+            if self.tree.layout.facts and not path.is_file():
+                raise Error(f"the boxes {path} are not there{obtained(self.tree.dataset)}")
             self._listed[path] = read_coco(path)
         return self._listed[path]
 

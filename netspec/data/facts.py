@@ -48,7 +48,7 @@ def known(layer: LayerParameter, path: Path) -> Known:
     own = {key: given[key] for key in FOLDER if key in given and FOLDER[key][1](given[key])}
     dataset = str(given.get("dataset"))
     found = ALIASES.get((layer.python_param.module, layer.python_param.layer)) is DetectionData
-    named = dataset if found and dataset in boxes.BOXED else layouts.nearby(dataset, path.resolve().parent)
+    named = dataset if found and dataset in layouts.BOXED else layouts.nearby(dataset, path.resolve().parent)
     folder, layout_of = (boxes.folder, boxes.layout) if found else (layouts.folder, layouts.layout)
     layout = folder(own, where) if own.get("classes") else layout_of(named) if named else None
     implied = None

@@ -1,4 +1,4 @@
-"""The table `LAYOUTS` of segmentation data sets: their files and facts; and data set files of one's own."""
+"""The tables of data sets, `LAYOUTS` with labels and `BOXED` with boxes; and data set files of one's own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -90,6 +90,7 @@ class Layout:
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what moves a terminal's cursor; no name has it
 VOID_COLOUR = (224, 224, 192)  # as in VOC's own label images
 ILSVRC = (104.00699, 116.66877, 122.67892)  # the mean of the images that the classifiers saw
+BOXED_MEAN = (102.9801, 115.9465, 122.7717)  # BGR; what R-FCN's release subtracts in every data set
 
 
 def _voc(mean: tuple[float, ...]) -> dict[str, Images | Labels]:
@@ -182,6 +183,27 @@ LAYOUTS = {
         patches=SIDE, beside={"38cloud": "data/38cloud"},
         derived={"training": Derived((("38cloud", "training"), ("95cloud", "additional")))},
     ),
+}
+
+
+def _voc_boxes(root: str, facts: str, mean: tuple[float, ...] = BOXED_MEAN) -> Layout:
+    return Layout(root, "ImageSets/Main/{split}.txt", {
+        "data": Images(("JPEGImages/{name}.jpg",), mean),
+        "boxes": Labels(("Annotations/{name}.xml",), void=None),
+    }, facts)
+
+
+_VOC2007 = _voc_boxes("data/voc/VOC2007", "voc")
+
+BOXED = {
+    "voc": replace(_VOC2007, beside={"voc2012": "data/voc/VOC2012"}, derived={
+        "07+12trainval": Derived((("voc", "trainval"), ("voc2012", "trainval"))),  # the paper's training set
+    }),
+    "coco": Layout("data/coco", "{split}.txt", {
+        "data": Images(("images/{split}/{name}.jpg",), BOXED_MEAN),
+        "boxes": Labels(("annotations/instances_{split}.json",), void=None),
+    }, "coco"),
+    "shapes": _voc_boxes("data/shapes/images", "shapes", LAYOUTS["shapes"].first(Images).mean),
 }
 
 # classes of PASCAL-Context's 59 whose names among its 459 are others

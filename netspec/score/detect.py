@@ -20,6 +20,9 @@ def thresholds(given: str | None, looks: Looks, usual: float = 0.5) -> list[floa
             least = math.nan
         if not math.isfinite(least):
             raise Error(f"--threshold: '{word}' is no number, nor CLASS=NUMBER (as in 0.5,cat=0.8)")
+        if least >= 1:
+            raise Error(f"--threshold: '{word}' lets no box through, since scores go up to 1; give less "
+                        "(--classes shows some classes alone)")
         of = object_class(name.strip(), looks, "--threshold") if each else None
         if of in found:
             twice = looks.names[of] if of else "all classes"

@@ -49,7 +49,7 @@ def scene(net: NetParameter, path: Path) -> Scene:
     (layer,) = (layer for layer in made.proto.layer if feeds(layer) and images[0] in layer.top)
     told = known(layer, path)
     sets = (name.partition("-rfcn")[0] for name in (net.name, path.parent.name, path.stem) if "-rfcn" in name)
-    named = next((layouts.facts(boxes.layout(name), "boxes") for name in sets if name in boxes.BOXED), None)
+    named = next((layouts.facts(boxes.layout(name), "boxes") for name in sets if name in layouts.BOXED), None)
     return Scene(made, images[0], infos[0], told._replace(facts=told.facts or named))
 
 
@@ -64,7 +64,7 @@ class BoxFinder(Viewer):
         self.filed, self.rows = filed, list[tuple[str, Sequence]]()
         self.scene, self.reader, self.sides = scene, reader, scene.known.sides
         self.looking = Plan.of(net)
-        self.mean = np.array(mean or scene.known.mean or boxes.MEANS, np.float32)
+        self.mean = np.array(mean or scene.known.mean or layouts.BOXED_MEAN, np.float32)
 
     def blobs(self, image: Image.Image) -> tuple[dict[str, Tensor], float]:
         """The inputs of the net for a picture, and how many times as large it sees it."""

@@ -99,6 +99,21 @@ def test_a_net_is_asked_for_its_data(capsys, place):
     assert check(capsys, place / "net.prototxt")[0] == 1
 
 
+def test_coco_is_named_where_boxes_are_meant_and_how_to_get_it(capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        cli.main(["data", "check", "--help"])
+    assert ", coco," in " ".join(capsys.readouterr().out.split())
+    status, told = check(capsys, tmp_path, "--boxes")
+    assert status == 2 and "name its data set by --dataset (voc, coco, shapes, or a data set file)" in told
+    (tmp_path / "coco/images/train2014").mkdir(parents=True)
+    (tmp_path / "net.prototxt").write_text("""layer { name: "data" type: "Python" top: "data" top: "im_info" top: "gt_boxes"
+        python_param { module: "netspec.datasets" layer: "DetectionData"
+        param_str: "{'dataset': 'coco', 'root': 'coco', 'split': 'train2014'}" } }""")
+    status, told = check(capsys, tmp_path / "net.prototxt")
+    assert status == 2 and "instances_train2014.json are not there; netspec data lists what it gets, " in told
+    assert "coco/README.md says how to get it" in told
+
+
 def test_a_split_whose_file_is_damaged_is_not_passed_over(capsys, place):
     (place / "set.txt").write_text("images: JPEGImages/{name}.jpg\nboxes: {split}.json\ncat\n")
     image = {"id": 1, "file_name": "00.jpg", "width": 30, "height": 20}
