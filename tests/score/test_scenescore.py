@@ -158,6 +158,21 @@ def test_missing_patches_are_named_and_scored_only_when_asked(tmp_path, capsys):
     assert found["thresholds"][1]["scenes"][A] == pytest.approx(judged(truth, grid.join(masks))[1].as_dict(), abs=2e-5)
 
 
+def test_one_patch_of_a_scene_is_enough_whatever_the_batch(tmp_path, capsys):
+    bands, truth = scene(tmp_path / "root", A, SIZES[A], skip=[(1, 1), (1, 2), (2, 2)])
+    path, weights = net(tmp_path)
+    text = open(path).read()
+    open(path, "w").write(text.replace("'batch_size': 2", "'batch_size': 12"))
+    status, out, err = score(capsys, path, weights, "--partial", "--json")
+    assert status == 0, err
+    grid = Grid.of(truth.shape)
+    mask = (odds(shrunk(dict(grid.cut(bands))[2, 1], 192, 192)) > 0.5).repeat(2, 0).repeat(2, 1)
+    want = judged(truth, grid.join({(2, 1): mask}))[1]
+    assert json.loads(out)["thresholds"][1]["scenes"][A] == pytest.approx(want.as_dict(), abs=2e-5)
+    status, out, err = score(capsys, path, weights)
+    assert (status, out) == (2, "") and "3 images are not there" in err and "--partial scores without such patches" in err
+
+
 def test_a_list_that_lacks_a_patch_is_no_whole_scene(tree, tmp_path, capsys):
     names = tmp_path / "root/38-Cloud_test/test_patches_38-Cloud.csv"
     names.write_text("".join(line for line in names.read_text().splitlines(True) if "_1_by_2_" not in line))
