@@ -132,6 +132,11 @@ def test_optional_libraries_are_imported_where_they_are_used(path):
             assert not OPTIONAL & {name.split(".")[0] for name in names}, f"line {inner.lineno}"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="files have no such mode")
+def test_what_begins_as_a_program_can_be_run():
+    assert not [path.name for path in SOURCES if path.read_bytes().startswith(b"#!") and not path.stat().st_mode & 0o100]
+
+
 def test_few_types_are_forced():
     """`type: ignore` and casts are fewer than 20, each with its reason behind it."""
     forced = [line for path in SOURCES for line in path.read_text(encoding="utf-8").splitlines()

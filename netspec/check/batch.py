@@ -144,8 +144,15 @@ def _scores(graph: Graph, blobs: Mapping[str, Tensor]) -> list[str]:
 def _zeros(net: Net, zeros: Sequence[str]) -> list[Finding]:
     """What it means that the weights of these layers are all zero."""
     stuck = stuck_layers(net)
-    rest = [name for name in zeros if name not in stuck]
+    frozen = [n.name for n in net.graph.nodes if n.name in zeros
+              and not net.parameter(n.params[0]).requires_grad] if net.losses else []
+    rest = [name for name in zeros if name not in (*stuck, *frozen)]
     found = []
+    if frozen:
+        found.append(Finding(
+            PROBLEM, listed(frozen), "weights all zero and frozen (lr_mult 0): they stay so, and what is "
+            "behind them learns nothing of the image", "load the weights of a trained net (--weights; "
+            "weights: in the solver), or let the layers learn (lr_mult: 1)"))
     if stuck:
         found.append(Finding(
             PROBLEM, listed(stuck), "weights all zero, and so is what they read or what comes back: they "
@@ -211,7 +218,8 @@ def _gradients(flow: Sequence[Flow], zeros: Sequence[str], dead: Sequence[str],
     """
     found: list[Finding] = []
     for verdict, (level, what, do) in VERDICTS.items():
-        names = [row.layer for row in flow if row.verdict == verdict and row.layer not in zeros]
+        names = [row.layer for row in flow
+                 if row.verdict == verdict and (verdict == "frozen" or row.layer not in zeros)]
         if names and verdict == "zero" and (zeros or dead):
             level, what, do = NOTE, f"{what}, because of {listed(zeros or dead)}", ""
         elif verdict in ("vanishes", "explodes") and PROBLEM in [f.level for f in (*before, *found)]:

@@ -47,7 +47,7 @@ class Item(NamedTuple):
 
     findings: list[Finding]
     boxes: Counter[int]  # of each class
-    learned: int  # how many are truth in training
+    learned: int  # how many of these are truth in training
     size: tuple[int, int]
     digest: bytes  # of its pixels
 
@@ -103,10 +103,11 @@ def _look(source: DetectionData, index: int) -> Item:
         findings.append(("sizes", f"{path} is {size(pixels)}, and by {truth} {said[0]}x{said[1]}{cure}"))
     where = f"{truth} ('{name}')" if "{name}" not in source.boxes.kind.files[0] else str(truth)
     within = said or found
-    counts: Counter[int] = Counter()
+    counts, learned = Counter[int](), 0
     for number, box in enumerate(boxes, 1):
         try:
             counts[source.boxes.number(box.label, truth)] += 1
+            learned += source.learns(box)
         except Error as error:
             findings.append(("unknown", f"{error}, box {number}"))
         kinds = _wrong(box, within, boxes[: number - 1])
@@ -114,8 +115,7 @@ def _look(source: DetectionData, index: int) -> Item:
             kinds = ["away" if kind == "outside" else kind for kind in kinds]
         findings += [(kind, f"{where}: box {number} ('{box.label:.60}'): {box}, counted from 0")
                      for kind in kinds]
-    learned = sum(map(source.learns, boxes))
-    if truth.is_file() and not learned:
+    if truth.is_file() and not any(map(source.learns, boxes)):
         findings.append(("empty", f"{where}{', all of which are difficult or crowds' * bool(boxes)}"))
     return Item(findings, counts, learned, found, digest)
 

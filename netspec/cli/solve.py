@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     first = _stage_of(args.snapshot, stages) if args.snapshot else 0
     carried, state = [args.weights] if args.weights else None, args.snapshot
     for number, (path, param) in enumerate(stages):
-        param.max_iter = param.max_iter if args.iterations is None else args.iterations
+        param.max_iter = _iterations(path, param, args.iterations)
         if number >= first:  # all of them now, not when the stages before are through
             jobs.check(param, path, () if number > first or state else carried or param.weights)
     proposals.check_join(stages)
@@ -81,6 +81,14 @@ def run(args: argparse.Namespace) -> int:
             said("netspec", f"the weights of the last two stages together: {made}")
         said("caffe.cpp:250", "Optimization Done.")
     return 0
+
+
+def _iterations(path: Path, param: "SolverParameter", given: int | None) -> int:
+    """How many a stage is to have. Error where nothing says it: Caffe would train none, and call it done."""
+    if given is None and not param.HasField("max_iter"):
+        raise Error(f"{path}: has no max_iter, so there is nothing to train; give --iterations N, or a line "
+                    "max_iter: N in the solver")
+    return param.max_iter if given is None else given
 
 
 def _stage_of(snapshot: str, stages: "list[tuple[Path, SolverParameter]]") -> int:

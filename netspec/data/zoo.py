@@ -162,7 +162,7 @@ def missing(name: str) -> str:
     if known:
         return f"{there}: {known.sources[0]}; 'netspec weights add {name} FILE' takes them in"
     if name.startswith("shapes-"):
-        return f"{there}; 'netspec demo' trains them"
+        return f"{there}; 'netspec demo{' --detection' * name.startswith('shapes-rfcn')}' trains them"
     if name in nets():
         return f"{there}, and none published are known; 'netspec weights add {name} FILE' takes in yours"
     return f"weights '{name}' are not here{closest(name, {**table(), **nets()}, 3)}"

@@ -57,6 +57,11 @@ def test_what_is_wrong_with_boxes(capsys, place, text, status, told):
     assert found == status and all(part in out for part in told), out
 
 
+def test_a_box_of_no_class_is_neither_counted_nor_learned(capsys, place):
+    write(place, [(30, 20)] * 5, {"02": item(3, 2, 5, 5, "dog") + item(6, 6, 9, 9, rest="<difficult>1</difficult>")})
+    assert "train       5     5  30x20      5        4" in check(capsys, place / "set.txt")[1]
+
+
 def test_the_sheet_frames_what_is_wrong(capsys, place):
     write(place, [(30, 20)] * 5, {"02": item(2, 2, 1, 5) + item(5, 5, 20, 15)})
     (place / "Annotations/04.xml").write_text("<oops>")

@@ -227,6 +227,14 @@ def test_a_net_yet_to_be_trained_may_be_zero_where_it_learns(folder, capsys):
     assert "conv: the gradient is zero, because of score" in problems.out
 
 
+def test_zero_layers_that_are_frozen_never_learn(folder, capsys):
+    frozen = BODY.replace('weight_filler { type: "xavier" } }', "} param { lr_mult: 0 } param { lr_mult: 0 }", 1)
+    write(frozen)
+    found = problems(capsys, "net.prototxt")
+    assert found[0].startswith("conv: weights all zero and frozen (lr_mult 0): they stay so") and "--weights" in found[0]
+    assert "learns from the first step" not in problems.out and "note    conv: frozen (lr_mult 0)" in problems.out
+
+
 def test_random_images_and_labels_are_what_they_stand_for():
     made = deploy(PROJECT / "models/siftflow-fcn32s/trainval.prototxt", caffe_pb2.TRAIN, (20, 30), losses=True)
     batch = draw(made)

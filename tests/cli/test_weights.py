@@ -384,6 +384,11 @@ def test_the_second_word_is_looked_at(place, web, capsys):
     assert "is empty" in weights(capsys, "small-fcn8s", "empty.caffemodel", "photo.caffemodel", status=2, command="infer")[1]
 
 
+@pytest.mark.parametrize("name, words", [("shapes-fcn8s", "netspec demo"), ("shapes-rfcn", "netspec demo --detection")])
+def test_the_demo_that_trains_a_net_is_named(place, name, words):
+    assert f"; '{words}' trains them" in zoo.missing(name)
+
+
 def test_weights_that_the_demo_made(place, capsys):
     for seed, age in ((1, 5), (2, 0)):
         Path(f"demo/seed{seed}").mkdir(parents=True)

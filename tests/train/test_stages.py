@@ -196,6 +196,17 @@ def test_iterations_replaces_max_iter_and_quiet_says_nothing(job, capsys):
     assert sorted(p.name for p in Path("run").glob("*.caffemodel")) == ["snap_iter_3.caffemodel", "snap_iter_5.caffemodel"]
 
 
+def test_a_solver_that_says_no_number_of_iterations_is_refused(job, capsys):
+    text = (job / "solver.prototxt").read_text()
+    assert text.count("max_iter: 12") == 1
+    (job / "solver.prototxt").write_text(text.replace("max_iter: 12", ""))
+    assert "solver.prototxt: has no max_iter, so there is nothing to train; give --iterations N" in refused(capsys, "solver.prototxt")
+    assert not Path("run").exists()
+    assert cli.main(["solve", "solver.prototxt", "--quiet", "--iterations", "2"]) == 0
+    (job / "solver.prototxt").write_text(text.replace("max_iter: 12", "max_iter: 0"))
+    assert cli.main(["solve", "solver.prototxt", "--quiet"]) == 0
+
+
 def test_no_snapshot_after_training_if_the_solver_says_so(job):
     write_job(job, changed("snapshot_after_train: false snapshot: 0"))
     assert cli.main(["solve", "solver.prototxt", "--quiet"]) == 0
