@@ -37,6 +37,7 @@ def test_the_scene_lies_in_the_middle_and_what_is_odd_is_behind_it():
     assert (grid.rows, grid.columns, grid.offset) == (3, 2, (15, 0))
     first = dict(grid.cut(np.ones((65, 63), bool)))
     assert first[1, 1].sum() == 17 * 32 and first[3, 2].sum() == 16 * 31
+    assert Grid.of((64, 96), 32) == ((64, 96), 2, 3, 32) and Grid.of((64, 96), 32).offset == (0, 0)
     assert Grid.of((65, 63), 32, 4, 2).offset == (31, 0)  # a grid with more rows than it needs
 
 
