@@ -8,6 +8,7 @@
 This file is a door to that command, and has what it writes.
 """
 
+import itertools
 import re
 import sys
 from collections.abc import Sequence
@@ -49,7 +50,7 @@ class Written(NamedTuple):
     solvers: list[str]
     start: Path | None = None
     same: dict[str, str] = {}
-    replaced: Sequence[Path] = ()  # what was there before and differed, now FILE.old
+    replaced: Sequence[Path] = ()  # what was there before and differed, now FILE.old or .old.1 ...
 
 
 def write(path: Path, weights: str | None, iterations: int, batch: int, splits: tuple[str, str],
@@ -113,10 +114,13 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
 
 
 def kept(path: Path, message: caffe_pb2.NetParameter | caffe_pb2.SolverParameter) -> list[Path]:
-    """Write a prototxt. What was there and says something else stays as FILE.old, whose path is returned."""
-    old = path.with_name(f"{path.name}.old")
+    """Write a prototxt. What was there and says something else stays as FILE.old, or .old.1 and on where
+    that says something else again; the path of it is returned."""
     before = path.read_bytes() if path.is_file() else b""
     replaced = bool(before) and not before.decode(errors="replace").endswith(prototext.to_text(message))
+    ends = itertools.chain([".old"], map(".old.{}".format, itertools.count(1)))
+    files = (path.with_name(f"{path.name}{end}") for end in ends)
+    old = next(file for file in files if not file.exists() or file.is_file() and file.read_bytes() == before)
     if replaced:
         with writing(old) as file:
             file.write(before)

@@ -344,3 +344,10 @@ def test_what_was_changed_by_hand_is_kept_where_own_writes_again(own, capsys):
     assert main(["own", "my/set.txt"]) == 0
     assert "kept what said something else before: my/set-fcn32s.prototxt.old\n" in capsys.readouterr().out
     assert Path("my/set-fcn32s.prototxt.old").read_text() == changed and "max_iter: 600" in Path("my/set-fcn32s.prototxt").read_text()
+    again = changed.replace("max_iter: 77", "max_iter: 78")
+    for text, kept in ((again, "old.1"), (changed, "old"), (again, "old.1")):
+        Path("my/set-fcn32s.prototxt").write_text(text)
+        assert main(["own", "my/set.txt"]) == 0
+        assert f"kept what said something else before: my/set-fcn32s.prototxt.{kept}\n" in capsys.readouterr().out
+    assert Path("my/set-fcn32s.prototxt.old").read_text() == changed and Path("my/set-fcn32s.prototxt.old.1").read_text() == again
+    assert not Path("my/set-fcn32s.prototxt.old.2").exists()
