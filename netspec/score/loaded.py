@@ -4,7 +4,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,11 +21,12 @@ from ..data import zoo
 from ..data.images import resized
 from ..net import judged
 from ..net.deploy import deploy
+from ..net.detections import SCORES, BoxReader, Rules, pools_regions
 from ..net.graph import Graph
 from ..net.module import Net
 from ..net.plan import Plan
 from ..proto.caffe_pb2 import TEST, TRAIN, NetParameter
-from . import predict
+from . import objects, predict
 from .frames import Frame, frames, rgb
 from .segment import Segmenter
 
@@ -36,7 +37,8 @@ Picture = str | os.PathLike | Image.Image | np.ndarray
 @dataclass
 class Preprocess:
     """Makes of a picture what a net wants: BGR (or grey, of 1 channel) from 0 to 255, less `mean`, times
-    `scale`, its sides times `resize`. Where the net says no mean it is None, and to be set."""
+    `scale`, its sides times `resize`; of a net that finds objects its shorter side is brought to the first of
+    `sides`, the longer to the second at most. Where the net says no mean it is None, and to be set."""
 
     net: str
     mean: Sequence[float] | None
@@ -44,11 +46,14 @@ class Preprocess:
     scale: float = 1.0
     resize: float = 1.0
     order: str = "BGR"
+    sides: tuple[int, int] | None = None
 
     def __call__(self, picture: Picture) -> Tensor:
         """The net's input (1, C, H, W), float32. picture: as Loaded.segment takes one. Raises Error."""
         mean = self.checked()
         with opened(picture, self.resize) as (frame, _):
+            if self.sides:
+                return objects.blob(frame.read(), mean, self.sides)[0]
             return predict.blob(frame.read(), mean, self.channels, self.scale)
 
     def checked(self) -> Sequence[float]:
@@ -68,7 +73,8 @@ class Preprocess:
 
 
 class Loaded(Net):
-    """A net in the hands of a Python program: a torch module, and `segment`, from a picture to its labels.
+    """A net in the hands of a Python program: a torch module, and `segment`, from a picture to its labels, or
+    `detect`, from a picture to the objects in it.
 
     `preprocess` says, and does, what the net wants; `classes` are the names of its classes, `palette` (uint8,
     classes x 3, RGB) their colours, `score_blob` the blob that has their scores. train() and eval() mean what
@@ -89,6 +95,22 @@ class Loaded(Net):
         self.preprocess = Preprocess(
             graph.name, tuple(said["mean"]) if "mean" in said else None, channels, said.get("scale", 1.0),
             said.get("resize", 1.0), "BGR" if channels == 3 else "grey")
+        self.finds = pools_regions(graph.proto.layer)
+        with suppress(Error):  # a net that is given its regions finds nothing by itself: detect says so
+            if self.finds:
+                scene, reader = self._finding()
+                looks = predict.looks(scene.known.facts, reader.classes)
+                self.score_blob = reader.blobs[1]
+                self.classes, self.palette = list(looks.names), looks.palette
+                self.preprocess.mean = tuple(objects.mean_of(scene))
+                self.preprocess.sides = scene.known.sides
+
+    def _finding(self, rules: Rules | None = None) -> tuple[objects.Scene, BoxReader]:
+        """What it takes to find objects. Raises Error for a net that does not, by itself."""
+        if not self.finds:
+            raise Error(f"net '{self.graph.name}' says nothing of regions, so it finds no objects: "
+                        "net.segment(picture) gives the class of each pixel")
+        return objects.scene_of(self.graph), BoxReader(self.graph, self.score_blob or SCORES, rules)
 
     def forward(self, inputs: Mapping[str, Tensor] | Tensor | None = None, /,
                 want: Sequence[str] | None = None, **blobs: Tensor) -> dict[str, Tensor] | Tensor:
@@ -122,31 +144,63 @@ class Loaded(Net):
             return [self._segment(one, scales, flip) for one in picture]
         return self._segment(picture, scales, flip)
 
+    def detect(self, picture: Picture | Sequence[Picture], above: float = 0.5
+               ) -> objects.Found | list[objects.Found]:
+        """The objects in a picture, whose score is more than `above`: see Found; of a batch a list of them.
+
+        picture: as segment takes one. Raises Error as it does, and for a net that finds none.
+        """
+        if not isinstance(above, float | int) or not math.isfinite(above):
+            raise Error(f"above is {above!r}, expected a number: the score that a box must have more than")
+        scene, reader = self._finding(Rules(above))
+        self._has_numbers()
+        mean = None if self.preprocess.mean is None else self.preprocess.checked()
+        finder = objects.BoxFinder(self, scene, reader, mean)
+        looks = predict.Looks(self.classes, self.palette)
+        if isinstance(picture, list | tuple) or isinstance(picture, np.ndarray) and picture.ndim == 4:
+            return [self._detect(one, finder, looks) for one in picture]
+        return self._detect(picture, finder, looks)
+
+    def _detect(self, picture: object, finder: objects.BoxFinder, looks: predict.Looks) -> objects.Found:
+        with self._evaluating(), opened(picture) as (frame, _):
+            return objects.found_in(finder.seen(frame.name, finder.read(frame), {}), looks)
+
     def _segment(self, picture: object, scales: Sequence[float], flip: bool) -> np.ndarray:
         names, wants = self.graph.inputs, self.preprocess
+        if self.finds:
+            raise Error(f"net '{self.graph.name}' finds objects, and gives no class of each pixel: "
+                        "net.detect(picture) gives boxes")
         if len(names) != 1:
             raise Error(f"net '{self.graph.name}' has {len(names)} inputs: {', '.join(names)}; segment gives "
                         "one picture")
         if not self.score_blob:
             raise Error(f"net '{self.graph.name}' has the outputs {', '.join(self.graph.outputs)}: set "
                         "net.score_blob to the one with the scores")
+        self._has_numbers()
+        judged.channels(self.graph, self.score_blob)
+        segmenter = Segmenter(self, self.score_blob, wants.checked(), wants.scale, scales, flip)
+        with self._evaluating(), opened(picture, wants.resize) as (frame, size):
+            labels = judged.labels(segmenter(frame)[1], f"image {frame.name}")[0]
+        if labels.shape != size[::-1]:  # of a net that sees pictures made smaller, or crops nothing to them
+            labels = np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
+        return labels
+
+    def _has_numbers(self) -> None:
         if self.device.type == "meta":
             raise Error(f"net '{self.graph.name}' is on the meta device, where there are no numbers: load "
                         "it, or give it to_empty and weights, on another")
-        judged.channels(self.graph, self.score_blob)
-        segmenter = Segmenter(self, self.score_blob, wants.checked(), wants.scale, scales, flip)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """In eval mode; what follows is as it was before."""
         training = self.training
         if training:
             self.eval()
         try:
-            with opened(picture, wants.resize) as (frame, size):
-                labels = judged.labels(segmenter(frame)[1], f"image {frame.name}")[0]
+            yield
         finally:
             if training:
                 self.train()
-        if labels.shape != size[::-1]:  # of a net that sees pictures made smaller, or crops nothing to them
-            labels = np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
-        return labels
 
 
 def _watched() -> bool:

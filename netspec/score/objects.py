@@ -37,9 +37,24 @@ class Scene(NamedTuple):
     known: Known
 
 
+class Found(NamedTuple):
+    """What there is in a picture, the surest first: of D objects the `names` of their classes, their
+    `scores`, float32 (D,), and `boxes`, float32 (D, 4): x1, y1, x2, y2 in pixels of the picture from 0, both
+    ends included."""
+
+    names: list[str]
+    scores: np.ndarray
+    boxes: np.ndarray
+
+
 def scene(net: NetParameter, path: Path) -> Scene:
     """A net, deploy or val, without its data. Raises Error if it needs more than an image and its size."""
-    made = deploy(net, path=path)
+    return scene_of(deploy(net, path=path))
+
+
+def scene_of(made: Graph) -> Scene:
+    """`scene` of a net that has no data layers any more."""
+    path = made.path or Path(made.name or "net")
     shapes = {blob: made.shape(blob) for blob in made.inputs}
     images = [blob for blob, shape in shapes.items() if len(shape) == 4]
     infos = [blob for blob, shape in shapes.items() if blob not in images and shape[1:] == (3,)]
@@ -48,9 +63,22 @@ def scene(net: NetParameter, path: Path) -> Scene:
                     "size (data and im_info), and must propose its regions itself")
     (layer,) = (layer for layer in made.proto.layer if feeds(layer) and images[0] in layer.top)
     told = known(layer, path)
-    sets = (name.partition("-rfcn")[0] for name in (net.name, path.parent.name, path.stem) if "-rfcn" in name)
+    sets = (name.partition("-rfcn")[0] for name in (made.name, path.parent.name, path.stem)
+            if "-rfcn" in name)
     named = next((layouts.facts(boxes.layout(name), "boxes") for name in sets if name in layouts.BOXED), None)
     return Scene(made, images[0], infos[0], told._replace(facts=told.facts or named))
+
+
+def mean_of(scene: Scene) -> Sequence[float]:
+    """BGR: what the net says, or else the release's."""
+    return scene.known.mean or layouts.BOXED_MEAN
+
+
+def blob(image: Image.Image, mean: Sequence[float], sides: tuple[int, int]) -> tuple[Tensor, float]:
+    """The net's input (1, 3, H, W), float32: BGR less the mean, brought to `sides` (see scaled); and how many
+    times as large it is."""
+    data, scale = scaled(np.asarray(image)[..., ::-1] - np.array(mean, np.float32), *sides)
+    return torch.from_numpy(data[None]), scale
 
 
 class BoxFinder(Viewer):
@@ -64,14 +92,13 @@ class BoxFinder(Viewer):
         self.filed, self.rows = filed, list[tuple[str, Sequence]]()
         self.scene, self.reader, self.sides = scene, reader, scene.known.sides
         self.looking = Plan.of(net)
-        self.mean = np.array(mean or scene.known.mean or layouts.BOXED_MEAN, np.float32)
+        self.mean = mean or mean_of(scene)
 
     def blobs(self, image: Image.Image) -> tuple[dict[str, Tensor], float]:
         """The inputs of the net for a picture, and how many times as large it sees it."""
-        pixels = np.asarray(image)[..., ::-1] - self.mean
-        data, scale = scaled(pixels, *self.sides)
-        info = torch.tensor([[*data.shape[1:], scale]], dtype=torch.float32)
-        given = {self.scene.image: torch.from_numpy(data[None]), self.scene.info: info}
+        data, scale = blob(image, self.mean, self.sides)
+        info = torch.tensor([[*data.shape[2:], scale]], dtype=torch.float32)
+        given = {self.scene.image: data, self.scene.info: info}
         return {name: value.to(self.net.device, self.net.dtype) for name, value in given.items()}, scale
 
     def seen(self, name: str, image: Image.Image, paths: dict[str, Path]) -> "Seen":
@@ -102,13 +129,23 @@ class Seen(NamedTuple):
     paths: dict[str, Path]
 
 
+def found_in(seen: Seen, looks: Looks) -> Found:
+    """The detections in a picture, for programs."""
+    rows = surest_first(seen.found).numpy()
+    return Found([looks.names[int(number)] for number in rows[:, 0]], rows[:, 5].copy(), rows[:, 1:5].copy())
+
+
+def surest_first(found: Tensor) -> Tensor:
+    return found[found[:, 5].argsort(descending=True, stable=True)]
+
+
 def keep(seen: Seen, looks: Looks) -> dict[str, Any]:
     """Write the picture with boxes; what there is to say of it, for JSON: its size (width, height), boxes,
     the surest first, and files."""
-    rows = seen.found.tolist()
+    rows = surest_first(seen.found).tolist()
     pictures.save(seen.paths["boxes"], boxed(seen.image, rows, looks.palette, looks.names))
     told = [{"name": looks.names[int(row[0])], "class": int(row[0]), "score": row[5], "box": row[1:5]}
-            for row in sorted(rows, key=lambda row: -row[5])]
+            for row in rows]
     return {"size": list(seen.image.size), "boxes": told,
             "files": {what: str(path) for what, path in seen.paths.items()}}
 

@@ -282,7 +282,7 @@ def test_exported_it_needs_no_netspec(net, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["classes", "palette", "preprocess", "score_blob", "segment"])
+@pytest.mark.parametrize("name", ["classes", "palette", "preprocess", "score_blob", "segment", "detect", "finds"])
 def test_a_layer_may_have_the_name_of_what_it_knows(name, file):
     with pytest.warns(UserWarning, match=f"lacks {name}"):
         net = netspec.load(changed(('name: "fc7"', f'name: "{name}"')), file, device="cpu")

@@ -10,6 +10,7 @@ import torch
 from detecting import write_net
 from PIL import Image
 
+import netspec
 from netspec.cli.main import main
 from netspec.net import weights
 from netspec.net.build import load
@@ -360,3 +361,42 @@ def test_cocos_measures_beside_the_others(place, capsys):
     told = json.loads(capsys.readouterr().out)
     assert set(told["coco"]) >= {"AP", "AP50", "AR100"} and told["classes"][0]["coco_ap"] is not None
     assert told["classes"][1]["coco_ap"] is None  # its only box is difficult
+
+
+def test_python_finds_what_infer_does(place, capsys):
+    told = json.loads(infer(capsys, "images", "--json", "--threshold", "0.1")[1])["images"]
+    net = netspec.load("deploy.prototxt", "w.caffemodel", device="cpu")
+    assert net.classes == ["background", "cat", "dog"] and net.preprocess.mean == (100, 110, 120) and net.palette[1].tolist() == [200, 0, 0]
+    image = Image.open("images/b.png")
+    assert net.preprocess(image).shape == (1, 3, 64, 90)
+    batch = net.train().detect([Path("images/a.png"), image, np.asarray(Image.open("images/c.png"))], above=0.1)
+    assert net.training
+    for found, each in zip(batch, told, strict=True):
+        assert each["boxes"] and found.names == [box["name"] for box in each["boxes"]]
+        assert found.scores.tolist() == [box["score"] for box in each["boxes"]] and (found.scores > 0.1).all()
+        assert found.boxes.tolist() == [box["box"] for box in each["boxes"]]
+    none = net.detect(image, above=2)
+    assert none.names == [] and none.scores.shape == (0,) and none.boxes.shape == (0, 4)
+
+
+def test_python_says_which_of_detect_and_segment_it_is(place):
+    net = netspec.load("deploy.prototxt", "w.caffemodel", device="cpu")
+    with pytest.raises(netspec.Error, match=r"'tiny' finds objects, .* net.detect\(picture\) gives boxes"):
+        net.segment("images/a.png")
+    with pytest.raises(netspec.Error, match="above is 'high', expected a number"):
+        net.detect("images/a.png", above="high")
+    pixels = netspec.load("shapes-fcn8s", None, device="cpu")
+    with pytest.raises(netspec.Error, match=r"'shapes-fcn8s' says nothing of regions, .* net.segment\(picture\)"):
+        pixels.detect("images/a.png")
+    with pytest.raises(netspec.Error, match="meta device"):
+        netspec.load("shapes-rfcn", None, device="meta").detect("images/a.png")
+
+
+def test_python_loads_a_net_that_is_given_its_regions(place):
+    text = Path("deploy.prototxt").read_text()
+    start, end = text.index('layer { name: "rs"'), text.index('layer { name: "s"')
+    rois = INPUTS.splitlines()[-1].replace("im_info", "rois").replace("[1, 3]", "[1, 5]")
+    Path("given.prototxt").write_text(text[:start] + rois + text[end:])
+    net = netspec.load("given.prototxt", None, device="cpu")
+    with pytest.raises(netspec.Error, match="given.prototxt: .* must propose its regions itself"):
+        net.detect("images/a.png")
