@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The classifiers that FCNs are made of, as published: writes models/NAME/deploy.prototxt.
+"""The classifiers that FCNs are made of, as published: writes models/NAME/deploy.prototxt. And a small one of
+the generated shapes, with its train and val.
 
     models/classifiers.py            write them all
     models/classifiers.py NAME ...   write some
@@ -21,6 +22,7 @@ from netspec import layers as L  # noqa: E402
 from netspec import params as P  # noqa: E402
 from netspec.base.errors import Error, closest  # noqa: E402
 from netspec.base.machine import HOME  # noqa: E402
+from netspec.data.layouts import LAYOUTS, Images  # noqa: E402
 from netspec.proto import text as prototext  # noqa: E402
 
 
@@ -114,6 +116,7 @@ RESNETS: dict[str, dict[str, Any]] = {
     "resnet50": dict(units=(3, 4, 6, 3), numbered=False),
     "resnet101": dict(units=(3, 4, 23, 3), numbered=True, bias_term=False),
 }
+SMALL, SPLITS, SIDE = "shapes-classifier", ("train", "val", "deploy"), 48  # and the side of its image
 # name -> (body, images and side of the published input)
 NETS: dict[str, tuple[Callable[[NetSpec], Any], int, int]] = {
     "alexnet": (alexnet, 10, 227),
@@ -140,15 +143,58 @@ def generate(name: str) -> Any:
     return net
 
 
+def shapes(split: str) -> Any:
+    """The NetParameter of a small classifier of square windows of the generated shapes, 48x48: train, val or
+    deploy. Nothing in it is padded, so that a window in a larger image scores what it scores alone.
+
+    Raises Error for another split.
+    """
+    if split not in SPLITS:
+        raise Error(f"models/classifiers.py: {SMALL} has no split '{split}'{closest(split, SPLITS)} "
+                    f"(there are {', '.join(SPLITS)})")
+    n, msra = NetSpec(), dict(weight_filler=dict(type="msra"))
+    if split == "deploy":
+        facts: dict[str, Any] = dict(python_param=dict(param_str=str(dict(dataset="shapes"))))
+        n.data = L.Input(shape=dict(dim=[1, 3, SIDE, SIDE]), **facts)
+    else:
+        mean = LAYOUTS["shapes"].first(Images).mean
+        n.data, n.label = L.WindowData(
+            ntop=2, source=f"data/shapes/images/ImageSets/Windows/{split}.txt", batch_size=40,
+            root_folder="../../JPEGImages/", fg_threshold=0.5, bg_threshold=0.3, fg_fraction=0.8,
+            transform_param=dict(crop_size=SIDE, mirror=split == "train", mean_value=mean))
+    at = n.data
+    for i, (kernel, channels) in enumerate(((5, 16), (3, 32), (3, 64)), 1):
+        filler = dict(weight_filler=dict(type="gaussian", std=0.005)) if i == 1 else msra  # it reads 0..255
+        n[f"conv{i}"] = L.Convolution(at, num_output=channels, kernel_size=kernel, param=rates(), **filler)
+        n[f"relu{i}"] = L.ReLU(n[f"conv{i}"], in_place=True)
+        at = n[f"pool{i}"] = max_pool(n[f"relu{i}"], 2)
+    n.fc4 = L.InnerProduct(at, num_output=128, param=rates(), **msra)
+    n.relu4 = L.ReLU(n.fc4, in_place=True)
+    n.drop4 = L.Dropout(n.relu4, dropout_ratio=0.5, in_place=True)
+    n.fc5 = L.InnerProduct(n.drop4, num_output=5, param=rates(),
+                           weight_filler=dict(type="gaussian", std=0.01))
+    if split == "deploy":
+        n.prob = L.Softmax(n.fc5)
+    else:
+        n.loss = L.SoftmaxWithLoss(n.fc5, n.label)
+    if split == "val":
+        n.accuracy = L.Accuracy(n.fc5, n.label)
+    net = n.to_proto()
+    net.name = SMALL
+    return net
+
+
 def write(name: str, folder: Path = HOME / "models") -> None:
-    """Write NAME/deploy.prototxt."""
-    prototext.write(folder / name / "deploy.prototxt", generate(name),
-                    header="Written by models/classifiers.py; change that, not this.")
+    """Write NAME/deploy.prototxt, and of the small one the other SPLITS."""
+    made = {split: shapes(split) for split in SPLITS} if name == SMALL else {"deploy": generate(name)}
+    for split, net in made.items():
+        prototext.write(folder / name / f"{split}.prototxt", net,
+                        header="Written by models/classifiers.py; change that, not this.")
 
 
 if __name__ == "__main__":
     try:
-        for name in sys.argv[1:] or NETS:
+        for name in sys.argv[1:] or (*NETS, SMALL):
             write(name)
     except Error as e:
         sys.exit(str(e))

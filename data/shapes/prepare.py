@@ -20,8 +20,10 @@ HERE = Path(__file__).resolve().parent
 # beside this file in a checkout; in the current folder where the package is installed
 ROOT = HERE / "images" if (HERE.parents[1] / "setup.cfg").is_file() else Path("data", "shapes", "images")
 STAMP = "complete.json"
-VERSION = 2  # raise it when what is written changes, so that folders of the older kind are made again
+VERSION = 3  # raise it when what is written changes, so that folders of the older kind are made again
 FINE = 4  # shapes are drawn this many times larger, then reduced, for soft edges
+WINDOWS = 6  # windows around each shape, and as many of the ground in each image
+SIDE = 24  # pixels of a window's side, at least; at most it is the image's shorter one
 HIDDEN = 0.75  # of a shape's pixels: where later shapes cover more, the rest is difficult, as VOC calls it
 HUES = (math.nan, 48.0, 215.0, 130.0, 315.0)  # degrees, one a class; the background has them all
 
@@ -172,6 +174,47 @@ def annotation(name: str, size: tuple[int, int], boxes: Sequence[Box], names: Se
     return "\n".join([*lines, "</annotation>", ""])
 
 
+def square(x: float, y: float, side: float, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The square window x1 y1 x2 y2, both ends included, around a point, moved and shrunk to lie inside."""
+    long = round(min(max(side, SIDE), *size))
+    left, top = (round(min(max(at - long / 2, 0), along - long))
+                 for at, along in zip((x, y), size, strict=True))
+    return left, top, left + long - 1, top + long - 1
+
+
+def overlap(a: Sequence[int], b: Sequence[int]) -> float:
+    """The pixels that two windows share, as a part of those of either."""
+    wide, high = (min(a[i + 2], b[i + 2]) - max(a[i], b[i]) + 1 for i in (0, 1))
+    both = max(0, wide) * max(0, high)
+    return both / (sum((c[2] - c[0] + 1) * (c[3] - c[1] + 1) for c in (a, b)) - both)
+
+
+def windows(rng: np.random.Generator, size: tuple[int, int], boxes: Sequence[Box]) -> list[str]:
+    """Lines "class overlap x1 y1 x2 y2" as Caffe's WindowData reads them: squares near shapes, and others.
+
+    Their class is that of the shape whose surrounding square they overlap most, by so much.
+    """
+    around = []
+    for each in boxes:
+        x1, y1, x2, y2 = each.corners
+        side = max(x2 - x1, y2 - y1) + 1
+        around.append((each, square((x1 + x2 + 1) / 2, (y1 + y2 + 1) / 2, side, size)))
+    places: list[tuple[float, float, float]] = []
+    for _, (x1, y1, x2, _) in (pair for pair in around if not pair[0].difficult):
+        for _ in range(WINDOWS):
+            wide, long = x2 - x1 + 1, (x2 - x1 + 1) * rng.uniform(0.85, 1.2)
+            x, y = (first + wide / 2 + long * rng.uniform(-0.15, 0.15) for first in (x1, y1))
+            places.append((x, y, long))
+    for _ in range(WINDOWS):
+        places.append((rng.uniform(0, size[0]), rng.uniform(0, size[1]), rng.uniform(SIDE, min(size))))
+    lines = []
+    for x, y, long in places:
+        window = square(x, y, long, size)
+        most, label = max(((overlap(window, near), each.label) for each, near in around), default=(0.0, 0))
+        lines.append(f"{label} {most:.3f} {' '.join(map(str, window))}")
+    return lines
+
+
 def classes() -> tuple[list[str], list[int]]:
     """The names in classes.txt, and their colours as a PNG palette: 768 numbers, void (255) in cream."""
     lines = [line.split() for line in (HERE / "classes.txt").read_text().splitlines() if line]
@@ -186,7 +229,7 @@ def generate(folder: Path, settings: dict) -> None:
         (folder / name).mkdir(parents=True)
     known, colours = classes()
     for number, split in enumerate(("train", "val")):
-        names = [f"{split}_{i:04d}" for i in range(settings[split])]
+        names, listed = [f"{split}_{i:04d}" for i in range(settings[split])], ""
         for i, name in enumerate(names):
             image, labels, boxes = scene(np.random.default_rng([settings["seed"], number, i]), size)
             Image.fromarray(image).save(folder / "JPEGImages" / f"{name}.jpg", quality=95, subsampling=0)
@@ -194,9 +237,14 @@ def generate(folder: Path, settings: dict) -> None:
             indexed.putpalette(colours)
             indexed.save(folder / "SegmentationClass" / f"{name}.png")
             (folder / "Annotations" / f"{name}.xml").write_text(annotation(name, size, boxes, known))
+            lines = windows(np.random.default_rng([settings["seed"], 2 + number, i]), size, boxes)
+            head = ["# " + str(i), f"{name}.jpg", "3", str(size[1]), str(size[0]), str(len(lines))]
+            listed += "".join(line + "\n" for line in [*head, *lines])
         for kind in ("Segmentation", "Main"):
             (folder / "ImageSets" / kind).mkdir(parents=True, exist_ok=True)
             (folder / "ImageSets" / kind / f"{split}.txt").write_text("".join(n + "\n" for n in names))
+        (folder / "ImageSets" / "Windows").mkdir(exist_ok=True)
+        (folder / "ImageSets" / "Windows" / f"{split}.txt").write_text(listed)
     (folder / STAMP).write_text(json.dumps(settings) + "\n")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import Error, Final, count, listed, said
+from ..base.files import find
 from ..data.layouts import BOXED, LAYOUTS, Facts, facts
 from ..data.options import read_file
 from .finding import find_net, find_weights, is_weights
@@ -57,6 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scores", action="store_true",
                         help="also NAME_scores.npy: the scores, float32, classes x height x width")
     parser.add_argument("--json", action="store_true", help="one JSON object at the end instead of lines")
+    parser.add_argument("--dense", nargs="*", metavar="CLASS",
+                        help="a classifier, made convolutional, over the whole image: NAME_dense_CLASS.png, "
+                        "how probable each of these classes (names or numbers) is where, or NAME_dense.png, "
+                        "the three that are most so; at several --scales the maps are enlarged to the image "
+                        "and averaged; stands behind the images")
+    parser.add_argument("--names", metavar="FILE", help="with --dense: the names of the classes, one a line, "
+                        "or as in ILSVRC's synset_words.txt (default: what the net or --dataset says)")
     add_look_arguments(parser)
     add_box_arguments(parser)
     parser.add_argument("--threshold", metavar="P,CLASS=P,...",
@@ -68,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 SEGMENTING = "alpha", "cutout", "scores", "scales", "flip", "engine"
 DETECTING = "threshold", "voc", "nms", "most"
+NOT_DENSE = "classes", "cutout", "engine", *DETECTING
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,7 +86,10 @@ def run(args: argparse.Namespace) -> int:
     path, weights = _net_and_weights(args)
     told, net = _Told(args.json), read_net(path)
     boxes = pools_regions(net.layer)
-    only(args, add_arguments, SEGMENTING if boxes else DETECTING,
+    if args.dense is not None and not boxes:
+        only(args, add_arguments, NOT_DENSE, "a classifier run with --dense has no such thing")
+        return _dense(args, path, weights, net, told)
+    only(args, add_arguments, (*SEGMENTING, "dense", "names") if boxes else (*DETECTING, "names"),
          f"{path} {'finds objects in images' if boxes else 'segments images'}, and has no such thing")
     return (_find if boxes else _segment)(args, path, weights, net, told)
 
@@ -93,7 +105,12 @@ def _segment(args: argparse.Namespace, path: Path, weights: Path, proto: "NetPar
     files = _files(args.image, Path(args.out), told)
     wanted = results.Wanted(args.alpha, cutout=() if args.cutout else None, scores=args.scores)
     outputs = results.Outputs(Path(args.out), files, wanted.files)
-    net, top, channels, known = predict.image_net(proto, blob, path)
+    try:
+        net, top, channels, known = predict.image_net(proto, blob, path)
+    except Error as error:
+        if args.score_blob or all(layer.type != "InnerProduct" for layer in proto.layer):
+            raise
+        raise Error(f"{error}; a classifier is run over whole images with --dense") from None
     if channels not in (1, 3):
         raise Error(f"{path}: blob '{top}' has {channels} channels; images have 3 (colour) or 1 (grey)")
     made = predict.sample(net, top, channels, path)
@@ -156,6 +173,35 @@ def _find(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParame
     elif args.voc is not None:
         wrote(*objects.save_voc(Path(args.out), args.voc, looks.names, rows), file=sys.stderr)
     return told.end({"net": str(path), "weights": str(weights)})
+
+
+def _dense(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParameter", told: "_Told"
+           ) -> int:
+    from ..score import heats, predict, results
+    from ..score.dense import DenseClassifier, dense
+    from ..score.stream import streamed
+
+    files = _files(args.image, Path(args.out), told)
+    of = dense(proto, path, args.score_blob)
+    named = [of.form.name, path.stem, path.parent.name]
+    facts, mean = _settle(args, named, of.known, of.classes, of.channels, of.blob)
+    names = (heats.read_names(find(args.names, what="--names"), of.classes) if args.names
+             else heats.names_of(predict.looks(facts, of.classes).names))
+    wanted = heats.Heats(names.names, args.alpha, names.numbers(args.dense), args.scores)
+    outputs = results.Outputs(Path(args.out), files, wanted.files)
+    timing = None
+    if files:
+        net, remarks = predict.load(of.classifier, weights, args.device, args.precision, args.strict,
+                                    args.by_name)
+        for remark in remarks:
+            told.note(remark)
+        viewer = DenseClassifier(net, of, mean, args.scales, args.flip)
+        told.all(streamed(files, viewer, outputs, viewer.seen, wanted.keep, of.known.resize), _peaks)
+        timing = viewer.timing
+        if timing and not args.json:
+            print(timing.words(of))
+    return told.end({"net": str(path), "weights": str(weights),
+                     **({"timing": timing._asdict()} if timing else {})})
 
 
 def _net_and_weights(args: argparse.Namespace) -> tuple[Path, Path]:
@@ -243,6 +289,11 @@ def _files(given: Sequence[str], out: Path, told: _Told) -> list[str]:
 
 def _shares(found: dict[str, Any]) -> str:
     return ", ".join(f"{c['name']} {_percent(c['share'])}" for c in found["classes"])
+
+
+def _peaks(found: dict[str, Any]) -> str:
+    return ", ".join(f"{c['name']} {_percent(c['most'])} at {c['at'][0]},{c['at'][1]}"
+                     for c in found["classes"])
 
 
 def _counts(found: dict[str, Any]) -> str:

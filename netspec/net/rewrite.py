@@ -18,10 +18,11 @@ Maps = dict[Value, tuple[str, Shape]]  # value -> the new net's blob for it, and
 def convolutionalise(graph: Graph) -> tuple[NetParameter, list[str], list[str]]:
     """The convolutional form of a classifier's graph, for any image not smaller than the classifier's.
 
-    Returns its NetParameter, the names of the layers that were fully connected, and of those that were left
-    out. Layers keep their names, as in the FCN release, so that weights fit by name. Flatten and Reshape of
-    maps go, and so do labels, losses and accuracies. A global pooling gets its map's size as a kernel. Raises
-    Error for a layer without a convolutional form, and for a net without fully connected layers.
+    Returns its NetParameter, the names of the layers that were fully connected (of a net without them, its
+    global poolings), and of those that were left out. Layers keep their names, as in the FCN release, so that
+    weights fit by name. Flatten and Reshape of maps go, and so do labels, losses and accuracies. A global
+    pooling gets its map's size as a kernel. Raises Error for a layer without a convolutional form, and for a
+    net that has neither fully connected layers nor global poolings.
     """
     net, dropped = NetParameter(name=graph.name), []
     maps: Maps = {}
@@ -39,9 +40,12 @@ def convolutionalise(graph: Graph) -> tuple[NetParameter, list[str], list[str]]:
             _convolve(graph, node, net.layer.add(), maps)
             continue
         dropped.append(node.name)
-    layers = [node.name for node in graph.nodes if node.type == "InnerProduct" and node.name not in dropped]
+    kept = [node for node in graph.nodes if node.name not in dropped]
+    layers = ([node.name for node in kept if node.type == "InnerProduct"]
+              or [node.name for node in kept if node.op.layer.pooling_param.global_pooling])
     if not layers:
-        raise Error(f"net '{graph.name}' has no InnerProduct layer above an image (N x C x H x W)")
+        raise Error(f"net '{graph.name}' has no InnerProduct layer and no global pooling above an image "
+                    "(N x C x H x W)")
     return net, layers, dropped
 
 

@@ -18,6 +18,10 @@ from netspec.data.boxes import Boxes
 from netspec.data.boxes import layout as layout_of_boxes
 from netspec.data.layouts import facts
 from netspec.data.tree import Tree
+from netspec.data.windows import WindowData
+from netspec.ops.base import Context
+from netspec.proto import text as prototext
+from netspec.proto.caffe_pb2 import LayerParameter
 
 SCRIPT = Path(__file__).resolve().parents[2] / "data" / "shapes" / "prepare.py"
 SMALL = ["--train", "3", "--val", "2", "--size", "64x48"]
@@ -80,6 +84,28 @@ def test_boxes_are_around_what_is_to_be_seen(prepare, tmp_path):
                 assert cut[0].any() and cut[-1].any() and cut[:, 0].any() and cut[:, -1].any()
                 inside[y1 : y2 + 1, x1 : x2 + 1] = True
             assert not ((truth > 0) & (truth < 255) & ~inside).any()  # each labelled pixel is in a box
+
+
+def test_windows_have_the_class_of_the_shape_that_they_lie_around(prepare, tmp_path):
+    """Read as Caffe reads them, and held against the boxes."""
+    root = tmp_path / "set"
+    prepare.main(["--root", str(root), "--train", "12", "--val", "2"])
+    layer = prototext.parse(f"""name: "w" type: "WindowData" top: "data" top: "label" transform_param {{ crop_size: 48 }}
+        window_data_param {{ source: "{root}/ImageSets/Windows/train.txt" root_folder: "../../JPEGImages/" batch_size: 10
+                             bg_threshold: 0.3 fg_fraction: 0.8 }}""", LayerParameter)
+    windows = WindowData(layer, [], Context())
+    windows.setup()
+    assert windows.images == [f"train_{i:04d}.jpg" for i in range(12)] and not list(windows.gone())
+    boxes = Boxes(Tree("shapes", layout_of_boxes("shapes"), root, {}, None))
+    records, counts = [boxes.read(*entry) for entry in boxes.entries("train")], [0] * 12
+    for kind in windows.kinds:
+        for image, label, _, x1, y1, x2, y2 in kind.tolist():
+            assert x2 - x1 == y2 - y1 >= 23 and x1 >= 0 and y1 >= 0 and x2 < 128 and y2 < 96
+            counts[int(image)] += 1
+            record = records[int(image)]
+            middles = (record.boxes[record.classes == label].reshape(-1, 2, 2).sum(1) / 2).tolist()
+            assert label == 0 or any(x1 <= x <= x2 and y1 <= y <= y2 for x, y in middles)
+    assert min(counts) >= 6 and windows.load(0)[1].tolist()[:2] == [0, 0] and (windows.load(0)[1][2:] > 0).all()
 
 
 def test_a_covered_shape_is_difficult_and_a_hidden_one_has_no_box(prepare):

@@ -71,6 +71,18 @@ def test_each_becomes_convolutional(name, first, kernel):
     assert {s.key: math.prod(s.shape) for s in built.params} == {s.key: math.prod(s.shape) for s in classifier.params}
 
 
+@pytest.mark.parametrize("split", classifiers.SPLITS)
+def test_the_small_one_is_committed_as_written(split, tmp_path):
+    classifiers.write(classifiers.SMALL, tmp_path)
+    name = Path(classifiers.SMALL, f"{split}.prototxt")
+    assert (ROOT / "models" / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_a_split_that_the_small_one_has_not():
+    with pytest.raises(Error, match="no split 'vall'; did you mean 'val'"):
+        classifiers.shapes("vall")
+
+
 def test_dense_alexnet_has_the_grid_of_the_paper():
     net, _, _ = convolutionalise(load(ROOT / "models" / "alexnet" / "deploy.prototxt"))
     assert build(net, shapes={"data": (1, 3, 500, 500)}).shape("fc8") == (1, 1000, 10, 10)
