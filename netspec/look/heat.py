@@ -31,7 +31,13 @@ def heat(image: Pixels, shares: np.ndarray, alpha: float = 0.55) -> Image.Image:
                     f"{below.height}")
     grey = np.asarray(below.convert("L"), np.float32)[..., None]
     mixed = Image.fromarray((grey * (1 - alpha) + shades(shares) * alpha + 0.5).astype(np.uint8))
-    return ImageOps.scale(mixed, max(1, -(-SMALLEST // max(below.size))), Image.Resampling.NEAREST)
+    return enlarged(mixed)
+
+
+def enlarged(image: Pixels) -> Image.Image:
+    """An image as large as `heat` makes it."""
+    whole = photograph(image)
+    return ImageOps.scale(whole, max(1, -(-SMALLEST // max(whole.size))), Image.Resampling.NEAREST)
 
 
 def with_legend(picture: Image.Image, title: str, alpha: float = 0.55) -> Image.Image:

@@ -1,7 +1,7 @@
 """A classifier used densely: made convolutional, run over whole images, a map of each class's probability."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -226,10 +226,11 @@ class Maps(NamedTuple):
     side: tuple[int, int]
     stride: tuple[int, int]
 
-    def best(self, count: int = BEST) -> tuple[int, ...]:
-        """The classes that reach most somewhere, in the mean of the looks."""
+    def best(self, count: int = BEST, without: Collection[int] = ()) -> tuple[int, ...]:
+        """The classes that reach most somewhere, in the mean of the looks; without some."""
         peaks = np.mean([look.odds.max((1, 2)) for look in self.looks], axis=0)
-        return tuple(np.argsort(-peaks, kind="stable")[:count].tolist())
+        order = np.argsort(-peaks, kind="stable").tolist()
+        return tuple(i for i in order if i not in without)[:count]
 
     def of(self, classes: Sequence[int]) -> np.ndarray:
         """The maps of some classes, float32 (classes, H, W), 0 to 1, as large as the picture.

@@ -12,7 +12,7 @@ import numpy as np
 from ..base.errors import Error, closest, listed
 from ..base.files import writing
 from ..look import pictures
-from ..look.heat import heat, with_legend
+from ..look.heat import enlarged, heat, with_legend
 from .dense import Seen
 
 
@@ -71,7 +71,7 @@ def read_names(path: Path, classes: int) -> Names:
 @dataclass(frozen=True)
 class Heats:
     """What is kept: alpha, the share of the colours; classes: whose maps are drawn, a file each (None: the
-    best of each picture, in one); scores: whether the maps are kept as numbers."""
+    best of each picture but for background, in one); scores: whether the maps are kept as numbers."""
 
     names: Sequence[str]
     alpha: float
@@ -96,14 +96,15 @@ class Heats:
         mean, of 0 to 1. files: what -> path.
         """
         image, maps, paths = seen
-        chosen = maps.best() if self.classes is None else self.classes
+        ground = [i for i, name in enumerate(self.names) if name == "background"]
+        chosen = maps.best(without=ground) if self.classes is None else self.classes
         found = maps.of(chosen)
         made = [heat(image, each, self.alpha) for each in found]
         names = [self.names[i] for i in chosen]
         drawn = [path for what, path in paths.items() if what != "scores"]
         if self.classes is None:
-            sheet = pictures.sheet([("image", [image]), *((name, [picture]) for name, picture in
-                                                          zip(names, made, strict=True))], smallest=300)
+            columns = [("image", enlarged(image)), *zip(names, made, strict=True)]
+            sheet = pictures.sheet([(title, [picture]) for title, picture in columns])
             pictures.save(drawn[0], with_legend(sheet, "probability", self.alpha))
         else:
             for path, name, picture in zip(drawn, names, made, strict=True):

@@ -101,6 +101,23 @@ def test_dense_scores_are_those_of_the_crops(tmp_path, build, capsys):
                 torch.testing.assert_close(dense[..., y, x], old({"data": crop})["prob"], rtol=1e-4, atol=1e-5)
 
 
+def test_a_net_that_averages_its_scores_at_its_end(tmp_path, capsys):
+    """As SqueezeNet, without a fully connected layer."""
+    def build(n):
+        n.score = L.Convolution(trunk(n), num_output=5, kernel_size=1)
+        n.average = L.Pooling(n.score, pool=1, global_pooling=True)
+        n.prob = L.Softmax(n.average)
+
+    path = write(tmp_path, build)
+    trained(path)
+    assert main(["convert", "fcn", str(path), str(tmp_path / "w.caffemodel")]) == 0
+    assert "made convolutional: average;" in capsys.readouterr().out
+    new = load(tmp_path / "net-fcn.prototxt", shapes={"data": (1, 3, SIZE[0] + 2, SIZE[1] + 4)})
+    assert new.shape("prob") == (1, 5, 2, 3)
+    assert main(["time", "dense", str(path), "--size", "20x21", "--repeats", "1"]) == 0
+    assert "differ by" in capsys.readouterr().out
+
+
 def test_the_classifiers_own_weights_fit_by_name(tmp_path):
     """As long as nothing is transposed: the by-name rule reshapes a fully connected weight for a convolution."""
     path = write(tmp_path, plain)

@@ -199,6 +199,12 @@ def test_json_says_where_each_is_seen_best(place, capsys):
     assert told["timing"]["windows"] == list(maps.looks[0].odds.shape[1:])
 
 
+def test_the_ground_is_not_among_the_best():
+    odds = np.array([0.9, 0.1, 0.7, 0.3, 0.8], np.float32)[:, None, None]
+    maps = Maps([Look(odds, (16, 12), False)], (16, 12), SIDE, (2, 2))
+    assert maps.best() == (0, 4, 2) and maps.best(without=[0]) == (4, 2, 3)
+
+
 def test_a_line_an_image_and_one_of_the_time(place, capsys):
     picture(50, 40).save("other.png")
     status, said = infer(capsys, "photo.png", "other.png", "--out", "o", "--dense", "class 2")
