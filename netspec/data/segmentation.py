@@ -12,8 +12,10 @@ import numpy as np
 from ..base.errors import Error, closest
 from ..ops.base import Shape
 from ..ops.python import ALIASES
+from ..ops.settings import settings_of
 from ..ops.source import Batch
-from .images import size, turn_cure
+from ..proto.caffe_pb2 import LayerParameter
+from .images import resized, size, turn_cure
 from .layouts import LAYOUTS, Facts, Images, Labels, facts
 from .options import CHANCE, FOLDER, is_list, is_number, is_text, whole
 from .pictured import Pictured
@@ -140,6 +142,21 @@ class SegmentationData(Pictured):
             return ""
         line = self.tree.option("values", f"{{{int(strange[0])}: CLASS}}")
         return f"; what numbers in the files mean: add {line} with the class's number"
+
+    @classmethod
+    def stated(cls, layer: LayerParameter, size: tuple[int, int] | None = None) -> list[Shape]:
+        """Of patches of scenes, whose size and bands the data set says; of other images nothing."""
+        given: dict[str, Any] = {}
+        with suppress(Error):  # a param_str that cannot be read says nothing
+            given = {key: value for key, value in (settings_of(layer) or {}).items()
+                     if key in cls.OPTIONS and cls.OPTIONS[key][1](value)}
+        found = LAYOUTS.get(given.get("dataset", ""))
+        if not found or not found.patches:
+            return []
+        side = resized((found.patches, found.patches), given.get("resize", 1.0))
+        kinds = (found.tops.get(top) for top in given.get("tops", found.usual(given.get("split", ""))))
+        return [(given.get("batch_size", 1), len(kind.mean) if isinstance(kind, Images) else 1,
+                 *(size or given.get("crop", side))) for kind in kinds]
 
     def shapes(self) -> list[Shape]:
         # `solve --skip-bad` goes past a first batch that cannot be read, too

@@ -288,6 +288,21 @@ def test_95cloud_is_38cloud_and_what_it_adds(tmp_path):
     assert [SegmentationData(layer, (), Context()).load(i)[1].shape for i in (0, 1)] == [(1, 1, 6, 8)] * 2
 
 
+def test_patches_of_scenes_say_their_shapes_without_files():
+    def stated(blobs=("data", "label"), size=None, **options):
+        layer = caffe_pb2.LayerParameter(name="data", type="Python", top=blobs)
+        layer.python_param.param_str = str({"dataset": "38cloud", "split": "training"} | options)
+        return SegmentationData.stated(layer, size)
+
+    assert stated(batch_size=12, resize=0.5) == [(12, 4, 192, 192), (12, 1, 192, 192)]
+    assert stated(size=(100, 50)) == [(1, 4, 100, 50), (1, 1, 100, 50)]
+    assert stated(("data",), split="test") == [(1, 4, 384, 384)] and stated(("color",), tops=["color"]) == [(1, 3, 384, 384)]
+    assert stated(crop=[96, 64])[0] == (1, 4, 96, 64) and stated(resize="x", dataset="voc") == stated(dataset=3) == []
+    broken = caffe_pb2.LayerParameter(name="data", type="Python", top=["data"])
+    broken.python_param.param_str = "{'dataset': "
+    assert SegmentationData.stated(broken) == []
+
+
 def test_the_test_split_of_38cloud_has_no_labels(tmp_path):
     name = "patch_1_1_by_1_LC08_L1TP_002053_20160520_20170324_01_T1"
     cloud_patch(tmp_path / "38-Cloud_test", "test_%s", name)
