@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from netspec.look.boxes import boxed
+from netspec.look.boxes import boxed, placed
 from netspec.look.maps import HIGH, LOW, OWN, Vote, draw_votes, shade
 
 PALETTE = [[0, 0, 0], [200, 0, 0], [0, 0, 200]]
@@ -25,6 +25,29 @@ def test_a_small_image_is_enlarged_and_truth_has_no_score():
     page = boxed(GREY[:50, :100], [[1, 0, 0, 99, 49, math.nan]], PALETTE, ["none", "cat"])
     assert page.size == (300, 150)
     assert np.asarray(page)[149, 150].tolist() == [200, 0, 0]
+
+
+def test_words_of_boxes_do_not_hide_each_other():
+    rows = [[1, 100, 100, 299, 299, 0.9], [2, 104, 102, 303, 301, 0.8], [1, 98, 97, 297, 296, 0.7]]
+    page = np.asarray(boxed(GREY, rows, PALETTE, ["none", "cat", "dog"]))
+    alone = np.asarray(boxed(GREY, rows[:1], PALETTE, ["none", "cat", "dog"]))
+    (x, y), = placed([(100, 100, 299, 299)], [(40, 16)], (600, 400))
+    assert (page[int(y) : int(y) + 10, int(x) : int(x) + 30] == alone[int(y) : int(y) + 10, int(x) : int(x) + 30]).all()
+    drawn = np.random.default_rng(0)
+    corners = drawn.uniform(0, 300, (40, 2))
+    frames = [(x, y, x + w, y + h) for (x, y), (w, h) in zip(corners.tolist(), drawn.uniform(5, 90, (40, 2)).tolist(), strict=True)]
+    found = [at for at in placed(frames, [(60, 14)] * 40, (400, 400)) if at]
+    assert len(found) > 25
+    for i, (x, y) in enumerate(found):
+        assert 0 <= x <= 340 and 0 <= y <= 386
+        assert all(abs(x - a) >= 60 or abs(y - b) >= 14 for a, b in found[:i])
+
+
+def test_words_without_room_are_left_out_the_surest_ones_last():
+    frames = [(100.0, 100.0, 160.0, 150.0)] * 20
+    found = placed(frames, [(60, 14)] * 20, (400, 400))
+    assert found[0] == (100, 86) and found[4:] == [None] * 16 and None not in found[:4]
+    assert placed([(0, 0, 30, 9)], [(60, 14)], (40, 400)) == [(0, 0)]
 
 
 def test_votes_are_blue_above_0_and_red_below():
