@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..base.errors import Error, closest
+from ..base.errors import Error, closest, listed
 from ..ops import REGISTRY, Operation
 from ..ops.boxes import clip, decode, nms
 from ..ops.regions import Regions
@@ -81,6 +81,9 @@ class BoxReader:
         self.blobs, self.rules = ["rois", scores, "bbox_pred"], rules or Rules()
         known = dict.fromkeys(value.blob for value in made.shapes)
         for blob in self.blobs:
+            if blob not in known and (losses := [node.name for node in made.nodes if node.op.loss]):
+                raise Error(f"net '{made.name}' has no blob '{blob}' but losses ({listed(losses)}): it is a "
+                            "net for training; what is scored is its val or test net")
             if blob not in known:
                 raise Error(f"net '{made.name}' has no blob '{blob}'{closest(blob, known)}; detections are "
                             f"read from {', '.join(self.blobs)} (--score-blob names the one with the scores)")

@@ -23,6 +23,7 @@ from .module import Net
 
 _ROWS = 1 << 22  # numbers copied at a time
 _PLAIN = torch.float32, torch.float64
+RENAME = "; rename the layer in the net to learn it from its filler"  # what helps who trains, and nobody else
 
 
 @dataclass
@@ -238,7 +239,7 @@ def _fit(name: str, blobs: Sequence[np.ndarray | None], params: Sequence[Paramet
     if len(blobs) > len(params) or any(blob is None and id(param) not in seen for param, blob in pairs):
         found = sum(blob is not None for blob in blobs)
         raise Error(f"layer '{name}': the weights have {found} blobs {_shapes(blobs)}, the net has "
-                    f"{len(params)} {_shapes(params)}; rename the layer in the net to leave it at its filler")
+                    f"{len(params)} {_shapes(params)}{RENAME}")
     reshaped = False
     for i, (param, blob) in enumerate(pairs):
         if blob is not None:
@@ -255,7 +256,7 @@ def _reshaping(name: str, i: int, shape: Sequence[int], blob: Sequence[int]) -> 
     if i == 0 and _dense_and_convolution(tuple(blob), tuple(shape)):
         return True
     raise Error(f"layer '{name}': blob {i} has shape {list(blob)} in the weights and {list(shape)} in the "
-                "net; rename the layer in the net to learn it from its filler")
+                f"net{RENAME}")
 
 
 def _dense_and_convolution(blob: Shape, shape: Shape) -> bool:

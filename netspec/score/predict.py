@@ -23,7 +23,7 @@ from ..net.deploy import feeds, part
 from ..net.graph import Graph
 from ..net.judged import no_blob
 from ..net.module import Net
-from ..net.weights import ready
+from ..net.weights import RENAME, ready
 from ..ops import Shape
 from ..proto.caffe_pb2 import TEST, NetParameter
 from .frames import SMALLER
@@ -66,7 +66,13 @@ def fill(net: Net, path: str | os.PathLike | None, strict: bool = False, whole: 
 
     Returns sentences about what a person should know of the file.
     """
-    report = ready(net, path, strict=strict)
+    try:
+        report = ready(net, path, strict=strict)
+    except Error as error:
+        if not str(error).endswith(RENAME):
+            raise
+        raise Error(f"{str(error).removesuffix(RENAME)}; these are weights of another net than "
+                    f"'{net.graph.name}', or of one for other classes") from None
     if not path:
         return []
     if net.graph.params and not (report.copied or report.reshaped):

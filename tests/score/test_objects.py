@@ -400,3 +400,22 @@ def test_python_loads_a_net_that_is_given_its_regions(place):
     net = netspec.load("given.prototxt", None, device="cpu")
     with pytest.raises(netspec.Error, match="given.prototxt: .* must propose its regions itself"):
         net.detect("images/a.png")
+
+
+def test_a_net_for_training_is_not_scored(place, capsys):
+    loss = 'layer { name: "judge" type: "EuclideanLoss" bottom: "cls_score" bottom: "cls_score" top: "l" }'
+    Path("val.prototxt").write_text(Path("val.prototxt").read_text().replace('top: "cls_prob"', 'top: "odds"') + loss)
+    assert main(["score", "val.prototxt", "w.caffemodel"]) == 2
+    told = "has no blob 'cls_prob' but losses (judge): it is a net for training; what is scored is its val or test net"
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["infer", "deploy.prototxt", "w.caffemodel", "images/a.png"], ["score", "val.prototxt", "w.caffemodel"]])
+@pytest.mark.parametrize("change", ["num_output: 16", "bias_term: false num_output: 8"])
+def test_weights_of_another_net_are_said_to_be_that(place, capsys, command, change):
+    net = Path(command[1])
+    net.write_text(net.read_text().replace("num_output: 8", change))
+    assert main([*command, "--device", "cpu"]) == 2
+    err = capsys.readouterr().err
+    assert "w.caffemodel: layer 'c'" in err and "filler" not in err
+    assert "these are weights of another net than 'tiny', or of one for other classes" in err
