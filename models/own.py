@@ -26,11 +26,12 @@ from netspec.base.errors import Error  # noqa: E402
 from netspec.base.files import writing  # noqa: E402
 from netspec.base.names import solver_file  # noqa: E402
 from netspec.cli.main import main  # noqa: E402
-from netspec.data import facts, layouts, options  # noqa: E402
+from netspec.data import facts, layouts, options, zoo  # noqa: E402
 from netspec.data.images import open_image  # noqa: E402
 from netspec.data.pictured import shared  # noqa: E402
 from netspec.data.segmentation import SegmentationData  # noqa: E402
-from netspec.net.weights import for_classes  # noqa: E402
+from netspec.net.build import build  # noqa: E402
+from netspec.net.weights import for_classes, misfit  # noqa: E402
 from netspec.ops.base import Context  # noqa: E402
 from netspec.proto import caffe_pb2  # noqa: E402
 from netspec.proto import text as prototext  # noqa: E402
@@ -90,6 +91,8 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
         raise Error(f"{path}: {told}")
     check_sizes(path, readers, [net["deploy"] for net in nets.values()])
     same: dict[str, str] = {}
+    if weights and not base:
+        begins(path, weights, next(iter(nets.values()))["deploy"])
     if base and old and weights:
         name, made = next(iter(nets.items()))
         layers, same = for_classes(made["deploy"], read_weights(weights), known(old).names, found.names)
@@ -126,6 +129,17 @@ def kept(path: Path, message: caffe_pb2.NetParameter | caffe_pb2.SolverParameter
             file.write(before)
     prototext.write(path, message)
     return [old] if replaced else []
+
+
+def begins(path: Path, weights: str, net: caffe_pb2.NetParameter) -> None:
+    """Error unless weights, which the net of a data set file is to begin with, have VGG16's layers; those
+    that are not there yet are taken as they come."""
+    try:
+        file = zoo.found(weights, path.resolve().parent)
+    except Error:
+        return
+    if told := misfit(read_weights(file), build(net, caffe_pb2.TEST), VGG16.layers):
+        raise Error(f"--weights {weights}: must be VGG16's, with which the net begins; {told}")
 
 
 def known(net: fcn.FCN) -> layouts.Facts:

@@ -17,7 +17,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 
 import numpy as np  # noqa: E402 - the path comes first
 import rfcn  # noqa: E402
-from own import Written, kept  # noqa: E402
+from own import Written, begins, kept  # noqa: E402
 from trunks import Trunk, changed, fixed, vgg  # noqa: E402
 
 from netspec import NetSpec  # noqa: E402
@@ -64,12 +64,11 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
                       filler=NEW)
     name, folder = f"{path.stem}-rfcn", path.parent
     replaced: list[Path] = []
-    for split in (*splits, "deploy"):
-        n = NetSpec()
-        rfcn.end_to_end(n, net, split)
-        made = n.to_proto()
-        made.name = name
-        replaced += kept(folder / name / f"{split}.prototxt", made)
+    made = {split: named(name, net, split) for split in (*splits, "deploy")}
+    if weights:
+        begins(path, weights, made["deploy"])
+    for split, each in made.items():
+        replaced += kept(folder / name / f"{split}.prototxt", each)
     solver = folder / f"{name}.prototxt"
     replaced += kept(solver, caffe_pb2.SolverParameter(
         train_net=str(folder / name / f"{splits[0]}.prototxt"), weights=[weights] if weights else [],
@@ -80,6 +79,14 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
         display=20, average_loss=20, random_seed=1, snapshot=min(iterations, 500),
         snapshot_prefix=str(folder / "snapshot" / name)))
     return Written([str(solver)], replaced=replaced)
+
+
+def named(name: str, net: rfcn.RFCN, split: str) -> caffe_pb2.NetParameter:
+    n = NetSpec()
+    rfcn.end_to_end(n, net, split)
+    made = n.to_proto()
+    made.name = name
+    return made
 
 
 def reader(given: dict, phase: caffe_pb2.Phase) -> DetectionData:

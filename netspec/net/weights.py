@@ -18,7 +18,7 @@ from ..ops.conv import Deconvolution
 from ..proto.caffe_pb2 import LayerParameter, NetParameter
 from ..proto.model import Blobs, read_weights, same_shape, write_weights
 from ..proto.wire import release
-from .graph import AUTOMATIC
+from .graph import AUTOMATIC, Graph
 from .module import Net
 
 _ROWS = 1 << 22  # numbers copied at a time
@@ -101,6 +101,24 @@ def copy(weights: Mapping[str, Sequence[np.ndarray | None]], target: Mapping[str
     for param, blob in pairs:
         _assign(param, blob)
     return report
+
+
+def misfit(read: Mapping[str, Sequence[np.ndarray | None]], graph: Graph, needed: Container[str]) -> str:
+    """Why weights cannot be what a net begins with, before it is made; "" if they can.
+
+    read: layer -> blobs. needed: the layers of the net that must be among them. Those that both have must be
+    of one shape, as `copy` wants it.
+    """
+    params = {node.name: [Parameter(torch.empty(each.shape, device="meta")) for each in node.op.params]
+              for node in graph.nodes if node.op.params}
+    if lacking := [name for name in params if name in needed and not read.get(name)]:
+        return f"they lack {listed(lacking)}, and have {listed(read) or 'no layer'}"
+    try:
+        for name in params.keys() & read.keys():
+            list(_fit(name, read[name], params[name], set(), Report()))
+    except Error as error:
+        return str(error)
+    return ""
 
 
 def layers_of(net: Net) -> dict[str, tuple[LayerParameter, Blobs]]:

@@ -247,6 +247,27 @@ def test_weights_take_vgg16_and_the_papers_rates(own):
     assert "conv5_3" in Path("my/set-fcn32s/train.prototxt").read_text()
 
 
+def shapes_of(name, split="deploy"):
+    """Weights in the shapes of a net of models/, all zero, without the memory."""
+    graph = load(PROJECT / f"models/{name}/{split}.prototxt")
+    return {n.name: [np.broadcast_to(np.float32(0), p.shape) for p in n.op.params] for n in graph.nodes if n.op.params}
+
+
+@pytest.mark.parametrize("change, told", [
+    ({}, ""), ({"fc6": None}, "they lack fc6, and have conv1_1"),
+    ({"conv1_1": [np.zeros((64, 4, 3, 3)), np.zeros(64)]}, "layer 'conv1_1': blob 0 has shape [64, 4, 3, 3] in the weights"),
+    ({"score_fr": [np.zeros((21, 4096, 1, 1)), np.zeros(21)]}, "layer 'score_fr': blob 0 has shape [21, 4096, 1, 1]")])
+def test_weights_of_another_net_are_refused_before_anything_is_written(own, capsys, monkeypatch, change, told):
+    blobs = {name: each for name, each in (shapes_of("vgg16") | change).items() if each}
+    monkeypatch.setattr("netspec.proto.model.read_weights", lambda file: blobs)
+    Path("w.caffemodel").touch()
+    before = tree()
+    assert main(["own", "my/set.txt", "--weights", "w.caffemodel"]) == (2 if told else 0)
+    err = capsys.readouterr().err
+    assert (tree() == before) == bool(told) and told in err and err.count("\n") == bool(told)
+    assert not told or "--weights w.caffemodel: must be VGG16's, with which the net begins; " in err
+
+
 def test_weights_by_name(own, monkeypatch, tmp_path):
     monkeypatch.setenv("NETSPEC_WEIGHTS", str(tmp_path / "zoo"))
     done = run("my/set.txt", "--weights", "vgg16")

@@ -5,6 +5,7 @@ import json
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 from data.test_detection import item, write
 
@@ -12,6 +13,7 @@ from netspec.cli.main import main
 from netspec.data.detection import DetectionData
 from netspec.net.build import load
 from netspec.proto import text as prototext
+from netspec.proto.model import write_weights
 
 SET = "images: JPEGImages\nboxes: Annotations\ncat 200 0 0\ndog\n"
 OUTSIDE = item(70, 2, 80, 40, "dog")
@@ -102,6 +104,15 @@ def test_vgg16_begins_with_its_weights_and_its_first_blocks_stay(own, capsys):
     layers = {layer.name: layer for layer in prototext.read_net("my/set-rfcn/train.prototxt").layer}
     assert [layers[name].param[0].lr_mult for name in ("conv1_1", "conv2_2", "conv3_1", "conv5_3")] == [0, 0, 1, 1]
     assert layers["psroipooled_cls_rois"].psroi_pooling_param.spatial_scale == 1 / 8
+
+
+def test_weights_of_another_net_are_refused_before_anything_is_written(own, capsys):
+    write_weights("w.caffemodel", "x", {"conv1": ("Convolution", [np.zeros((64, 3, 7, 7), np.float32)])})
+    before = sorted(Path("my").rglob("*"))
+    assert main(["own", "my/set.txt", "--weights", "w.caffemodel"]) == 2
+    err = capsys.readouterr().err
+    assert "must be VGG16's" in err and "conv5_3 (13), and have conv1" in err and err.count("\n") == 1
+    assert sorted(Path("my").rglob("*")) == before
 
 
 @pytest.mark.parametrize("weights", [[], ["--weights", "weights/vgg16.caffemodel"]])
