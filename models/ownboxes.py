@@ -67,8 +67,8 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
     made = {split: named(name, net, split) for split in (*splits, "deploy")}
     if weights:
         begins(path, weights, made["deploy"])
-    for split, each in made.items():
-        replaced += kept(folder / name / f"{split}.prototxt", each)
+    for split, written in made.items():
+        replaced += kept(folder / name / f"{split}.prototxt", written)
     solver = folder / f"{name}.prototxt"
     replaced += kept(solver, caffe_pb2.SolverParameter(
         train_net=str(folder / name / f"{splits[0]}.prototxt"), weights=[weights] if weights else [],

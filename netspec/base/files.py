@@ -87,6 +87,18 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
+def other_capitals(path: Path, folder: Path) -> Path | None:
+    """What is there in place of a path below `folder` and is written in other capitals: a file, or a folder
+    on the way; None where nothing is, or the path is there."""
+    at = folder
+    for part in path.relative_to(folder).parts:
+        if not (at / part).exists():
+            there = sorted(os.listdir(at)) if at.is_dir() else []
+            return next((at / name for name in there if name.casefold() == part.casefold()), None)
+        at /= part
+    return None
+
+
 def check_folder(path: str | os.PathLike) -> None:
     """Error, before there is anything to write, where a folder could not be made or written into."""
     there = next(place for place in (Path(path).absolute(), *Path(path).absolute().parents)

@@ -20,7 +20,7 @@ from ..data.images import read_image, size, turn_cure
 from ..look import pictures
 from ..look.boxes import boxed
 from .contact import CELL, beside, framed, shown
-from .data import Finding, doubles
+from .data import UNLISTED, Finding, doubles
 
 KINDS = {  # what a finding is -> (its heading, whether training breaks on it)
     "missing": ("files that are not there", True),
@@ -30,6 +30,7 @@ KINDS = {  # what a finding is -> (its heading, whether training breaks on it)
     "none": ("boxes that are none", True),
     "outside": ("boxes that lie outside the image", True),
     "trained": ("images of the training split in another one", True),
+    "unlisted": UNLISTED,
     "away": ("boxes outside the image that are not learned, being difficult or crowds", False),
     "shared": ("images in two splits, equal in every pixel", False),
     "names": ("names in two splits, for different images", False),

@@ -30,11 +30,13 @@ from . import patches
 from .given import mark
 
 Kinds = Mapping[str, tuple[str, bool]]
+UNLISTED = "lists that the data set file names, of which none is there", False
 KINDS: Kinds = {  # what a finding is -> (its heading, whether training breaks on it)
     "missing": ("files that are not there", True),
     "unreadable": ("files that cannot be read", True),
     "colours": ("labels that cannot be taken for classes", True),
     "sizes": ("images and labels that differ in size", True),
+    "unlisted": UNLISTED,
     "side": ("patches of another size than the data set's", True),
     "depth": ("bands of another depth than the data set's", True),
     "scene": ("truths of scenes that cannot be scored against", True),

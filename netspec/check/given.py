@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..base.errors import Error
+from ..base.files import inside
 from ..data.detection import DetectionData
 from ..data.get import obtained
 from ..data.layouts import BOXED, LAYOUTS
@@ -15,6 +16,7 @@ from ..data.tree import there
 from ..ops.base import REGISTRY, Context
 from ..proto.caffe_pb2 import TEST, TRAIN, LayerParameter, Phase
 from ..train.jobs import OpenedNet, of_file
+from .own import misnamed
 
 Read = TypeVar("Read", bound=Pictured)
 # the splits of a folder that are tried, the 2nd to 5th only where none is there yet
@@ -99,6 +101,23 @@ def _on_disk(path: Path, dataset: str | None, of: type[Read]) -> list[Read]:
         raise Error(f"{path}: no split of data set '{dataset}' has a list there (tried: "
                     f"{', '.join(SPLITS)}){obtained(dataset)}")
     raise errors[0]
+
+
+def unlisted(path: Path, dataset: str | None) -> list[tuple[str, str]]:
+    """A finding where the data set file that is meant names lists, and none is there. Error where one differs
+    from what is there in capitals alone."""
+    dataset = dataset or str(path)
+    on_disk = path.is_dir() or path.suffix == ".txt"
+    pattern = read_file(Path(dataset)).get("lists") if on_disk and dataset.endswith(".txt") else None
+    if not pattern:
+        return []
+    root = path if path.is_dir() else path.parent
+    lists = [inside(root, pattern.format(split=split)) for split in SPLITS]
+    if any(file.is_file() for file in lists):
+        return []
+    misnamed(dataset, lists, root)
+    return [("unlisted", f"{dataset}: 'lists: {pattern}' (tried: {', '.join(SPLITS)}); what was found "
+             "without them is checked")]
 
 
 def _phase(split: str) -> Phase:

@@ -4,7 +4,7 @@ import glob
 import os
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..base.errors import Error, closest
-from ..base.files import inside, writing
+from ..base.files import inside, other_capitals, writing
 from ..base.log import Log
 from ..base.machine import cores
 from ..data import boxes
@@ -92,11 +92,12 @@ def _any(root: Path, pattern: str) -> bool:
     return bool(glob.glob(found))
 
 
-def split(data: Tree, train: str, val: str) -> Split:
+def split(data: Tree, train: str, val: str, asked: bool = False) -> Split:
     """The lists that a data set of one's own lacks; none where it has both, or its folders are the splits.
 
-    Images with a label are shuffled by SEED, and one in SHARE is for validation. Raises Error where one list
-    of the two is there, or fewer than two images have a label.
+    asked: a person named the two. Images with a label are shuffled by SEED, and one in SHARE is for
+    validation. Raises Error where one list of the two is there, or by another name (see `misnamed`), or
+    fewer than two images have a label.
     """
     lists = {name: data.path(data.layout.lists, name) for name in (train, val)}
     there = [path for path in lists.values() if path.is_file()]
@@ -104,10 +105,15 @@ def split(data: Tree, train: str, val: str) -> Split:
     whole = "" if truth == "label" or "{name}" in (file := data.layout.first(Labels).files[0]) else file
     if len(there) == 2 or "{split}" in data.pattern + whole:
         return Split({}, [], [])
+    misnamed(data.dataset, lists.values(), data.root)
     if there:
         gone = train if there[0] == lists[val] else val
         raise Error(f"split '{gone}' has no list {lists[gone]}, though {there[0]} is there: write it, or "
                     f"move {there[0].name} away to have both made")
+    if asked and "lists" in read_file(Path(data.dataset)):
+        raise Error(f"{data.dataset}: 'lists: {data.layout.lists}' and --splits name {lists[train]} and "
+                    f"{lists[val].name}, which are not there; mend the line or the names, or leave --splits "
+                    "out to have lists made")
     names = [name for _, _, name in data.entries("all")]
     labels = {name: data.files(truth, "all", name)[0] for name in names}
     labelled = [name for name in names if labels[name].is_file()]
@@ -123,6 +129,14 @@ def split(data: Tree, train: str, val: str) -> Split:
     count = max(1, round(len(labelled) / SHARE))
     made = {lists[train]: sorted(shuffled[count:]), lists[val]: sorted(shuffled[:count])}
     return Split(made, [name for name in names if name not in set(labelled)], spare)
+
+
+def misnamed(dataset: str, lists: Iterable[Path], root: Path) -> None:
+    """Error for a list that is not there, though a file or folder differs from its path in capitals alone."""
+    for path in lists:
+        if other := other_capitals(path, root):
+            raise Error(f"{dataset}: the list {path} is not there, but {other} is, whose capitals differ; "
+                        "mend 'lists' in the data set file, or rename one")
 
 
 def _spare(data: Tree, name: str, labels: Mapping[str, Path]) -> list[str]:

@@ -88,7 +88,7 @@ def check_data(args: argparse.Namespace) -> int:
     """Check, print, write; 1 if training would break on a finding."""
     from ..check.contact import contact_sheet
     from ..check.data import KINDS, across, fits, look, summary
-    from ..check.given import about_boxes, sources
+    from ..check.given import about_boxes, sources, unlisted
     from ..data.balance import write_balance
     from ..data.segmentation import SegmentationData
     from ..look.pictures import save
@@ -101,8 +101,10 @@ def check_data(args: argparse.Namespace) -> int:
         return _check_boxes(args, path)
     given, nets, passed = sources(path, args.dataset, SegmentationData)
     _checkable(args, given)
+    findings = unlisted(path, args.dataset)
     parts = look(given, args.jobs, log.make())
-    findings = [finding for part in parts for item in part.items for finding in item.findings] + across(parts)
+    findings += [finding for part in parts for item in part.items for finding in item.findings]
+    findings += across(parts)
     print(summary(parts), "", sep="\n")
     if args.balance:  # before the nets are built: they may read it
         write_balance(args.balance, *parts[0].pixels(next(iter(parts[0].labels))), args.power)
@@ -151,7 +153,7 @@ def _told(findings: list[tuple[str, str]], whole: bool, kinds: Mapping[str, tupl
 def _check_boxes(args: argparse.Namespace, path: Path) -> int:
     """The same for images with boxes."""
     from ..check import boxes
-    from ..check.given import sources
+    from ..check.given import sources, unlisted
     from ..data.detection import DetectionData
     from ..look.pictures import save
 
@@ -159,9 +161,10 @@ def _check_boxes(args: argparse.Namespace, path: Path) -> int:
         raise Error("--balance weighs classes by their pixels, and these are boxes")
     given, _, passed = sources(path, args.dataset, DetectionData)
     _checkable(args, given)
+    findings = unlisted(path, args.dataset)
     parts = boxes.look(given, args.jobs, log.make())
     print(boxes.summary(parts), "", *passed, sep="\n")
-    findings = [finding for part in parts for item in part.items for finding in item.findings]
+    findings += [finding for part in parts for item in part.items for finding in item.findings]
     broken = _told(findings + boxes.across(parts), args.all, boxes.KINDS)
     if args.sheet:
         save(args.sheet, boxes.sheet(parts))

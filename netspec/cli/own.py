@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", type=int, metavar="PIXELS",
                         help="with boxes: what the shorter side of images is brought to (default: as most "
                              "images are, at most 600); less takes less time")
-    parser.add_argument("--splits", nargs=2, default=("train", "val"), metavar=("TRAIN", "VAL"),
+    parser.add_argument("--splits", nargs=2, metavar=("TRAIN", "VAL"),
                         help="lists (default train val)")
 
 
@@ -42,12 +42,13 @@ def run(args: argparse.Namespace) -> int:
     from ..data.options import read_file
     from ..pycaffe.script import generator
 
-    path, (train, val) = args.dataset, args.splits
+    path, asked = args.dataset, args.splits is not None
+    args.splits = train, val = args.splits or ("train", "val")
     found = path.is_file() and path.suffix == ".txt" and "boxes" in read_file(path)
     _checked(args, found)
     args.base = _base(args, found)
     data = own.tree(path, args.splits)
-    made = own.split(data, train, val)
+    made = own.split(data, train, val, asked)
     images = {split: own.names(data, split, made) for split in args.splits}
     weights = _weights_of(args) if args.base else args.weights
     known = args.base or "mean" in read_file(path)

@@ -57,6 +57,17 @@ def test_what_is_wrong_with_boxes(capsys, place, text, status, told):
     assert found == status and all(part in out for part in told), out
 
 
+def test_lists_that_are_named_and_not_there(capsys, place):
+    text = (place / "set.txt").read_text()
+    (place / "set.txt").write_text(text.replace("Main", "Mian"))
+    status, told = check(capsys, place / "set.txt")
+    assert status == 0 and "none is there: 1" in told
+    assert "set.txt: 'lists: ImageSets/Mian/{split}.txt' (tried: train, " in told and "; 1 warning" in told
+    (place / "set.txt").write_text(text.replace("Main", "main"))
+    status, told = check(capsys, place / "set.txt")
+    assert status == 2 and "ImageSets/Main is, whose capitals differ" in told and told.count("\n") == 1
+
+
 def test_a_box_of_no_class_is_neither_counted_nor_learned(capsys, place):
     write(place, [(30, 20)] * 5, {"02": item(3, 2, 5, 5, "dog") + item(6, 6, 9, 9, rest="<difficult>1</difficult>")})
     assert "train       5     5  30x20      5        4" in check(capsys, place / "set.txt")[1]

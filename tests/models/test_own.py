@@ -151,6 +151,25 @@ def test_lists_are_made_where_there_are_none(own, capsys):
     assert [train, val] == [Path(f"my/{name}.txt").read_text().split() for name in ("train", "val")]
 
 
+@pytest.mark.parametrize("pattern, splits, told", [
+    ("lists/main/{split}.txt", [], "the list my/lists/main/train.txt is not there, but my/lists/Main is, whose capitals differ"),
+    ("lists/Main/{split}.txt", ["--splits", "Fold1", "fold2"], "but my/lists/Main/fold1.txt is, whose capitals differ"),
+    ("lists/Mian/{split}.txt", ["--splits", "fold1", "fold2"],
+     "'lists: lists/Mian/{split}.txt' and --splits name my/lists/Mian/fold1.txt and fold2.txt, which are not there"),
+    ("lists/Main/{split}.txt", ["--splits", "fold1", "fold2"], ""), ("lists/Main/{split}.txt", [], "")])
+def test_no_split_is_made_beside_one_that_was_meant(own, capsys, pattern, splits, told):
+    Path("my/lists/Main").mkdir(parents=True)
+    for old, new in (("train", "fold1"), ("val", "fold2")):
+        Path(f"my/{old}.txt").rename(f"my/lists/Main/{new}.txt")
+    with open("my/set.txt", "a") as file:
+        file.write(f"lists: {pattern}\n")
+    before = tree()
+    assert main(["own", "my/set.txt", *splits]) == (2 if told else 0)
+    err = capsys.readouterr().err
+    assert told in err and err.count("\n") == bool(told) and (tree() == before) == bool(told)
+    assert Path("my/lists/Main/train.txt").exists() == (not told and not splits)
+
+
 @pytest.mark.parametrize("text, words", [
     ("images: photo\nlabels: masks\na\nb\nc\n", "my/photo, is not there; did you mean 'photos'? (the folders in my: "
                                                 "data, empty, masks, photos)"),
