@@ -21,6 +21,7 @@ from .options import (
     add_box_arguments,
     add_look_arguments,
     add_net_arguments,
+    draws,
     engine,
     fraction,
     mixed,
@@ -74,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "comp4_det_SPLIT_CLASS.txt, with boxes of any score, whatever --threshold is")
 
 
-SEGMENTING = "alpha", "cutout", "scores", "scales", "flip", "engine"
+SEGMENTING = "alpha", "cutout", "scores", "scales", "flip", "engine", "samples", "seed"
 DETECTING = "threshold", "voc", "nms", "most"
 NOT_DENSE = "classes", "cutout", "engine", *DETECTING
 
@@ -103,7 +104,8 @@ def _segment(args: argparse.Namespace, path: Path, weights: Path, proto: "NetPar
 
     blob = args.score_blob or "score"
     files = _files(args.image, Path(args.out), told)
-    wanted = results.Wanted(args.alpha, cutout=() if args.cutout else None, scores=args.scores)
+    wanted = results.Wanted(args.alpha, cutout=() if args.cutout else None, scores=args.scores,
+                            unsure=args.samples > 0)
     outputs = results.Outputs(Path(args.out), files, wanted.files)
     try:
         net, top, channels, known = predict.image_net(proto, blob, path)
@@ -119,13 +121,14 @@ def _segment(args: argparse.Namespace, path: Path, weights: Path, proto: "NetPar
     looks = predict.looks(facts, classes)
     wanted = replace(wanted, classes=results.classes_of(args.classes, looks, "--classes"),
                      cutout=results.classes_of(args.cutout, looks, "--cutout"))
-    using = engine(args, weights, told.note)
+    using, sampling = engine(args, weights, told.note), draws(args, made, told.note)
     if files:
         ready, remarks = predict.load(made, weights, args.device, args.precision, args.strict,
                                       args.by_name)
         for remark in remarks:
             told.note(remark)
-        segmenter = Segmenter(ready, blob, mean, known.scale, args.scales, args.flip, using)
+        segmenter = Segmenter(ready, blob, mean, known.scale, args.scales, args.flip, using,
+                              sampling)
         told.all(segmented(files, segmenter, outputs, looks, wanted, known.resize), _shares)
     return told.end({"net": str(path), "weights": str(weights), **({"engine": args.engine} if using else {})})
 
@@ -288,7 +291,10 @@ def _files(given: Sequence[str], out: Path, told: _Told) -> list[str]:
 
 
 def _shares(found: dict[str, Any]) -> str:
-    return ", ".join(f"{c['name']} {_percent(c['share'])}" for c in found["classes"])
+    told = ", ".join(f"{c['name']} {_percent(c['share'])}" for c in found["classes"])
+    if unsure := found.get("uncertainty"):
+        told += f"; uncertainty {unsure['mean']:.2g} in the mean, {unsure['max']:.2g} at most"
+    return told
 
 
 def _peaks(found: dict[str, Any]) -> str:

@@ -12,8 +12,10 @@ from ..base.errors import Error
 from ..base.machine import PRECISIONS
 
 if TYPE_CHECKING:
+    from ..net.graph import Graph
     from ..papers.record import Settings
     from ..score.engined import Engine
+    from ..score.sampled import Draws
 
 BESIDE = "only warnings and errors beside the results"  # what --quiet leaves
 
@@ -62,6 +64,11 @@ def add_look_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", default="torch", metavar="NAME",
                         help="what runs the net: torch (default), or on a CPU openvino or onnxruntime, where "
                         "they are installed, whose first scores are held against torch's")
+    parser.add_argument("--samples", type=whole, default=0, metavar="N",
+                        help="of nets that drop in TEST too (Bayesian SegNet): the mean of the probabilities "
+                        "over N passes, and their variance as the uncertainty")
+    parser.add_argument("--seed", type=whole, metavar="S",
+                        help="with --samples: where the random numbers of each image begin (default 0)")
 
 
 def add_box_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,6 +100,23 @@ def engine(args: argparse.Namespace, weights: Path, say: Callable[[str], object]
     asked = Engine(args.engine, weights, say)
     asked.check(choose(args.device, args.precision), args.precision)
     return asked
+
+
+def draws(args: argparse.Namespace, made: "Graph", say: Callable[[str], object]) -> "Draws | None":
+    """What --samples and --seed ask for (None: one pass). Error where they cannot be had; that a net drops
+    at random and nobody asked for samples is said."""
+    from ..score.sampled import Draws, random
+
+    if args.seed is not None and not args.samples:
+        raise Error("--seed goes with --samples N")
+    if (args.seed or 0) >= 1 << 63:
+        raise Error(f"--seed is from 0 to 2^63 - 1, found {args.seed}")
+    if args.samples and (args.flip or args.scales != (1.0,) or args.engine != "torch"):
+        raise Error("--samples goes without --scales, --flip and --engine: samples are of one look by torch")
+    if not args.samples and random(made):
+        say(f"net '{made.name}' drops at random in TEST too, and this is one pass of it; --samples N gives "
+            "the mean of N and their variance")
+    return Draws(args.samples, args.seed or 0) if args.samples else None
 
 
 def scales(given: str) -> tuple[float, ...]:

@@ -19,6 +19,7 @@ from .options import (
     add_look_arguments,
     add_net_arguments,
     apart,
+    draws,
     ending,
     engine,
     fraction,
@@ -73,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 LOOKS = "scales", "flip", "engine"
 SEGMENTING = "label_blob", "trimap", "binary", "confusion", "beside"
+SAMPLES = "samples", "seed"
 SCENES = "protocol", "partial", "curve"
 DETECTING = "overlap", "nms", "most", "coco"
 
@@ -89,8 +91,8 @@ def run(args: argparse.Namespace) -> int:
     made = load(path)
     boxes = pools_regions(made.proto.layer) or any(isinstance(op, DetectionData) for op in made.readers)
     what, score, strange = (
-        ("boxes", _boxes, (*SEGMENTING, "threshold", *LOOKS, *SCENES)) if boxes else
-        ("patches of scenes", _scenes, (*SEGMENTING, "sheet", *DETECTING)) if scened(made) else
+        ("boxes", _boxes, (*SEGMENTING, "threshold", *LOOKS, *SAMPLES, *SCENES)) if boxes else
+        ("patches of scenes", _scenes, (*SEGMENTING, "sheet", *SAMPLES, *DETECTING)) if scened(made) else
         ("labels", _labels, (*SCENES, *DETECTING)))
     only(args, add_arguments, strange,
          f"the data of {path} are {what}, and there is no such thing for those")
@@ -131,9 +133,9 @@ def _labels(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") 
     blob, name = args.score_blob or "score", made.name or path.stem
     scoring = Scoring(made, blob, args.label_blob)  # mistakes are found before weights are read
     positive = _positive(args, scoring)
-    using = engine(args, weights, lambda remark: print(f"note: {remark}", file=sys.stderr))
+    using, sampling = engine(args, weights, _note), draws(args, made, _note)
     net = _loaded(args, made, weights)
-    looking = looked(net, blob, args.scales, args.flip, using)
+    looking = looked(net, blob, args.scales, args.flip, using, sampling)
     with closing(log.make(args.quiet)) as said:
         result = scoring.run(
             looking, save=args.save, trimap=args.trimap, positive=positive, threshold=args.threshold,
@@ -143,7 +145,8 @@ def _labels(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") 
         save_confusion(args.confusion, result.histogram, result.looks.names)
     if args.sheet and isinstance(scoring.source, SegmentationData):
         save(args.sheet, worst_beside(scoring.source, result.looks, args.worst, name, args.save, args.beside))
-    told = () if isinstance(looking, Plan) else ("scales", "flip", "engine")
+    told = () if isinstance(looking, Plan) else SAMPLES if sampling else LOOKS
+    args.seed = sampling.seed if sampling else None
     facts = {name: vars(args)[name] for name in told} | result.as_dict()
     loss = f", loss {result.loss:.6g}" if looking.losses else ""
     return _Found(facts, summary(name, result, positive), net.device, loss)
@@ -216,7 +219,7 @@ def _scenes(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") 
         raise Error("--scales and --flip average the probabilities of classes, and the net has one map")
     for remark in scoring.remarks():
         print(f"note: {remark}", file=sys.stderr)
-    using = engine(args, weights, lambda remark: print(f"note: {remark}", file=sys.stderr))
+    using = engine(args, weights, _note)
     net = _loaded(args, made, weights)
     asked = THRESHOLDS if args.threshold is None else (args.threshold, THRESHOLDS[1])
     with closing(log.make(args.quiet)) as said:
@@ -227,6 +230,10 @@ def _scenes(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") 
         curves(name, result).save(args.curve)
     looks = {name: vars(args)[name] for name in LOOKS}
     return _Found(looks | result.as_dict(), summary(result), net.device)
+
+
+def _note(remark: str) -> None:
+    print(f"note: {remark}", file=sys.stderr)
 
 
 def _apart(folder: str, names: Sequence[str], read: Iterable[Path]) -> None:
@@ -242,7 +249,7 @@ def _loaded(args: argparse.Namespace, made: "Graph", weights: Path) -> "Net":
 
     net, remarks = predict.load(made, weights, args.device, args.precision, args.strict, not args.weights)
     for remark in remarks:
-        print(f"note: {remark}", file=sys.stderr)
+        _note(remark)
     return net
 
 

@@ -225,8 +225,9 @@ def _interp(w: Writer, op: resample.Interp, x: str) -> str:
 
 
 def _dropout(w: Writer, op: neuron.Dropout, x: str) -> str:
-    if op.drops:
-        raise op.error("drops at random in this phase too, so that no comparison could prove what is written")
+    if op.draws:
+        raise op.error("drops at random in this phase too, so that no comparison could prove what "
+                       "is written; without sample_weights_test it passes all")
     if op.scaled:
         return call("F.dropout", x, op.ratio, "self.training")
     kept = f"torch.rand_like({x}) >= {written(op.ratio)}"

@@ -103,6 +103,13 @@ def cutout(image: Pixels, labels: np.ndarray, kept: Collection[int]) -> Image.Im
     return Image.fromarray(np.dstack([pixels * there[..., None], there * np.uint8(255)]))
 
 
+def shaded(values: np.ndarray) -> Image.Image:
+    """Numbers of 0 or more (H, W) as grey: 0 white, the largest of them black."""
+    top = float(values.max(initial=0))
+    share = values / top if top > 0 else np.zeros_like(values)
+    return Image.fromarray(np.rint(255 * (1 - share)).astype(np.uint8))
+
+
 def sheet(columns: Sequence[tuple], *, legend: Sequence[Key] = (), smallest: int = 200) -> Image.Image:
     """Pictures side by side: one column for each (title, images), one row for each image of the columns.
 

@@ -61,6 +61,10 @@ def deploy(net: str | os.PathLike | NetParameter, phase: Phase = caffe_pb2.TEST,
             except Error as error:
                 problem = problem or error
     assert problem
+    fixed = any(layer.upsample_param.upsample_h for layer in layers)
+    if fixed and size is None and not all(map(_sized, filter(feeds, layers))):
+        raise Error(f"{problem}; Upsample layers with upsample_h are for images of one size, its data do not "
+                    f"say which, and {SIDE}x{SIDE} was taken: give --size HxW")
     raise problem
 
 
@@ -83,6 +87,12 @@ def _with(net: NetParameter, layers: Iterable[LayerParameter]) -> NetParameter:
     del new.layer[:]
     new.layer.extend(layers)
     return new
+
+
+def _sized(layer: LayerParameter) -> bool:
+    """Whether a layer that gives data says how large it is."""
+    cls = _kind(layer)
+    return cls is Input or bool(layer.transform_param.crop_size or cls.stated(layer))
 
 
 def _kind(layer: LayerParameter) -> type[Operation]:

@@ -169,6 +169,11 @@ class Operation:
         return False
 
     @property
+    def draws(self) -> bool:
+        """Whether a pass in this phase does draw numbers."""
+        return self.random
+
+    @property
     def idle(self) -> bool:
         """Whether its tops are its bottom as it is."""
         return False

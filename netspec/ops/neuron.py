@@ -174,18 +174,18 @@ class Dropout(Neuron, type="Dropout", overwrites=True, random=True):
             raise self.error(f"dropout_ratio must be at least 0 and below 1, found {self.ratio:g}")
 
     @property
-    def drops(self) -> bool:
+    def draws(self) -> bool:
         return self.context.training or self.always
 
     @property
     def idle(self) -> bool:
-        return self.scaled and not self.drops
+        return self.scaled and not self.draws
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor], inplace: bool = False) -> Tensor:
         x = bottoms[0]
         if self.scaled:
-            return F.dropout(x, self.ratio, self.drops, inplace=inplace)
-        return x * (torch.empty_like(x).bernoulli_(1 - self.ratio) if self.drops else 1 - self.ratio)
+            return F.dropout(x, self.ratio, self.draws, inplace=inplace)
+        return x * (torch.empty_like(x).bernoulli_(1 - self.ratio) if self.draws else 1 - self.ratio)
 
 
 class Eltwise(Neuron, type="Eltwise", bottoms=(2, None), fresh=True):

@@ -15,6 +15,7 @@ from ..net.module import Net
 from ..net.plan import Plan
 from ..proto.caffe_pb2 import TEST
 from .engined import Engine, Engined
+from .sampled import Draws, Sampled
 
 
 class Averaged:
@@ -59,17 +60,23 @@ class Averaged:
 
 
 def looked(net: Net, blob: str, scales: Sequence[float], flip: bool,
-           engine: Engine | None = None) -> Plan | Engined | Averaged:
-    """A net's plan for one look at scale 1, else what averages its looks; run by torch or an engine.
+           engine: Engine | None = None, draws: Draws | None = None) -> Plan | Engined | Averaged | Sampled:
+    """A net's plan for one look at scale 1, else what averages its looks, or samples of one; run by torch or
+    an engine.
 
-    Raises Error for other scales than above 0 to 8, and as Engined does.
+    Raises Error for other scales than above 0 to 8, for samples of several looks or by an engine, and as
+    Engined and Sampled do.
     """
     if not scales or not all(0 < scale <= 8 for scale in scales):
         raise Error(f"scales are factors above 0 to 8, such as (0.75, 1, 1.25), found {scales}")
     once = not flip and tuple(scales) == (1.0,)
-    if once and not engine:
+    if draws and (engine or not once):
+        raise Error("samples are of one look at scale 1 by torch: leave out scales, flip and engine")
+    if once and not engine and not draws:
         return Plan.of(net)
     alone = images_only(net, blob)
+    if draws:
+        return Sampled(alone, blob, draws)
     running = Engined(alone, blob, engine) if engine else Plan(alone)
     return running if once else Averaged(running, blob, scales, flip)
 

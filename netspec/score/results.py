@@ -19,18 +19,21 @@ from .predict import Looks
 @dataclass(frozen=True)
 class Wanted:
     """How results look. alpha: of overlays. classes: that are shown and told (None: all). cutout: the classes
-    that a picture of their own keeps. scores: whether the scores are kept."""
+    that a picture of their own keeps. scores: whether the scores are kept. unsure:
+    whether there are samples, and a picture of how far they differ."""
 
     alpha: float
     classes: tuple[int, ...] | None = None
     cutout: tuple[int, ...] | None = None
     scores: bool = False
+    unsure: bool = False
 
     @property
     def files(self) -> dict[str, str]:
         """What is written of a picture -> the end of its name."""
         ends = {"labels": "_labels.png", "overlay": "_overlay.png"}
         ends |= {"cutout": "_cutout.png"} if self.cutout is not None else {}
+        ends |= {"uncertainty": "_uncertainty.png"} if self.unsure else {}
         return ends | ({"scores": "_scores.npy"} if self.scores else {})
 
 
@@ -74,28 +77,32 @@ def classes_of(given: str | None, looks: Looks, option: str) -> tuple[int, ...] 
 
 
 class Scored(NamedTuple):
-    """A picture, the class of each pixel (H, W), the scores, float32 (C, H, W), if they are wanted, and where
-    results go (see Outputs.of)."""
+    """A picture, the class of each pixel (H, W), the scores, float32 (C, H, W), if they are wanted, where
+    results go (see Outputs.of), and of samples their variance (H, W), float32."""
 
     image: Image
     best: np.ndarray
     scores: np.ndarray | None
     paths: dict[str, Path]
+    unsure: np.ndarray | None = None
 
 
 def write(scored: Scored, looks: Looks, wanted: Wanted) -> dict[str, Any]:
     """Write what is wanted of a picture; what there is to say of it, for JSON.
 
     size: width and height of the labels. classes: those found, the largest first, with the number, the
-    pixels, and their share of all pixels as a fraction of 1. files: what -> path.
+    pixels, and their share of all pixels as a fraction of 1. uncertainty: of samples alone, the mean and the
+    largest variance. files: what -> path.
     """
-    image, best, scores, paths = scored
+    image, best, scores, paths, unsure = scored
     if best.shape != (image.height, image.width):  # nets without a last crop to the image
         image = image.resize(best.shape[::-1], Resampling.BILINEAR)
     made = {"overlay": pictures.overlay(image, best, looks.palette, looks.names, wanted.alpha,
                                         wanted.classes)}
     if wanted.cutout is not None:
         made["cutout"] = pictures.cutout(image, best, wanted.cutout)
+    if unsure is not None:
+        made["uncertainty"] = pictures.shaded(unsure)
     pictures.save_labels(paths["labels"], best, looks.palette)
     for what, picture in made.items():
         pictures.save(paths[what], picture)
@@ -106,5 +113,7 @@ def write(scored: Scored, looks: Looks, wanted: Wanted) -> dict[str, Any]:
     told = range(len(counts)) if wanted.classes is None else wanted.classes
     found = [{"name": looks.names[i], "class": i, "pixels": counts[i], "share": counts[i] / best.size}
              for i in sorted(told, key=lambda i: (-counts[i], i)) if counts[i]]
-    return {"size": list(image.size), "classes": found,
+    spread = {} if unsure is None else {
+        "uncertainty": {"mean": float(unsure.mean(dtype=np.float64)), "max": float(unsure.max())}}
+    return {"size": list(image.size), "classes": found, **spread,
             "files": {what: str(path) for what, path in paths.items()}}

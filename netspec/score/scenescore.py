@@ -29,6 +29,7 @@ from ..net.plan import Plan
 from . import predict, scenes
 from .averaged import Averaged
 from .engined import Engined
+from .sampled import Sampled
 
 Progress = Callable[[int, int, str], None]  # patches done, in all, and the scene at work
 
@@ -197,9 +198,9 @@ class SceneScoring:
         wide = [scene.name for scene in self.scenes if max(scene.grid.offset) >= SIDE]
         return found + ([f"the padding of {listed(wide)} is more than a patch"] if wide else [])
 
-    def run(self, net: Net | Plan | Engined | Averaged, *, thresholds: Sequence[float] = scenes.THRESHOLDS,
-            save: str | os.PathLike | None = None, progress: Progress | None = None,
-            workers: int | None = None) -> SceneResult:
+    def run(self, net: Net | Plan | Engined | Averaged | Sampled, *,
+            thresholds: Sequence[float] = scenes.THRESHOLDS, save: str | os.PathLike | None = None,
+            progress: Progress | None = None, workers: int | None = None) -> SceneResult:
         """Run the net over the patches, scene by scene, and hold each scene against its truth.
 
         thresholds: those to be shown; cloud is where its probability is above. All k/255 are counted too.
@@ -229,7 +230,7 @@ class SceneScoring:
         return SceneResult(self.protocol, tallies, steps, tuple(dict.fromkeys(thresholds)), missing, done,
                            time.monotonic() - begun)
 
-    def _maps(self, net: Net | Plan | Engined | Averaged, batches: Batches) -> Iterator[np.ndarray]:
+    def _maps(self, net: Net | Plan | Engined | Averaged | Sampled, batches: Batches) -> Iterator[np.ndarray]:
         """The probability of cloud in each patch, float32 (H, W)."""
         with torch.inference_mode():
             for position in range(-(-self.total // self.source.batch_size)):

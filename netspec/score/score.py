@@ -28,6 +28,7 @@ from ..ops.base import fetched
 from . import predict
 from .averaged import Averaged
 from .engined import Engined
+from .sampled import Sampled
 from .stitch import Stitched
 
 Progress = Callable[[int, int, np.ndarray], None]  # images done, images in all, histogram so far
@@ -112,8 +113,9 @@ class Scoring(Judged):
         self.softmax = softmaxed(made, score_blob)
         self.looks = predict.looks(self.facts, self.classes)
 
-    def run(self, net: Net | Plan | Stitched | Engined | Averaged, *, save: str | os.PathLike | None = None,
-            progress: Progress | None = None, workers: int | None = None, trimap: Sequence[int] = (),
+    def run(self, net: Net | Plan | Stitched | Engined | Averaged | Sampled, *,
+            save: str | os.PathLike | None = None, progress: Progress | None = None,
+            workers: int | None = None, trimap: Sequence[int] = (),
             positive: int | None = None, threshold: float | None = None) -> Result:
         """Run the net once over the images of its data layer and compare the best classes with the labels.
 

@@ -15,6 +15,7 @@ from . import predict
 from .averaged import looked
 from .engined import Engine
 from .frames import SMALLER, Frame
+from .sampled import UNCERTAINTY, Draws, Sampled
 
 LARGE = 1 << 24  # pixels of an image beyond which its memory is reckoned from one of 1/64 of them
 
@@ -61,11 +62,12 @@ class Segmenter(Viewer):
     """Scores of frames of any size, looked at once, or at several scales and mirrored."""
 
     def __init__(self, net: Net, blob: str, mean: Sequence[float], scale: float = 1.0,
-                 scales: Sequence[float] = (1.0,), flip: bool = False, engine: Engine | None = None) -> None:
+                 scales: Sequence[float] = (1.0,), flip: bool = False, engine: Engine | None = None,
+                 draws: Draws | None = None) -> None:
         """net: of one image and nothing else. mean, scale: see predict.blob. The others: see looked."""
         super().__init__(net)
         self.blob, self.mean, self.scale, self.scales = blob, mean, scale, scales
-        self.looking = looked(net, blob, scales, flip, engine)
+        self.looking = looked(net, blob, scales, flip, engine, draws)
         (self.top,) = net.graph.inputs
         self.channels = net.graph.shape(self.top)[1]
 
@@ -76,10 +78,15 @@ class Segmenter(Viewer):
 
     def scores(self, name: str, image: Image.Image) -> Tensor:
         """The scores (1, C, H, W) of a picture; Error, with its name, if there is no memory left for them."""
+        return self.sampled(name, image)[0]
+
+    def sampled(self, name: str, image: Image.Image) -> tuple[Tensor, Tensor | None]:
+        """The scores of a picture, and of samples their uncertainty (1, 1, H, W); Error as `scores`."""
         with self.working(name, image):
             inputs = predict.blob(image, self.mean, self.channels, self.scale)
             inputs = inputs.to(self.net.device, self.net.dtype)
-            return self.looking({self.top: inputs}, [self.blob])[self.blob]
+            found = self.looking({self.top: inputs}, [self.blob])
+            return found[self.blob], found.get(UNCERTAINTY) if isinstance(self.looking, Sampled) else None
 
     def fit(self, size: tuple[int, int]) -> None:
         def at(scale: float) -> Graph:

@@ -44,9 +44,10 @@ def segmented(files: Sequence[str], segmenter: Segmenter, outputs: Outputs, look
               resize: float = 1.0) -> Iterator[Told]:
     """Segment every frame of some files, their sides scaled by `resize`, and write what is wanted of each."""
     def scored(name: str, image: Image.Image, paths: Paths) -> Scored:
-        scores = segmenter.scores(name, image)
+        scores, unsure = segmenter.sampled(name, image)
         best = labels(scores, f"image {name}")[0]
-        return Scored(image, best, scores[0].float().cpu().numpy() if wanted.scores else None, paths)
+        return Scored(image, best, scores[0].float().cpu().numpy() if wanted.scores else None, paths,
+                      None if unsure is None else unsure[0, 0].cpu().numpy())
 
     return streamed(files, segmenter, outputs, scored, lambda found: write(found, looks, wanted), resize,
                     wanted.scores)

@@ -242,3 +242,17 @@ def test_a_net_in_a_file_is_named_with_its_line(tmp_path):
     for losses in (True, False):
         with pytest.raises(Error, match=r"n\.prototxt:2: layer 'ReLU gone'.*'gone' is no top"):
             deploy(tmp_path / "n.prototxt", TEST, losses=losses)
+
+
+def test_unpooling_for_one_size_asks_for_it():
+    """SegNet's lists do not say how large images are; its Upsample layers do, in their own terms."""
+    pool = 'pooling_param { pool: MAX kernel_size: 2 stride: 2 }'
+    net = parsed(
+        'layer { name: "d" type: "DenseImageData" top: "data" top: "label" '
+        'dense_image_data_param { source: "/absent/train.txt" batch_size: 2 } }'
+        + layer("Pooling", "data", "p1 m1", pool) + layer("Pooling", "p1", "p2 m2", pool)
+        + layer("Upsample", "p2 m2", "u2", "upsample_param { scale: 2 upsample_h: 23 upsample_w: 30 }")
+        + layer("Upsample", "u2 m1", "u1", "upsample_param { scale: 2 upsample_h: 45 upsample_w: 60 }"))
+    assert deploy(net, size=(45, 60)).shape("u1") == (1, 3, 45, 60)
+    with pytest.raises(Error, match="mask.*data do not say which, and 500x500 was taken: give --size HxW"):
+        deploy(net)
