@@ -1,6 +1,8 @@
 """A net that finds objects, shown pictures, and what is kept of what it finds."""
 
+import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,16 +106,27 @@ class BoxFinder(Viewer):
     def seen(self, name: str, image: Image.Image, paths: dict[str, Path]) -> "Seen":
         """The detections in a picture; Error, with its name, without memory for it. paths: see Seen."""
         with self.working(name, image):
-            inputs, scale = self.blobs(image)
+            (inputs, scale), size = self.blobs(image), image.size[::-1]
             try:
                 blobs = self.looking(inputs, self.reader.blobs)
-                found = self.reader(blobs, image.size[::-1], scale)
+                found = self.reader(blobs, size, scale)
+                near = found[:0] if len(found) else self.reader(blobs, size, scale, rules=self._any())
                 if self.filed:
-                    rows = self.reader(blobs, image.size[::-1], scale, rules=self.filed)
+                    rows = self.reader(blobs, size, scale, rules=self.filed)
                     self.rows.append((paths["boxes"].name.removesuffix("_boxes.png"), rows.tolist()))
             except Error as error:
                 raise Error(f"image {name}: {error}") from None
-            return Seen(image, found.cpu(), paths)
+            return Seen(image, found.cpu(), paths, near[:1].tolist(), self._above())
+
+    def _above(self) -> Sequence[float]:
+        """What the score of each class must be above."""
+        above = self.reader.rules.above
+        return above if isinstance(above, Sequence) else [above] * self.reader.classes
+
+    def _any(self) -> Rules:
+        """The rules for the surest box alone, however unsure, of the classes that are asked for."""
+        least = [above if above == math.inf else -math.inf for above in self._above()]
+        return replace(self.reader.rules, above=least, most=1)
 
     def fit(self, size: tuple[int, int]) -> None:
         high, wide = scaled(np.empty((*size[::-1], 0), np.float32), *self.sides)[0].shape[1:]
@@ -122,11 +135,14 @@ class BoxFinder(Viewer):
 
 
 class Seen(NamedTuple):
-    """A picture, the detections in it (D x 6, see detect.py), and where results go (see Outputs.of)."""
+    """A picture, the detections in it (D x 6, see detections.py), where results go (see Outputs.of), where
+    nothing is found the surest box, none without regions, and what each class's score must be above."""
 
     image: Image.Image
     found: Tensor
     paths: dict[str, Path]
+    near: Sequence[Sequence[float]]
+    above: Sequence[float]
 
 
 def found_in(seen: Seen, looks: Looks) -> Found:
@@ -141,12 +157,17 @@ def surest_first(found: Tensor) -> Tensor:
 
 def keep(seen: Seen, looks: Looks) -> dict[str, Any]:
     """Write the picture with boxes; what there is to say of it, for JSON: its size (width, height), boxes,
-    the surest first, and files."""
+    the surest first, or else the surest that did not count and what it should have been above; files."""
     rows = surest_first(seen.found).tolist()
     pictures.save(seen.paths["boxes"], boxed(seen.image, rows, looks.palette, looks.names))
-    told = [{"name": looks.names[int(row[0])], "class": int(row[0]), "score": row[5], "box": row[1:5]}
-            for row in rows]
-    return {"size": list(seen.image.size), "boxes": told,
+
+    def told(row: Sequence[float]) -> dict[str, Any]:
+        number = int(row[0])
+        return {"name": looks.names[number], "class": number, "score": row[5], "box": list(row[1:5])}
+
+    near = [told(row) | {"above": seen.above[int(row[0])]} for row in seen.near]
+    return {"size": list(seen.image.size), "boxes": [told(row) for row in rows],
+            **({} if rows else {"surest": near[0] if near else None}),
             "files": {what: str(path) for what, path in seen.paths.items()}}
 
 

@@ -419,3 +419,29 @@ def test_weights_of_another_net_are_said_to_be_that(place, capsys, command, chan
     err = capsys.readouterr().err
     assert "w.caffemodel: layer 'c'" in err and "filler" not in err
     assert "these are weights of another net than 'tiny', or of one for other classes" in err
+
+
+def test_infer_that_finds_nothing_says_what_came_nearest(place, capsys):
+    unsure = netspec.load("deploy.prototxt", "w.caffemodel", device="cpu")
+    with torch.no_grad():
+        unsure.get_submodule("s").weight.mul_(0.05)
+    weights.save("w.caffemodel", unsure)
+    told = json.loads(infer(capsys, "images/a.png", "--json", "--threshold", "0")[1])["images"][0]
+    assert "surest" not in told
+    best = {name: next(box for box in told["boxes"] if box["name"] == name) for name in ("cat", "dog")}
+    surest = told["boxes"][0]
+    given = "0.97," + f"{surest['name']}=0.99"
+    none = json.loads(infer(capsys, "images/a.png", "--json", "--threshold", given)[1])["images"][0]
+    assert none["boxes"] == [] and none["surest"] == surest | {"above": 0.99}
+    out = infer(capsys, "images/a.png", "--threshold", given)[1]
+    assert out == f"images/a.png: none above 0.99; surest: {surest['name']} {surest['score']:.2g} -> o/a_boxes.png\n"
+    out = infer(capsys, "images/a.png", "--threshold", "0.99", "--classes", "dog")[1]
+    assert f"none above 0.99; surest: dog {best['dog']['score']:.2g} -> " in out
+
+
+def test_infer_says_that_no_region_was_proposed(place, capsys):
+    net = Path("deploy.prototxt")
+    net.write_text(net.read_text().replace("'rpn_min_size': 4", "'rpn_min_size': 4000"))
+    status, out, err = infer(capsys, "images/a.png")
+    assert status == 0 and out == "images/a.png: none: the net proposed no region -> o/a_boxes.png\n", err
+    assert json.loads(infer(capsys, "images/a.png", "--json")[1])["images"][0]["surest"] is None
