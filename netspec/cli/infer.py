@@ -305,7 +305,7 @@ def _peaks(found: dict[str, Any]) -> str:
 def _counts(found: dict[str, Any]) -> str:
     if not found["boxes"]:
         near = found["surest"]
-        return (f"none above {near['above']:g}; surest: {near['name']} {near['score']:.2g}" if near else
+        return (f"none above {near['above']:g}; surest: {near['name']} {near['score']:.3g}" if near else
                 "none: the net proposed no region")
     many = Counter(box["name"] for box in found["boxes"])
     return ", ".join(f"{number} {name}" for name, number in many.items())

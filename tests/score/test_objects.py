@@ -434,9 +434,9 @@ def test_infer_that_finds_nothing_says_what_came_nearest(place, capsys):
     none = json.loads(infer(capsys, "images/a.png", "--json", "--threshold", given)[1])["images"][0]
     assert none["boxes"] == [] and none["surest"] == surest | {"above": 0.99}
     out = infer(capsys, "images/a.png", "--threshold", given)[1]
-    assert out == f"images/a.png: none above 0.99; surest: {surest['name']} {surest['score']:.2g} -> o/a_boxes.png\n"
+    assert out == f"images/a.png: none above 0.99; surest: {surest['name']} {surest['score']:.3g} -> o/a_boxes.png\n"
     out = infer(capsys, "images/a.png", "--threshold", "0.99", "--classes", "dog")[1]
-    assert f"none above 0.99; surest: dog {best['dog']['score']:.2g} -> " in out
+    assert f"none above 0.99; surest: dog {best['dog']['score']:.3g} -> " in out
 
 
 def test_infer_says_that_no_region_was_proposed(place, capsys):
