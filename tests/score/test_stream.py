@@ -57,19 +57,19 @@ def test_lines_and_errors_come_in_the_order_of_the_list(many):
 
 def test_the_net_works_while_results_are_written(place, capsys, monkeypatch):  # noqa: F811
     """The first picture's results wait until the net is at the second."""
-    scores, write, calls, second = Segmenter.scores, stream.write, [], threading.Event()
+    sampled, write, calls, second = Segmenter.sampled, stream.write, [], threading.Event()
 
     def counted(segmenter, *args):
         calls.append(None)
         if len(calls) > 1:
             second.set()
-        return scores(segmenter, *args)
+        return sampled(segmenter, *args)
 
     def waiting(*args):
         assert second.wait(60)
         return write(*args)
 
-    monkeypatch.setattr(Segmenter, "scores", counted)
+    monkeypatch.setattr(Segmenter, "sampled", counted)
     monkeypatch.setattr(stream, "write", waiting)
     thirds().save("other.png")
     assert infer(capsys, "photo.png", "other.png")[0] == 0
