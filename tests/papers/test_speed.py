@@ -221,6 +221,7 @@ def test_first_steps_are_compared_without_dropout(tmp_path):
     assert [op.ratio for op in run.dropouts] == pytest.approx([0.9, 0.9])
 
 
+@pytest.mark.slow
 def test_growth_is_measured_in_a_process_for_each_point_and_drawn(tmp_path, capfd):
     plot = tmp_path / "grow.svg"
     assert cli.main(["time", "grow", SMALL, "--sides", "48,320", "--batches", "1,2", "--repeats", "2", "--plot", str(plot)]) == 0

@@ -72,6 +72,7 @@ def test_images_of_all_batches_of_a_step_are_counted(solver, monkeypatch):
         assert [line.split()[-3:] for line in lines[2:4]] == [["4.0"] * 3, [rate] * 3]
 
 
+@pytest.mark.slow
 def test_wait_holds_the_policies_against_each_other_quiet_and_busy(solver, capfd):
     before = dict(os.environ)
     assert cli.main(["time", "wait", "solver.prototxt", "--repeats", "2"]) == 0
