@@ -94,7 +94,7 @@ def test_a_wheel_has_nets_recipes_and_facts(installed):
                for path in (PROJECT / folder).rglob(pattern) if not {"images", "archives"} & {*path.parts}}
     assert not shipped - there and "netspec/py.typed" in there and "netspec/proto/caffe.desc" in there
     assert not [name for name in there if "__pycache__" in name or "/images/" in name]
-    assert size < 1_200_000  # a third of it R-FCN's ResNets, a net for each of the four steps
+    assert size < 1_200_000  # text and code alone: no image and no weights
 
 
 COMMANDS = """
