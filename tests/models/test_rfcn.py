@@ -158,6 +158,7 @@ def voc(tmp_path, monkeypatch):
     return made
 
 
+@pytest.mark.slow
 def test_vocs_four_steps_are_one_command_and_their_weights_one_net(voc, capsys):
     voc(50)
     name = "voc-rfcn-resnet50-ohem"
@@ -166,7 +167,8 @@ def test_vocs_four_steps_are_one_command_and_their_weights_one_net(voc, capsys):
     assert cli.main(["score", f"models/{name}/joined.prototxt", f"snapshot/{name}-rfcn2_joined.caffemodel", "--strict"]) == 0
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "solvers").glob("voc-rfcn*.prototxt")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * ("resnet101" in path.stem))
+                                  for path in sorted((ROOT / "solvers").glob("voc-rfcn*.prototxt"))])
 def test_doctor_finds_nothing_wrong_with_vocs_solvers(voc, capsys, path):
     trunk = path.stem.split("-")[2]
     voc(int(trunk.removeprefix("resnet")))
