@@ -5,7 +5,6 @@ from typing import Any
 
 from netspec import NetSpec
 from netspec import layers as L
-from netspec.data.layouts import ILSVRC
 
 
 @dataclass(frozen=True)
@@ -27,27 +26,26 @@ class Data:
     void: int = 255
     images: dict[str, int] = field(default_factory=lambda: {"data": 3})  # tops with images -> channels
     facts: dict[str, Any] = field(default_factory=dict)  # that deploy nets state; released ones none
-    blind: tuple[str, ...] = ()  # the splits whose images have no labels of their own
     late: bool = False  # each image has a trunk of its own, and scores are averaged; or they are stacked
 
     @property
     def train(self) -> str:
         return next(iter(self.splits))
 
-    def add(self, n: NetSpec, split: str, size: int) -> dict[str, str]:
-        """Add the tops of a reader, or for deploy Inputs, whose size can be changed.
+    def add(self, n: NetSpec, split: str, *size: int) -> dict[str, str]:
+        """Add the tops of a reader, or for deploy Inputs of a side, or height and width; both can be changed.
 
         Returns what the trunks read, by what the names of their layers end in.
         """
         if split == "deploy":
             said = dict(python_param=dict(param_str=str(self.facts))) if self.facts else {}
             for name, channels in self.images.items():
-                n[name] = L.Input(shape=[dict(dim=[1, channels, size, size])], **said)
+                n[name] = L.Input(shape=[dict(dim=[1, channels, size[0], size[-1]])], **said)
         else:
-            names = [*self.images, *(head.label for head in self.heads if split not in self.blind)]
+            names = [*self.images, *(head.label for head in self.heads)]
             tops = L.Python(module="netspec.datasets", layer="SegmentationData", ntop=len(names),
                             param_str=str(self.splits[split]))
-            for name, top in zip(names, [tops] if len(names) == 1 else tops, strict=True):
+            for name, top in zip(names, tops, strict=True):
                 n[name] = top
         if self.late or len(self.images) == 1:
             return {name if self.late else "": name for name in self.images}
@@ -76,17 +74,6 @@ def nyud(*tops: str, **images: int) -> Data:
                   options=dict(tops=[*tops, "label"]))
 
 
-def patches(dataset: str, root: str, **train: Any) -> Data:
-    """38-Cloud's four bands, blue, green, red and near infrared, at half their size; test by the scene.
-
-    The mean is the one that trunks were trained with; of near infrared, whose weights begin as the mean of
-    the others', their mean.
-    """
-    options = dict(resize=0.5, mean=[*ILSVRC, round(sum(ILSVRC) / 3, 5)])
-    return reader(dataset, root, "train", "val", "test", heads=(Head(2),), void=-1, images={"data": 4},
-                  options=options, train=train, blind=("test",), facts=dict(dataset=dataset, **options))
-
-
 SEED = dict(seed=1337)
 VOC = Data((Head(21),), {"train": dict(dataset="sbd", root="data/sbd/dataset", split="train", **SEED),
                          "val": dict(dataset="voc", root="data/voc/VOC2011", split="seg11valid")})
@@ -97,5 +84,3 @@ NYUD_LATE = replace(nyud("color", "hha", color=3, hha=3), late=True)
 CAMVID = camvid(mirror=True)
 SHAPES = reader("shapes", "data/shapes/images", "train", "val", heads=(Head(5),), train=dict(batch_size=10),
                 facts=dict(dataset="shapes"))
-CLOUD = patches("38cloud", "data/38cloud")
-CLOUDS = patches("clouds", "data/clouds/images", batch_size=6)
