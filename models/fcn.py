@@ -18,7 +18,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
 import studies  # noqa: E402 - the path comes first
-from sets import CAMVID, CONTEXT, NYUD_LATE, SHAPES, SIFT, VOC, Data, Head, nyud  # noqa: E402
+from sets import CAMVID, CLOUD, CLOUDS, CONTEXT, NYUD_LATE, SHAPES, SIFT, VOC, Data, Head, nyud  # noqa: E402
 from trunks import CAFFENET, GOOGLENET, NARROW, SMALL, VGG16, VGG16_BGRD, Trunk, rates  # noqa: E402
 
 from netspec import NetSpec  # noqa: E402
@@ -40,7 +40,10 @@ def upsample(bottom: Any, classes: int, factor: int, mult: float = 0, odd: int =
     return L.Deconvolution(bottom, convolution_param=settings, param=[dict(lr_mult=mult)])
 
 
-def softmax_loss(n: NetSpec, net: "FCN", scores: Any, label: Any) -> Any:
+def pixel_loss(n: NetSpec, net: "FCN", scores: Any, label: Any) -> Any:
+    """A softmax over the classes, or a sigmoid where one map tells two apart."""
+    if net.data.heads[0].classes == 1:
+        return L.SigmoidCrossEntropyLoss(scores, label, loss_param=dict(normalize=net.normalize))
     counted = dict(normalize=net.normalize, ignore_label=net.data.void)
     return L.SoftmaxWithLoss(scores, label, loss_param=counted)
 
@@ -55,7 +58,7 @@ class FCN:
     normalize: bool = True  # the paper's loss is a mean over pixels; the released nets sum
     learned: bool = False  # the upsamplings between stages learn, as in the paper; the last never does
     scales: dict[str, float] = field(default_factory=dict)  # of sources, where all stages are trained at once
-    loss: Callable[[NetSpec, Any, Any, Any], Any] = softmax_loss  # in training
+    loss: Callable[[NetSpec, Any, Any, Any], Any] = pixel_loss  # in training
 
 
 def figure3(n: NetSpec, net: FCN, head: Head, image: str, scored: Callable[[str, Head], str]) -> Any:
@@ -109,8 +112,8 @@ def fcn(net: FCN, split: str) -> Any:
 
     for head in data.heads:
         n["score" + head.suffix] = figure3(n, net, head, next(iter(images.values())), scored)
-        if split != "deploy":
-            loss = net.loss if split == data.train else softmax_loss
+        if split not in ("deploy", *data.blind):
+            loss = net.loss if split == data.train else pixel_loss
             n[head.loss] = loss(n, net, n["score" + head.suffix], n[head.label])
     return n.to_proto()
 
@@ -123,7 +126,8 @@ def stages(trunk: Trunk, data: Data, normalize: bool = True) -> dict[str, FCN]:
 
 FAMILIES = {
     "shapes": stages(SMALL, SHAPES), "voc": stages(VGG16, VOC, False), "camvid": stages(NARROW, CAMVID),
-    "siftflow": stages(VGG16, SIFT, False), "pascalcontext": stages(VGG16, CONTEXT, False)}
+    "siftflow": stages(VGG16, SIFT, False), "pascalcontext": stages(VGG16, CONTEXT, False),
+    "38cloud": stages(VGG16, CLOUD), "clouds": stages(SMALL, CLOUDS)}
 PAPERS = {f"{family}-{stage}": net for family, nets in FAMILIES.items() for stage, net in nets.items()} | {
     "voc-fcn-alexnet": FCN(CAFFENET, VOC, ("fc7",)),
     "voc-fcn-googlenet": FCN(GOOGLENET, VOC, ("fc7",)),

@@ -80,7 +80,7 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
     rates: Sequence[float] = RATES[bool(weights)]
     if base and old:
         kind = f"fcn{base.rpartition('-fcn')[2]}"
-        kinds = {kind: replace(old, data=data, normalize=True, loss=fcn.softmax_loss)}
+        kinds = {kind: replace(old, data=data, normalize=True, loss=fcn.pixel_loss)}
         rates = (read_solver(solver_file(re.sub(r"fcn\d+s.*", "fcn32s", base))).base_lr,)
     nets = {f"{path.stem}-{kind}": {split: named(f"{path.stem}-{kind}", net, split)
                                     for split in (*splits, "deploy")} for kind, net in kinds.items()}

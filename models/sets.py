@@ -5,6 +5,7 @@ from typing import Any
 
 from netspec import NetSpec
 from netspec import layers as L
+from netspec.data.layouts import ILSVRC
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Data:
     void: int = 255
     images: dict[str, int] = field(default_factory=lambda: {"data": 3})  # tops with images -> channels
     facts: dict[str, Any] = field(default_factory=dict)  # that deploy nets state; released ones none
+    blind: tuple[str, ...] = ()  # the splits whose images have no labels of their own
     late: bool = False  # each image has a trunk of its own, and scores are averaged; or they are stacked
 
     @property
@@ -42,10 +44,10 @@ class Data:
             for name, channels in self.images.items():
                 n[name] = L.Input(shape=[dict(dim=[1, channels, size[0], size[-1]])], **said)
         else:
-            names = [*self.images, *(head.label for head in self.heads)]
+            names = [*self.images, *(head.label for head in self.heads if split not in self.blind)]
             tops = L.Python(module="netspec.datasets", layer="SegmentationData", ntop=len(names),
                             param_str=str(self.splits[split]))
-            for name, top in zip(names, tops, strict=True):
+            for name, top in zip(names, [tops] if len(names) == 1 else tops, strict=True):
                 n[name] = top
         if self.late or len(self.images) == 1:
             return {name if self.late else "": name for name in self.images}
@@ -74,6 +76,17 @@ def nyud(*tops: str, **images: int) -> Data:
                   options=dict(tops=[*tops, "label"]))
 
 
+def patches(dataset: str, root: str, **train: Any) -> Data:
+    """38-Cloud's four bands, blue, green, red and near infrared, at half their size; test by the scene.
+
+    The mean is the one that trunks were trained with; of near infrared, whose weights begin as the mean of
+    the others', their mean.
+    """
+    options = dict(resize=0.5, mean=[*ILSVRC, round(sum(ILSVRC) / 3, 5)])
+    return reader(dataset, root, "train", "val", "test", heads=(Head(2),), void=-1, images={"data": 4},
+                  options=options, train=train, blind=("test",), facts=dict(dataset=dataset, **options))
+
+
 SEED = dict(seed=1337)
 VOC = Data((Head(21),), {"train": dict(dataset="sbd", root="data/sbd/dataset", split="train", **SEED),
                          "val": dict(dataset="voc", root="data/voc/VOC2011", split="seg11valid")})
@@ -84,3 +97,5 @@ NYUD_LATE = replace(nyud("color", "hha", color=3, hha=3), late=True)
 CAMVID = camvid(mirror=True)
 SHAPES = reader("shapes", "data/shapes/images", "train", "val", heads=(Head(5),), train=dict(batch_size=10),
                 facts=dict(dataset="shapes"))
+CLOUD = patches("38cloud", "data/38cloud")
+CLOUDS = patches("clouds", "data/clouds/images", batch_size=6)

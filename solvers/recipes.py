@@ -24,7 +24,7 @@ class Place(NamedTuple):
 
     needs: str
     test_iter: int
-    iterations: int  # of the release
+    iterations: int  # of the release; 0: there is none
     snapshot: int | None
 
 
@@ -35,13 +35,16 @@ PLACES = {
     "siftflow": Place("SIFT Flow in data/siftflow (data/siftflow/README.md)", 200, 300000, None),
     "pascalcontext": Place("VOC2010 in data/voc/VOC2010 and PASCAL-Context in data/pascalcontext "
                            "(data/pascalcontext/README.md)", 5105, 300000, 4000),
+    # a fifth of the patches that are not empty, whose number no page says: a test counts each once
+    "38cloud": Place("38-Cloud in data/38cloud (data/38cloud/README.md)", 1031, 0, None),
 }
 VGG = "weights/vgg16.caffemodel"
-TRANSPLANT = "netspec convert transplant models/{net}/trainval.prototxt {file} \\\n      "
+TRANSPLANT = "netspec convert transplant models/{net}/%s.prototxt {file} \\\n      "
 START = {  # of a net that is trained in one stage; others: VGG
     "voc-fcn-alexnet": "weights/alexnet.caffemodel", "voc-fcn-googlenet": "weights/googlenet.caffemodel",
     "nyud-fcn32s-color-d": "weights/vgg16-bgrd.caffemodel",
-    "nyud-fcn32s-color-hha": "weights/nyud-color-hha.caffemodel"}
+    "nyud-fcn32s-color-hha": "weights/nyud-color-hha.caffemodel",
+    "38cloud-fcn32s": "weights/vgg16-bgrn.caffemodel"}
 FROM = {  # a weights file that is no stage -> how to get it
     VGG: "the ILSVRC VGG16, fully connected or convolutional, as\n{file} (netspec convert weights makes it "
     "from a Keras or torchvision file)",
@@ -49,9 +52,11 @@ FROM = {  # a weights file that is no stage -> how to get it
     "(Caffe's own file serves)",
     "weights/googlenet.caffemodel": "the ILSVRC GoogLeNet, as\n{file} (Caffe's own file serves)",
     "weights/vgg16-bgrd.caffemodel": "the ILSVRC VGG16 with a fourth input, as {file}:\n  " + TRANSPLANT
-    + VGG + ":conv1_1=conv1_1_bgrd " + VGG,
+    % "trainval" + VGG + ":conv1_1=conv1_1_bgrd " + VGG,
+    "weights/vgg16-bgrn.caffemodel": "the ILSVRC VGG16 for near infrared too, as {file}:\n  " + TRANSPLANT
+    % "train" + VGG + " --rescale",
     "weights/nyud-color-hha.caffemodel": "the nets of both kinds of image, as {file}:\n  " + TRANSPLANT
-    + "snapshot/{folder}nyud-fcn32s-color_iter_{last}.caffemodel:color "
+    % "trainval" + "snapshot/{folder}nyud-fcn32s-color_iter_{last}.caffemodel:color "
     "snapshot/{folder}nyud-fcn32s-hha_iter_{last}.caffemodel:hha",
 }
 BALANCE = ("weights/voc-balance.binaryproto, which this writes:\n"
@@ -112,7 +117,7 @@ def text(name: str, released: bool) -> str:
     net = MODELS[name].relative_to(HERE.parent).as_posix()
     there = {path.stem for path in MODELS[name].iterdir()}
     train = next(split for split in ("paper", "train", "trainval")[released:] if split in there)
-    test = next(split for split in ("test", "val") if split in there)
+    test = next(split for split in ("val", "test") if split in there)
     if stage(name) == 32:
         weights, run, last = START.get(name, VGG), [name], recipe("nyud-fcn32s-color")["max_iter"]
         needs = FROM[weights].format(file=weights, net=name, folder=folder, last=last)
@@ -151,7 +156,8 @@ def text(name: str, released: bool) -> str:
 def names(released: bool) -> list[str]:
     """The nets in models/ with a recipe; released: that the release has a solver for."""
     unreleased = ("voc-fcn-googlenet", "nyud-fcn16s-color-hha")
-    return [name for name, path in MODELS.items() if name.partition("-")[0] in PLACES and "-fcn" in name
+    families = {family for family, place in PLACES.items() if place.iterations or not released}
+    return [name for name, path in MODELS.items() if name.partition("-")[0] in families and "-fcn" in name
             and not (released and (name in unreleased or path.parent.name == "studies"))]
 
 

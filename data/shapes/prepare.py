@@ -4,10 +4,8 @@ Every image follows from (seed, split, number) alone. Needs NumPy and Pillow, no
 """
 
 import argparse
-import json
 import math
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import made  # noqa: E402 - the path comes first
+
 HERE = Path(__file__).resolve().parent
-# beside this file in a checkout; in the current folder where the package is installed
-ROOT = HERE / "images" if (HERE.parents[1] / "setup.cfg").is_file() else Path("data", "shapes", "images")
-STAMP = "complete.json"
 VERSION = 3  # raise it when what is written changes, so that folders of the older kind are made again
 FINE = 4  # shapes are drawn this many times larger, then reduced, for soft edges
 WINDOWS = 6  # windows around each shape, and as many of the ground in each image
@@ -223,7 +222,7 @@ def classes() -> tuple[list[str], list[int]]:
 
 
 def generate(folder: Path, settings: dict) -> None:
-    """Write the whole set under `folder`; the stamp comes last."""
+    """Write the whole set under `folder`."""
     size = tuple(settings["size"])
     for name in ("JPEGImages", "SegmentationClass", "Annotations"):
         (folder / name).mkdir(parents=True)
@@ -245,49 +244,11 @@ def generate(folder: Path, settings: dict) -> None:
             (folder / "ImageSets" / kind / f"{split}.txt").write_text("".join(n + "\n" for n in names))
         (folder / "ImageSets" / "Windows").mkdir(exist_ok=True)
         (folder / "ImageSets" / "Windows" / f"{split}.txt").write_text(listed)
-    (folder / STAMP).write_text(json.dumps(settings) + "\n")
-
-
-def found(root: Path) -> dict | None:
-    """The settings that the set in `root` was made with; None where there is no complete one."""
-    try:
-        return json.loads((root / STAMP).read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def prepare(root: Path, settings: dict) -> bool:
-    """Make the set in `root` unless it is there; whether it had to be made.
-
-    It is built in a folder beside `root` and renamed, so an interrupted run leaves `root` as it was. Only
-    a folder that this program made (or an empty one) is replaced: any other raises FileExistsError.
-    """
-    root = root.expanduser().resolve()
-    old = found(root)
-    if old == settings:
-        return False
-    if old is None and root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise FileExistsError(f"{root} holds files that were not made here; empty it or give another --root")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{root.name}.", suffix=".part", dir=root.parent) as scratch:
-        fresh = Path(scratch, "new")
-        fresh.mkdir()
-        generate(fresh, settings)
-        if old is not None:
-            root.rename(Path(scratch, "old"))
-        elif root.exists():
-            root.rmdir()
-        try:
-            fresh.rename(root)
-        except OSError:  # another run was quicker: its set is as good if it has the same settings
-            if found(root) != settings:
-                raise
-    return True
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--root", type=Path, default=ROOT, help="folder to make (%(default)s)")
+    parser.add_argument("--root", type=Path, default=made.root(__file__), help="folder to make (%(default)s)")
     parser.add_argument("--train", type=int, default=240, metavar="N", help="training images (%(default)s)")
     parser.add_argument("--val", type=int, default=60, metavar="N", help="validation images (%(default)s)")
     parser.add_argument("--size", default="128x96", metavar="WxH", help="in pixels (%(default)s)")
@@ -302,11 +263,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = dict(version=VERSION, seed=args.seed, train=args.train, val=args.val, size=size)
     start = time.perf_counter()
     try:
-        made = prepare(args.root, settings)
+        fresh = made.prepare(args.root, settings, generate)
     except OSError as error:
         print(f"{Path(__file__).name}: {error}", file=sys.stderr)
         return 2
-    took = f"made in {time.perf_counter() - start:.1f} s" if made else "already there"
+    took = f"made in {time.perf_counter() - start:.1f} s" if fresh else "already there"
     print(f"{args.root}: {args.train} training and {args.val} validation images of {args.size}, {took}")
     return 0
 

@@ -16,6 +16,7 @@ from ..base import __version__
 from ..base.errors import Error, closest, count, lacking
 from ..base.machine import amount, cores, device_name, gpu, room
 from ..base.standin import standing_in
+from ..base.trust import Untrusted
 from ..data.layouts import ILSVRC
 from ..look import costs
 from ..net.build import standing
@@ -134,12 +135,16 @@ def _built(one: jobs.OpenedNet, size: tuple[int, int] | None,
     if not size:
         try:
             graph = one.graph()
+        except Untrusted:
+            raise
         except (Error, OSError) as e:
             lost = [Finding(level, one.where, f"its data cannot be read: {e}; random images and labels take "
                             "their place", "get the data ('netspec data'), or mend the path")]
     real = graph is not None
     try:
         graph = graph or deploy(net, phase, size, losses=True, path=one.path)
+    except Untrusted:
+        raise
     except Error as e:
         return None, False, [*found, Finding(PROBLEM, one.where, str(e), "mend the layer that is named")]
     said = f"{count(len(graph.nodes), 'layer')} in {'TRAIN' if phase == TRAIN else 'TEST'}"

@@ -1,11 +1,13 @@
 """Which data is meant by a net, a solver, a folder or a data set file that is to be checked."""
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from ..base.errors import Error
 from ..base.files import inside
+from ..base.trust import Untrusted
 from ..data.detection import DetectionData
 from ..data.get import obtained
 from ..data.layouts import BOXED, LAYOUTS
@@ -31,7 +33,11 @@ def about_boxes(path: Path) -> bool:
         return "boxes" in read_file(path)
     nets = [job.opened(path.resolve().parent).net for job in of_file(path)[0]]
     layers = [layer for net in nets for layer in net.layer if not layer.bottom and layer.type == "Python"]
-    return any(issubclass(REGISTRY["Python"].resolve(layer, f"{path}: "), DetectionData) for layer in layers)
+    found = False
+    for layer in layers:
+        with suppress(Untrusted):  # which `sources` tells
+            found |= issubclass(REGISTRY["Python"].resolve(layer, f"{path}: "), DetectionData)
+    return found
 
 
 def sources(path: Path, dataset: str | None, of: type[Read]
@@ -47,12 +53,17 @@ def sources(path: Path, dataset: str | None, of: type[Read]
     kinds: set[type] = set()
     found: dict[tuple, Read] = {}  # by phase: a list may be trained on and scored
     passed: dict[str, None] = {}
+    untrusted: list[Error] = []
     for each in nets:
         file = each.path or path
         for layer in each.net.layer:
             if layer.bottom or layer.type not in REGISTRY:
                 continue
-            kind = REGISTRY[layer.type].resolve(layer, f"{file}: ")
+            try:
+                kind = REGISTRY[layer.type].resolve(layer, f"{file}: ")
+            except Untrusted as error:
+                untrusted.append(error)
+                continue
             kinds.add(kind)
             if issubclass(kind, of):
                 made = kind(layer, (), Context(each.state.phase, file.resolve().parent, f"{file}: "))
@@ -62,11 +73,13 @@ def sources(path: Path, dataset: str | None, of: type[Read]
             else:
                 passed[f"{file}: layer '{layer.name}' ({layer.type}) is not checked: it is no "
                        f"{of.__name__}"] = None
+    if not found and untrusted:
+        raise untrusted[0]
     if not found:
         lacking = [kind for kind in (SegmentationData, DetectionData) if kind not in kinds]
         raise Error(f"{path}: has no layer of {' or '.join(kind.__name__ for kind in lacking)}, whose images "
                     f"and {' or '.join(f'{kind.truth[0]}s' for kind in lacking)} could be checked")
-    return list(found.values()), nets, list(passed)
+    return list(found.values()), nets, [*passed, *dict.fromkeys(map(str, untrusted))]
 
 
 def mark(source: Pictured) -> tuple:

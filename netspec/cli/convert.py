@@ -49,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     transplant.add_argument("out", metavar="OUT", help="the weights to write: the layers that got any")
     transplant.add_argument("files", nargs="+", metavar="FILE[:SUFFIX|:OLD=NEW]",
                             help="weights; names get the suffix, or one layer another name")
+    transplant.add_argument("--rescale", action="store_true", help="where a layer gets more inputs, make its "
+                            "weights as much smaller: sums keep their size")
     upgrade = kinds.add_parser("upgrade", help="a net, a solver or weights of an older Caffe to today's form")
     upgrade.set_defaults(convert=_upgrade)
     upgrade.add_argument("old", metavar="OLD", help="net or solver .prototxt, or .caffemodel")
@@ -166,7 +168,7 @@ def _transplant(args: argparse.Namespace) -> None:
         name, _, change = given.partition(":")
         path = find_weights(name, net_file)
         try:
-            rows = weights.transplant(net, read_weights(path), change)
+            rows = weights.transplant(net, read_weights(path), change, args.rescale)
         except Error as e:
             raise Error(f"{given}: {e}") from None
         filled |= {row[0] for row in rows}

@@ -13,7 +13,7 @@ from ..data.get import catalogue, draw, prepare
 from ..data.layouts import BOXED, LAYOUTS
 from . import labels
 from .finding import find_any
-from .options import apart, wrote
+from .options import add_trust_argument, apart, wrote
 from .terminal import asked, meter
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def add_check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=cores(), metavar="N",
                         help="processes that read (default: the cores)")
     parser.add_argument("--all", action="store_true", help=f"list all findings, not {MOST} of a kind")
+    add_trust_argument(parser)
 
 
 def check_data(args: argparse.Namespace) -> int:

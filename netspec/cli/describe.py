@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..base.errors import Error
 from ..base.table import as_csv, table
 from .finding import find_net
-from .options import size
+from .options import add_trust_argument, size
 
 if TYPE_CHECKING:
     from ..net.graph import Graph
@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=size, metavar="HxW",
                         help="of the data (default: what their layers state, else 500x500)")
     parser.add_argument("--phase", choices=("TEST", "TRAIN"), default="TEST", help="default TEST")
+    add_trust_argument(parser)
     parser.add_argument("--layer", metavar="NAME", help="only this layer")
     parser.add_argument("--table1", action="store_true",
                         help="the lower rows of the paper's Table 1, a column for each net")

@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--phase", choices=["TRAIN", "TEST"],
                         help="only the layers of this phase (default: all; TEST with --size, --figure3)")
     parser.add_argument("--body", action="store_true", help="leave data layers out")
+    options.add_trust_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

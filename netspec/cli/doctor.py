@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", metavar="FILE",
                         help="use this picture, or an array in .npy as a script feeds it")
     parser.add_argument("--device", help="cpu, cuda, cuda:N or mps (default: a GPU if there is one)")
+    options.add_trust_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

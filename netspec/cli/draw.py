@@ -4,7 +4,7 @@ import argparse
 
 from ..base.errors import Error
 from .finding import find_net
-from .options import size, wrote
+from .options import add_trust_argument, size, wrote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--style", choices=("layers", "figure3"), default="layers", help="layers: every "
                         "layer (default); figure3: the streams of predictions, several nets in one picture")
     parser.add_argument("--size", type=size, metavar="HxW", help="of the data, as in describe")
+    add_trust_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,11 +4,13 @@ import argparse
 
 from ..base.errors import Error
 from .finding import find_net
+from .options import add_trust_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("net", metavar="NET", help="a prototxt, or NAME of models/")
     parser.add_argument("layer", nargs="?", help="one Crop layer (default: all)")
+    add_trust_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

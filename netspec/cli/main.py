@@ -7,13 +7,15 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from functools import partial
 from types import FrameType
 
 from ..base import __version__
 from ..base.errors import Error, Interrupted, closest, said
 from ..base.files import FULL
 from ..base.machine import prepare_torch
+from ..base.trust import leave, looking
 
 GROUPS = {  # what for -> command -> help; a file a command, cli/NAME.py, with add_arguments and run
     "train": {
@@ -67,7 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = _parser(chosen).parse_args(argv)  # which may print help, to a reader that goes away
         _prepare()
-        status = args.run(args)
+        leave.say = partial(_remark, f"netspec {chosen}")
+        with looking(args.trust) if "trust" in args else nullcontext():
+            status = args.run(args)
         sys.stdout.flush()  # a full disk or a closed pipe shows here, not after the last line of Python
         return status
     except Error as e:
@@ -144,6 +148,10 @@ def _drop_output() -> None:
 
 
 def refuse(who: str, message: str) -> int:
+    _remark(who, message)
+    return 2
+
+
+def _remark(who: str, message: str) -> None:
     with suppress(OSError):  # standard error may be what cannot be written
         print(f"{who}: {message}", file=sys.stderr)
-    return 2

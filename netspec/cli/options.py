@@ -50,6 +50,13 @@ def mixed(parser: argparse.ArgumentParser) -> None:
     vars(parser)["parse_known_args"] = parse
 
 
+def add_trust_argument(parser: argparse.ArgumentParser) -> None:
+    """For a command that only looks at nets: `main` lets their layers write nothing, nor import anything
+    without this."""
+    parser.add_argument("--trust", action="store_true",
+                        help="import the modules of the net's Python layers, which may do whatever you may")
+
+
 def add_strict_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true",
                         help="refuse weights that lack a layer or hold another")

@@ -5,6 +5,7 @@ import argparse
 from ..base.errors import Error, listed
 from ..base.files import find
 from .finding import find_net, find_weights, weights_here
+from .options import add_trust_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rtol", type=float, default=1e-4,
                         help="of a number or of its blob's rms, whichever is larger (default 0.0001)")
     parser.add_argument("--atol", type=float, default=1e-5, help="absolute tolerance (default 1e-05)")
+    add_trust_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

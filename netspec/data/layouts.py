@@ -60,6 +60,8 @@ class Derived:
     of: tuple[tuple[str, str], ...]
     without: tuple[tuple[str, str], ...] = ()
     count: int | None = None  # its number of images, where that is always the same
+    names: tuple[str, ...] = ()  # lists to read the parts by, if not their own: the first that is there
+    share: tuple[float, float] = (0, 1)  # which of their images, see `_share` in tree.py
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,19 @@ def _bands(file: str) -> dict[str, Images | Labels]:
             "label": Labels((file % ("gt", "gt"),), void=None, values={255: 1})}
 
 
+def _patches(dataset: str, root: str) -> Layout:
+    """38-Cloud's files; a fifth of the patches that are not empty is held out for validation, as the release
+    holds out a fifth of all."""
+    file = "training_patches_38-cloud_nonempty.csv"
+    part = Derived(((dataset, "training"),), names=(f"38-Cloud_training/{file}", file))
+    return Layout(
+        root, "38-Cloud_{split}/{split}_patches_38-Cloud.csv", _bands(_CLOUD), "38cloud",
+        derived={"train": replace(part, share=(0.2, 1)), "val": replace(part, share=(0, 0.2))},
+        patches=SIDE, blind=("test",),
+        scenes="38-Cloud_{split}/Entire_scene_gts/edited_corrected_gts_{name}.TIF",
+    )
+
+
 LAYOUTS = {
     "voc": Layout(
         "data/voc/VOC2012", "ImageSets/Segmentation/{split}.txt", _voc(ILSVRC), "voc",
@@ -171,11 +186,8 @@ LAYOUTS = {
          "label": Labels(("trainval/{name}.mat",), key="LabelMap", values="classes-459.txt")},
         "pascalcontext", beside={"voc": "data/voc/VOC2010"},
     ),
-    "38cloud": Layout(
-        "data/38cloud", "38-Cloud_{split}/{split}_patches_38-Cloud.csv", _bands(_CLOUD), "38cloud",
-        patches=SIDE, blind=("test",),
-        scenes="38-Cloud_{split}/Entire_scene_gts/edited_corrected_gts_{name}.TIF",
-    ),
+    "38cloud": _patches("38cloud", "data/38cloud"),
+    "clouds": _patches("clouds", "data/clouds/images"),
     # what 95-Cloud adds to the training patches of 38-Cloud, and both
     "95cloud": Layout(
         "data/95cloud", f"{_MORE}/training_patches_95-cloud_{{split}}_to_38-cloud.csv",

@@ -1,9 +1,10 @@
 """Segmentation data sets on disk: the images of a split, their files, and what is read from them."""
 
 import glob
+import math
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from itertools import pairwise
@@ -103,7 +104,7 @@ class Tree:
             return f"the line '{key}: {value}' in {self.dataset}"
         return f"the option '{key}': {value!r} in param_str"
 
-    def entries(self, split: str, given: str | None = None) -> list[tuple["Tree", str, str]]:
+    def entries(self, split: str, given: str | None = None) -> list["Entry"]:
         """The images of a split: (tree, split, name) each. given: the list to read, if not the usual one."""
         path = files.find(given, self.root, "the list") if given else self.path(self.layout.lists, split)
         if not path.is_file() and self.layout.facts:
@@ -136,9 +137,11 @@ class Tree:
             raise Error(f"the list {path} is empty")
         return found
 
-    def _derived(self, split: str, derived: Derived) -> list[tuple["Tree", str, str]]:
+    def _derived(self, split: str, derived: Derived) -> list["Entry"]:
         taken = self._names(derived.without)
-        parts = [entry for dataset, part in derived.of for entry in self.of(dataset).entries(part)]
+        lists = [file for file in derived.names if (self.root / file).is_file()] or derived.names
+        parts = [entry for dataset, part in derived.of
+                 for entry in _share(self.of(dataset).entries(part, *lists[:1]), derived.share)]
         # each name once: in its last place, as the first part has it
         found = list({entry[2]: entry for entry in reversed(parts) if entry[2] not in taken}.values())[::-1]
         if derived.count not in (None, len(found)):
@@ -182,6 +185,20 @@ class Tree:
         if before:  # the path may start above the root
             name = f"/{name}".rpartition(f"/{before}")[2].removeprefix("/")
         return stem(name) if after == ".*" else _without(name, after)
+
+
+Entry = tuple[Tree, str, str]
+
+
+def _share(entries: Sequence[Entry], share: tuple[float, float]) -> list[Entry]:
+    """A part of a list, in its order: what scikit-learn's train_test_split holds out, of random_state 42.
+
+    share: from where to where in the permutation there, of which the first are held out.
+    """
+    if share == (0, 1):
+        return [*entries]
+    first, last = (math.ceil(len(entries) * part) for part in share)
+    return [entries[i] for i in sorted(np.random.RandomState(42).permutation(len(entries))[first:last])]
 
 
 def _listing(folder: Path) -> dict[str, list[Path]]:

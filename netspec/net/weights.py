@@ -182,11 +182,12 @@ def interp_missing(net: Net, missing: Container[str]) -> list[str]:
     return found
 
 
-def transplant(net: Net, read: Mapping[str, Blobs], change: str = "") -> list[list[str]]:
+def transplant(net: Net, read: Mapping[str, Blobs], change: str = "", rescale: bool = False
+               ) -> list[list[str]]:
     """Copy weights into the layers of a net under other names; rows of (layer, from, shapes).
 
     change: OLD=NEW renames one layer, other text is what the net's names end in. Fully connected weights fit
-    convolutions, and `grown` widens. Raises Error if nothing fits.
+    convolutions, and `grown` widens, by `rescale`. Raises Error if nothing fits.
     """
     params = net.layers_with_params()
     old, _, new = change.rpartition("=")
@@ -198,7 +199,7 @@ def transplant(net: Net, read: Mapping[str, Blobs], change: str = "") -> list[li
         mine = name + change if not old else new if name == old else name
         target = params.get(mine, ())
         if target and len(target) == len(blobs):
-            renamed[mine] = [None if blob is None else grown(np.asarray(blob), param.shape)
+            renamed[mine] = [None if blob is None else grown(np.asarray(blob), param.shape, rescale)
                              for blob, param in zip(blobs, target, strict=True)]
             origin[mine] = name
     if not renamed:
@@ -236,17 +237,22 @@ def for_classes(net: NetParameter, read: Mapping[str, Blobs], old: Sequence[str]
     return layers, {new[i]: old[row] for i, row in enumerate(rows) if row is not None}
 
 
-def grown(blob: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+def grown(blob: np.ndarray, shape: Sequence[int], rescale: bool = False) -> np.ndarray:
     """A blob (outputs, inputs, ...) widened to `shape`: new inputs get the mean of the old, new outputs 0.
 
     That is how colour weights come to read depth, and the scores of k classes to begin those of more. A blob
-    of another kind is returned as it is.
+    of another kind is returned as it is. rescale: weights of so many times more inputs are divided by that.
+    Of inputs that are equal then comes what came before; where the new are the mean of the old, what comes
+    of the old moved towards that mean by the part that the new are of all.
     """
     if len(shape) != blob.ndim or tuple(shape[2:]) != blob.shape[2:] or (np.array(blob.shape) > shape).any():
         return blob
     if blob.ndim > 1:
         extra = np.repeat(blob.mean(1, keepdims=True), shape[1] - blob.shape[1], axis=1)
+        old = blob.shape[1]
         blob = np.concatenate([blob, extra.astype(blob.dtype)], 1)
+        if rescale and old < shape[1]:
+            blob *= blob.dtype.type(old / shape[1])
     return np.concatenate([blob, np.zeros((shape[0] - blob.shape[0], *blob.shape[1:]), blob.dtype)])
 
 

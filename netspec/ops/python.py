@@ -1,9 +1,13 @@
 """Layers in Python, which a prototxt names by module and class: netspec Operations, or pycaffe's kind."""
 
 import importlib
+import importlib.util
 import os
+import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,6 +16,7 @@ from torch import Tensor, nn
 
 from ..base.errors import Error, closest
 from ..base.standin import lending
+from ..base.trust import Untrusted, leave
 from ..proto.caffe_pb2 import LayerParameter
 from .base import Kind, Operation, Param, Shape
 from .blobs import Blob, Memory
@@ -158,15 +163,12 @@ def _named(layer: LayerParameter, where: str) -> Kind | type[Layer]:
     if alias and "caffe" not in sys.modules:
         return alias
     try:
-        if not p.module:
-            raise ImportError("python_param gives no module")
-        if os.getcwd() not in sys.path:  # for good: the module may import its neighbours later
-            sys.path.append(os.getcwd())
-        with lending():
-            module = importlib.import_module(p.module)
-    except ImportError as e:
+        module = _imported(p.module, start)
+    except (ImportError, Untrusted) as e:
         if alias:
             return alias
+        if isinstance(e, Untrusted):
+            raise
         places = ", ".join(sys.path[:3])
         raise Error(f"{start}module '{p.module}' cannot be imported ({e}); looked in {places}, ... "
                     "and the current folder") from None
@@ -177,3 +179,39 @@ def _named(layer: LayerParameter, where: str) -> Kind | type[Layer]:
         raise Error(f"{start}class '{p.layer}' of module '{p.module}' is neither a netspec.Layer nor "
                     "a netspec Operation")
     return found
+
+
+def _imported(name: str, start: str) -> ModuleType:
+    """The module of a layer, whose file is said before any of it runs.
+
+    Raises ImportError where it is not there, Untrusted where it may not be imported, Error where it ends
+    otherwise than a module does.
+    """
+    if not name:
+        raise ImportError("python_param gives no module")
+    if not re.fullmatch(r"[^./\\\0]+(\.[^./\\\0]+)*", name):
+        raise Error(f"{start}'{name}' is no module's name, which has no '/', and words between its dots; a "
+                    "file layers.py in the current folder is module 'layers'")
+    if not leave.code and name not in sys.modules:
+        raise Untrusted(f"{start}is written in Python, in module '{name}', which is not imported here unless "
+                        "you trust it: --trust")
+    if os.getcwd() not in sys.path:  # for good: the module may import its neighbours later
+        sys.path.append(os.getcwd())
+    with lending():
+        try:
+            if name not in sys.modules and (place := _place(name)):
+                leave.tell(f"module '{name}' is imported for a layer in Python: {place}")
+            return importlib.import_module(name)
+        except ImportError:
+            raise
+        except (Exception, SystemExit) as e:
+            raise Error(f"{start}module '{name}' ({_place(name)}) ended its own import by "
+                        f"{type(e).__name__}: {e}") from None
+
+
+def _place(name: str) -> str:
+    """Where a module, or the package that it is in, lies; "" where it is not there."""
+    with suppress(ImportError, ValueError):  # of what is there without a file
+        if spec := importlib.util.find_spec(name.partition(".")[0]):
+            return spec.origin or ", ".join(spec.submodule_search_locations or ())
+    return ""

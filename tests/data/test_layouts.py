@@ -259,6 +259,25 @@ def test_38cloud(tmp_path):
         data.load(0)
 
 
+def test_a_fifth_of_the_patches_that_are_not_empty_is_held_out(tmp_path):
+    folder, listed = tmp_path / "38-Cloud_training", [f"patch_{i}_1_by_{i}_made" for i in range(1, 13)]
+    names(folder / "training_patches_38-Cloud.csv", "name", *listed)
+    with pytest.raises(Error, match="list .*nonempty.csv"):
+        source(dataset="38cloud", root=str(tmp_path), split="train")
+    names(tmp_path / "training_patches_38-cloud_nonempty.csv", "name", *listed[1:])  # beside the folder, as in the archive
+    train, val = (source(dataset="38cloud", root=str(tmp_path), split=split) for split in ("train", "val"))
+    # what scikit-learn 1.9's train_test_split(names, test_size=0.2, random_state=42) holds out of eleven
+    assert val.names == [listed[1:][i] for i in (0, 5, 9)]
+    assert train.names == [name for name in listed[1:] if name not in val.names]
+    assert train.randomize and not val.randomize and not overlap(train, val)
+    assert val.paths(0)[0] == folder / f"train_blue/blue_{val.names[0]}.TIF"
+    names(folder / "training_patches_38-cloud_nonempty.csv", "name", *listed[:5])
+    train, val = (source(dataset="38cloud", root=str(tmp_path), split=split) for split in ("train", "val"))
+    assert (len(train), len(val)) == (4, 1)
+    with pytest.raises(Error, match="of split 'test'|no list .*test_patches"):
+        source(dataset="38cloud", root=str(tmp_path), split="test", blobs=("data",))
+
+
 def cloud_patch(place, bands, name):
     """Four bands and a mask; bands: the pattern of a band's folder."""
     for band in ("red", "green", "blue", "nir"):

@@ -9,6 +9,7 @@ import pytest
 
 from netspec.base.errors import Error
 from netspec.data.facts import known
+from netspec.data.layouts import ILSVRC
 from netspec.net import graph
 from netspec.net.build import build, load
 from netspec.proto import caffe_pb2
@@ -63,10 +64,11 @@ def built_for(net, phase, size, golden):
 def test_deploy_nets_say_their_data_set_but_the_release_says_nothing(name):
     net, file = fcn.generate(name, "deploy"), ROOT / "models" / home(name) / "deploy.prototxt"
     facts = known(net.layer[0], file)
-    names = {"shapes": "star", "camvid": "Car"}
+    names = {"shapes": "star", "camvid": "Car", "38cloud": "cloud", "clouds": "cloud"}
     if name.partition("-")[0] in names:
-        assert names[name.partition("-")[0]] in facts.facts.names and facts.mean == facts.facts.mean
-        assert facts.resize == (0.5 if "half" in name else 1)
+        assert names[name.partition("-")[0]] in facts.facts.names
+        assert facts.mean == (facts.facts.mean if "cloud" not in name else pytest.approx((*ILSVRC, sum(ILSVRC) / 3)))
+        assert facts.resize == (0.5 if "half" in name or "cloud" in name else 1)
     else:
         assert not any(layer.HasField("python_param") for layer in net.layer) and facts[:4] == (None, 1, 1, None)
 
@@ -108,7 +110,7 @@ def test_the_heavy_solvers_equal_the_published_ones(name):
     assert {k: v for k, v in solver.items() if k not in added} == golden
 
 
-SIZES = {"shapes": 33}  # the smallest image
+SIZES = {"shapes": 33, "clouds": 33}  # the smallest image
 
 
 def covers(built, net, sizes):
@@ -171,6 +173,15 @@ def test_googlenet_has_22_convolutions_one_behind_another_and_one_loss():
     assert depth["score"] == 22
     assert [layer.type for layer in net.layer].count("SoftmaxWithLoss") == 1
     assert not any(layer.pooling_param.pool for layer in net.layer if layer.type == "Pooling")  # MAX is 0, AVE 1
+
+
+def test_nets_of_patches_read_four_bands_and_no_labels_where_truth_is_by_the_scene():
+    for name in ("38cloud-fcn8s", "clouds-fcn8s"):
+        train, test = fcn.generate(name), fcn.generate(name, "test")
+        assert [[*net.layer[0].top] for net in (train, test)] == [["data", "label"], ["data"]]
+        assert not any("Loss" in layer.type for layer in test.layer)
+        shapes = load(ROOT / "models" / name / "deploy.prototxt").shapes
+        assert shapes[graph.Value("data")][1] == 4 and shapes[graph.Value("score")][1] == 2
 
 
 def test_unknown_nets_and_splits_are_named():
@@ -264,7 +275,7 @@ def test_biases_learn_twice_as_fast_and_scores_start_at_zero(name):
 @pytest.mark.parametrize("name", fcn.NETS)
 def test_splits_differ_in_their_data_alone(name):
     nets = {p.stem: prototext.read_net(p) for p in (ROOT / "models" / home(name)).glob("*.prototxt")}
-    other = ("Dropout", "SoftmaxWithLoss", "InfogainLoss", "Python", "Concat")  # not in all nets, or named by their data
+    other = ("Dropout", "SoftmaxWithLoss", "SigmoidCrossEntropyLoss", "InfogainLoss", "Python", "Concat")  # not in all nets, or named by their data
     body = {split: [x.SerializeToString() for x in net.layer if x.bottom and x.type not in other]
             for split, net in nets.items() if split != "paper"}
     if "deploy" in body and name == "voc-fcn-googlenet":  # its Dropout is not in place

@@ -1,14 +1,18 @@
 """Weights under other names, and widened: `convert transplant`."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
 from netspec import NetSpec
 from netspec import layers as L
 from netspec.cli.main import main
 from netspec.convert import agree
 from netspec.net.build import load
-from netspec.net.weights import bilinear_kernel, grown
+from netspec.net.module import Net
+from netspec.net.weights import bilinear_kernel, grown, save
 from netspec.proto import text as prototext
 from netspec.proto.model import read_weights, write_weights
 from netspec.score import predict
@@ -45,6 +49,31 @@ def test_two_files_fill_the_two_trunks_of_a_net(tmp_path, trained, capsys, monke
     np.testing.assert_array_equal(deep[:, :3], trained["conv"][0])
     np.testing.assert_allclose(deep[:, 3], trained["conv"][0].mean(1), rtol=1e-6)
     assert "without weights: none" in capsys.readouterr().out
+
+
+def test_a_band_more_rescaled_gives_the_same_of_grey_and_a_quarter_less_colour(tmp_path, monkeypatch):
+    """Near infrared for a trunk of three bands, before its first ReLU and behind all."""
+    monkeypatch.chdir(tmp_path)
+    for bands in (3, 4):
+        n = NetSpec()
+        n.data = L.Input(shape=dict(dim=[2, bands, 9, 7]))
+        n.conv1 = L.Convolution(n.data, num_output=5, kernel_size=3, pad=2, weight_filler=dict(type="msra"),
+                                bias_filler=dict(type="gaussian"))
+        n.relu1 = L.ReLU(n.conv1)
+        n.conv2 = L.Convolution(n.relu1, num_output=2, kernel_size=3, weight_filler=dict(type="msra"))
+        prototext.write(tmp_path / f"{bands}.prototxt", n.to_proto())
+    three = Net(load("3.prototxt"))
+    save("three.caffemodel", three)
+    assert main(["convert", "transplant", "4.prototxt", "four.caffemodel", "three.caffemodel", "--rescale"]) == 0
+    four, _ = predict.load(load("4.prototxt"), Path("four.caffemodel"), "cpu")
+    image = 100 * torch.randn(2, 3, 9, 7)
+    grey = image.mean(1, keepdim=True)
+    for seen, fed in ((torch.cat([image, grey], 1), (3 * image + grey) / 4), (grey.expand(2, 4, 9, 7), grey.expand(2, 3, 9, 7))):
+        found, want = four({"data": seen}, ["conv1", "conv2"]), three({"data": fed}, ["conv1", "conv2"])
+        for blob in ("conv1", "conv2"):
+            np.testing.assert_allclose(found[blob].detach(), want[blob].detach(), rtol=1e-4, atol=1e-3)
+    blobs = read_weights("four.caffemodel")
+    np.testing.assert_array_equal(blobs["conv2"][0], read_weights("three.caffemodel")["conv2"][0])  # no more inputs there
 
 
 def test_a_score_layer_of_more_classes_begins_with_the_old_ones(tmp_path, trained, monkeypatch):
