@@ -97,7 +97,7 @@ def _on_disk(path: Path, dataset: str | None, of: type[Read]) -> list[Read]:
     dataset = dataset or (likely[0] if path.is_dir() else str(path))
     found, errors, layout = list[Read](), list[Error](), of.layout_of(dataset)
     for split in SPLITS:
-        if found and split in SPLITS[1:5]:
+        if found and split in SPLITS[1:5] or layout.shared(split):
             continue
         param = {"dataset": dataset, "split": split} | ({"root": str(path)} if path.is_dir() else {})
         layer = LayerParameter(name=dataset, type="Python", top=of.usual_tops(dataset, split))

@@ -64,6 +64,8 @@ def of_split(source: SegmentationData, margins: Sequence[int | None]) -> list[Fi
         if path and not path.is_file() and split not in tree.layout.blind and not path.parent.is_dir():
             path = None  # patches with labels of their own need none
         findings += _of_scene(scene, places, path, source.layout.patches)
+    if source.layout.shared(source.split):  # scenes and lists are those of the whole split
+        return [each for each in findings if each[0] != "lacking"]
     return findings + list(_of_lists(source, margins))
 
 

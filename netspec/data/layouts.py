@@ -84,6 +84,10 @@ class Layout:
         return tuple(top for top in self.default
                      if split not in self.blind or not isinstance(self.tops[top], Labels))
 
+    def shared(self, split: str) -> bool:
+        """Whether a split is a share of another's images: of scenes it has some patches alone."""
+        return split in self.derived and self.derived[split].share != (0, 1)
+
     def first(self, kind: type[Top]) -> Top:
         """Its first top of a kind, Images or Labels."""
         return next(top for top in self.tops.values() if isinstance(top, kind))

@@ -126,6 +126,21 @@ def test_lists_of_patches_that_are_not_empty(root, capsys):
         f"{given} has patches of which 80% or more is black: {dark}", f"{given} lacks patches of which less than 80% is: {names[-1]}"]
 
 
+def test_a_share_of_the_patches_lacks_none_and_a_folder_is_looked_at_once(root, tmp_path, capsys):
+    folder = root / "38-Cloud_training"
+    (folder / "training_patches_38-cloud_nonempty.csv").write_text((folder / "training_patches_38-Cloud.csv").read_text())
+    for split, count in (("train", 3), ("val", 1)):
+        net = tmp_path / f"{split}.prototxt"
+        net.write_text(f"""layer {{ name: "data" type: "Python" top: "data" top: "label" python_param {{
+            module: "netspec.datasets" layer: "SegmentationData"
+            param_str: "{{'dataset': '38cloud', 'root': '{root}', 'split': '{split}'}}" }} }}""")
+        status, out, err = check(net, capsys)
+        assert status == 0 and re.search(rf"^{split} +{count} +{count} ", out, re.M), out + err
+        assert "lacks" not in out and "there is no" not in out
+    out = check(root, capsys)[1]
+    assert re.search(r"^training +4 +4 ", out, re.M) and not re.search(r"^(train|val) ", out, re.M)
+
+
 def test_black_patches_are_not_doubles(root, capsys):
     folder = root / "38-Cloud_training"
     names = (folder / "training_patches_38-Cloud.csv").read_text().split()[1:]
