@@ -1,6 +1,5 @@
 """What a long run says: Caffe's log lines (glog's form), or a progress bar on a terminal."""
 
-import errno
 import os
 import sys
 import time
@@ -11,12 +10,15 @@ from typing import TextIO
 class Log:
     """Writes each message as lines `Lmmdd hh:mm:ss.uuuuuu  PID FILE:LINE] TEXT` to standard error.
 
-    FILE:LINE is where BVLC Caffe says the same thing: people's log parsers look for it.
+    FILE:LINE is where BVLC Caffe says the same thing: people's log parsers look for it. What cannot be
+    written (the disk is full, the terminal or the pipe closed) is lost: no run ends for it.
     """
 
     def __init__(self, stream: TextIO | None = None, quiet: bool = False) -> None:
         self.stream, self.quiet = stream or sys.stderr, quiet
+        self.name, self.lost = getattr(self.stream, "name", "log"), False
         self.copies: list[Log] = []  # which are told every line too
+        self.original: Log | None = None  # whose copy it is
 
     def __call__(self, where: str, text: str, level: str = "I") -> None:
         """level: I (said unless quiet), W or E."""
@@ -33,9 +35,16 @@ class Log:
         try:
             self.stream.write(text)
             self.stream.flush()
-        except OSError as e:
-            if e.errno != errno.EIO:  # a terminal that was closed must not end the run
-                raise
+        except OSError as error:
+            self.lose(error)
+
+    def lose(self, error: OSError) -> None:
+        """Lines cannot be written; those who still hear of the run are told, once."""
+        others = [*self.copies, self.original] if not self.lost else []
+        self.lost = True
+        for other in filter(None, others):
+            other.say("netspec", f"{self.name} takes no lines ({error.strerror}): they are lost, and the run "
+                      "goes on", "W")
 
     def progress(self, name: str, done: int, total: int, facts: str, images: float) -> None:
         """A step is over, the `done`th of `total`; `facts` to show; `images` seen since the last call."""

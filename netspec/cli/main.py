@@ -51,6 +51,7 @@ GROUPS = {  # what for -> command -> help; a file a command, cli/NAME.py, with a
         "studies": "the papers' studies, each with a figure",
     },
 }
+SIGPIPE = 13  # its number, also where a system has no such signal
 COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
 
 
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     The exit status: 0 done, 1 the answer is no, 2 bad input (one sentence on standard error), 128 + the
-    signal's number after an interruption.
+    signal's number after an interruption, or where whoever read what is printed went away (141).
     """
     _stand_ins()
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -76,9 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except Error as e:
         return refuse(f"netspec {chosen}", ": ".join([*getattr(e, "__notes__", ()), str(e)]))
-    except BrokenPipeError:
+    except BrokenPipeError:  # what was still to do is not done
         _drop_output()
-        return 0
+        return 128 + SIGPIPE
     except OSError as e:
         if e.filename is None and e.errno in FULL:  # most likely of what is printed
             _drop_output()

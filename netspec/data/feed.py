@@ -335,10 +335,10 @@ def _same(batch: Any) -> Any:
 
 def _begin(worker: int) -> None:
     end_with_parent()
-    # Ctrl-C and a batch system's SIGTERM reach the whole process group; the solver answers them, and needs
-    # its data to finish the step. Workers end when the solver does.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Ctrl-C, a batch system's SIGTERM and a closed terminal's SIGHUP reach the whole process group; the
+    # solver answers them, and needs its data to finish the step. Workers end when the solver does.
+    for name in {"SIGINT", "SIGTERM", "SIGHUP"} & set(dir(signal)):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 @contextmanager

@@ -131,20 +131,26 @@ class Events(Log):
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise Error(lacking("logging for TensorBoard", "tensorboard")) from None
-        self.folder, self.writer, self.reader = folder, SummaryWriter, LogReader()
+        self.folder, self.writer, self.reader, self.name = folder, SummaryWriter, LogReader(), folder
         self.writers: dict[Training, SummaryWriter] = {}
 
     def say(self, where: str, line: str, level: str) -> None:
         if found := self.reader.line(line):
             run, panel, label, iteration, value = found
-            if run not in self.writers:
-                name = re.sub(r"\W+", "-", run.name) or "run"  # no way out of the folder
-                self.writers[run] = self.writer(os.path.join(self.folder, name), flush_secs=5)
-            self.writers[run].add_scalar(f"{panel}/{label}".replace(" ", "_"), value, iteration)
+            try:
+                if run not in self.writers:
+                    name = re.sub(r"\W+", "-", run.name) or "run"  # no way out of the folder
+                    self.writers[run] = self.writer(os.path.join(self.folder, name), flush_secs=5)
+                self.writers[run].add_scalar(f"{panel}/{label}".replace(" ", "_"), value, iteration)
+            except OSError as error:  # of any event before, which a thread writes
+                self.lose(error)
 
     def close(self) -> None:
         for writer in self.writers.values():
-            writer.close()
+            try:
+                writer.close()
+            except OSError as error:
+                self.lose(error)
 
 
 @contextmanager
@@ -155,6 +161,9 @@ def following(said: Log, path: str | None = None, folder: str | None = None) -> 
     if path:
         make_folder(Path(path).parent)
         copies.append(Log(open(path, "a", encoding="utf-8")))
+    for copy in copies:
+        copy.original = said
+    if path:
         copies[-1]("netspec", "\n".join(f"{key}: {value}" for key, value in origin().items()))
     said.copies += copies
     try:
@@ -164,11 +173,13 @@ def following(said: Log, path: str | None = None, folder: str | None = None) -> 
         for copy in copies:
             copy.close()
         if path:
-            copies[-1].stream.close()
+            with suppress(OSError):  # of lines that are known to be lost
+                copies[-1].stream.close()
+        if path and os.path.isfile(path):
             with suppress(Error):  # a run that ended before its first loss has no curves
                 runs = read_log(path)
                 try:
                     draw_curves(runs).save(f"{path}.png")
                     said("netspec", f"wrote {path}.png")
-                except Error as e:  # no reason to fail: the log is whole
+                except (Error, OSError) as e:  # no reason to fail: the log is whole
                     said("netspec", f"no curves are drawn: {e}", "W")

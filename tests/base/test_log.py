@@ -112,10 +112,19 @@ class Closed(io.StringIO):
         raise OSError(self.number, "gone")
 
 
-def test_a_closed_terminal_does_not_end_the_run():
-    log.Log(Closed(errno.EIO))("solver.cpp:1", "text")
-    with pytest.raises(OSError):
-        log.Log(Closed(errno.ENOSPC))("solver.cpp:1", "text")
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EPIPE])
+@pytest.mark.parametrize("which", ["log", "copy"])
+def test_what_cannot_be_written_is_told_once_where_it_can_be_and_ends_nothing(number, which):
+    streams = dict(log=io.StringIO(), copy=io.StringIO()) | {which: Closed(number)}
+    said, copy = (log.Log(streams[name], quiet=True) for name in ("log", "copy"))
+    said.copies, copy.original = [copy], said
+    for _ in range(3):
+        said("solver.cpp:1", "text")
+        said("solver.cpp:1", "more", "W")
+    (other,) = (stream for name, stream in streams.items() if name != which)
+    assert other.getvalue().count("takes no lines (gone): they are lost, and the run goes on") == 1
+    assert other.getvalue().count("more") == 3
+    log.Bar(Closed(number)).progress("net", 1, 2, "", 1)
 
 
 # the bar

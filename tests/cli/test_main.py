@@ -129,7 +129,7 @@ def test_tools_open_from_any_folder(tmp_path, tool):
     assert tool.stem.replace("_", "-") in cli.COMMANDS
 
 
-def test_a_reader_that_goes_away_is_no_error():
+def test_a_reader_that_goes_away_gets_no_message_and_the_status_of_its_signal():
     net = PROJECT / "models" / "voc-fcn8s" / "deploy.prototxt"
     process = subprocess.Popen([sys.executable, PROJECT / "tools" / "solve.py", "--help"], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, env=environment(), text=True)
@@ -139,7 +139,7 @@ def test_a_reader_that_goes_away_is_no_error():
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
                                text=True)
     process.stdout.close()
-    assert process.wait(60) == 0 and process.stderr.read() == ""
+    assert process.wait(60) == 141 and process.stderr.read() == ""
 
 
 def test_python_m_netspec_is_the_command():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from programs import environment
 from training import changed, solve, start, write_job
 
 from netspec.base import log
@@ -170,6 +171,25 @@ def test_without_tensorboard_it_is_named(tmp_path, monkeypatch):
     with pytest.raises(Error, match="pip install tensorboard"), \
             curves.following(log.Log(quiet=True), folder=str(tmp_path / "e")):
         pass
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no full device here")
+def test_a_run_outlives_a_log_on_a_full_disk(tmp_path):
+    write_job(tmp_path)
+    status, err = solve(tmp_path, "solver.prototxt", "--log", "/dev/full", "--quiet")
+    assert status == 0 and (tmp_path / "run/snap_iter_12.solverstate").exists()
+    assert err.count("/dev/full takes no lines (No space left on device): they are lost, and the run goes on") == 1
+
+
+def test_a_run_outlives_a_pipe_whose_reader_is_gone(tmp_path):
+    write_job(tmp_path, changed("display: 1"))
+    process = subprocess.Popen([sys.executable, "-m", "netspec", "solve", "solver.prototxt", "--log", "run.log"], cwd=tmp_path,
+                               stderr=subprocess.PIPE, env=environment())
+    process.stderr.readline()
+    process.stderr.close()
+    assert process.wait(60) == 0 and (tmp_path / "run/snap_iter_12.solverstate").exists()
+    text = (tmp_path / "run.log").read_text()
+    assert text.count("takes no lines (Broken pipe)") == 1 and "Optimization Done." in text
 
 
 def test_without_matplotlib_a_run_keeps_its_log_and_says_what_is_missing(tmp_path, monkeypatch, capsys):
