@@ -64,6 +64,7 @@ class Solver:
         self.losses = Losses(param.average_loss)
         self.stop: int | None = None  # a signal's number: leave at the next image
         self.snapshot_asked = False  # at the end of the iteration
+        self.sound = True  # no update is half done, and no loss or parameter was infinite
         self.last_snapshot: Snapshot | None = None
         self.callbacks: list[Callable[[Solver, float], None]] = []  # (solver, loss), once it is read
         self.best: Best | None = None  # what keeps the best weights by the tests of the first test net
@@ -193,8 +194,8 @@ class Solver:
                 loss, blobs, images = self._accumulate()
                 self.losses.wait(self.iter, loss)
                 seen = self._read() if self._reads() else []
-            rate = self.lr
-            self.display.iteration(self.iter, self.smoothed_loss, self.net, blobs, rate)
+                rate = self.lr
+                self.display.iteration(self.iter, self.smoothed_loss, self.net, blobs, rate)
             self.update(rate)
             self.iter += 1
             self.log.progress(self.net.graph.name, self.iter, p.max_iter,
@@ -241,6 +242,7 @@ class Solver:
 
     def update(self, rate: float) -> None:
         """Change the learned parameters by their gradients, which are cleared."""
+        self.sound = False
         params: list[Tensor] = [parameter for _, parameter in self.learned]
         grads = [torch.zeros_like(q) if q.grad is None else q.grad for q in params]
         self.steps, norm = updates.take_step(
@@ -249,6 +251,7 @@ class Solver:
         if norm is not None and self._reads():
             self.display.clipped(norm.item())
         self.net.zero_grad(set_to_none=True)
+        self.sound = True
 
     def test_all(self) -> list[dict[str, np.ndarray]]:
         """Run every test net for its test_iter batches; the mean of each output."""
@@ -309,6 +312,7 @@ class Solver:
         self.log("solver.cpp:332", "Optimization Done.")
 
     def _not_finite(self, what: str, then: str, iteration: int) -> Error:
+        self.sound = False
         labels = "" if self.device.type == "cpu" else " (on a GPU a label outside the classes does this too)"
         return self.error(f"{what} at iteration {iteration}; {then}{labels}; the last good snapshot is "
                           f"{self._last()}; try a lower base_lr (the rate is {self.lr:g}) or clip_gradients")

@@ -25,7 +25,7 @@ def run_stage(path: Path, param: SolverParameter, carried: list[str] | None, sta
     how many images that cannot be read to go past (see Skips). watch: called after each iteration with solver
     and loss. again: what to change in the command to go on after a stop, {} being the last .solverstate.
     checkpoint, compiled: see Solver.
-    Raises Interrupted after a stop with a snapshot.
+    Raises Interrupted after a stop with a snapshot; whatever else ends it within the training leaves one too.
     """
     if device == "cpu":
         said("caffe.cpp:197", "Use CPU.")
@@ -47,6 +47,7 @@ def run_stage(path: Path, param: SolverParameter, carried: list[str] | None, sta
         if param.snapshot or param.snapshot_after_train:
             solver.best = Best(solver.prefix(), said, bool(state), param.snapshot_format == param.HDF5)
         said("caffe.cpp:239", "Starting Optimization")
+        begun = solver.iter
         with stopping(solver):
             try:
                 solver.solve()
@@ -58,8 +59,25 @@ def run_stage(path: Path, param: SolverParameter, carried: list[str] | None, sta
                 said("netspec", f"stopped by {STOPS[stop.number]} after {count(solver.iter, 'iteration')}; "
                      f"the same command{again.format(last.state)} goes on", "W")
                 raise
+            except Exception as problem:
+                _leave(solver, begun, problem, again)
+                raise
         if solver.best:
             solver.best.say()
         return solver
     finally:
         solver.close()
+
+
+def _leave(solver: Solver, begun: int, problem: Exception, again: str) -> None:
+    """A snapshot of the state before the step that failed, if that is sound and not the one it began with."""
+    if not solver.sound or solver.iter == begun:
+        return
+    try:
+        last = solver.latest()
+    except Exception as refused:  # a broken GPU too says no
+        if str(refused) != str(problem):  # else it is what ended the run
+            solver.log("netspec", f"no snapshot is left: {refused}", "W")
+    else:
+        solver.log("netspec", f"ended by an error after {count(solver.iter, 'iteration')}, whose state is "
+                   f"kept; the same command{again.format(last.state)} goes on", "W")

@@ -98,3 +98,9 @@ def test_three_iterations(tmp_path, monkeypatch, capsys, released, name):
     losses = [float(line.rpartition("loss = ")[2]) for line in (log.out + log.err).splitlines()
               if "Iteration" in line and ", loss = " in line]
     assert len(losses) >= 3 and np.isfinite(losses).all(), log
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "solvers").glob("*.prototxt")), ids=lambda path: path.stem)
+def test_recipes_snapshot_at_intervals(path):
+    solver = prototext.read_solver(path)
+    assert 0 < solver.snapshot <= solver.max_iter / 2 and solver.max_iter % solver.snapshot == 0

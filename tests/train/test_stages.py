@@ -1,7 +1,9 @@
 """Stages, and the options and mistakes of the solve command."""
 
+import multiprocessing
 import os
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -10,12 +12,12 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from training import changed, write_hdf5, write_job
+from training import VOC, changed, write_hdf5, write_job
 
 from netspec import NetSpec
 from netspec import layers as L
 from netspec import params as P
-from netspec.base.errors import Interrupted
+from netspec.base.errors import Error, Interrupted
 from netspec.base.log import Log
 from netspec.cli import main as cli
 from netspec.net.build import build
@@ -25,6 +27,7 @@ from netspec.net.weights import bilinear_kernel
 from netspec.proto import text as prototext
 from netspec.proto.model import read_weights, write_weights
 from netspec.train import stages as train
+from netspec.train import updates
 from netspec.train.solver import Solver
 from netspec.train.stopping import stopping
 from train.test_stages_stopped import newest
@@ -268,3 +271,37 @@ def test_bilinear_upsampling_where_neither_filler_nor_weights_fill(stages, capsy
     blob = read_weights("run/fcn8_iter_1.caffemodel")["upscore_last8"][0]
     np.testing.assert_array_equal(blob[0, 0], bilinear_kernel(16))
     assert not blob[0, 1].any()
+
+
+STOPPED = {  # what happens after iteration 5
+    "a missing image": lambda: [file.rename(f"{file}.away") for file in Path("images/JPEGImages").glob("*.jpg")],
+    "a dead worker": lambda: [os.kill(child.pid, signal.SIGKILL) for child in multiprocessing.active_children()],
+    "a mistake in Python": lambda: 1 / 0,
+}
+
+
+@pytest.mark.parametrize("happens", STOPPED)
+def test_whatever_stops_a_sound_run_leaves_the_state_before_the_step(job, capsys, happens):
+    def run(state=None, watch=None):
+        train.run_stage(path, prototext.read_solver(path), None, state, "cpu", "fp32", Log(quiet=True), watch=watch)
+        return [Path(f"run/snap_iter_12.{kind}").read_bytes() for kind in ("caffemodel", "solverstate", "resume")]
+
+    path = write_job(job, changed("snapshot: 0"), data=VOC)
+    expected = run()
+    shutil.rmtree("run")
+    with pytest.raises((Error, ZeroDivisionError)):
+        run(watch=lambda solver, loss: STOPPED[happens]() if solver.iter == 5 else None)
+    (state,) = Path("run").glob("*.solverstate")
+    assert f"whose state is kept; the same command with --snapshot {state} goes on" in capsys.readouterr().err
+    for file in Path("images/JPEGImages").glob("*.away"):
+        file.rename(file.with_suffix(""))
+    assert run(str(state)) == expected
+
+
+def test_a_state_that_is_not_sound_is_not_kept(job, monkeypatch):
+    path = write_job(job, changed("snapshot: 0"))
+    plain = updates.take_step
+    monkeypatch.setattr(updates, "take_step", lambda param, iteration, *rest: 1 / 0 if iteration == 5 else plain(param, iteration, *rest))
+    with pytest.raises(ZeroDivisionError):
+        train.run_stage(path, prototext.read_solver(path), None, None, "cpu", "fp32", Log(quiet=True))
+    assert not list(Path("run").glob("*"))
