@@ -162,8 +162,8 @@ def check_sizes(path: Path, readers: Sequence[SegmentationData],
         what, least = f"the smallest image of '{reader.split}', {reader.paths(sides[side])[0]},", side
         if reader.crop:
             what, least = "'crop'", min(reader.crop)
-        elif reader.zoom[0] != 1:
-            what, least = f"{what} zoomed to {reader.zoom[0]:g},", int(side * reader.zoom[0])
+        elif (zoom := reader.zoom[0] if reader.zoom[2] == 1 else min(reader.zoom[0], 1)) != 1:
+            what, least = f"{what} zoomed to {zoom:g},", int(side * zoom)
         for net in nets:
             try:
                 fitted(net, "data", 3, (least, least))

@@ -97,5 +97,7 @@ NYUD_LATE = replace(nyud("color", "hha", color=3, hha=3), late=True)
 CAMVID = camvid(mirror=True)
 SHAPES = reader("shapes", "data/shapes/images", "train", "val", heads=(Head(5),), train=dict(batch_size=10),
                 facts=dict(dataset="shapes"))
-CLOUD = patches("38cloud", "data/38cloud")
+# as the release trains, which draws angles and factors from lists, and zooms into a corner or the middle
+CLOUD = patches("38cloud", "data/38cloud", mirror=True, rotate=[4, 20, 0.5], zoom=[1.2, 2.5, 0.5],
+                crop=[192, 192])
 CLOUDS = patches("clouds", "data/clouds/images", batch_size=6)

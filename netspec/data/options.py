@@ -30,6 +30,12 @@ def whole(least: int) -> tuple[str, Callable[[Any], bool]]:
     return f"a whole number from {least}", lambda v: type(v) is int and v >= least
 
 
+def _drawn(value: Any, most: float) -> bool:
+    """Whether a value is [least, most], from 0 to so much, and maybe how often it is drawn."""
+    return (is_list(value, is_number) and len(value) in (2, 3) and 0 <= value[0] <= value[1] <= most
+            and all(0 <= chance <= 1 for chance in value[2:]))
+
+
 # Options: what they take, in words and as a check
 FLAG = ("True or False", lambda v: isinstance(v, bool))
 # those that describe a data set of one's own, in param_str or in a data set file
@@ -52,8 +58,10 @@ FOLDER: dict[str, tuple[str, Callable[[Any], bool]]] = {
 CHANCE: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "mirror": FLAG,
     "crop": ("[height, width]", lambda v: is_list(v, lambda n: type(n) is int and n >= 1, 2)),
-    "zoom": ("[least, most], above 0, at most 8",
-             lambda v: is_list(v, is_number, 2) and 0 < v[0] <= v[1] <= 8),
+    "zoom": ("[least, most], above 0, at most 8, or with a chance of 0 to 1 behind them",
+             lambda v: _drawn(v, 8) and v[0] > 0),
+    "rotate": ("[least, most], degrees from 0 to 180, or with a chance of 0 to 1 behind them",
+               lambda v: _drawn(v, 180)),
     "brightness": ("a number from 0 to 1, by which the factor differs from 1 at most",
                    lambda v: is_number(v) and 0 <= v <= 1),
 }

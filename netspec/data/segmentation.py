@@ -19,6 +19,7 @@ from .images import resized, size, turn_cure
 from .layouts import LAYOUTS, Facts, Images, Labels, facts
 from .options import CHANCE, FOLDER, is_list, is_number, is_text, whole
 from .pictured import Pictured
+from .resizing import turned
 
 # the FCN release's data layers: (module, class) -> the data set, and what their param_str calls the options
 RELEASE = {
@@ -38,6 +39,7 @@ class Drawn(NamedTuple):
     move: tuple[float, ...] = (0.5, 0.5)  # of what the jitter allows, down and right
     cut: tuple[float, ...] = (0.0, 0.0)  # of what is left beside the crop, above and to the left
     zoom: float = 1.0  # times its size
+    angle: float = 0.0  # degrees, counterclockwise
     gain: float = 1.0  # times its pixels
 
 
@@ -46,10 +48,10 @@ class SegmentationData(Pictured):
 
     `tops` names them. Random order draws images as the reference's data layers do: with replacement,
     random.seed(seed), then one randint an image. Otherwise images come in the order of the list, which starts
-    again at its end. Each image is resized and zoomed, mirrored, moved by the jitter, cropped, in this order,
-    and at last padded at its right and bottom to the largest of its batch. Where there is no image the data
-    are 0, which is the mean, and the labels void. `brightness` is of the first top with images: its pixels
-    are multiplied, and what is then above 255 is 255.
+    again at its end. Each image is resized and zoomed, turned, mirrored, moved by the jitter, cropped, in
+    this order, and at last padded at its right and bottom to the largest of its batch. Where there is no
+    image the data are 0, which is the mean, and the labels void. `brightness` is of the first top with
+    images: its pixels are multiplied, and what is then above 255 is 255.
     """
 
     OPTIONS = Pictured.OPTIONS | {
@@ -72,7 +74,8 @@ class SegmentationData(Pictured):
         self.batch_size = given.get("batch_size", 1)
         self.resize = given.get("resize", 1.0)
         self.mirror, self.jitter = given.get("mirror", False), given.get("jitter", 0)
-        self.crop, self.zoom = given.get("crop"), given.get("zoom", (1.0, 1.0))
+        self.crop, self.rotate = given.get("crop"), (*given.get("rotate", (0.0, 0.0)), 1.0)[:3]
+        self.zoom = (*given.get("zoom", (1.0, 1.0)), 1.0)[:3]
         self.brightness = given.get("brightness", 0.0)
         self.tops_read = tuple(given.get("tops", self.layout.usual(self.split)))
         self._check_tops(given)
@@ -226,6 +229,8 @@ class SegmentationData(Pictured):
                         raise self.error("images of different size, zoom, jitter and a large crop leave "
                                          f"pixels without a label, and data set '{self.dataset}' has no void")
                     out[:] = void
+                if chance.angle:
+                    pixels = turned(pixels, chance.angle, isinstance(kind, Labels))
                 pixels = (pixels[:, ::-1] if chance.flip else pixels)[rows[1], columns[1]]
                 if isinstance(kind, Labels):
                     out[0, rows[0], columns[0]] = pixels
@@ -238,13 +243,18 @@ class SegmentationData(Pictured):
 
     def _draw(self, item: int) -> Drawn:
         """What chance does to an image of the run."""
-        least, most = self.zoom
-        if not (self.mirror or self.jitter or self.crop or self.brightness or (least, most) != (1, 1)):
+        least, most, often = self.zoom
+        low, high, turns = self.rotate
+        asked = self.mirror, self.jitter, self.crop, self.brightness, (least, most) != (1, 1), high
+        if not any(asked):
             return Drawn()
         # all are drawn whatever is asked for, so that one option does not change what another does
-        flip, *chances = self.generator(item).random(7)
-        return Drawn(self.mirror and flip < 0.5, tuple(chances[:2]), tuple(chances[2:4]),
-                     least * (most / least) ** chances[4], 1 + self.brightness * (2 * chances[5] - 1))
+        flip, *chances = self.generator(item).random(12)
+        zoom = least * (most / least) ** chances[4] if chances[6] < often else 1.0
+        left, right = (low + (high - low) * by if chance < turns else 0.0
+                       for chance, by in (chances[7:9], chances[9:]))
+        return Drawn(self.mirror and flip < 0.5, tuple(chances[:2]), tuple(chances[2:4]), zoom, left - right,
+                     1 + self.brightness * (2 * chances[5] - 1))
 
     def _place(self, drawn: Drawn, have: Shape, want: Shape) -> list[tuple[slice, slice]]:
         """By axis the (target, source) slices of what is seen of an image."""

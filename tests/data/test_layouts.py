@@ -615,6 +615,10 @@ def test_mistakes_in_a_data_set_file_are_named(tmp_path, text, message):
     (dict(dataset="camvid", split="train", tops=["data", "lable"]), "has no top 'lable'; did you mean 'label'"),
     (dict(dataset="camvid", split="train", tops=["data"]), "reads 1 tops, data, and has 2; 'tops' in param_str chooses"),
     (dict(dataset="camvid", split="train", crop=[1]), r"'crop' takes \[height, width\]"),
+    (dict(dataset="camvid", split="train", rotate=[20, 4]), r"'rotate' takes \[least, most\], degrees from 0 to 180"),
+    (dict(dataset="camvid", split="train", rotate=10), "'rotate' takes"),
+    (dict(dataset="camvid", split="train", zoom=[1, 2, 1.5]), "'zoom' takes .*a chance of 0 to 1"),
+    (dict(dataset="camvid", split="train", zoom=[0, 2]), "'zoom' takes"),
     (dict(dataset="camvid", split="train", order="python4"), "'order' takes 'python2' or 'python3'"),
     (dict(dataset="folders", split="train"), "did you mean 'folder'"),
 ])
@@ -700,6 +704,35 @@ def test_zoom_draws_a_size_for_image_and_label_alike(tmp_path):
     assert logs.min() >= -1 and logs.max() <= 1 and -0.3 < logs.mean() < 0.3 and logs.std() > 0.4  # even in the logarithm
     assert all(abs(w / h - 80 / 60) < 0.05 for h, w in sizes)
     assert [square(tmp_path, size=(60, 80), zoom=[0.5, 2]).load(k)[0].shape[2:] for k in (7, 3)] == [sizes[7], sizes[3]]
+
+
+def test_zoom_with_a_chance_leaves_the_other_images_as_they_are(tmp_path):
+    often = square(tmp_path, size=(60, 80), zoom=[1.5, 2, 0.25])
+    always = square(tmp_path, size=(60, 80), zoom=[1.5, 2])
+    heights = [data.load(k)[0].shape[2] for data in (often, always) for k in range(60)]
+    zoomed = [a for a, b in zip(heights[:60], heights[60:], strict=True) if a == b]  # by what is drawn without a chance
+    assert set(heights[:60]) - set(zoomed) == {60} and 6 < len(zoomed) < 26
+
+
+def test_rotate_turns_image_and_label_alike(tmp_path):
+    data, plain = square(tmp_path, size=(13, 17), rotate=[5, 40, 0.5], jitter=1), square(tmp_path, size=(13, 17), jitter=1)
+    angles = []
+    for position in range(80):
+        (image, label), (before, _) = data.load(position), plain.load(position)
+        seen = label[0, 0] != 255
+        assert np.array_equal(seen, (before[0] != 0).any(0))  # the jitter is drawn as without
+        y, x = np.divmod(label[0, 0], 17)
+        inner = np.s_[3:-3, 3:-3]  # beyond, the mirrored border is no plane
+        rows, columns = (image[0, c][inner] / 10 for c in (2, 1))
+        assert np.abs(rows - 0.1 - y[inner]).max() <= 0.51 and np.abs(columns - 0.1 - x[inner]).max() <= 0.51
+        step = rows[3, 4] - rows[3, 3], rows[4, 3] - rows[3, 3]
+        angles.append(np.rad2deg(np.arctan2(-step[0], step[1])))
+        np.testing.assert_allclose(np.hypot(*step), 1, atol=1e-4)  # turned, not stretched
+    angles = np.array(angles)
+    still = np.abs(angles) < 1e-3
+    assert 10 < still.sum() < 32 and (angles > 4).sum() > 10 < (angles < -4).sum() and 20 < np.abs(angles).max() <= 40
+    again = square(tmp_path, size=(13, 17), rotate=[5, 40, 0.5], jitter=1)
+    assert all(np.array_equal(a, b) for k in (9, 2) for a, b in zip(again.load(k), data.load(k), strict=True))
 
 
 def test_brightness_multiplies_the_pixels_and_leaves_the_label(tmp_path):

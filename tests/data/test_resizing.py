@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from netspec.data.resizing import cubic, shrunk
+from netspec.data.resizing import cubic, shrunk, turned
 
 RNG = np.random.default_rng(4)
 
@@ -72,3 +72,38 @@ def test_shrunk_does_not_smooth_where_nothing_shrinks_and_keeps_channels_apart()
     assert found.shape == (12, 4, 4)
     for band in range(4):
         np.testing.assert_allclose(found[..., band], shrunk(bands[..., band], 12, 4))
+
+
+def naive_turned(pixels, degrees):
+    """Linear at the place that each pixel comes from, by the definition, mirrored at the border."""
+    high, wide = pixels.shape
+    angle, found = np.deg2rad(degrees), np.zeros(pixels.shape)
+
+    def at(row, column):
+        row, column = row % (2 * high), column % (2 * wide)
+        return pixels[min(row, 2 * high - 1 - row), min(column, 2 * wide - 1 - column)]
+
+    for row, column in np.ndindex(high, wide):
+        down, right = row - (high - 1) / 2, column - (wide - 1) / 2
+        y = (high - 1) / 2 + down * np.cos(angle) + right * np.sin(angle)
+        x = (wide - 1) / 2 - down * np.sin(angle) + right * np.cos(angle)
+        a, b = int(np.floor(y)), int(np.floor(x))
+        found[row, column] = sum(at(a + i, b + j) * abs(1 - i - y + a) * abs(1 - j - x + b) for i in (0, 1) for j in (0, 1))
+    return found
+
+
+def test_turned_is_linear_between_pixels_and_mirrored_at_the_border():
+    noise = RNG.random((5, 8, 2))
+    for degrees in (7, -35, 160):
+        found = turned(noise, degrees)
+        assert found.dtype == np.float32
+        for channel in (0, 1):
+            np.testing.assert_allclose(found[..., channel], naive_turned(noise[..., channel], degrees), atol=1e-6)
+    np.testing.assert_allclose(turned(noise[:, :5], 90), np.rot90(noise[:, :5]), atol=1e-6)  # counterclockwise
+
+
+def test_turned_to_the_nearest_makes_up_no_number():
+    label = RNG.integers(0, 2, (9, 7)).astype(np.uint8) * np.uint8(200)
+    assert np.array_equal(turned(label, 180, nearest=True), label[::-1, ::-1])
+    found = turned(label, 20, nearest=True)
+    assert found.dtype == np.uint8 and set(np.unique(found)) == {0, 200} and not np.array_equal(found, label)

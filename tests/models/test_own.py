@@ -107,10 +107,10 @@ def test_the_training_nets_alone_vary_their_images(own, capsys):
 
     assert main(["own", "my/set.txt"]) == 0 and given("train")["mirror"] is True
     with open("my/set.txt", "a") as file:
-        file.write("mirror: False\ncrop: [36, 34]\nzoom: [0.75, 1.5]\nbrightness: 0.25\n")
+        file.write("mirror: False\ncrop: [36, 34]\nzoom: [0.75, 1.5, 0.5]\nrotate: [4, 20, 0.5]\nbrightness: 0.25\n")
     assert main(["own", "my/set.txt", "--iterations", "1", "--batch", "2"]) == 0
     told = commands(capsys.readouterr().out)
-    chance = dict(mirror=False, crop=[36, 34], zoom=[0.75, 1.5], brightness=0.25)
+    chance = dict(mirror=False, crop=[36, 34], zoom=[0.75, 1.5, 0.5], rotate=[4, 20, 0.5], brightness=0.25)
     assert {key: given("train")[key] for key in chance} == chance and not chance.keys() & given("val").keys()
     assert main([*told["solve"], "--quiet"]) == 0
     Path("my/set.txt").write_text(Path("my/set.txt").read_text().replace("[36, 34]", "36"))
