@@ -98,11 +98,12 @@ def run(args: argparse.Namespace) -> int:
 def _segment(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParameter", told: "_Told"
              ) -> int:
     from ..net import judged
+    from ..net.deploy import scored
     from ..score import predict, results
     from ..score.segment import Segmenter
     from ..score.stream import segmented
 
-    blob = args.score_blob or "score"
+    blob = args.score_blob or scored(proto)
     files = _files(args.image, Path(args.out), told)
     wanted = results.Wanted(args.alpha, cutout=() if args.cutout else None, scores=args.scores,
                             unsure=args.samples > 0)

@@ -33,7 +33,7 @@ def add_net_arguments(parser: argparse.ArgumentParser, net: str, quiet: str = ""
     """A net, which `net` says more of, its scores, and where it runs."""
     parser.add_argument("net", metavar="NET", help=net)
     parser.add_argument("--score-blob", metavar="BLOB",
-                        help="the scores (default score; of nets that detect, cls_prob)")
+                        help="the scores (default score, or the only result; of nets that detect, cls_prob)")
     add_strict_argument(parser)
     add_device_arguments(parser, quiet)
 

@@ -130,12 +130,12 @@ def _labels(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") 
     from ..score.sheet import worst_beside
     from ..score.summary import save_confusion, summary
 
-    blob, name = args.score_blob or "score", made.name or path.stem
-    scoring = Scoring(made, blob, args.label_blob)  # mistakes are found before weights are read
+    name = made.name or path.stem
+    scoring = Scoring(made, args.score_blob or "", args.label_blob)  # mistakes come before weights are read
     positive = _positive(args, scoring)
     using, sampling = engine(args, weights, _note), draws(args, made, _note)
     net = _loaded(args, made, weights)
-    looking = looked(net, blob, args.scales, args.flip, using, sampling)
+    looking = looked(net, scoring.score_blob, args.scales, args.flip, using, sampling)
     with closing(log.make(args.quiet)) as said:
         result = scoring.run(
             looking, save=args.save, trimap=args.trimap, positive=positive, threshold=args.threshold,

@@ -7,6 +7,7 @@ blob tells them apart, not its place among the tops of a data layer.
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
+from itertools import product
 from pathlib import Path
 
 from ..base.errors import Error
@@ -31,11 +32,12 @@ def deploy(net: str | os.PathLike | NetParameter, phase: Phase = caffe_pb2.TEST,
            size: tuple[int, int] | None = None, *, losses: bool = False, path: Path | None = None) -> Graph:
     """The graph of a net, a file, a name or a NetParameter, whose data need not be there.
 
-    Data layers give what their settings state, images of `size` (None: what they state, else 500x500) to what
-    comes first or a convolution reads, and labels; what nothing states is one of GUESSES. What only judges or
-    keeps results is left off, with the labels and what is made of labels alone, and a batch is one image.
-    losses: all of it stays, and Input layers have `size` too. path: the net's file, for errors. Raises Error
-    as `build` does, and where no layer is left or in the phase.
+    Data layers give what their settings state, images of `size` (None: what they state, else 500x500, or
+    where the net does not take that, one of `unpooled`) to what comes first or a convolution reads, and
+    labels; what nothing states is one of GUESSES. What only judges or keeps results is left off, with the
+    labels and what is made of labels alone, and a batch is one image. losses: all of it stays, and Input
+    layers have `size` too. path: the net's file, for errors. Raises Error as `build` does, and where no
+    layer is left or in the phase.
     """
     if not isinstance(net, NetParameter):
         path = file_of(net)
@@ -51,9 +53,10 @@ def deploy(net: str | os.PathLike | NetParameter, phase: Phase = caffe_pb2.TEST,
             raise Error(f"{path or 'the net'}: nothing is left without data layers and losses")
     tried: list[dict[str, Shape]] = []
     problem: Error | None = None
-    for guess in GUESSES:
+    said = size or all(map(_sized, filter(feeds, layers)))
+    for side, guess in product([size] if said else [None, *unpooled(layers)], GUESSES):
         fed = {top for layer in filter(feeds, layers) for top in layer.top}
-        shapes = {top: shape for top, shape in _given(whole, images, size, losses, guess) if top in fed}
+        shapes = {top: shape for top, shape in _given(whole, images, side, losses, guess) if top in fed}
         if shapes not in tried:
             tried.append(shapes)
             try:
@@ -61,11 +64,34 @@ def deploy(net: str | os.PathLike | NetParameter, phase: Phase = caffe_pb2.TEST,
             except Error as error:
                 problem = problem or error
     assert problem
-    fixed = any(layer.upsample_param.upsample_h for layer in layers)
-    if fixed and size is None and not all(map(_sized, filter(feeds, layers))):
-        raise Error(f"{problem}; Upsample layers with upsample_h are for images of one size, its data do not "
-                    f"say which, and {SIDE}x{SIDE} was taken: give --size HxW")
+    if not said and unpooled(layers):
+        raise Error(f"{problem}; its data do not say how large images are, which un-pooling depends on: give "
+                    "--size HxW")
     raise problem
+
+
+def unpooled(layers: Iterable[LayerParameter]) -> list[tuple[int, int]]:
+    """The sizes (H, W) of images to try that un-pooling by masks may want, where nothing says it.
+
+    That which upsample_h and upsample_w of a layer say, times the scales of those above it; else some that
+    are halved without and with a rest, one behind the other, where SIDE has both sides alike.
+    """
+    ups, size = [layer.upsample_param for layer in layers if layer.type == "Upsample"], (0, 0)
+    for p in ups:
+        sized = p.upsample_h and p.upsample_w
+        size = (p.upsample_h, p.upsample_w) if sized else (size[0] * (p.scale_h or p.scale),
+                                                           size[1] * (p.scale_w or p.scale))
+    sides = range(SIDE // 8 * 8, SIDE - 32, -8)
+    return [] if not ups else [size] if all(size) else [*product(sides, sides)]
+
+
+def scored(net: NetParameter) -> str:
+    """The blob with the scores of a net that segments, where nobody names it: 'score', or where there is none
+    the one that its losses and measures read, or that it ends in."""
+    tops = {top for layer in net.layer for top in layer.top}
+    found = _results(net.layer)
+    classifies = any(layer.type == "InnerProduct" for layer in net.layer)
+    return "score" if "score" in tops or classifies or len(found) != 1 else found.pop()
 
 
 def part(net: NetParameter, blob: str, phase: Phase = caffe_pb2.TEST) -> NetParameter:

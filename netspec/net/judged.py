@@ -12,6 +12,7 @@ from ..data.segmentation import SegmentationData
 from ..ops.base import fetched
 from ..ops.shape import Moved
 from ..ops.source import Source
+from .deploy import scored
 from .graph import Graph
 
 
@@ -22,10 +23,12 @@ class Judged:
     not counted.
     """
 
-    def __init__(self, made: Graph, score_blob: str = "score", label_blob: str = "label") -> None:
-        """Raises Error for a net without these blobs, or whose data do not come as one pass over a list."""
-        self.graph, self.score_blob, self.label_blob = made, score_blob, label_blob
-        self.classes = channels(made, score_blob)
+    def __init__(self, made: Graph, score_blob: str = "", label_blob: str = "label") -> None:
+        """score_blob: see `scored` where it is not said.
+
+        Raises Error for a net without these blobs, or whose data do not come as one pass over a list."""
+        self.graph, self.score_blob, self.label_blob = made, score_blob or scored(made.proto), label_blob
+        self.classes = channels(made, self.score_blob)
         self.source, self.total = _source(made, label_blob)
         self.facts = self.source.facts if isinstance(self.source, SegmentationData) else None
         known = self.facts.names if self.facts and len(self.facts.names) <= self.classes else ()

@@ -19,7 +19,7 @@ from ..look.curves import draw_curves, read_log
 from ..net.build import load
 from ..net.deploy import feeds
 from ..net.graph import Graph
-from ..net.judged import channels
+from ..net.judged import Judged
 from ..proto.caffe_pb2 import TEST, SolverParameter
 from ..proto.text import SOLVER, read_net, read_solver, read_text
 from ..score import predict
@@ -148,7 +148,7 @@ def score_newest(solvers: Mapping[Path, SolverParameter], settings: Settings) ->
             groups.setdefault(source.pictures, []).append((prefix, made, source))
     for found in groups.values():
         prefix, made, source = found[-1]
-        looks = predict.looks(source.facts, channels(made, "score"))
+        looks = predict.looks(source.facts, Judged(made).classes)
         nets: dict[str, Folder] = {Path(each).name: f"{each}_predictions" for each, _, _ in found}
         chosen = worst(source, looks, f"{prefix}_predictions", 8)
         pictures.save(f"{prefix}_worst.png", sheet(source, looks, nets, chosen))

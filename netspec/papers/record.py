@@ -28,7 +28,7 @@ from ..train import jobs, snapshot, stages
 from ..train.solver import Solver
 
 Record = dict[str, Any]
-BLOBS = (("score", "label"),)
+BLOBS = (("", "label"),)  # the net's own
 
 
 class Settings(NamedTuple):

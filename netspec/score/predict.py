@@ -19,7 +19,7 @@ from ..data.facts import Known, known
 from ..data.layouts import Facts
 from ..look.costs import totals
 from ..net.build import build, standing
-from ..net.deploy import feeds, part
+from ..net.deploy import SIDE, feeds, part, unpooled
 from ..net.graph import Graph
 from ..net.judged import no_blob
 from ..net.module import Net
@@ -27,8 +27,6 @@ from ..net.weights import RENAME, ready
 from ..ops import Shape
 from ..proto.caffe_pb2 import TEST, NetParameter
 from .frames import SMALLER
-
-SIDE = 500  # pixels of an image for a net that says no size, to find what all sizes have in common
 
 
 class Looks(NamedTuple):
@@ -146,11 +144,20 @@ def fitted(net: NetParameter, top: str, channels: int, size: tuple[int, int],
 
 
 def sample(net: NetParameter, top: str, channels: int, path: Path | None = None) -> Graph:
-    """The graph of a net of `image_net` at some size: the one its Input states, else any that it takes."""
+    """The graph of a net of `image_net` at some size: the one its Input states, else any that it takes.
+
+    Raises Error if it takes none of SIDE x SIDE and those that un-pooling may be made for.
+    """
     if any(layer.input_param.shape for layer in net.layer if feeds(layer)):
         with suppress(Error):  # some state a size that is no more than a word
             return build(net, TEST, path=path)
-    return fitted(net, top, channels, (SIDE, SIDE), path)
+    try:
+        return fitted(net, top, channels, (SIDE, SIDE), path)
+    except Error:
+        for high, wide in unpooled(net.layer):
+            with suppress(Error):
+                return fitted(net, top, channels, (wide, high), path)
+        raise
 
 
 def check_room(made: Graph, device: torch.device, times: int = 1) -> None:

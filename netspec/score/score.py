@@ -105,12 +105,12 @@ class Tally:
 class Scoring(Judged):
     """What is known of a TEST net's scores before weights are loaded."""
 
-    def __init__(self, made: Graph, score_blob: str = "score", label_blob: str = "label") -> None:
+    def __init__(self, made: Graph, score_blob: str = "", label_blob: str = "label") -> None:
         """Raises Error for a net without these blobs, or whose data do not come as one pass over a list,
         and for files that are not there."""
         super().__init__(made, score_blob, label_blob)
         self.source.check_files()
-        self.softmax = softmaxed(made, score_blob)
+        self.softmax = softmaxed(made, self.score_blob)
         self.looks = predict.looks(self.facts, self.classes)
 
     def run(self, net: Net | Plan | Stitched | Engined | Averaged | Sampled, *,
@@ -168,7 +168,7 @@ class Scoring(Judged):
         return lambda: odds() > threshold
 
 
-def score(net: Net | Plan | Stitched, *, score_blob: str = "score", label_blob: str = "label",
+def score(net: Net | Plan | Stitched, *, score_blob: str = "", label_blob: str = "label",
           **options: Any) -> Result:
-    """Score a TEST net on its data by the blobs of these names; options: see Scoring.run."""
+    """Score a TEST net on its data by the blobs of these names (see Scoring); options: see Scoring.run."""
     return Scoring(net.graph, score_blob, label_blob).run(net, **options)

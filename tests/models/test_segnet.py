@@ -1,13 +1,18 @@
 """SegNet's generated nets: committed as written, equal to the released ones in a table of their facts, of odd sizes too."""
 
+import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from netspec import NetSpec
 from netspec.base.errors import Error
+from netspec.cli.main import main as cli
 from netspec.data.facts import known
 from netspec.net.build import build
 from netspec.proto.caffe_pb2 import TEST, BNParameter
@@ -158,3 +163,41 @@ def test_solvers_have_the_releases_rates_and_say_what_to_expect(path):
 def test_unknown_names(name, split, message):
     with pytest.raises(Error, match=message):
         segnet.generate(name, split)
+
+
+@pytest.fixture
+def streets(tmp_path, monkeypatch):
+    """Images in CamVid's layout, and two nets for their size, as files in models/."""
+    monkeypatch.chdir(tmp_path)
+    drawn, root = np.random.default_rng(0), tmp_path / "data/camvid/images"
+    for split, count in (("train", 6), ("val", 5), ("test", 3)):
+        for folder in (root / split, root / f"{split}annot"):
+            folder.mkdir(parents=True)
+        for i in range(count):
+            label = np.repeat(np.repeat(drawn.integers(0, 12, (3, 4), np.uint8), 7, 0), 8, 1)
+            Image.fromarray(np.stack([label * 20] * 3, -1)).save(root / split / f"{split}{i}.png")
+            Image.fromarray(label).save(root / f"{split}annot/{split}{i}.png")
+        (root / f"{split}.txt").write_text("".join(f"{split}{i}\n" for i in range(count)))
+    for name, blocks in (("camvid-small", ((1, 4), (2, 6))), ("camvid-bayesian-small", ((1, 4),) * 3)):
+        net = replace(segnet.NETS["camvid-segnet"], size=(21, 32), blocks=blocks, bayesian="bayesian" in name)
+        monkeypatch.setitem(segnet.NETS, name, net)
+        segnet.write(name, tmp_path / "models")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["camvid-small", "camvid-bayesian-small"])
+def test_the_whole_way_from_images_to_scores(streets, name, capsys):
+    folder = f"models/{name}"
+    Path("s.prototxt").write_text(
+        f'train_net: "{folder}/train.prototxt" test_net: "{folder}/val.prototxt" test_iter: 2 test_interval: 2 max_iter: 2 base_lr: 0.01 '
+        'lr_policy: "step" gamma: 1 stepsize: 100 momentum: 0.9 snapshot_prefix: "s" display: 1 test_initialization: false')
+    assert cli(["solve", "s.prototxt"]) == 0
+    log = capsys.readouterr()
+    assert "test net #0: mean IU" in log.out + log.err and "5 images" in log.out + log.err  # whose blob is not called score
+    assert cli(["convert", "bn", f"{folder}/train.prototxt", "s_iter_2.caffemodel", "f.caffemodel"]) == 0
+    capsys.readouterr()
+    more = ["--samples", "3"] if "bayesian" in name else []
+    assert cli(["score", f"{folder}/test.prototxt", "f.caffemodel", "--json", *more]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 3
+    shown = ["infer", f"{folder}/deploy.prototxt", "f.caffemodel", "data/camvid/images/test/test0.png", "--out", "seen", *more]
+    assert cli(shown) == 0 and Path("seen/test0_labels.png").exists() and Path("seen/test0_uncertainty.png").exists() == bool(more)

@@ -10,7 +10,7 @@ from netspec.base.errors import Error
 from netspec.cli import main as cli
 from netspec.net import weights
 from netspec.net.build import build
-from netspec.net.deploy import deploy
+from netspec.net.deploy import deploy, scored
 from netspec.net.module import Net
 from netspec.proto import text as prototext
 from netspec.proto.caffe_pb2 import TEST, TRAIN, NetParameter
@@ -244,15 +244,46 @@ def test_a_net_in_a_file_is_named_with_its_line(tmp_path):
             deploy(tmp_path / "n.prototxt", TEST, losses=losses)
 
 
-def test_unpooling_for_one_size_asks_for_it():
-    """SegNet's lists do not say how large images are; its Upsample layers do, in their own terms."""
-    pool = 'pooling_param { pool: MAX kernel_size: 2 stride: 2 }'
-    net = parsed(
-        'layer { name: "d" type: "DenseImageData" top: "data" top: "label" '
-        'dense_image_data_param { source: "/absent/train.txt" batch_size: 2 } }'
-        + layer("Pooling", "data", "p1 m1", pool) + layer("Pooling", "p1", "p2 m2", pool)
-        + layer("Upsample", "p2 m2", "u2", "upsample_param { scale: 2 upsample_h: 23 upsample_w: 30 }")
-        + layer("Upsample", "u2 m1", "u1", "upsample_param { scale: 2 upsample_h: 45 upsample_w: 60 }"))
-    assert deploy(net, size=(45, 60)).shape("u1") == (1, 3, 45, 60)
-    with pytest.raises(Error, match="mask.*data do not say which, and 500x500 was taken: give --size HxW"):
+def unpooling(*settings):
+    """A net of as many poolings as Upsample layers, the innermost first, whose data do not say how large images are."""
+    depth = len(settings)
+    text = ('layer { name: "d" type: "DenseImageData" top: "p0" top: "label" '
+            'dense_image_data_param { source: "/absent/train.txt" batch_size: 2 } }')
+    for i in range(1, depth + 1):
+        text += layer("Pooling", f"p{i - 1}", f"p{i} m{i}", "pooling_param { pool: MAX kernel_size: 2 stride: 2 }")
+    at = f"p{depth}"
+    for i, said in zip(range(depth, 0, -1), settings, strict=True):
+        text += layer("Upsample", f"{at} m{i}", f"u{i}", f"upsample_param {{ scale: 2 {said} }}")
+        at = f"u{i}"
+    return parsed(text)
+
+
+@pytest.mark.parametrize("settings, size", [
+    (["upsample_h: 23 upsample_w: 30", "upsample_h: 45 upsample_w: 60"], (45, 60)),
+    (["upsample_h: 23 upsample_w: 30", "upsample_h: 45 upsample_w: 60", "", ""], (180, 240)),
+    (["pad_out_h: true", "", "", ""], (488, 496)),  # of SegNet basic: 8 times an odd number, and 16 times any
+    (["", ""], (500, 500)),
+])
+def test_images_have_the_size_that_un_pooling_is_made_for_where_nothing_says_it(settings, size):
+    net = unpooling(*settings)
+    assert deploy(net).shape("u1")[2:] == deploy(net, losses=True).shape("p0")[2:] == size
+    assert predict.sample(predict.image_net(net, "u1", Path("x"))[0], "p0", 3).shape("u1")[2:] == size
+
+
+def test_un_pooling_that_fits_no_size_tried_asks_for_it():
+    net = unpooling("upsample_h: 23 upsample_w: 30", "upsample_h: 44 upsample_w: 60")
+    with pytest.raises(Error, match="mask.*data do not say how large images are.*give --size HxW"):
         deploy(net)
+    with pytest.raises(Error, match="mask"):
+        predict.sample(predict.image_net(net, "u1", Path("x"))[0], "p0", 3)
+
+
+@pytest.mark.parametrize("text, blob", [
+    (DATA + CONV, "c"), (DATA + CONV + layer("Softmax", "c", "prob"), "prob"),
+    (DATA + CONV + layer("SoftmaxWithLoss", "c label", "loss") + layer("Accuracy", "c label", "acc"), "c"),
+    (DATA + CONV + layer("Softmax", "c", "score") + layer("ReLU", "c", "other"), "score"),
+    (DATA + CONV + layer("Softmax", "c", "prob") + layer("ReLU", "c", "other"), "score"),
+    (DATA + FC + layer("Softmax", "f", "prob"), "score"),
+])
+def test_the_scores_are_the_only_result_of_a_net_that_does_not_call_one_so(text, blob):
+    assert scored(parsed(text)) == blob
