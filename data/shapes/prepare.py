@@ -4,6 +4,7 @@ Every image follows from (seed, split, number) alone. Needs NumPy and Pillow, no
 """
 
 import argparse
+import io
 import math
 import sys
 import time
@@ -231,7 +232,9 @@ def generate(folder: Path, settings: dict) -> None:
         names, listed = [f"{split}_{i:04d}" for i in range(settings[split])], ""
         for i, name in enumerate(names):
             image, labels, boxes = scene(np.random.default_rng([settings["seed"], number, i]), size)
-            Image.fromarray(image).save(folder / "JPEGImages" / f"{name}.jpg", quality=95, subsampling=0)
+            jpeg = io.BytesIO()  # Pillow does not notice where a full disk takes a part of a JPEG alone
+            Image.fromarray(image).save(jpeg, "JPEG", quality=95, subsampling=0)
+            (folder / "JPEGImages" / f"{name}.jpg").write_bytes(jpeg.getvalue())
             indexed = Image.fromarray(labels)
             indexed.putpalette(colours)
             indexed.save(folder / "SegmentationClass" / f"{name}.png")

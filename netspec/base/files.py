@@ -2,6 +2,8 @@
 
 import errno
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,7 +17,8 @@ OURS = "models", "solvers"  # folders that come with the package
 
 # a full disk, a used up quota, a limit of files' sizes
 FULL = [getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)]
-RANDOM = 8  # letters that tempfile puts into a name
+UNNAMED = r"\d+ requested and \d+ written|encoder error"  # a write cut short, in NumPy's words and Pillow's
+TEMPORARY = r"\.[a-z0-9_]{8}\.part"  # the end of a temporary name: tempfile's letters and ours
 
 _unfinished: set[str] = set()  # what `writing` has under way
 _left: dict[Path, set[str]] = {}  # folder -> unfinished files in it before it was first written into
@@ -140,29 +143,47 @@ def alone(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _sweep(path: Path) -> None:
-    """Remove what a process that was killed left of writing this file: what no other holds."""
-    folder, begin = path.parent, f".{path.name}."
+def sweep(path: Path, more: str = "") -> None:
+    """Remove what killed processes left of writing this file, and what no other holds; more: a regular
+    expression, of what follows in the names of files that are meant too."""
+    folder, name = path.absolute().parent, re.compile(rf"\.{re.escape(path.name)}{more}{TEMPORARY}")
     if folder not in _left:
         _left[folder] = set()
         with suppress(OSError):  # of a folder that can be written and not read
             _left[folder] = {name for name in os.listdir(folder) if name.endswith(".part")}
-    for name in _left[folder].copy():
-        if name.startswith(begin) and len(name) == len(begin) + RANDOM + len(".part"):
-            _left[folder].discard(name)
-            with suppress(OSError, Error), alone(folder / name):
-                os.unlink(folder / name)  # Windows refuses where it is open
+    for left in [each for each in _left[folder] if name.fullmatch(each)]:
+        _left[folder].discard(left)
+        with suppress(OSError, Error), alone(folder / left):
+            if (folder / left).is_dir():
+                shutil.rmtree(folder / left)
+            else:
+                os.unlink(folder / left)  # Windows refuses where it is open
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """A full disk names no file, and a file that cannot be made its temporary name; `path` is told."""
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno in FULL or str(error.filename).endswith(".part"):
+        if error.errno is None and re.search(UNNAMED, str(error)):
+            raise OSError(errno.EIO, f"cannot be written whole ({error})", str(path)) from None
+        if error.filename is None and error.errno in FULL or re.search(r"\.part\b", str(error.filename)):
             error.filename = str(path)
         raise
+
+
+@contextmanager
+def staging(path: Path) -> Iterator[Path]:
+    """A folder beside `path` for what is moved there at last; it goes with the block, and what a killed
+    process left goes first."""
+    make_folder(path.parent)
+    sweep(path)
+    with (naming(path), ExitStack() as held,
+          tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as folder):
+        with suppress(OSError, Error):  # on a file system without locks
+            held.enter_context(alone(Path(folder)))
+        yield Path(folder)
 
 
 @contextmanager
@@ -176,19 +197,19 @@ def writing(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
     """
     path = Path(path)
     if path.exists() and not path.is_file() and not path.is_dir():
-        with _named(path), open(path, mode, encoding=None if "b" in mode else "utf-8") as file:
+        with naming(path), open(path, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
         return
     make_folder(path.parent)
-    _sweep(path)
-    with _named(path):
+    sweep(path)
+    with naming(path):
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     _unfinished.add(temporary)
     held = ExitStack()
     try:
         with suppress(OSError, Error):  # on a file system without locks
             held.enter_context(alone(Path(temporary)))
-        with _named(path), open(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
+        with naming(path), open(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

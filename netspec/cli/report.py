@@ -30,7 +30,8 @@ def run(args: argparse.Namespace) -> int:
     paths = list({file.resolve(): file for path in given for file in gather(path)}.values())
     if not any(path.suffix.lower() in KINDS for path in paths):
         raise Error(f"{', '.join(args.what)}: nothing to report, no file that ends in {', '.join(KINDS)}")
+    content = page(args.title, paths)
     with writing(args.out, "w") as file:
-        file.write(page(args.title, paths))
+        file.write(content)
     wrote(args.out, note=f"{Path(args.out).stat().st_size / 1e6:.1f} MB, of {count(len(paths), 'file')}")
     return 0

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from pprint import pformat
 import torch
 
 from ..base.errors import Error
-from ..base.files import make_folder
+from ..base.files import staging
 from ..net.graph import Value
 from ..net.module import Net
 from .agree import Agreement, Arrays, Size, agreements, facts
@@ -63,8 +62,8 @@ def write_torch(net: Net, out: Path, sizes: Sequence[Size], spread: float,
     """
     library = safetensors("writing").torch
     writer = Writer(net)
-    with tempfile.TemporaryDirectory(prefix=".", dir=make_folder(out.parent)) as scratch:
-        new = Path(scratch) / out.name
+    with staging(out) as scratch:
+        new = scratch / out.name
         new.write_text(text(writer, Path(origin).name), encoding="utf-8")
         # not by save_file, which gives the owner alone the right to read
         new.with_suffix(".safetensors").write_bytes(library.save(writer.tensors))

@@ -1,6 +1,5 @@
 """What produces data: layers without bottoms, which load the batch of any position."""
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -190,8 +189,7 @@ class HDF5Data(Listed, type="HDF5Data", workers=False):
 class HDF5Output(Operation, type="HDF5Output", bottoms=2, tops=0, sink=True, undifferentiable={0, 1}):
     """Writes its bottoms as the data sets 'data' and 'label', of at least four axes, of the file `file_name`.
 
-    The first batch makes the file anew, each further one adds its rows. While rows are added the file has
-    another name (.NAME.part), so that whoever opens it finds it whole. Where a net is only looked at (see
+    The first batch makes the file anew, each further one adds its rows. Where a net is only looked at (see
     base/trust), nothing is written.
     """
 
@@ -220,14 +218,11 @@ class HDF5Output(Operation, type="HDF5Output", bottoms=2, tops=0, sink=True, und
             return []
         if rows != self.rows:
             raise self.error(f"{self.path} holds rows of shapes {self.rows}, this batch has {rows}")
-        part = self.path.with_name(f".{self.path.name}.part")
-        os.replace(self.path, part)
-        with hdf5.adding(part) as file:
+        with hdf5.adding(self.path) as file:
             for name, values in zip(("data", "label"), blobs, strict=True):
                 data = file[name]
                 data.resize(len(data) + len(values), 0)
                 data[-len(values) :] = values
-        os.replace(part, self.path)
         return []
 
 

@@ -302,7 +302,8 @@ class _Fetching(NamedTuple):
                 raise Unserved(f"{url}: the server has a file of {total} bytes, expected {size}")
             etag = reply.headers.get("ETag", "W/")
             version = reply.headers.get("Last-Modified", "") if etag.startswith("W/") else etag
-            self.tag.write_text(version, "latin-1")
+            with open(self.tag, "wb") as tag:
+                write_block(tag, version.encode("latin-1"))
             self.read(reply)
         return not total or file.tell() == int(total)
 

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..base.errors import Error, count, listed
-from ..base.files import make_folder, writing
+from ..base.files import make_folder, staging, writing
 from ..base.table import table
 from .drawn import Drawing, Picture, is_background
 from .images import TURNS
@@ -34,16 +33,16 @@ def make_labels(drawing: Drawing, place: Target, choices: Choices,
     plan = judge(drawing, place, choices, shelf, tally, stepped)
     numbers, rest = numbered(drawing, place, choices, tally)
     there = next(folder for folder in place.label("x").parents if folder.exists())
-    with tempfile.TemporaryDirectory(prefix=".labels.", dir=there) as staging:
+    with staging(there / "labels") as scratch:
         staged: dict[Path, Path] = {}  # label -> where it waits
         for planned, picture in zip(plan, drawing.pictures(), strict=True):
             if picture.shapes or choices.empty:
                 painted = paint(picture, numbers, choices.overlap, tally)
-                waiting = staged[place.label(planned.name)] = Path(staging) / f"{len(staged)}.png"
+                waiting = staged[place.label(planned.name)] = scratch / f"{len(staged)}.png"
                 _save(painted, place, rest, planned.turn, tally, waiting)
             stepped()
         _all_drawn(place, choices, rest, tally)
-        text = _described(drawing, place, Path(staging)) if place.new else ""
+        text = _described(drawing, place, scratch) if place.new else ""
         lines = _move(staged, choices.overwrite)
     if text:
         with writing(place.file, "w") as file:
@@ -108,14 +107,14 @@ def _all_drawn(place: Target, choices: Choices, rest: int, tally: Tally) -> None
         raise Error("all pixels were drawn on, so that no 'background' is left for a class; give --rest void")
 
 
-def _described(drawing: Drawing, place: Target, staging: Path) -> str:
+def _described(drawing: Drawing, place: Target, scratch: Path) -> str:
     """The text of a new data set file, which has been read back."""
     below = place.images.resolve().relative_to(place.file.parent.resolve()).as_posix()
     lines = [f"# classes: where nothing was drawn, then {drawing.tool}'s that were drawn, {drawing.order}",
              f"images: {below}", f"labels: {Path(place.labels).parent.as_posix()}"]
     lines += [" ".join([name, *map(str, rgb)]) for name, rgb in zip(place.names, place.palette, strict=True)]
     text = "\n".join(lines) + "\n"
-    trial = staging / "set.txt"
+    trial = scratch / "set.txt"
     trial.write_text(text, encoding="utf-8")
     try:
         given = read_file(trial)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ..base import log
 from ..base.errors import Error
-from ..base.files import writing
+from ..base.files import naming, writing
 from ..base.machine import asked, choose, origin
 from ..data.layouts import LAYOUTS
 from ..net.graph import Graph
@@ -137,8 +137,9 @@ class Trace:
         if self.begun is None:
             self.rows = [row for row in self.rows if row[0] < solver.iter]
             self.begun = clock() - (self.rows[-1][2] if self.rows else 0.0)
-            self.path.write_text("".join(f"{i},{x!r},{s!r}\n" for i, x, s in self.rows), encoding="utf-8")
-        with open(self.path, "a", encoding="utf-8") as file:
+            with writing(self.path, "w") as file:
+                file.write("".join(f"{i},{x!r},{s!r}\n" for i, x, s in self.rows))
+        with naming(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(f"{solver.iter},{loss!r},{clock() - self.begun!r}\n")
 
 

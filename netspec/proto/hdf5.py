@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,14 +37,20 @@ def creating(path: str | os.PathLike) -> Iterator[Any]:
 
 
 @contextmanager
-def adding(path: str | os.PathLike) -> Iterator[Any]:
-    """The open h5py.File, to add to. Raises Error if it cannot be written."""
+def adding(path: Path) -> Iterator[Any]:
+    """The open h5py.File, to add to. Meanwhile it has a temporary name, so that whoever opens it finds it
+    whole; Error, and it is gone, where it cannot be written."""
     h5py = _h5py()
+    part = path.with_name(f".{path.name}.underway.part")
+    os.replace(path, part)
     try:
-        with h5py.File(path, "r+") as file:
+        with h5py.File(part, "r+") as file:
             yield file
-    except OSError as problem:
+        os.replace(part, path)
+    except (OSError, RuntimeError) as problem:
         raise Error(f"{path}: cannot be written as HDF5 ({problem})") from None
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def array(dataset: Any, dtype: str = "<f4") -> np.ndarray:

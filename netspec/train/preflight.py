@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..base.errors import Error, count, listed
-from ..base.files import make_folder
+from ..base.files import make_folder, sweep
 from ..data.balance import pixel_counts, unseen
 from ..data.images import check_labels
 from ..data.listed import Listed
@@ -49,6 +49,7 @@ def check_run(solver: Solver, interpolated: Sequence[str] = ()) -> None:
     except (Error, OSError) as e:
         raise solver.error(f"snapshots cannot be written to {folder} ({getattr(e, 'strerror', e)}); "
                            "change snapshot_prefix") from None
+    sweep(Path(solver.prefix()), r"_(iter_\d+|best)\.\w+(\.h5)?")
     for test in solver.test_nets:
         for text in check_apart(train, test.graph):
             solver.log("netspec", text, "W")

@@ -10,7 +10,7 @@ import pytest
 from programs import environment
 
 from netspec.base.errors import Error
-from netspec.base.files import find, inside, writing
+from netspec.base.files import find, inside, staging, writing
 
 
 def test_a_relative_path_is_tried_here_and_above_the_file_that_names_it(tmp_path, monkeypatch):
@@ -94,6 +94,38 @@ def test_what_a_killed_process_left_the_next_removes(tmp_path):
             process.kill()
             process.wait()
             process.stdout.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills as Unix does")
+def test_a_folder_of_a_killed_process_goes_and_one_at_work_stays(tmp_path):
+    code = ("import sys, time; from pathlib import Path; from netspec.base.files import staging\n"
+            "with staging(Path('made.py')) as folder:\n    (folder / 'x').touch(); print(folder, flush=True); time.sleep(60)")
+    stopped, busy = (subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+                                      env=environment()) for _ in range(2))
+    try:
+        left = [tmp_path / process.stdout.readline().strip() for process in (stopped, busy)]
+        stopped.kill()
+        stopped.wait()
+        with staging(tmp_path / "made.py") as own:
+            assert own.is_dir() and [path.is_dir() for path in left] == [False, True]
+        assert not own.exists()
+    finally:
+        for process in (stopped, busy):
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+@pytest.mark.parametrize("error, words", [
+    (OSError("3000 requested and 12 written"), "cannot be written whole (3000 requested and 12 written)"),  # NumPy's
+    (OSError("encoder error -2 when writing image file"), "cannot be written whole (encoder error -2"),  # Pillow's
+    (OSError(28, "No space left on device"), "No space left on device"),
+])
+def test_whatever_a_library_says_of_a_full_disk_names_the_file(tmp_path, error, words):
+    with pytest.raises(OSError) as caught, writing(tmp_path / "a.npy"):
+        raise error
+    assert caught.value.filename == str(tmp_path / "a.npy") and words in caught.value.strerror
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such limits there")

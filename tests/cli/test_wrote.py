@@ -1,8 +1,14 @@
 """Commands that write make the folders of what they write, and say it in one way."""
 
+import sys
 from pathlib import Path
 
 import pytest
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 from netspec.base.errors import Error
 from netspec.base.files import make_folder
@@ -39,6 +45,29 @@ def test_commands_make_the_folders_and_say_what_they_wrote(place, capsys, comman
     lines = capsys.readouterr().out.splitlines()
     assert f"wrote {', '.join(paths)}" in [line.partition(":")[0] for line in lines], lines
     assert all(Path(path).stat().st_size for path in paths)
+
+
+def contents(folder):
+    return {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limits there")
+@pytest.mark.parametrize("most", [0, 150])  # bytes: at the first write, and within a file
+@pytest.mark.parametrize("command, paths", OUTS, ids=[command for command, _ in OUTS])
+def test_a_full_disk_is_one_sentence_with_the_file_and_leaves_nothing(place, tmp_path, capsys, command, paths, most):
+    (tmp_path / "new/deep").mkdir(parents=True)
+    Path("new/deep/x").write_text("there")
+    before = contents(tmp_path)
+    capsys.readouterr()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
+    try:
+        status = main(command.split())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    err = capsys.readouterr().err
+    assert status == 2 and err.count("\n") == 1 and any(path in err for path in paths), err
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("command, paths", OUTS, ids=[command for command, _ in OUTS])

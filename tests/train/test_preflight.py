@@ -387,3 +387,17 @@ def test_a_missing_label_is_told_before_the_first_step_and_called_a_label(tmp_pa
     said = capsys.readouterr().err
     assert re.search(r"label \S*labels/l\.\* is not there; the line 'labels: FOLDER' in \S*set.txt says where", said), said
     assert not list(Path().glob("snapshot/*"))
+
+
+def test_what_killed_runs_of_this_prefix_left_is_removed(job):
+    """Whatever iteration they were at; what is another's stays."""
+    Path("run").mkdir()
+    left = [".snap_iter_7.caffemodel.abcdefgh.part", ".snap_iter_31.resume.a_c1efgh.part", ".snap_iter_4.solverstate.h5.abcdefgh.part",
+            ".snap_best.caffemodel.abcdefgh.part"]
+    kept = [".snap2_iter_7.caffemodel.abcdefgh.part", ".snap_iter_7.caffemodel.abc.part", ".snap_iter_7.abcdefgh.part"]
+    for name in (*left, *kept):
+        Path("run", name).touch()
+    one = get_solver("solver.prototxt")
+    preflight.check_run(one)
+    one.close()
+    assert {path.name for path in Path("run").iterdir()} == set(kept)
