@@ -1,7 +1,7 @@
 """What the studies change in the nets of fcn.py; nobody needs to read this first.
 
 Fixed trunks, single layers without skips, learned upsampling, loss sampling, class weights, a trous and
-un-pooling, for any data set; and CamVid by recipes for 2 processors (docs/camvid.md).
+un-pooling, for any data set; CamVid by recipes for 2 processors (docs/camvid.md); and clouds by one map.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ KEPT = [  # as files in models/studies/
     "voc-fcn32s-fixed", "voc-fcn-pool5", "voc-fcn-pool4", "voc-fcn-pool3", "voc-fcn-atrous",
     "voc-fcn32s-sampled50", "voc-fcn32s-sampled25", "voc-fcn32s-balanced",
     "camvid-half-fcn32s", "camvid-half-fcn16s", "camvid-half-fcn8s", "camvid-half-fcn8s-atonce",
-    "camvid-crops-fcn8s"]
+    "camvid-crops-fcn8s", "38cloud-sigmoid-fcn32s", "38cloud-sigmoid-fcn16s", "38cloud-sigmoid-fcn8s"]
 QUICK = Trunk(fixed(changed(vgg(2, 2, 3, 3, 3, fc=256, kernel=5), fc6=OWN, fc7=OWN),
                     "conv1", "conv2", "conv3"), same=True)
 HALF = camvid(dict(resize=0.5), mirror=True, batch_size=5)
@@ -72,6 +72,11 @@ def balanced(base: Any, source: str) -> Any:
         scores, label, infogain_loss_param=dict(source=source), loss_param=dict(ignore_label=net.data.void)))
 
 
+def sigmoid(base: Any) -> Any:
+    """One map, of the second class against the first, where the papers have one for each."""
+    return replace(base, data=replace(base.data, heads=(replace(base.data.heads[0], classes=1),)))
+
+
 def variants(family: str, stages: Nets) -> Nets:
     """The studies' nets of a data set, from its FCN-32s, 16s and 8s."""
     mean = {stage: replace(net, normalize=True) for stage, net in stages.items()}
@@ -94,5 +99,6 @@ def nets(papers: Mapping[str, Nets]) -> Nets:
                    for data in (HALF, CROPS))
     crops = {stage: balanced(net, "weights/camvid-balance.binaryproto") for stage, net in crops.items()}
     quick = {"camvid-half": half, "camvid-crops": crops}
-    return {f"{family}-{name}": net for family, stages in {**papers, **quick}.items()
-            for name, net in {**quick.get(family, {}), **variants(family, stages)}.items()}
+    one = {f"38cloud-sigmoid-{stage}": sigmoid(net) for stage, net in papers["38cloud"].items()}
+    return one | {f"{family}-{name}": net for family, stages in {**papers, **quick}.items()
+                  for name, net in {**quick.get(family, {}), **variants(family, stages)}.items()}

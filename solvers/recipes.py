@@ -39,12 +39,12 @@ PLACES = {
     "38cloud": Place("38-Cloud in data/38cloud (data/38cloud/README.md)", 1031, 0, None),
 }
 VGG = "weights/vgg16.caffemodel"
-TRANSPLANT = "netspec convert transplant models/{net}/%s.prototxt {file} \\\n      "
+TRANSPLANT = "netspec convert transplant {net}/%s.prototxt {file} \\\n      "
 START = {  # of a net that is trained in one stage; others: VGG
     "voc-fcn-alexnet": "weights/alexnet.caffemodel", "voc-fcn-googlenet": "weights/googlenet.caffemodel",
     "nyud-fcn32s-color-d": "weights/vgg16-bgrd.caffemodel",
     "nyud-fcn32s-color-hha": "weights/nyud-color-hha.caffemodel",
-    "38cloud-fcn32s": "weights/vgg16-bgrn.caffemodel"}
+    **dict.fromkeys(("38cloud-fcn32s", "38cloud-sigmoid-fcn32s"), "weights/vgg16-bgrn.caffemodel")}
 FROM = {  # a weights file that is no stage -> how to get it
     VGG: "the ILSVRC VGG16, fully connected or convolutional, as\n{file} (netspec convert weights makes it "
     "from a Keras or torchvision file)",
@@ -120,7 +120,7 @@ def text(name: str, released: bool) -> str:
     test = next(split for split in ("val", "test") if split in there)
     if stage(name) == 32:
         weights, run, last = START.get(name, VGG), [name], recipe("nyud-fcn32s-color")["max_iter"]
-        needs = FROM[weights].format(file=weights, net=name, folder=folder, last=last)
+        needs = FROM[weights].format(file=weights, net=net, folder=folder, last=last)
     else:
         earlier = before(name)
         weights = f"snapshot/{folder}{earlier}_iter_{recipe(earlier)['max_iter']}.caffemodel"

@@ -28,7 +28,8 @@ class Judged:
 
         Raises Error for a net without these blobs, or whose data do not come as one pass over a list."""
         self.graph, self.score_blob, self.label_blob = made, score_blob or scored(made.proto), label_blob
-        self.classes = channels(made, self.score_blob)
+        self.classes = max(2, channels(made, self.score_blob))
+        self.odds = any(softmaxed(made, self.score_blob, kind) for kind in ("Softmax", "Sigmoid"))
         self.source, self.total = _source(made, label_blob)
         self.facts = self.source.facts if isinstance(self.source, SegmentationData) else None
         known = self.facts.names if self.facts and len(self.facts.names) <= self.classes else ()
@@ -42,14 +43,22 @@ class Judged:
                 ) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
         """What gives the best class of each pixel of a batch, and its label, (N, H, W) both: see fetched.
 
-        scores: (N, C, H, W). truth: (N, 1, H, W) or (N, H, W). Raises Error where their sizes differ.
+        scores: (N, C, H, W), of one map as `whole` takes it. truth: (N, 1, H, W) or (N, H, W). Raises Error
+        where their sizes differ.
         """
         flat, pixels = truth[:, 0] if truth.ndim == 4 else truth, [len(scores), *scores.shape[2:]]
         if list(flat.shape) != pixels:
             raise Error(f"{self.source.describe(position)}: labels are {list(truth.shape)} for "
                         f"{pixels} scored pixels; scoring needs a score for each labelled pixel")
-        best, there = judging(scores, self.source.describe(position)), fetched(flat)
+        best, there = judging(self.whole(scores), self.source.describe(position)), fetched(flat)
         return lambda: (best(), there())
+
+    def whole(self, scores: Tensor) -> Tensor:
+        """Scores, or probabilities if `odds`, of each class (N, C, H, W); of one map that of the second class
+        against the first."""
+        if scores.shape[1] > 1:
+            return scores
+        return torch.cat([1 - scores if self.odds else torch.zeros_like(scores), scores], 1)
 
 
 def labels(scores: Tensor, of: str) -> np.ndarray:

@@ -21,7 +21,7 @@ from ..base.metrics import VOID, Binary, Scores, confusion
 from ..data.feed import Batches
 from ..look.pictures import save_labels
 from ..net.graph import Graph
-from ..net.judged import Judged, softmaxed
+from ..net.judged import Judged
 from ..net.module import Net
 from ..net.plan import Plan
 from ..ops.base import fetched
@@ -110,7 +110,6 @@ class Scoring(Judged):
         and for files that are not there."""
         super().__init__(made, score_blob, label_blob)
         self.source.check_files()
-        self.softmax = softmaxed(made, self.score_blob)
         self.looks = predict.looks(self.facts, self.classes)
 
     def run(self, net: Net | Plan | Stitched | Engined | Averaged | Sampled, *,
@@ -164,7 +163,8 @@ class Scoring(Judged):
         """What gives where the positive class is more probable than the threshold, if there is one."""
         if positive is None or threshold is None:
             return None
-        odds = fetched((scores if self.softmax else scores.softmax(1))[:, positive])
+        scores = self.whole(scores)
+        odds = fetched((scores if self.odds else scores.softmax(1))[:, positive])
         return lambda: odds() > threshold
 
 

@@ -158,6 +158,9 @@ def test_what_the_variants_are():
     assert list(body("voc-fcn32s-sampled25", "val")["loss"].bottom) == ["score", "label"]
     assert body("voc-fcn32s-balanced")["loss"].type == "InfogainLoss"
     assert body("shapes-fcn-unpool")["unpool5"].type == "Upsample"
+    one, two = (body(f"38cloud{variant}-fcn8s", "val") for variant in ("-sigmoid", ""))
+    assert (one["loss"].type, two["loss"].type) == ("SigmoidCrossEntropyLoss", "SoftmaxWithLoss")
+    assert [x["score_pool3"].convolution_param.num_output for x in (one, two)] == [1, 2]
     late = body("nyud-fcn16s-color-hha")
     assert list(late["score_fused"].bottom) == ["score_frcolor", "score_frhha"]
     assert list(late["score_pool4_fused"].eltwise_param.coeff) == [0.5, 0.5]

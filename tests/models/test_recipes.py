@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from clouds import scene
 from data.test_layouts import classes_of, colour, file, names, sbd
 
 from netspec.cli import main as cli
@@ -65,6 +66,17 @@ def pascalcontext(data):
         file(data / f"pascalcontext/trainval/{split}.mat", None, LabelMap=classes_of(SIZE, 1, 459, np.uint16))
 
 
+def patches(data, folder="38cloud"):
+    root = data / folder
+    scene(root / "images" if folder == "clouds" else root, "made_training", (500, 600), "training")
+    scene(root / "images" if folder == "clouds" else root, "made_test", (300, 384), "test")
+    for path in root.rglob("training_patches_38-Cloud.csv"):
+        path.with_name("training_patches_38-cloud_nonempty.csv").write_text(path.read_text())
+
+
+TREES = {"voc": voc, "nyud": nyud, "siftflow": siftflow, "pascalcontext": pascalcontext, "38cloud": patches}
+
+
 def random_weights(path, net, seed=0):
     """Weights of the size that keeps the sizes of activations, for all but the scores, which start at zero."""
     made = Net(deploy(net, losses=True))
@@ -83,7 +95,7 @@ def test_three_iterations(tmp_path, monkeypatch, capsys, released, name):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").symlink_to(ROOT / "models")
     (tmp_path / "data").mkdir()
-    globals()[name.partition("-")[0]](tmp_path / "data")
+    TREES[name.partition("-")[0]](tmp_path / "data")
     solver = prototext.read_solver(ROOT / "solvers" / ("heavy" if released else "") / f"{name}.prototxt")
     if name.endswith("balanced"):
         blob = BlobProto(data=np.eye(21).ravel().tolist())
@@ -95,12 +107,64 @@ def test_three_iterations(tmp_path, monkeypatch, capsys, released, name):
     prototext.write(tmp_path / "solver.prototxt", solver)
     assert cli.main(["solve", "solver.prototxt"]) == 0
     log = capsys.readouterr()
-    losses = [float(line.rpartition("loss = ")[2]) for line in (log.out + log.err).splitlines()
-              if "Iteration" in line and ", loss = " in line]
-    assert len(losses) >= 3 and np.isfinite(losses).all(), log
+    found = losses(log)
+    assert len(found) >= 3 and np.isfinite(found).all(), log
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "solvers").glob("*.prototxt")), ids=lambda path: path.stem)
 def test_recipes_snapshot_at_intervals(path):
     solver = prototext.read_solver(path)
     assert 0 < solver.snapshot <= solver.max_iter / 2 and solver.max_iter % solver.snapshot == 0
+
+
+def losses(log):
+    return [float(line.rpartition("loss = ")[2]) for line in (log.out + log.err).splitlines()
+            if "Iteration" in line and ", loss = " in line]
+
+
+def project(tmp_path, monkeypatch, folder):
+    """The nets, and patches of two scenes."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    (tmp_path / "data").mkdir()
+    patches(tmp_path / "data", folder)
+
+
+def few(name, *weights):
+    """A solver of two steps, in the current folder."""
+    solver = prototext.read_solver(ROOT / "solvers" / f"{name}.prototxt")
+    solver.iter_size, solver.max_iter, solver.snapshot, solver.display, solver.test_iter[:] = 1, 2, 0, 1, [1]
+    solver.weights[:] = weights or solver.weights
+    prototext.write(Path(f"{name}.prototxt"), solver)
+    return f"{name}.prototxt"
+
+
+@pytest.mark.slow
+def test_vgg16_of_three_bands_begins_a_net_of_four(tmp_path, monkeypatch, capsys):
+    """The way that the solver's header says, and what doctor says of it."""
+    project(tmp_path, monkeypatch, "38cloud")
+    random_weights(tmp_path / "weights/vgg16.caffemodel", ROOT / "models/voc-fcn32s/train.prototxt")
+    header = (ROOT / "solvers/38cloud-fcn32s.prototxt").read_text().replace("\\\n#", "")
+    command = next(line for line in header.splitlines() if "netspec convert" in line)
+    assert cli.main(command.split("netspec ")[1].split()) == 0
+    file = few("38cloud-fcn32s")
+    assert cli.main(["doctor", file, "--device", "cpu"]) == 0
+    assert "0 problems" in capsys.readouterr().out
+    assert cli.main(["solve", file]) == 0
+    assert np.isfinite(losses(capsys.readouterr())).all()
+
+
+def test_the_stages_for_generated_scenes_train_and_are_scored_by_the_scene(tmp_path, monkeypatch, capsys):
+    project(tmp_path, monkeypatch, "clouds")
+    before = ()
+    for stage in ("fcn32s", "fcn16s", "fcn8s"):
+        name = f"clouds-{stage}"
+        file = few(name, *before)
+        assert cli.main(["solve", file]) == 0
+        found = losses(capsys.readouterr())
+        assert len(found) >= 2 and np.isfinite(found).all()
+        before = [f"snapshot/{name}_iter_2.caffemodel"]
+    assert cli.main(["doctor", file, "--device", "cpu"]) == 0
+    assert "0 problems" in capsys.readouterr().out
+    assert cli.main(["score", "models/clouds-fcn8s/test.prototxt", *before, "--device", "cpu"]) == 0
+    assert "made_test" in capsys.readouterr().out

@@ -626,6 +626,28 @@ def test_a_threshold_on_the_probability(place, softmax):
     assert result.binary != scoring.score(net, score_blob=blob, workers=0, positive=1).binary
 
 
+@pytest.mark.parametrize("sigmoid", [False, True])
+def test_one_map_is_scored_as_the_second_class_against_the_first(place, sigmoid):
+    results = []
+    for maps in (1, 2):
+        n = NetSpec()
+        n.data, n.label = L.Python(module="netspec.datasets", layer="SegmentationData", ntop=2,
+                                   param_str=str(dict(dataset="shapes", root="images", split="val")))
+        n.score = L.Convolution(n.data, num_output=maps, kernel_size=1)
+        if sigmoid and maps == 1:
+            n.odds = L.Sigmoid(n.score)
+        made = Net(build(n.to_proto(), caffe_pb2.TEST))
+        weight, bias = made.layers_with_params()["score"]
+        with torch.no_grad():
+            weight.zero_(), bias.zero_()
+            weight[-1, :, 0, 0], bias[-1] = torch.tensor([0.02, -0.01, 0.005]), 0.1
+        blob = "odds" if sigmoid and maps == 1 else "score"
+        results.append([scoring.score(made, score_blob=blob, positive=1, threshold=threshold) for threshold in (None, 0.7)])
+    for one, two in zip(*results, strict=True):
+        assert np.array_equal(one.histogram, two.histogram) and one.binary == two.binary
+    assert (results[0][0].histogram > 100).all() and results[0][0].binary != results[0][1].binary
+
+
 def test_score_command_writes_matrix_and_sheet(place, capsys):
     status, out, err = command(capsys, "score", "val.prototxt", "random.caffemodel", "--device", "cpu", "--quiet", "--save", "p",
                                "--trimap", "1,4", "--binary", "sun", "--threshold", "0.2", "--confusion", "c.csv",
