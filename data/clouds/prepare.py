@@ -20,14 +20,14 @@ import made  # noqa: E402 - the path comes first
 VERSION = 1  # raise it when what is written changes, so that folders of the older kind are made again
 SIDE = 384  # pixels of a patch
 EMPTY = 0.8  # of a patch: with so much of it black, or more, the list of non-empty patches lacks it
-SHOWN = 0.2  # cloud that hides more of the ground than this is cloud in the truth
+SHOWN = 0.25  # cloud that hides more of the ground than this is cloud in the truth
 BANDS = {"red": 4, "green": 3, "blue": 2, "nir": 5}  # and Landsat 8's numbers of them
 # what the ground sends back in each band, as a part of 65535
 VEGETATION = (0.115, 0.13, 0.135, 0.30)
 SOIL = (0.24, 0.20, 0.175, 0.29)
 WATER = (0.095, 0.11, 0.13, 0.085)
-SAND = (0.60, 0.51, 0.42, 0.68)
-SNOW = (0.62, 0.63, 0.64, 0.47)
+SAND = (0.58, 0.46, 0.34, 0.68)
+SNOW = (0.64, 0.65, 0.66, 0.40)
 CLOUD = (0.52, 0.52, 0.53, 0.55)
 METRES = 30.0  # a pixel's side
 ORIGIN = 500000.0, 4500000.0  # east and north of the whole scene's corner, metres of UTM zone 31
@@ -68,35 +68,32 @@ def mixed(below: np.ndarray, over: np.ndarray | Sequence[float], part: np.ndarra
     return below + part[..., None] * (np.asarray(over) - below)
 
 
-def ground(rng: np.random.Generator, size: Size, number: int) -> np.ndarray:
-    """The land below, (H, W, 4): fields and soil, water, and by turns snow on ridges, sand, or both."""
+def ground(rng: np.random.Generator, size: Size) -> np.ndarray:
+    """The land below, (H, W, 4): fields and soil, water, sand, and snow on ridges."""
     fields = fractal(rng, size, 90, 4) + 0.5 * np.rint(1.5 * noise(rng, size, 24))  # with straight steps
     land = mixed(np.broadcast_to(VEGETATION, (*size, 4)), SOIL, np.clip(0.45 + 0.6 * fields, 0, 1))
     land = land * (1 + 0.22 * fractal(rng, size, 10, 2))[..., None]
     land = mixed(land, WATER, above(fractal(rng, size, 230, 4), rng.uniform(0.04, 0.14), 0.02))
-    if number % 3 != 1:
-        ridges = 1 - np.abs(fractal(rng, size, 110, 5))
-        slope = np.diff(ridges, axis=1, prepend=ridges[:, :1])
-        snow = np.asarray(SNOW) * np.clip(0.95 + 14 * slope, 0.35, 1.3)[..., None]
-        high = ridges + 1.1 * noise(rng, size, 320)
-        land = mixed(land, snow, above(high, rng.uniform(0.18, 0.32), 0.03))
-    if number % 3 != 0:
-        across, along = np.mgrid[: size[0], : size[1]]
-        wave = (0.3 * along + across + 14 * noise(rng, size, 70)) / rng.uniform(11, 19)
-        ripples = np.abs(2 * (wave - np.floor(wave)) - 1)  # dunes
-        light = 0.8 + 0.2 * ripples + 0.12 * fractal(rng, size, 120, 3)
-        desert = above(fractal(rng, size, 300, 5), rng.uniform(0.2, 0.4), 0.06)
-        land = mixed(land, np.asarray(SAND) * light[..., None], desert)
-    return land
+    across, along = np.mgrid[: size[0], : size[1]]
+    wave = (0.3 * along + across + 14 * noise(rng, size, 70)) / rng.uniform(11, 19)
+    ripples = np.abs(2 * (wave - np.floor(wave)) - 1)  # dunes
+    light = 0.8 + 0.2 * ripples + 0.12 * fractal(rng, size, 120, 3)
+    desert = above(fractal(rng, size, 300, 5), rng.uniform(0.12, 0.28), 0.06)
+    land = mixed(land, np.asarray(SAND) * light[..., None], desert)
+    ridges = 1 - np.abs(fractal(rng, size, 110, 5))
+    slope = np.diff(ridges, axis=1, prepend=ridges[:, :1])
+    snow = np.asarray(SNOW) * np.clip(0.95 + 14 * slope, 0.35, 1.3)[..., None]
+    high = above(ridges + 1.1 * noise(rng, size, 320), rng.uniform(0.18, 0.32), 0.03)
+    return mixed(land, snow, high)
 
 
 def clouds(rng: np.random.Generator, size: Size) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How much of the ground clouds hide, with thin ones and the thick alone, and how bright they are."""
-    bank = above(fractal(rng, size, 210, 6), rng.uniform(0.14, 0.28), 0.22)
-    puffs = above(fractal(rng, size, 34, 4) + 1.2 * noise(rng, size, 260), rng.uniform(0.06, 0.12), 0.25)
-    veil = above(fractal(rng, size, 100, 4, 3.0), rng.uniform(0.12, 0.25), 0.5)
+    bank = above(fractal(rng, size, 240, 6), rng.uniform(0.18, 0.32), 0.2)
+    puffs = above(fractal(rng, size, 44, 4) + 1.2 * noise(rng, size, 260), rng.uniform(0.04, 0.09), 0.25)
+    veil = above(fractal(rng, size, 100, 4, 3.0), rng.uniform(0.08, 0.16), 0.35)
     thick = 1 - (1 - bank) * (1 - puffs)
-    thin = veil * rng.uniform(0.4, 0.6)
+    thin = veil * rng.uniform(0.4, 0.65)
     billows = 1 - np.abs(fractal(rng, size, 40, 4))  # round tops with seams between them
     return 1 - (1 - thick) * (1 - thin), thick, 0.68 + 0.5 * billows + 0.2 * noise(rng, size, 180)
 
@@ -113,17 +110,17 @@ def valid(rng: np.random.Generator, size: Size) -> np.ndarray:
     return inside if rng.uniform() < 0.5 else inside[:, ::-1]
 
 
-def scene(rng: np.random.Generator, size: Size, number: int) -> tuple[np.ndarray, np.ndarray]:
+def scene(rng: np.random.Generator, size: Size) -> tuple[np.ndarray, np.ndarray]:
     """The bands of a scene, uint16 (H, W, 4), red, green, blue, near infrared, 0 outside the valid area; and
     its truth, uint8 (H, W), 1 where there is cloud."""
-    land = ground(rng, size, number)
+    land = ground(rng, size)
     hidden, thick, bright = clouds(rng, size)
     y, x = (int(step) for step in rng.integers(12, 34, 2))
     shadow = np.zeros(size)
     shadow[y:, x:] = thick[:-y, :-x]
     seen = land * (1 - 0.55 * shadow)[..., None]
     seen = mixed(seen, np.asarray(CLOUD) * bright[..., None], hidden)
-    light = rng.uniform(0.7, 1.15) * (1 + 0.08 * noise(rng, size, max(size)))
+    light = rng.uniform(0.65, 1.2) * (1 + 0.08 * noise(rng, size, max(size)))
     seen = seen * light[..., None] + rng.uniform(0.0, 0.03) + rng.uniform(-0.012, 0.012, seen.shape)
     inside = valid(rng, size)
     bands = np.rint(65535 * np.clip(seen, 1 / 65535, 1)).astype(np.uint16)
@@ -162,7 +159,7 @@ def generate(folder: Path, settings: dict) -> None:
             rng = np.random.default_rng([settings["seed"], turn, number])
             width, height = (side + (number == 0) * side // 6 for side in settings["size"])
             size = height - int(rng.integers(height // 10)), width - int(rng.integers(width // 10))
-            bands, truth = scene(rng, size, number)
+            bands, truth = scene(rng, size)
             title = f"made_{split}_{number:02d}"
             write(place / f"Entire_scene_gts/edited_corrected_gts_{title}.TIF", truth)
             masks = dict(patches(truth * np.uint8(255)))

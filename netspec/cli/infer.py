@@ -1,21 +1,19 @@
 """`netspec infer`: segment images, or find objects in them."""
 
 import argparse
-import json
 import math
-import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..base.errors import Error, Final, count, listed, said
+from ..base.errors import Error, count
 from ..base.files import find
 from ..data.layouts import BOXED, LAYOUTS, Facts, facts
 from ..data.options import read_file
+from . import scenes
 from .finding import find_net, find_weights, is_weights
 from .options import (
     add_box_arguments,
@@ -28,11 +26,11 @@ from .options import (
     only,
     wrote,
 )
+from .telling import Telling, as_percent, files_of, shares
 
 if TYPE_CHECKING:
     from ..data.facts import Known
     from ..proto.caffe_pb2 import NetParameter
-    from ..score.stream import Told
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"{', '.join(LAYOUTS | BOXED)} or a data set file: its names and colours, "
                         "and its mean where the net says none (default: what the net says; of released nets, "
                         "what their name does)")
-    parser.add_argument("--mean", type=_three, metavar="B,G,R", help="to subtract from images (0 to 255)")
+    parser.add_argument("--mean", type=_three, metavar="B,G,R", help="to subtract from images (0 to 255); of "
+                        "scenes a fourth, near infrared's")
     parser.add_argument("--classes", metavar="CLASS,...", help="show and tell these alone, by name or number")
     parser.add_argument("--alpha", type=fraction, default=0.55, metavar="A",
                         help="share of the classes' colours in the overlay, 0 to 1 (default 0.55)")
@@ -73,11 +72,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "told, of all classes or of one (default 0.5)")
     parser.add_argument("--voc", metavar="SPLIT", help="nets that detect: also VOC's result files, "
                         "comp4_det_SPLIT_CLASS.txt, with boxes of any score, whatever --threshold is")
+    scenes.add_arguments(parser)
 
 
 SEGMENTING = "alpha", "cutout", "scores", "scales", "flip", "engine", "samples", "seed"
 DETECTING = "threshold", "voc", "nms", "most"
-NOT_DENSE = "classes", "cutout", "engine", *DETECTING
+SCENES = "protocol", "bands"
+NOT_DENSE = "classes", "cutout", "engine", *DETECTING, *SCENES
 
 
 def run(args: argparse.Namespace) -> int:
@@ -85,17 +86,21 @@ def run(args: argparse.Namespace) -> int:
     from ..proto.text import read_net
 
     path, weights = _net_and_weights(args)
-    told, net = _Told(args.json), read_net(path)
+    told, net = Telling(args.json), read_net(path)
     boxes = pools_regions(net.layer)
     if args.dense is not None and not boxes:
         only(args, add_arguments, NOT_DENSE, "a classifier run with --dense has no such thing")
         return _dense(args, path, weights, net, told)
-    only(args, add_arguments, (*SEGMENTING, "dense", "names") if boxes else (*DETECTING, "names"),
-         f"{path} {'finds objects in images' if boxes else 'segments images'}, and has no such thing")
-    return (_find if boxes else _segment)(args, path, weights, net, told)
+    scene = not boxes and scenes.wanted(args, net, path)
+    what, work, strange = (
+        ("finds objects in images", _find, (*SEGMENTING, "dense", "names", *SCENES)) if boxes else
+        ("finds clouds in whole scenes", scenes.run, scenes.STRANGE) if scene else
+        ("segments images", _segment, (*DETECTING, "names", *SCENES)))
+    only(args, add_arguments, strange, f"{path} {what}, and has no such thing")
+    return work(args, path, weights, net, told)
 
 
-def _segment(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParameter", told: "_Told"
+def _segment(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParameter", told: Telling
              ) -> int:
     from ..net import judged
     from ..net.deploy import scored
@@ -104,7 +109,7 @@ def _segment(args: argparse.Namespace, path: Path, weights: Path, proto: "NetPar
     from ..score.stream import segmented
 
     blob = args.score_blob or scored(proto)
-    files = _files(args.image, Path(args.out), told)
+    files = files_of(args.image, Path(args.out), told)
     wanted = results.Wanted(args.alpha, cutout=() if args.cutout else None, scores=args.scores,
                             unsure=args.samples > 0)
     outputs = results.Outputs(Path(args.out), files, wanted.files)
@@ -130,11 +135,11 @@ def _segment(args: argparse.Namespace, path: Path, weights: Path, proto: "NetPar
             told.note(remark)
         segmenter = Segmenter(ready, blob, mean, known.scale, args.scales, args.flip, using,
                               sampling)
-        told.all(segmented(files, segmenter, outputs, looks, wanted, known.resize), _shares)
+        told.all(segmented(files, segmenter, outputs, looks, wanted, known.resize), shares)
     return told.end({"net": str(path), "weights": str(weights), **({"engine": args.engine} if using else {})})
 
 
-def _find(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParameter", told: "_Told"
+def _find(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParameter", told: Telling
           ) -> int:
     from ..data import boxes, layouts
     from ..net.detections import SCORES, BoxReader, Rules
@@ -143,7 +148,7 @@ def _find(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParame
     from ..score.frames import stem_of
     from ..score.stream import streamed
 
-    files = _files(args.image, Path(args.out), told)
+    files = files_of(args.image, Path(args.out), told)
     outputs = results.Outputs(Path(args.out), files, {"boxes": "_boxes.png"})
     scene = objects.scene(proto, path)
     reader = BoxReader(scene.graph, args.score_blob or SCORES)
@@ -179,13 +184,13 @@ def _find(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParame
     return told.end({"net": str(path), "weights": str(weights)})
 
 
-def _dense(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParameter", told: "_Told"
+def _dense(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParameter", told: Telling
            ) -> int:
     from ..score import heats, predict, results
     from ..score.dense import DenseClassifier, dense
     from ..score.stream import streamed
 
-    files = _files(args.image, Path(args.out), told)
+    files = files_of(args.image, Path(args.out), told)
     of = dense(proto, path, args.score_blob)
     named = [of.form.name, path.stem, path.parent.name]
     facts, mean = _settle(args, named, of.known, of.classes, of.channels, of.blob)
@@ -224,82 +229,8 @@ def _net_and_weights(args: argparse.Namespace) -> tuple[Path, Path]:
     return path, find_weights(given, path)
 
 
-class _Told:
-    """What a run says: a line a picture, or with `plain` one JSON object at the end; errors as they come."""
-
-    def __init__(self, plain: bool) -> None:
-        self.plain = plain
-        self.found: list[dict[str, Any]] = []
-        self.errors: list[dict[str, str]] = []
-
-    def note(self, remark: str) -> None:
-        print(f"note: {remark}", file=sys.stderr)
-
-    @contextmanager
-    def going_past(self, image: str) -> Iterator[None]:
-        """An Error, and of a file what the system says, is said, and the others are worth having."""
-        try:
-            yield
-        except Final:
-            raise
-        except (Error, OSError) as e:
-            if isinstance(e, OSError) and e.filename is None:  # of what is printed
-                raise
-            told = said(e) if isinstance(e, OSError) else str(e)
-            self.errors.append({"image": image, "error": told})
-            print(f"netspec infer: {told}", file=sys.stderr, flush=True)
-
-    def all(self, results: Iterable["Told"], words: Callable[[dict[str, Any]], str]) -> None:
-        """The results of a stream, and in words what is in each."""
-        for name, notes, result in results:
-            for note in notes:
-                self.note(note)
-            with self.going_past(name):
-                found = result()
-                self.found.append({"image": name, **found})
-                if not self.plain:
-                    first, *others = map(Path, found["files"].values())
-                    files = ", ".join([str(first), *(file.name for file in others)])
-                    print(f"{name}: {words(found) or 'none of the classes'} -> {files}", flush=True)
-
-    def end(self, facts: dict[str, Any]) -> int:
-        """The exit status, when all is said."""
-        if self.plain:
-            told = {**facts, "images": self.found, "errors": self.errors}
-            print(json.dumps(told, indent=2, allow_nan=False))
-        if len(self.errors) > 1 or self.errors and self.found:
-            failed = listed(error["image"] for error in self.errors)
-            others = "; the results of the others are written" if self.found else ""
-            raise Error(f"{len(self.errors)} of {len(self.errors) + len(self.found)} images gave no "
-                        f"results: {failed}{others}")
-        return 2 if self.errors else 0
-
-
-def _files(given: Sequence[str], out: Path, told: _Told) -> list[str]:
-    """The files that words stand for; what a folder has besides is said."""
-    from ..score.frames import expand
-
-    files: list[str] = []
-    for word in given:
-        if os.path.isdir(word) and os.path.realpath(word) == os.path.realpath(out):
-            raise Error(f"the results would come into {word}, whose images are read; give another --out")
-        with told.going_past(word):
-            found, left = expand(word)
-            files += found
-            if left:
-                told.note(f"{word} has {count(len(left), 'file')} that by name are no images: {listed(left)}")
-    return files
-
-
-def _shares(found: dict[str, Any]) -> str:
-    told = ", ".join(f"{c['name']} {_percent(c['share'])}" for c in found["classes"])
-    if unsure := found.get("uncertainty"):
-        told += f"; uncertainty {unsure['mean']:.2g} in the mean, {unsure['max']:.2g} at most"
-    return told
-
-
 def _peaks(found: dict[str, Any]) -> str:
-    return ", ".join(f"{c['name']} {_percent(c['most'])} at {c['at'][0]},{c['at'][1]}"
+    return ", ".join(f"{c['name']} {as_percent(c['most'])} at {c['at'][0]},{c['at'][1]}"
                      for c in found["classes"])
 
 
@@ -312,17 +243,12 @@ def _counts(found: dict[str, Any]) -> str:
     return ", ".join(f"{number} {name}" for name, number in many.items())
 
 
-def _percent(share: float) -> str:
-    """A share that is there, however small, as people read it."""
-    return f"{100 * share:.0f}%" if share >= 0.005 else "<1%"
-
-
 def _three(text: str) -> tuple[float, ...]:
     try:
         numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
         numbers = ()
-    if len(numbers) not in (1, 3) or not all(map(math.isfinite, numbers)):
+    if len(numbers) not in (1, 3, 4) or not all(map(math.isfinite, numbers)):
         raise argparse.ArgumentTypeError(f"expected three numbers B,G,R, found '{text}'")
     return numbers
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..base import log
-from ..base.errors import Error, closest, count
+from ..base.errors import Error, count
 from ..base.files import check_folder
 from ..base.table import percent, table
 from .finding import find_net, find_weights
@@ -197,15 +197,14 @@ def _scenes(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") 
     from ..look.shapes import KINDS
     from ..score.averaged import looked
     from ..score.scenes import THRESHOLDS
-    from ..score.scenescore import PROTOCOLS, SceneScoring
+    from ..score.scenescore import SceneScoring
     from ..score.scenetable import curves, summary
+    from ..score.wholescene import protocol
 
     ending("--curve", args.curve, *KINDS)
     if args.curve:
         require_matplotlib()
-    if args.protocol not in PROTOCOLS:
-        raise Error(f"--protocol: '{args.protocol}' is not known{closest(args.protocol, PROTOCOLS)} (known: "
-                    f"{', '.join(PROTOCOLS)})")
+    protocol(args.protocol)
     if args.threshold is not None and not 0 <= args.threshold < 1:
         raise Error(f"--threshold {args.threshold:g}: is from 0 to below 1")
     blob, name = args.score_blob or "score", made.name or path.stem

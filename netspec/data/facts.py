@@ -28,6 +28,7 @@ class Known(NamedTuple):
     scale: float = 1.0  # of pixels less the mean
     facts: Facts | None = None
     sides: tuple[int, int] = SIDES  # with boxes: what the shorter side is brought to, and the longer at most
+    bands: Images | None = None  # of patches of scenes: the top that is read
 
 
 def written(layout: Layout, **more: Any) -> dict[str, Any]:
@@ -51,10 +52,12 @@ def known(layer: LayerParameter, path: Path) -> Known:
     named = dataset if found and dataset in layouts.BOXED else layouts.nearby(dataset, path.resolve().parent)
     folder, layout_of = (boxes.folder, boxes.layout) if found else (layouts.folder, layouts.layout)
     layout = folder(own, where) if own.get("classes") else layout_of(named) if named else None
-    implied = None
+    implied = bands = None
     if layout and "dataset" in given:
         tops = given.get("tops")
-        implied = _mean(layout, tops if isinstance(tops, list | tuple) else ())
+        tops = tops if isinstance(tops, list | tuple) else ()
+        bands = bands_of(layout, tops)
+        implied = bands.mean if bands else _mean(layout, tops)
     mean = given.get("mean", implied)
     resize = given.get("resize", 1.0)
     for key, numbers in (("mean", () if mean is None else mean), ("resize", (resize,))):
@@ -67,7 +70,7 @@ def known(layer: LayerParameter, path: Path) -> Known:
         raise Error(f"{where}: 'scale' and 'max_size' of param_str are {sides}, expected whole numbers "
                     "from 1 on")
     return Known(None if mean is None else tuple(mean), resize, layer.transform_param.scale,
-                 layouts.facts(layout) if layout else None, sides)
+                 layouts.facts(layout) if layout else None, sides, bands)
 
 
 def _given(layer: LayerParameter, where: str) -> dict[str, Any]:
@@ -123,6 +126,12 @@ def exported(layers: Sequence[LayerParameter], names: Collection[str], classes: 
         told |= {"mean": list(mean), "range": RANGE, "order": "BGR" if len(mean) == 3 else "grey"}
         told |= {key: value for key in ("scale", "resize") if (value := getattr(found, key)) != 1}
     return told
+
+
+def bands_of(layout: Layout, tops: Sequence[str] = ()) -> Images | None:
+    """Of a data set of patches of scenes the first of `tops` with images, or of all; None of others."""
+    found = [kind for top in (*tops, *layout.tops) if isinstance(kind := layout.tops.get(top), Images)]
+    return found[0] if layout.patches else None
 
 
 def _mean(layout: Layout, tops: Sequence[str]) -> tuple[float, ...] | None:

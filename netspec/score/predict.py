@@ -104,7 +104,9 @@ def image_net(net: NetParameter, blob: str, path: str | os.PathLike) -> tuple[Ne
         raise Error(f"{path}: '{blob}' is computed from the inputs {found}; infer feeds one image")
     ((data, top),) = feeding
     shape = data.input_param.shape[0].dim if data.input_param.shape else []
-    return pruned, top, shape[1] if len(shape) == 4 else 3, known(data, Path(path))
+    said = known(data, Path(path))
+    usual = len(said.bands.files) if said.bands else 3
+    return pruned, top, shape[1] if len(shape) == 4 else usual, said
 
 
 def blob(image: Image.Image, mean: Sequence[float], channels: int = 3, scale: float = 1.0) -> Tensor:

@@ -10,45 +10,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..base.errors import Error, count, listed
 from ..base.files import inside
 from ..base.metrics import Binary
 from ..data.balance import pixel_counts
 from ..data.feed import Batches
-from ..data.images import nearest, open_image, read_label
+from ..data.images import open_image, read_label
 from ..data.patches import SIDE, Grid, Place, columns, place
-from ..data.resizing import cubic
 from ..data.segmentation import SegmentationData
 from ..look.pictures import save_labels
 from ..net.graph import Graph
-from ..net.judged import channels, softmaxed
-from ..net.module import Net
-from ..net.plan import Plan
+from ..net.judged import channels
 from . import predict, scenes
-from .averaged import Averaged
-from .engined import Engined
-from .sampled import Sampled
+from .wholescene import PROTOCOLS, Looking, cloudy
 
 Progress = Callable[[int, int, str], None]  # patches done, in all, and the scene at work
-
-
-class Protocol(NamedTuple):
-    """How patches become a scene's mask: the sides of what the net sees, and whether its map is cut first and
-    the mask resized, or resized first."""
-
-    side: int
-    cut_first: bool
-
-    def __str__(self) -> str:
-        seen = f"patches at {self.side}x{self.side}" + ("" if self.side < SIDE else ", as they are")
-        then = ("cut at the threshold, then resized (nearest)" if self.cut_first
-                else "resized (cubic) where they have another size, then cut at the threshold")
-        return f"{seen}; probabilities {then}; scenes put together of {SIDE}x{SIDE}"
-
-
-PROTOCOLS = {"38cloud": Protocol(192, True), "38cloud-released": Protocol(SIDE, False)}
 
 
 class Scene(NamedTuple):
@@ -198,7 +175,7 @@ class SceneScoring:
         wide = [scene.name for scene in self.scenes if max(scene.grid.offset) >= SIDE]
         return found + ([f"the padding of {listed(wide)} is more than a patch"] if wide else [])
 
-    def run(self, net: Net | Plan | Engined | Averaged | Sampled, *,
+    def run(self, net: Looking, *,
             thresholds: Sequence[float] = scenes.THRESHOLDS, save: str | os.PathLike | None = None,
             progress: Progress | None = None, workers: int | None = None) -> SceneResult:
         """Run the net over the patches, scene by scene, and hold each scene against its truth.
@@ -208,7 +185,8 @@ class SceneScoring:
         """
         begun, done = time.monotonic(), 0
         steps = sorted({*thresholds, *(k / 255 for k in range(255))})
-        self.source.resize = PROTOCOLS[self.protocol].side / SIDE
+        protocol = PROTOCOLS[self.protocol]
+        self.source.resize = protocol.side / SIDE
         tallies: dict[str, np.ndarray] = {}
         with closing(Batches(self.graph.readers, net.device, workers=workers)) as batches:
             maps = self._maps(net, batches)
@@ -217,7 +195,7 @@ class SceneScoring:
                 grid = scene.grid
                 whole = np.zeros((grid.rows * SIDE, grid.columns * SIDE), np.uint16)
                 for at in scene.patches:
-                    grid.patch(whole, *at)[:] = self._levels(next(maps), steps)
+                    grid.patch(whole, *at)[:] = scenes.levels(protocol.enlarged(next(maps)), steps)
                     done += 1
                     if progress:
                         progress(done, self.total, scene.name)
@@ -230,33 +208,12 @@ class SceneScoring:
         return SceneResult(self.protocol, tallies, steps, tuple(dict.fromkeys(thresholds)), missing, done,
                            time.monotonic() - begun)
 
-    def _maps(self, net: Net | Plan | Engined | Averaged | Sampled, batches: Batches) -> Iterator[np.ndarray]:
+    def _maps(self, net: Looking, batches: Batches) -> Iterator[np.ndarray]:
         """The probability of cloud in each patch, float32 (H, W)."""
         with torch.inference_mode():
             for position in range(-(-self.total // self.source.batch_size)):
                 scores = net(batches.next(), [self.blob])[self.blob]
-                probable = self._probable(scores.float()).cpu().numpy()
-                if np.isnan(probable).any():
-                    raise Error(f"{self.source.describe(position)}: the scores are no numbers (NaN), so no "
-                                "class can be told; 'netspec doctor NET WEIGHTS' says where they come from")
-                yield from probable
-
-    def _probable(self, scores: Tensor) -> Tensor:
-        """(N, H, W) of scores, which may be probabilities already."""
-        if self.classes == 1:
-            return (scores if softmaxed(self.graph, self.blob, "Sigmoid") else scores.sigmoid())[:, 0]
-        return (scores if softmaxed(self.graph, self.blob) else scores.softmax(1))[:, 1]
-
-    def _levels(self, probable: np.ndarray, steps: Sequence[float]) -> np.ndarray:
-        """How many thresholds each pixel of a patch is above, uint16 (SIDE, SIDE).
-
-        Cut first, a mask is resized to the nearest pixel, which moves the levels of all thresholds alike.
-        """
-        if PROTOCOLS[self.protocol].cut_first:
-            return nearest(scenes.levels(probable, steps), SIDE, SIDE)
-        if probable.shape != (SIDE, SIDE):
-            probable = cubic(probable, SIDE, SIDE)
-        return scenes.levels(probable, steps)
+                yield from cloudy(self.graph, self.blob, scores, self.source.describe(position))
 
 
 def scened(made: Graph) -> SegmentationData | None:

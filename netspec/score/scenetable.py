@@ -7,7 +7,8 @@ from ..base.metrics import BINARY, Binary
 from ..base.table import percent, table
 from ..look.charts import Chart, Lines
 from . import scenes
-from .scenescore import PROTOCOLS, SceneResult
+from .scenescore import SceneResult
+from .wholescene import PROTOCOLS
 
 MEAN = "mean"
 
