@@ -22,6 +22,7 @@ from netspec.train import snapshot
 for name in ("cli.solve", "train.stages", "look.curves"):  # loaded once, not in every child
     importlib.import_module(f"netspec.{name}")
 
+os.fsync = lambda file: None  # as in conftest.py
 WRITE, RENAME = files.writing, os.replace
 
 

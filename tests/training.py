@@ -1,11 +1,17 @@
 """Small training jobs for tests: a folder with data, net and solver, and the solve command as a process."""
 
+import io
+import os
+from contextlib import redirect_stderr
+from pathlib import Path
+
 import h5py
 import numpy as np
 from google.protobuf import text_format
 from PIL import Image
 from programs import PROJECT, Program, run
 
+from netspec.cli.main import main
 from netspec.proto import caffe_pb2
 from netspec.train.solver import Solver
 
@@ -92,6 +98,18 @@ def same(a, b):
     assert a.keys() == b.keys()
     for key, value in a.items():
         np.testing.assert_array_equal(value, b[key], err_msg=key)
+
+
+def solved(folder):
+    """What the solve command says of solver.prototxt in a folder: for a job that several tests begin with."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        with redirect_stderr(io.StringIO()) as said:
+            assert main(["solve", "solver.prototxt"]) == 0, said.getvalue()
+    finally:
+        os.chdir(before)
+    return said.getvalue()
 
 
 def start(folder, *args, **options):

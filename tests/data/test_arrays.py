@@ -257,6 +257,7 @@ def test_batches_much_larger_than_the_first():
     feed.close()
 
 
+@pytest.mark.slow  # tests/cli/test_platforms.py spawns some too
 def test_spawned_workers_do_as_well(tmp_path, monkeypatch):
     write(tmp_path, (5,))
     monkeypatch.setattr(feeds, "START", "spawn")

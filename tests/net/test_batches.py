@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from programs import SERVER
 from torch.utils.data import DataLoader, IterableDataset
 from training import BODY, VOC, write_job
 
@@ -59,7 +60,7 @@ def test_they_are_those_of_solve(net):
     same([dataset.at(5), dataset.at(2)], [fed(net, 7)[5], fed(net, 7)[2]])
 
 
-@pytest.mark.parametrize("workers, start", [(0, None), (1, "fork"), (2, "fork"), (2, "spawn")])
+@pytest.mark.parametrize("workers, start", [(0, None), (1, "fork"), (2, "fork"), (2, SERVER)])  # which is sent it, as a spawned one
 def test_workers_give_each_batch_once_and_in_order(net, workers, start):
     options = {"multiprocessing_context": start} if start else {}
     dataset = netspec.batches(net, seed=7, count=7)

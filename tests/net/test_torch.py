@@ -1,7 +1,6 @@
 """A net in other people's loops: what torch's tools and habits ask of a module, on the FCN-8s of the embedded data set."""
 
 import copy
-import multiprocessing
 import socket
 import warnings
 
@@ -9,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torch.nn.utils.prune
-from programs import PROJECT
+from programs import PROJECT, SERVER
 from torch import nn
 
 from net.test_graph import DATA, build, conv, relu
@@ -173,9 +172,8 @@ def given_back(net, x, queue):
 
 def test_a_net_goes_to_another_process():
     net, x = made(), image()
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=given_back, args=(net, x, queue))
+    queue = SERVER.Queue()
+    process = SERVER.Process(target=given_back, args=(net, x, queue))
     process.start()
     scores, text = queue.get(timeout=120)
     process.join(60)
@@ -290,13 +288,12 @@ def test_parametrizations_and_pruning_reach_the_arithmetic():
 
 # torch's compilers, and functional forms
 
-def test_compiled():  # tests/convert/test_totorch.py compiles nets of other layers
+def test_compiled():  # tests/convert/test_totorch.py compiles nets of other layers, at several sizes
     net = made()
     torch._dynamo.reset()
     compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
-    for size in ((37, 44), (40, 61)):
-        x = image(1, 3, *size)
-        torch.testing.assert_close(compiled(x), net(x))
+    x = image()
+    torch.testing.assert_close(compiled(x), net(x))
     compiled(x).square().mean().backward()
     assert net.conv1_1.weight.grad.any()
 
@@ -349,12 +346,11 @@ def one_of_two(rank, port, queue):
 
 
 def test_distributed_data_parallel():
-    context = multiprocessing.get_context("spawn")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    queue = context.Queue()
-    processes = [context.Process(target=one_of_two, args=(rank, port, queue)) for rank in (0, 1)]
+    queue = SERVER.Queue()
+    processes = [SERVER.Process(target=one_of_two, args=(rank, port, queue)) for rank in (0, 1)]
     for process in processes:
         process.start()
     found = dict(queue.get(timeout=120) for _ in processes)

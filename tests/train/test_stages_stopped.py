@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -294,10 +295,10 @@ def finished(nursery, tmp_path_factory):
     return folders
 
 
-@pytest.mark.parametrize("form", ["BINARYPROTO", "HDF5"])
-@pytest.mark.parametrize("older", [False, True])
-@pytest.mark.parametrize("when", ["before", "within", "named", "after"])
-@pytest.mark.parametrize("step", KILLED)
+@pytest.mark.parametrize("step, when, older, form", [
+    # what is HDF5 are two of the files
+    pytest.param(*case, marks=[pytest.mark.slow] * (case[3] == "HDF5" and (case[0] == "resume" or not case[2])))
+    for case in product(KILLED, ("before", "within", "named", "after"), (False, True), ("BINARYPROTO", "HDF5"))])
 def test_killed_within_a_snapshot(tmp_path, nursery, finished, step, when, older, form):
     """Before, within and after the writing of each file; also where another run has left a snapshot of that name."""
     straight, other = finished(form)

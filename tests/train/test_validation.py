@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import sys
 from contextlib import closing
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from training import VOC, changed, write_job
+from training import VOC, changed, solved, write_job
 
 from netspec.base.errors import Interrupted
 from netspec.base.log import Log
@@ -64,6 +65,21 @@ def job(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """(folder, what was said) of the job that ran through."""
+    folder = tmp_path_factory.mktemp("straight")
+    write(folder)
+    return folder, solved(folder)
+
+
+@pytest.fixture
+def done(straight, job):
+    """What was said of the job, which has been done."""
+    shutil.copytree(straight[0] / "run", "run")
+    return straight[1]
+
+
 LINE = re.compile(r"netspec\] Iteration (\d+), test net #0: mean IU (\S+), 5 images")
 
 
@@ -73,27 +89,25 @@ def trained(capsys, *args):
     return capsys.readouterr().err
 
 
-def test_the_mean_iu_is_that_of_score(job, capsys):
-    said = LINE.findall(trained(capsys))
+def test_the_mean_iu_is_that_of_score(done):
+    said = LINE.findall(done)
     assert [int(i) for i, _ in said] == [5, 10, 15, 20, 25, 30, 35, 40]
     found = score(ready(load(Path("val.prototxt")), "run/snap_iter_40.caffemodel")[0])
     assert said[-1][1] == f"{100 * found.scores.mean_iu:.1f}"
 
 
-def test_the_best_weights_are_kept_and_named(job, capsys):
-    err = trained(capsys)
-    said = {int(i): float(iu) for i, iu in LINE.findall(err)}
+def test_the_best_weights_are_kept_and_named(done):
+    said = {int(i): float(iu) for i, iu in LINE.findall(done)}
     kept = json.loads(Path("run/snap_best.json").read_text())
     assert said[kept["iteration"]] == max(said.values()) == round(100 * kept["mean_iu"], 1)
     assert len(set(said.values())) > 3 and kept["iteration"] not in (0, 40)
     found = score(ready(load(Path("val.prototxt")), "run/snap_best.caffemodel")[0])
     assert found.scores.mean_iu == kept["mean_iu"]
-    assert f"the best mean IU of the tests, {max(said.values()):.1f}, is of iteration {kept['iteration']}: " in err
-    assert "run/snap_best.caffemodel" in err.splitlines()[-2]
+    assert f"the best mean IU of the tests, {max(said.values()):.1f}, is of iteration {kept['iteration']}: " in done
+    assert "run/snap_best.caffemodel" in done.splitlines()[-2]
 
 
-def test_validation_changes_nothing_of_the_training(job, capsys):
-    trained(capsys)
+def test_validation_changes_nothing_of_the_training(done, job, capsys):
     tested = Path("run/snap_iter_40.caffemodel").read_bytes(), Path("run/snap_iter_40.solverstate").read_bytes()
     write(job, "test_interval: 1000000 test_initialization: false")
     assert not LINE.search(trained(capsys))
@@ -104,9 +118,9 @@ def files():
     return {path.name: path.read_bytes() for path in Path("run").glob("*_best*")}
 
 
-@pytest.mark.parametrize("stopped", range(1, 40, 6))
-def test_a_run_that_is_interrupted_ends_with_the_same_best(job, capsys, stopped):
-    trained(capsys)
+@pytest.mark.parametrize("stopped", [1, 19, 25, 37, *(pytest.param(at, marks=pytest.mark.slow) for at in (7, 13, 31))])
+@pytest.mark.usefixtures("done")
+def test_a_run_that_is_interrupted_ends_with_the_same_best(capsys, stopped):
     expected = files()
     for path in Path("run").glob("*"):
         path.unlink()
@@ -122,8 +136,8 @@ def test_a_run_that_is_interrupted_ends_with_the_same_best(job, capsys, stopped)
 
 
 @pytest.mark.parametrize("seen", [16, 32])
-def test_a_run_that_is_killed_and_goes_on_from_its_last_snapshot_ends_with_the_same_best(job, capsys, seen):
-    trained(capsys)
+@pytest.mark.usefixtures("done")
+def test_a_run_that_is_killed_and_goes_on_from_its_last_snapshot_ends_with_the_same_best(capsys, seen):
     expected = files()
     trained(capsys, "--snapshot", f"run/snap_iter_{seen}.solverstate")  # the best may be of an iteration to come
     assert files() == expected
@@ -132,8 +146,8 @@ def test_a_run_that_is_killed_and_goes_on_from_its_last_snapshot_ends_with_the_s
     assert set(files()) == set(expected)
 
 
-def test_a_new_run_does_not_know_the_best_of_another(job, capsys):
-    trained(capsys)
+@pytest.mark.usefixtures("done")
+def test_a_new_run_does_not_know_the_best_of_another(capsys):
     record = Path("run/snap_best.json")
     record.write_text(record.read_text().replace('"mean_iu": 0.', '"mean_iu": 0.9'))
     trained(capsys)

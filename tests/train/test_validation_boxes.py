@@ -3,10 +3,12 @@
 import json
 import re
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
 from detecting import draw, write_net
+from training import solved
 
 from netspec.cli import main as cli
 from netspec.proto.model import read_weights
@@ -21,6 +23,24 @@ def drawn(tmp_path_factory):
     root = tmp_path_factory.mktemp("shapes") / "images"
     draw(root, train=6, val=3)
     return root
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """What is said of the training of a net, tested every 20 iterations, once it has been done, here or, before, elsewhere."""
+    @cache
+    def elsewhere(name):
+        folder = tmp_path_factory.mktemp(name) / "job"
+        shutil.copytree(".", folder)
+        return folder, solved(folder)
+
+    def here(job, name):
+        job(name, 20)
+        folder, said = elsewhere(name)
+        shutil.copytree(folder / "run", "run")
+        return said
+
+    return here
 
 
 @pytest.fixture
@@ -47,10 +67,9 @@ def scored(capsys, weights, name):
 
 
 @pytest.mark.parametrize("name", ["shapes-rfcn", "shapes-rfcn-ohem"])
-def test_the_ap_is_that_of_score_and_the_best_weights_are_kept(job, capsys, name):
+def test_the_ap_is_that_of_score_and_the_best_weights_are_kept(done, job, capsys, name):
     """Though boxes are learned normalised, with OHEM those of the RPN too."""
-    job(name, 20)
-    err = trained(capsys)
+    err = done(job, name)
     said = {int(i): told for i, told in LINE.findall(err)}
     assert sorted(said) == [20, 40, 60]
     found = {i: scored(capsys, f"run/snap_iter_{i}.caffemodel", name) for i in said}
@@ -66,10 +85,9 @@ def test_the_ap_is_that_of_score_and_the_best_weights_are_kept(job, capsys, name
 
 
 @pytest.mark.parametrize("name", ["shapes-rfcn", "shapes-rfcn-ohem"])
-def test_tests_change_nothing_of_the_training(job, capsys, name):
+def test_tests_change_nothing_of_the_training(done, job, capsys, name):
     kinds = ("caffemodel", "solverstate")
-    job(name, 7)
-    assert LINE.search(trained(capsys))
+    assert LINE.search(done(job, name))
     tested = [Path(f"run/snap_iter_60.{kind}").read_bytes() for kind in kinds]
     shutil.rmtree("run")
     job(name, 1000000)
@@ -77,18 +95,15 @@ def test_tests_change_nothing_of_the_training(job, capsys, name):
     assert tested == [Path(f"run/snap_iter_60.{kind}").read_bytes() for kind in kinds]
 
 
-def test_a_resumed_run_goes_on_from_the_best(job, capsys):
-    job("shapes-rfcn", 20)
-    trained(capsys)
+def test_a_resumed_run_goes_on_from_the_best(done, job, capsys):
+    done(job, "shapes-rfcn")
     expected = Path("run/snap_best.json").read_bytes(), Path("run/snap_best.caffemodel").read_bytes()
     trained(capsys, "--snapshot", "run/snap_iter_20.solverstate")
     assert expected == (Path("run/snap_best.json").read_bytes(), Path("run/snap_best.caffemodel").read_bytes())
 
 
-def test_curves_show_it(job, capsys):
-    job("shapes-rfcn", 20)
-    err = trained(capsys)
-    Path("run.log").write_text(err)
+def test_curves_show_it(done, job):
+    Path("run.log").write_text(done(job, "shapes-rfcn"))
     assert cli.main(["curves", "run.log", "--out", "curves.svg"]) == 0
     text = Path("curves.svg").read_text()
     assert "mean AP in percent" in text and "test mean AP, best" in text
