@@ -167,7 +167,7 @@ def test_vocs_four_steps_are_one_command_and_their_weights_one_net(voc, capsys):
     assert cli.main(["score", f"models/{name}/joined.prototxt", f"snapshot/{name}-rfcn2_joined.caffemodel", "--strict"]) == 0
 
 
-@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * ("resnet101" in path.stem))
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * ("resnet101" in path.stem or path.stem.endswith("2")))
                                   for path in sorted((ROOT / "solvers").glob("voc-rfcn*.prototxt"))])
 def test_doctor_finds_nothing_wrong_with_vocs_solvers(voc, capsys, path):
     trunk = path.stem.split("-")[2]

@@ -100,7 +100,8 @@ def test_the_border_is_not_computed_again(fcn):
 
 
 @pytest.mark.parametrize("name, size", [
-    ("voc-fcn-alexnet", (67, 80)), ("voc-fcn-googlenet", (50, 41)), ("googlenet", (224, 224)), ("voc-fcn32s", (20, 35))])
+    ("voc-fcn-alexnet", (67, 80)), ("voc-fcn-googlenet", (50, 41)), ("googlenet", (224, 224)),
+    pytest.param("voc-fcn32s", (20, 35), marks=pytest.mark.slow)])
 def test_nets_of_models(name, size):
     net = net_of(name)
     outputs = net.graph.outputs

@@ -6,6 +6,7 @@ parameter its norm and 32 entries.
 
 import sys
 import zlib
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,16 @@ GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "nets.npz")
 NAMES = sorted({key.partition("/")[0] for key in GOLDEN})
 
 
+@lru_cache(1)
 def of(name):
     found = {key.partition("/")[2]: GOLDEN[key] for key in GOLDEN if key.startswith(name + "/")}
     return {key: GOLDEN[str(value)] if value.dtype.kind == "U" else value for key, value in found.items()}
 
 
-def with_weights(name, inputs):
+@lru_cache(1)
+def with_weights(name):
+    """(net, inputs)"""
+    inputs = {k[3:]: torch.from_numpy(v.astype(np.float32)) for k, v in of(name).items() if k.startswith("in:")}
     built = build(fcn.generate(name), caffe_pb2.TEST, shapes={k: tuple(v.shape) for k, v in inputs.items()})
     net = Net(built)
     with torch.no_grad():
@@ -42,7 +47,7 @@ def with_weights(name, inputs):
                 values = np.random.RandomState(seed).standard_normal(slot.shape)
                 values *= np.sqrt(2 / np.prod(slot.shape[1:])) if slot.index == 0 else 0.1
                 parameter.copy_(torch.from_numpy(values.astype(np.float32)))
-    return net
+    return net, inputs
 
 
 def apart(ours, theirs):
@@ -50,12 +55,11 @@ def apart(ours, theirs):
     return float(np.abs(np.asarray(ours, np.float64) - theirs).max() / np.abs(theirs).max())
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "voc-fcn-alexnet" else pytest.mark.slow) for n in NAMES])
 @pytest.mark.parametrize("onednn", [True, False])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "voc-fcn-alexnet" else pytest.mark.slow) for n in NAMES])
 def test_scores_losses_and_gradients_are_caffes(name, onednn):
-    golden = of(name)
-    inputs = {k[3:]: torch.from_numpy(v.astype(np.float32)) for k, v in golden.items() if k.startswith("in:")}
-    net = with_weights(name, inputs)
+    golden, (net, inputs) = of(name), with_weights(name)
+    net.zero_grad()
     with torch.backends.mkldnn.flags(enabled=onednn):
         blobs = net(inputs, want=[k[4:] for k in golden if k.startswith("out:")])
         net.loss(blobs).backward()

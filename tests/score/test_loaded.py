@@ -4,8 +4,6 @@ import copy
 import pickle
 import re
 import shutil
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -278,7 +276,7 @@ def test_exported_it_needs_no_netspec(net, tmp_path):
     code = ("import sys, torch\nx, y = torch.load('case.pt')\n"
             "torch.testing.assert_close(torch.export.load('net.pt2').module()(x), y)\nassert 'netspec' not in sys.modules")
     (tmp_path / "alone.py").write_text(code)
-    done = subprocess.run([sys.executable, "alone.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = run("alone.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
