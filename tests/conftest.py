@@ -9,7 +9,6 @@ import pytest
 import torch
 from training import write_job
 
-
 os.fsync = lambda file: None  # flushed for a failing power supply, which no test has; a wait of the disk for each file
 
 

@@ -92,17 +92,23 @@ def test_a_wheel_has_nets_recipes_and_facts(installed):
     shipped = {f"netspec/shipped/{path.relative_to(PROJECT)}" for folder in ("models", "solvers", "data")
                for pattern in ("*.py", "*.prototxt", "*.txt", "*.json", "*.md")
                for path in (PROJECT / folder).rglob(pattern) if not {"images", "archives"} & {*path.parts}}
-    assert not shipped - there and "netspec/py.typed" in there and "netspec/proto/caffe.desc" in there
+    left_out = {f"netspec/shipped/models/voc-rfcn-resnet{layers}-ohem/{kind}.prototxt" for layers in (50, 101)
+                for kind in ("rpn1", "rfcn1", "rpn2", "rfcn2", "rpn", "joined")}
+    assert shipped - there == left_out and "netspec/py.typed" in there and "netspec/proto/caffe.desc" in there
     assert not [name for name in there if "__pycache__" in name or "/images/" in name]
-    assert size < 1_200_000  # text and code alone: no image and no weights
+    assert size < 1_150_000  # text and code alone: no image and no weights
 
 
 COMMANDS = """
+import runpy
 import sys
 from netspec.base.machine import HOME, PROJECT
 from netspec.cli.main import main
 
 print(PROJECT, HOME, *[main(line.split()) for line in sys.argv[1:]])
+sys.argv[1:] = ["voc-rfcn-resnet50-ohem"]
+runpy.run_module("netspec.shipped.models.rfcn", run_name="__main__", alter_sys=True)
+print(main(["describe", "voc-rfcn-resnet50-ohem/rpn1"]), main(["describe", "models/voc-rfcn-resnet50-ohem/joined.prototxt"]))
 """
 
 
@@ -111,13 +117,18 @@ def test_an_installed_package_works_in_any_folder(installed, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in site.rglob("*")}
     commands = ["diff-net models/fcn.py:voc-fcn8s/deploy --figure3", "describe models/voc-fcn-alexnet/deploy.prototxt --table1",
                 "tables 2 --family shapes", "demo", "data shapes", "data check solvers/shapes-fcn32s.prototxt",
-                "doctor solvers/shapes-fcn8s.prototxt", "draw models/voc-fcn8s/deploy.prototxt --out net.svg"]
+                "doctor solvers/shapes-fcn8s.prototxt", "draw models/voc-fcn8s/deploy.prototxt --out net.svg",
+                "describe voc-rfcn-resnet50-ohem/rpn1", "describe models/voc-rfcn-resnet50-ohem/joined.prototxt"]
     done = subprocess.run([sys.executable, "-B", "-c", COMMANDS, *commands], cwd=tmp_path, capture_output=True, text=True,
                           env=programs.environment(PYTHONPATH=str(site), PYTHONDONTWRITEBYTECODE="1"), timeout=120)
     for said in ("equals the figure's FCN-8s", "57M", "shapes-fcn32s", "0 errors",
-                 f"{site / 'netspec/shipped'} . 0 0 0 2 0 0 1 0\n"):  # the third stage lacks the second's weights
+                 f"{site / 'netspec/shipped'} . 0 0 0 2 0 0 1 0 2 2\n", "0 0\n"):  # the third stage lacks the second's weights
         assert said in done.stdout, done.stdout + done.stderr
     assert "netspec data shapes gets it" in done.stderr
+    assert done.stderr.count("'python -m netspec.shipped.models.rfcn voc-rfcn-resnet50-ohem' writes it") == 2
+    for kind in ("rpn1", "joined", "deploy"):
+        path = f"models/voc-rfcn-resnet50-ohem/{kind}.prototxt"
+        assert (tmp_path / path).read_bytes() == (PROJECT / path).read_bytes()
     assert f"{site / 'data'}" not in done.stderr  # what lies above the package is none of its own
     assert len([*(tmp_path / "data/shapes/images/JPEGImages").iterdir()]) == 300
     assert before == {path: path.stat().st_mtime_ns for path in site.rglob("*")}

@@ -49,7 +49,14 @@ def find(path: str | os.PathLike, base: str | os.PathLike | None = None, what: s
     if native(path) != str(path):
         with suppress(Error):
             return find(native(path), base, what)
-    raise missing(path, tried, what)
+    raise Error(f"{missing(path, tried, what)}{writer(path.parent.name)}")
+
+
+def writer(net: str) -> str:
+    """The end of a sentence about a net that is not there: what writes it, if a wheel does without."""
+    if PROJECT.is_relative_to(PACKAGE) and "-rfcn-" in net and (PROJECT / "models" / net).is_dir():
+        return f"; 'python -m netspec.shipped.models.rfcn {net}' writes it"
+    return ""
 
 
 def native(path: str | os.PathLike) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import Error, closest, listed
-from .files import find
+from .files import find, writer
 from .machine import PROJECT
 
 ENDING = ".prototxt"
@@ -66,7 +66,8 @@ def _of_kind(folder: Path, kinds: tuple[str, ...]) -> Path:
             return file
     there = sorted(file.stem for file in folder.glob(f"*{ENDING}"))
     raise Error(f"net '{folder.name}' has no {' or '.join(kinds)}{ENDING} in {folder} (there are "
-                f"{', '.join(f'{folder.name}/{kind}' for kind in there)}){closest(kinds[0], there)}")
+                f"{', '.join(f'{folder.name}/{kind}' for kind in there)}){closest(kinds[0], there)}"
+                f"{writer(folder.name)}")
 
 
 def name_of(net: Path) -> str | None:
