@@ -127,6 +127,9 @@ def _net(args: argparse.Namespace) -> int:
     print(f"{'output':20}  {'N x H x W':14}  {'shape':20}  {'largest':>10}  {'difference':>10}")
     for row in found:
         remark = "  DIFFERS" if not row.fits else "" if row.largest else "  all 0, which proves nothing"
+        if row.elsewhere:
+            maxima = "1 maximum" if row.elsewhere == 1 else f"{row.elsewhere} maxima"
+            remark += f"  with {maxima} taken elsewhere, equal but for rounding"
         print(f"{row.blob:20}  {'x'.join(map(str, row.size)):14}  {'x'.join(map(str, row.shape)):20}  "
               f"{row.largest:10.4g}  {row.apart:10.2g}{remark}")
     print(said)

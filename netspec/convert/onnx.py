@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from ..base.errors import Error, lacking
 from ..base.files import writing
 from ..net.graph import Graph, Value
 from ..net.module import Net
-from .agree import AXES, Agreement, Size, agreements, facts, fixed_axes, own_size, shapes_for
+from .agree import AXES, Agreement, Arrays, Size, agreements, facts, fixed_axes, own_size, shapes_for
+from .maxima import masked
 from .onnxops import Builder
 
 OPSET, IR = 18, 8  # ONNX 1.13 (2022), the first with Pad, Split, Shape and reductions as in onnxops.py
@@ -28,13 +30,22 @@ def write_onnx(net: Net, out: Path, sizes: Sequence[Size], spread: float) -> tup
         import onnxruntime
     except ImportError:
         raise Error(lacking("checking ONNX", "onnxruntime")) from None
-    data = model(net).SerializeToString()
+    made = model(net)
+    data = made.SerializeToString()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    names = list(net.graph.outputs)
-    found = agreements(net, lambda feeds: [dict(zip(names, session.run(names, feed), strict=True))
-                                           for feed in feeds], sizes, spread)
+
+    def run(data: bytes, names: list[str], feeds: list[Arrays]) -> list[Arrays]:
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        return [dict(zip(names, session.run(names, feed), strict=True)) for feed in feeds]
+
+    def masks(feed: Arrays) -> Arrays:
+        """Of a file that gives them besides."""
+        names, wider = list(masked(net.graph)), type(made).FromString(data)
+        wider.graph.output.extend(type(made.graph.output[0])(name=name) for name in names)
+        return run(wider.SerializeToString(), names, [feed])[0]
+
+    found = agreements(net, partial(run, data, list(net.graph.outputs)), sizes, spread, masks)
     program = f"onnxruntime {onnxruntime.__version__}"
     if not all(row.fits for row in found):
         return found, f"{program} does not agree: {out} is not written"
