@@ -76,13 +76,9 @@ def nyud(*tops: str, **images: int) -> Data:
                   options=dict(tops=[*tops, "label"]))
 
 
-def patches(dataset: str, root: str, **train: Any) -> Data:
-    """38-Cloud's four bands, blue, green, red and near infrared, at half their size; test by the scene.
-
-    The mean is the one that trunks were trained with; of near infrared, whose weights begin as the mean of
-    the others', their mean.
-    """
-    options = dict(resize=0.5, mean=[*ILSVRC, round(sum(ILSVRC) / 3, 5)])
+def patches(dataset: str, root: str, options: Any = (), **train: Any) -> Data:
+    """38-Cloud's four bands, blue, green, red and near infrared, at half their size; test by the scene."""
+    options = dict(resize=0.5, **dict(options))
     return reader(dataset, root, "train", "val", "test", heads=(Head(2),), void=-1, images={"data": 4},
                   options=options, train=train, blind=("test",), facts=dict(dataset=dataset, **options))
 
@@ -99,5 +95,8 @@ SHAPES = reader("shapes", "data/shapes/images", "train", "val", heads=(Head(5),)
                 facts=dict(dataset="shapes"))
 # as the release trains, which draws angles and factors from lists, and zooms into a corner or the middle
 CLOUD = patches("38cloud", "data/38cloud", mirror=True, rotate=[4, 20, 0.5], zoom=[1.2, 2.5, 0.5],
-                crop=[192, 192])
-CLOUDS = patches("clouds", "data/clouds/images", batch_size=6)
+                crop=[192, 192], options=dict(
+                    # that of the trunk's images; of near infrared, whose weights begin as the mean of the
+                    # others', their mean
+                    mean=[*ILSVRC, round(sum(ILSVRC) / 3, 5)]))
+CLOUDS = patches("clouds", "data/clouds/images", batch_size=6, mirror=True)

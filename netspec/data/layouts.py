@@ -119,21 +119,22 @@ _CLOUD = "38-Cloud_{split}/{split:.5}_%s/%s_{name}.TIF"
 _MORE = "95-cloud_training_only_additional_to38-cloud"
 
 
-def _bands(file: str) -> dict[str, Images | Labels]:
+def _bands(file: str, mean: tuple[float, ...] = (0.0,) * 4) -> dict[str, Images | Labels]:
     """38-Cloud's tops. No mean is published; the scale brings 16 bits to 0..255."""
     bgr = tuple(file % (band, band) for band in ("blue", "green", "red"))
-    return {"data": Images((*bgr, file % ("nir", "nir")), (0.0,) * 4, order=(), scale=1 / 257, smooth=True),
-            "color": Images(bgr, (0.0,) * 3, order=(), scale=1 / 257, smooth=True),
+    return {"data": Images((*bgr, file % ("nir", "nir")), mean, order=(), scale=1 / 257, smooth=True),
+            "color": Images(bgr, mean[:3], order=(), scale=1 / 257, smooth=True),
             "label": Labels((file % ("gt", "gt"),), void=None, values={255: 1})}
 
 
-def _patches(dataset: str, root: str) -> Layout:
+def _patches(dataset: str, root: str, *mean: float) -> Layout:
     """38-Cloud's files; a fifth of the patches that are not empty is held out for validation, as the release
     holds out a fifth of all."""
     file = "training_patches_38-cloud_nonempty.csv"
     part = Derived(((dataset, "training"),), names=(f"38-Cloud_training/{file}", file))
     return Layout(
-        root, "38-Cloud_{split}/{split}_patches_38-Cloud.csv", _bands(_CLOUD), "38cloud",
+        root, "38-Cloud_{split}/{split}_patches_38-Cloud.csv",
+        _bands(_CLOUD, mean or (0.0,) * 4), "38cloud",
         derived={"train": replace(part, share=(0.2, 1)), "val": replace(part, share=(0, 0.2))},
         patches=SIDE, blind=("test",),
         scenes="38-Cloud_{split}/Entire_scene_gts/edited_corrected_gts_{name}.TIF",
@@ -191,7 +192,8 @@ LAYOUTS = {
         "pascalcontext", beside={"voc": "data/voc/VOC2010"},
     ),
     "38cloud": _patches("38cloud", "data/38cloud"),
-    "clouds": _patches("clouds", "data/clouds/images"),
+    # mean: over all pixels of the training patches, as prepare.py makes them without options
+    "clouds": _patches("clouds", "data/clouds/images", 47.0, 47.9, 49.2, 52.1),
     # what 95-Cloud adds to the training patches of 38-Cloud, and both
     "95cloud": Layout(
         "data/95cloud", f"{_MORE}/training_patches_95-cloud_{{split}}_to_38-cloud.csv",

@@ -1,6 +1,6 @@
 """Stages from solver files: each trained on from the one before and scored, once for each seed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from ..base.table import percent, table
 from ..data.segmentation import SegmentationData
 from ..look import pictures
 from ..net.build import load
+from ..net.graph import Graph
 from ..proto.caffe_pb2 import TEST
 from ..proto.text import read_solver, to_text
 from ..score import predict
@@ -33,13 +34,21 @@ class Stage(NamedTuple):
     scores: Scores
 
 
-def run_stages(solvers: Sequence[Path], seed: int, out: Path, settings: Settings,
-               tell: Callable[[str], None], turn: int = 0, turns: int = 1) -> list[Stage]:
-    """Train and score the stages of a seed; what an earlier run left in `out` from the same files is kept.
+class Trained(NamedTuple):
+    """One solver of a run, trained: the net that scores it, and its weights."""
+
+    name: str
+    made: Graph
+    weights: Path
+
+
+def train_stages(solvers: Sequence[Path], seed: int, out: Path, settings: Settings,
+                 tell: Callable[[str], None], turn: int = 0, turns: int = 1) -> Iterator[Trained]:
+    """Train the stages of a seed; what an earlier run left in `out` from the same files is kept.
 
     turn: which of so many seeds this one is, from 0, for what is said of how far all is.
     """
-    stages: list[Stage] = []
+    before = None
     params = [read_solver(path) for path in solvers]
     steps = [param.max_iter for param in params]
     seeds = f"seed {turn + 1} of {turns}, " if turns > 1 else ""
@@ -48,19 +57,26 @@ def run_stages(solvers: Sequence[Path], seed: int, out: Path, settings: Settings
                        before=turn * sum(steps) + sum(steps[:number]), total=turns * sum(steps))
         test = record.test_net(path, param)
         made = load(test, TEST)
-        data = next((each for each in made.readers if isinstance(each, SegmentationData)), None)
-        if data is None:
+        if not any(isinstance(each, SegmentationData) for each in made.readers):
             raise Error(f"{test}: stages are shown for nets whose data layer is SegmentationData")
         param.random_seed, param.snapshot_prefix = seed, str(out / path.stem)
-        before, predictions = stages[-1].weights if stages else None, out / path.stem
         mark = record.digest(f"{__version__} {settings.precision}", to_text(param),
                              *sorted(test.parent.glob("*.prototxt")), before)
-        weights, kept = record.trained(path, param, before, settings, mark, part=part)
+        before, kept = record.trained(path, param, before, settings, mark, part=part)
         if kept:
             tell(f"{path.stem}: kept from an earlier run; remove {out} to train again")
-        found = record.scored(out / f"{path.stem}.json", made, weights, settings, save=predictions)
+        yield Trained(path.stem, made, before)
+
+
+def run_stages(solvers: Sequence[Path], seed: int, out: Path, settings: Settings,
+               tell: Callable[[str], None], turn: int = 0, turns: int = 1) -> list[Stage]:
+    """Train and score the stages of a seed, as `train_stages`."""
+    stages: list[Stage] = []
+    for name, made, weights in train_stages(solvers, seed, out, settings, tell, turn, turns):
+        data = next(each for each in made.readers if isinstance(each, SegmentationData))
+        found = record.scored(out / f"{name}.json", made, weights, settings, save=out / name)
         scores = Scores.from_histogram(np.array(found["histogram"]))
-        stages.append(Stage(path.stem, weights, predictions, data, scores))
+        stages.append(Stage(name, weights, out / name, data, scores))
     return stages
 
 
