@@ -150,6 +150,46 @@ def alone(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
+@contextmanager
+def holding(prefix: Path) -> Iterator[None]:
+    """Hold the names that begin with a prefix against other runs of this program, by a file that is there
+    meanwhile; Error if one that lives holds them. Where the system has no such locks, nothing holds them."""
+    lock = prefix.with_name(f".{prefix.name}.lock.part")
+    handle = _locked(lock, prefix)
+    _unfinished.add(str(lock))
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.unlink(lock)
+        _unfinished.discard(str(lock))
+        os.close(handle)
+
+
+def _locked(lock: Path, prefix: Path) -> int:
+    """The open file of a lock; it is the process's own, and no worker that is forked keeps it alive."""
+    while True:
+        with naming(prefix):
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            import fcntl
+
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(handle), os.stat(lock)):
+                return handle
+        except ImportError:
+            return handle
+        except FileNotFoundError:  # its last holder took it away meanwhile
+            pass
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):  # a file system without locks
+                return handle
+            os.close(handle)
+            raise Error(f"another run that is at work writes {prefix}_*: wait for it, or give this one "
+                        "another snapshot_prefix") from None
+        os.close(handle)
+
+
 def sweep(path: Path, more: str = "") -> None:
     """Remove what killed processes left of writing this file, and what no other holds; more: a regular
     expression, of what follows in the names of files that are meant too."""

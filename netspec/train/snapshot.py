@@ -6,9 +6,11 @@ Caffe writes them, and PREFIX_iter_N.resume what Caffe's own files have no field
 
 import base64
 import json
+import math
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +22,8 @@ from ..base.errors import Error
 from ..base.files import find, writing
 from ..net.graph import Slot
 from ..proto.caffe_pb2 import SolverParameter
-from ..proto.model import Layers, State, read_state, same_shape, write_state, write_weights
+from ..proto.model import Layers, State, read_state, read_weights, same_shape, write_state, write_weights
+from ..proto.wire import floats
 
 Slots = Sequence[tuple[Slot, Tensor]]  # parameters, once for each blob of history that they have
 Facts = dict[str, Any]
@@ -76,8 +79,10 @@ def write_snapshot(prefix: str, net_name: str, layers: Layers, history: Sequence
 
     The .solverstate comes last and names the weights; an older one of this name goes first. So it is there
     only if the rest is there and belongs to it, wherever the process is killed. facts: 'iter' among them;
-    byte tensors (random states) may be.
+    byte tensors (random states) may be. The checksums that bind the files to each other are added to them.
     """
+    facts = facts | {"weights": _crc_of({name: blobs for name, (_, blobs) in layers.items()}),
+                     "history": _crc(history)}
     kind = "HDF5" if hdf5 else "binary proto"
     _, state, model = made = at(prefix, facts["iter"], hdf5)
     for form in (False, True):
@@ -95,11 +100,13 @@ def write_snapshot(prefix: str, net_name: str, layers: Layers, history: Sequence
     return made
 
 
-def read_snapshot(path: str | os.PathLike, base: Path | None = None) -> tuple[State, Snapshot, Facts | None]:
+def read_snapshot(path: str | os.PathLike, base: Path | None = None, rule: str = ""
+                  ) -> tuple[State, Snapshot, Facts | None]:
     """A solver state, ours or Caffe's, where it lies, and our facts (None beside a state of Caffe's own).
 
     Its weights are looked for beside the state before the place where they were written, so that a folder of
-    snapshots can be moved. Raises Error for files that are missing or damaged.
+    snapshots can be moved. rule: the type of the solver that is to go on. Raises Error for files that are
+    missing or damaged, and, where our facts show it, for those of several snapshots or another rule.
     """
     path = find(path, base, "solver state")
     state = read_state(path)
@@ -111,6 +118,8 @@ def read_snapshot(path: str | os.PathLike, base: Path | None = None) -> tuple[St
     if facts and facts["iter"] != state.iteration:
         raise Error(f"{extra}: is of iteration {facts['iter']}, the .solverstate beside it of "
                     f"{state.iteration}; {HINT}")
+    if facts:
+        _check_bound(facts, extra, path, state, model, rule)
     return state, Snapshot(state.iteration, path, model), facts
 
 
@@ -143,4 +152,67 @@ def read_facts(path: Path, keys: set[str]) -> Facts:
         raise Error(f"{path}: not a resume file ({e}); {HINT}") from None
     if missing:
         raise Error(f"{path}: lacks {', '.join(sorted(missing))}; {HINT}")
+    for key, value in facts.items():
+        if (name := key.partition(":")[0]) in HOLDS and not HOLDS[name](value):
+            raise Error(f"{path}: its '{key}' is not what a run leaves there; the file is damaged; {HINT}")
     return facts
+
+
+def _number(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 62
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_number, value))
+
+
+def _state(value: Any) -> bool:
+    """Whether it is a random state of torch's on the CPU."""
+    try:
+        return bool(torch.Generator().set_state(value))
+    except (RuntimeError, TypeError):
+        return False
+
+
+def _bytes(value: Any) -> bool:
+    return isinstance(value, Tensor)
+
+
+def _word(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+HOLDS: dict[str, Callable[[Any], bool]] = {  # what a .resume has -> whether a value can be that
+    "iter": _number, "seed": _number, "train": _numbers, "cpu": _state, "cuda": _bytes, "mps": _bytes,
+    "learned": _bytes, "type": _word, "weights": _word, "history": _word,
+    "test": lambda value: isinstance(value, list) and all(map(_numbers, value)),
+    "skipped": lambda value: isinstance(value, list) and all(map(_word, value)),
+    "losses": lambda value: isinstance(value, list) and all(
+        type(loss) in (int, float) and math.isfinite(loss) for loss in value),
+}
+
+
+def _crc(blobs: Iterable[Any], crc: int = 0) -> str:
+    """The CRC-32 of the numbers in arrays or tensors."""
+    for blob in blobs:
+        crc = zlib.crc32(floats(blob).data, crc)
+    return f"{crc:08x}"
+
+
+def _crc_of(layers: Mapping[str, Iterable[Any]]) -> str:
+    """That of weights, layer by layer; HDF5 has these in another order."""
+    return _crc(blob for name in sorted(layers) for blob in layers[name] if blob is not None)
+
+
+def _check_bound(facts: Facts, extra: Path, path: Path, state: State, model: Path, rule: str) -> None:
+    """Error where the files of a snapshot are not of one; older versions left no checksums to tell it by."""
+    if rule and rule != facts.get("type", rule):
+        raise Error(f"{path}: was trained by {facts['type']}, this solver is {rule}; the history of one says "
+                    f"nothing to the other: change type, or start from {model} by --weights")
+    found = {path: ("history", _crc(state.history))}
+    if state.learned_net and "weights" in facts:
+        found[model] = "weights", _crc_of(read_weights(model))
+    for file, (what, crc) in found.items():
+        if crc != facts.get(what, crc):
+            raise Error(f"{file}: {extra} was written with another: they are not of one snapshot; put its "
+                        f"three files together again, or delete {extra} if Caffe wrote the others")

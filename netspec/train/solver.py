@@ -347,7 +347,8 @@ class Solver:
         self._tell(self._read())
         if not all(torch.isfinite(p).all() for p in self.net.parameters()):
             raise self._not_finite("parameters are infinite or NaN", "no snapshot was written", self.iter)
-        facts = {"iter": self.iter, "losses": [*self.losses]} | self.data.facts() | taken_back.facts(self.net)
+        facts = {"iter": self.iter, "losses": [*self.losses], "type": self.param.type, **self.data.facts(),
+                 **taken_back.facts(self.net)}
         try:
             self.last_snapshot = write_snapshot(
                 self.prefix(), self.net.graph.name, taken_back.layers_of(self.net),
@@ -355,9 +356,8 @@ class Solver:
                 current_step=updates.current_step(self.param, self.iter),
                 hdf5=self.param.snapshot_format == SolverParameter.HDF5, log=self.log)
         except OSError as e:
-            place = e.filename or self.prefix()
-            raise self.error(f"the snapshot of iteration {self.iter} cannot be written: {e.strerror} "
-                             f"({place}); the last good one is {self._last()}") from None
+            raise self.error(f"the snapshot of iteration {self.iter} cannot be written: {e.strerror} ("
+                             f"{e.filename or self.prefix()}); the last good one is {self._last()}") from None
         return self.last_snapshot
 
     def save(self, path: str | os.PathLike, hdf5: bool = False) -> None:
@@ -373,7 +373,7 @@ class Solver:
 
         A state of Caffe's own has no .resume file beside it: the data then start again, as in Caffe.
         """
-        state, found, facts = read_snapshot(path, self.base)
+        state, found, facts = read_snapshot(path, self.base, self.param.type)
         net = self.net.graph
         owner = f"net '{net.name}' under {self.param.type}"
         history = learned_history(found.state, state.history, self._slots(), owner)

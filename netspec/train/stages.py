@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from ..base.errors import Interrupted, count
+from ..base.files import holding
 from ..base.log import Log
 from ..net.weights import interp_missing
 from ..proto.caffe_pb2 import SolverParameter
@@ -48,7 +49,7 @@ def run_stage(path: Path, param: SolverParameter, carried: list[str] | None, sta
             solver.best = Best(solver.prefix(), said, bool(state), param.snapshot_format == param.HDF5)
         said("caffe.cpp:239", "Starting Optimization")
         begun = solver.iter
-        with stopping(solver):
+        with holding(Path(solver.prefix())), stopping(solver):
             try:
                 solver.solve()
                 if solver.stop:  # within the last step, or its snapshot: there are stages to come, or scores

@@ -1,16 +1,21 @@
 """Snapshots and what is gone on from them: bit for bit, whole or not at all, wherever they were moved."""
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from programs import environment
 from training import BODY, HDF5, SOLVER, VOC, changed, make_solver, params_of, same, write_job
 
 from netspec.base.errors import Error
 from netspec.base.log import Log
+from netspec.cli import main as cli
 from netspec.proto.model import read_state, write_state
 from netspec.train import snapshot
 from netspec.train.snapshot import at, kept, prefix_of
@@ -94,7 +99,7 @@ def test_states_that_do_not_fit_change_nothing(job):
     with pytest.raises(Error, match="its history is not that of net 'tiny' under SGD"):
         other.restore("run/snap_iter_3.solverstate")
     adam = make_solver(SOLVER + ' type: "Adam"', path="solver.prototxt")
-    with pytest.raises(Error, match=r"under Adam \(4 blobs, 8 expected"):
+    with pytest.raises(Error, match="was trained by SGD, this solver is Adam"):
         adam.restore("run/snap_iter_3.solverstate")
     write_job(job)
     third = get_solver("solver.prototxt")
@@ -192,3 +197,97 @@ def test_the_files_under_a_prefix_are_known_by_their_names(tmp_path):
     assert found[1][1] == at(tmp_path / "a", 9, hdf5=True).weights
     assert [prefix_of(p) for p in ("x/a_iter_9.caffemodel.h5", "a_iter_b_iter_1.solverstate", "vgg16.caffemodel")] == [
         "a", "a_iter_b", ""]
+
+
+def snapshots(*settings, data=HDF5):
+    """What a run with other settings writes, by its files' names."""
+    write_job(Path(), changed(*settings), data=data)
+    one = get_solver("solver.prototxt")
+    one.step(6)
+    one.close()
+    found = {path.name: path.read_bytes() for path in Path("run").iterdir()}
+    shutil.rmtree("run")
+    return found
+
+
+def refusal(files, solver="solver.prototxt"):
+    """What is said of files of which snap_iter_6 is to be gone on from; "" if nothing is."""
+    Path("run").mkdir(exist_ok=True)
+    for name, content in files.items():
+        Path("run", name).write_bytes(content)
+    (state,) = Path("run").glob("snap_iter_6.solverstate*")
+    one = get_solver(solver)
+    fresh = params_of(one)
+    try:
+        one.restore(state)
+        return ""
+    except Error as error:
+        same(fresh, params_of(one))
+        return str(error)
+    finally:
+        one.close()
+        shutil.rmtree("run")
+
+
+@pytest.mark.parametrize("end", ["", ".h5"])
+@pytest.mark.parametrize("mixed", ["caffemodel", "solverstate", "resume", "iteration"])
+def test_files_of_several_snapshots_are_refused(job, end, mixed):
+    form = "snapshot_format: HDF5" if end else ""
+    other, mine = snapshots("random_seed: 6", form), snapshots(form)
+    assert refusal(mine) == ""
+    kind = "caffemodel" if mixed == "iteration" else mixed
+    name = f"snap_iter_6.{kind}" + (end if kind != "resume" else "")
+    mine[name] = mine[name.replace("_6", "_3")] if mixed == "iteration" else other[name]
+    assert "they are not of one snapshot" in refusal(mine) and f"snap_iter_6.{kind}" in refusal(mine)
+    del mine["snap_iter_6.resume"]  # as beside Caffe's own, which cannot be told from each other
+    assert refusal(mine) == ""
+
+
+def test_a_history_of_another_rule_is_refused_though_it_has_as_many_blobs(job):
+    mine = snapshots()
+    Path("other.prototxt").write_text(changed('type: "Nesterov"'))
+    assert "was trained by SGD, this solver is Nesterov" in refusal(mine, "other.prototxt")
+
+
+def test_resume_files_of_older_versions_serve(job):
+    mine = snapshots()
+    facts = json.loads(mine["snap_iter_6.resume"])
+    for name in ("type", "weights", "history"):
+        del facts[name]
+    mine["snap_iter_6.resume"] = json.dumps(facts).encode()
+    assert refusal(mine) == ""
+
+
+@pytest.mark.parametrize("key, value", [
+    ("train", [-1]), ("train", [1e3]), ("train", 5), ("train", [True]), ("train", [1 << 70]), ("test", [3]), ("test", [["a"]]),
+    ("cpu", {"bytes": "AA=="}), ("cpu", {"bytes": "AAAA"}), ("cpu", "word"), ("seed", -4), ("seed", "5"), ("skipped", "abc"),
+    ("skipped", [1]), ("losses", [None]), ("losses", [float("nan")]), ("losses", 3), ("iter", -6), ("weights", 7), ("type", 1)])
+def test_what_no_run_leaves_in_a_resume_file_is_refused(job, resumable, key, value):
+    facts = json.loads(resumable["snap_iter_6.resume"]) | {key: value}
+    said = refusal(resumable | {"snap_iter_6.resume": json.dumps(facts).encode()})
+    assert f"run/snap_iter_6.resume: its '{key}' is not what a run leaves there" in said
+
+
+@pytest.fixture(scope="module")
+def resumable(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("resumable"))
+        return snapshots()
+
+
+def test_of_two_writers_of_one_prefix_the_second_is_refused_while_the_first_lives(job, capsys):
+    code = "import time; from pathlib import Path; from netspec.base.files import holding\nwith holding(Path('run/snap')):\n    print(flush=True); time.sleep(60)"
+    Path("run").mkdir()
+    first = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment())
+    try:
+        first.stdout.readline()
+        assert cli.main(["solve", "solver.prototxt", "--iterations", "2", "--quiet"]) == 2
+        assert "another run that is at work writes run/snap_*" in capsys.readouterr().err
+        write_job(job, changed('snapshot_prefix: "run/snap2"'), name="beside.prototxt")
+        assert cli.main(["solve", "beside.prototxt", "--iterations", "2", "--quiet"]) == 0
+    finally:
+        first.kill()
+        first.communicate()
+    assert Path("run/.snap.lock.part").exists()
+    assert cli.main(["solve", "solver.prototxt", "--iterations", "2", "--quiet"]) == 0
+    assert not list(Path("run").glob(".*"))
