@@ -14,8 +14,10 @@ detect: $(STAMP)  # a small R-FCN, end to end and in four steps: 4 to 10 minutes
 	$(BIN)/python data/shapes/prepare.py
 	$(BIN)/python tools/demo.py --detection
 
-test: $(STAMP) lint
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+test: $(STAMP)  # the types are checked beside the tests
+	$(BIN)/ruff check .
+	$(BIN)/mypy & types=$$!; $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile; tests=$$?; \
+		wait $$types && exit $$tests
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

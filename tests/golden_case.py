@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class Case:
         return net
 
 
+@cache
 def load(prototxt: Path) -> Case:
     """A case of golden/layers/: NAME.prototxt with NAME.npz beside it."""
     arrays = dict(np.load(prototxt.with_suffix(".npz")))
@@ -57,6 +59,7 @@ def load(prototxt: Path) -> Case:
     return Case(prototext.read_net(prototxt), phase, arrays)
 
 
+@cache
 def load_all(packed: Path) -> dict[str, Case]:
     """The cases of golden/settings.npz by name: all numbers in one array, and a JSON index of nets and shapes."""
     cases, start = {}, 0

@@ -115,7 +115,7 @@ def _program(args, cwd, env, start_new_session, files):
     for number, file in enumerate(files):
         os.dup2(file.fileno(), number)
         file.close()
-    sys.stdout = open(1, "w", closefd=False)
+    sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
     torch.set_num_threads(int(env["OMP_NUM_THREADS"]))
     status = 0

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 import wings
@@ -22,8 +23,12 @@ OPTIONAL = {"h5py", "lmdb", "leveldb", "matplotlib", "sklearn", "safetensors", "
 FOLDERS = ("models", "solvers", "tools", "data")
 SOURCES = [*MODULES.values(), *(path for folder in FOLDERS for path in (PROJECT / folder).rglob("*.py"))]
 TESTS = list((PROJECT / "tests").rglob("*.py"))
-TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
 EACH = pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PROJECT)))
+
+
+@cache
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def test_every_file_stands_in_a_wing_or_is_a_door():
@@ -33,14 +38,14 @@ def test_every_file_stands_in_a_wing_or_is_a_door():
 @pytest.mark.parametrize("name", sorted(set(MODULES) - DOORS))
 def test_wings_import_from_lower_rows_only(name):
     own = wing(name)
-    for module, _ in imported(MODULES[name], TREES[MODULES[name]]):
+    for module, _ in imported(MODULES[name], tree_of(MODULES[name])):
         other = wing(module)
         assert other not in DOORS, f"{name} imports {other}, which stands above all wings"
         assert other == own or ROW[other] < ROW[own], f"{name} imports {module}, which is not below it"
 
 
 def test_modules_of_a_wing_do_not_import_in_circles():
-    needs = {name: {m for m, _ in imported(path, TREES[path])} for name, path in MODULES.items()}
+    needs = {name: {m for m, _ in imported(path, tree_of(path))} for name, path in MODULES.items()}
     done: set[str] = set()
     while len(done) < len(needs):
         ready = {name for name in needs if name not in done and needs[name] <= done | {name}}
@@ -72,9 +77,9 @@ def defined(tree: ast.Module) -> set[str]:
 
 @pytest.mark.parametrize("name", sorted(set(MODULES) - DOORS))
 def test_names_are_imported_from_where_they_are_defined(name):
-    for module, what in imported(MODULES[name], TREES[MODULES[name]]):
+    for module, what in imported(MODULES[name], tree_of(MODULES[name])):
         if what and module not in FACES and module != "proto.caffe_pb2":
-            assert what in defined(TREES[MODULES[module]]), f"{name} imports {what} from {module}, which only hands it on"
+            assert what in defined(tree_of(MODULES[module])), f"{name} imports {what} from {module}, which only hands it on"
 
 
 @EACH
@@ -82,14 +87,14 @@ def test_files_functions_and_lines_stay_small(path):
     lines = path.read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 400
     assert not [number for number, line in enumerate(lines, 1) if len(line) > 110]
-    for node in ast.walk(TREES[path]):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno - node.lineno < 60, f"{node.name}: {node.end_lineno - node.lineno + 1} lines"
 
 
 @pytest.mark.parametrize("name", sorted(name for name in MODULES if wing(name) not in ("cli", "__main__")))
 def test_arguments_and_printing_stand_in_cli(name):
-    tree = TREES[MODULES[name]]
+    tree = tree_of(MODULES[name])
     for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else \
             [node.module] if isinstance(node, ast.ImportFrom) else []
@@ -107,7 +112,7 @@ def calls(tree: ast.AST) -> list[tuple[str, ast.Call]]:
 @EACH
 def test_nothing_dangerous(path):
     """No code is run out of files, no error is hidden."""
-    for node in ast.walk(TREES[path]):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ExceptHandler):
             assert node.type is not None, f"line {node.lineno}: a bare except"
         names = []
@@ -116,7 +121,7 @@ def test_nothing_dangerous(path):
         elif isinstance(node, ast.ImportFrom) and not node.level:
             names = [node.module]
         assert not {"pickle", "cPickle", "dill", "shelve", "marshal", "joblib"} & {n.split(".")[0] for n in names}, node.lineno
-    for name, call in calls(TREES[path]):
+    for name, call in calls(tree_of(path)):
         keywords = {k.arg: ast.unparse(k.value) for k in call.keywords}
         assert name not in ("eval", "exec", "os.system", "__import__"), f"line {call.lineno}: {name}"
         assert keywords.get("shell") != "True" and keywords.get("allow_pickle") != "True", call.lineno
@@ -125,7 +130,7 @@ def test_nothing_dangerous(path):
 
 @EACH
 def test_optional_libraries_are_imported_where_they_are_used(path):
-    for node in TREES[path].body:  # the module's own level, with what stands under if, try and with there
+    for node in tree_of(path).body:  # the module's own level, with what stands under if, try and with there
         for inner in [node] if not isinstance(node, ast.If | ast.Try | ast.With) else running(node):
             names = [alias.name for alias in inner.names] if isinstance(inner, ast.Import) else \
                 [inner.module or ""] if isinstance(inner, ast.ImportFrom) else []

@@ -2,18 +2,17 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import programs
 
 PROJECT = Path(__file__).resolve().parent.parent
 LAYERS = PROJECT / "tests/golden/layers"
 
 
 def judged(*folders):
-    found = subprocess.run([sys.executable, "tests/judge.py", *map(str, folders)], cwd=PROJECT, capture_output=True, text=True)
+    found = programs.run("tests/judge.py", *folders, cwd=PROJECT)
     return found.returncode, found.stdout.splitlines()
 
 

@@ -64,7 +64,7 @@ def test_fields_of_tuples_are_types():
             "print([f'{name}.{key}.{field}' for name, module in list(sys.modules.items()) if name.startswith('netspec.')\n"
             "       for key, made in vars(module).items() if isinstance(made, type) and hasattr(made, '_fields')\n"
             "       for field, kind in made.__annotations__.items() if type(kind).__name__ == 'EnumTypeWrapper'])")
-    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    done = programs.run("-c", code, cwd=PROJECT)
     assert done.stdout == "[]\n", done.stdout + done.stderr
 
 

@@ -4,15 +4,13 @@ import hashlib
 import json
 import os
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
 from PIL import Image
-from programs import environment
 from training import SOLVER, write_job
 from webserver import Web
 
@@ -465,9 +463,8 @@ def test_doctor_takes_weights_of_a_name(place, solver, capsys):
 def test_a_proxy_brings_them_to_a_program(place, web, table, capsys, tmp_path):
     """As a command of its own, through the proxy that the environment names; the table is the project's."""
     web.body = b"<html>This proxy wants a password</html>"
-    run = [sys.executable, "-m", "netspec", "weights", "get", "voc-fcn16s", "--trust-first"]
-    done = subprocess.run(run, env=environment(http_proxy=web.url.removesuffix("/file"), no_proxy=""), capture_output=True,
-                          text=True, timeout=120, stdin=subprocess.DEVNULL)
+    done = programs.run("-m", "netspec", "weights", "get", "voc-fcn16s", "--trust-first", cwd=".",
+                        env=programs.environment(http_proxy=web.url.removesuffix("/file"), no_proxy=""))
     assert done.returncode == 2 and "fcn16s-heavy-pascal.caffemodel" in done.stdout and "is a web page" in done.stderr
     assert len(web.requests) == 1 and sorted(os.listdir(place)) == ["voc-fcn16s.caffemodel.bad"]
 

@@ -147,6 +147,16 @@ def test_what_a_net_says_of_its_images_is_there(tmp_path):
 LONG = "".join(conv("num_output: 2 kernel_size: 1", top=f"{'a_long_name' * 5}_{i}") for i in range(4))
 
 
+@pytest.fixture
+def forked(monkeypatch, tmp_path):
+    """What runs the written file is forked, not started."""
+    def run(command, **_):
+        assert command[1] == "-I"
+        return programs.run(*command[2:], cwd=tmp_path, env=programs.environment(PYTHONPATH=""))
+
+    monkeypatch.setattr(totorch.subprocess, "run", run)
+
+
 @pytest.mark.parametrize("start, body", [
     ('name: "path" ', conv()), ('name: "n\\"\\"\\"\\nraise SystemExit(3)\\n\\"\\"\\"" ', conv()), ("", LONG),
     ("", LONG + layer("Eltwise", bottom=" ".join(f"{'a_long_name' * 5}_{i}" for i in range(4)))),
@@ -154,18 +164,15 @@ LONG = "".join(conv("num_output: 2 kernel_size: 1", top=f"{'a_long_name' * 5}_{i
     ("", conv(top="a_long_name" * 5) + "".join(in_place(kind, settings, "a_long_name" * 5) for kind, settings in (
         ("BatchNorm", ""), ("Scale", "scale_param { bias_term: true }"), ("ReLU", "")))),
 ], ids=["path", "quotes", "outputs", "sum", "slice", "nested"])
-def test_names_of_any_kind_give_a_file_that_runs(tmp_path, monkeypatch, start, body):
-    def run(command, **_):
-        assert command[1] == "-I"
-        return programs.run(*command[2:], cwd=tmp_path, env=programs.environment(PYTHONPATH=""))
-
-    monkeypatch.setattr(totorch.subprocess, "run", run)
+@pytest.mark.usefixtures("forked")
+def test_names_of_any_kind_give_a_file_that_runs(tmp_path, start, body):
     (tmp_path / "net.prototxt").write_text(start + DATA.partition("\n")[2] + body)
     out = tmp_path / "out.py"
     assert main(["convert", "torch", str(tmp_path / "net.prototxt"), str(out), "--sizes", "20x26"]) == 0
     assert out.with_suffix(".safetensors").stat().st_mode == out.stat().st_mode
 
 
+@pytest.mark.usefixtures("forked")
 def test_the_command(tmp_path, capsys, monkeypatch):
     (tmp_path / "net.prototxt").write_text(DATA + DEEP)
     out = tmp_path / "new" / "small.py"

@@ -96,29 +96,33 @@ def test_the_command_writes_the_net_and_its_weights(tmp_path):
     assert (read["fc1000"][0] == 0.5).all()
 
 
-def keras_file(path, names):
-    """A ResNet50 of random numbers in Keras' layout, as (file, Caffe's blobs); names: the layers' in the file."""
-    h5py = pytest.importorskip("h5py")
+@pytest.fixture(scope="module")
+def resnet50():
+    """(where the numbers of each layer come from, Caffe's blobs), of random numbers."""
     t = trunks.Trunk(True, 1e-5)
     t.net.prob = trunks.L.Softmax(trunks.ARCHITECTURES["resnet50"](t))
-    net = Net(build(t.net.to_proto()))
-    rng = np.random.default_rng(1)
-    blobs = {}
+    rng, params = np.random.default_rng(1), Net(build(t.net.to_proto())).layers_with_params()
+    return t.sources, {layer: [rng.standard_normal(p.shape, np.float32) for p in params[layer]] for layer in t.sources}
+
+
+def keras_file(path, names, resnet50):
+    """Them in Keras' layout; names: the layers' in the file."""
+    h5py = pytest.importorskip("h5py")
+    sources, blobs = resnet50
     with h5py.File(path, "w") as file:
-        for layer, (kind, there) in t.sources.items():
-            blobs[layer] = [rng.standard_normal(p.shape, np.float32) for p in net.layers_with_params()[layer]]
+        for layer, (kind, there) in sources.items():
             parts = {"Scale": ("gamma:0", "beta:0"), "BatchNorm": ("moving_mean:0", "moving_variance:0")}.get(
                 kind, ("kernel:0", "bias:0"))
             for part, blob in zip(parts, blobs[layer], strict=False):
                 where = there if names == "new" else layer.replace("scale", "bn", 1)
                 file[f"model_weights/{where}/{where}/{part}"] = (
                     blob.transpose(2, 3, 1, 0) if blob.ndim == 4 else blob.transpose() if kind == "InnerProduct" else blob)
-    return blobs
 
 
 @pytest.mark.parametrize("names", ["new", "caffe's"])
-def test_keras_files(tmp_path, names):
-    blobs = keras_file(tmp_path / "k.h5", names)
+def test_keras_files(tmp_path, names, resnet50):
+    blobs = resnet50[1]
+    keras_file(tmp_path / "k.h5", names, resnet50)
     proto, net = importers.import_trunk(tmp_path / "k.h5", "resnet50")
     params = net.layers_with_params()
     for layer in ("conv1", "res2a_branch1", "scale2a_branch2b", "res5c_branch2c", "fc1000"):

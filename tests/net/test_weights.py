@@ -363,7 +363,7 @@ WRONG = {
     "overflow by zero": (blob_with(b"", (0, 2**31 - 1, 2**31 - 1, 2**31 - 1)), "which cannot be"),
     "axes": (blob_with(PACKED, [1] * 33), "more than 32 axes"),
     "shape cut short": (field(100, field(1, b"x") + field(7, field(7, b"\x08\xff") + PACKED)), "byte 10: a shape that cannot be read"),
-    "many axes": (blob_with(PACKED, [1] * 10**6), "more than 32 axes"),
+    "many axes": (field(100, field(1, b"x") + field(7, field(7, field(1, b"\x01" * 10**6)) + PACKED)), "more than 32 axes"),
     "count": (blob_with(PACKED, (2, 4)), "blob 0 of layer 'x' has shape .2, 4., so 8 numbers, but holds 6"),
     "no data": (blob_with(b""), "holds 0"),
     "part of a number": (blob_with(field(5, bytes(23))), "23 bytes"),

@@ -2,12 +2,10 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
 from PIL import Image
 from training import write_job
@@ -302,8 +300,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     (tmp_path / "n.prototxt").write_text(
         'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 64 dim: 64 } } }\n'
         'layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 8 kernel_size: 3 } }')
-    child = subprocess.Popen([sys.executable, str(script)], start_new_session=True,
-                             env={**os.environ, "OMP_NUM_THREADS": "2", "PYTHONPATH": str(Path(caffe.__file__).parents[1])})
+    child = programs.Program(script, cwd=tmp_path, start_new_session=True, env=programs.environment(OMP_NUM_THREADS="2"))
     try:
         assert child.wait(30) == 5
     finally:

@@ -4,7 +4,6 @@ import io
 import json
 import os
 import struct
-import subprocess
 import sys
 import threading
 import zlib
@@ -12,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
 import torch
 from PIL import Image, ImageCms
@@ -432,9 +432,11 @@ def test_patterns(place, capsys):
 
 
 def test_standard_input(place, capsys, monkeypatch):
-    command = [sys.executable, "-m", "netspec", "infer", "net.prototxt", "net.caffemodel", "-", "--out", "o", "--device", "cpu"]
-    done = subprocess.run(command, input=Path("photo.png").read_bytes(), capture_output=True, env={"PYTHONPATH": str(PROJECT)})
-    assert done.returncode == 0 and done.stdout.startswith(b"standard input: red 33%")
+    command = ["-m", "netspec", "infer", "net.prototxt", "net.caffemodel", "-", "--out", "o", "--device", "cpu"]
+    with open("photo.png") as photo, open("said", "w") as said:
+        program = programs.Program(*command, cwd=".", files=[photo.fileno(), said.fileno(), said.fileno()])
+        program.wait(120)
+    assert program.returncode == 0 and Path("said").read_text().startswith("standard input: red 33%")
     assert written() == ["stdin_labels.png", "stdin_overlay.png"]
     for data, said in ((b"words", "no image"), (b"", "empty")):
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
