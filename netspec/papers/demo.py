@@ -65,7 +65,7 @@ def train_stages(solvers: Sequence[Path], seed: int, out: Path, settings: Settin
         before, kept = record.trained(path, param, before, settings, mark, part=part)
         if kept:
             tell(f"{path.stem}: kept from an earlier run; remove {out} to train again")
-        yield Trained(path.stem, made, before)
+        yield Trained(path.stem, made, record.testable(path, param, before, made, settings))
 
 
 def run_stages(solvers: Sequence[Path], seed: int, out: Path, settings: Settings,

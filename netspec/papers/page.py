@@ -142,7 +142,8 @@ def score_newest(solvers: Mapping[Path, SolverParameter], settings: Settings) ->
         _, newest = max(weights, key=lambda each: (each[1].stat().st_mtime_ns, each[0]))
         last = weights[-1][1]
         told.append(f"scored {newest}" + (f", written after {last.name}" if newest != last else ""))
-        record.scored(Path(f"{prefix}.json"), made, newest, settings, save=predictions)
+        ready = record.testable(path, param, newest, made, settings)
+        record.scored(Path(f"{prefix}.json"), made, ready, settings, save=predictions)
         source = made.readers[0]
         if isinstance(source, SegmentationData):
             groups.setdefault(source.pictures, []).append((prefix, made, source))

@@ -15,11 +15,14 @@ from ..base import log
 from ..base.errors import Error
 from ..base.files import naming, writing
 from ..base.machine import asked, choose, origin
+from ..convert.folded import folded
 from ..data.layouts import LAYOUTS
 from ..net.graph import Graph
 from ..net.module import Net
 from ..net.plan import Plan
+from ..ops.norm import BN
 from ..proto.caffe_pb2 import NetParameter, SolverParameter
+from ..proto.model import write_weights
 from ..proto.text import read_solver, to_text
 from ..score import predict
 from ..score.score import score
@@ -107,6 +110,18 @@ def test_net(path: Path, param: SolverParameter) -> Path:
             return folder / name
     raise Error(f"{folder} has neither test.prototxt nor val.prototxt, with which the weights of {path.name} "
                 "could be scored")
+
+
+def testable(path: Path, param: SolverParameter, weights: Path, made: Graph, settings: Settings) -> Path:
+    """The weights of a solver file for the graph of its test net: where that stores statistics and training
+    takes those of the batch (SegNet's BN), a file beside them with those of the training data folded in."""
+    if not any(isinstance(node.op, BN) and node.op.segnet and node.op.stored for node in made.nodes):
+        return weights
+    out = weights.with_name(f"{weights.stem.removesuffix('.caffemodel')}_folded.caffemodel")
+    if not out.exists() or out.stat().st_mtime_ns < weights.stat().st_mtime_ns:
+        ready = folded(jobs.files(param, path)[0], weights, device=choose(settings.device))
+        write_weights(out, ready.name, ready.layers)
+    return out
 
 
 def place(net: str, kind: str, settings: Settings) -> Path:

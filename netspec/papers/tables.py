@@ -31,6 +31,7 @@ FACTS = {"mean_iu": "mean IU", "milliseconds": "forward ms", "convolution_layers
          "parameters": "parameters, M", "receptive_field": "rec. field", "maximum_stride": "stride"}
 SERVER = {"voc2011": "VOC2011 test", "voc2012": "VOC2012 test", "milliseconds": "inference ms"}
 STRIDES = ("fcn32s-fixed", "fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce")  # Table 2's nets, of any data set
+BESIDE = ("segnet-basic", "segnet")  # shown under them
 WHOLE = {"milliseconds", "convolution_layers", "receptive_field", "maximum_stride"}  # others have one decimal
 Cells = dict[str, float | None]
 
@@ -68,7 +69,8 @@ def table(number: int, family: str | None) -> Table:
         title, columns = ("NYUDv2", SCORES) if number == 4 else ("SIFT Flow", SCORES | GEOMETRIC)
         return Table(number, title, columns, nets, ("scores",))
     here = solver_names()
-    nets = [net for net in (f"{own}-{variant}" for variant in STRIDES) if net in here]
+    variants = STRIDES + (BESIDE if number == 2 else ())
+    nets = [net for net in (f"{own}-{variant}" for variant in variants) if net in here]
     if not nets:
         known = sorted(net.removesuffix("-fcn32s") for net in here if net.endswith("-fcn32s"))
         raise Error(f"there is no solvers/{own}-fcn32s.prototxt{closest(own, known)} (families: "
@@ -105,8 +107,11 @@ def measure(net: str, kind: str, settings: Settings) -> Record:
     weights = released_file(net, settings) if kind == "released" else record.weights_of(solver, settings)
     if weights is None:
         raise Error(f"{settings.released} has no released weights of {net}")
-    path = record.test_net(solver, read_solver(solver))
+    param = read_solver(solver)
+    path = record.test_net(solver, param)
     made = build(record.relocated(read_net(path), settings.data), TEST, path=path)
+    if kind != "released":
+        weights = record.testable(solver, param, weights, made, settings)
     tops = [top.blob for node in made.sources for top in node.tops]
     heads = [("score_sem", "sem"), ("score_geo", "geo")] if "sem" in tops else record.BLOBS
     return record.scored(record.place(net, kind, settings), made, weights, settings, blobs=heads)

@@ -14,7 +14,8 @@ from netspec import NetSpec
 from netspec.base.errors import Error
 from netspec.cli.main import main as cli
 from netspec.data.facts import known
-from netspec.net.build import build
+from netspec.net.build import build, load
+from netspec.papers import record
 from netspec.proto.caffe_pb2 import TEST, BNParameter
 from netspec.proto.text import read_net, read_solver
 
@@ -195,6 +196,11 @@ def test_the_whole_way_from_images_to_scores(streets, name, capsys):
     log = capsys.readouterr()
     assert "test net #0: mean IU" in log.out + log.err and "5 images" in log.out + log.err  # whose blob is not called score
     assert cli(["convert", "bn", f"{folder}/train.prototxt", "s_iter_2.caffemodel", "f.caffemodel"]) == 0
+    param, made = read_solver("s.prototxt"), load(f"{folder}/test.prototxt")
+    ready = record.testable(Path("s.prototxt"), param, Path("s_iter_2.caffemodel"), made, record.Settings(quiet=True))
+    assert ready.name == "s_iter_2_folded.caffemodel" and ready.read_bytes() == Path("f.caffemodel").read_bytes()
+    val = load(f"{folder}/val.prototxt")  # which normalises by its batch
+    assert record.testable(Path("s.prototxt"), param, Path("w"), val, record.Settings()) == Path("w")
     capsys.readouterr()
     more = ["--samples", "3"] if "bayesian" in name else []
     assert cli(["score", f"{folder}/test.prototxt", "f.caffemodel", "--json", *more]) == 0

@@ -151,6 +151,10 @@ def test_neighbours_of_camvid_are_beside_it(tmp_path, monkeypatch, capsys):
     text = shown(capsys, "2", "--family", "camvid-half", "--format", "csv")[1].out
     assert {row["net"]: row["mean_iu"] for row in lines(text, "cited")} == {
         "FCN-8s, all layers from ILSVRC": "57.0", "SegNet, ILSVRC encoder": "46.4"}
+    nets = [[row["net"] for row in lines(shown(capsys, number, "--family", "camvid", "--format", "csv")[1].out, "here")]
+            for number in "12"]  # SegNet's take no image of 500x500, which times are of
+    assert nets[1] == [*nets[0], "camvid-segnet-basic", "camvid-segnet"] == [
+        *(f"camvid-fcn{stride}s" for stride in (32, 16, 8)), "camvid-segnet-basic", "camvid-segnet"]
 
 
 def test_bad_words_are_refused(place, capsys):
