@@ -23,6 +23,7 @@ from .module import Net
 
 _ROWS = 1 << 22  # numbers copied at a time
 _PLAIN = torch.float32, torch.float64
+WIDEN = "; 'netspec convert transplant' makes weights of more inputs of them"
 RENAME = "; rename the layer in the net to learn it from its filler"  # what helps who trains, and nobody else
 
 
@@ -279,8 +280,9 @@ def _reshaping(name: str, i: int, shape: Sequence[int], blob: Sequence[int]) -> 
         return False
     if i == 0 and _dense_and_convolution(tuple(blob), tuple(shape)):
         return True
+    fewer = [*blob[:1], *blob[2:]] == [*shape[:1], *shape[2:]] and tuple(blob[1:2]) < tuple(shape[1:2])
     raise Error(f"layer '{name}': blob {i} has shape {list(blob)} in the weights and {list(shape)} in the "
-                f"net{RENAME}")
+                f"net{WIDEN if fewer else RENAME}")
 
 
 def _dense_and_convolution(blob: Shape, shape: Shape) -> bool:

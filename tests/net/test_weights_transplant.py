@@ -8,6 +8,7 @@ import torch
 
 from netspec import NetSpec
 from netspec import layers as L
+from netspec.base.errors import Error
 from netspec.cli.main import main
 from netspec.convert import agree
 from netspec.net.build import load
@@ -64,6 +65,8 @@ def test_a_band_more_rescaled_gives_the_same_of_grey_and_a_quarter_less_colour(t
         prototext.write(tmp_path / f"{bands}.prototxt", n.to_proto())
     three = Net(load("3.prototxt"))
     save("three.caffemodel", three)
+    with pytest.raises(Error, match=r"conv1.*\[5, 3, 3, 3\] in the weights.*convert transplant"):
+        predict.load(load("4.prototxt"), Path("three.caffemodel"), "cpu")
     assert main(["convert", "transplant", "4.prototxt", "four.caffemodel", "three.caffemodel", "--rescale"]) == 0
     four, _ = predict.load(load("4.prototxt"), Path("four.caffemodel"), "cpu")
     image = 100 * torch.randn(2, 3, 9, 7)
