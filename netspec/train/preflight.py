@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -11,18 +10,22 @@ from pathlib import Path
 import numpy as np
 
 from ..base.errors import Error, count, listed
-from ..base.files import make_folder, sweep
+from ..base.files import staging, sweep
 from ..data.balance import pixel_counts, unseen
 from ..data.images import check_labels
 from ..data.listed import Listed
 from ..data.pictured import Pictured, shared
 from ..data.segmentation import SegmentationData
+from ..net import weights
 from ..net.graph import Graph, Node, Value
 from ..net.module import Net
 from ..ops.loss import InfogainLoss
 from ..ops.softmax import MODES, SoftmaxWithLoss, ignored_label
 from ..ops.source import Source
 from ..proto.caffe_pb2 import SolverParameter
+from ..proto.model import Layers, read_weights, write_weights
+from ..proto.wire import MOST_NUMBERS
+from .snapshot import at
 from .solver import Solver
 
 # base_lr / (1 - momentum), of the gradient of a mean over pixels: the papers' recipes lie in 1e-7 to 1e-2
@@ -43,13 +46,7 @@ def check_run(solver: Solver, interpolated: Sequence[str] = ()) -> None:
                     "the solver, or --weights), or give the layers a weight_filler")
     for text in rate_doubts(train, solver.param):
         solver.log("netspec", text, "W")
-    folder = Path(solver.prefix()).parent
-    try:
-        tempfile.TemporaryFile(dir=make_folder(folder)).close()
-    except (Error, OSError) as e:
-        raise solver.error(f"snapshots cannot be written to {folder} ({getattr(e, 'strerror', e)}); "
-                           "change snapshot_prefix") from None
-    sweep(Path(solver.prefix()), r"_(iter_\d+|best)\.\w+(\.h5)?")
+    check_snapshots(solver)
     for test in solver.test_nets:
         for text in check_apart(train, test.graph):
             solver.log("netspec", text, "W")
@@ -61,6 +58,41 @@ def check_run(solver: Solver, interpolated: Sequence[str] = ()) -> None:
     for net in (solver.net, *solver.test_nets):
         check_first_batch(net, solver.positions(net), skip=solver.skips.most > 0)
     solver.callbacks.append(watch_plateau(solver.net, lambda text: solver.log("netspec", text, "W")))
+
+
+def check_snapshots(solver: Solver) -> None:
+    """Error where snapshots could not be written, or not be read again; what killed runs left is removed.
+
+    It is tried with blobs of one number each, under the longest name that there will be.
+    """
+    prefix, hdf5 = Path(solver.prefix()), solver.param.snapshot_format == SolverParameter.HDF5
+    params = solver.net.layers_with_params()
+    if not hdf5 and sum(param.nbytes for each in params.values() for param in each) > MOST_NUMBERS:
+        raise solver.error("the net has more than the 2 GiB of parameters that a binary file can have; add "
+                           "snapshot_format: HDF5")
+    hollow = {name: (settings, [np.zeros((1,) * param.ndim, np.float32) for param in params.get(name, ())])
+              for name, (settings, _) in weights.layers_of(solver.net).items()}
+    try:
+        with staging(at(prefix, solver.param.max_iter, hdf5=True).state) as scratch:
+            lost = _lost(scratch / "trial", solver.net.graph.name, hollow, hdf5)
+    except (Error, OSError) as e:
+        raise solver.error(f"snapshots cannot be written to {prefix.parent} ({getattr(e, 'strerror', e)}); "
+                           "change snapshot_prefix") from None
+    if lost:
+        raise solver.error(f"{'HDF5' if hdf5 else 'a binary file'} does not hold the layers "
+                           f"{listed(map(repr, lost))} so that they can be read again: give them other names")
+    sweep(prefix, r"_(iter_\d+|best)\.\w+(\.h5)?")
+
+
+def _lost(path: Path, net_name: str, layers: Layers, hdf5: bool) -> list[str]:
+    """The layers that are not in a file of weights once it is written; of one that cannot be written, those
+    with names of several parts, in which HDF5 sees folders, if there are any."""
+    try:
+        write_weights(path, net_name, layers, hdf5)
+        found = read_weights(path)
+    except (Error, ValueError, TypeError, RuntimeError, LookupError):
+        return [name for name in layers if "/" in name or not name.strip(".")] or [*layers]
+    return [name for name, (_, blobs) in layers.items() if len(found.get(name, ())) != len(blobs) > 0]
 
 
 def check_files(solver: Solver) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from net.test_graph import DATA, LABEL, TRAIN, conv, net, relu
 from PIL import Image
-from training import BODY, HDF5, VOC, changed, write_hdf5, write_job
+from training import BODY, HDF5, VOC, changed, params_of, same, write_hdf5, write_job
 
 from netspec.base.errors import Error
 from netspec.cli import main as cli
@@ -401,3 +401,31 @@ def test_what_killed_runs_of_this_prefix_left_is_removed(job):
     preflight.check_run(one)
     one.close()
     assert {path.name for path in Path("run").iterdir()} == set(kept)
+
+
+@pytest.mark.parametrize("form", ["HDF5", "BINARYPROTO"])
+@pytest.mark.parametrize("name", ["/conv", "conv/", "a//b", "..", "a/./b", "score/0", "a/b", "naïve", "0", "-"])
+def test_no_snapshot_is_written_that_cannot_be_read_again(job, form, name):
+    """Names that the format holds are trained with and read again; others are refused before the first step."""
+    path = write_job(job, changed(f"snapshot_format: {form}"), BODY.replace('name: "conv"', f'name: "{name}"'))
+    one = get_solver(path)
+    try:
+        preflight.check_run(one)
+    except Error as error:
+        assert form == "HDF5" and f"does not hold the layers '{name}'" in str(error) and not [*Path("run").iterdir()]
+        assert name not in ("a/b", "naïve", "0", "-")
+    else:
+        one.step(3)
+        again = get_solver(path)
+        again.restore(one.last_snapshot.state)
+        same(params_of(one), params_of(again))
+        again.close()
+    finally:
+        one.close()
+
+
+def test_a_prefix_that_makes_names_too_long_is_refused_before_the_first_step(job):
+    one = get_solver(write_job(job, changed(f'snapshot_prefix: "run/{"x" * 230}"')))
+    with pytest.raises(Error, match="snapshots cannot be written to run .File name too long.; change snapshot_prefix"):
+        preflight.check_run(one)
+    one.close()
