@@ -1,7 +1,9 @@
 """Fixtures that several test files use."""
 
+import gc
 import os
 
+gc.disable()  # while tests are collected, of which nothing goes
 if "PYTEST_XDIST_WORKER" in os.environ:  # pytest -n: a process for each core
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -10,6 +12,11 @@ import torch
 from training import write_job
 
 os.fsync = lambda file: None  # flushed for a failing power supply, which no test has; a wait of the disk for each file
+
+
+def pytest_collection_finish():
+    gc.freeze()  # thousands of tests are not looked through again and again
+    gc.enable()
 
 
 def pytest_runtest_setup(item):

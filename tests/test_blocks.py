@@ -116,6 +116,8 @@ class Place:
         """Let every solver end after FEW iterations, and know the names of the snapshots that it writes then."""
         solvers = {}
         for path in self.folder.glob("*/**/*.prototxt"):
+            if path.is_relative_to(self.folder / "models"):  # nets alone
+                continue
             text = path.read_text(encoding="utf-8")
             if end := re.search(r"^max_iter: (\d+)$", text, re.MULTILINE):
                 solvers[path] = text

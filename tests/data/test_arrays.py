@@ -10,6 +10,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import programs
 import pytest
 import torch
 from google.protobuf import text_format
@@ -362,8 +363,9 @@ print(*(int(next(feed)[0].sum()) for feed in kept))
 """) == (0, "6 6\n", "")
 
 
-def test_a_death_is_told_at_the_next_batch_not_in_the_middle_of_a_step():
-    assert program("""
+def test_a_death_is_told_at_the_next_batch_not_in_the_middle_of_a_step(tmp_path):
+    tests = Path(__file__).parents[1]
+    done = programs.run("-c", """
 import os, signal, time
 from data.test_arrays import numbers
 from netspec.base.errors import Error
@@ -378,4 +380,5 @@ try:
         next(feed)
 except Error as error:
     print("SIGKILL" in str(error))
-""") == (0, "stepped\nTrue\n", "")
+""", cwd=tmp_path, env=programs.environment(PYTHONPATH=f"{tests}{os.pathsep}{tests.parent}"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "stepped\nTrue\n", "")
