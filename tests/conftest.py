@@ -3,7 +3,6 @@
 import gc
 import os
 
-gc.disable()  # while tests are collected, of which nothing goes
 if "PYTEST_XDIST_WORKER" in os.environ:  # pytest -n: a process for each core
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 from training import write_job
 
+gc.disable()  # while tests are collected, of which nothing goes
 os.fsync = lambda file: None  # flushed for a failing power supply, which no test has; a wait of the disk for each file
 
 
