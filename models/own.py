@@ -9,6 +9,7 @@ This file is a door to that command, and has what it writes.
 """
 
 import itertools
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -55,10 +56,11 @@ class Written(NamedTuple):
 
 
 def write(path: Path, weights: str | None, iterations: int, batch: int, splits: tuple[str, str],
-          mean: list[float] | None = None, base: str | None = None) -> Written:
+          mean: list[float] | None = None, base: str | None = None, seed: int = 1) -> Written:
     """Write NAME-fcn32s/SPLIT.prototxt, NAME-fcn32s.prototxt, ... beside the data set file.
 
     mean: BGR, where the file has none. base: a net of models/ to go on from, with its weights, in one stage.
+    seed: the solvers' random_seed; of another than 1 solvers and snapshots are NAME-fcn32s-seedN.
     Raises Error for a data set file or a list that is wrong or not there; then nothing is written.
     """
     (train, val), folder = splits, path.parent
@@ -96,24 +98,31 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
     if base and old and weights:
         name, made = next(iter(nets.items()))
         layers, same = for_classes(made["deploy"], read_weights(weights), known(old).names, found.names)
-        weights = str(folder / f"{name}-start.caffemodel")
-        write_weights(weights, name, layers)
-    solvers: list[str] = []
-    replaced: list[Path] = []
-    start = weights
+        write_weights(weights := str(folder / f"{name}-start.caffemodel"), name, layers)
+    solvers, replaced, start = list[str](), list[Path](), weights
     for (name, made), rate in zip(nets.items(), rates, strict=True):
         for split, net in made.items():
             replaced += kept(folder / name / f"{split}.prototxt", net)
-        solvers.append(str(folder / f"{name}.prototxt"))
+        run = name if seed == 1 else f"{name}-seed{seed}"
+        solvers.append(str(folder / f"{run}.prototxt"))
         replaced += kept(Path(solvers[-1]), caffe_pb2.SolverParameter(
             train_net=str(folder / name / f"{train}.prototxt"), weights=[start] if start else [],
             test_net=[str(folder / name / f"{val}.prototxt")], test_iter=[len(readers[1])],
-            test_interval=interval(len(readers[1]), batch, iterations), test_initialization=False,
+            test_interval=interval(tested(*readers), batch, iterations), test_initialization=False,
             base_lr=rate, lr_policy="fixed", momentum=0.9, weight_decay=0.0005,
-            max_iter=iterations, display=20, average_loss=20, random_seed=1, snapshot=200,
-            snapshot_prefix=str(folder / "snapshot" / name)))
-        start = f"{resume.stem(folder / 'snapshot' / name, iterations)}.caffemodel"
+            max_iter=iterations, display=20, average_loss=20, random_seed=seed, snapshot=200,
+            snapshot_prefix=str(folder / "snapshot" / run)))
+        start = f"{resume.stem(folder / 'snapshot' / run, iterations)}.caffemodel"
     return Written(solvers, Path(weights) if base and weights else None, same, replaced)
+
+
+def tested(train: SegmentationData, val: SegmentationData) -> int:
+    """How many images of val a test costs: those that are there, or where train cuts out parts, so many
+    parts as have their pixels."""
+    if not train.crop:
+        return len(val)
+    pixels = sum(math.prod(open_image(val.paths(i)[0]).size) for i in range(len(val)))
+    return max(len(val), pixels // math.prod(train.crop))
 
 
 def kept(path: Path, message: caffe_pb2.NetParameter | caffe_pb2.SolverParameter) -> list[Path]:

@@ -33,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", type=int, metavar="PIXELS",
                         help="with boxes: what the shorter side of images is brought to (default: as most "
                              "images are, at most 600); less takes less time")
+    parser.add_argument("--seed", type=int, default=1, metavar="N",
+                        help="random_seed of the solvers (default 1); with another their names and those of "
+                             "the snapshots end in -seedN; not with boxes")
     parser.add_argument("--splits", nargs=2, metavar=("TRAIN", "VAL"),
                         help="lists (default train val)")
 
@@ -56,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     with own.written(made.lists):
         writer = generator(PROJECT / "models" / ("ownboxes.py" if found else "own.py"))
         result = writer.write(path, weights, args.iterations, args.batch, (train, val), mean,
-                              args.scale if found else args.base)
+                              *([args.scale] if found else [args.base, args.seed]))
     for file, listing in made.lists.items():
         wrote(file, note=f"{count(len(listing), 'image')}, drawn with seed {own.SEED}")
     kind = "box file" if found else "label"
@@ -89,6 +92,9 @@ def _checked(args: argparse.Namespace, found: bool) -> None:
     if args.scale is not None and not (found and args.scale >= 32):
         raise Error(f"--scale {args.scale}: " + ("must be at least 32 pixels" if found else
                                                  f"is for images with boxes, and {args.dataset} has labels"))
+    if args.seed != 1 and (found or not 0 < args.seed < 1 << 31):
+        raise Error(f"--seed {args.seed}: " + ("is for images with labels, and these have boxes" if found else
+                                               "must be from 1 to 2147483647"))
     train, val = args.splits
     if len({train, val, "deploy"}) < 3:
         raise Error(f"--splits {train} {val}: the two must differ, also from 'deploy', the net without data")
@@ -135,11 +141,12 @@ def _end(path: Path, solvers: list[str], args: argparse.Namespace, image: Path, 
     """Say what was written, and what to do with it."""
     from ..proto.text import read_solver
 
-    nets, last = [Path(solver).with_suffix("") for solver in solvers], Path(solvers[-1]).with_suffix("")
+    nets = [Path(read_solver(solver).train_net).parent for solver in solvers]
+    last, run = nets[-1], Path(solvers[-1]).stem
     splits = ",".join((*args.splits, "deploy"))
     for solver, net in zip(solvers, nets, strict=True):
         wrote(solver, f"{net}/{{{splits}}}.prototxt")
-    weights = f"{path.parent / 'snapshot' / last.name}_iter_{args.iterations}.caffemodel"
+    weights = f"{path.parent / 'snapshot' / run}_iter_{args.iterations}.caffemodel"
     often = count(read_solver(solvers[0]).test_interval, "iteration")
     what = "each stage" if len(solvers) > 1 else "the net"
     print(f"{what} is tested on '{args.splits[1]}' every {often}, which takes about a tenth of its time; "

@@ -73,6 +73,30 @@ def test_the_stages_train_and_are_scored(own, capsys):
         assert not deviations(streams(built)[0], f"{stride}s" if f"{stride}s" in FIGURE3 else None)
 
 
+def test_another_seed_has_solvers_and_snapshots_of_its_own(own, capsys):
+    assert main(["own", "my/set.txt", "--iterations", "1", "--batch", "1"]) == 0
+    before = {path: path.read_bytes() for path in Path("my").rglob("*.prototxt")}
+    capsys.readouterr()
+    assert main(["own", "my/set.txt", "--iterations", "1", "--batch", "1", "--seed", "2"]) == 0
+    told = commands(capsys.readouterr().out)
+    assert told["solve"] == ["solve", *(f"my/set-fcn{stride}s-seed2.prototxt" for stride in (32, 16, 8))]
+    assert {path: path.read_bytes() for path in before} == before and not list(Path("my").rglob("*.old"))
+    assert main([*told["solve"], "--quiet"]) == 0 and main(told["score"]) == 0
+    assert sorted(path.name for path in Path("my/snapshot").glob("*_iter_1.caffemodel")) == [
+        f"set-fcn{stride}s-seed2_iter_1.caffemodel" for stride in (16, 32, 8)]
+    assert prototext.read_solver("my/set-fcn16s-seed2.prototxt").random_seed == 2
+    assert main(["own", "my/set.txt", "--seed", "0"]) == 2 and "--seed 0: must be from 1" in capsys.readouterr().err
+
+
+def test_crops_are_tested_as_seldom_as_whole_images_cost_more(own):
+    assert main(["own", "my/set.txt", "--batch", "1", "--iterations", "100"]) == 0
+    every = prototext.read_solver("my/set-fcn32s.prototxt").test_interval
+    own.joinpath("my/set.txt").write_text(f"crop: [33, 33]\n{own.joinpath('my/set.txt').read_text()}")
+    assert main(["own", "my/set.txt", "--batch", "1", "--iterations", "100"]) == 0
+    # three images of 47 x 43 to 49 x 41 have the pixels of five crops
+    assert (every, prototext.read_solver("my/set-fcn32s.prototxt").test_interval) == (20, 25)
+
+
 def test_the_file_in_models_is_a_program(own):
     done = subprocess.run([PROJECT / "models/own.py", "my/set.txt"], capture_output=True, text=True,
                           env=programs.environment(PYTHONPATH="", PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}"))
