@@ -11,7 +11,7 @@ from netspec.data.layouts import LAYOUTS
 
 PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = PROJECT / "netspec"
-MAPS = [PROJECT / "docs" / "architecture.md", PROJECT / "CONTRIBUTING.md"]
+MAPS = [PROJECT / "docs" / "architecture.md", PROJECT / "docs" / "reliability.md", PROJECT / "CONTRIBUTING.md"]
 PAGES = [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("data/*/README.md"), PROJECT / "tests/golden/README.md"]
 STANDS_FOR = re.compile(r"(?<![A-Z])(?:NAME|WING|FILE|TYPE)(?![A-Z])")  # any name
 
