@@ -94,6 +94,7 @@ def test_a_wheel_has_nets_recipes_and_facts(installed):
                for path in (PROJECT / folder).rglob(pattern) if not {"images", "archives"} & {*path.parts}}
     left_out = {f"netspec/shipped/models/voc-rfcn-resnet{layers}-ohem/{kind}.prototxt" for layers in (50, 101)
                 for kind in ("rpn1", "rfcn1", "rpn2", "rfcn2", "rpn", "joined")}
+    left_out |= {name for name in shipped if name.startswith("netspec/shipped/models/studies/voc-")}
     assert shipped - there == left_out and "netspec/py.typed" in there and "netspec/proto/caffe.desc" in there
     assert not [name for name in there if "__pycache__" in name or "/images/" in name]
     assert size < 1_150_000  # text and code alone: no image and no weights
@@ -106,9 +107,11 @@ from netspec.base.machine import HOME, PROJECT
 from netspec.cli.main import main
 
 print(PROJECT, HOME, *[main(line.split()) for line in sys.argv[1:]])
-sys.argv[1:] = ["voc-rfcn-resnet50-ohem"]
-runpy.run_module("netspec.shipped.models.rfcn", run_name="__main__", alter_sys=True)
-print(main(["describe", "voc-rfcn-resnet50-ohem/rpn1"]), main(["describe", "models/voc-rfcn-resnet50-ohem/joined.prototxt"]))
+for program, net in ("rfcn", "voc-rfcn-resnet50-ohem"), ("fcn", "voc-fcn-pool5"):
+    sys.argv[1:] = [net]
+    runpy.run_module(f"netspec.shipped.models.{program}", run_name="__main__", alter_sys=True)
+print(*[main(["describe", net]) for net in ("voc-rfcn-resnet50-ohem/rpn1", "models/voc-rfcn-resnet50-ohem/joined.prototxt",
+                                            "voc-fcn-pool5", "models/studies/voc-fcn-pool5/val.prototxt")])
 """
 
 
@@ -118,16 +121,18 @@ def test_an_installed_package_works_in_any_folder(installed, tmp_path):
     commands = ["diff-net models/fcn.py:voc-fcn8s/deploy --figure3", "describe models/voc-fcn-alexnet/deploy.prototxt --table1",
                 "tables 2 --family shapes", "demo", "data shapes", "data check solvers/shapes-fcn32s.prototxt",
                 "doctor solvers/shapes-fcn8s.prototxt", "draw models/voc-fcn8s/deploy.prototxt --out net.svg",
-                "describe voc-rfcn-resnet50-ohem/rpn1", "describe models/voc-rfcn-resnet50-ohem/joined.prototxt"]
+                "describe voc-rfcn-resnet50-ohem/rpn1", "describe models/voc-rfcn-resnet50-ohem/joined.prototxt",
+                "describe voc-fcn-pool5", "describe models/studies/voc-fcn-pool5/val.prototxt"]
     done = subprocess.run([sys.executable, "-B", "-c", COMMANDS, *commands], cwd=tmp_path, capture_output=True, text=True,
                           env=programs.environment(PYTHONPATH=str(site), PYTHONDONTWRITEBYTECODE="1"), timeout=120)
     for said in ("equals the figure's FCN-8s", "57M", "shapes-fcn32s", "0 errors",
-                 f"{site / 'netspec/shipped'} . 0 0 0 2 0 0 1 0 2 2\n", "0 0\n"):  # the third stage lacks the second's weights
+                 f"{site / 'netspec/shipped'} . 0 0 0 2 0 0 1 0 2 2 2 2\n", "0 0 0 0\n"):  # the third stage lacks the second's weights
         assert said in done.stdout, done.stdout + done.stderr
     assert "netspec data shapes gets it" in done.stderr
-    assert done.stderr.count("'python -m netspec.shipped.models.rfcn voc-rfcn-resnet50-ohem' writes it") == 2
-    for kind in ("rpn1", "joined", "deploy"):
-        path = f"models/voc-rfcn-resnet50-ohem/{kind}.prototxt"
+    for program, net in ("rfcn", "voc-rfcn-resnet50-ohem"), ("fcn", "voc-fcn-pool5"):
+        assert done.stderr.count(f"'python -m netspec.shipped.models.{program} {net}' writes it") == 2
+    for path in ("voc-rfcn-resnet50-ohem/rpn1", "voc-rfcn-resnet50-ohem/joined", "studies/voc-fcn-pool5/val"):
+        path = f"models/{path}.prototxt"
         assert (tmp_path / path).read_bytes() == (PROJECT / path).read_bytes()
     assert f"{site / 'data'}" not in done.stderr  # what lies above the package is none of its own
     assert len([*(tmp_path / "data/shapes/images/JPEGImages").iterdir()]) == 300

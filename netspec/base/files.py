@@ -54,8 +54,10 @@ def find(path: str | os.PathLike, base: str | os.PathLike | None = None, what: s
 
 def writer(net: str) -> str:
     """The end of a sentence about a net that is not there: what writes it, if a wheel does without."""
-    if PROJECT.is_relative_to(PACKAGE) and "-rfcn-" in net and (PROJECT / "models" / net).is_dir():
-        return f"; 'python -m netspec.shipped.models.rfcn {net}' writes it"
+    wheel, solver = PROJECT.is_relative_to(PACKAGE), PROJECT / "solvers" / f"{net}.prototxt"
+    program = "rfcn" if "-rfcn-" in net else "" if (PROJECT / "models" / net).exists() else "fcn"
+    if wheel and program and net.startswith("voc-") and solver.is_file():
+        return f"; 'python -m netspec.shipped.models.{program} {net}' writes it"
     return ""
 
 

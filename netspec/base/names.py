@@ -51,7 +51,7 @@ def net_file(given: str, *kinds: str) -> Path:
     try:
         return find(given, what="net")
     except Error as error:
-        raise Error(f"{error}{_unread()}{closest(name or given, known, 3)}") from None
+        raise Error(f"{error}{_unread()}{writer(given) or closest(name or given, known, 3)}") from None
 
 
 def file_of(net: str | os.PathLike, *kinds: str) -> Path:
