@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..base.errors import Error, closest, lacking
+from ..base.errors import Error, closest
 from ..base.files import find, native
 from ..base.trust import leave
 from ..ops.base import Operation, Shape
@@ -16,6 +16,7 @@ from ..ops.fillers import fill
 from ..ops.source import Batch, Source
 from ..proto import hdf5
 from ..proto.caffe_pb2 import LayerParameter
+from ..proto.wire import is_hdf5
 from .listed import Listed
 
 
@@ -93,12 +94,10 @@ class HDF5Data(Listed, type="HDF5Data", workers=False):
         if self.layer.HasField("transform_param"):
             raise self.error("does not transform data; remove transform_param")
         super().setup()
-        content = self.source.read_bytes()
-        if content.startswith(b"\x89HDF"):
+        if is_hdf5(self.source):
             raise self.error(f"source {self.source} is an HDF5 file; it must be a text file that lists such "
                              "files")
-        lines = content.decode("utf-8-sig", "replace").splitlines()
-        names = [name for line in lines for name in self._names(line)]
+        names = [name for line in self.text().splitlines() for name in self._names(line)]
         if not names:
             raise self.error(f"source {self.source} lists no file")
         self.files = [find(name, self.source.parent, f"{self.source}: HDF5 file") for name in names]
@@ -166,24 +165,17 @@ class HDF5Data(Listed, type="HDF5Data", workers=False):
 
     def _open(self, path: Path, take: Callable[[Any], Any]) -> list[Any]:
         """What `take` makes of each top's data set in an HDF5 file."""
-        try:
-            import h5py
-        except ImportError:
-            raise self.error(lacking("reading HDF5", "h5py")) from None
-        try:
-            with h5py.File(path, "r") as file:
-                taken = []
-                for top in self.layer.top:
-                    data = file.get(top)
-                    if not isinstance(data, h5py.Dataset):
-                        has = f"{closest(top, file)} (it has: {', '.join(file) or 'none'})"
-                        raise self.error(f"{path} has no data set '{top}'{has}")
-                    if data.dtype.kind not in "fiu":
-                        raise self.error(f"data set '{top}' of {path} holds {data.dtype}, expected numbers")
-                    taken.append(take(data))
-                return taken
-        except OSError as error:
-            raise self.error(f"{path} cannot be read as HDF5 ({error})") from None
+        taken = []
+        with hdf5.reading(path) as file:
+            for top in self.layer.top:
+                data = file.get(top)
+                if not hasattr(data, "dtype"):
+                    has = f"{closest(top, file)} (it has: {', '.join(file) or 'none'})"
+                    raise self.error(f"{path} has no data set '{top}'{has}")
+                if data.dtype.kind not in "fiu":
+                    raise self.error(f"data set '{top}' of {path} holds {data.dtype}, expected numbers")
+                taken.append(take(data))
+        return taken
 
 
 class HDF5Output(Operation, type="HDF5Output", bottoms=2, tops=0, sink=True, undifferentiable={0, 1}):

@@ -29,6 +29,8 @@ Option = Callable[[str, object], str]  # how a person gives an option of a name 
 
 def open_image(path: Path, what: str = "image", file: IO[bytes] | None = None) -> Image.Image:
     """An image file, its header read; Error naming it, and what it is, if it is none. file: open already."""
+    if not file and os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+        raise Error(f"{what} {path} is no file")
     try:
         return Image.open(file or path)
     except FileNotFoundError:

@@ -17,6 +17,7 @@ from ..proto.types import MESSAGES
 from .images import Transform, decode, nearest, open_image, read_label, resize
 
 ORDER, PIXELS, SKIP = range(3)  # what a random generator is for
+LARGEST = 1 << 29  # bytes of a list: ten million lines
 
 
 class Listed(Source):
@@ -39,6 +40,16 @@ class Listed(Source):
             self.source = find(self.p.source, self.context.base, self.what)
         except Error as error:
             raise self.error(str(error)) from None
+        if not (self.source.is_file() or self.source.is_dir()):
+            raise self.error(f"{self.what} {self.source} is a device or a pipe; a file is read")
+
+    def text(self) -> str:
+        """The list. Raises Error where it is larger than a list can be."""
+        with open(self.source, "rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise self.error(f"source {self.source} is larger than {LARGEST >> 20} MiB, which no list is")
+        return content.decode("utf-8-sig", "replace")
 
     @classmethod
     def stated(cls, layer: LayerParameter, size: tuple[int, int] | None = None) -> list[Shape]:
@@ -162,7 +173,7 @@ class ImageData(ListedImages, type="ImageData", one_label=True):
 
     def read(self, path: Path) -> list[Line]:
         lines = []
-        for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
+        for number, line in enumerate(self.text().splitlines(), 1):
             name, _, label = line.rstrip().rpartition(" ")
             if not name:  # Caffe reads a name alone as label 0
                 name, label = label, "0"
@@ -211,7 +222,7 @@ class DenseImageData(ListedImages, type="DenseImageData"):
                              f"{self.cut[0]} x {self.cut[1]}")
 
     def read(self, path: Path) -> list[Line]:
-        words = path.read_text(encoding="utf-8-sig", errors="replace").split()
+        words = self.text().split()
         if len(words) % 2:
             raise self.error(f"{path} must hold pairs of file names, image and labels, without spaces in "
                              f"them; found {len(words)} names")

@@ -138,7 +138,7 @@ class WindowData(Listed, type="WindowData", tops=2, one_label=True):
     def _read(self) -> tuple[list[str], np.ndarray]:
         """The names of the images, and a row "image class overlap x1 y1 x2 y2" for each window."""
         path, at = self.source, 0
-        words = path.read_text(encoding="utf-8-sig", errors="replace").split()
+        words = self.text().split()
         images: list[str] = []
         windows: list[np.ndarray] = []
         try:

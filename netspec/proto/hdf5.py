@@ -54,10 +54,13 @@ def adding(path: Path) -> Iterator[Any]:
 
 
 def array(dataset: Any, dtype: str = "<f4") -> np.ndarray:
-    """The content of an h5py.Dataset of numbers. Raises Error where it declares more than it can hold."""
+    """The content of an h5py.Dataset of numbers. Raises Error where it declares more than it can hold, and
+    where its numbers are in other files, which may be of any size, devices, or somebody's own."""
     where = f"{dataset.file.filename}: {dataset.name}"
     if not hasattr(dataset, "shape") or dataset.dtype.kind not in "fiu":
         raise Error(f"{where} does not hold an array of numbers; the file is damaged or of another kind")
+    if dataset.external or dataset.is_virtual:
+        raise Error(f"{where} keeps its numbers in other files, which are not read; write them into this one")
     if dataset.size * dataset.dtype.itemsize > _MOST_COMPRESSION * dataset.id.get_storage_size():
         raise Error(f"{where} declares shape {list(dataset.shape)} but stores less; the file is damaged")
     result = np.empty(dataset.shape, dtype)

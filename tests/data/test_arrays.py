@@ -19,7 +19,7 @@ from netspec.base.errors import Error
 from netspec.data import feed as feeds
 from netspec.data.arrays import DummyData, HDF5Data, Input
 from netspec.data.feed import Feed
-from netspec.ops.base import Context
+from netspec.ops.base import REGISTRY, Context
 from netspec.ops.source import Source
 from netspec.proto import caffe_pb2
 
@@ -199,7 +199,7 @@ def test_hdf5_mistakes_are_named(tmp_path):
         hdf5(tmp_path)
     (tmp_path / "bad.h5").write_bytes(b"not HDF5")
     (tmp_path / "list.txt").write_text("bad.h5")
-    with pytest.raises(Error, match="bad.h5 cannot be read as HDF5"):
+    with pytest.raises(Error, match="bad.h5: cannot be read as HDF5"):
         hdf5(tmp_path)
     (tmp_path / "list.txt").write_text("\n")
     with pytest.raises(Error, match="lists no file"):
@@ -382,3 +382,32 @@ except Error as error:
     print("SIGKILL" in str(error))
 """, cwd=tmp_path, env=programs.environment(PYTHONPATH=f"{tests}{os.pathsep}{tests.parent}"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "stepped\nTrue\n", "")
+
+
+@pytest.mark.parametrize("width", [1, 8])
+def test_whatever_is_damaged_in_an_hdf5_file_is_an_error_or_read(tmp_path, width):
+    write(tmp_path, (3,))
+    whole, refused = (tmp_path / "a.h5").read_bytes(), 0
+    for at in range(0, len(whole), 40):
+        (tmp_path / "a.h5").write_bytes(whole[:at] + b"\xf3" * width + whole[at + width:])
+        try:
+            hdf5(tmp_path).load(0)
+        except Error:
+            refused += 1
+    assert refused
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.parametrize("name", ["/dev/zero", "pipe"])
+@pytest.mark.parametrize("text", [
+    'type: "HDF5Data" hdf5_data_param { source: "NAME" batch_size: 1 }',
+    'type: "ImageData" image_data_param { source: "NAME" batch_size: 1 }', 'type: "ImageData" image_data_param { source: "list.txt" batch_size: 1 }',
+    'type: "DenseImageData" dense_image_data_param { source: "NAME" batch_size: 1 }',
+    'type: "WindowData" window_data_param { source: "NAME" batch_size: 1 }', 'type: "Data" data_param { source: "NAME" backend: LMDB batch_size: 1 }'])
+def test_devices_and_pipes_are_no_files(tmp_path, text, name):
+    """They would be read for ever, or waited for."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "list.txt").write_text(f"{name} 0\n")
+    made = layer(f'name: "d" top: "a" top: "b" {text.replace("NAME", name)}')
+    with pytest.raises(Error, match="is a device or a pipe|is no file"):
+        REGISTRY[made.type](made, (), Context(base=tmp_path)).shapes()

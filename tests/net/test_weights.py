@@ -10,6 +10,7 @@ import time
 import tracemalloc
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -639,3 +640,17 @@ def test_strict():
     with pytest.raises(Error, match="elsewhere only in the weights and ip only in the net"):
         weights.load(GOLDEN / "partial.caffemodel", target, strict=True)
     assert all((param == 0.5).all() for params in target.values() for param in params)
+
+
+def test_numbers_that_an_hdf5_file_keeps_in_others_are_not_read(tmp_path):
+    """A few kilobytes could name a device, or somebody's file."""
+    (tmp_path / "secret").write_bytes(bytes(400))
+    with h5py.File(tmp_path / "outside.h5", "w") as file:
+        file.create_dataset("data/conv/0", (100,), "f4", external=[(str(tmp_path / "secret"), 0, 400)])
+    with h5py.File(tmp_path / "virtual.h5", "w") as file:
+        layout = h5py.VirtualLayout((100,), "f4")
+        layout[:] = h5py.VirtualSource(str(tmp_path / "outside.h5"), "data/conv/0", (100,))
+        file.create_virtual_dataset("data/conv/0", layout)
+    for name in ("outside.h5", "virtual.h5"):
+        with pytest.raises(Error, match=f"{name}: /data/conv/0 keeps its numbers in other files"):
+            read_weights(tmp_path / name)
