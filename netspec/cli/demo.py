@@ -18,6 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "test.prototxt, or val.prototxt, beside its train net")
     parser.add_argument("--detection", action="store_true", help="a small R-FCN, end to end and "
                         "in the four steps of alternating training, in place of stages")
+    parser.add_argument("--clouds", action="store_true", help="scenes with clouds, which `netspec data "
+                        "clouds` makes: 32s, 16s, 8s, scored by the scene, in place of stages")
     parser.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR",
                         help="for weights, predictions and pictures (default demo)")
     parser.add_argument("--seed", type=int, nargs="+", default=[1], metavar="N",
@@ -27,8 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.detection:
-        return _detection(args)
+    if args.detection or args.clouds:
+        own = "--detection" if args.detection else "--clouds"
+        if args.solver or args.detection and args.clouds:
+            raise Error(f"{own} has its own solvers; leave '{[*args.solver, '--clouds'][0]}' out")
+        return (_detection if args.detection else _clouds)(args)
     from ..papers.demo import draw_stages, keep, over_seeds, run_stages
     from ..score.summary import measures
 
@@ -63,9 +68,6 @@ def _detection(args: argparse.Namespace) -> int:
     from ..papers import objects
     from ..score.boxscore import BoxResult, BoxScoring, sheet
 
-    if args.solver:
-        raise Error("--detection has its own solvers, solvers/shapes-rfcn*.prototxt; leave "
-                    f"'{args.solver[0]}' out")
     begun, rows, picture = time.monotonic(), [], args.out / "detections.png"
 
     def draw(scoring: BoxScoring, result: BoxResult) -> None:
@@ -82,4 +84,38 @@ def _detection(args: argparse.Namespace) -> int:
     print(objects.measures(rows))
     print(f"\npicture      {picture}, the images with the most mistakes of the last")
     print(f"{time.monotonic() - begun:.0f} s in all")
+    return 0
+
+
+def _clouds(args: argparse.Namespace) -> int:
+    from ..look import pictures
+    from ..papers import clouds
+    from ..papers.demo import train_stages
+    from ..score.scenescore import SceneScoring
+    from ..score.scenesheet import sheet
+
+    begun, said = time.monotonic(), settings(args)
+    found: dict[int, dict[str, tuple[dict, dict]]] = {}
+    for turn, seed in enumerate(args.seed):
+        out = args.out / f"seed{seed}"
+        for stage in train_stages(list(map(find_solver, clouds.STAGES)), seed, out, said, print, turn,
+                                  len(args.seed)):
+            found.setdefault(seed, {})[stage.name] = (
+                clouds.scored(stage, out, said), clouds.scored(stage, out, said, clouds.NEIGHBOURS))
+    scoring = SceneScoring(stage.made)
+    best = clouds.brightest(scoring)
+    each = {name: [of[name] for of in found.values()] for name in clouds.STAGES}
+    for seed, stages in found.items():
+        print(f"\n{count(len(scoring.scenes), 'scene')}, protocol {scoring.protocol}, random_seed {seed}, in "
+              "percent, cloud above 12/255 / 0.5;\nand the best that brightness alone does on these scenes\n")
+        print(clouds.measures({name: protocol for name, (protocol, _) in stages.items()}, best))
+    over = f", random_seed {', '.join(map(str, found))}: mean (least to most)" if len(found) > 1 else ""
+    print(f"\nwhere the threshold lies{over}\n")
+    print(clouds.thresholds({name: [protocol for protocol, _ in pairs] for name, pairs in each.items()}))
+    print(f"\nborders between patches{over}; with neighbours: {clouds.NEIGHBOURS} pixels on all sides\n")
+    print(clouds.borders(each))
+    picture = args.out / "clouds.png"
+    pictures.save(picture, sheet(scoring, {
+        name: args.out / f"seed{args.seed[0]}" / name for name in clouds.STAGES[::2]}))
+    print(f"\npicture      {picture}, masks above 12/255\n{time.monotonic() - begun:.0f} s in all")
     return 0

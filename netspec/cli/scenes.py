@@ -64,8 +64,8 @@ def run(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParamete
                                     args.by_name)
         for remark in remarks:
             told.note(remark)
-        viewer = SceneNet(reading.made, looked(net, blob, args.scales, args.flip, using), blob, reading.mean,
-                          chosen)
+        viewer = SceneNet(reading.made, looked(net, blob, args.scales, args.flip, using), blob, reading.top,
+                          reading.mean, chosen)
         kept = scenefiles.Wanted(reading.bands, order, threshold, predict.looks(reading.facts, 2),
                                  Path(args.out), ends)
         with closing(log.make()) as said:
@@ -82,6 +82,7 @@ class _Reading(NamedTuple):
     """What a net makes of a scene's patches."""
 
     made: "Graph"
+    top: str
     bands: Images
     mean: Sequence[float]
     facts: Facts
@@ -109,7 +110,7 @@ def _reading(args: argparse.Namespace, path: Path, proto: "NetParameter", blob: 
                     "or by one")
     if found == 1 and (args.flip or args.scales != (1.0,)):
         raise Error("--scales and --flip average the probabilities of classes, and the net has one map")
-    return _Reading(made, bands, mean, told)
+    return _Reading(made, top, bands, mean, told)
 
 
 def _scenes(args: argparse.Namespace, told: Telling, ends: Sequence[str]) -> "list[SceneFiles]":

@@ -25,6 +25,7 @@ from .options import (
     fraction,
     mixed,
     only,
+    whole,
     wrote,
 )
 
@@ -54,8 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threshold", type=float, metavar="P", help="the --binary class is where its probability is above "
         "P, not where it is the best; of scenes, cloud is (default 12/255)")
     add("--confusion", metavar="FILE", help="write the confusion matrix: .csv (pixels), .png, .svg or .pdf")
-    add("--sheet", metavar="FILE.png", help="picture of the images of least mean IU (with --save), or "
-        "with the most wrong boxes")
+    add("--sheet", metavar="FILE.png", help="picture of the images of least mean IU (with --save), with "
+        "the most wrong boxes, or of the scenes of least Jaccard (with --save)")
     add("--worst", type=int, default=8, metavar="N", help="images in --sheet (default 8)")
     add("--beside", nargs="+", default=[], metavar="DIR", help="other nets' --save, also shown in --sheet")
     add_look_arguments(parser)
@@ -64,6 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "384x384, cut at the end)")
     add("--partial", action="store_true", help="patches of scenes: score scenes with patches missing too, "
         "without cloud there")
+    add("--margin", type=whole, default=0, metavar="N", help="patches of scenes: each is seen with N "
+        "pixels of its neighbours on all sides (default 0, as the protocols have it)")
+    add("--seams", type=whole, default=0, metavar="N", help="patches of scenes: score what is within "
+        "N pixels of a border between patches by itself, too")
     add("--curve", metavar="FILE", help="patches of scenes: draw the measures over all thresholds, .png, "
         ".svg or .pdf (--json has them)")
     add_box_arguments(parser)
@@ -75,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 LOOKS = "scales", "flip", "engine"
 SEGMENTING = "label_blob", "trimap", "binary", "confusion", "beside"
 SAMPLES = "samples", "seed"
-SCENES = "protocol", "partial", "curve"
+SCENES = "protocol", "partial", "curve", "margin", "seams"
 DETECTING = "overlap", "nms", "most", "coco"
 
 
@@ -92,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     boxes = pools_regions(made.proto.layer) or any(isinstance(op, DetectionData) for op in made.readers)
     what, score, strange = (
         ("boxes", _boxes, (*SEGMENTING, "threshold", *LOOKS, *SAMPLES, *SCENES)) if boxes else
-        ("patches of scenes", _scenes, (*SEGMENTING, "sheet", *SAMPLES, *DETECTING)) if scened(made) else
+        ("patches of scenes", _scenes, (*SEGMENTING, *SAMPLES, *DETECTING)) if scened(made) else
         ("labels", _labels, (*SCENES, *DETECTING)))
     only(args, add_arguments, strange,
          f"the data of {path} are {what}, and there is no such thing for those")
@@ -194,14 +199,19 @@ def _boxes(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") -
 
 def _scenes(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") -> _Found:
     from ..look.charts import require_matplotlib
+    from ..look.pictures import save
     from ..look.shapes import KINDS
     from ..score.averaged import looked
     from ..score.scenes import THRESHOLDS
     from ..score.scenescore import SceneScoring
+    from ..score.scenesheet import sheet
     from ..score.scenetable import curves, summary
     from ..score.wholescene import protocol
 
     ending("--curve", args.curve, *KINDS)
+    ending("--sheet", args.sheet, ".png")
+    if args.sheet and not (args.save and args.worst > 0):
+        raise Error("--sheet needs --save DIR and --worst above 0")
     if args.curve:
         require_matplotlib()
     protocol(args.protocol)
@@ -224,9 +234,12 @@ def _scenes(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") 
     with closing(log.make(args.quiet)) as said:
         result = scoring.run(
             looked(net, blob, args.scales, args.flip, using), thresholds=asked, save=args.save,
+            margin=args.margin, within=args.seams,
             progress=lambda done, total, scene: said.progress("score", done, total, scene, 1))
     if args.curve:
         curves(name, result).save(args.curve)
+    if args.sheet:
+        save(args.sheet, sheet(scoring, {name: Path(args.save)}, result.worst(args.worst)))
     looks = {name: vars(args)[name] for name in LOOKS}
     return _Found(looks | result.as_dict(), summary(result), net.device)
 

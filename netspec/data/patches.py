@@ -75,6 +75,15 @@ class Grid(NamedTuple):
             self.patch(whole, row, column)[:] = patch
         return self.inner(whole)
 
+    def seams(self, within: int) -> np.ndarray:
+        """Which pixels of the scene are among so many on either side of a border between patches: (H, W)."""
+        near: list[np.ndarray] = []
+        for count, offset, length in zip((self.rows, self.columns), self.offset, self.size, strict=True):
+            at, borders = np.arange(offset, offset + length)[:, None], self.side * np.arange(1, count)
+            around = (at >= borders - within) & (at < borders + within)
+            near.append(np.asarray(around.any(axis=1, keepdims=True)))
+        return near[0] | near[1].T
+
     def patch(self, whole: np.ndarray, row: int, column: int) -> np.ndarray:
         """The part of all patches side by side, (H, W, ...), that is one of them."""
         top, left = (row - 1) * self.side, (column - 1) * self.side

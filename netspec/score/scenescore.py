@@ -2,9 +2,9 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from ..look.pictures import save_labels
 from ..net.graph import Graph
 from ..net.judged import channels
 from . import predict, scenes
-from .wholescene import PROTOCOLS, Looking, cloudy
+from .wholescene import PROTOCOLS, Looking, SceneNet, cloudy
 
 Progress = Callable[[int, int, str], None]  # patches done, in all, and the scene at work
 
@@ -60,11 +60,21 @@ class SceneResult:
     missing: Mapping[str, Sequence[str]]
     images: int
     seconds: float
+    margin: int = 0  # of neighbours' pixels, with which patches were seen
+    within: int = 0  # pixels from borders between patches, if these were tallied by themselves
+    near: Mapping[str, np.ndarray] = field(default_factory=dict)
 
-    def at(self, threshold: float) -> dict[str, Binary]:
-        """The measures of each scene at one of the thresholds."""
+    def at(self, threshold: float, part: str = "whole") -> dict[str, Binary]:
+        """The measures of each scene at one of the thresholds. part: whole scenes, what is "near" borders
+        between patches, or "elsewhere"."""
         number = list(self.thresholds).index(threshold)
-        return {name: scenes.at(tallied, number) for name, tallied in self.tallies.items()}
+        tallies = {"whole": self.tallies, "near": self.near}.get(part) or {
+            name: whole - self.near[name] for name, whole in self.tallies.items()}
+        return {name: scenes.at(tallied, number) for name, tallied in tallies.items()}
+
+    def worst(self, most: int) -> list[str]:
+        """So many scenes, those of the least Jaccard at the first threshold asked for."""
+        return sorted(found := self.at(self.asked[0]), key=lambda name: found[name].jaccard)[:most]
 
     def curve(self) -> list[tuple[float, Binary]]:
         """Each threshold, and the mean over scenes there."""
@@ -81,6 +91,9 @@ class SceneResult:
             "thresholds": [{"threshold": threshold, **told(self.at(threshold))} for threshold in self.asked],
             "curve": [{"threshold": threshold, **mean.as_dict()} for threshold, mean in self.curve()],
             "missing": {name: list(lacks) for name, lacks in self.missing.items()},
+            "margin": self.margin, **({"seams": {"within": self.within, **{part: [
+                {"threshold": threshold, **told(self.at(threshold, part))} for threshold in self.asked]
+                for part in ("near", "elsewhere")}}} if self.near else {}),
         }
 
 
@@ -177,19 +190,20 @@ class SceneScoring:
 
     def run(self, net: Looking, *,
             thresholds: Sequence[float] = scenes.THRESHOLDS, save: str | os.PathLike | None = None,
-            progress: Progress | None = None, workers: int | None = None) -> SceneResult:
+            progress: Progress | None = None, workers: int | None = None, margin: int = 0, within: int = 0
+            ) -> SceneResult:
         """Run the net over the patches, scene by scene, and hold each scene against its truth.
 
         thresholds: those to be shown; cloud is where its probability is above. All k/255 are counted too.
-        save: a folder for the masks at the first of them, SCENE.png. workers: see Feed.
+        save: a folder for the masks at the first of them, SCENE.png. workers: see Feed. margin: see SceneNet.
+        within: count also what is so near to borders between patches by itself.
         """
         begun, done = time.monotonic(), 0
         steps = sorted({*thresholds, *(k / 255 for k in range(255))})
         protocol = PROTOCOLS[self.protocol]
-        self.source.resize = protocol.side / SIDE
         tallies: dict[str, np.ndarray] = {}
-        with closing(Batches(self.graph.readers, net.device, workers=workers)) as batches:
-            maps = self._maps(net, batches)
+        near: dict[str, np.ndarray] = {}
+        with closing(self._beside(net, margin) if margin else self._maps(net, workers)) as maps:
             for scene in self.scenes:
                 truth = scene.read()
                 grid = scene.grid
@@ -201,16 +215,38 @@ class SceneScoring:
                         progress(done, self.total, scene.name)
                 level = grid.inner(whole)
                 tallies[scene.name] = scenes.tally(truth, level, len(steps))
+                if within:
+                    seams = grid.seams(within)
+                    near[scene.name] = scenes.tally(truth[seams][None], level[seams][None], len(steps))
                 if save is not None:
                     mask = (level > steps.index(thresholds[0])).astype(np.uint8)
                     save_labels(inside(Path(save), f"{scene.name}.png"), mask, self.looks.palette)
         missing = {scene.name: scene.missing for scene in self.scenes if scene.missing}
         return SceneResult(self.protocol, tallies, steps, tuple(dict.fromkeys(thresholds)), missing, done,
-                           time.monotonic() - begun)
+                           time.monotonic() - begun, margin, within, near)
 
-    def _maps(self, net: Looking, batches: Batches) -> Iterator[np.ndarray]:
+    def _beside(self, net: Looking, margin: int) -> Generator[np.ndarray]:
+        """What `_maps` gives, of patches that are seen with the pixels around them."""
+        viewer = SceneNet(self.graph, net, self.blob, self.source.layer.top[0], self.source.mean,
+                          PROTOCOLS[self.protocol], margin)
+        for scene in self.scenes:
+            for at, probable in viewer.maps(f"scene {scene.name}", self.pixels(scene), grid=scene.grid):
+                if at in scene.patches:
+                    yield probable
+
+    def pixels(self, scene: Scene) -> np.ndarray:
+        """The bands of a scene as the net reads them but for the mean, float32 (H, W, bands), 0 to 255."""
+        patches = {}
+        for at, index in scene.patches.items():
+            tree, split, name = self.source.entries[index]
+            patches[at] = tree.read(self.source.tops_read[0], split, name, 1.0)
+        return scene.grid.join(patches)
+
+    def _maps(self, net: Looking, workers: int | None) -> Generator[np.ndarray]:
         """The probability of cloud in each patch, float32 (H, W)."""
-        with torch.inference_mode():
+        self.source.resize = PROTOCOLS[self.protocol].side / SIDE
+        batches = Batches(self.graph.readers, net.device, workers=workers)
+        with closing(batches), torch.inference_mode():
             for position in range(-(-self.total // self.source.batch_size)):
                 scores = net(batches.next(), [self.blob])[self.blob]
                 yield from cloudy(self.graph, self.blob, scores, self.source.describe(position))

@@ -19,8 +19,16 @@ def summary(result: SceneResult) -> str:
     rows = [[name, *_cells([each[name] for each in found])] for name in result.tallies]
     rows.append([MEAN, *_cells([scenes.mean(each.values()) for each in found])])
     words = " / ".join(map(worded, result.asked))
-    head = f"protocol {result.protocol}: {PROTOCOLS[result.protocol]}\n\nin percent, cloud above {words}:\n"
+    seen = f"; with {result.margin} pixels of the neighbours on all sides" if result.margin else ""
+    head = (f"protocol {result.protocol}: {PROTOCOLS[result.protocol]}{seen}\n\nin percent, cloud above "
+            f"{words}:\n")
     lines = [head, table(rows, ["scene", *BINARY.values()])]
+    if result.near:
+        means = [[f"{title} mean", *_cells([scenes.mean(result.at(threshold, part).values())
+                                            for threshold in result.asked])]
+                 for part, title in (("near", "near borders"), ("elsewhere", "elsewhere"))]
+        lines += ["", f"within {result.within} pixels of a border between patches, and elsewhere:\n",
+                  table(means, ["", *BINARY.values()])]
     for threshold, each in zip(result.asked, found, strict=True):
         if told := _without(threshold, each):
             lines += ["", *told]

@@ -71,23 +71,26 @@ def cloudy(made: Graph, blob: str, scores: Tensor, of: str) -> np.ndarray:
 class SceneNet:
     """The probability of cloud in scenes of any size, patch by patch."""
 
-    def __init__(self, made: Graph, looking: Looking, blob: str, mean: Sequence[float], protocol: Protocol,
-                 margin: int = 0) -> None:
-        """mean: of each band from 0 to 255, in the net's order. margin: pixels of its neighbours, an even
-        number, that each patch is seen with on all sides; the protocols have none."""
+    def __init__(self, made: Graph, looking: Looking, blob: str, top: str,
+                 mean: Sequence[float] | np.ndarray, protocol: Protocol, margin: int = 0) -> None:
+        """top: what the net reads. mean: of each band from 0 to 255, in the net's order. margin: pixels of
+        its neighbours that each patch is seen with on all sides; the protocols have none. Raises Error for a
+        margin that the protocol's resizing does not leave whole, or wider than a patch."""
         self.made, self.looking, self.blob, self.protocol, self.margin = made, looking, blob, protocol, margin
-        self.mean = np.asarray(mean, np.float32)
-        (self.top,) = made.inputs
+        self.top, self.mean = top, np.asarray(mean, np.float32)
+        if margin * protocol.side % SIDE or not 0 <= margin <= SIDE:
+            raise Error(f"a margin of {margin} pixels is not from 0 to {SIDE}, or no whole number where "
+                        f"patches are seen at {protocol.side}x{protocol.side}; give an even one")
 
-    def maps(self, name: str, pixels: np.ndarray, scale: float = 1.0
+    def maps(self, name: str, pixels: np.ndarray, scale: float = 1.0, grid: Grid | None = None
              ) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
         """Row and column of each patch, and its probabilities as the protocol has them before they are cut,
         float32 (SIDE, SIDE).
 
         name: of the scene, for errors. pixels: (H, W, bands), and what makes them numbers from 0 to 255;
-        zeros are around the scene.
+        zeros are around the scene. grid: of patches, if not the least.
         """
-        grid, margin = Grid.of((pixels.shape[0], pixels.shape[1])), self.margin
+        grid, margin = grid or Grid.of((pixels.shape[0], pixels.shape[1])), self.margin
         around = np.zeros((grid.rows * SIDE + 2 * margin, grid.columns * SIDE + 2 * margin, pixels.shape[2]),
                           pixels.dtype)
         end = -margin or None

@@ -240,3 +240,44 @@ def test_nan_is_named_with_its_patch(tree, tmp_path, capsys):
     write_weights(weights, "clouds", {"score": ("Convolution", [np.full((2, 4, 1, 1), np.nan, np.float32), np.zeros(2, np.float32)])})
     status, out, err = score(capsys, path, weights)
     assert (status, out) == (2, "") and f"patch_1_1_by_1_{A}" in err and "NaN" in err
+
+
+def blurred(folder):
+    """A net whose pixels see their neighbours, two away on either side."""
+    path, weights = net(folder)
+    text = open(path).read().replace("kernel_size: 1", "kernel_size: 5 pad: 2")
+    open(path, "w").write(text)
+    kernel, bias = np.zeros((2, 4, 5, 5), np.float32), np.zeros(2, np.float32)
+    kernel[1, 2], bias[1] = SLOPE / 25, BIAS
+    write_weights(weights, "clouds", {"score": ("Convolution", [kernel, bias])})
+    return path, weights
+
+
+def test_with_a_margin_patches_are_seen_as_the_whole_scene_is(tree, tmp_path, capsys):
+    """And without one zeros stand for the neighbours, which costs what lies near the borders."""
+    files = blurred(tmp_path)
+    found = {}
+    for margin in ("0", "2", "64"):
+        status, out, err = score(capsys, *files, "--protocol", "38cloud-released", "--margin", margin, "--seams", "2", "--json")
+        assert status == 0, err
+        found[margin] = json.loads(out)
+        assert found[margin]["margin"] == int(margin) and found[margin]["seams"]["within"] == 2
+    assert found["2"]["thresholds"] == found["64"]["thresholds"] != found["0"]["thresholds"]
+    bands, truth = tree[A]
+    around = np.pad(np.float64(bands[..., 0]) / 257, 2)
+    mean_of = sum(around[y : y + truth.shape[0], x : x + truth.shape[1]] for y in range(5) for x in range(5)) / 25
+    want = judged(truth, SLOPE * mean_of + BIAS > 0)[1]
+    assert found["2"]["thresholds"][1]["scenes"][A] == pytest.approx(want.as_dict(), abs=2e-5)
+    parts = {margin: {part: found[margin]["seams"][part][1]["scenes"][A] for part in ("near", "elsewhere")} for margin in ("0", "2")}
+    assert parts["0"]["elsewhere"] == parts["2"]["elsewhere"] and parts["0"]["near"]["recall"] < parts["2"]["near"]["recall"]
+    assert found["2"]["seams"]["near"][1]["scenes"][B]["recall"] is None  # of one patch there is no border
+
+
+def test_the_table_says_margin_and_borders(tree, tmp_path, capsys):
+    status, out, err = score(capsys, *net(tmp_path), "--margin", "8", "--seams", "16")
+    assert status == 0, err
+    assert "with 8 pixels of the neighbours on all sides" in out and "within 16 pixels of a border between patches, and elsewhere:" in out
+    assert re.search(r"^near borders mean  ", out, re.MULTILINE)
+    for margin in ("3", "400"):
+        status, out, err = score(capsys, *net(tmp_path), "--margin", margin)
+        assert (status, out) == (2, "") and f"a margin of {margin} pixels is not from 0 to 384, or no whole number" in err
