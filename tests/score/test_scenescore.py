@@ -112,15 +112,20 @@ def test_one_map_or_two_scores_or_probabilities(tree, tmp_path, capsys, classes,
 
 def test_the_table_and_the_curve(tree, tmp_path, capsys):
     curve = tmp_path / "curve.svg"
-    status, out, err = score(capsys, *net(tmp_path), "--curve", str(curve))
+    sheet = tmp_path / "sheet.png"
+    status, out, err = score(capsys, *net(tmp_path), "--curve", str(curve), "--save", str(tmp_path / "masks"), "--sheet", str(sheet),
+                             "--worst", "1")
     assert status == 0, err
+    page = Image.open(sheet)
+    assert 1500 < page.width < 1700 and page.height < 500  # one scene, its truth, mask and mistakes
+    assert {(222, 45, 38), (49, 130, 189)} <= {colour for _, colour in page.getcolors(1 << 24)}
     assert "protocol 38cloud: patches at 192x192; probabilities cut at the threshold, then resized" in out
     assert "in percent, cloud above 12/255 / 0.5:" in out
     rows = {line.split()[0]: line for line in out.splitlines() if line.startswith(("LC08", "mean"))}
     want = [100 * expected(*tree[A], threshold, False).jaccard for threshold in (12 / 255, 0.5)]
     assert f"{want[0]:.1f} / {want[1]:>5.1f}" in rows[A] and [*rows] == [A, B, "mean"]
     drawn = curve.read_text()
-    assert "Jaccard, best" in drawn and "specificity" in drawn and f"wrote {curve}" in out
+    assert "Jaccard, best" in drawn and "specificity" in drawn and f"wrote {tmp_path / 'masks'}, {sheet}, {curve}" in out
 
 
 def test_another_threshold_takes_the_place_of_the_first(tree, tmp_path, capsys):
@@ -221,7 +226,8 @@ def test_bad_input_is_one_sentence(tree, tmp_path, capsys, what, said):
 @pytest.mark.parametrize(("options", "said"), [
     (["--protocol", "38clouds"], "--protocol: '38clouds' is not known; did you mean '38cloud'? (known: 38cloud, 38cloud-released)"),
     (["--threshold", "1"], "--threshold 1: is from 0 to below 1"), (["--binary", "cloud"], "--binary: the data of"),
-    (["--curve", "curve.txt"], "--curve: 'curve.txt' must end in")])
+    (["--curve", "curve.txt"], "--curve: 'curve.txt' must end in"), (["--sheet", "s.png"], "--sheet needs --save DIR"),
+    (["--sheet", "s.txt"], "--sheet: 's.txt' must end in .png")])
 def test_options_that_cannot_be_met(tree, tmp_path, capsys, options, said):
     status, out, err = score(capsys, *net(tmp_path), *options)
     assert (status, out) == (2, "") and said in err
