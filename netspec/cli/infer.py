@@ -22,6 +22,7 @@ from .options import (
     draws,
     engine,
     fraction,
+    loaded,
     mixed,
     only,
     wrote,
@@ -129,12 +130,8 @@ def _segment(args: argparse.Namespace, path: Path, weights: Path, proto: "NetPar
                      cutout=results.classes_of(args.cutout, looks, "--cutout"))
     using, sampling = engine(args, weights, told.note), draws(args, made, told.note)
     if files:
-        ready, remarks = predict.load(made, weights, args.device, args.precision, args.strict,
-                                      args.by_name)
-        for remark in remarks:
-            told.note(remark)
-        segmenter = Segmenter(ready, blob, mean, known.scale, args.scales, args.flip, using,
-                              sampling)
+        segmenter = Segmenter(loaded(args, made, weights, args.by_name), blob, mean, known.scale, args.scales,
+                              args.flip, using, sampling)
         told.all(segmented(files, segmenter, outputs, looks, wanted, known.resize), shares)
     return told.end({"net": str(path), "weights": str(weights), **({"engine": args.engine} if using else {})})
 
@@ -169,10 +166,7 @@ def _find(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParame
     reader.rules, rows = rules(thresholds(args.threshold, looks)), []
     filed = None if args.voc is None else rules([-math.inf] * len(looks.names))
     if files:
-        net, remarks = predict.load(scene.graph, weights, args.device, args.precision, args.strict,
-                                    args.by_name)
-        for remark in remarks:
-            told.note(remark)
+        net = loaded(args, scene.graph, weights, args.by_name)
         finder = objects.BoxFinder(net, scene, reader, args.mean, filed)
         seen = streamed(files, finder, outputs, finder.seen, lambda each: objects.keep(each, looks))
         told.all(seen, _counts)
@@ -200,10 +194,7 @@ def _dense(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParam
     outputs = results.Outputs(Path(args.out), files, wanted.files)
     timing = None
     if files:
-        net, remarks = predict.load(of.classifier, weights, args.device, args.precision, args.strict,
-                                    args.by_name)
-        for remark in remarks:
-            told.note(remark)
+        net = loaded(args, of.classifier, weights, args.by_name)
         viewer = DenseClassifier(net, of, mean, args.scales, args.flip)
         told.all(streamed(files, viewer, outputs, viewer.seen, wanted.keep, of.known.resize), _peaks)
         timing = viewer.timing

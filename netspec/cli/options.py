@@ -13,6 +13,7 @@ from ..base.machine import PRECISIONS
 
 if TYPE_CHECKING:
     from ..net.graph import Graph
+    from ..net.module import Net
     from ..papers.record import Settings
     from ..score.engined import Engine
     from ..score.sampled import Draws
@@ -55,6 +56,24 @@ def add_trust_argument(parser: argparse.ArgumentParser) -> None:
     without this."""
     parser.add_argument("--trust", action="store_true",
                         help="import the modules of the net's Python layers, which may do whatever you may")
+
+
+def note(remark: str) -> None:
+    """What a person should know, on standard error."""
+    print(f"note: {remark}", file=sys.stderr)
+
+
+def loaded(args: argparse.Namespace, made: "Graph", weights: Path, named: bool) -> "Net":
+    """The net of a graph with weights, as the options say; what a person should know of them is said.
+
+    named: they are those of a name, which must fill the net.
+    """
+    from ..score import predict
+
+    net, remarks = predict.load(made, weights, args.device, args.precision, args.strict, named)
+    for remark in remarks:
+        note(remark)
+    return net
 
 
 def add_strict_argument(parser: argparse.ArgumentParser) -> None:

@@ -23,7 +23,9 @@ from .options import (
     ending,
     engine,
     fraction,
+    loaded,
     mixed,
+    note,
     only,
     whole,
     wrote,
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     import torch
 
     from ..net.graph import Graph
-    from ..net.module import Net
     from ..score.score import Scoring
 
 
@@ -138,8 +139,8 @@ def _labels(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") 
     name = made.name or path.stem
     scoring = Scoring(made, args.score_blob or "", args.label_blob)  # mistakes come before weights are read
     positive = _positive(args, scoring)
-    using, sampling = engine(args, weights, _note), draws(args, made, _note)
-    net = _loaded(args, made, weights)
+    using, sampling = engine(args, weights, note), draws(args, made, note)
+    net = loaded(args, made, weights, not args.weights)
     looking = looked(net, scoring.score_blob, args.scales, args.flip, using, sampling)
     with closing(log.make(args.quiet)) as said:
         result = scoring.run(
@@ -176,7 +177,7 @@ def _boxes(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") -
     apart("--sheet", args.sheet, (file for i in range(len(source)) for file in source.paths(i)))
     if args.save:
         voc_paths(Path(args.save), source.split, source.facts.names, source.names)
-    net = _loaded(args, made, weights)
+    net = loaded(args, made, weights, not args.weights)
     with closing(log.make(args.quiet)) as said:
         result = scoring.run(
             net, Rules(overlap=args.nms, most=args.most), args.overlap,
@@ -227,9 +228,9 @@ def _scenes(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") 
     if scoring.classes == 1 and (args.flip or args.scales != (1.0,)):
         raise Error("--scales and --flip average the probabilities of classes, and the net has one map")
     for remark in scoring.remarks():
-        print(f"note: {remark}", file=sys.stderr)
-    using = engine(args, weights, _note)
-    net = _loaded(args, made, weights)
+        note(remark)
+    using = engine(args, weights, note)
+    net = loaded(args, made, weights, not args.weights)
     asked = THRESHOLDS if args.threshold is None else (args.threshold, THRESHOLDS[1])
     with closing(log.make(args.quiet)) as said:
         result = scoring.run(
@@ -244,25 +245,12 @@ def _scenes(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") 
     return _Found(looks | result.as_dict(), summary(result), net.device)
 
 
-def _note(remark: str) -> None:
-    print(f"note: {remark}", file=sys.stderr)
-
-
 def _apart(folder: str, names: Sequence[str], read: Iterable[Path]) -> None:
     """Error where predictions of these names would come among the files that are read."""
     places = {Path(folder, name).parent.resolve() for name in names}
     if places & {path.parent.resolve() for path in read}:
         raise Error(f"--save: the predictions would come among the images or labels of {folder}; give "
                     "another folder")
-
-
-def _loaded(args: argparse.Namespace, made: "Graph", weights: Path) -> "Net":
-    from ..score import predict
-
-    net, remarks = predict.load(made, weights, args.device, args.precision, args.strict, not args.weights)
-    for remark in remarks:
-        _note(remark)
-    return net
 
 
 def widths(text: str) -> list[int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import Error, Final, count, listed, said
+from .options import note
 
 if TYPE_CHECKING:
     from ..score.stream import Told
@@ -22,8 +23,7 @@ class Telling:
         self.found: list[dict[str, Any]] = []
         self.errors: list[dict[str, str]] = []
 
-    def note(self, remark: str) -> None:
-        print(f"note: {remark}", file=sys.stderr)
+    note = staticmethod(note)
 
     @contextmanager
     def going_past(self, image: str) -> Iterator[None]:
@@ -42,8 +42,8 @@ class Telling:
     def all(self, results: Iterable["Told"], words: Callable[[dict[str, Any]], str]) -> None:
         """The results of a stream, and in words what is in each."""
         for name, notes, result in results:
-            for note in notes:
-                self.note(note)
+            for remark in notes:
+                self.note(remark)
             with self.going_past(name):
                 found = result()
                 self.found.append({"image": name, **found})

@@ -1,11 +1,10 @@
 """`netspec votes`: R-FCN's figures 3 and 4 of an image."""
 
 import argparse
-import sys
 
 from ..base.errors import Error
 from .finding import find_net, find_weights, is_weights
-from .options import add_net_arguments, apart, ending, wrote
+from .options import add_net_arguments, apart, ending, loaded, wrote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,10 +43,7 @@ def run(args: argparse.Namespace) -> int:
     voting(scene.graph, reader.blobs[1])
     looks = predict.looks(scene.known.facts, reader.classes)
     number = None if args.label is None else object_class(args.label, looks, "--class")
-    net, remarks = predict.load(scene.graph, weights, args.device, args.precision, args.strict,
-                                given is None)
-    for remark in remarks:
-        print(f"note: {remark}", file=sys.stderr)
+    net = loaded(args, scene.graph, weights, given is None)
     image = picture(args.image[0])
     for box in args.region:
         if not (0 <= box[0] <= box[2] < image.width and 0 <= box[1] <= box[3] < image.height):
