@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""SegNet and SegNet basic, plain and Bayesian, as released, on CamVid; writes models/NAME/*.prototxt.
+"""SegNet and SegNet basic, plain and Bayesian, as released, on CamVid and the generated shapes; writes
+models/NAME/*.prototxt.
 
     models/segnet.py            write those that are kept
     models/segnet.py NAME ...   write some
@@ -16,7 +17,7 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
-from sets import Data, camvid  # noqa: E402 - the path comes first
+from sets import Data, Head, camvid, reader  # noqa: E402 - the path comes first
 from trunks import MSRA, max_pool, rates  # noqa: E402
 
 from netspec import NetSpec  # noqa: E402
@@ -28,10 +29,13 @@ from netspec.proto import text as prototext  # noqa: E402
 
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))  # VGG16's: convolutions, and their channels
 BASIC = ((1, 64),) * 4
-WEIGHTS = (  # of CamVid's classes in the loss, by median frequency, as released
+CAMVID = (  # weights of the classes in the loss, by median frequency, as released
     0.2595, 0.1826, 4.5640, 0.1417, 0.9051, 0.3826, 9.6446, 1.8418, 0.6823, 6.2478, 7.3614)
 SPLITS = ("train", "val", "test", "deploy")
+SHAPES = (0.1975, 1.1942, 0.8368, 1.4378, 1.0)  # of the generated ones, by `netspec data check --balance`
 RAW = dict(mean=[0, 0, 0])  # images are fed as they are
+HALF = dict(resize=0.5, **RAW)
+BATCH = dict(batch_size=4)
 CAFFE: Any = dict(engine=P.Softmax.CAFFE)
 
 
@@ -44,6 +48,7 @@ class SegNet:
     size: tuple[int, int] = (360, 480)
     blocks: tuple[tuple[int, int], ...] = BLOCKS
     bayesian: bool = False
+    weights: tuple[float, ...] = CAMVID  # of classes in the loss
 
     @property
     def basic(self) -> bool:
@@ -138,7 +143,8 @@ def generate(name: str, split: str = "train") -> Any:
     if split == "deploy":
         n.prob = L.Softmax(found, softmax_param=CAFFE)
     else:
-        weights: Any = dict(weight_by_label_freqs=True, class_weighting=WEIGHTS) if split == "train" else {}
+        weights: Any = dict(weight_by_label_freqs=True, class_weighting=net.weights)
+        weights = weights if split == "train" else {}
         n.loss = L.SoftmaxWithLoss(found, n.label, softmax_param=CAFFE,
                                    loss_param=dict(ignore_label=net.data.void, **weights))
     if split == "train":
@@ -148,21 +154,31 @@ def generate(name: str, split: str = "train") -> Any:
     return made
 
 
+def fed(data: Data) -> Data:
+    """With batches of 4, also of val, which is normalised by them; where it has no test images, val's."""
+    told = data.splits
+    batches = {split: told[split] | BATCH for split in ("train", "val")}
+    return replace(data, splits=told | batches | {"test": told.get("test", told["val"])})
+
+
 def nets() -> dict[str, SegNet]:
     """All by name."""
-    found = {}
-    families: Any = ("camvid", {}, (360, 480)), ("camvid-half", dict(resize=0.5), (180, 240))
-    for family, options, size in families:
-        data = camvid({**options, **RAW}, batch_size=4)
-        data = replace(data, splits={**data.splits, "val": {**data.splits["val"], "batch_size": 4}})
+    shapes = reader("shapes", "data/shapes/images", "train", "val", options=RAW, heads=(Head(5),),
+                    facts=dict(dataset="shapes", **RAW))
+    found, families = {}, {
+        "camvid": SegNet(fed(camvid(RAW))), "camvid-half": SegNet(fed(camvid(HALF)), (180, 240)),
+        "shapes": SegNet(fed(shapes), (96, 128), weights=SHAPES)}
+    for family, net in families.items():
         for name, blocks in (("segnet", BLOCKS), ("segnet-basic", BASIC)):
             for bayesian in (False, True):
-                found[f"{family}-{'bayesian-' * bayesian}{name}"] = SegNet(data, size, blocks, bayesian)
+                found[f"{family}-{'bayesian-' * bayesian}{name}"] = replace(net, blocks=blocks,
+                                                                            bayesian=bayesian)
     return found
 
 
 NETS = nets()
-KEPT = [name for name in NETS if "bayesian" not in name or name == "camvid-half-bayesian-segnet-basic"]
+KEPT = ("camvid-segnet", "camvid-segnet-basic", "camvid-half-segnet", "camvid-half-segnet-basic",
+        "shapes-bayesian-segnet-basic")
 
 
 def write(name: str, folder: Path = HOME / "models") -> None:

@@ -115,7 +115,7 @@ def test_what_batches_normalise_by_and_where_units_drop(name):
         assert {x.dropout_param.sample_weights_test for x in net.layer if x.type == "Dropout"} <= {stored}
     made = known(segnet.generate(name, "deploy").layer[0], ROOT / "models" / folder(name) / "deploy.prototxt")
     assert (
-        made.mean == (0, 0, 0) and made.resize == (0.5 if "half" in name else 1) and "Car" in made.facts.names
+        made.mean == (0, 0, 0) and made.resize == (0.5 if "half" in name else 1) and {"Car", "star"} & {*made.facts.names}
     )
 
 
@@ -139,7 +139,7 @@ def test_solvers_have_the_releases_rates_and_say_what_to_expect(path):
     basic = "basic" in name
     assert (p.base_lr, p.momentum, p.weight_decay) == pytest.approx((0.1 if basic else 0.001, 0.9, 5e-4))
     assert (p.lr_policy, p.gamma, p.iter_size) == ("step", 1, 1)
-    assert "half" in name or (p.max_iter, p.snapshot) == (10000 if basic else 40000, 1000)
+    assert not name.startswith("camvid-segnet") or (p.max_iter, p.snapshot) == (10000 if basic else 40000, 1000)
     head = [line for line in path.read_text().splitlines() if line.startswith("#")]
     assert any(f"solvers/{name}.prototxt" in line and "tools/solve.py" in line for line in head)
     assert any(
