@@ -1,13 +1,32 @@
 """Processes that work for this one: how they start, and that none outlives it."""
 
+import faulthandler
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 START = "fork" if sys.platform == "linux" else "spawn"  # macOS can fork, but not safely
 BEAT = 0.5  # seconds between two looks at the parent
+
+
+def ended_by(work: Callable[[], object]) -> str:
+    """The name of the signal that ends a process which does this work, before this one does; "" if none does,
+    whatever the work raises, or where processes are not forked."""
+    if START != "fork":
+        return ""
+    child = os.fork()
+    if not child:
+        faulthandler.disable()  # who waits for the child says it
+        try:
+            work()
+        finally:
+            os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    return signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else ""
 
 
 def end_with_parent() -> None:

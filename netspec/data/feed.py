@@ -89,7 +89,10 @@ class Feed:
                 if cause:
                     self.close()
                     died = f"a process that loads its data died ({cause}) before batch {self.position}"
-                    raise self.source.error(f"{died}; if memory ran out, use fewer workers") from error
+                    why = "if memory ran out, use fewer workers"
+                    if cause in ("SIGBUS", "SIGSEGV"):
+                        why = "a file that it reads is damaged"
+                    raise self.source.error(f"{died}; {why}") from error
                 if not str(error).startswith("DataLoader timed out"):
                     raise
 

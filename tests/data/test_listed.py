@@ -98,6 +98,18 @@ def test_entries_come_in_the_order_of_their_keys_and_start_again(tmp_path):
     assert alone[:, 0, 0, 0].tolist() == [3, 4, 5]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are not forked")
+def test_a_page_that_leads_out_of_the_database_does_not_end_the_process(tmp_path):
+    whole, said = (numbered(tmp_path, 120) / "data.mdb").read_bytes(), []
+    for at in range(2 * 4096 + 16, len(whole), 4096):  # where a page has the places of its entries
+        (tmp_path / "db/data.mdb").write_bytes(whole[:at] + b"\xf0\xff" * 8 + whole[at + 16:])
+        try:
+            source(Data, tmp_path, LMDB + "120").load(0)
+        except Error as error:
+            said.append(str(error))
+    assert any("reading it ends the process (SIG" in each for each in said)
+
+
 def test_datums_of_every_kind(tmp_path):
     image, floats = pixels(1), np.random.RandomState(2).randn(2, 3, 4).astype(np.float32)
     database(tmp_path, {
