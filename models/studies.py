@@ -26,28 +26,75 @@ HALF = camvid(dict(resize=0.5), mirror=True, batch_size=5)
 CROPS = camvid(zoom=[0.75, 1.333], brightness=0.4, mirror=True, crop=[288, 384], batch_size=5)
 
 
-class Unpooled(Trunk):
-    """Un-pooling back to the image, a convolution before each; for images whose sides are multiples of 32."""
+class Normalised(Trunk):
+    """Batch normalisation behind each convolution, as in SegNet; in TEST by the mean and variance kept."""
+
+    def rectified(self, n: NetSpec, name: str, number: str) -> Any:
+        n[f"bn{number}"] = L.BN(n[name], bn_param=dict(slope_filler=dict(value=1)), param=rates()[:1])
+        return super().rectified(n, f"bn{number}", number)
+
+
+class Doubled(Normalised):
+    """Back to the image by five doublings, each a deconvolution of every channel for itself that starts
+    bilinear, with a convolution before and behind; for images whose sides are multiples of 32."""
 
     size = 512
 
     def build(self, n: NetSpec, at: Any, deepest: str = "fc7", suffix: str = "", train: bool = True) -> Tops:
         tops = super().build(n, at, deepest, suffix, train)
         at = tops["fc7"]
-        for i in (5, 4, 3, 2, 1):
-            width = self.layers[f"conv{i}_1"]["num_output"]
-            n[f"mask{i}"] = tops[f"pool{i}"].fn.tops[1]
+        for i in (5, 4, 3, 2, 1, 0):
+            width = self.layers[f"conv{max(i, 1)}_1"]["num_output"]
             learned = dict(weight_filler=MSRA, param=self.layers["fc7"].get("param", rates()))
             n[f"narrow{i}"] = L.Convolution(at, num_output=width, kernel_size=3, stride=1, pad=1, **learned)
-            n[f"relu_narrow{i}"] = L.ReLU(n[f"narrow{i}"], in_place=True)
-            at = n[f"unpool{i}"] = L.Upsample(n[f"relu_narrow{i}"], n[f"mask{i}"], scale=2)
+            at = self.rectified(n, f"narrow{i}", f"_narrow{i}")
+            if i:
+                n[f"double{i}"] = self.doubled(n, f"mask{i}", at, width, tops[f"pool{i}"])
+                at = n[f"double{i}"]
         return {"fc7": at}
+
+    def doubled(self, n: NetSpec, mask: str, at: Any, width: int, pooled: Any) -> Any:
+        """at, of `width` channels, twice as large; pooled: the pooling of its size, whose `mask` is named."""
+        settings = dict(num_output=width, group=width, kernel_size=4, stride=2, pad=1, bias_term=False,
+                        weight_filler=dict(type="bilinear"))
+        return L.Deconvolution(at, convolution_param=settings, param=[dict(lr_mult=1)])
+
+    def cropped(self, up: Any, image: Any) -> Any:
+        return L.Crop(up, image, axis=2, offset=[0])
+
+
+class Unpooled(Doubled):
+    """The doublings by un-pooling, as in SegNet: each value where the maximum was, zeros elsewhere."""
 
     def pool(self, at: Any, own: dict[str, Any]) -> Any:
         return max_pool(at, self.pooled, **own, ntop=2)[0]
 
-    def cropped(self, up: Any, image: Any) -> Any:
-        return L.Crop(up, image, axis=2, offset=[0])
+    def doubled(self, n: NetSpec, mask: str, at: Any, width: int, pooled: Any) -> Any:
+        n[mask] = pooled.fn.tops[1]
+        return L.Upsample(at, n[mask], scale=2)
+
+
+class Plain(Unpooled):
+    """Without the normalisation."""
+
+    rectified = Trunk.rectified
+
+
+class Louder(Plain):
+    """What is un-pooled times 2: of one value in four the mean square is again what it was."""
+
+    def doubled(self, n: NetSpec, mask: str, at: Any, width: int, pooled: Any) -> Any:
+        return L.Power(super().doubled(n, mask, at, width, pooled), scale=2)
+
+
+class PlainDoubled(Doubled):
+    """Without the normalisation."""
+
+    rectified = Trunk.rectified
+
+
+DECODERS = {"double": Doubled, "unpool": Unpooled, "unpool-plain": Plain, "unpool-louder": Louder,
+            "double-plain": PlainDoubled}
 
 
 def atrous(trunk: Trunk) -> Trunk:
@@ -89,7 +136,9 @@ def variants(family: str, stages: Nets) -> Nets:
         **{f"fcn32s-sampled{percent}": sampled(base, percent / 100) for percent in (50, 25)},
         **{f"{stage}-balanced": balanced(mean[stage], weights) for stage in ("fcn32s", "fcn8s")},
         "fcn-atrous": replace(base, trunk=atrous(trunk)),
-        "fcn-unpool": replace(base, trunk=Unpooled(**vars(trunk) | dict(same=True, strides={"fc7": 1}))),
+        "fcn32s-bn": replace(base, trunk=Normalised(**vars(trunk) | dict(same=True))),
+        **{f"fcn-{name}": replace(base, trunk=kind(**vars(trunk) | dict(same=True, strides={"fc7": 1})))
+           for name, kind in DECODERS.items()},
     }
 
 

@@ -80,7 +80,7 @@ class Trunk:
                 at = n[name + suffix] = L.LRN(at, **LRN)
             else:
                 n[name + suffix] = self.weighted(name, at, settings)
-                at = n[f"relu{number}{suffix}"] = L.ReLU(n[name + suffix], in_place=True)
+                at = self.rectified(n, name + suffix, f"{number}{suffix}")
             if kind == "fc" and self.dropout and train:
                 at = n[f"drop{number}{suffix}"] = L.Dropout(at, dropout_ratio=self.dropout, in_place=True)
             tops[name] = at
@@ -96,6 +96,11 @@ class Trunk:
         elif name == next(iter(self.layers)):
             settings["pad"] = self.pad
         return L.Convolution(at, **settings)
+
+    def rectified(self, n: NetSpec, name: str, number: str) -> Any:
+        """What follows a layer with weights."""
+        n[f"relu{number}"] = L.ReLU(n[name], in_place=True)
+        return n[f"relu{number}"]
 
     def pool(self, at: Any, own: dict[str, Any]) -> Any:
         return max_pool(at, self.pooled, **own)

@@ -26,7 +26,7 @@ from ..proto.text import read_solver, to_text
 from ..pycaffe.script import read_or_generate
 from ..score.stitch import Stitched
 from . import record
-from .plans import RUNS, STUDIES, Claim
+from .plans import OTHER, RUNS, STUDIES, Claim
 from .record import Record, Settings, Trace
 
 SMOOTH = 20  # a plotted loss is a mean over this part of a run
@@ -86,7 +86,7 @@ class Place:
         staged = run.after and not run.fresh and not run.stitch
         param = self.solver(run.net.partition("-")[0] if staged else "fcn32s")
         budget = [param] if staged else [self.solver(f"fcn{s}s") for s in (32, 16, 8)[: run.stages]]
-        iterations = sum(each.max_iter for each in budget)
+        iterations = run.longer * sum(each.max_iter for each in budget)
         net, batch = self.net(run.net, "train"), 1  # images of a batch as the family has it
         for layer in net.layer:
             if layer.type == "Python" and not layer.bottom:
@@ -134,6 +134,11 @@ class Place:
 
         return record.scored(self.folder / f"{name}.json", made, file, self.settings, wrap=wrap,
                              what=f"stitched {run.stitch}")
+
+    def tried(self, name: str, rates: Sequence[float]) -> dict[str, float]:
+        """The mean IU of a run of another seed at each of some rates, under the run of this seed."""
+        runs = [f"{name}-x{rate:g}" for rate in rates]
+        return {run: self.scored(f"{run}-tried")["mean_iu"] or 0.0 for run in runs}
 
     def curve(self, name: str, drawn: Collection[str] = ()) -> list[Point]:
         """The smoothed loss of a run, behind that of the run it goes on with, of which only the end is left
@@ -185,6 +190,8 @@ def run_study(name: str, places: Sequence[Place], picture: Path) -> str:
     study, first = STUDIES[name], places[0]
     pretrained = bool(first.solver("fcn32s").weights)  # then there is no random trunk
     runs = {label: run for label, run in study.runs.items() if not (pretrained and run == "random")}
+    tried = {label: first.tried(run, study.rates) for label, run in runs.items() if study.rates}
+    runs |= {label: max(rates, key=rates.__getitem__) for label, rates in tried.items()}
     found = {label: [place.scored(run) for place in places] for label, run in runs.items()}
     mean_iu = {label: [each["mean_iu"] or 0.0 for each in records] for label, records in found.items()}
     curves = {label: first.curve(run, set(runs.values())) for label, run in runs.items()}
@@ -199,6 +206,9 @@ def run_study(name: str, places: Sequence[Place], picture: Path) -> str:
             if all(np.count_nonzero(np.sum(each["histogram"], 0)) == 1 for each in records)]
     claims = [verdict(claim, mean_iu, idle) for claim in study.claims if {claim[0], claim[2]} <= set(runs)]
     claims += [f"{label}: learned nothing yet, it predicts one class everywhere" for label in idle]
+    claims += [f"{label}: base_lr of {first.recipe(runs[label])[0].base_lr:.3g}, the best of "
+               + ", ".join(f"{first.recipe(run)[0].base_lr:.3g} ({percent(iu)})" for run, iu in rates.items())
+               + f" by the mean IU with seed {first.seed + OTHER}" for label, rates in tried.items()]
     head = ["", "mean IU", "least", "most", "pixel acc.", *AXES, "starts"]
     return "\n\n".join([f"## {name}", study.says, f"![{name}]({picture.parent.name}/{picture.name})",
                         table(lines, head, markdown=True), "\n".join(f"- {claim}" for claim in claims)])

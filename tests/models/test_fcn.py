@@ -132,7 +132,7 @@ def test_the_variants_of_the_studies_exist_for_every_family(family):
     for name, net in fcn.ALL.items():
         if not name.startswith(f"{family}-fcn"):
             continue
-        size = 128 if "unpool" in name else 100
+        size = 128 if "unpool" in name or "double" in name else 100
         balanced = "balanced" in name or family == "camvid-crops"
         for split in ("train", "deploy")[balanced:]:  # the matrix of weights is the user's to make
             made = fcn.generate(name, split)
@@ -157,7 +157,12 @@ def test_what_the_variants_are():
     assert list(body("voc-fcn32s-sampled25")["loss"].bottom) == ["score", "sampled"]
     assert list(body("voc-fcn32s-sampled25", "val")["loss"].bottom) == ["score", "label"]
     assert body("voc-fcn32s-balanced")["loss"].type == "InfogainLoss"
-    assert body("shapes-fcn-unpool")["unpool5"].type == "Upsample"
+    unpool, double, plain = (body(f"shapes-fcn-{name}") for name in ("unpool", "double", "unpool-plain"))
+    assert list(unpool["double5"].bottom) == ["bn_narrow5", "mask5"] and unpool["double5"].type == "Upsample"
+    assert double["double5"].type == "Deconvolution" and double["double5"].convolution_param.group == 128
+    assert {*unpool} == {*double} and {*unpool} - {*plain} == {name for name in unpool if name.startswith("bn")}
+    assert body("shapes-fcn-unpool-louder")["double1"].power_param.scale == 2
+    assert body("shapes-fcn32s-bn")["bn5_2"].type == "BN"
     one, two = (body(f"38cloud{variant}-fcn8s", "val") for variant in ("-sigmoid", ""))
     assert (one["loss"].type, two["loss"].type) == ("SigmoidCrossEntropyLoss", "SoftmaxWithLoss")
     assert [x["score_pool3"].convolution_param.num_output for x in (one, two)] == [1, 2]

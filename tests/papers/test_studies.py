@@ -39,7 +39,8 @@ def place(tmp_path, monkeypatch):
 
 def test_every_study_is_of_runs_that_are_and_claims_what_it_runs():
     for study in studies.STUDIES.values():
-        assert set(study.runs.values()) <= set(studies.RUNS)
+        ends = [f"-x{rate}{end}" for rate in study.rates for end in ("", "-tried")]
+        assert {run + end for run in study.runs.values() for end in ends or [""]} <= set(studies.RUNS)
         assert all({a, b} <= set(study.runs) and how in ("above", "like", "open") for a, how, b in study.claims)
     assert all(run.after in ("", *studies.RUNS) for run in studies.RUNS.values())
 
@@ -51,6 +52,7 @@ def test_the_budget_is_in_proportion_and_images_are_counted(place):
     assert found["atonce"] == found["pool3"] == (81, 10) and found["pool4"] == (63, 10)
     assert found["sampled50"] == (45, 20) and found["sampled25"] == (45, 40)
     assert found["m90"] == (22, 20) and found["m99"] == (450, 1)
+    assert (found["bn32s-x3"], found["double-x12"], found["unpool-x48-tried"]) == ((162, 10), (94, 10), (90, 10))
     param, _ = at.recipe("m99")
     assert (param.iter_size, round(param.momentum, 6)) == (1, 0.99) and param.base_lr == pytest.approx(0.003 / 200)
     assert at.recipe("trunk")[0].random_seed == 101
@@ -144,6 +146,20 @@ def test_a_study_from_data_to_page_is_kept_and_shared_with_the_next(place, capsy
     assert [x for x in again.splitlines() if x[:2] in ("| ", "- ")] == [x for x in first.splitlines() if x[:2] in ("| ", "- ")]
     assert cli.main(["studies", "skips", "--family", "shaps"]) == 2
     assert "solvers/shaps-fcn32s.prototxt" in capsys.readouterr().err
+
+
+def test_each_of_a_study_has_the_rate_that_did_best_with_another_seed(place, monkeypatch, capsys):
+    tried = {"bn32s-x3": 0.2, "bn32s-x12": 0.4, "bn32s-x48": 0.3, "double-x3": 0.5, "unpool-x48": 0.1}
+
+    def scored(self, name):
+        iu = tried.get(name.removesuffix("-tried"), 0) if name.endswith("-tried") else 0.6
+        return {"mean_iu": iu, "pixel_accuracy": 0.9, "histogram": [[1, 1], [1, 1]]}
+
+    monkeypatch.setattr(studies.Place, "scored", scored)
+    assert cli.main(["studies", "unpooling", "--budget", "1", "--seed", "4", "5", "--quiet"]) == 0
+    said = capsys.readouterr().out
+    assert "one deconvolution: base_lr of 0.036, the best of 0.009 (20.0), 0.036 (40.0), 0.144 (30.0) by the mean IU with seed 104" in said
+    assert "five deconvolutions: base_lr of 0.009, the" in said and "un-pooling: base_lr of 0.144, the" in said
 
 
 def test_a_curve_is_the_mean_of_a_part_of_the_run_up_to_each_point(place):
