@@ -148,6 +148,7 @@ def nets(papers: Mapping[str, Nets]) -> Nets:
                    for data in (HALF, CROPS))
     crops = {stage: balanced(net, "weights/camvid-balance.binaryproto") for stage, net in crops.items()}
     quick = {"camvid-half": half, "camvid-crops": crops}
-    one = {f"38cloud-sigmoid-{stage}": sigmoid(net) for stage, net in papers["38cloud"].items()}
+    one = {f"{family}-sigmoid-{stage}": sigmoid(net) for family in ("38cloud", "clouds")
+           for stage, net in papers[family].items()}
     return one | {f"{family}-{name}": net for family, stages in {**papers, **quick}.items()
                   for name, net in {**quick.get(family, {}), **variants(family, stages)}.items()}

@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "in the four steps of alternating training, in place of stages")
     parser.add_argument("--clouds", action="store_true", help="scenes with clouds, which `netspec data "
                         "clouds` makes: 32s, 16s, 8s, scored by the scene, in place of stages")
+    parser.add_argument("--sigmoid", action="store_true", help="with --clouds: nets of one map and a sigmoid")
     parser.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR",
                         help="for weights, predictions and pictures (default demo)")
     parser.add_argument("--seed", type=int, nargs="+", default=[1], metavar="N",
@@ -88,34 +89,35 @@ def _detection(args: argparse.Namespace) -> int:
 
 
 def _clouds(args: argparse.Namespace) -> int:
+    from ..base.machine import choose, origin
     from ..look import pictures
-    from ..papers import clouds
+    from ..papers import clouds, record
     from ..papers.demo import train_stages
     from ..score.scenescore import SceneScoring
     from ..score.scenesheet import sheet
 
-    begun, said = time.monotonic(), settings(args)
-    found: dict[int, dict[str, tuple[dict, dict]]] = {}
+    begun, said, runs = time.monotonic(), settings(args), []
+    solvers, other = list(map(find_solver, clouds.STAGES)), clouds.one_map if args.sigmoid else None
     for turn, seed in enumerate(args.seed):
         out = args.out / f"seed{seed}"
-        for stage in train_stages(list(map(find_solver, clouds.STAGES)), seed, out, said, print, turn,
-                                  len(args.seed)):
-            found.setdefault(seed, {})[stage.name] = (
-                clouds.scored(stage, out, said), clouds.scored(stage, out, said, clouds.NEIGHBOURS))
+        for stage in train_stages(solvers, seed, out, said, print, turn, len(args.seed), other):
+            runs.append(clouds.run_of(seed, clouds.scored(stage, out, said),
+                                      clouds.scored(stage, out, said, clouds.NEIGHBOURS)))
     scoring = SceneScoring(stage.made)
     best = clouds.brightest(scoring)
-    each = {name: [of[name] for of in found.values()] for name in clouds.STAGES}
-    for seed, stages in found.items():
+    for seed in args.seed:
         print(f"\n{count(len(scoring.scenes), 'scene')}, protocol {scoring.protocol}, random_seed {seed}, in "
               "percent, cloud above 12/255 / 0.5;\nand the best that brightness alone does on these scenes\n")
-        print(clouds.measures({name: protocol for name, (protocol, _) in stages.items()}, best))
-    over = f", random_seed {', '.join(map(str, found))}: mean (least to most)" if len(found) > 1 else ""
-    print(f"\nwhere the threshold lies{over}\n")
-    print(clouds.thresholds({name: [protocol for protocol, _ in pairs] for name, pairs in each.items()}))
+        print(clouds.measures([run for run in runs if run["seed"] == seed], best))
+    over = f", random_seed {', '.join(map(str, args.seed))}: mean (least to most)" if args.seed[1:] else ""
+    print(f"\nwhere the threshold lies{over}\n\n{clouds.thresholds(runs)}")
     print(f"\nborders between patches{over}; with neighbours: {clouds.NEIGHBOURS} pixels on all sides\n")
-    print(clouds.borders(each))
-    picture = args.out / "clouds.png"
-    pictures.save(picture, sheet(scoring, {
-        name: args.out / f"seed{args.seed[0]}" / name for name in clouds.STAGES[::2]}))
-    print(f"\npicture      {picture}, masks above 12/255\n{time.monotonic() - begun:.0f} s in all")
+    print(clouds.borders(runs))
+    names = list(dict.fromkeys(run["net"] for run in runs))
+    kept, picture = (args.out / f"{names[0].rpartition('-')[0]}.{end}" for end in ("json", "png"))
+    record.write(kept, {"clouds": runs, "baseline": best, "origin": origin(choose(args.device))})
+    pictures.save(picture, sheet(scoring, {name: args.out / f"seed{args.seed[0]}" / name
+                                           for name in names[::2]}))
+    print(f"\npicture      {picture}, masks above 12/255\nrecord       {kept}")
+    print(f"{time.monotonic() - begun:.0f} s in all")
     return 0

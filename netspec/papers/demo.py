@@ -10,13 +10,14 @@ import numpy as np
 from ..base import __version__
 from ..base.errors import Error
 from ..base.log import Part
+from ..base.machine import PROJECT
 from ..base.metrics import Scores
 from ..base.table import percent, table
 from ..data.segmentation import SegmentationData
 from ..look import pictures
-from ..net.build import load
+from ..net.build import build, load
 from ..net.graph import Graph
-from ..proto.caffe_pb2 import TEST
+from ..proto.caffe_pb2 import TEST, NetParameter, SolverParameter
 from ..proto.text import read_solver, to_text
 from ..score import predict
 from ..score.sheet import Folder, sheet
@@ -43,10 +44,12 @@ class Trained(NamedTuple):
 
 
 def train_stages(solvers: Sequence[Path], seed: int, out: Path, settings: Settings,
-                 tell: Callable[[str], None], turn: int = 0, turns: int = 1) -> Iterator[Trained]:
+                 tell: Callable[[str], None], turn: int = 0, turns: int = 1,
+                 other: Callable[[str, str], NetParameter] | None = None) -> Iterator[Trained]:
     """Train the stages of a seed; what an earlier run left in `out` from the same files is kept.
 
-    turn: which of so many seeds this one is, from 0, for what is said of how far all is.
+    turn: which of so many seeds this one is, from 0, for what is said of how far all is. other: the net, of a
+    solver's name and "train" or "test", that takes the place of the solver's own.
     """
     before = None
     params = [read_solver(path) for path in solvers]
@@ -55,17 +58,32 @@ def train_stages(solvers: Sequence[Path], seed: int, out: Path, settings: Settin
     for number, (path, param) in enumerate(zip(solvers, params, strict=True)):
         part = partial(Part, name=f"{seeds}stage {number + 1} of {len(solvers)}",
                        before=turn * sum(steps) + sum(steps[:number]), total=turns * sum(steps))
-        test = record.test_net(path, param)
-        made = load(test, TEST)
+        nets: list[str] | list[Path]
+        if other:
+            _exchange(param, other(path.stem, "train"))
+            made = build(other(path.stem, "test"), TEST, base=PROJECT)
+            name = made.name
+            nets = [to_text(made.proto)]
+        else:
+            test = record.test_net(path, param)
+            name, made = path.stem, load(test, TEST)
+            nets = sorted(test.parent.glob("*.prototxt"))
         if not any(isinstance(each, SegmentationData) for each in made.readers):
-            raise Error(f"{test}: stages are shown for nets whose data layer is SegmentationData")
-        param.random_seed, param.snapshot_prefix = seed, str(out / path.stem)
-        mark = record.digest(f"{__version__} {settings.precision}", to_text(param),
-                             *sorted(test.parent.glob("*.prototxt")), before)
+            raise Error(f"net '{made.name}' of {path}: stages are shown for nets whose data layer is "
+                        "SegmentationData")
+        param.random_seed, param.snapshot_prefix = seed, str(out / name)
+        mark = record.digest(f"{__version__} {settings.precision}", to_text(param), *nets, before)
         before, kept = record.trained(path, param, before, settings, mark, part=part)
         if kept:
-            tell(f"{path.stem}: kept from an earlier run; remove {out} to train again")
-        yield Trained(path.stem, made, record.testable(path, param, before, made, settings))
+            tell(f"{name}: kept from an earlier run; remove {out} to train again")
+        yield Trained(name, made, record.testable(path, param, before, made, settings))
+
+
+def _exchange(param: SolverParameter, net: NetParameter) -> None:
+    """Put a training net into a solver in place of its own, and leave out its tests, which are of that."""
+    for field in ("train_net", "test_net", "test_iter", "test_interval"):
+        param.ClearField(field)
+    param.train_net_param.CopyFrom(net)
 
 
 def run_stages(solvers: Sequence[Path], seed: int, out: Path, settings: Settings,
