@@ -52,14 +52,13 @@ def contents(folder):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such limits there")
-@pytest.mark.parametrize("most", [0, 150])  # bytes: at the first write, and within a file
-@pytest.mark.parametrize("command, paths", OUTS, ids=[command for command, _ in OUTS])
+@pytest.mark.parametrize("command, paths, most", [(*OUTS[0], 0), *((*out, 150) for out in OUTS)])
 def test_a_full_disk_is_one_sentence_with_the_file_and_leaves_nothing(place, tmp_path, capsys, command, paths, most):
     (tmp_path / "new/deep").mkdir(parents=True)
     Path("new/deep/x").write_text("there")
     before = contents(tmp_path)
     capsys.readouterr()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)  # most: bytes that a file may have
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
     try:
         status = main(command.split())

@@ -1,15 +1,16 @@
 """Curves out of Caffe's log and of our own runs, live events, and what is no log."""
 
 import json
+import os
 import re
 import subprocess
 import sys
 import types
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from programs import environment
 from training import changed, solve, start, write_job
 
 from netspec.base import log
@@ -174,21 +175,20 @@ def test_without_tensorboard_it_is_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no full device here")
-def test_a_run_outlives_a_log_on_a_full_disk(tmp_path):
-    write_job(tmp_path)
-    status, err = solve(tmp_path, "solver.prototxt", "--log", "/dev/full", "--quiet")
-    assert status == 0 and (tmp_path / "run/snap_iter_12.solverstate").exists()
-    assert err.count("/dev/full takes no lines (No space left on device): they are lost, and the run goes on") == 1
+def test_a_run_outlives_a_log_on_a_full_disk(job, capsys):
+    assert cli.main(["solve", "solver.prototxt", "--log", "/dev/full", "--quiet"]) == 0
+    assert Path("run/snap_iter_12.solverstate").exists()
+    assert capsys.readouterr().err.count("/dev/full takes no lines (No space left on device): they are lost, and the run goes on") == 1
 
 
-def test_a_run_outlives_a_pipe_whose_reader_is_gone(tmp_path):
-    write_job(tmp_path, changed("display: 1"))
-    process = subprocess.Popen([sys.executable, "-m", "netspec", "solve", "solver.prototxt", "--log", "run.log"], cwd=tmp_path,
-                               stderr=subprocess.PIPE, env=environment())
-    process.stderr.readline()
-    process.stderr.close()
-    assert process.wait(60) == 0 and (tmp_path / "run/snap_iter_12.solverstate").exists()
-    text = (tmp_path / "run.log").read_text()
+def test_a_run_outlives_a_pipe_whose_reader_is_gone(job, monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with suppress(BrokenPipeError), open(writer, "w", buffering=1) as pipe, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", pipe)  # at its end it cannot write what it still has
+        assert cli.main(["solve", "solver.prototxt", "--log", "run.log"]) == 0
+    assert Path("run/snap_iter_12.solverstate").exists()
+    text = Path("run.log").read_text()
     assert text.count("takes no lines (Broken pipe)") == 1 and "Optimization Done." in text
 
 

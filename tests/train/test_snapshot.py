@@ -230,17 +230,17 @@ def refusal(files, solver="solver.prototxt"):
 
 
 @pytest.mark.parametrize("end", ["", ".h5"])
-@pytest.mark.parametrize("mixed", ["caffemodel", "solverstate", "resume", "iteration"])
-def test_files_of_several_snapshots_are_refused(job, end, mixed):
+def test_files_of_several_snapshots_are_refused(job, end):
     form = "snapshot_format: HDF5" if end else ""
     other, mine = snapshots("random_seed: 6", form), snapshots(form)
     assert refusal(mine) == ""
-    kind = "caffemodel" if mixed == "iteration" else mixed
-    name = f"snap_iter_6.{kind}" + (end if kind != "resume" else "")
-    mine[name] = mine[name.replace("_6", "_3")] if mixed == "iteration" else other[name]
-    assert "they are not of one snapshot" in refusal(mine) and f"snap_iter_6.{kind}" in refusal(mine)
-    del mine["snap_iter_6.resume"]  # as beside Caffe's own, which cannot be told from each other
-    assert refusal(mine) == ""
+    mixtures = {name: other[name] for name in (f"snap_iter_6.caffemodel{end}", f"snap_iter_6.solverstate{end}", "snap_iter_6.resume")}
+    for name, content in [*mixtures.items(), (f"snap_iter_6.caffemodel{end}", mine[f"snap_iter_3.caffemodel{end}"])]:
+        said = refusal(mine | {name: content})
+        assert "they are not of one snapshot" in said and name in said
+    of_caffe = mine | {f"snap_iter_6.caffemodel{end}": content}  # which cannot be told from each other
+    del of_caffe["snap_iter_6.resume"]
+    assert refusal(of_caffe) == ""
 
 
 def test_a_history_of_another_rule_is_refused_though_it_has_as_many_blobs(job):
