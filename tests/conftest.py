@@ -10,13 +10,17 @@ import pytest
 import torch
 from training import write_job
 
-gc.disable()  # while tests are collected, of which nothing goes
 os.fsync = lambda file: None  # flushed for a failing power supply, which no test has; a wait of the disk for each file
 
 
-def pytest_collection_finish():
-    gc.freeze()  # thousands of tests are not looked through again and again
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    gc.disable()  # of what is collected nothing goes,
+    try:
+        return (yield)
+    finally:
+        gc.freeze()  # and thousands of tests are not looked through again and again
+        gc.enable()
 
 
 def pytest_runtest_setup(item):
