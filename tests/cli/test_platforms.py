@@ -52,7 +52,7 @@ def elsewhere(tmp_path):
 
     def call(*args):
         env = environment(PYTHONPATH=f"{tmp_path / 'site'}{os.pathsep}{PROJECT}", PYTHONIOENCODING="ascii")
-        done = subprocess.run([sys.executable, *map(str, args)], cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+        done = subprocess.run([sys.executable, *map(str, args)], cwd=folder, env=env, capture_output=True, text=True, timeout=300)
         assert "Traceback" not in done.stderr and done.returncode == 0, done.stderr
         return done.stdout + done.stderr
     return folder, call
