@@ -158,7 +158,7 @@ def test_each_of_a_study_has_the_rate_that_did_best_with_another_seed(place, mon
     monkeypatch.setattr(studies.Place, "scored", scored)
     assert cli.main(["studies", "unpooling", "--budget", "1", "--seed", "4", "5", "--quiet"]) == 0
     said = capsys.readouterr().out
-    assert "one deconvolution: base_lr of 0.036, the best of 0.009 (20.0), 0.036 (40.0), 0.144 (30.0) by the mean IU with seed 104" in said
+    assert "one deconvolution: base_lr of 0.036, the best of 0.009 (20.0), 0.036 (40.0), 0.144 (30.0), 0.576 (0.0) by the mean IU with seed 104" in said
     assert "five deconvolutions: base_lr of 0.009, the" in said and "un-pooling: base_lr of 0.144, the" in said
 
 
