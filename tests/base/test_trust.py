@@ -1,8 +1,10 @@
 """What a net that came from somebody may do: commands that look at it import nothing of its and write nothing, unless it is trusted."""
 
+import subprocess
 import sys
 
 import pytest
+from programs import environment
 
 from netspec.base.trust import leave, looking
 from netspec.cli.main import main
@@ -106,3 +108,10 @@ def test_what_is_allowed_again_behind_a_look(tmp_path):
         assert not leave.code and not leave.files
         1 / 0  # noqa: B018
     assert leave.code and leave.files
+
+
+def test_files_of_the_current_folder_do_not_take_the_place_of_libraries(tmp_path):
+    for name in ("argparse", "numpy"):
+        (tmp_path / f"{name}.py").write_text("open('RAN', 'w')")
+    done = subprocess.run([sys.executable, "-m", "netspec", "--version"], cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert done.stdout.startswith("netspec ") and not (tmp_path / "RAN").exists(), done.stderr
