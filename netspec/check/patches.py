@@ -14,23 +14,17 @@ from ..data.segmentation import SegmentationData
 
 Finding = tuple[str, str]  # a kind of `data.KINDS`, and where and what
 MARGIN = 0.8  # of a patch: with so much of it black, or more, the lists of non-empty patches lack it
-DEEP = "I;16"  # Pillow's mode of 16 bits, in whatever order of bytes
 
 
 def of_patch(source: SegmentationData, index: int, pixels: Mapping[str, np.ndarray]) -> Iterator[Finding]:
     """What is wrong with the files of a patch that can be read. pixels: by top, as read."""
     tree, split, name = source.entries[index]
-    side = source.layout.patches
     for top, found in pixels.items():
-        for path in tree.files(top, split, name):
+        yield from tree.faults(top, split, name)
+        for path in tree.files(top, split, name) if isinstance(source.layout.tops[top], Labels) else ():
             with open_image(path) as image:
-                mode, wide, high = image.mode, *image.size
-            if (wide, high) != (side, side):
-                yield "side", f"{path} is {wide}x{high}, expected {side}x{side}"
-            if not isinstance(source.layout.tops[top], Labels):
-                if not mode.startswith(DEEP):
-                    yield "depth", f"{path} has pixels of kind {mode}, expected 16 bits ({DEEP})"
-            elif mode != "1" and (ones := np.count_nonzero(read_label(path) == 1)):
+                two = image.mode == "1"
+            if not two and (ones := np.count_nonzero(read_label(path) == 1)):
                 yield "stray", (f"{path}: {ones} of {found.size} values are 1; in a patch cloud is 255 (1 in "
                                 "the truth of a scene)")
 

@@ -202,6 +202,8 @@ class SegmentationData(Pictured):
     def read(self, index: int, zoom: float = 1.0) -> list[np.ndarray]:
         """The tops of a place in the list, only resized: labels (H, W), pixels (H, W, C) as stored (RGB)."""
         tree, split, name = self.entries[index]
+        for fault in (fault for top in self.tops_read for _, fault in tree.faults(top, split, name)):
+            raise Error(fault)
         found = [tree.read(top, split, name, self.resize * zoom) for top in self.tops_read]
         for top, pixels in zip(self.tops_read, found, strict=True):
             if pixels.shape[:2] != found[0].shape[:2]:

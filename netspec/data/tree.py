@@ -4,7 +4,7 @@ import glob
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from itertools import pairwise
@@ -15,8 +15,10 @@ from PIL import Image
 
 from ..base import files
 from ..base.errors import Error, closest
-from .images import read_bands, read_image, read_label
+from .images import open_image, read_bands, read_image, read_label
 from .layouts import LAYOUTS, Derived, Images, Labels, Layout, classes, facts_folder, raw_values
+
+DEEP = "I;16"  # Pillow's mode of 16 bits, in whatever order of bytes
 
 
 class Tree:
@@ -97,6 +99,18 @@ class Tree:
             values = {len(known.names): kind.void} if kind.void is not None else {}
         return read_label(paths[0], resize, key=kind.key, legend=legend, values=values, nearest=kind.nearest,
                           option=self.option)
+
+    def faults(self, top: str, split: str, name: str) -> Iterator[tuple[str, str]]:
+        """What the files of a top of a patch of a scene are not, by their headers: "side" or "depth", and a
+        sentence. Nothing of images that are no patches. Raises Error for a file that is no image."""
+        side, label = self.layout.patches, isinstance(self.layout.tops[top], Labels)
+        for path in self.files(top, split, name) if side else ():
+            with open_image(path, "label" if label else "image") as image:
+                mode, size = image.mode, image.size
+            if size != (side, side):
+                yield "side", f"{path} is {size[0]}x{size[1]}, expected {side}x{side}"
+            if not label and not mode.startswith(DEEP):
+                yield "depth", f"{path} has pixels of kind {mode}, expected 16 bits ({DEEP})"
 
     def option(self, key: str, value: object) -> str:
         """How a person gives an option of a data set of their own."""

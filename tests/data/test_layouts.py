@@ -236,26 +236,32 @@ def test_the_projects_lists_serve_where_a_tree_has_none(tmp_path):
 def test_38cloud(tmp_path):
     name = "patch_192_10_by_12_LC08_L1TP_002053_20160520_20170324_01_T1"
     folder = tmp_path / "38-Cloud_training"
-    bands = {band: file(folder / f"train_{band}/{band}_{name}.TIF", RNG.integers(0, 65536, (6, 8)).astype(np.uint16), "TIFF")
+    bands = {band: file(folder / f"train_{band}/{band}_{name}.TIF", RNG.integers(0, 65536, (384, 384)).astype(np.uint16), "TIFF")
              for band in ("red", "green", "blue", "nir")}
-    truth = file(folder / f"train_gt/gt_{name}.TIF", classes_of((6, 8), 0, 1) * np.uint8(255), "TIFF")
+    truth = file(folder / f"train_gt/gt_{name}.TIF", classes_of((384, 384), 0, 1) * np.uint8(255), "TIFF")
     names(folder / "training_patches_38-Cloud.csv", "name", name)
     data = source(dataset="38cloud", root=str(tmp_path), split="training", mean=(1, 2, 3, 4))
     found, label = data.load(0)
-    assert data.names == [name] and data.shapes() == [(1, 4, 6, 8), (1, 1, 6, 8)]
+    assert data.names == [name] and data.shapes() == [(1, 4, 384, 384), (1, 1, 384, 384)]
     want = np.stack([bands[b] / 257 for b in ("blue", "green", "red", "nir")])[None] - np.array([1, 2, 3, 4]).reshape(1, 4, 1, 1)
     np.testing.assert_allclose(found, want, atol=1e-4)
     assert np.array_equal(label[0, 0], truth // 255)
     three = source(dataset="38cloud", root=str(tmp_path), split="training", tops=["color", "label"]).load(0)[0]
     np.testing.assert_allclose(three, want[:, :3] + np.array([1, 2, 3]).reshape(1, 3, 1, 1), atol=1e-4)
     half = source(dataset="38cloud", root=str(tmp_path), split="training", resize=0.5).load(0)
-    assert half[0].shape == (1, 4, 3, 4) and set(np.unique(half[1])) <= {0, 1}
-    smooth = shrunk(np.stack([bands[b] / 257 for b in ("blue", "green", "red", "nir")], -1), 3, 4)  # as the release trains
+    assert half[0].shape == (1, 4, 192, 192) and set(np.unique(half[1])) <= {0, 1}
+    smooth = shrunk(np.stack([bands[b] / 257 for b in ("blue", "green", "red", "nir")], -1), 192, 192)  # as the release trains
     np.testing.assert_allclose(half[0][0].transpose(1, 2, 0), smooth, atol=1e-4)
     assert PATCH.fullmatch(name).groupdict() == dict(number="192", row="10", column="12",
                                                      scene="LC08_L1TP_002053_20160520_20170324_01_T1")
-    file(folder / f"train_nir/nir_{name}.TIF", np.zeros((6, 9), np.uint16), "TIFF")
-    with pytest.raises(Error, match="band .*nir_patch.* is 9x6 and .*blue_patch.* is 8x6"):
+    for wrong, said in ((np.zeros((384, 385), np.uint16), "is 385x384, expected 384x384"),
+                        (np.zeros((384, 384), np.uint8), "has pixels of kind L, expected 16 bits")):
+        file(folder / f"train_nir/nir_{name}.TIF", wrong, "TIFF")
+        with pytest.raises(Error, match=f"nir_patch_192_10_by_12.* {said}"):
+            data.load(0)
+    file(folder / f"train_nir/nir_{name}.TIF", bands["nir"], "TIFF")
+    file(folder / f"train_gt/gt_{name}.TIF", np.zeros((192, 192), np.uint8), "TIFF")
+    with pytest.raises(Error, match="gt_patch_192_10_by_12.* is 192x192, expected 384x384"):
         data.load(0)
 
 
@@ -281,8 +287,8 @@ def test_a_fifth_of_the_patches_that_are_not_empty_is_held_out(tmp_path):
 def cloud_patch(place, bands, name):
     """Four bands and a mask; bands: the pattern of a band's folder."""
     for band in ("red", "green", "blue", "nir"):
-        file(place / (bands % band) / f"{band}_{name}.TIF", RNG.integers(0, 65536, (6, 8)).astype(np.uint16), "TIFF")
-    return file(place / (bands % "gt") / f"gt_{name}.TIF", classes_of((6, 8), 0, 1) * np.uint8(255), "TIFF")
+        file(place / (bands % band) / f"{band}_{name}.TIF", RNG.integers(0, 65536, (384, 384)).astype(np.uint16), "TIFF")
+    return file(place / (bands % "gt") / f"gt_{name}.TIF", classes_of((384, 384), 0, 1) * np.uint8(255), "TIFF")
 
 
 def test_95cloud_is_38cloud_and_what_it_adds(tmp_path):
@@ -299,12 +305,12 @@ def test_95cloud_is_38cloud_and_what_it_adds(tmp_path):
     layer = caffe_pb2.LayerParameter(name="data", type="Python", top=["data", "label"])
     layer.python_param.param_str = str({**where, "split": "training", "38cloud": str(tmp_path / "38"), "randomize": False})
     both = SegmentationData(layer, (), Context())
-    assert both.names == [old, new] and [both.load(i)[0].shape for i in (0, 1)] == [(1, 4, 6, 8)] * 2
+    assert both.names == [old, new] and [both.load(i)[0].shape for i in (0, 1)] == [(1, 4, 384, 384)] * 2
     names(more / "training_patches_95-cloud_nonempty.csv", "name", new, old)
     layer.python_param.param_str = str({**where, "split": "training", "38cloud": str(tmp_path / "38"), "randomize": False,
                                         "list": f"{more.name}/training_patches_95-cloud_nonempty.csv"})
     assert SegmentationData(layer, (), Context()).names == [new, old]
-    assert [SegmentationData(layer, (), Context()).load(i)[1].shape for i in (0, 1)] == [(1, 1, 6, 8)] * 2
+    assert [SegmentationData(layer, (), Context()).load(i)[1].shape for i in (0, 1)] == [(1, 1, 384, 384)] * 2
 
 
 def test_patches_of_scenes_say_their_shapes_without_files():
@@ -326,7 +332,7 @@ def test_the_test_split_of_38cloud_has_no_labels(tmp_path):
     name = "patch_1_1_by_1_LC08_L1TP_002053_20160520_20170324_01_T1"
     cloud_patch(tmp_path / "38-Cloud_test", "test_%s", name)
     names(tmp_path / "38-Cloud_test/test_patches_38-Cloud.csv", "name", name)
-    assert source(("data",), dataset="38cloud", root=str(tmp_path), split="test").load(0)[0].shape == (1, 4, 6, 8)
+    assert source(("data",), dataset="38cloud", root=str(tmp_path), split="test").load(0)[0].shape == (1, 4, 384, 384)
     with pytest.raises(Error, match="reads 1 tops, data, and has 2"):
         source(dataset="38cloud", root=str(tmp_path), split="test")
 

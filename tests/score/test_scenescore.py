@@ -206,6 +206,8 @@ def broken(root, what):
     elif what == "size":
         for band in ("red", "green", "blue", "nir"):
             tiff(folder / f"test_{band}/{band}_patch_2_1_by_2_{A}.TIF", np.zeros((400, 384), np.uint16))
+    elif what == "eight":
+        tiff(folder / f"test_nir/nir_patch_2_1_by_2_{A}.TIF", np.zeros((384, 384), np.uint8))
 
 
 @pytest.mark.parametrize(("what", "said"), [
@@ -214,13 +216,14 @@ def broken(root, what):
     ("values", r"edited_corrected.*: the truth of a scene is 0 \(clear\) and 1 \(cloud\), found 255 \(300000 times\)"),
     ("name", r"'patch_1_by_1_LC08.*' is no name of a patch"),
     ("twice", r"patches patch_1_1_by_1_.* and patch_1_1_by_1_.* of the list of split 'test' have the same place"),
-    ("size", r"blue_patch_2_1_by_2_.*\.TIF is 384x400; a patch of 38-Cloud is 384x384")])
+    ("size", r"blue_patch_2_1_by_2_.*\.TIF is 384x400; a patch of 38-Cloud is 384x384"),
+    ("eight", r"nir_patch_2_1_by_2_.*\.TIF has pixels of kind L, expected 16 bits")])
 def test_bad_input_is_one_sentence(tree, tmp_path, capsys, what, said):
     broken(tmp_path / "root", what)
     status, out, err = score(capsys, *net(tmp_path), "--save", str(tmp_path / "masks"))
     assert (status, out) == (2, "") and len(err.strip().splitlines()) == 1, err
     assert re.search(said, err), err
-    assert not (tmp_path / "masks").exists() or what == "values" and not (tmp_path / f"masks/{A}.png").exists()
+    assert not (tmp_path / "masks").exists() or what in ("values", "eight") and not (tmp_path / f"masks/{A}.png").exists()
 
 
 @pytest.mark.parametrize(("options", "said"), [
