@@ -8,6 +8,7 @@ import pytest
 
 from netspec.base.metrics import MEASURES
 from netspec.data.layouts import LAYOUTS
+from netspec.papers import clouds
 
 PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = PROJECT / "netspec"
@@ -80,6 +81,12 @@ def test_records_are_what_the_study_says(path):
     assert {"command", "date", "netspec", "device"} <= found["origin"].keys()
     if "map" in found:
         boxes_are_what_the_page_says(found, (PROJECT / "docs" / "rfcn.md").read_text(encoding="utf-8"))
+        return
+    if "clouds" in found:
+        page = (PROJECT / "docs" / "clouds.md").read_text(encoding="utf-8")
+        first = clouds.measures([run for run in found["clouds"] if run["seed"] == 1], found["baseline"])
+        tables = [clouds.thresholds(found["clouds"])] + [first, clouds.borders(found["clouds"])] * (path.stem == "clouds")
+        assert all(f"\n{each}\n" in page for each in tables)
         return
     if "runs" in found:
         the_study_is_what_the_page_says(found["runs"], (PROJECT / "docs" / "rfcn.md").read_text(encoding="utf-8"))
