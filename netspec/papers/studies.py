@@ -31,6 +31,7 @@ from .record import Record, Settings, Trace
 
 SMOOTH = 20  # a plotted loss is a mean over this part of a run
 AXES = ("iterations", "images", "seconds")
+DIGITS = dict.fromkeys(AXES, 0) | {"loss": 2}  # in the tables
 Point = dict[str, float]  # of a curve: AXES and loss
 
 
@@ -199,7 +200,8 @@ def run_study(name: str, places: Sequence[Place], picture: Path) -> str:
     for label, run in runs.items():
         pixel = np.mean([each["pixel_accuracy"] for each in found[label]])
         scores = map(percent, (np.mean(mean_iu[label]), min(mean_iu[label]), max(mean_iu[label]), pixel))
-        end = [f"{curves[label][-1][axis]:.0f}" if curves[label] else None for axis in AXES]
+        last = curves[label][-1] if curves[label] else {}
+        end = [f"{last[axis]:.{digits}f}" if last else None for axis, digits in DIGITS.items()]
         lines.append([label, *scores, *end, first.start(run)[1]])
     _draw(picture, curves, mean_iu, study.axes, first.seed)
     idle = [label for label, records in found.items()
@@ -209,7 +211,7 @@ def run_study(name: str, places: Sequence[Place], picture: Path) -> str:
     claims += [f"{label}: base_lr of {first.recipe(runs[label])[0].base_lr:.3g}, the best of "
                + ", ".join(f"{first.recipe(run)[0].base_lr:.3g} ({percent(iu)})" for run, iu in rates.items())
                + f" by the mean IU with seed {first.seed + OTHER}" for label, rates in tried.items()]
-    head = ["", "mean IU", "least", "most", "pixel acc.", *AXES, "starts"]
+    head = ["", "mean IU", "least", "most", "pixel acc.", *DIGITS, "starts"]
     return "\n\n".join([f"## {name}", study.says, f"![{name}]({picture.parent.name}/{picture.name})",
                         table(lines, head, markdown=True), "\n".join(f"- {claim}" for claim in claims)])
 

@@ -1,6 +1,7 @@
 """The papers' studies: what each run is, the stitched net, the balance, what the seeds say; and one whole on tiny images."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -137,6 +138,7 @@ def test_a_study_from_data_to_page_is_kept_and_shared_with_the_next(place, capsy
     page = Path("page.md").read_text()
     assert page.strip() in first and "Budget: 1 iteration of" in page and "random_seed 1, 2" in page
     assert len([line for line in page.splitlines() if line.startswith(("| plain", "| balanced"))]) == 2
+    assert re.search(r"^\| plain .* \| +1 \| +10 \| +\d+ \| 1\.61 \| from random weights \|$", page, re.MULTILINE)  # ln 5
     assert "learned nothing yet" in page and "![balancing](page/balancing.png)" in page
     assert Image.open("page/balancing.png").width > 800
     times = {path: path.stat().st_mtime_ns for path in Path("studies").rglob("*.caffemodel")}
