@@ -18,7 +18,7 @@ BANDS = ("blue", "green", "red", "nir")  # as nets of 38-Cloud's patches read th
 LANDSAT = {"2": "blue", "3": "green", "4": "red", "5": "nir"}  # of Landsat 8 and 9, in names' _B2 and so on
 # a scene's name and a band, as Landsat's files and 38-Cloud's patches have them
 NUMBERED = re.compile(r"(?P<scene>.+?)(?:_SR)?_B(?P<band>\d+)")
-NAMED = re.compile(rf"(?P<band>{'|'.join(BANDS)})_(?P<scene>.+)")
+NAMED = re.compile(rf"(?P<band>{'|'.join(BANDS)}|gt)_(?P<scene>.+)")  # gt: the truth
 ENDINGS = (".tif", ".tiff")
 # ModelPixelScale, ModelTiepoint, ModelTransformation, GeoKeyDirectory, GeoDoubleParams, GeoAsciiParams
 PLACED = (33550, 33922, 34264, 34735, 34736, 34737)
