@@ -103,7 +103,8 @@ class SceneScoring:
     def __init__(self, made: Graph, blob: str = "score", protocol: str = "38cloud", partial: bool = False
                  ) -> None:
         """Raises Error for a net whose scores are neither of two classes nor one map, files that are not
-        there, and scenes with patches missing, unless `partial`."""
+        there, patches and truths of other sizes or numbers, and scenes with patches missing, unless
+        `partial`: all that a run would end at when part of it is written."""
         self.graph, self.blob, self.protocol = made, blob, protocol
         if channels(made, blob) not in (1, 2):
             raise Error(f"blob '{blob}' of net '{made.name}' has {channels(made, blob)} channels; cloud is "
@@ -120,7 +121,9 @@ class SceneScoring:
         self._check_files(partial)
         self.scenes = self._scenes(partial)
         order = [index for scene in self.scenes for index in scene.patches.values()]
-        self._check_sides()
+        self._check_patches()
+        for scene in self.scenes:
+            scene.read()
         self._keep([self.source.entries[index] for index in order])
         self.total = len(order)
 
@@ -141,19 +144,19 @@ class SceneScoring:
             raise Error(f"no patch of split '{self.source.split}' below {self.source.root} is there")
         self.source.entries, self.source.names = list(entries), [name for _, _, name in entries]
 
-    def _check_sides(self) -> None:
-        for index in range(len(self.source)):
-            path = self.source.paths(index)[0]
-            with open_image(path) as image:
-                if image.size != (SIDE, SIDE):
-                    raise Error(f"{path} is {image.width}x{image.height}; a patch of 38-Cloud is "
-                                f"{SIDE}x{SIDE}")
+    def _check_patches(self) -> None:
+        for tree, split, name in self.source.entries:
+            for _, fault in tree.faults(self.source.tops_read[0], split, name):
+                raise Error(fault)
 
     def _scenes(self, partial: bool) -> list[Scene]:
         held: dict[str, dict[tuple[int, int], int]] = {}
         places: dict[str, list[Place]] = {}
         for index, name in enumerate(self.source.names):
-            at = place(name)
+            try:
+                at = place(name)
+            except Error as error:
+                raise Error(f"{error} (split '{self.source.split}' below {self.source.root})") from None
             patches = held.setdefault(at.scene, {})
             if (at.row, at.column) in patches:
                 raise Error(f"patches {self.source.names[patches[at.row, at.column]]} and {name} of the list "

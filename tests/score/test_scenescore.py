@@ -196,7 +196,7 @@ def broken(root, what):
     elif what == "wide":
         tiff(truth, np.zeros((500, 800), np.uint8))
     elif what == "values":
-        tiff(truth, np.full((500, 600), 255, np.uint8))
+        tiff(folder / f"Entire_scene_gts/edited_corrected_gts_{B}.TIF", np.full(SIZES[B], 255, np.uint8))
     elif what == "name":
         names.write_text(names.read_text().replace(f"patch_1_1_by_1_{B}", f"patch_1_by_1_{B}"))
         for band in ("red", "green", "blue", "nir"):
@@ -207,23 +207,26 @@ def broken(root, what):
         for band in ("red", "green", "blue", "nir"):
             tiff(folder / f"test_{band}/{band}_patch_2_1_by_2_{A}.TIF", np.zeros((400, 384), np.uint16))
     elif what == "eight":
-        tiff(folder / f"test_nir/nir_patch_2_1_by_2_{A}.TIF", np.zeros((384, 384), np.uint8))
+        tiff(folder / f"test_nir/nir_patch_1_1_by_1_{B}.TIF", np.zeros((384, 384), np.uint8))
+    elif what == "band":
+        tiff(folder / f"test_nir/nir_patch_1_1_by_1_{B}.TIF", np.zeros((384, 300), np.uint16))
 
 
 @pytest.mark.parametrize(("what", "said"), [
     ("gone", r"the truth of a scene .*edited_corrected_gts_LC08_L1TP_003052.*\.TIF is not there"),
     ("wide", r"edited_corrected.* is 800x500, and the numbers of its patches say 2 columns of 384, 768 pixels"),
-    ("values", r"edited_corrected.*: the truth of a scene is 0 \(clear\) and 1 \(cloud\), found 255 \(300000 times\)"),
-    ("name", r"'patch_1_by_1_LC08.*' is no name of a patch"),
+    ("values", r"edited_corrected.*: the truth of a scene is 0 \(clear\) and 1 \(cloud\), found 255 \(115200 times\)"),
+    ("name", r"'patch_1_by_1_LC08.*' is no name of a patch.* \(split 'test' below .*root\)"),
     ("twice", r"patches patch_1_1_by_1_.* and patch_1_1_by_1_.* of the list of split 'test' have the same place"),
-    ("size", r"blue_patch_2_1_by_2_.*\.TIF is 384x400; a patch of 38-Cloud is 384x384"),
-    ("eight", r"nir_patch_2_1_by_2_.*\.TIF has pixels of kind L, expected 16 bits")])
+    ("size", r"blue_patch_2_1_by_2_.*\.TIF is 384x400, expected 384x384"),
+    ("band", r"nir_patch_1_1_by_1_.*\.TIF is 300x384, expected 384x384"),
+    ("eight", r"nir_patch_1_1_by_1_.*\.TIF has pixels of kind L, expected 16 bits")])
 def test_bad_input_is_one_sentence(tree, tmp_path, capsys, what, said):
     broken(tmp_path / "root", what)
     status, out, err = score(capsys, *net(tmp_path), "--save", str(tmp_path / "masks"))
     assert (status, out) == (2, "") and len(err.strip().splitlines()) == 1, err
     assert re.search(said, err), err
-    assert not (tmp_path / "masks").exists() or what in ("values", "eight") and not (tmp_path / f"masks/{A}.png").exists()
+    assert not (tmp_path / "masks").exists()  # though the scene before is whole
 
 
 @pytest.mark.parametrize(("options", "said"), [
