@@ -30,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.sigmoid and not args.clouds:
+        raise Error("--sigmoid goes with --clouds")
     if args.detection or args.clouds:
         own = "--detection" if args.detection else "--clouds"
         if args.solver or args.detection and args.clouds:

@@ -45,7 +45,8 @@ class Scene(NamedTuple):
 
 
 def scenes(files: Sequence[str | os.PathLike]) -> tuple[list[SceneFiles], list[str]]:
-    """The scenes whose files are given, and the files that are of other bands."""
+    """The scenes whose files are given, and the files that are of other bands. Raises Error for two of a
+    name, or two files of a scene's band."""
     held: dict[str, dict[str, Path]] = {}
     whole: dict[str, Path] = {}
     others = []
@@ -56,9 +57,13 @@ def scenes(files: Sequence[str | os.PathLike]) -> tuple[list[SceneFiles], list[s
         if path.suffix.lower() not in ENDINGS or found and not band:
             others.append(str(path))
         elif not (found and band):
-            whole[stem] = path
+            if (first := whole.setdefault(stem, path)) != path:
+                raise Error(f"both {first} and {path} are scene {stem}, and so would be their results; give "
+                            "one at a time")
         elif (first := held.setdefault(found["scene"], {}).setdefault(band, path)) != path:
             raise Error(f"both {first} and {path} are the {band} band of scene {found['scene']}; give one")
+    if both := sorted(held.keys() & whole):
+        raise Error(f"scene {both[0]} is {whole[both[0]]}, and has files for its bands too; give one of both")
     return [SceneFiles(name, [path], None) for name, path in whole.items()] + [
         SceneFiles(name, [*by.values()], [*by]) for name, by in held.items()], others
 

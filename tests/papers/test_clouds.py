@@ -103,6 +103,7 @@ def test_the_tables_have_the_records_numbers_and_the_picture_the_scenes(place):
 
 @pytest.mark.parametrize(("options", "said"), [
     (["--clouds", "shapes-fcn32s"], "--clouds has its own solvers; leave 'shapes-fcn32s' out"),
+    (["--sigmoid"], "--sigmoid goes with --clouds"),
     (["--clouds", "--detection"], "--detection has its own solvers; leave '--clouds' out")])
 def test_the_demo_takes_no_other_solver(tmp_path, monkeypatch, capsys, options, said):
     monkeypatch.chdir(tmp_path)

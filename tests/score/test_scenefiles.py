@@ -138,6 +138,12 @@ def broken(place, what):
     elif what == "twice":
         shutil.copy(nir, place / f"{A}_SR_B5.TIF")
         return [*files(place), str(place / f"{A}_SR_B5.TIF")]
+    elif what == "namesakes":
+        shutil.copytree(place, place / "more")
+        return [str(place / "whole.tif"), str(place / "more/whole.tif")]
+    elif what == "both":
+        shutil.copy(place / "whole.tif", place / f"{A}.tif")
+        return [*files(place), str(place / f"{A}.tif")]
     elif what == "three":
         tifffile.imwrite(place / "three.tif", np.zeros((400, 400, 3), np.uint16))
         return [str(place / "three.tif")]
@@ -153,6 +159,8 @@ def broken(place, what):
     ("size", f"{A}_B5.TIF is 601x500 and "),
     ("damaged", f"{A}_B5.TIF cannot be read: "), ("none", f"{A}_B5.TIF cannot be read: "), ("gone", f"{A}_B5.TIF is not there"),
     ("twice", f"are the nir band of scene {A}; give one"),
+    ("namesakes", "more/whole.tif are scene whole, and so would be their results; give one at a time"),
+    ("both", f"scene {A} is "),
     ("three", "three.tif has 3 of the bands blue, green, red, nir; give one file that holds them all, or a file for each"),
     ("picture", "no scene is among ")])
 def test_bad_input_is_one_sentence_and_nothing_is_written(place, capsys, what, said):
