@@ -114,7 +114,8 @@ def _reading(args: argparse.Namespace, path: Path, proto: "NetParameter", blob: 
 
 
 def _scenes(args: argparse.Namespace, told: Telling, ends: Sequence[str]) -> "list[SceneFiles]":
-    """The scenes whose files are named; what is besides is said. Error where a result would come over one."""
+    """The scenes whose files are named; what is besides is said. Error where a result would come over one,
+    and for --bands of no file."""
     from ..data import geotiff
 
     found, others = geotiff.scenes(files_of(args.image, Path(args.out), told))
@@ -123,6 +124,8 @@ def _scenes(args: argparse.Namespace, told: Telling, ends: Sequence[str]) -> "li
     if not found and not told.errors:
         raise Error(f"no scene is among {listed(args.image)}; a scene is a GeoTIFF of all bands, or one of "
                     "each, such as SCENE_B2.TIF to SCENE_B5.TIF")
+    if args.bands and found and all(each.bands for each in found):
+        raise Error("--bands: says what is in a file of all bands, and none is given")
     read = {path.resolve() for each in found for path in each.paths}
     for each in found:
         for end in ends:

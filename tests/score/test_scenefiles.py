@@ -173,6 +173,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(place, capsys, what, s
 @pytest.mark.parametrize(("options", "said"), [
     (["--bands", "red,green,blue,ni"], "--bands: 'ni' is no band; did you mean 'nir'?"),
     (["--bands", "red,red,blue,nir"], "--bands: red is named twice"),
+    (["--bands", "red,green,blue,nir"], "--bands: says what is in a file of all bands, and none is given"),
     (["--protocol", "38clouds"], "--protocol: '38clouds' is not known; did you mean '38cloud'?"),
     (["--threshold", "1"], "--threshold 1: is from 0 to below 1"), (["--threshold", "cloud=0.5"], "--threshold: expected a number"),
     (["--cutout", "cloud"], "finds clouds in whole scenes, and has no such thing"),
