@@ -93,12 +93,19 @@ def frames(file: str, resize: float = 1.0, note: Note = lambda text: None) -> Ge
             yield frame(n, image.size, partial(_same, image))
         return
     with _any_size(), _warned(f"image {path}", note):
-        opened = open_image(path, file=BytesIO(sys.stdin.buffer.read()) if file == STDIN else None)
+        opened = open_image(path, file=_stream(file))
         turned = turn_of(opened) >= 5
     with opened:
         for n, count in _pages(opened, path, note):
             size = opened.size[::-1] if turned else opened.size
             yield frame(n if count > 1 else 0, size, lambda name: rgb(opened, f"image {name}", note))
+
+
+def _stream(file: str) -> BytesIO | None:
+    """All that standard input or a pipe that a person names gives, once; None for what can be opened."""
+    if file == STDIN:
+        return BytesIO(sys.stdin.buffer.read())
+    return BytesIO(Path(file).read_bytes()) if Path(file).is_fifo() else None
 
 
 def stem_of(file: str) -> str:
