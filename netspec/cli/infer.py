@@ -123,7 +123,7 @@ def _segment(args: argparse.Namespace, path: Path, weights: Path, proto: "NetPar
     if channels not in (1, 3):
         raise Error(f"{path}: blob '{top}' has {channels} channels; images have 3 (colour) or 1 (grey)")
     made = predict.sample(net, top, channels, path)
-    classes = judged.channels(made, blob)
+    classes = judged.classes(made, blob)
     facts, mean = _settle(args, [net.name, path.stem, path.parent.name], known, classes, channels, blob)
     looks = predict.looks(facts, classes)
     wanted = replace(wanted, classes=results.classes_of(args.classes, looks, "--classes"),

@@ -28,8 +28,8 @@ class Judged:
 
         Raises Error for a net without these blobs, or whose data do not come as one pass over a list."""
         self.graph, self.score_blob, self.label_blob = made, score_blob or scored(made.proto), label_blob
-        self.classes = max(2, channels(made, self.score_blob))
-        self.odds = any(softmaxed(made, self.score_blob, kind) for kind in ("Softmax", "Sigmoid"))
+        self.classes, self.whole = classes(made, self.score_blob), whole(made, self.score_blob)
+        self.odds = likely(made, self.score_blob)
         self.source, self.total = _source(made, label_blob)
         self.facts = self.source.facts if isinstance(self.source, SegmentationData) else None
         known = self.facts.names if self.facts and len(self.facts.names) <= self.classes else ()
@@ -52,13 +52,6 @@ class Judged:
                         f"{pixels} scored pixels; scoring needs a score for each labelled pixel")
         best, there = judging(self.whole(scores), self.source.describe(position)), fetched(flat)
         return lambda: (best(), there())
-
-    def whole(self, scores: Tensor) -> Tensor:
-        """Scores, or probabilities if `odds`, of each class (N, C, H, W); of one map that of the second class
-        against the first."""
-        if scores.shape[1] > 1:
-            return scores
-        return torch.cat([1 - scores if self.odds else torch.zeros_like(scores), scores], 1)
 
 
 def labels(scores: Tensor, of: str) -> np.ndarray:
@@ -93,6 +86,30 @@ def channels(made: Graph, blob: str) -> int:
     if len(shape) != 4:
         raise Error(f"blob '{blob}' of net '{made.name}' has shape {list(shape)}, scores have N x C x H x W")
     return shape[1]
+
+
+def classes(made: Graph, blob: str) -> int:
+    """The number of classes that a score blob (N, C, H, W) tells apart: of one map two, see `whole`."""
+    return max(2, channels(made, blob))
+
+
+def whole(made: Graph, blob: str) -> Callable[[Tensor], Tensor]:
+    """What makes of the scores or probabilities (N, C, H, W) of a blob those of each class.
+
+    One map (C = 1) is that of the second class against the first: a probability p stands for 1 - p and p, a
+    score s, of which the sigmoid is the probability, for 0 and s. Others are left as they are.
+    """
+    odds = likely(made, blob)
+
+    def both(scores: Tensor) -> Tensor:
+        return torch.cat([1 - scores if odds else torch.zeros_like(scores), scores], 1)
+
+    return both if channels(made, blob) == 1 else lambda scores: scores
+
+
+def likely(made: Graph, blob: str) -> bool:
+    """Whether a blob holds probabilities, not scores."""
+    return any(softmaxed(made, blob, kind) for kind in ("Softmax", "Sigmoid"))
 
 
 def softmaxed(made: Graph, blob: str, kind: str = "Softmax") -> bool:

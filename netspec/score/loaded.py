@@ -87,7 +87,8 @@ class Loaded(Net):
         said = facts(graph)
         self.score_blob = _scores(graph, len(said.get("classes", ())))
         shape = graph.shape(self.score_blob) if self.score_blob else ()
-        looks = predict.looks(None, shape[1] if len(shape) > 1 else 0)
+        looks = predict.looks(None, judged.classes(graph, self.score_blob) if len(shape) == 4 else
+                              shape[1] if len(shape) > 1 else 0)
         self.classes = list(said.get("classes", looks.names))
         self.palette = np.array(said.get("palette", looks.palette), np.uint8)
         seen = graph.shape(graph.inputs[0])

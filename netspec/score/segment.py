@@ -10,6 +10,7 @@ from torch import Tensor
 from ..base.errors import Error
 from ..data.images import resized
 from ..net.graph import Graph
+from ..net.judged import whole
 from ..net.module import Net
 from . import predict
 from .averaged import looked
@@ -68,6 +69,7 @@ class Segmenter(Viewer):
         super().__init__(net)
         self.blob, self.mean, self.scale, self.scales = blob, mean, scale, scales
         self.looking = looked(net, blob, scales, flip, engine, draws)
+        self.whole = whole(net.graph, blob)
         (self.top,) = net.graph.inputs
         self.channels = net.graph.shape(self.top)[1]
 
@@ -77,7 +79,10 @@ class Segmenter(Viewer):
         return image, self.scores(frame.name, image)
 
     def scores(self, name: str, image: Image.Image) -> Tensor:
-        """The scores (1, C, H, W) of a picture; Error, with its name, if there is no memory left for them."""
+        """The scores (1, C, H, W) of a picture, of one map as `whole` takes it.
+
+        Raises Error, with the picture's name, if there is no memory left for them.
+        """
         return self.sampled(name, image)[0]
 
     def sampled(self, name: str, image: Image.Image) -> tuple[Tensor, Tensor | None]:
@@ -86,7 +91,8 @@ class Segmenter(Viewer):
             inputs = predict.blob(image, self.mean, self.channels, self.scale)
             inputs = inputs.to(self.net.device, self.net.dtype)
             found = self.looking({self.top: inputs}, [self.blob])
-            return found[self.blob], found.get(UNCERTAINTY) if isinstance(self.looking, Sampled) else None
+            unsure = found.get(UNCERTAINTY) if isinstance(self.looking, Sampled) else None
+            return self.whole(found[self.blob]), unsure
 
     def fit(self, size: tuple[int, int]) -> None:
         def at(scale: float) -> Graph:

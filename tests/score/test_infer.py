@@ -509,6 +509,21 @@ def test_a_pipe_is_read_without_a_remark(place, capsys):
     assert (status, err) == (0, "") and out.startswith("pipe.png: red 33%")
 
 
+@pytest.mark.parametrize("sigmoid", [False, True])
+def test_a_net_of_one_map_tells_two_classes_apart(place, capsys, sigmoid):
+    """Its one channel is no class that is the best everywhere."""
+    one = NET.replace("num_output: 3", "num_output: 1").replace("'classes': ['red', 'green', 'blue']", "'classes': ['sky', 'cloud']")
+    Path("net.prototxt").write_text(one + 'layer { name: "odds" type: "Sigmoid" bottom: "score" top: "odds" }' * sigmoid)
+    kernel = np.zeros((1, 3, 3, 3), np.float32)
+    kernel[0, 2, 1, 1] = 0.1  # of red, in BGR
+    write_weights("net.caffemodel", "thirds", {"score": ("Convolution", [kernel, np.float32([-10])])})
+    status, out, err = infer(capsys, "photo.png", "--score-blob", "odds" if sigmoid else "score", "--scores")
+    assert (status, err) == (0, "") and out.startswith("photo.png: sky 67%, cloud 33%")
+    np.testing.assert_array_equal(read("o/photo_labels.png"), np.repeat([[1, 0, 0]], 4, 1).repeat(6, 0))
+    assert netspec.load("net.prototxt", "net.caffemodel").segment("photo.png").tolist() == read("o/photo_labels.png").tolist()
+    assert np.load("o/photo_scores.npy").shape == (2, 6, 12)
+
+
 def test_an_overlay_of_no_shown_class_has_no_legend():
     image, labels = thirds(300, 30), np.zeros((30, 300), np.uint8)
     palette = [[9, 9, 9], [8, 8, 8]]

@@ -385,7 +385,7 @@ def test_facts_that_a_deploy_net_carries(place, capsys):
 
 
 @pytest.mark.parametrize("given, name, mean", [
-    (dict(dataset="38cloud", tops=["color", "label"]), "cloud", None), (dict(dataset="nyud", tops=["hha", "label"]), "wall", None),
+    (dict(dataset="38cloud", tops=["color", "label"]), "cloud", (0, 0, 0)), (dict(dataset="nyud", tops=["hha", "label"]), "wall", None),
     (dict(dataset="nyud", tops=["color", "label"]), "wall", (116.190, 97.203, 92.318)),
     (dict(dataset="folder", classes=["a", "b 1 2 3"]), "b", layouts.ILSVRC), (dict(classes=["a", "b"]), "b", None)])
 def test_what_a_data_layer_says(given, name, mean):
