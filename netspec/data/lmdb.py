@@ -38,7 +38,7 @@ class Data(Listed, type="Data", tops=(1, 2), one_label=True, what="database"):
         self.check_skip(self.entries, "entries")
         self.transform = Transform(self)
         self._known = 0, b""  # an entry and its key: those near it are found without counting from the first
-        if cause := ended_by(lambda: self.load(0)):  # a page that leads out of the file
+        if cause := ended_by(self._read_first):  # a page that leads out of the file
             raise self.error(f"database {self.source} is damaged, reading it ends the process ({cause}); "
                              "copy it again, or make it anew")
 
@@ -58,6 +58,12 @@ class Data(Listed, type="Data", tops=(1, 2), one_label=True, what="database"):
     def load(self, position: int) -> Batch:
         with self.opened() as self._transaction:
             return super().load(position)[: len(self.layer.top)]
+
+    def _read_first(self) -> None:
+        """Read the first batch and compute nothing: in a forked process torch has no threads."""
+        with self.opened() as self._transaction:
+            for item in self.items(0):
+                self.datum(self.entry(item))
 
     def image(self, item: int) -> tuple[str, np.ndarray, int]:
         entry = self.entry(item)

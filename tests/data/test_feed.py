@@ -241,7 +241,7 @@ def test_a_fault_in_the_middle_of_a_run_is_one_sentence(tmp_path, fault):
     last = err.splitlines()[-1]
     assert process.returncode == 2 and "Traceback" not in err, err
     assert {"worker": "layer 'data' (Python): a process that loads its data died (SIGKILL) before batch",
-            "label": "SegmentationClass/im2.png is not there", "rows": f"{tmp_path}/other.h5 cannot be read"}[fault] in last
+            "label": "SegmentationClass/im2.png is not there", "rows": f"{tmp_path}/other.h5' is not there"}[fault] in last
 
 
 def test_a_source_without_workers_is_loaded_by_the_program_itself():
