@@ -70,7 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_bn(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    bn = kinds.add_parser("bn", help="weights of SegNet's BN layers to those of its inference nets")
+    bn = kinds.add_parser("bn", aliases=["bn-stats"],
+                          help="weights of SegNet's BN layers to those of its inference nets")
     bn.set_defaults(convert=_bn)
     bn.add_argument("net", metavar="NET.prototxt", help="the training net; its data are read")
     bn.add_argument("weights", metavar="WEIGHTS", help="a snapshot of it")

@@ -96,7 +96,7 @@ def test_an_inference_net_of_one_batch_gives_what_the_batch_gave(files, tmp_path
 
 def test_what_cannot_be_measured_is_an_error(files, tmp_path, capsys):
     path, given = files
-    assert main(["convert", "bn", str(path), str(given), str(tmp_path / "o.caffemodel"), "--batches", "0"]) == 2
+    assert main(["convert", "bn-stats", str(path), str(given), str(tmp_path / "o.caffemodel"), "--batches", "0"]) == 2
     assert "--batches must be at least 1, found 0" in capsys.readouterr().err
     path.write_text(NET.replace("scale_filler", "bn_mode: INFERENCE scale_filler"))
     with pytest.raises(Error, match="'small' has no BN layer of SegNet's in mode LEARN"):
