@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # pytest -n: a process for each core
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -10,6 +11,7 @@ import pytest
 import torch
 from training import write_job
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C, and so would all that tests start
 os.fsync = lambda file: None  # flushed for a failing power supply, which no test has; a wait of the disk for each file
 
 
