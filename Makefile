@@ -14,7 +14,7 @@ detect: $(STAMP)  # a small R-FCN, end to end and in four steps: 4 to 10 minutes
 	$(BIN)/python data/shapes/prepare.py
 	$(BIN)/python tools/demo.py --detection
 
-clouds: $(STAMP)  # FCN-32s, 16s and 8s on satellite scenes, scored by the scene: two to ten minutes
+clouds: $(STAMP)  # FCN-32s, 16s and 8s on satellite scenes, scored by the scene: about 3 minutes
 	$(BIN)/python data/clouds/prepare.py
 	$(BIN)/python tools/demo.py --clouds
 

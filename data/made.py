@@ -1,7 +1,9 @@
 """Folders that a program makes as a whole: of settings, at once or not at all. Needs no netspec package."""
 
 import json
+import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,3 +53,16 @@ def prepare(root: Path, settings: dict, generate: Callable[[Path, dict], object]
             if found(root) != settings:
                 raise
     return True
+
+
+def run(file: str, root: Path, settings: dict, generate: Callable[[Path, dict], object], what: str) -> int:
+    """`prepare` for the program of a file, which says what became of it; its exit status."""
+    start = time.perf_counter()
+    try:
+        fresh = prepare(root, settings, generate)
+    except OSError as error:
+        print(f"{Path(file).name}: {error}", file=sys.stderr)
+        return 2
+    took = f"made in {time.perf_counter() - start:.1f} s" if fresh else "already there"
+    print(f"{root}: {what}, {took}")
+    return 0

@@ -6,7 +6,6 @@ products and quotients, no library's sine or power. Needs NumPy and Pillow, not 
 
 import argparse
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -195,15 +194,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--training and --test must be at least 1 and --seed at least 0")
     settings = dict(version=VERSION, seed=args.seed, training=args.training, test=args.test,
                     size=[int(width), int(height)])
-    start = time.perf_counter()
-    try:
-        fresh = made.prepare(args.root, settings, generate)
-    except OSError as error:
-        print(f"{Path(__file__).name}: {error}", file=sys.stderr)
-        return 2
-    took = f"made in {time.perf_counter() - start:.1f} s" if fresh else "already there"
-    print(f"{args.root}: {args.training} training and {args.test} test scenes of about {args.size}, {took}")
-    return 0
+    return made.run(__file__, args.root, settings, generate,
+                    f"{args.training} training and {args.test} test scenes of about {args.size}")
 
 
 if __name__ == "__main__":

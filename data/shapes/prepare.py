@@ -7,7 +7,6 @@ import argparse
 import io
 import math
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -264,15 +263,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--train and --val must be at least 1 and --seed at least 0")
     size = [int(width), int(height)]
     settings = dict(version=VERSION, seed=args.seed, train=args.train, val=args.val, size=size)
-    start = time.perf_counter()
-    try:
-        fresh = made.prepare(args.root, settings, generate)
-    except OSError as error:
-        print(f"{Path(__file__).name}: {error}", file=sys.stderr)
-        return 2
-    took = f"made in {time.perf_counter() - start:.1f} s" if fresh else "already there"
-    print(f"{args.root}: {args.train} training and {args.val} validation images of {args.size}, {took}")
-    return 0
+    return made.run(__file__, args.root, settings, generate,
+                    f"{args.train} training and {args.val} validation images of {args.size}")
 
 
 if __name__ == "__main__":

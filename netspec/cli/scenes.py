@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..base import log
 from ..base.errors import Error, listed
 from ..data.layouts import LAYOUTS, Facts, Images, facts
-from .options import engine, fraction
+from .options import engine, fraction, loaded
 from .telling import Telling, files_of, shares
 
 if TYPE_CHECKING:
@@ -60,10 +60,7 @@ def run(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParamete
     using = engine(args, weights, told.note)
     if files:
         geotiff.library()
-        net, remarks = predict.load(reading.made, weights, args.device, args.precision, args.strict,
-                                    args.by_name)
-        for remark in remarks:
-            told.note(remark)
+        net = loaded(args, reading.made, weights, args.by_name)
         viewer = SceneNet(reading.made, looked(net, blob, args.scales, args.flip, using), blob, reading.top,
                           reading.mean, chosen)
         kept = scenefiles.Wanted(reading.bands, order, threshold, predict.looks(reading.facts, 2),

@@ -42,7 +42,7 @@ RUNS = {
     "dense": Run("fcn-double-plain"),
 }
 RATES = (3, 12, 48, 192)
-# on a CPU a step of these takes 0.54, 0.95 and 1 of the time of the last, on shapes
+# meant for the same time; in the run that docs/studies.md shows it was 65, 58 and 69 seconds
 STEPS = {"bn32s": Run("fcn32s-bn", longer=3.6), "double": Run("fcn-double", longer=2.1),
          "unpool": Run("fcn-unpool", longer=2)}
 RUNS |= {f"{name}-x{rate}{end}": run._replace(rate=rate, seed=seed) for name, run in STEPS.items()
@@ -95,12 +95,12 @@ STUDIES = {
         [("32s stitched to 16", "open", "32s"), ("16s", "above", "32s stitched to 16"),
          ("8s", "above", "32s stitched to 8")]),
     "unpooling": Study(
-        "Back to the image by un-pooling (the recorded places of the maxima), by as many deconvolutions with "
-        "a stride of 2 in the same decoder, and by the one deconvolution of the 32s: the same trunk, all "
-        "normalised by batch as SegNet is, as many iterations as take the same time, and for each the rate "
-        "that did best on the same images with another seed. The papers have no such comparison; nearest "
-        "is SegNet's Table 1: 47.7 (SegNet-Basic) and 47.3 (FCN-Basic, which adds maps of the encoder), on "
-        "CamVid.",
+        "Back to the image by un-pooling (the recorded places of the maxima), by as many deconvolutions "
+        "with a stride of 2 in the same decoder, and by the one deconvolution of the 32s: the same trunk,"
+        " all normalised by batch as SegNet is, as many iterations as take about the same time, and for "
+        "each the rate that did best on the same images with another seed. The papers have no such "
+        "comparison; nearest is SegNet's Table 1: 47.7 (SegNet-Basic) and 47.3 (FCN-Basic, which adds "
+        "maps of the encoder), on CamVid.",
         {"one deconvolution": "bn32s", "five deconvolutions": "double", "un-pooling": "unpool"},
         [("un-pooling", "open", "five deconvolutions"), ("un-pooling", "open", "one deconvolution")],
         ("iterations", "seconds"), RATES),
