@@ -31,7 +31,8 @@ def die():
 
 
 def die_at(name, when):
-    """Kill this process before, within or after the writing of the file whose path ends so, or when it gets its name."""
+    """Kill this process before, within or after the writing of the file whose path ends so, when it gets its name, or
+    when it is in its place."""
     @contextmanager
     def writing(path, mode="wb"):
         hit = str(path).endswith(name)
@@ -50,6 +51,8 @@ def die_at(name, when):
         if str(target).endswith(name) and when == "named":
             die()
         RENAME(source, target)
+        if str(target).endswith(name) and when == "moved" and ".part" not in str(target):
+            die()
 
     os.replace = replace
     for module in (files, snapshot, model, hdf5file):

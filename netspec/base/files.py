@@ -20,7 +20,8 @@ FULL = [getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasatt
 UNNAMED = r"\d+ requested and \d+ written|encoder error"  # a write cut short, in NumPy's words and Pillow's
 TEMPORARY = r"\.[a-z0-9_]{8}\.part"  # the end of a temporary name: tempfile's letters and ours
 
-_unfinished: set[str] = set()  # what `writing` has under way
+_unfinished: set[str] = set()  # what `writing`, `staging` and `holding` have under way
+_held: dict[Path, list[int]] = {}  # a lock of this process -> its open file, and how many `holding` have it
 _left: dict[Path, set[str]] = {}  # folder -> unfinished files in it before it was first written into
 
 
@@ -132,6 +133,19 @@ def make_folder(path: str | os.PathLike) -> Path:
 
 
 @contextmanager
+def _there(folder: Path) -> Iterator[None]:
+    """Within, a folder is there; what had to be made for it goes again where nothing was put into it."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    make_folder(folder)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            for each in made:
+                each.rmdir()
+
+
+@contextmanager
 def alone(path: Path) -> Iterator[None]:
     """Hold a file or folder against other runs of this program; Error if one holds it already.
 
@@ -154,18 +168,27 @@ def alone(path: Path) -> Iterator[None]:
 
 @contextmanager
 def holding(prefix: Path) -> Iterator[None]:
-    """Hold the names that begin with a prefix against other runs of this program, by a file that is there
-    meanwhile; Error if one that lives holds them. Where the system has no such locks, nothing holds them."""
-    lock = prefix.with_name(f".{prefix.name}.lock.part")
-    handle = _locked(lock, prefix)
-    _unfinished.add(str(lock))
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            os.unlink(lock)
-        _unfinished.discard(str(lock))
-        os.close(handle)
+    """Hold the names that begin with a prefix against other processes of this program, by a file that is
+    there meanwhile; Error if one that lives holds them. Where the system has no such locks, nothing does."""
+    lock = prefix.absolute().with_name(f".{prefix.name}.lock.part")
+    with _there(prefix.parent):
+        held = _held[lock] = _held.get(lock) or [_locked(lock, prefix), 0]
+        held[1] += 1
+        _unfinished.add(str(lock))
+        try:
+            yield
+        finally:
+            held[1] -= 1
+            if not held[1] and lock in _held:  # else this process was forked meanwhile
+                del _held[lock]
+                with suppress(OSError):
+                    os.unlink(lock)
+                _unfinished.discard(str(lock))
+                os.close(held[0])
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_held.clear)  # such locks are not inherited
 
 
 def _locked(lock: Path, prefix: Path) -> int:
@@ -203,10 +226,7 @@ def sweep(path: Path, more: str = "") -> None:
     for left in [each for each in _left[folder] if name.fullmatch(each)]:
         _left[folder].discard(left)
         with suppress(OSError, Error), alone(folder / left):
-            if (folder / left).is_dir():
-                shutil.rmtree(folder / left)
-            else:
-                os.unlink(folder / left)  # Windows refuses where it is open
+            _remove(folder / left)  # Windows refuses where it is open
 
 
 @contextmanager
@@ -226,10 +246,11 @@ def naming(path: Path) -> Iterator[None]:
 def staging(path: Path) -> Iterator[Path]:
     """A folder beside `path` for what is moved there at last; it goes with the block, and what a killed
     process left goes first."""
-    make_folder(path.parent)
     sweep(path)
-    with (naming(path), ExitStack() as held,
+    with (_there(path.parent), naming(path), ExitStack() as held,
           tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as folder):
+        _unfinished.add(folder)
+        held.callback(_unfinished.discard, folder)
         with suppress(OSError, Error):  # on a file system without locks
             held.enter_context(alone(Path(folder)))
         yield Path(folder)
@@ -275,7 +296,14 @@ def writing(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
 
 
 def drop_unfinished() -> None:
-    """Remove what `writing` has under way, for a process that ends here and now."""
+    """Remove what is under way, for a process that ends here and now."""
     for path in list(_unfinished):
         with suppress(OSError):  # Windows keeps what is open
-            os.unlink(path)
+            _remove(path)
+
+
+def _remove(path: str | os.PathLike) -> None:
+    if os.path.isdir(path):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)

@@ -1,7 +1,9 @@
 """pycaffe's solvers: Caffe's by name, whose nets' blobs can be read and written between iterations."""
 
 import os
+import weakref
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,11 +11,12 @@ import torch
 from torch import Tensor
 
 from ..base.errors import Error, closest
-from ..base.files import find
+from ..base.files import find, holding
 from ..ops import REGISTRY
 from ..proto.caffe_pb2 import SolverParameter
 from ..proto.text import read_solver
 from ..train import solver
+from ..train.snapshot import Snapshot
 from ..train.updates import RULES
 from . import session
 from .net import Net
@@ -30,6 +33,23 @@ class _Solver(solver.Solver):
     def __init__(self, *args: Any, **options: Any) -> None:
         self.around: list[tuple[Callable[[], Any], Callable[[], Any]]] = []
         super().__init__(*args, **options)
+        self.held, self._holds = "", ExitStack()
+        weakref.finalize(self, self._holds.close)
+
+    def step(self, count: int = 1) -> float:
+        if self.param.snapshot:
+            self._hold()
+        return super().step(count)
+
+    def _write(self) -> Snapshot:
+        self._hold()
+        return super()._write()
+
+    def _hold(self) -> None:
+        """Keep the names of its snapshots from other processes as long as it lives."""
+        if self.held != self.prefix():
+            self._holds.enter_context(holding(Path(self.prefix())))
+            self.held = self.prefix()
 
     def _accumulate(self) -> tuple[Tensor, dict[str, Tensor], int]:
         for on_start, _ in self.around:

@@ -36,7 +36,7 @@ Judge = SoftmaxWithLoss | InfogainLoss  # a loss that holds scores of classes ag
 def check_run(solver: Solver, interpolated: Sequence[str] = ()) -> None:
     """Say what is about to run, refuse what cannot work, and keep an eye on what follows.
 
-    Makes the folder of the snapshots. interpolated: layers that were made bilinear upsampling.
+    interpolated: layers that were made bilinear upsampling.
     """
     solver.log("netspec", summary(solver.net, solver.loaded, interpolated, solver.skipped))
     train = solver.net.graph

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..base.errors import Error
-from ..base.files import find, writing
+from ..base.files import find, holding, staging, writing
 from ..net.graph import Slot
 from ..proto.caffe_pb2 import SolverParameter
 from ..proto.model import Layers, State, read_state, read_weights, same_shape, write_state, write_weights
@@ -77,26 +77,30 @@ def write_snapshot(prefix: str, net_name: str, layers: Layers, history: Sequence
                    current_step: int = 0, hdf5: bool = False, log: Callable[[str, str], None]) -> Snapshot:
     """Write the three files of a snapshot, saying so in Caffe's words.
 
-    The .solverstate comes last and names the weights; an older one of this name goes first. So it is there
-    only if the rest is there and belongs to it, wherever the process is killed. facts: 'iter' among them;
-    byte tensors (random states) may be. The checksums that bind the files to each other are added to them.
+    They get their names when all three are on the disk: then an older .solverstate of this name goes, and the
+    new one, which names the weights, comes last. So it is there only if the rest is there and belongs to it,
+    wherever the process is killed. facts: 'iter' among them; byte tensors (random states) may be. The
+    checksums that bind the files to each other are added to them.
     """
     facts = facts | {"weights": _crc_of({name: blobs for name, (_, blobs) in layers.items()}),
                      "history": _crc(history)}
     kind = "HDF5" if hdf5 else "binary proto"
     _, state, model = made = at(prefix, facts["iter"], hdf5)
-    for form in (False, True):
-        at(prefix, facts["iter"], form).state.unlink(missing_ok=True)
-    log("solver.cpp:474" if hdf5 else "solver.cpp:464", f"Snapshotting to {kind} file {model}")
-    write_weights(model, net_name, layers, hdf5=hdf5)
     packed = {k: {"bytes": base64.b64encode(v.numpy().tobytes()).decode()} if isinstance(v, Tensor) else v
               for k, v in facts.items()}
-    with writing(_beside(state), "w") as file:
-        json.dump(packed, file)
-    line = "sgd_solver.cpp:296" if hdf5 else "sgd_solver.cpp:284"
-    log(line, f"Snapshotting solver state to {kind} file {state}")
-    write_state(state, iteration=facts["iter"], learned_net=str(model), history=history,
-                current_step=current_step, hdf5=hdf5)
+    with holding(Path(prefix)), staging(state) as scratch:
+        log("solver.cpp:474" if hdf5 else "solver.cpp:464", f"Snapshotting to {kind} file {model}")
+        write_weights(scratch / model.name, net_name, layers, hdf5=hdf5)
+        with writing(_beside(scratch / state.name), "w") as file:
+            json.dump(packed, file)
+        line = "sgd_solver.cpp:296" if hdf5 else "sgd_solver.cpp:284"
+        log(line, f"Snapshotting solver state to {kind} file {state}")
+        write_state(scratch / state.name, iteration=facts["iter"], learned_net=str(model), history=history,
+                    current_step=current_step, hdf5=hdf5)
+        for form in (False, True):
+            at(prefix, facts["iter"], form).state.unlink(missing_ok=True)
+        for path in (model, _beside(state), state):
+            os.replace(scratch / path.name, path)
     return made
 
 

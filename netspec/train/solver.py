@@ -355,9 +355,10 @@ class Solver:
                 whole_history(self.history, self._slots()), facts,
                 current_step=updates.current_step(self.param, self.iter),
                 hdf5=self.param.snapshot_format == SolverParameter.HDF5, log=self.log)
-        except OSError as e:
-            raise self.error(f"the snapshot of iteration {self.iter} cannot be written: {e.strerror} ("
-                             f"{e.filename or self.prefix()}); the last good one is {self._last()}") from None
+        except (Error, OSError) as e:
+            why = f"{e.strerror} ({e.filename or self.prefix()})" if isinstance(e, OSError) else e
+            raise self.error(f"the snapshot of iteration {self.iter} cannot be written: {why}; the last good "
+                             f"one is {self._last()}") from None
         return self.last_snapshot
 
     def save(self, path: str | os.PathLike, hdf5: bool = False) -> None:
@@ -381,8 +382,7 @@ class Solver:
             raise Error(f"{found.state}: its run read {len(facts['train'])} data layers, net '{net.name}' "
                         f"has {len(net.sources)}")
         if facts is None:
-            self.log("netspec", f"{found.state} has no .resume file beside it: data and random state start "
-                     "again", "W")
+            self.log("netspec", f"{found.state} has no .resume file beside it: data, draws start again", "W")
         if state.learned_net:
             taken_back.load(found.weights, self.net, facts or {}, strict=True)
             self.loaded = dict.fromkeys(self.net.layers_with_params(), "copied")

@@ -1,22 +1,26 @@
 """Snapshots and what is gone on from them: bit for bit, whole or not at all, wherever they were moved."""
 
+import gc
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from programs import environment
+from programs import environment, run
 from training import BODY, HDF5, SOLVER, VOC, changed, make_solver, params_of, same, write_job
 
 from netspec.base.errors import Error
 from netspec.base.log import Log
 from netspec.cli import main as cli
 from netspec.proto.model import read_state, write_state
+from netspec.pycaffe import solver as pycaffe
 from netspec.train import snapshot
 from netspec.train.snapshot import at, kept, prefix_of
 from netspec.train.solver import get_solver
@@ -134,20 +138,28 @@ def test_histories_of_old_files_have_four_axes(job):
         assert torch.equal(mine, theirs)
 
 
-def test_a_snapshot_replaces_an_older_one_whole_or_not_at_all(job, monkeypatch):
-    """Killed while it writes over the snapshot of an earlier run, a run must not leave a mixture of the two."""
+@pytest.mark.parametrize("full", [False, True])
+def test_a_snapshot_replaces_an_older_one_whole_or_not_at_all(job, monkeypatch, full):
+    """Stopped while it writes over the snapshot of an earlier run, by Ctrl-C or a full disk, a run leaves that as it was."""
     one = get_solver("solver.prototxt")
     one.step(3)
     one.close()
     files = {p.suffix: p.read_bytes() for p in Path("run").iterdir()}
     assert set(files) == {".caffemodel", ".resume", ".solverstate"}
     other = make_solver(SOLVER.replace("0.05", "0.01"), path="solver.prototxt")
-    monkeypatch.setattr(snapshot, "write_state", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt()))
-    with pytest.raises(KeyboardInterrupt):
-        other.step(3)
+    if full:  # for the second of its files
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(files[".resume"]) // 2, limits[1]))
+    else:
+        monkeypatch.setattr(snapshot, "write_state", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt()))
+    try:
+        with pytest.raises(Error if full else KeyboardInterrupt, match="cannot be written: File too large" if full else None):
+            other.step(3)
+    finally:
+        if full:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     other.close()
-    assert Path("run/snap_iter_3.caffemodel").read_bytes() != files[".caffemodel"]
-    assert not Path("run/snap_iter_3.solverstate").exists()
+    assert {p.suffix: p.read_bytes() for p in Path("run").iterdir()} == files
 
 
 def test_a_snapshot_replaces_one_of_the_other_format_too(job):
@@ -283,6 +295,10 @@ def test_of_two_writers_of_one_prefix_the_second_is_refused_while_the_first_live
         first.stdout.readline()
         assert cli.main(["solve", "solver.prototxt", "--iterations", "2", "--quiet"]) == 2
         assert "another run that is at work writes run/snap_*" in capsys.readouterr().err
+        one = pycaffe.get_solver("solver.prototxt")
+        for write in (partial(one.step, 1), one.snapshot, get_solver("solver.prototxt").snapshot):
+            with pytest.raises(Error, match=r"another run that is at work writes run/snap_\*"):
+                write()
         write_job(job, changed('snapshot_prefix: "run/snap2"'), name="beside.prototxt")
         assert cli.main(["solve", "beside.prototxt", "--iterations", "2", "--quiet"]) == 0
     finally:
@@ -291,3 +307,23 @@ def test_of_two_writers_of_one_prefix_the_second_is_refused_while_the_first_live
     assert Path("run/.snap.lock.part").exists()
     assert cli.main(["solve", "solver.prototxt", "--iterations", "2", "--quiet"]) == 0
     assert not list(Path("run").glob(".*"))
+
+
+def test_pycaffes_solver_keeps_its_prefix_as_long_as_it_lives(job):
+    code = "import sys; from netspec.cli.main import main; sys.exit(main(['solve', 'solver.prototxt', '--iterations', '2', '--quiet']))"
+    one, two = (pycaffe.get_solver("solver.prototxt") for _ in range(2))  # of one process, as a notebook has them
+    one.step(1)
+    two.step(1)
+    for solvers in (1, 0):
+        one = None
+        done = run("-c", code, cwd=job)
+        assert (done.returncode, "another run that is at work" in done.stderr) == ((2, True) if solvers else (0, False)), done.stderr
+        two = None
+        gc.collect()
+    assert not list(Path("run").glob(".*"))
+
+
+def test_a_run_that_is_refused_leaves_no_empty_folder(job):
+    Path("data.h5").unlink()
+    assert cli.main(["solve", "solver.prototxt", "--quiet"]) == 2
+    assert sorted(map(str, job.iterdir())) == sorted(str(job / name) for name in ("data.txt", "net.prototxt", "solver.prototxt"))
