@@ -322,6 +322,7 @@ def test_what_is_unpacked(tmp_path, name):
 LEAVES = "a path that leads out of the folder"
 OTHER = "a link or device; expected files and folders only"
 CLASH = "a name that is there already, or differs from another in upper and lower case only"
+NAME = "a name that is too long or has control characters"
 GOOD = ("good.txt", b"good")
 HOSTILE_TAR = {
     "above": ([entry("../evil", content=b"x")], LEAVES),
@@ -337,6 +338,14 @@ HOSTILE_TAR = {
     "a pipe": ([entry("p", tarfile.FIFOTYPE)], OTHER),
     "a device": ([entry("d", tarfile.CHRTYPE, devmajor=1, devminor=3)], OTHER),
     "a disk": ([entry("d", tarfile.BLKTYPE, devmajor=8)], OTHER),
+    "a sparse file of terabytes": ([entry("s", content=b"1\n0\n4\n".ljust(512, b"x"), pax_headers={
+        "GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "s", "GNU.sparse.realsize": "9" * 13})],
+        "with it too much"),
+    "a size beyond all disks": ([entry("s", pax_headers={"size": "9" * 30})], "with it too much"),
+    "above, in an extended header": ([entry("x", content=b"x", pax_headers={"path": "../evil"})], LEAVES),
+    "a name of 256 bytes": ([entry("a" * 256, content=b"x")], NAME),
+    "folders in folders": ([entry("a/" * 500 + "b", content=b"x")], NAME),
+    "what a terminal would obey": ([entry("a\x1b[2J\n", content=b"x")], NAME),
     "twice": ([entry("good.txt", content=b"bad")], CLASH),
     "twice, written otherwise": ([entry("./x//..good", content=b"1"), entry("x/./..good", content=b"2")], CLASH),
     "upper case": ([entry("Good.TXT", content=b"bad")], CLASH),
@@ -352,6 +361,8 @@ HOSTILE_ZIP = {
     "a drive": ([("C:evil", b"x")], LEAVES),
     "a symbolic link": ([(special("l", stat.S_IFLNK | 0o777), b"/etc")], OTHER),
     "a device": ([(special("d", stat.S_IFCHR | 0o666), b"")], OTHER),
+    "a long name": ([("a" * 60000, b"x")], NAME),
+    "what a terminal would obey": ([("a\x1b[2J\n", b"x")], NAME),
     "a pipe": ([(special("p", stat.S_IFIFO | 0o666), b"")], OTHER),
     "upper case": ([("GOOD.txt", b"bad")], CLASH),
     "a file where a folder is": ([("a/b", b"1"), ("a", b"2")], CLASH),
@@ -374,6 +385,28 @@ def test_an_archive_that_means_harm(tmp_path, form, case):
     assert names(tmp_path) == sorted([path.name, "in"]) and names(tmp_path / "in") == ["here"]
     assert all(p.is_dir() or p.is_file() and not p.is_symlink() for p in out.rglob("*"))
     assert (out / "good.txt").read_bytes() == b"good" and not Path("/tmp/evil").exists()
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_what_a_tar_says_of_a_file_is_read_in_bounded_memory(tmp_path, kind):
+    with open(tmp_path / "a.tar", "wb") as file:
+        file.write(entry("long", kind, bytes(100_000_000))[0].tobuf())
+        file.truncate(101_000_000)
+    with pytest.raises(Error, match="cannot be unpacked: it has 100000000 bytes about one file, more than 1048576"):
+        unpack(tmp_path / "a.tar", tmp_path)
+
+
+def test_a_damaged_header_is_not_the_end_of_an_archive(tmp_path):
+    path = tar(tmp_path / "a.tar", {"a": b"1", "b": b"2"})
+    path.write_bytes(path.read_bytes()[:1024] + b"x" + path.read_bytes()[1025:])
+    with pytest.raises(Error, match="cannot be unpacked: bad checksum"):
+        unpack(path, tmp_path)
+
+
+def test_what_is_passed_over_is_no_way_to_bombs_either(tmp_path):
+    path = zipped(tmp_path / "a.zip", [("zeros", bytes(150 << 20)), ("VOC/a", b"1")])
+    with pytest.raises(Error, match="holds 'zeros', and with it too much"):
+        unpack(path, tmp_path, "VOC")
 
 
 def test_links_outside_the_part_that_is_taken_do_no_harm(tmp_path):
