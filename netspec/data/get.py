@@ -125,7 +125,8 @@ def prepare(data: DataSet, root: Path, archives: Path, consent: Callable[[], boo
         path = archives / archive.name
         if archive in missing:
             size = archive.bytes if archive.exact else None
-            download(archive.url, path, archive.checksum, size, meter=meter)
+            most = 2 * archive.bytes or math.inf  # of a rounded size
+            download(archive.url, path, archive.checksum, size, meter=meter, most=most)
         elif archive.checksum:
             verify(path, archive.checksum, meter)
         else:
@@ -249,7 +250,7 @@ class _Fetching(NamedTuple):
 
     def fill(self, pause: float) -> None:
         """All that the file lacks, in as many requests as that takes."""
-        left, before, begun = TRIES, self.file.tell(), self.file.tell()
+        left, most, begun = TRIES, self.file.tell(), self.file.tell()
         while True:
             try:
                 if self.transfer():
@@ -257,10 +258,11 @@ class _Fetching(NamedTuple):
                 reason = "the transfer ended early"
             except (OSError, http.client.HTTPException, ValueError) as error:
                 reason = self.refused(error, self.file.tell() > begun)
-            left, before = TRIES if self.file.tell() > before else left - 1, self.file.tell()
+            got = self.file.tell()
+            left, most = (TRIES, got) if got > most else (left - 1, most)  # what comes again is no progress
             if not left:
                 raise Unserved(f"{self.url}: {reason} ({TRIES} times in a row); the same command goes on "
-                               f"from the {amount(before)} got")
+                               f"from the {amount(got)} got")
             time.sleep(pause * (TRIES - left))
 
     def refused(self, error: Exception, got: bool) -> str:

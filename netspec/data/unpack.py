@@ -35,7 +35,8 @@ def unpack(archive: Path, folder: Path, top: str = "") -> int:
     top: only what is in the folder of this name, from there on. Only plain files are made, under new names.
     Raises Error for a path that is absolute or has '..', that is too long or has control characters, a link
     or device, names that clash on some system, more than 100 times the archive's size and 64 MiB, or than
-    the disk has room for, what tarfile's own data filter refuses, or damage; the caller removes what was written.
+    the disk has room for, what tarfile's own data filter refuses, or damage; the caller removes what was
+    written.
     """
     if not hasattr(tarfile, "data_filter"):
         raise Error(f"this Python's tarfile cannot filter {archive}; use Python 3.10.12, 3.11.4 or later")

@@ -131,6 +131,14 @@ def test_a_part_that_begins_elsewhere_is_not_put_in(web, tmp_path):
     assert (tmp_path / "a.tar").read_bytes() == BODY and web.asked == ["bytes=1000-", None]
 
 
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_server_that_sends_the_same_part_again_and_again_is_left(web, tmp_path, ranges):
+    web.wrong_start, web.ranges, web.cut = 0, ranges, 100_000
+    with pytest.raises(Error, match="the transfer ended early .5 times in a row"):
+        get(web, tmp_path)
+    assert len(web.requests) <= 10 and names(tmp_path) == ["a.tar.part", "a.tar.part.tag"]
+
+
 @pytest.mark.parametrize("size", [len(BODY), None])
 @pytest.mark.parametrize("length", [300_000, 300_001])
 def test_a_part_that_is_whole_or_too_long(web, tmp_path, size, length):
