@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo detect clouds test slow gpu lint models proto pages mutants clean
+.PHONY: demo detect clouds test slow gpu lint models proto pages mutants hostile clean
 
 demo: $(STAMP)
 	$(BIN)/python data/shapes/prepare.py
@@ -51,6 +51,10 @@ pages: $(STAMP)  # what docs/ takes from the code
 
 mutants: $(STAMP)  # what do the tests not notice? make mutants ARGS="--count 100 ops"
 	$(BIN)/python tests/mutate.py $(ARGS)
+
+hostile: $(STAMP)  # what ends otherwise than it may? make hostile ARGS="prototxt --count 1000"; hours for all
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[hostile]'
+	$(BIN)/python -m tests.hostile $(ARGS)
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

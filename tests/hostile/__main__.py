@@ -1,0 +1,106 @@
+"""Attempts to make readers and commands end otherwise than they may: by a traceback, a signal, never, or over memory.
+
+    python -m tests.hostile [AREA ...] [--count N] [--seed S] [--jobs J]
+    python -m tests.hostile --again build/hostile/AREA-0-3-17
+    python -m tests.hostile --undo [NUMBER ...]
+
+Each attempt runs in a child forked from a process that has torch loaded, with capped memory, time and file size; those
+of the area `commands` are whole commands. It may end with status 0, 1, or 2 and one sentence. Prints area, tried,
+failed, and where failing attempts are kept. The same seed gives the same attempts. Ctrl-C ends it with the table so far.
+"""
+
+import argparse
+import gc
+import importlib
+import multiprocessing
+import os
+import pkgutil
+import sys
+import time
+from collections import Counter
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+PROJECT = Path(__file__).resolve().parents[2]
+sys.path.insert(1, str(PROJECT / "tests"))  # where the tests' own helpers are
+
+from . import drawing  # noqa: E402
+from .drawing import CHUNK, Fault  # noqa: E402
+
+
+def load() -> None:
+    """Import what attempts use, once for all children."""
+    import netspec
+
+    for module in pkgutil.walk_packages(netspec.__path__, "netspec."):
+        if not module.name.startswith(("netspec.shipped", "netspec.__main__")):
+            importlib.import_module(module.name)
+    for name in ("h5py", "lmdb", "scipy.io", "scipy.ndimage", "torch.utils.data", "multiprocessing.pool", "urllib.request",
+                 "matplotlib.backends.backend_agg", "matplotlib.figure", "PIL.Image"):
+        importlib.import_module(name)
+    importlib.import_module("PIL.Image").init()
+    gc.collect()
+    gc.freeze()  # so that no child looks through it, and copies its memory
+
+
+def table(tried: Counter, faults: list[Fault]) -> str:
+    failed = Counter(fault.area for fault in faults)
+    rows = [("area", "tried", "failed"), *((name, str(tried[name]), str(failed[name])) for name in tried),
+            ("all", str(tried.total()), str(failed.total()))]
+    return "\n".join(f"{a:<12}{b:>8}{c:>8}" for a, b, c in rows)
+
+
+def run(names: list[str], count: int | None, seed: int, jobs: int, kept: Path, first: bool) -> tuple[Counter, list[Fault]]:
+    """Try so many attempts of each area; how many were made, and the faults. first: end with the first fault."""
+    known = drawing.areas()
+    todo = [(name, seed, number, min(CHUNK, total - CHUNK * number), kept) for name in names
+            for total in [known[name].count if count is None else count] for number in range(-(-total // CHUNK))]
+    tried, faults, begin = Counter(dict.fromkeys(names, 0)), [], time.monotonic()
+    under: dict[Future, str] = {}
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("fork")) as pool:
+        try:
+            for task in (*todo, None):
+                while under and (task is None or len(under) >= 2 * jobs):
+                    for future in wait(under, return_when=FIRST_COMPLETED).done:
+                        name = under.pop(future)
+                        made, found = future.result()
+                        tried[name] += made
+                        faults += found
+                        for fault in found:
+                            if fault.place:
+                                print(f"{fault.area}: {fault.what}  {fault.place}", flush=True)
+                if task is None or first and faults:
+                    break
+                under[pool.submit(drawing.chunk, *task)] = task[0]
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+    print(f"{time.monotonic() - begin:.0f} s")
+    return tried, faults
+
+
+def main(argv: list[str] | None = None) -> int:
+    known = drawing.areas()
+    parser = argparse.ArgumentParser("python -m tests.hostile", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("areas", nargs="*", metavar="AREA", help=f"of {', '.join(known)} (default: all)")
+    parser.add_argument("--count", type=int, metavar="N", help="attempts of each area (default: together 100,000)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="which attempts (default 0)")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), metavar="J", help="processes (default: the cores)")
+    parser.add_argument("--kept", type=Path, default=PROJECT / "build/hostile", metavar="DIR", help="gets failing attempts")
+    parser.add_argument("--first", action="store_true", help="end with the first fault")
+    parser.add_argument("--again", type=Path, nargs="+", metavar="DIR", help="try kept attempts again")
+    args = parser.parse_args(argv)
+    if strange := set(args.areas) - known.keys():
+        parser.error(f"no area {', '.join(sorted(strange))}")
+    load()
+    if args.again:
+        found = [drawing.again(place.absolute()) for place in args.again]
+        print(*(f"{place}: {what or 'as it should'}" for place, what in zip(args.again, found, strict=True)), sep="\n")
+        return int(any(found))
+    tried, faults = run(args.areas or list(known), args.count, args.seed, args.jobs, args.kept.absolute(), args.first)
+    print(table(tried, faults))
+    return int(bool(faults))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
