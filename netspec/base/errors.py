@@ -1,6 +1,7 @@
 """The exception that says in one sentence what to mend in the input; and that of a stopped run."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -19,6 +20,11 @@ class Final(Error):
 NO_LITERAL = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
 
 
+# C0 and C1, U+2028 and U+2029 with the marks of direction about them, and halves of characters, which stand
+# for the bytes of a file's name that is no UTF-8
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
 class Interrupted(Exception):
     """A run was stopped by a signal, at a whole iteration; `status` is the exit status that says so."""
 
@@ -34,6 +40,12 @@ def closest(word: str, known: Iterable[str], most: int = 1) -> str:
     if not near:  # a wrong case is the commonest slip of all
         near = [k for k in known if k.lower() == word.lower()][:most]
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def one_line(text: str) -> str:
+    """A text as one line that can do nothing to a terminal or a log, whatever names it has in it: characters
+    that control, end lines, turn the direction of writing, or are none are shown as `\\n` or `\\x1b`."""
+    return CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def lacking(what: str, library: str) -> str:

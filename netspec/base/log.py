@@ -6,9 +6,11 @@ import time
 from datetime import datetime
 from typing import TextIO
 
+from .errors import one_line
+
 
 class Log:
-    """Writes each message as lines `Lmmdd hh:mm:ss.uuuuuu  PID FILE:LINE] TEXT` to standard error.
+    """Writes each message as a line `Lmmdd hh:mm:ss.uuuuuu  PID FILE:LINE] TEXT` to standard error.
 
     FILE:LINE is where BVLC Caffe says the same thing: people's log parsers look for it. What cannot be
     written (the disk is full, the terminal or the pipe closed) is lost: no run ends for it.
@@ -21,12 +23,12 @@ class Log:
         self.original: Log | None = None  # whose copy it is
 
     def __call__(self, where: str, text: str, level: str = "I") -> None:
-        """level: I (said unless quiet), W or E."""
-        for line in text.splitlines() or [""]:
-            if level != "I" or not self.quiet:
-                self.say(where, line, level)
-            for copy in self.copies:
-                copy.say(where, line, level)
+        """level: I (said unless quiet), W or E. A text is one line, whatever names it has in it."""
+        line = one_line(text)
+        if level != "I" or not self.quiet:
+            self.say(where, line, level)
+        for copy in self.copies:
+            copy.say(where, line, level)
 
     def say(self, where: str, line: str, level: str) -> None:
         self.put(f"{level}{datetime.now():%m%d %H:%M:%S.%f} {os.getpid():5d} {where}] {line}\n")
@@ -79,11 +81,11 @@ class Bar(Log):
             self.begun, self.images = (now, done), -images
         self.images, self.due = self.images + images, now + 0.2
         spent, iterations = max(now - self.begun[0], 1e-9), done - self.begun[1]
-        parts = [f"{done}/{total}", *facts.split("  ")]
+        parts = [f"{done}/{total}", *one_line(facts).split("  ")]
         if iterations > 0:
             left = spent / iterations * (total - done)
             parts += [f"{self.images / spent:.1f} images/s", f"{_clock(left)} left"]
-        self.bar = _fit(name, done / max(total, 1), parts, self.columns() - 1)
+        self.bar = _fit(one_line(name), done / max(total, 1), parts, self.columns() - 1)
         self.put(f"\r\x1b[K{self.bar}")
         if done >= total:
             self.put("\n")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from .errors import Error
+from .errors import Error, one_line
 
 
 def table(rows: Sequence[Sequence[Any]], headers: Sequence[str] | None = None, *,
@@ -15,13 +15,13 @@ def table(rows: Sequence[Sequence[Any]], headers: Sequence[str] | None = None, *
     """Aligned columns, plain or Markdown; columns of numbers to the right; None and NaN as "-".
 
     Without headers there is no rule either. Raises Error if a row has more or fewer cells than there
-    are headers.
+    are headers. A cell is one line, whatever it holds.
     """
-    names = headers if headers is not None else [""] * max(map(len, rows), default=0)
+    names = [*map(one_line, headers)] if headers is not None else [""] * max(map(len, rows), default=0)
     for row in rows:
         if len(row) != len(names):
             raise Error(f"a table row has {len(row)} cells for {len(names)} headers: {list(row)}")
-    cells = [["-" if cell is None or cell != cell else str(cell) for cell in row] for row in rows]
+    cells = [["-" if cell is None or cell != cell else one_line(str(cell)) for cell in row] for row in rows]
     columns = list(zip(names, *cells, strict=True))
     least = 3 if markdown else 1  # Markdown's rule needs three dashes
     widths = [max(least, *map(len, column)) for column in columns]

@@ -317,8 +317,8 @@ def summary(parts: Sequence[Part]) -> str:
     return "\n".join(lines)
 
 
-def listed(findings: Iterable[Finding], most: int | None, kinds: Kinds = KINDS) -> str:
-    """The findings by kind, those that break training first; at most so many of a kind."""
+def listed(findings: Iterable[Finding], most: int | None, kinds: Kinds = KINDS) -> list[str]:
+    """Lines about the findings by kind, those that break training first; at most so many of a kind."""
     lines = []
     for kind, (heading, breaks) in kinds.items():
         texts = [text for found, text in findings if found == kind]
@@ -327,7 +327,7 @@ def listed(findings: Iterable[Finding], most: int | None, kinds: Kinds = KINDS) 
             lines += [f"  {text}" for text in texts[:most]]
         if most and len(texts) > most:
             lines.append(f"  ... and {len(texts) - most} more (--all lists them)")
-    return "\n".join(lines)
+    return lines
 
 
 def _numbers(values: Iterable[float]) -> str:

@@ -10,6 +10,7 @@ from ..base.table import table
 from ..convert.trunks import ARCHITECTURES, FITTING, INPUTS, KERAS, MEAN_BGR
 from .finding import find_net, find_weights, is_named, weights_here
 from .options import renamed, size, wrote
+from .terminal import say, show
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,7 +101,7 @@ def _weights(args: argparse.Namespace) -> None:
     rows = [(layer.name, layer.source, " + ".join("x".join(map(str, blob.shape)) for blob in layer.blobs))
             for layer in layers]
     rows += [(row.caffe, "(not in the file)", "") for row in rows_of(args.net) if row.caffe not in found]
-    print(table(rows))
+    show(table(rows))
     wrote(args.new)
 
 
@@ -118,22 +119,22 @@ def _net(args: argparse.Namespace) -> int:
     path = find_net(args.net)
     graph = deploy(path, size=asked[0] if asked else None)
     weights = find_weights(args.weights, path) if args.weights or is_named(args.net, path) else None
-    net = agree.filled(graph, weights, say=print)
+    net = agree.filled(graph, weights, say=say)
     fixed = agree.fixed_axes(graph)
     if fixed:
-        print(f"{', '.join(fixed)} as in the net, since {next(iter(fixed.values()))}; `netspec convert fcn` "
-              "makes a classifier take any size")
+        say(f"{', '.join(fixed)} as in the net, since {next(iter(fixed.values()))}; `netspec convert fcn` "
+            "makes a classifier take any size")
     # an image's deviation; under random weights it would saturate a softmax, where any two agree
     found, said = write(net, out, agree.sizes_to_check(graph, asked), 60.0 if weights else 1.0)
-    print(f"{'output':20}  {'N x H x W':14}  {'shape':20}  {'largest':>10}  {'difference':>10}")
+    say(f"{'output':20}  {'N x H x W':14}  {'shape':20}  {'largest':>10}  {'difference':>10}")
     for row in found:
         remark = "  DIFFERS" if not row.fits else "" if row.largest else "  all 0, which proves nothing"
         if row.elsewhere:
             maxima = "1 maximum" if row.elsewhere == 1 else f"{row.elsewhere} maxima"
             remark += f"  with {maxima} taken elsewhere, equal but for rounding"
-        print(f"{row.blob:20}  {'x'.join(map(str, row.size)):14}  {'x'.join(map(str, row.shape)):20}  "
-              f"{row.largest:10.4g}  {row.apart:10.2g}{remark}")
-    print(said)
+        say(f"{row.blob:20}  {'x'.join(map(str, row.size)):14}  {'x'.join(map(str, row.shape)):20}  "
+            f"{row.largest:10.4g}  {row.apart:10.2g}{remark}")
+    say(said)
     if all(row.fits for row in found):
         wrote(out, *([] if args.kind == "onnx" else [out.with_suffix(".safetensors")]))
     return int(not all(row.fits for row in found))
@@ -176,7 +177,7 @@ def _transplant(args: argparse.Namespace) -> None:
         except Error as e:
             raise Error(f"{given}: {e}") from None
         filled |= {row[0] for row in rows}
-        print("\n".join(f"{layer} <- {old} of {path} {shapes}" for layer, old, shapes in rows))
+        say(*(f"{layer} <- {old} of {path} {shapes}" for layer, old, shapes in rows))
     write_weights(args.out, net.graph.name, {k: v for k, v in weights.layers_of(net).items() if k in filled},
                   hdf5=args.out.endswith(".h5"))
     left = [name for name in net.layers_with_params() if name not in filled]
@@ -223,7 +224,7 @@ def _bn(args: argparse.Namespace) -> None:
         raise Error(f"--batches must be at least 1, found {args.batches}")
     path = find_net(args.net, "train")
     made = folded(path, find_weights(args.weights, path), args.batches, args.unbiased, choose(args.device))
-    print(table([[name, len(each.mean), *(f"{number:.4g}" for number in (
+    show(table([[name, len(each.mean), *(f"{number:.4g}" for number in (
         each.mean.min(), each.mean.max(), each.variance.min(), each.variance.max()))]
         for name, each in made.statistics.items()],
         ["layer", "channels", "least mean", "greatest", "least variance", "greatest"]))
@@ -245,13 +246,13 @@ def _fcn(args: argparse.Namespace) -> int:
         raise Error("--out-weights needs WEIGHTS to convert")
     proto, net, layers, dropped, rows = convolutional(path, given)
     size = "x".join(map(str, net.graph.shape(net.graph.inputs[0])[2:]))
-    print(f"made convolutional: {', '.join(layers)}; left out: {', '.join(dropped) or 'nothing'}\n"
-          f"2 random images of {size}, {f'weights of {given}' if given else 'random weights'}, "
-          "float64:\n")
-    print(table([[blob, f"{apart:.2g}", f"{most:.4g}"] for blob, apart, most in rows],
+    say(f"made convolutional: {', '.join(layers)}; left out: {', '.join(dropped) or 'nothing'}",
+        f"2 random images of {size}, {f'weights of {given}' if given else 'random weights'}, "
+        "float64:", "")
+    show(table([[blob, f"{apart:.2g}", f"{most:.4g}"] for blob, apart, most in rows],
                 ["blob", "largest difference", "largest value"]))
     if not all(apart <= ROUNDING * most for _, apart, most in rows):
-        print(f"not equal: a difference is above {ROUNDING:g} of the largest value, so nothing is written")
+        say(f"not equal: a difference is above {ROUNDING:g} of the largest value, so nothing is written")
         return 1
     beside = Path(path.parent.name) if is_named(args.old, path) else path  # of a name, in the current folder
     out = Path(args.new or args.out or beside.with_name(f"{beside.stem}-fcn.prototxt"))

@@ -4,6 +4,7 @@ import argparse
 
 from ..base.files import find
 from .options import wrote
+from .terminal import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +21,6 @@ def run(args: argparse.Namespace) -> int:
     for each in runs:
         for (_, label), points in each.series.items():
             (first, _), (last, value), count = points[0], points[-1], len(points)
-            print(f"{each.name}: {label}: {count} values, iteration {first} to {last}, the last {value:g}")
+            say(f"{each.name}: {label}: {count} values, iteration {first} to {last}, the last {value:g}")
     wrote(out)
     return 0

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from ..data.layouts import BOXED, LAYOUTS
 from . import labels
 from .finding import find_any
 from .options import add_trust_argument, apart, wrote
-from .terminal import asked, meter
+from .terminal import asked, meter, say, show
 
 if TYPE_CHECKING:
     from ..data.pictured import Pictured
@@ -53,15 +52,15 @@ def _get(args: argparse.Namespace) -> int:
         draw(args.data, args.root)
         return 0
     archives = args.archives or args.root.parent / "archives"
-    prepare(args.data, args.root, archives, lambda: args.yes or asked(), partial(print, flush=True), meter)
+    prepare(args.data, args.root, archives, lambda: args.yes or asked(), say, meter)
     return 0
 
 
 def _list(args: argparse.Namespace) -> int:
     for name, data in catalogue().items():
-        print(f"{name}: {data.what}\n    {data.state(Path(data.root)) or 'there'}: {data.root}")
+        say(f"{name}: {data.what}", f"    {data.state(Path(data.root)) or 'there'}: {data.root}")
         comes = "; ".join(map(str, data.archives)) or f"drawn here, by netspec data {name}"
-        print(f"    {comes}\n    terms: {data.terms}")
+        say(f"    {comes}", f"    terms: {data.terms}")
     return 0
 
 
@@ -106,7 +105,7 @@ def check_data(args: argparse.Namespace) -> int:
     parts = look(given, args.jobs, log.make())
     findings += [finding for part in parts for item in part.items for finding in item.findings]
     findings += across(parts)
-    print(summary(parts), "", sep="\n")
+    show(f"{summary(parts)}\n")
     if args.balance:  # before the nets are built: they may read it
         write_balance(args.balance, *parts[0].pixels(next(iter(parts[0].labels))), args.power)
         wrote(args.balance)
@@ -117,10 +116,8 @@ def check_data(args: argparse.Namespace) -> int:
         except (Error, OSError) as error:
             passed.append(f"{error}; the losses of a net that cannot be built are not checked")
     findings += wrong
-    for text in dict.fromkeys(passed):
-        print(text)
     if passed:
-        print()
+        say(*dict.fromkeys(passed), "")
     broken = _told(findings, args.all, KINDS)
     if args.sheet:
         save(args.sheet, contact_sheet(parts))
@@ -145,9 +142,9 @@ def _told(findings: list[tuple[str, str]], whole: bool, kinds: Mapping[str, tupl
 
     broken = sum(kinds[kind][1] for kind, _ in findings)
     if findings:
-        print(listed(findings, None if whole else MOST, kinds))
-    print(f"{count(broken, 'error')}, on which training would break; "
-          f"{count(len(findings) - broken, 'warning')}")
+        say(*listed(findings, None if whole else MOST, kinds))
+    say(f"{count(broken, 'error')}, on which training would break; "
+        f"{count(len(findings) - broken, 'warning')}")
     return broken
 
 
@@ -164,7 +161,8 @@ def _check_boxes(args: argparse.Namespace, path: Path) -> int:
     _checkable(args, given)
     findings = unlisted(path, args.dataset)
     parts = boxes.look(given, args.jobs, log.make())
-    print(boxes.summary(parts), "", *passed, sep="\n")
+    show(f"{boxes.summary(parts)}\n")
+    say(*passed)
     findings += [finding for part in parts for item in part.items for finding in item.findings]
     broken = _told(findings + boxes.across(parts), args.all, boxes.KINDS)
     if args.sheet:

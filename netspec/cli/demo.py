@@ -7,6 +7,7 @@ from pathlib import Path
 from ..base.errors import Error, count
 from .finding import find_solver
 from .options import BESIDE, add_device_arguments, settings
+from .terminal import say, show
 
 STAGES = ("shapes-fcn32s", "shapes-fcn16s", "shapes-fcn8s")
 
@@ -43,26 +44,26 @@ def run(args: argparse.Namespace) -> int:
     begun = time.monotonic()
     solvers = list(map(find_solver, args.solver or STAGES))
     said = settings(args)
-    runs = {seed: run_stages(solvers, seed, args.out / f"seed{seed}", said, print, turn, len(args.seed))
+    runs = {seed: run_stages(solvers, seed, args.out / f"seed{seed}", said, say, turn, len(args.seed))
             for turn, seed in enumerate(args.seed)}
     stages = runs[args.seed[0]]
     data = stages[0].data
     for seed, found in runs.items():
-        print(f"\n{count(len(data), 'image')}, '{data.split}' of '{data.dataset}', random_seed {seed}, "
-              "in percent\n")
-        print(measures([(stage.name, stage.scores) for stage in found]))
+        say("", f"{count(len(data), 'image')}, '{data.split}' of '{data.dataset}', random_seed {seed}, in "
+            "percent", "")
+        show(measures([(stage.name, stage.scores) for stage in found]))
     if len(runs) > 1:
-        print(f"\nmean IU in percent over random_seed {', '.join(map(str, runs))}\n")
-        print(over_seeds(list(runs.values())))
+        say("", f"mean IU in percent over random_seed {', '.join(map(str, runs))}", "")
+        show(over_seeds(list(runs.values())))
     path = args.out / "stages.png"
     others = ", ".join(draw_stages(path, stages, args.rows))
-    print(f"\npicture      {path}" + (f", without {others}, of other images" if others else ""))
+    say("", f"picture      {path}" + (f", without {others}, of other images" if others else ""))
     for stage in stages:
-        print(f"{stage.name:<12} weights {stage.weights}, predictions {stage.predictions}")
+        say(f"{stage.name:<12} weights {stage.weights}, predictions {stage.predictions}")
     left = ", ".join(keep(stages, said))
-    print(f"records      {said.results}, which netspec tables shows: seed {args.seed[0]}'s"
-          + (f", without {left}: records of other weights are there" if left else ""))
-    print(f"{time.monotonic() - begun:.0f} s in all")
+    say(f"records      {said.results}, which netspec tables shows: seed {args.seed[0]}'s"
+        + (f", without {left}: records of other weights are there" if left else ""))
+    say(f"{time.monotonic() - begun:.0f} s in all")
     return 0
 
 
@@ -82,11 +83,11 @@ def _detection(args: argparse.Namespace) -> int:
             since = time.monotonic()
             found = place.scored(objects.NAME, way, draw)
             rows.append((f"{way}, seed {seed}" if len(args.seed) > 1 else way, found))
-            print(f"{way}: weights {found['weights']}, {time.monotonic() - since:.0f} s", flush=True)
-    print(f"\n{count(rows[0][1]['images'], 'image')}, average precision in percent\n")
-    print(objects.measures(rows))
-    print(f"\npicture      {picture}, the images with the most mistakes of the last")
-    print(f"{time.monotonic() - begun:.0f} s in all")
+            say(f"{way}: weights {found['weights']}, {time.monotonic() - since:.0f} s")
+    say("", f"{count(rows[0][1]['images'], 'image')}, average precision in percent", "")
+    show(objects.measures(rows))
+    say("", f"picture      {picture}, the images with the most mistakes of the last")
+    say(f"{time.monotonic() - begun:.0f} s in all")
     return 0
 
 
@@ -102,24 +103,26 @@ def _clouds(args: argparse.Namespace) -> int:
     solvers, other = list(map(find_solver, clouds.STAGES)), clouds.one_map if args.sigmoid else None
     for turn, seed in enumerate(args.seed):
         out = args.out / f"seed{seed}"
-        for stage in train_stages(solvers, seed, out, said, print, turn, len(args.seed), other):
+        for stage in train_stages(solvers, seed, out, said, say, turn, len(args.seed), other):
             runs.append(clouds.run_of(seed, clouds.scored(stage, out, said),
                                       clouds.scored(stage, out, said, clouds.NEIGHBOURS)))
     scoring = SceneScoring(stage.made)
     best = clouds.brightest(scoring)
     for seed in args.seed:
-        print(f"\n{count(len(scoring.scenes), 'scene')}, protocol {scoring.protocol}, random_seed {seed}, in "
-              "percent, cloud above 12/255 / 0.5;\nand the best that brightness alone does on these scenes\n")
-        print(clouds.measures([run for run in runs if run["seed"] == seed], best))
+        say("", f"{count(len(scoring.scenes), 'scene')}, protocol {scoring.protocol}, random_seed {seed}, in "
+            "percent, cloud above 12/255 / 0.5;",
+            "and the best that brightness alone does on these scenes", "")
+        show(clouds.measures([run for run in runs if run["seed"] == seed], best))
     over = f", random_seed {', '.join(map(str, args.seed))}: mean (least to most)" if args.seed[1:] else ""
-    print(f"\nwhere the threshold lies{over}\n\n{clouds.thresholds(runs)}")
-    print(f"\nborders between patches{over}; with neighbours: {clouds.NEIGHBOURS} pixels on all sides\n")
-    print(clouds.borders(runs))
+    say("", f"where the threshold lies{over}", "")
+    show(clouds.thresholds(runs))
+    say("", f"borders between patches{over}; with neighbours: {clouds.NEIGHBOURS} pixels on all sides", "")
+    show(clouds.borders(runs))
     names = list(dict.fromkeys(run["net"] for run in runs))
     kept, picture = (args.out / f"{names[0].rpartition('-')[0]}.{end}" for end in ("json", "png"))
     record.write(kept, {"clouds": runs, "baseline": best, "origin": origin(choose(args.device))})
     pictures.save(picture, sheet(scoring, {name: args.out / f"seed{args.seed[0]}" / name
                                            for name in names[::2]}))
-    print(f"\npicture      {picture}, masks above 12/255\nrecord       {kept}")
-    print(f"{time.monotonic() - begun:.0f} s in all")
+    say("", f"picture      {picture}, masks above 12/255", f"record       {kept}")
+    say(f"{time.monotonic() - begun:.0f} s in all")
     return 0

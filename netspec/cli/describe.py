@@ -9,6 +9,7 @@ from ..base.errors import Error
 from ..base.table import as_csv, table
 from .finding import find_net
 from .options import add_trust_argument, size
+from .terminal import give, show
 
 if TYPE_CHECKING:
     from ..net.graph import Graph
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     graphs = [deploy(find_net(net), phase, args.size, losses=True) for net in args.nets]
     if len(graphs) > 1 and not args.table1:
         raise Error(f"describes one net at a time, {len(graphs)} given; several go with --table1")
-    print(_columns(graphs, args) if args.table1 else _rows(graphs[0], args))
+    (give if args.csv else show)(_columns(graphs, args) if args.table1 else _rows(graphs[0], args))
     return 0
 
 

@@ -1,13 +1,12 @@
 """`netspec diff-net`: compare two nets, or a net with figure 3."""
 
 import argparse
-import os
 import re
-import sys
 
 from ..base.errors import Error
 from . import options
 from .finding import find_net
+from .terminal import say
 
 COLOURS = {"@": 36, "-": 31, "+": 32}
 ROWS = {"own": None, "32s": 32, "16s": 16, "8s": 8}  # what --figure3 takes -> stride
@@ -48,19 +47,12 @@ def run(args: argparse.Namespace) -> int:
         phase, different = TRAIN if args.phase == "TRAIN" else TEST, 0
         for given, net, path in zip(args.nets, nets, paths, strict=True):
             lines, differs = against_figure(net, path, phase, ROWS[args.figure3])
-            _show([given, *lines])
+            say(given, *lines, colours=COLOURS)
             different |= differs
         return different
     phases = {"TRAIN": TRAIN, "TEST": TEST, None: None}
     lines, counted = compared(nets, paths, phases[args.phase], args.body, args.size)
     if lines:
-        _show([f"--- {args.nets[0]}", f"+++ {args.nets[1]}", *lines])
-    print(counted)
+        say(f"--- {args.nets[0]}", f"+++ {args.nets[1]}", *lines, colours=COLOURS)
+    say(counted)
     return int(bool(lines))
-
-
-def _show(lines: list[str]) -> None:
-    """Print lines, in colour on a terminal unless NO_COLOR is set."""
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    for line in lines:
-        print(f"\x1b[{COLOURS[line[0]]}m{line}\x1b[0m" if colour and line[0] in COLOURS else line)

@@ -12,6 +12,7 @@ from ..base.files import find
 from ..base.table import table
 from . import options
 from .finding import find_any, weights_here
+from .terminal import say, show
 
 if TYPE_CHECKING:  # these load torch, which help does without
     from ..check import Finding
@@ -39,13 +40,13 @@ def run(args: argparse.Namespace) -> int:
         rows = [[f.layer, f.type, f"{f.weight:.3g}", None if f.gradient is None else f"{f.gradient:.3g}",
                  f"{f.gradient / f.weight:.2g}" if f.gradient and f.weight else None, f.verdict]
                 for f in flow]
-        print(table(rows, ["layer", "type", "|weight|", "|gradient|", "by weight", ""]), end="\n\n")
+        show(table(rows, ["layer", "type", "|weight|", "|gradient|", "by weight", ""]) + "\n")
     for each in found:
-        print(f"{each.level:8}{each.where}: {each.what}")
+        say(f"{each.level:8}{each.where}: {each.what}")
         if each.do:
-            print(f"{'':8}-> {each.do}")
+            say(f"{'':8}-> {each.do}")
     levels = Counter(each.level for each in found)
-    print(f"\n{', '.join(count(levels[word], word) for word in (PROBLEM, NOTE))}")
+    say("", ", ".join(count(levels[word], word) for word in (PROBLEM, NOTE)))
     return int(levels[PROBLEM] > 0)
 
 

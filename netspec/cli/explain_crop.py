@@ -5,6 +5,7 @@ import argparse
 from ..base.errors import Error
 from .finding import find_net
 from .options import add_trust_argument
+from .terminal import show
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,5 +24,5 @@ def run(args: argparse.Namespace) -> int:
     if not names:
         raise Error(f"{args.net}: the net has no Crop layer")
     found = [explain(graph, name) for name in names]
-    print("\n\n".join(each.text for each in found))
+    show("\n\n".join(each.text for each in found))
     return int(any(each.agrees is False for each in found))

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..base import names
 from ..base.errors import Error, closest
 from ..base.files import find
-from .terminal import asked
+from .terminal import asked, say
 
 
 def find_net(given: str, *kinds: str) -> Path:
@@ -17,7 +17,7 @@ def find_net(given: str, *kinds: str) -> Path:
     others = [folder for folder in known.get(given, known.get(given.rpartition("/")[0], ()))
               if folder.resolve() != path.resolve().parent]
     if others and not given.endswith(names.ENDING):
-        print(f"note: {path} is taken, not the net of that name in {others[0]}", file=sys.stderr)
+        say(f"note: {path} is taken, not the net of that name in {others[0]}", file=sys.stderr)
     return path
 
 
@@ -36,11 +36,11 @@ def find_weights(given: str | None, net: Path) -> Path:
     if not zoo.here(name) and zoo.is_published(name) and sys.stdin and sys.stdin.isatty():
         from . import weights
 
-        print(zoo.missing(name), file=sys.stderr)
+        say(zoo.missing(name), file=sys.stderr)
         if asked():
             weights.get(name)
     path = zoo.weights_of(name)
-    print(f"weights of {name}: {path}", file=sys.stderr)
+    say(f"weights of {name}: {path}", file=sys.stderr)
     return path
 
 
@@ -77,7 +77,7 @@ def find_solver(given: str) -> Path:
     """The prototxt that SOLVER means, as `solver_file`; a file instead of a solver of that name is said."""
     path, known = names.solver_file(given), names.solver_names()
     if given in known and path != known[given]:
-        print(f"note: {path} is taken, not {known[given]}", file=sys.stderr)
+        say(f"note: {path} is taken, not {known[given]}", file=sys.stderr)
     return path
 
 

@@ -28,6 +28,7 @@ from .options import (
     wrote,
 )
 from .telling import Telling, as_percent, files_of, shares
+from .terminal import say
 
 if TYPE_CHECKING:
     from ..data.facts import Known
@@ -199,7 +200,7 @@ def _dense(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParam
         told.all(streamed(files, viewer, outputs, viewer.seen, wanted.keep, of.known.resize), _peaks)
         timing = viewer.timing
         if timing and not args.json:
-            print(timing.words(of))
+            say(timing.words(of))
     return told.end({"net": str(path), "weights": str(weights),
                      **({"timing": timing._asdict()} if timing else {})})
 
@@ -264,15 +265,15 @@ def _settle(args: argparse.Namespace, names: Sequence[str], known: "Known", clas
                         "with what it was trained on, a name or a data set file"
                         f"{_beside(args.net, names[0])}")
         if str(args.dataset).endswith(".txt") and "mean" not in read_file(Path(args.dataset)):
-            print(f"note: {args.dataset} names no mean, and ILSVRC's is subtracted: right for a net that was "
-                  "trained so (else give --mean B,G,R)", file=sys.stderr)
+            say(f"note: {args.dataset} names no mean, and ILSVRC's is subtracted: right for a net that was "
+                "trained so (else give --mean B,G,R)", file=sys.stderr)
         mean = found.mean if channels > 1 else (float(np.mean(found.mean)),)
     if guessed:
         mean_too = "" if args.mean or known.mean else f", mean {','.join(f'{m:g}' for m in mean)}"
-        print(f"assumed --dataset {guessed[0]}, by the net's name: its names, colours{mean_too}",
-              file=sys.stderr)
+        say(f"assumed --dataset {guessed[0]}, by the net's name: its names, colours{mean_too}",
+            file=sys.stderr)
     elif found and len(found.names) != classes:
-        print(f"note: {_differs(len(found.names), blob, classes)}", file=sys.stderr)
+        say(f"note: {_differs(len(found.names), blob, classes)}", file=sys.stderr)
     if len(mean) not in (1, channels):
         raise Error(f"a mean of {len(mean)} numbers is given for images of {channels} channels")
     return found, mean

@@ -7,6 +7,7 @@ from pathlib import Path
 from ..base import log
 from ..base.errors import Error
 from ..base.files import find
+from .terminal import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,5 +50,5 @@ def run(args: argparse.Namespace) -> int:
     with closing(log.make()) as said:
         lines = make_labels(found, place, choices,
                             lambda done, total: said.progress("labels", done, total, "", 0.5))
-    print("\n".join(lines))
+    say(*lines)
     return 0

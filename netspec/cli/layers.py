@@ -4,6 +4,7 @@ import argparse
 
 from ..base.errors import closest
 from ..base.files import find
+from .terminal import say, show
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     if args.type:
         found = [entry for entry in found if entry.type in args.type]
     if found:
-        print(markdown(found) if args.markdown else plain(found))
+        show(markdown(found) if args.markdown else plain(found))
     for name in unknown:
-        print(f"'{name}' is not known{closest(name, known)}")
+        say(f"'{name}' is not known{closest(name, known)}")
     return int(bool(unknown))

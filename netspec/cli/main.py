@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import io
+import logging
 import os
 import signal
 import sys
@@ -10,12 +11,14 @@ from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 from types import FrameType
+from typing import NoReturn
 
 from ..base import __version__
-from ..base.errors import Error, Interrupted, closest, said
+from ..base.errors import Error, Interrupted, closest, one_line, said
 from ..base.files import FULL
 from ..base.machine import prepare_torch
 from ..base.trust import leave, looking
+from .terminal import say
 
 GROUPS = {  # what for -> command -> help; a file a command, cli/NAME.py, with add_arguments and run
     "train": {
@@ -92,13 +95,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Interrupted as e:
         return e.status
     except KeyboardInterrupt:
-        print(f"netspec {chosen}: stopped by Ctrl-C", file=sys.stderr)
+        say(f"netspec {chosen}: stopped by Ctrl-C", file=sys.stderr)
         return 130
+
+
+class _Remark(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return one_line(super().format(record))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(one_line(message))
 
 
 def _parser(chosen: str | None) -> argparse.ArgumentParser:
     """The parser of one command, whose module alone is imported, or of none."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         "netspec", description="Caffe's fully convolutional networks on PyTorch.",
         epilog="netspec COMMAND --help says more.", formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"netspec {__version__}")
@@ -119,6 +132,8 @@ def _prepare() -> None:
     """What holds for all of this process, before a command runs."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # names that it cannot encode end nothing
         sys.stdout.reconfigure(errors="backslashreplace")
+    if logging.lastResort:  # which prints what wings remark
+        logging.lastResort.setFormatter(_Remark())
     try:
         os.getcwd()
     except FileNotFoundError:  # torch's libraries would end the process
@@ -155,4 +170,4 @@ def refuse(who: str, message: str) -> int:
 
 def _remark(who: str, message: str) -> None:
     with suppress(OSError):  # standard error may be what cannot be written
-        print(f"{who}: {message}", file=sys.stderr)
+        say(f"{who}: {message}", file=sys.stderr)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from ..base.errors import Error
 from ..base.machine import PRECISIONS
+from .terminal import say
 
 if TYPE_CHECKING:
     from ..net.graph import Graph
@@ -60,7 +61,7 @@ def add_trust_argument(parser: argparse.ArgumentParser) -> None:
 
 def note(remark: str) -> None:
     """What a person should know, on standard error."""
-    print(f"note: {remark}", file=sys.stderr)
+    say(f"note: {remark}", file=sys.stderr)
 
 
 def loaded(args: argparse.Namespace, made: "Graph", weights: Path, named: bool) -> "Net":
@@ -212,7 +213,7 @@ def apart(option: str, path: str | Path | None, read: Iterable[str | Path]) -> N
 
 def wrote(*paths: str | Path, note: str = "", file: TextIO | None = None) -> None:
     """Print what a command wrote, and maybe what is in it; the one line that says so in all of them."""
-    print(f"wrote {', '.join(map(str, paths))}" + (f": {note}" if note else ""), file=file)
+    say(f"wrote {', '.join(map(str, paths))}" + (f": {note}" if note else ""), file=file)
 
 
 def renamed(parser: argparse.ArgumentParser, old: str, new: argparse.Action) -> None:
@@ -225,8 +226,8 @@ def renamed(parser: argparse.ArgumentParser, old: str, new: argparse.Action) -> 
     class Renamed(argparse.Action):
         def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace,
                      values: str | Sequence[Any] | None, option_string: str | None = None) -> None:
-            print(f"netspec: {option_string} is now {now}; the old spelling goes on working for this release",
-                  file=sys.stderr)
+            say(f"netspec: {option_string} is now {now}; the old spelling goes on working for this release",
+                file=sys.stderr)
             if option:
                 new(parser, namespace, values, option_string)
             else:

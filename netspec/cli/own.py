@@ -11,6 +11,7 @@ from ..base.errors import Error, count, listed
 from ..base.machine import PROJECT
 from .finding import find_net, find_weights
 from .options import wrote
+from .terminal import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,12 +67,12 @@ def run(args: argparse.Namespace) -> int:
     for what, without in ((f"images without a {kind}", made.unlabelled),
                           (f"{kind}s without an image", made.unpictured)):
         if without:
-            print(f"left out, {what}: {listed(without)}")
+            say(f"left out, {what}: {listed(without)}")
     if mean:
-        print(f"the nets subtract the mean of the {count(len(images[train]), 'image')} of '{train}', B,G,R; "
-              f"{path} could say it by the line\n    mean: {', '.join(map(str, mean))}")
+        say(f"the nets subtract the mean of the {count(len(images[train]), 'image')} of '{train}', B,G,R; "
+            f"{path} could say it by the line", f"    mean: {', '.join(map(str, mean))}")
     if result.replaced:
-        print(f"kept what said something else before: {', '.join(map(str, result.replaced))}")
+        say(f"kept what said something else before: {', '.join(map(str, result.replaced))}")
     if args.base:
         same = ", ".join(f"{new} from '{old}'" for new, old in result.same.items())
         wrote(result.start, note=f"{args.base}'s weights with the scores of {same or 'no class'}; the scores "
@@ -134,7 +135,7 @@ def _needed(weights: str) -> None:
 
     if not Path(weights).is_file() and not zoo.here(weights):
         said = zoo.missing(weights) if zoo.is_name(weights) else f"{weights} is not there yet"
-        print(f"note: {said}; solve needs it", file=sys.stderr)
+        say(f"note: {said}; solve needs it", file=sys.stderr)
 
 
 def _end(path: Path, solvers: list[str], args: argparse.Namespace, image: Path, boxes: bool) -> None:
@@ -149,8 +150,8 @@ def _end(path: Path, solvers: list[str], args: argparse.Namespace, image: Path, 
     weights = f"{path.parent / 'snapshot' / run}_iter_{args.iterations}.caffemodel"
     often = count(read_solver(solvers[0]).test_interval, "iteration")
     what = "each stage" if len(solvers) > 1 else "the net"
-    print(f"{what} is tested on '{args.splits[1]}' every {often}, which takes about a tenth of its time; "
-          "the best weights are kept too, as NAME_best.caffemodel")
+    say(f"{what} is tested on '{args.splits[1]}' every {often}, which takes about a tenth of its time; "
+        "the best weights are kept too, as NAME_best.caffemodel")
     _commands([["data", "check", solvers[0], "--sheet", f"{path.parent / 'sheet.png'}"],
                ["solve", *solvers], ["score", f"{last / args.splits[1]}.prototxt", weights],
                ["infer", f"{last / 'deploy.prototxt'}", weights, f"{image}",
@@ -159,6 +160,6 @@ def _end(path: Path, solvers: list[str], args: argparse.Namespace, image: Path, 
 
 def _commands(commands: Iterable[Sequence[str]]) -> None:
     """Say what to do next."""
-    print("\nNow check the data, train, score what comes of it, and use it:\n")
+    say("", "Now check the data, train, score what comes of it, and use it:", "")
     for command in commands:
-        print(f"    {shlex.join(['netspec', *command])}")
+        say(f"    {shlex.join(['netspec', *command])}")

@@ -6,6 +6,7 @@ from ..base.errors import Error, listed
 from ..base.files import find
 from .finding import find_net, find_weights, weights_here
 from .options import add_trust_argument
+from .terminal import say, show
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,16 +31,16 @@ def run(args: argparse.Namespace) -> int:
     weights = find_weights(args.weights, path) if args.weights else weights_here(args.net, path)
     found = compare(path, results, weights, PHASES[args.phase], args.rtol, args.atol)
     if found.remark:
-        print(found.remark)
+        say(found.remark)
     if not found.rows:
         raise Error(f"{args.results}: holds nothing to compare ({', '.join(KINDS[3:])})")
-    print(found.table())
+    show(found.table())
     if found.unchecked:
-        print(f"not in the results: {listed(found.unchecked, 12)}")
+        say(f"not in the results: {listed(found.unchecked, 12)}")
     agree = sum(row.verdict == "ok" for row in found.rows)
     said = f"{agree} of {len(found.rows)} agree"
     if found.first:
         said += (f"; the first that does not, in the order of the passes: {found.first.key}, layer "
                  f"'{found.first.layer}'")
-    print(said)
+    say(said)
     return int(found.first is not None)

@@ -7,6 +7,7 @@ from ..base.errors import Error, count
 from ..base.files import writing
 from .finding import find_any
 from .options import add_device_arguments, settings, wrote
+from .terminal import show
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     given = [find_any(name, "solver, folder or file") for name in args.what]
     if args.score:
         solvers = {path: param for path in given if (param := solver_in(path)) is not None}
-        print("\n".join(score_newest(solvers, settings(args))))
+        show("\n".join(score_newest(solvers, settings(args))))
     paths = list({file.resolve(): file for path in given for file in gather(path)}.values())
     if not any(path.suffix.lower() in KINDS for path in paths):
         raise Error(f"{', '.join(args.what)}: nothing to report, no file that ends in {', '.join(KINDS)}")

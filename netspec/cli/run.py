@@ -13,6 +13,7 @@ from ..base.files import find
 from ..base.machine import prepare_torch
 from ..base.standin import stand_in
 from ..pycaffe.script import python2
+from .terminal import say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hint and isinstance(e, SyntaxError):  # a traceback through this file would say no more
             parser.exit(2, f"{parser.prog}: {hint}\n")
         if hint:
-            print(f"{parser.prog}: {hint}", file=sys.stderr)
+            say(f"{parser.prog}: {hint}", file=sys.stderr)
         raise
     return 0
 

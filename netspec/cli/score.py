@@ -30,6 +30,7 @@ from .options import (
     whole,
     wrote,
 )
+from .terminal import say, show
 
 if TYPE_CHECKING:
     import torch
@@ -106,12 +107,13 @@ def run(args: argparse.Namespace) -> int:
     written = [path for path in (args.save, args.confusion, args.sheet, args.curve) if path]
     if args.json:
         facts = {"net": str(path), "weights": str(weights), **found.facts, "origin": origin(found.device)}
-        print(json.dumps(facts, indent=2, allow_nan=False))
+        show(json.dumps(facts, indent=2, allow_nan=False))
     else:
         images, spent = found.facts["images"], found.facts["seconds"]
         rate = f"{images / max(spent, 1e-3):.1f} images/s"
-        print(f"{made.name or path.stem}: {count(images, 'image')} in {spent:.1f} s ({rate}, {found.device})"
-              f"{found.loss}\n\n{found.tables}" + "\n" * bool(written))
+        say(f"{made.name or path.stem}: {count(images, 'image')} in {spent:.1f} s ({rate}, {found.device})"
+            f"{found.loss}", "")
+        show(found.tables + "\n" * bool(written))
     if written:
         wrote(*written, file=sys.stderr if args.json else None)
     return 0

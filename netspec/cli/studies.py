@@ -7,6 +7,7 @@ from ..base.errors import Error, count
 from ..base.files import writing
 from ..papers.plans import STUDIES
 from .options import BESIDE, add_device_arguments, renamed, settings, wrote
+from .terminal import say, show
 
 QUICK = 60  # iterations
 RFCN = "rfcn"
@@ -57,13 +58,13 @@ def run(args: argparse.Namespace) -> int:
              "seconds are the first seed's. One budget and one data set: what a study shows here, it shows "
              "here.",
              f"`{said['command']}`", f"{said['device']}; {said['date']}; {said['netspec']}"]
-    print("\n\n".join(parts))
+    show("\n\n".join(parts))
     for name in STUDIES if args.study == "all" else [args.study]:
         parts.append(run_study(name, places, page.with_suffix("") / f"{name}.png"))
-        print(f"\n{parts[-1]}", flush=True)
+        show(f"\n{parts[-1]}")
         with writing(page, "w") as file:
             file.write("\n\n".join(parts) + "\n")
-    print()
+    say("")
     wrote(page, page.with_suffix(""))
     return 0
 
@@ -75,11 +76,11 @@ def _rfcn(args: argparse.Namespace, seeds: list[int]) -> int:
     page, said = args.page or args.out / f"{RFCN}.md", origin()
     folder = args.out / f"{RFCN}-{args.budget or 'whole'}"
     places = [Place(folder, seed, settings(args), args.budget) for seed in seeds]
-    found = study(places, lambda line: print(line, flush=True))
+    found = study(places, say)
     parts = ["# R-FCN on shapes: k and OHEM", f"End to end, on the held-out images; random_seed "
              f"{', '.join(map(str, seeds))}; AP is the area under the curve, in percent.", found,
              f"`{said['command']}`", f"{said['device']}; {said['date']}; {said['netspec']}"]
-    print(f"\n{found}\n")
+    show(f"\n{found}\n")
     with writing(page, "w") as file:
         file.write("\n\n".join(parts) + "\n")
     wrote(page)

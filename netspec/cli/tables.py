@@ -5,6 +5,7 @@ import sys
 
 from ..base.errors import Error
 from .options import add_place_arguments, settings, wrote
+from .terminal import give, say, show
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,12 +31,13 @@ def run(args: argparse.Namespace) -> int:
     failed = measure_all(tables, settings(args)) if args.measure else []
     lines = [rows(t, settings(args)) for t in tables]
     texts = [shown(t, each, args.format) for t, each in zip(tables, lines, strict=True)]
-    print(f"[{', '.join(texts)}]" if args.format == "json" else "\n\n".join(texts))
+    text = f"[{', '.join(texts)}]" if args.format == "json" else "\n\n".join(texts)
+    (give if args.format == "csv" else show)(text)
     if not args.measure and not any(row.origin for each in lines for row in each):
-        print(f"nothing was measured here (no records in {args.results}): --run measures, demo too",
-              file=sys.stderr)
+        say(f"nothing was measured here (no records in {args.results}): --run measures, demo too",
+            file=sys.stderr)
     if args.measure and any(args.results.glob("*.json")):
         wrote(args.results, note="the records of what was measured", file=sys.stderr)
     for problem in failed:
-        print(problem, file=sys.stderr)
+        say(problem, file=sys.stderr)
     return 1 if failed else 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.errors import Error, Final, count, listed, said
 from .options import note
+from .terminal import say, show
 
 if TYPE_CHECKING:
     from ..score.stream import Told
@@ -37,7 +38,7 @@ class Telling:
                 raise
             told = said(e) if isinstance(e, OSError) else str(e)
             self.errors.append({"image": image, "error": told})
-            print(f"netspec infer: {told}", file=sys.stderr, flush=True)
+            say(f"netspec infer: {told}", file=sys.stderr)
 
     def all(self, results: Iterable["Told"], words: Callable[[dict[str, Any]], str]) -> None:
         """The results of a stream, and in words what is in each."""
@@ -50,13 +51,13 @@ class Telling:
                 if not self.plain:
                     first, *others = map(Path, found["files"].values())
                     files = ", ".join([str(first), *(file.name for file in others)])
-                    print(f"{name}: {words(found) or 'none of the classes'} -> {files}", flush=True)
+                    say(f"{name}: {words(found) or 'none of the classes'} -> {files}")
 
     def end(self, facts: dict[str, Any]) -> int:
         """The exit status, when all is said."""
         if self.plain:
             told = {**facts, "images": self.found, "errors": self.errors}
-            print(json.dumps(told, indent=2, allow_nan=False))
+            show(json.dumps(told, indent=2, allow_nan=False))
         if len(self.errors) > 1 or self.errors and self.found:
             failed = listed(error["image"] for error in self.errors)
             others = "; the results of the others are written" if self.found else ""

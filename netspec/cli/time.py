@@ -8,6 +8,7 @@ from ..base.errors import Error, count
 from ..base.files import find
 from .finding import find_net, find_solver
 from .options import add_device_arguments, renamed, wrote
+from .terminal import show
 
 OTHERS = ("forward", "train", "infer", "grow")  # what is measured beside other programs
 
@@ -100,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     if min(getattr(args, "size", None) or (1,)) < 1:
         raise Error(f"--size must be at least 1, found {'x'.join(map(str, args.size))}")
     for text in (_among_others if args.kind in OTHERS else _alone)(args):
-        print(text, flush=True)
+        show(text)
     return 0
 
 

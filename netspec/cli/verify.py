@@ -7,6 +7,7 @@ from ..base.table import table
 from ..data import zoo
 from ..papers.published import RELEASED, VERIFIED
 from .options import add_place_arguments, settings, wrote
+from .terminal import show
 
 TOLERANCE = 0.1  # the figures have one decimal, and a few pixels are ties that rounding decides
 
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
         wrong += not good
         lines.append([net, found["images"], stated, f"{mean:.2f}", f"{mean - stated:+.2f}",
                       "yes" if good else "NO"])
-    print(table(lines, ["", "images", "published mean IU", "here", "difference",
+    show(table(lines, ["", "images", "published mean IU", "here", "difference",
                         f"within {args.tolerance:g}"]))
     wrote(args.results, note="the records of what was measured", file=sys.stderr)
     return 1 if wrong else 0

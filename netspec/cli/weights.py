@@ -14,7 +14,7 @@ from ..base.machine import amount
 from ..base.table import table
 from ..data import zoo
 from .options import wrote
-from .terminal import asked, meter
+from .terminal import asked, meter, say, show
 
 if TYPE_CHECKING:
     from ..data.zoo import Source
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 def _list(args: argparse.Namespace) -> int:
     known = zoo.table()
     if args.markdown:
-        print(_page(), end="")
+        show(_page().rstrip("\n"))
         return 0
     rows: list[list[str | None]] = []
     for name in _names():
@@ -74,8 +74,8 @@ def _list(args: argparse.Namespace) -> int:
             said = known[name].sources[0] if name in known else None
             rows.append([name, amount(path.stat().st_size) if path else None, said and said.size,
                          said and ("" if said.checksums else "no checksum"), said and said.terms])
-    print(table(rows, ["", "here", "published", "", "terms"]))
-    print(f"\nin {zoo.folder()}; 'netspec weights get NAME' gets one")
+    show(table(rows, ["", "here", "published", "", "terms"]))
+    say("", f"in {zoo.folder()}; 'netspec weights get NAME' gets one")
     return 0
 
 
@@ -112,7 +112,7 @@ def _get(args: argparse.Namespace) -> int:
             if len(wanted) == 1:
                 raise
             failed.append(name)
-            print(f"netspec weights: {error}", file=sys.stderr, flush=True)
+            say(f"netspec weights: {error}", file=sys.stderr)
     if failed:
         raise Error(f"{len(failed)} of {count(len(wanted), 'file')} did not come: {listed(failed)}")
     return 0
@@ -122,24 +122,23 @@ def get(name: str, framework: str = "caffe", trust: bool = False) -> Path:
     """Download the weights of a name, unless they are here, and check them. Raises Error."""
     source, path = zoo.source(name, framework), zoo.folder() / f"{name}{zoo.ENDINGS[0]}"
     if there := zoo.stored(name):
-        print(f"{there}: there, {zoo.checked(name, there, meter)}")
+        say(f"{there}: there, {zoo.checked(name, there, meter)}")
         return there
     if not source.urls:
         raise Error(f"{name}: {source.site} has them, but no address that a program could fetch; 'netspec "
                     f"weights add {name} FILE' takes them in")
-    print(f"{name}: {source}", flush=True)
+    say(f"{name}: {source}")
     if not source.checksums and not zoo.kept(path) and not trust:
         plain = any(url.startswith("http:") for url in source.urls)
         also = ", and over plain http anybody on the way could change the file" if plain else ""
-        print(f"{name}: no checksum is published{also}; the sha256 of what comes is kept, and held to",
-              flush=True)
+        say(f"{name}: no checksum is published{also}; the sha256 of what comes is kept, and held to")
         if not asked():
             raise Error(f"{name}: nothing is downloaded unchecked without consent: --trust-first gives it")
     file = path if framework == "caffe" else path.with_name(source.urls[0].rpartition("/")[2])
     fits = partial(_fits, name) if framework == "caffe" else lambda part: None
     if file == path or not file.is_file():
         zoo.space({path.parent: source.bytes})
-        zoo.fetch(name, source, file, partial(print, flush=True), meter, fits)
+        zoo.fetch(name, source, file, say, meter, fits)
     if file != path:
         _convert(name, file, path, source)
         file.unlink()
@@ -162,8 +161,8 @@ def _fits(name: str, file: Path) -> None:
     if report.missing or not report.copied + report.reshaped:
         raise Error(f"{file}: does not fit {net}: lacks the layers {listed(report.missing)}")
     if report.ignored:
-        print(f"note: {file} holds {count(len(report.ignored), 'layer')} more than {net}, which stay unused: "
-              f"{listed(report.ignored)}; see that it is not another net's", file=sys.stderr)
+        say(f"note: {file} holds {count(len(report.ignored), 'layer')} more than {net}, which stay unused: "
+            f"{listed(report.ignored)}; see that it is not another net's", file=sys.stderr)
 
 
 def _convert(name: str, file: Path, path: Path, source: "Source") -> None:
@@ -176,8 +175,8 @@ def _convert(name: str, file: Path, path: Path, source: "Source") -> None:
     zoo.verify(file, source.checksums[0], meter)
     layers = import_layers(file, name)
     apart, most = prove(file, name, layers, deploy(names.net_file(name)))
-    print(f"{name}: {source.framework}'s own arithmetic and Caffe's net differ by {apart:.2g} at most, of "
-          f"scores up to {most:.4g}")
+    say(f"{name}: {source.framework}'s own arithmetic and Caffe's net differ by {apart:.2g} at most, of "
+        f"scores up to {most:.4g}")
     if not apart <= ROUNDING * most:
         raise Error(f"{file}: the converted net does not compute the same, so nothing is written")
     write_weights(path, name, {layer.name: (layer.type, layer.blobs) for layer in layers})
@@ -187,17 +186,17 @@ def _check(args: argparse.Namespace) -> int:
     """Compare with checksums; 1 if a file is another."""
     wanted, wrong = args.names or [*filter(zoo.stored, _names())], 0
     if not wanted:
-        print(f"no weights are in {zoo.folder()}")
+        say(f"no weights are in {zoo.folder()}")
     for name in wanted:
         zoo.check_name(name)
         path = zoo.stored(name)
         if path is None:
             raise Error(zoo.missing(name))
         try:
-            print(f"{name}: {path}: {zoo.checked(name, path, meter)}", flush=True)
+            say(f"{name}: {path}: {zoo.checked(name, path, meter)}")
         except Error as error:
             wrong += 1
-            print(f"{name}: {error}", flush=True)
+            say(f"{name}: {error}")
     return int(wrong > 0)
 
 
@@ -220,7 +219,7 @@ def _add(args: argparse.Namespace) -> int:
 def _where(args: argparse.Namespace) -> int:
     zoo.check_name(args.name)
     path = zoo.here(args.name)
-    print(path or zoo.folder() / f"{args.name}{zoo.ENDINGS[0]}")
+    say(path or zoo.folder() / f"{args.name}{zoo.ENDINGS[0]}")
     if path is None:
-        print(f"netspec weights: {zoo.missing(args.name)}", file=sys.stderr)
+        say(f"netspec weights: {zoo.missing(args.name)}", file=sys.stderr)
     return int(path is None)

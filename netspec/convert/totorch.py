@@ -1,6 +1,7 @@
 """Nets as Python files that need torch alone, written only if they compute what the nets do."""
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -36,16 +37,16 @@ class Scale(nn.Module):
         return x * self.weight.view(shape) + self.bias.view(shape)
 '''
 CHECK = """
-import importlib.util, sys
+import importlib.util, json, sys
 from safetensors.torch import load_file, save_file
 import torch
 spec = importlib.util.spec_from_file_location("written", sys.argv[1])
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 net, given, made = module.load(), load_file(sys.argv[2]), {}
-inputs, outputs = sys.argv[4].split("\\n"), sys.argv[5].split("\\n")
+inputs, outputs = json.loads(sys.argv[4])
 with torch.no_grad():
-    for i in range(int(sys.argv[6])):
+    for i in range(int(sys.argv[5])):
         tops = net(*(given[f"{i} {name}"] for name in inputs))
         tops = tops if isinstance(tops, tuple) else (tops,)
         made.update((f"{i} {name}", top.float().contiguous()) for name, top in zip(outputs, tops))
@@ -73,8 +74,8 @@ def write_torch(net: Net, out: Path, sizes: Sequence[Size], spread: float,
             feed, made = new.with_name("feed"), new.with_name("made")
             library.save_file({f"{i} {blob}": torch.from_numpy(x) for i, each in enumerate(feeds)
                                for blob, x in each.items()}, feed)
-            names = ["\n".join(blobs) for blobs in (net.graph.inputs, net.graph.outputs)]
-            given: list[str | Path] = [new, feed, made, *names, str(len(feeds))]
+            names = json.dumps([net.graph.inputs, net.graph.outputs])
+            given: list[str | Path] = [new, feed, made, names, str(len(feeds))]
             done = subprocess.run([sys.executable, "-I", "-c", CHECK, *given], capture_output=True, text=True)
             if done.returncode:
                 problem = done.stderr.strip().splitlines()[-1]

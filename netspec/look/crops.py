@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from ..base.errors import Error
+from ..base.errors import Error, one_line
 from ..net.coords import Step, Values, compose, distinct, meeting, offsets, wide
 from ..net.graph import Graph
 from ..ops import CoordMap
@@ -28,7 +28,7 @@ def explain(graph: Graph, name: str) -> Explained:
     lines = [f"{name}: {source} is cut to {reference}", ""]
 
     def told(end: str, agrees: bool | None) -> Explained:
-        return Explained("\n".join([*lines, end]), agrees)
+        return Explained("\n".join(map(one_line, [*lines, end])), agrees)
 
     try:
         there, here, m = meeting(cut, size, walk)

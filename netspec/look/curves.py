@@ -164,7 +164,8 @@ def following(said: Log, path: str | None = None, folder: str | None = None) -> 
     for copy in copies:
         copy.original = said
     if path:
-        copies[-1]("netspec", "\n".join(f"{key}: {value}" for key, value in origin().items()))
+        for key, value in origin().items():
+            copies[-1]("netspec", f"{key}: {value}")
     said.copies += copies
     try:
         yield

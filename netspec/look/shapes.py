@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from xml.sax.saxutils import escape
 
-from ..base.errors import Error
+from ..base.errors import Error, one_line
 from ..base.files import writing
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ KINDS = {".svg": "SVG", ".png": "PNG", ".pdf": "PDF"}
 FONT = "Helvetica, Arial, 'Liberation Sans', sans-serif"
 WIDTHS = {"iljtfrI.,:;'|!()[]/- ": 0.34, "mwMW%@": 0.9, "ABCDEFGHJKLNOPQRSTUVXYZ_+=": 0.7}
 USUAL = 0.57  # the width of any other letter; in sizes, as all of them
-BARRED = dict.fromkeys({*range(32)} - {9, 10, 13}, "\ufffd")  # characters that XML has no way to write
+# characters that XML has no way to write
+BARRED = dict.fromkeys({*range(32), *range(0xd800, 0xe000), 0xfffe, 0xffff} - {9, 10, 13}, "\ufffd")
 MOST_PIXELS = 24_000_000  # of a painting before it is made smaller
 
 Point = tuple[float, float]
@@ -91,14 +92,14 @@ class Text(NamedTuple):
     def svg(self) -> str:
         halo = f' stroke="{PAPER}" stroke-width="3" paint-order="stroke"' if self.halo else ""
         return (f'<text x="{self.x:g}" y="{self.y + 0.35 * self.size:g}" font-size="{self.size:g}" '
-                f'fill="{self.fill}" text-anchor="{self.anchor}"{halo}>{escape(self.text)}</text>')
+                f'fill="{self.fill}" text-anchor="{self.anchor}"{halo}>{escape(one_line(self.text))}</text>')
 
     def paint(self, canvas: "ImageDraw", scale: float) -> None:
         from PIL import ImageFont
 
         place, font = (self.x * scale, self.y * scale), ImageFont.load_default(self.size * scale)
         where = {"start": "lm", "middle": "mm", "end": "rm"}[self.anchor]
-        canvas.text(place, self.text, self.fill, font, where, stroke_fill=PAPER,
+        canvas.text(place, one_line(self.text), self.fill, font, where, stroke_fill=PAPER,
                     stroke_width=round(1.5 * scale) if self.halo else 0)
 
 
@@ -162,4 +163,5 @@ def printable(text: str) -> str:
 
 def measure(text: str, size: float) -> float:
     """About how wide a text is: rather too wide, since the letters are those of whoever shows it."""
-    return size * sum(next((w for alike, w in WIDTHS.items() if letter in alike), USUAL) for letter in text)
+    return size * sum(next((w for alike, w in WIDTHS.items() if letter in alike), USUAL)
+                      for letter in one_line(text))

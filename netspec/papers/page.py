@@ -16,6 +16,7 @@ from ..data.facts import Known, known
 from ..data.segmentation import SegmentationData
 from ..look import pictures
 from ..look.curves import draw_curves, read_log
+from ..look.shapes import printable
 from ..net.build import load
 from ..net.deploy import feeds
 from ..net.graph import Graph
@@ -208,4 +209,5 @@ def page(title: str, paths: Sequence[Path]) -> str:
     head = [tag("meta", charset="utf-8"), tag("meta", **policy),
             tag("meta", name="viewport", content="width=device-width"), tag("title", title),
             tag("style", Html(STYLE))]
-    return f"<!DOCTYPE html>\n{tag('html', tag('head', *head), tag('body', tag('main', *body)), lang='en')}\n"
+    whole = tag("html", tag("head", *head), tag("body", tag("main", *body)), lang="en")
+    return printable(f"<!DOCTYPE html>\n{whole}\n")

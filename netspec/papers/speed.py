@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..base.errors import Error, count
+from ..base.errors import Error, count, one_line
 from ..base.machine import origin
 from ..base.table import table
 from ..convert.agree import TOLERANCE, filled, fixed_axes, own_size, shapes_for
@@ -102,7 +102,8 @@ def time_forward(path: Path, size: tuple[int, int] | None, precisions: Sequence[
     if not found:
         raise Error(f"{path}: there is nothing to time; {'; '.join(left) or 'no program has such a name'}")
     sizes = ", ".join("x".join(map(str, x.shape)) for x in feed.values())
-    return "\n".join([f"{net.graph.name}, forward, {sizes}, {count(repeats, 'round')} after one to warm up",
+    head = f"{net.graph.name}, forward, {sizes}, {count(repeats, 'round')} after one to warm up"
+    return "\n".join([one_line(head),
                       beside(found, rounds({each: each.call for each in found}, repeats), MEANING), *left])
 
 

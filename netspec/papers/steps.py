@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..base import log
-from ..base.errors import Error, count
+from ..base.errors import Error, count, one_line
 from ..data.feed import Batches
 from ..net.deploy import deploy
 from ..net.graph import Node
@@ -167,7 +167,7 @@ def time_train(path: Path, size: tuple[int, int] | None, precisions: Sequence[st
     sizes = ", ".join("x".join(map(str, shape)) for source in net.graph.readers for shape in source.shapes())
     head = f"{net.graph.name}, a training step, {sizes}, {count(repeats, 'round')} after one to warm up"
     spent = rounds({each: each.call for each in found}, repeats)
-    return "\n".join([head, beside(found, spent, MEANING), *left])
+    return "\n".join([one_line(head), beside(found, spent, MEANING), *left])
 
 
 def _runs(ours: Ours, param: SolverParameter, path: Path, precisions: Sequence[str], only: Sequence[str],

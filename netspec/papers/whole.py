@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..base.errors import Error, count
+from ..base.errors import Error, count, one_line
 from ..convert import engines, onnx
 from ..convert.agree import filled
 from ..data.layouts import ILSVRC
@@ -48,8 +48,9 @@ def time_infer(path: Path, given: Path | None, pictures: str, precisions: Sequen
         first = programs.labels(found[0])
         alike = {each: f"{share(first, programs.labels(each)):.4%}" for each in found}
         table = beside(alike, spent, MEANING, "agrees")
-    return "\n".join([f"{programs.net.graph.name}, infer, {count(len(programs.files), 'picture')}, whole "
-                      f"processes, {count(repeats, 'round')} after one to warm up", table, *left])
+    head = (f"{programs.net.graph.name}, infer, {count(len(programs.files), 'picture')}, whole processes, "
+            f"{count(repeats, 'round')} after one to warm up")
+    return "\n".join([one_line(head), table, *left])
 
 
 class Programs:

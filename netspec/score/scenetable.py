@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from ..base.errors import one_line
 from ..base.metrics import BINARY, Binary
 from ..base.table import percent, table
 from ..look.charts import Chart, Lines
@@ -67,6 +68,6 @@ def _without(threshold: float, found: Mapping[str, Binary]) -> list[str]:
         if lacking:
             others = [value for value in values.values() if not math.isnan(value)]
             rest = f"; of the other {len(others)} {percent(sum(others) / len(others))}" if others else ""
-            lines.append(f"{title} above {worded(threshold)} is 0/0 in {', '.join(lacking)}, so it has no "
-                         f"mean{rest}")
+            where = one_line(", ".join(lacking))
+            lines.append(f"{title} above {worded(threshold)} is 0/0 in {where}, so it has no mean{rest}")
     return lines

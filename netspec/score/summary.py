@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..base.errors import Error, count
+from ..base.errors import Error, count, one_line
 from ..base.files import writing
 from ..base.metrics import BINARY, MEASURES, Scores, titled
 from ..base.table import as_csv, percent, table
@@ -51,7 +51,7 @@ def per_class(scores: Scores, names: Sequence[str] | None = None) -> str:
     text = table(rows, ["class", "IU", "acc."])
     if scores.absent:
         absent = ", ".join(names[i] for i in scores.absent)
-        text += f"\n\nnot counted, being in neither truth nor prediction: {absent}"
+        text += f"\n\nnot counted, being in neither truth nor prediction: {one_line(absent)}"
     return text
 
 

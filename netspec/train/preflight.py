@@ -38,7 +38,8 @@ def check_run(solver: Solver, interpolated: Sequence[str] = ()) -> None:
 
     interpolated: layers that were made bilinear upsampling.
     """
-    solver.log("netspec", summary(solver.net, solver.loaded, interpolated, solver.skipped))
+    for text in summary(solver.net, solver.loaded, interpolated, solver.skipped):
+        solver.log("netspec", text)
     train = solver.net.graph
     if stuck := stuck_layers(solver.net):  # no weights were loaded, and the prototxt gives no filler
         raise Error(f"net '{train.name}': the weights of {listed(stuck, 8)} are all zero, and so is what "
@@ -107,8 +108,8 @@ def check_files(solver: Solver) -> None:
 
 
 def summary(net: Net, loaded: Mapping[str, str], interpolated: Sequence[str] = (),
-            skipped: Sequence[str] = ()) -> str:
-    """One screen about a net: what it is, and for its layers with parameters where they stand.
+            skipped: Sequence[str] = ()) -> list[str]:
+    """The lines of one screen about a net: what it is, and for its layers with parameters where they stand.
 
     loaded: layer -> how it came from the weights file ('copied', 'reshaped'). skipped: layers of the file
     that the net does not have.
@@ -127,7 +128,7 @@ def summary(net: Net, loaded: Mapping[str, str], interpolated: Sequence[str] = (
                         ("frozen (lr_mult 0)", frozen)):
         if names:
             lines.append(f"  {word}: {listed(names, 8)}")
-    return "\n".join(lines)
+    return lines
 
 
 def stuck_layers(net: Net) -> list[str]:

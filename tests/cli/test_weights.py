@@ -273,7 +273,7 @@ def test_weights_are_of_names_alone_not_of_paths(place, capsys, name, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     for words in ["get", name], ["add", name, "mine.caffemodel"], ["where", name], ["check", name]:
         _, err = weights(capsys, words[0], "--", *words[1:], status=2)
-        assert err.count("\n") == 1 + name.count("\n") * 1 and "closest" not in err
+        assert err.count("\n") == 1 and "closest" not in err
     assert sorted(tmp_path.rglob("*")) == before
     assert "did you mean 'small-fcn8s'" in err or name != "small-fcn8"
 

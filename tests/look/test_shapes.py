@@ -8,7 +8,7 @@ from netspec.look.shapes import GREY, Line, Picture, Rect, Text
 def test_any_name_makes_well_formed_svg():
     picture = Picture(9, 9, [Text(1, 1, "a<b & 'c' \x01 \u00e9"), Rect(1, 1, 2, 2, GREY, title='"]]>\n\x1b')])
     root = ElementTree.fromstring(picture.svg())
-    assert root.find("{*}text").text == "a<b & 'c' \ufffd \u00e9" and root.find(".//{*}title").text == '"]]>\n\ufffd'
+    assert root.find("{*}text").text == "a<b & 'c' \\x01 \u00e9" and root.find(".//{*}title").text == '"]]>\n\ufffd'
 
 
 def test_svg_needs_no_pillow():
