@@ -341,3 +341,11 @@ def weights_in(path):
         return {layer: [b.tobytes() for b in blobs] for layer, blobs in read_weights(path).items()}
     state = read_state(path)
     return state.iteration, [np.asarray(h).tobytes() for h in state.history]
+
+
+@pytest.mark.slow
+def test_whatever_is_killed_at_random_moments_loses_nothing_and_leaves_nothing():
+    """Of solve, infer, convert and data; for more, python tests/killed.py --count 500."""
+    done = subprocess.run([sys.executable, str(PROJECT / "tests" / "killed.py"), "--count", "60"], capture_output=True, text=True,
+                          env=environment(), timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
