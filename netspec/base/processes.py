@@ -9,24 +9,74 @@ import threading
 import time
 from collections.abc import Callable
 
+from .errors import Error
+
 START = "fork" if sys.platform == "linux" else "spawn"  # macOS can fork, but not safely
 BEAT = 0.5  # seconds between two looks at the parent
+SECONDS = 100  # of processor time, after which what is tried counts as endless
+MOST_WORDS = 1 << 14  # bytes of a sentence, fewer than a pipe holds
+SAID = 1  # the exit status of a trial that an Error ended
+
+_trying = False  # in a process that `tried` started
 
 
-def ended_by(work: Callable[[], object]) -> str:
-    """The name of the signal that ends a process which does this work, before this one does; "" if none does,
-    whatever the work raises, or where processes are not forked."""
+def tried(work: Callable[[], object], what: str) -> None:
+    """Does work in a process of its own, before this one does it: libraries may end it over damaged files.
+
+    Raises the Error that the work raises there, and Error, beginning with `what`, where a signal ends it, as
+    one does after SECONDS of processor time. Whatever else it raises, this process will. Nothing is tried
+    where processes are not forked. In a forked one torch has no threads: what computes would wait for them.
+    """
     if START != "fork":
-        return ""
+        return
+    end, begin = os.pipe()
     child = os.fork()
     if not child:
-        faulthandler.disable()  # who waits for the child says it
-        try:
-            work()
-        finally:
-            os._exit(0)
-    status = os.waitpid(child, 0)[1]
-    return signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else ""
+        os._exit(_try(work, begin))
+    try:
+        status = os.waitpid(child, 0)[1]
+        said = os.read(end, MOST_WORDS) if os.waitstatus_to_exitcode(status) == SAID else b""
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise
+    finally:
+        os.close(begin)
+        os.close(end)
+    if os.WIFSIGNALED(status):
+        raise Error(f"{what} is damaged, reading it ends the process "
+                    f"({signal.Signals(os.WTERMSIG(status)).name}); get it again, or make it anew")
+    if said:
+        raise Error(said.decode("utf-8", "replace"))
+
+
+def _try(work: Callable[[], object], begin: int) -> int:
+    """The work of the process that tries, and its exit status; what an Error says goes into a pipe."""
+    import resource
+
+    global _trying
+    _trying = True
+    faulthandler.disable()  # who waits for this process says it
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # where the C library says why it aborts
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    try:
+        work()
+    except Error as error:
+        os.write(begin, str(error).encode()[:MOST_WORDS])
+        return SAID
+    except BaseException:  # as it will be where this is not tried
+        pass
+    return 0
+
+
+def within(room: int) -> None:
+    """In a process that tries: from here on it gets no more than so many bytes of memory."""
+    if _trying:
+        import resource
+
+        with open("/proc/self/statm", "rb") as file:
+            most = int(file.read().split()[0]) * resource.getpagesize() + room
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
 def end_with_parent() -> None:

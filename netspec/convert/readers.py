@@ -42,22 +42,26 @@ def _keras(path: Path) -> list[Stored]:
 
     Keras 3 names the groups by class and number (conv2d_1), and its first versions wrote no other name.
     """
-    layers: dict[str, Stored] = {}  # by group
-
-    def visit(name: str, item: Any) -> None:
-        if hasattr(item, "keys") or "optimizer" in name or item.ndim not in (1, 2, 4):
-            return
-        group, _, part = name.rpartition("/")
-        words = group.removesuffix("/vars").rpartition("/")[2], item.parent.attrs.get("name")
-        layer = layers.setdefault(group, Stored(group, [word for word in words if isinstance(word, str)], {}))
-        layer.parts[part.partition(":")[0]] = hdf5.array(item)
-
-    with hdf5.reading(path) as file:
-        file.visititems(visit)
+    layers = hdf5.taken(path, _keras_layers)
     # conv2d, conv2d_2, conv2d_10 in this order
     ordered = sorted(layers.values(), key=lambda layer: [
         (int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", layer.place)])
     return [layer._replace(parts=_in_torchs_form(layer.parts)) for layer in ordered]
+
+
+def _keras_layers(file: Any) -> dict[str, Stored]:
+    """By group."""
+    layers: dict[str, Stored] = {}
+    for name, item in hdf5.walk(file):
+        if hasattr(item, "keys") or "optimizer" in name or getattr(item, "ndim", 0) not in (1, 2, 4):
+            continue
+        group, _, part = name.rpartition("/")
+        given = item.parent.attrs
+        said = given["name"] if "name" in given and given.get_id("name").shape == () else None
+        words = group.removesuffix("/vars").rpartition("/")[2], said
+        layer = layers.setdefault(group, Stored(group, [word for word in words if isinstance(word, str)], {}))
+        layer.parts[part.partition(":")[0]] = hdf5.array(item)
+    return layers
 
 
 def _in_torchs_form(parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..base.errors import Error, closest
 from ..base.files import find, native
+from ..base.processes import tried
 from ..base.trust import leave
 from ..ops.base import Operation, Shape
 from ..ops.fillers import fill
@@ -101,6 +102,8 @@ class HDF5Data(Listed, type="HDF5Data", workers=False):
         if not names:
             raise self.error(f"source {self.source} lists no file")
         self.files = [find(name, self.source.parent, f"{self.source}: HDF5 file") for name in names]
+        tried(lambda: [self._open(path, hdf5.ends) for path in self.files],
+              str(self.error(f"a file of {self.source}")))
         rows, shapes = zip(*map(self._look, self.files), strict=True)
         for path, found in zip(self.files, shapes, strict=True):
             if found != shapes[0]:
@@ -152,8 +155,8 @@ class HDF5Data(Listed, type="HDF5Data", workers=False):
 
     def _read(self, file: int) -> Batch:
         if self._loaded is None or self._loaded[0] != file:
-            values = self._open(self.files[file], lambda data: data[...].astype(np.float32))
-            self._loaded = file, tuple(values)
+            self._loaded = None  # before the next takes memory
+            self._loaded = file, tuple(self._open(self.files[file], hdf5.array))
         return self._loaded[1]
 
     def _names(self, line: str) -> list[str]:
@@ -168,12 +171,11 @@ class HDF5Data(Listed, type="HDF5Data", workers=False):
         taken = []
         with hdf5.reading(path) as file:
             for top in self.layer.top:
-                data = file.get(top)
-                if not hasattr(data, "dtype"):
+                data = hdf5.member(file, top)
+                if not hasattr(data, "shape"):
                     has = f"{closest(top, file)} (it has: {', '.join(file) or 'none'})"
                     raise self.error(f"{path} has no data set '{top}'{has}")
-                if data.dtype.kind not in "fiu":
-                    raise self.error(f"data set '{top}' of {path} holds {data.dtype}, expected numbers")
+                hdf5.check(data)
                 taken.append(take(data))
         return taken
 

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from PIL import Image
 
 from ..base.errors import Error, lacking
-from ..base.processes import ended_by
+from ..base.processes import tried
 from ..ops.base import Shape
 from ..ops.source import Batch
 from ..proto.caffe_pb2 import Datum
@@ -38,9 +38,8 @@ class Data(Listed, type="Data", tops=(1, 2), one_label=True, what="database"):
         self.check_skip(self.entries, "entries")
         self.transform = Transform(self)
         self._known = 0, b""  # an entry and its key: those near it are found without counting from the first
-        if cause := ended_by(self._read_first):  # a page that leads out of the file
-            raise self.error(f"database {self.source} is damaged, reading it ends the process ({cause}); "
-                             "copy it again, or make it anew")
+        # a page that leads out of the file ends the process
+        tried(self._read_first, f"{self.error('database')} {self.source}")
 
     def __len__(self) -> int:
         return self.entries

@@ -14,7 +14,7 @@ from ..base.errors import Error
 from ..base.files import writing
 from . import wire
 from .caffe_pb2 import LayerParameter, NetParameter, SolverState, V0LayerParameter, V1LayerParameter
-from .hdf5 import array, create_text, creating, reading
+from .hdf5 import array, create_text, creating, member, one_text, taken, walk
 from .wire import Field, WireFile
 
 Blobs = list[np.ndarray | None]  # of a layer; None: it is another layer's, which shares it
@@ -38,7 +38,7 @@ def read_weights(path: str | os.PathLike, check: Check | None = None) -> dict[st
     numbers are counted, and may raise. Raises Error for files that are damaged or of another kind.
     """
     if wire.is_hdf5(path):
-        return _read_weights_hdf5(path)
+        return taken(path, _weights_of_hdf5)
     file = WireFile(path, "weights")
     layers: dict[str, Blobs] = {}
     for part in file.fields():
@@ -96,14 +96,7 @@ class State:
 def read_state(path: str | os.PathLike) -> State:
     """A .solverstate or .solverstate.h5. Raises Error for files that are damaged or of another kind."""
     if wire.is_hdf5(path):
-        with reading(path) as file:
-            if "iter" not in file or "history" not in file:
-                raise Error(f"{path}: is an HDF5 file without the 'iter' and 'history' of a solver state")
-            counts = [array(file[name], "<i4").reshape(-1)[0] for name in ("iter", "current_step")]
-            net = file["learned_net"][()] if "learned_net" in file else b""
-            blobs = [array(file["history"][str(i)]) for i in range(len(file["history"]))]
-            name = net.decode() if isinstance(net, bytes) else str(net)
-            return State(int(counts[0]), name, blobs, int(counts[1]))
+        return taken(path, _state_of_hdf5)
     file = WireFile(path, "state")
     history: list[np.ndarray] = []
     state = State(history=history)
@@ -172,27 +165,33 @@ def _around(layer: LayerParameter) -> tuple[bytes, bytes]:
     return LayerParameter(**before).SerializeToString(), LayerParameter(**behind).SerializeToString()
 
 
-def _read_weights_hdf5(path: str | os.PathLike) -> dict[str, Blobs]:
+def _weights_of_hdf5(file: Any) -> dict[str, Blobs]:
     layers: dict[str, Blobs] = {}
-    with reading(path) as file:
-        if not hasattr(file.get("data"), "keys"):
-            raise Error(f"{path}: is an HDF5 file without the group 'data' of Caffe's weights; for Keras "
-                        "weights use 'netspec convert weights'")
-
-        def visit(name: str, item: Any) -> None:
-            if hasattr(item, "keys"):
-                if not len(item):
-                    layers[name] = []
-                return
-            layer, _, index = name.rpartition("/")
-            if not layer or not re.fullmatch(r"\d{1,2}", index):
-                raise Error(f"{path}: holds data/{name}, where Caffe writes data/LAYER/0, 1, ...")
-            blobs = layers.setdefault(layer, [])
-            blobs += [None] * (int(index) + 1 - len(blobs))
-            blobs[int(index)] = array(item)
-
-        file["data"].visititems(visit)
+    if not hasattr(data := member(file, "data"), "keys"):
+        raise Error(f"{file.filename}: is an HDF5 file without the group 'data' of Caffe's weights; for "
+                    "Keras weights use 'netspec convert weights'")
+    for name, item in walk(data):
+        if hasattr(item, "keys"):
+            if not len(item):
+                layers[name] = []
+            continue
+        layer, _, index = name.rpartition("/")
+        if not layer or not re.fullmatch(r"\d{1,2}", index):
+            raise Error(f"{file.filename}: holds data/{name}, where Caffe writes data/LAYER/0, 1, ...")
+        blobs = layers.setdefault(layer, [])
+        blobs += [None] * (int(index) + 1 - len(blobs))
+        blobs[int(index)] = array(item)
     return layers
+
+
+def _state_of_hdf5(file: Any) -> State:
+    if "iter" not in file or "history" not in file:
+        raise Error(f"{file.filename}: is an HDF5 file without the 'iter' and 'history' of a solver state")
+    parts = dict(walk(file))
+    counts = [array(parts[name], "<i4").reshape(-1)[0] for name in ("iter", "current_step")]
+    net = one_text(parts["learned_net"]) if "learned_net" in parts else ""
+    blobs = [array(parts[f"history/{i}"]) for i in range(len(parts["history"]))]
+    return State(int(counts[0]), net, blobs, int(counts[1]))
 
 
 def _write_weights_hdf5(path: str | os.PathLike, layers: Layers) -> None:

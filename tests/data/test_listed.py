@@ -215,9 +215,8 @@ def test_a_database_cut_off_is_refused(tmp_path, left):
 ])
 def test_a_bad_entry_is_named(tmp_path, bad, words):
     database(tmp_path, {"a": raw(1), "b": bad})
-    made = source(Data, tmp_path, LMDB + "2")
     with pytest.raises(Error, match=words):
-        made.load(0)
+        source(Data, tmp_path, LMDB + "2").load(0)
 
 
 # ImageData
