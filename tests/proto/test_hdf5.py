@@ -8,7 +8,7 @@ from functools import cache
 import h5py
 import numpy as np
 import pytest
-from hostile import read
+from measured import refusal
 
 from netspec.convert.readers import read_layers
 from netspec.data.arrays import HDF5Data
@@ -74,7 +74,7 @@ def test_what_would_take_memory_or_other_files_is_refused(tmp_path, kind):
         path = tmp_path / f"{len(name)}.h5"
         with h5py.File(path, "w") as file:
             make(file, name)
-        said = read(lambda reader=reader, path=path: reader(path))
+        said = refusal(lambda reader=reader, path=path: reader(path))
         assert str(path) in said and words in said and "\n" not in said
 
 
@@ -89,7 +89,7 @@ def test_a_dataset_is_read_once_whatever_links_lead_to_it(tmp_path):
         for _ in range(40):  # there are 2 ** 40 ways to the last
             inner["e"] = inner.create_group("d")
             inner = inner["d"]
-    assert not read(lambda: read_weights(tmp_path / "a.h5"))
+    assert not refusal(lambda: read_weights(tmp_path / "a.h5"))
     held = read_weights(tmp_path / "a.h5")
     assert [name for name, blobs in held.items() if blobs] == ["a"] and held["a"][0].sum() == 1 << 20
 
@@ -100,7 +100,7 @@ def test_more_groups_in_groups_than_weights_have_are_refused(tmp_path):
         for _ in range(500):
             inner = inner.create_group("a")
         inner["0"] = np.ones(1)
-    assert "is beyond 64 groups in groups" in read(lambda: read_weights(tmp_path / "a.h5"))
+    assert "is beyond 64 groups in groups" in refusal(lambda: read_weights(tmp_path / "a.h5"))
 
 
 def test_a_state_with_a_long_name_or_one_blob_many_times_is_refused(tmp_path):
@@ -112,4 +112,4 @@ def test_a_state_with_a_long_name_or_one_blob_many_times_is_refused(tmp_path):
                 file[f"history/{i}"] = file["history/0"]
             if name == "text":
                 file.create_dataset("learned_net", (), "S2000000000")
-        assert words in read(lambda name=name: read_state(tmp_path / name))
+        assert words in refusal(lambda name=name: read_state(tmp_path / name))

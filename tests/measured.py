@@ -1,4 +1,4 @@
-"""Files that mean harm, read in a process of its own that is measured."""
+"""Work in a process of its own whose memory is measured."""
 
 import os
 import resource
@@ -8,7 +8,7 @@ from contextlib import suppress
 from netspec.base.errors import Error
 
 
-def read(work, most=64 << 20):
+def refusal(work, most=64 << 20):
     """What the Error says that the work raises; "" where it raises none. It may take `most` bytes of memory."""
     end, begin = os.pipe()
     child = os.fork()
