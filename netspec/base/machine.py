@@ -104,7 +104,7 @@ def origin(device: str | torch.device = "cpu") -> dict[str, str]:
 def commit() -> str:
     """', commit abc1234' of the checkout that this package lies in, maybe 'and changes'; '' elsewhere."""
     def git(*words: str) -> str:
-        command = ["git", "-C", str(PROJECT), *words]
+        command = ["git", "--no-optional-locks", "-C", str(PROJECT), *words]  # which may be killed
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:

@@ -16,6 +16,9 @@ from .drawing import Area
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 MODELS = GOLDEN.parents[1] / "models"
 SMALL = 12_000  # bytes of a net that is quick to look at
+ONE_LABEL = """
+layer { name: "score" type: "InnerProduct" bottom: "data" top: "score" inner_product_param { num_output: 4 } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "score" bottom: "label" top: "loss" }"""  # of an image
 
 
 @cache

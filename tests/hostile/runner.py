@@ -28,6 +28,7 @@ UNKNOWN = 70  # exit status of a child that met an exception which is not the pr
 LINES, LENGTH = 4, 4000  # of what is said when input is refused
 
 DOORS: dict[str, Any] = {}  # name -> a function that is called in a child and returns an exit status, or None
+WRITTEN = re.compile(r"run/snap|got/|.*\.log$")  # what a second run may write over, or add to
 RAW = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]")
 SAID = re.compile(rb"Traceback \(most recent|Exception ignored|\w*Warning: |HDF5-DIAG|terminate called|Fatal Python")
 REMARK = re.compile(rb"(note|usage|weights of|netspec \S+: importing)\b|\s|[IWE]\d{4} ")
@@ -65,7 +66,7 @@ def tried(folder: Path, call: list) -> str:
         _child(folder, call)
     fault, status = _awaited(child)
     out, err = ((folder / name).read_bytes() for name in ("out", "err"))
-    return (fault or how_ended(status, out, err) or _left(work, before)
+    return (fault or how_ended(status, out, err) or left(work, before)
             or ("something beside its folder is changed" if listing(folder, deep=False) != around else ""))
 
 
@@ -117,6 +118,7 @@ def _child(folder: Path, call: list) -> None:
 
 def _called(name: str, *args: Any) -> int:
     from netspec.base.errors import Error
+    from netspec.cli.main import refuse
 
     sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
@@ -124,8 +126,7 @@ def _called(name: str, *args: Any) -> int:
     try:
         return DOORS[name](*args) or 0
     except Error as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
+        return refuse(name, str(error))
     except SystemExit as end:  # of argparse
         return end.code if isinstance(end.code, int) else 0
 
@@ -194,12 +195,12 @@ def listing(folder: Path, deep: bool = True) -> dict[str, str]:
     return found
 
 
-def _left(work: Path, before: dict[str, str]) -> str:
+def left(work: Path, before: dict[str, str]) -> str:
     """What is wrong with the files that an attempt leaves in its current folder."""
     after = listing(work)
-    if changed := [name for name, what in before.items() if after.get(name) != what]:
+    if changed := [name for name, what in before.items() if after.get(name) != what and not WRITTEN.match(name)]:
         return f"changes {changed[0]}, which was there"
-    new = [name for name in after if name not in before]
+    new = [name for name, what in after.items() if before.get(name) != what]
     if strays := [name for name in new if re.search(r"(^|/)\.|\.part\b|\.tmp\b|\.bad$", name)]:
         return f"leaves {re.sub('[0-9]+', 'N', strays[0])}"
     return next(filter(None, (whole.wrong(work / name) for name in new)), "")
