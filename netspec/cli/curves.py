@@ -3,7 +3,7 @@
 import argparse
 
 from ..base.files import find
-from .options import wrote
+from .options import note, wrote
 from .terminal import say
 
 
@@ -16,7 +16,7 @@ def run(args: argparse.Namespace) -> int:
     from ..look.curves import draw_curves, read_log
 
     path = find(args.log, what="log")
-    runs, out = read_log(path), args.out or f"{path}.png"
+    runs, out = read_log(path, note), args.out or f"{path}.png"
     draw_curves(runs).save(out)
     for each in runs:
         for (_, label), points in each.series.items():

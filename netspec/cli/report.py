@@ -6,7 +6,7 @@ from pathlib import Path
 from ..base.errors import Error, count
 from ..base.files import writing
 from .finding import find_any
-from .options import add_device_arguments, settings, wrote
+from .options import add_device_arguments, note, settings, wrote
 from .terminal import show
 
 
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     paths = list({file.resolve(): file for path in given for file in gather(path)}.values())
     if not any(path.suffix.lower() in KINDS for path in paths):
         raise Error(f"{', '.join(args.what)}: nothing to report, no file that ends in {', '.join(KINDS)}")
-    content = page(args.title, paths)
+    content = page(args.title, paths, note)
     with writing(args.out, "w") as file:
         file.write(content)
     wrote(args.out, note=f"{Path(args.out).stat().st_size / 1e6:.1f} MB, of {count(len(paths), 'file')}")

@@ -3,11 +3,11 @@
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..base.errors import Error, lacking
+from ..base.errors import Error, count, lacking
 from ..base.files import make_folder
 from ..base.log import Log
 from ..base.machine import origin
@@ -22,6 +22,9 @@ LINE = re.compile(
 LOSS, OTHER, RATE = "loss", "other outputs", "learning rate"
 MEANS = {name: f"mean {name} in percent" for name in ("IU", "AP")}
 PANELS = (LOSS, *MEANS.values(), OTHER, RATE)
+MOST_LINE = 1 << 16  # characters of a line that can be a log's
+MOST_RUNS = 12  # side by side
+MOST_ITERATION = 1 << 62
 WIDE = 30  # from here on, the greatest value by the least, a panel's axis is logarithmic
 
 
@@ -41,10 +44,14 @@ class Training:
 
 
 class LogReader:
-    """Makes `runs` of the lines of a log, with or without glog's beginnings; other lines are passed over."""
+    """Makes `runs` of the lines of a log, with or without glog's beginnings; other lines are passed over.
+
+    `odd` counts the lines that begin like a log's and hold no numbers; `example` is the first.
+    """
 
     def __init__(self) -> None:
         self.runs: list[Training] = []
+        self.odd, self.example = 0, ""
         self.iteration, self.tested = 0, "0"
         self.first: dict[str, str] = {}  # phase and output -> the first of its numbers
 
@@ -59,10 +66,13 @@ class LogReader:
                 self.first = {}
             return None
         self.tested = found["tested"] or self.tested
-        try:
-            self.iteration = int(found["at"] or self.iteration)
-            value = float(found["smoothed"] or found["rate"] or found["mean"] or found["value"] or "")
-        except ValueError:
+        numbers = _numbers(found["at"] or self.iteration, found["smoothed"] or found["rate"] or found["mean"]
+                           or found["value"] or "nan")
+        if not numbers:
+            self.odd, self.example = self.odd + 1, self.example or text.strip()[:80]
+            return None
+        self.iteration, value = numbers
+        if found["tested"]:
             return None
         value = value if abs(value) < 1e300 else value * math.inf  # beyond it no axis has ticks
         panel, label = (LOSS, "smoothed loss") if found["smoothed"] else (RATE, RATE)
@@ -81,28 +91,52 @@ class LogReader:
         return self.runs[-1], panel, label, self.iteration, value
 
 
-def read_log(path: str | os.PathLike) -> list[Training]:
-    """The runs of a log in order. Raises Error if there is none with a number in it."""
+def _numbers(at: str | int, value: str) -> tuple[int, float] | None:
+    """The iteration and the value that a line says; None where a chart has no place for them."""
+    try:
+        return (int(at), float(value)) if int(at) < MOST_ITERATION else None
+    except ValueError:
+        return None
+
+
+def lines(path: str | os.PathLike) -> Iterator[str]:
+    """The lines of a log with their ends, but for those that are too long for one, and a last one without an
+    end, which may be cut short in a number."""
+    whole = True
+    with open(path, encoding="utf-8", errors="replace") as file:
+        while text := file.readline(MOST_LINE):
+            before, whole = whole, text.endswith("\n")
+            if before and whole:
+                yield text
+
+
+def read_log(path: str | os.PathLike, remark: Callable[[str], object] = lambda text: None) -> list[Training]:
+    """The runs of a log in order; `remark` is told what is passed over. Raises Error if there is none with a
+    number in it."""
     reader = LogReader()
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            for text in file:
-                reader.line(text)
+        for text in lines(path):
+            reader.line(text)
     except OSError as error:
         raise Error(f"{path}: the log cannot be read: {error.strerror}") from None
     runs = [run for run in reader.runs if run.series]
     if not runs:
         raise Error(f"{path}: is no log of a training: it has no line such as 'Iteration 20, loss = 1.5'")
+    if reader.odd:
+        remark(f"{path}: {count(reader.odd, 'line')} without a number passed over, such as "
+               f"'{reader.example}'")
     return runs
 
 
 def draw_curves(runs: Sequence[Training]) -> Chart:
     """A column for each run: losses, mean IU or AP and other outputs if there are any, rate; over iterations.
 
-    Losses and rates that differ more than WIDE times are shown over a logarithmic axis.
+    Losses and rates that differ more than WIDE times are shown over a logarithmic axis. Of very many runs the
+    last are drawn, which the first column says.
     """
     columns = []
-    for run in runs:
+    more = f" (after {len(runs) - MOST_RUNS} other runs)" * (len(runs) > MOST_RUNS)
+    for run in runs[-MOST_RUNS:]:
         column: list[Lines] = []
         for panel in PANELS:  # reversed: the smoothed loss comes last, on top
             labels = sorted((label for p, label in run.series if p == panel), reverse=True)
@@ -112,8 +146,9 @@ def draw_curves(runs: Sequence[Training]) -> Chart:
             if panel in MEANS.values():
                 series = {_with_best(label, points): points for label, points in series.items()}
             if series:
-                column.append(Lines(series, "iteration", panel, "" if column else run.name, wide))
+                column.append(Lines(series, "iteration", panel, "" if column else run.name + more, wide))
         columns.append(column)
+        more = ""
     return Chart(columns)
 
 
@@ -178,7 +213,7 @@ def following(said: Log, path: str | None = None, folder: str | None = None) -> 
                 copies[-1].stream.close()
         if path and os.path.isfile(path):
             with suppress(Error):  # a run that ended before its first loss has no curves
-                runs = read_log(path)
+                runs = read_log(path, lambda text: said("netspec", text, "W"))
                 try:
                     draw_curves(runs).save(f"{path}.png")
                     said("netspec", f"wrote {path}.png")

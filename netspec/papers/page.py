@@ -3,10 +3,11 @@
 import base64
 import html
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 from ..base.errors import Error, listed
 from ..base.machine import origin
@@ -15,7 +16,7 @@ from ..base.table import numeric
 from ..data.facts import Known, known
 from ..data.segmentation import SegmentationData
 from ..look import pictures
-from ..look.curves import draw_curves, read_log
+from ..look.curves import Training, draw_curves, lines, read_log
 from ..look.shapes import printable
 from ..net.build import load
 from ..net.deploy import feeds
@@ -42,6 +43,9 @@ th.number, td.number { text-align: right; font-variant-numeric: tabular-nums; }
 figure { margin: 1rem 0; } img { max-width: 100%; background: #fff; } summary { cursor: pointer; }
 pre { overflow-x: auto; font-size: .85rem; padding: .8rem; border: var(--line); }
 """
+
+
+Found = TypeVar("Found")
 
 
 class Html(str):
@@ -177,20 +181,43 @@ def said_of_images(paths: Iterable[Path]) -> list[Html]:
     return parts
 
 
-def page(title: str, paths: Sequence[Path]) -> str:
-    """The whole page about files of the kinds in KINDS, a section for each kind."""
+def _read(paths: Iterable[Path], reader: Callable[[Path], Found], problems: list[Error]
+          ) -> Iterator[tuple[Path, Found]]:
+    """What is in each of the files that can be read; why others can't is added to the problems."""
+    for path in paths:
+        try:
+            yield path, reader(path)
+        except Error as problem:
+            problems.append(problem)
+
+
+def _log(path: Path, remark: Callable[[str], object]) -> tuple[list[Training], list[str]]:
+    """The runs of a log, and what netspec said in it."""
+    runs = read_log(path, remark)
+    return runs, [text.rstrip() for text in lines(path) if re.match(r"[WE]\d", text) or " netspec] " in text]
+
+
+def page(title: str, paths: Sequence[Path], remark: Callable[[str], object] = lambda text: None) -> str:
+    """The whole page about files of the kinds in KINDS, a section for each kind.
+
+    remark: is told which records and logs are none, and passed over. Raises Error if nothing else is there.
+    """
     kinds: dict[str, list[Path]] = {kind: [] for kind in KINDS.values()}
     for path in paths:
         if kind := KINDS.get(path.suffix.lower()):
             kinds[kind].append(path)
-    records = {path.stem: found for path in kinds["Scores"] if "mean_iu" in (found := record.read(path))}
+    problems: list[Error] = []
+    records = {path.stem: found for path, found in _read(kinds["Scores"], record.read, problems)
+               if "mean_iu" in found}
     drawn = {f"{path.resolve()}.png" for path in kinds["Curves"]}  # anew, from their logs
     curves = []  # and what netspec said in a log of nets, origin and trouble
-    for path in kinds["Curves"]:
-        said = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
-                if re.match(r"[WE]\d", line) or " netspec] " in line]
-        curves.append(image(path.name, draw_curves(read_log(path)).content("SVG"), "svg+xml"))
+    for path, (runs, said) in _read(kinds["Curves"], lambda path: _log(path, remark), problems):
+        curves.append(image(path.name, draw_curves(runs).content("SVG"), "svg+xml"))
         curves += [folded(f"{path.name}: what was said", "\n".join(said))] if said else []
+    if len(problems) == len(paths):
+        raise problems[0]
+    for problem in problems:
+        remark(f"{problem}; passed over")
     images = [path for path in kinds["Pictures"] if str(path.resolve()) not in drawn]
     weights = [[str(path), f"{path.stat().st_size / 1e6:.1f}"] for path in kinds["Weights"]]
     sections = {

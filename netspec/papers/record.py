@@ -6,7 +6,7 @@ import csv
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from ..base import log
 from ..base.errors import Error
 from ..base.files import naming, writing
 from ..base.machine import asked, choose, origin
+from ..base.metrics import BINARY, MEASURES
 from ..convert.folded import folded
 from ..data.layouts import LAYOUTS
 from ..net.graph import Graph
@@ -31,6 +32,7 @@ from ..train import jobs, snapshot, stages
 from ..train.solver import Solver
 
 Record = dict[str, Any]
+MOST = 64 << 20  # bytes of a record
 BLOBS = (("", "label"),)  # the net's own
 
 
@@ -141,11 +143,16 @@ class Trace:
 
     @staticmethod
     def read(path: Path) -> list[tuple[int, float, float]]:
-        """The rows of a file; none if it is not there."""
+        """The rows of a file; none if it is not there. Raises Error for one that is no such file."""
         if not path.exists():
             return []
-        with open(path, newline="", encoding="utf-8") as file:
-            return [(int(row[0]), float(row[1]), float(row[2])) for row in csv.reader(file) if len(row) == 3]
+        with open(path, newline="", encoding="utf-8", errors="replace") as file:
+            rows = csv.reader(file)
+            try:
+                return [(int(row[0]), float(row[1]), float(row[2])) for row in rows if len(row) == 3]
+            except (ValueError, csv.Error):
+                raise Error(f"{path}:{rows.line_num}: expected iteration, loss and seconds; delete the file "
+                            "to train anew") from None
 
     def __call__(self, solver: Solver, loss: float) -> None:
         clock = time.process_time if solver.device.type == "cpu" else time.perf_counter
@@ -158,12 +165,50 @@ class Trace:
             file.write(f"{solver.iter},{loss!r},{clock() - self.begun!r}\n")
 
 
+def _number(value: Any) -> bool:
+    return value is None or type(value) in (int, float) and abs(value) < 1e300
+
+
+def _word(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _of(keys: Iterable[str]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(_number(value.get(key)) for key in keys)
+
+
+def _all(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(holds, value))
+
+
+def _each(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(holds, value.values()))
+
+
+HOLDS: dict[str, Callable[[Any], bool]] = {  # what a record has -> whether a value can be that
+    **dict.fromkeys((*MEASURES, "loss", "images", "milliseconds"), _number),
+    "classes": _all(lambda value: _of(["iu"])(value) and _word(value.get("name"))),
+    "unseen": _all(_word), "trimap": _each(_of(MEASURES)), "heads": _each(_number),
+    "binary": lambda value: value is None or _of(BINARY)(value), "histogram": _all(_all(_number)),
+    "origin": _each(_word), "weights": _word,
+}
+
+
 def read(path: Path) -> Record:
-    """A record; {} where there is none that can be read."""
-    with suppress(OSError, ValueError, RecursionError):
+    """A record; {} where there is none. Raises Error for a file that is something else."""
+    try:
+        if path.stat().st_size > MOST:
+            raise ValueError(f"it has more than {MOST >> 20} MiB")
         found = json.loads(path.read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else {}
-    return {}
+        if not isinstance(found, dict):
+            raise ValueError("it holds no object")
+        if wrong := [key for key, value in found.items() if key in HOLDS and not HOLDS[key](value)]:
+            raise ValueError(f"'{wrong[0]}' cannot be {str(found[wrong[0]])[:40]}")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise Error(f"{path}: is no record of measurements: {getattr(error, 'strerror', error)}") from None
+    return found
 
 
 def recorded(path: Path, mark: str, measure: Callable[[], Record], device: str | None,
@@ -172,9 +217,10 @@ def recorded(path: Path, mark: str, measure: Callable[[], Record], device: str |
 
     device: that which the origin names. beside: what must be there for a record to count.
     """
-    known = read(path)
-    if known.get("mark") == mark and (beside is None or beside.exists()):
-        return known
+    with suppress(Error):  # a damaged one is measured again
+        known = read(path)
+        if known.get("mark") == mark and (beside is None or beside.exists()):
+            return known
     found = {**measure(), "mark": mark, "origin": origin(choose(device))}
     write(path, found)
     return found

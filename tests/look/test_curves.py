@@ -62,7 +62,7 @@ def test_the_mean_iu_of_tests_beside_the_losses(tmp_path):
         lines += [f"] Iteration {20 * i}, loss = {smoothed}", f"] Iteration {20 * i}, Testing net (#0)",
                   f"]     Test net output #0: loss = {tested} (* 1 = {tested} loss)",
                   f"netspec] Iteration {20 * i}, test net #0: mean IU {iu} of 3 of 4 classes, 5 of 9 images (never in the truth: a)"]
-    (tmp_path / "run.log").write_text("\n".join(lines))
+    (tmp_path / "run.log").write_text("\n".join([*lines, ""]))
     (run,) = curves.read_log(tmp_path / "run.log")
     assert run.series["mean IU in percent", "test mean IU"] == [(0, 10), (20, 35.5), (40, 33), (60, 30.1)]
     assert run.series["mean IU in percent", "test #1 mean IU"] == [(0, 5)]
@@ -102,6 +102,27 @@ def test_numbers_that_no_axis_holds(tmp_path):
     assert cli.main(["curves", str(tmp_path / "run.log")]) == 0
     series = curves.read_log(tmp_path / "run.log")[0].series
     assert [points for points in series.values()] == [[(0, float("inf")), (20, float("-inf")), (30, 2)]]
+
+
+def test_what_is_no_line_of_a_log_is_passed_over(tmp_path, capsys):
+    """Lines without an end, which are cut short, too long ones, and those that hold no number, of which it is said."""
+    with open(tmp_path / "run.log", "w") as file:
+        for text in ("Solving a\n", "Iteration 0, loss = 2\n", "Iteration 10, loss = abc\n", f"Iteration {'9' * 400}, loss = 1\n",
+                     "Iteration 15, loss = 7" + " " * 70000 + "Iteration 16, loss = 7\n", "Epoch 1: loss 4\n", "Iteration 20, loss = 1.5\n",
+                     "Iteration 30, loss = 1."):
+            file.write(text)
+    assert cli.main(["curves", str(tmp_path / "run.log")]) == 0
+    out, err = capsys.readouterr()
+    assert "a: smoothed loss: 2 values, iteration 0 to 20, the last 1.5\n" in out
+    assert err == f"note: {tmp_path}/run.log: 2 lines without a number passed over, such as 'Iteration 10, loss = abc'\n"
+
+
+def test_of_many_runs_the_last_are_drawn():
+    runs = [curves.Training(f"net{number}") for number in range(300)]
+    for run in runs:
+        run.add(curves.LOSS, "loss", 1, 1.0)
+    text = curves.draw_curves(runs).content("SVG").decode()
+    assert re.findall(r"net\d+[^<]*", text) == ["net288 (after 288 other runs)", *(f"net{number}" for number in range(289, 300))]
 
 
 def test_the_command_draws(tmp_path, capsys):

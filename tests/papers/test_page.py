@@ -156,7 +156,14 @@ def test_what_cannot_be_reported(tmp_path, capsys, monkeypatch):
         status, _, err = command(capsys, "report", *argv)
         assert status == 2 and message in err and len(err.splitlines()) == 1
     assert not (tmp_path / "report.html").exists()
-    assert command(capsys, "report", "broken.json", "list.json", "solver.prototxt")[0] == 0  # no records: no table of scores
+    (tmp_path / "nan.json").write_text('{"mean_iu": NaN}')
+    status, _, err = command(capsys, "report", "broken.json", "list.json", "nan.json", "no.log", "solver.prototxt")
+    assert status == 0  # no records: no table of scores
+    for words in ("broken.json: is no record of measurements: Expecting property name", "line 1 column 2",
+                  "list.json: is no record of measurements: it holds no object", "nan.json: is no record of measurements: 'mean_iu' "
+                  "cannot be nan; passed over", "no.log: is no log of a training"):
+        assert words in err
+    assert len(err.splitlines()) == 4
     page = Page((tmp_path / "report.html").read_text())
     assert "Scores" not in page.text and "Solvers and nets" in page.text
 
@@ -172,4 +179,3 @@ def test_a_solver_takes_its_own_files_only(tmp_path, monkeypatch):
     path.write_text(" ".join(line for line in path.read_text().splitlines() if not line.startswith("#")))
     assert len(htmlreport.gather(path)) == 5, "a solver on one line"
     assert htmlreport.gather(tmp_path / "net.prototxt") == [tmp_path / "net.prototxt"]
-    assert experiment.read(tmp_path / "run/snap.json") == {}

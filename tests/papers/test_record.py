@@ -11,6 +11,7 @@ from netspec import NetSpec
 from netspec import layers as L
 from netspec.base.errors import Error
 from netspec.base.machine import PROJECT
+from netspec.cli import main as cli
 from netspec.papers import record
 from netspec.proto import text as prototext
 from netspec.proto.model import read_weights
@@ -123,7 +124,36 @@ def test_a_record_is_measured_once_and_anew_under_another_mark(tmp_path):
     assert set(known["origin"]) >= {"command", "date", "device", "netspec"} and known["mark"] == "b"
     assert record.recorded(path, "b", measure, "cpu", beside=tmp_path / "gone")["value"] == 3
     path.write_text("{ not json")
-    assert record.read(path) == {} and record.recorded(path, "b", measure, "cpu")["value"] == 4
+    assert record.recorded(path, "b", measure, "cpu")["value"] == 4
+
+
+WRONG = ["", "{", "[1]", "\xff", "[" * 100_000, '{"mean_iu": "0.5"}', '{"mean_iu": true}', '{"loss": NaN}', '{"loss": 1e999}',
+         '{"images": ' + "9" * 400 + "}", '{"images": ' + "9" * 5000 + "}", '{"classes": {}}', '{"classes": [1]}',
+         '{"classes": [{"iu": 1}]}', '{"classes": [{"name": "a", "iu": "b"}]}', '{"trimap": [1]}', '{"trimap": {"4": {"mean_iu": []}}}',
+         '{"binary": 3}', '{"origin": "here"}', '{"origin": {"device": 1}}', '{"heads": {"geo": "x"}}', '{"unseen": [null]}',
+         '{"weights": 1}', '{"histogram": [1]}', '{"milliseconds": "fast"}']
+
+
+@pytest.mark.parametrize("text", WRONG, ids=range(len(WRONG)))
+def test_what_is_no_record_is_one_sentence_and_measured_again(tmp_path, text):
+    path = tmp_path / "voc-fcn32s.scores.json"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(Error, match=f"^{path}: is no record of measurements: ") as caught:
+        record.read(path)
+    assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
+    assert record.recorded(path, "mark", lambda: {"mean_iu": 0.5}, "cpu")["mean_iu"] == 0.5 and record.read(path)["mark"] == "mark"
+
+
+def test_tables_name_a_record_that_is_none(tmp_path, capsys):
+    (tmp_path / "voc-fcn32s.scores.json").write_text('{"mean_iu": []}')
+    assert cli.main(["tables", "1", "--results", str(tmp_path)]) == 2
+    assert "voc-fcn32s.scores.json: is no record of measurements: 'mean_iu' cannot be []" in capsys.readouterr().err
+
+
+def test_a_trace_that_is_none_is_named_with_its_line(tmp_path):
+    (tmp_path / "a.csv").write_text("1,0.5,0.1\n2,x,0.2\n")
+    with pytest.raises(Error, match=f"{tmp_path}/a.csv:2: expected iteration, loss and seconds"):
+        record.Trace.read(tmp_path / "a.csv")
 
 
 def test_data_below_another_root():
