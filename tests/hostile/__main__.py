@@ -89,7 +89,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--kept", type=Path, default=PROJECT / "build/hostile", metavar="DIR", help="gets failing attempts")
     parser.add_argument("--first", action="store_true", help="end with the first fault")
     parser.add_argument("--again", type=Path, nargs="+", metavar="DIR", help="try kept attempts again")
+    parser.add_argument("--undo", type=int, nargs="*", metavar="NUMBER", help="take guards away, in a copy, and find that")
     args = parser.parse_args(argv)
+    if args.undo is not None:
+        from . import undo
+
+        return undo.main(args.undo, args.jobs)
     if strange := set(args.areas) - known.keys():
         parser.error(f"no area {', '.join(sorted(strange))}")
     load()

@@ -1,5 +1,6 @@
 """Attempts with HDF5, LMDB, weights and the states of runs."""
 
+import json
 import random
 import tempfile
 from contextlib import suppress
@@ -12,7 +13,7 @@ import lmdb
 import numpy as np
 from training import SOLVER, write_job
 
-from .changing import REAL, TEXTS, bytes_changed, changed, wire_changed
+from .changing import REAL, TEXTS, bytes_changed, changed, json_changed, wire_changed
 from .drawing import Area
 from .nets import ONE_LABEL, job
 from .runner import door, tried
@@ -220,7 +221,14 @@ def states() -> dict[str, bytes]:
     return found | {"weights.h5": found["SGD.h5.caffemodel.h5"], "state.h5": found["SGD.h5.solverstate.h5"]}
 
 
-def _text_or_wire(data: bytes, numbers: random.Random) -> bytes:
+def _told(data: bytes, numbers: random.Random) -> bytes:
+    """What a .resume says, changed."""
+    if numbers.random() < 0.2:
+        return bytes_changed(data, numbers)
+    return json.dumps(json_changed(json.loads(data), numbers)).encode()
+
+
+def _wire(data: bytes, numbers: random.Random) -> bytes:
     kind = numbers.randrange(4)
     return data if kind == 0 else bytes_changed(data, numbers, 200) if kind == 1 else wire_changed(data, numbers)
 
@@ -241,7 +249,8 @@ def state(numbers: random.Random, folder: Path) -> list:
             data = states()[numbers.choice(others)]
         if numbers.random() < 0.5:
             for _ in range(numbers.choice((1, 1, 2))):
-                data = bytes_changed(data, numbers, HEAD) if end and "resume" not in name else _text_or_wire(data, numbers)
+                with suppress(ValueError):  # no JSON any more
+                    data = _told(data, numbers) if "resume" in name else bytes_changed(data, numbers, HEAD) if end else _wire(data, numbers)
         if numbers.random() < 0.95:
             (folder / f"run/snap_iter_3{name.removeprefix(own)}").write_bytes(data)
     weights, snapshot = f"run/snap_iter_3.caffemodel{end}", f"run/snap_iter_3.solverstate{end}"

@@ -146,6 +146,28 @@ def bytes_changed(data: bytes, numbers: random.Random, head: int = 0) -> bytes:
     return data[:at] + data[other:other + 8] + data[at + 8:]
 
 
+def json_changed(value: Any, numbers: random.Random) -> Any:
+    """A value of JSON with one thing in it changed."""
+    if isinstance(value, dict | list) and value and numbers.random() < 0.85:
+        key = numbers.choice(list(value)) if isinstance(value, dict) else numbers.randrange(len(value))
+        made = value.copy()
+        kind = numbers.randrange(8)
+        if kind == 0:
+            del made[key]
+        elif kind == 1 and isinstance(value, list):
+            made += [value[key]] * numbers.choice((1, 1, 30))
+        elif kind == 1:
+            made[numbers.choice(TEXTS)] = value[key]
+        else:
+            made[key] = json_changed(value[key], numbers)
+        return made
+    deep: Any = []
+    for _ in range(400):
+        deep = [deep]
+    return numbers.choice((None, True, [], {}, "", [None], {"a": 1}, [[1, 2], [3]], numbers.choice(TEXTS), numbers.choice(WHOLE), numbers.choice(REAL),
+                           numbers.uniform(-9, 99), str(value)[:99], 10**400, deep))
+
+
 def varint(value: int) -> bytes:
     """As protobuf writes it."""
     value &= 2**64 - 1

@@ -13,6 +13,7 @@ from pathlib import Path
 from training import SOLVER, VOC, write_job, write_voc
 
 from .binaries import state, states
+from .described import described
 from .drawing import Area
 from .nets import GOLDEN, param_str, prototxt, solver
 from .pictures import array, deploy, image, pictures
@@ -157,7 +158,7 @@ def workers(numbers: random.Random, folder: Path) -> list:
     return ["struck", seconds, number, whom, "solve", "solver.prototxt"]
 
 
-WHOLE = (prototxt, prototxt, solver, param_str, image, array, state)
+WHOLE = (prototxt, prototxt, solver, param_str, described, image, array, state)
 
 
 def commands(numbers: random.Random, folder: Path) -> list:

@@ -20,7 +20,7 @@ from .runner import listing, tried
 CHUNK = 50  # attempts
 KEPT = 3  # attempts of each fault and chunk
 PLACE = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None  # in memory, if it can be
-MODULES = ("nets", "binaries", "pictures", "archives", "disks")
+MODULES = ("nets", "described", "binaries", "pictures", "archives", "disks")
 
 
 class Area(NamedTuple):

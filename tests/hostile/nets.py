@@ -189,4 +189,4 @@ def param_str(numbers: random.Random, folder: Path) -> list:
                                         ["solve", "solver.prototxt"], ["doctor", "net.prototxt"], ["draw", "net.prototxt", "--out", "a.svg"]))]
 
 
-AREAS = {"prototxt": Area(prototxt, 20_000), "solver": Area(solver, 8_000), "param_str": Area(param_str, 8_000)}
+AREAS = {"prototxt": Area(prototxt, 15_000), "solver": Area(solver, 8_000), "param_str": Area(param_str, 8_000)}

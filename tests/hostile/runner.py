@@ -29,7 +29,7 @@ LINES, LENGTH = 4, 4000  # of what is said when input is refused
 
 DOORS: dict[str, Any] = {}  # name -> a function that is called in a child and returns an exit status, or None
 WRITTEN = re.compile(r"run/snap|got/|.*\.log$")  # what a second run may write over, or add to
-RAW = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]")
+RAW = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 SAID = re.compile(rb"Traceback \(most recent|Exception ignored|\w*Warning: |HDF5-DIAG|terminate called|Fatal Python")
 REMARK = re.compile(rb"(note|usage|weights of|netspec \S+: importing)\b|\s|[IWE]\d{4} ")
 
@@ -77,7 +77,7 @@ def how_ended(status: int, out: bytes, err: bytes) -> str:
     if SAID.search(err) or status == UNKNOWN:
         return _named(err)
     for name, text in (("output", out), ("standard error", err)):
-        if found := RAW.search(text):
+        if found := RAW.search(text.decode("utf-8", "replace")):
             return f"raw control character {found[0]!r} on {name}"
     if status not in (0, 1, 2, 141):
         return f"exit status {status}"
