@@ -26,6 +26,7 @@ from ..net.module import Net
 from ..ops import REGISTRY
 from ..proto.caffe_pb2 import TEST, TRAIN, SolverParameter
 from ..proto.model import Blobs
+from ..proto.npy import read_npy
 from ..proto.types import CAFFE
 from ..score import frames, predict
 from ..train import jobs, preflight, updates
@@ -211,7 +212,7 @@ def picture(path: Path) -> Tensor:
     if path.suffix != ".npy":
         return predict.blob(frames.picture(path), ILSVRC)
     try:
-        array = np.load(path, allow_pickle=False)
+        array = read_npy(path)
     except (ValueError, OSError) as e:
         raise Error(f"{path}: cannot be read as an array ({e})") from None
     if array.ndim not in (3, 4) or array.shape[-1] == 3 != array.shape[-3]:

@@ -1,6 +1,5 @@
 """A net here against what another program computed for it, blob by blob."""
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from ..base.table import table
 from ..net import module, weights
 from ..net.build import build
 from ..proto.caffe_pb2 import TEST, TRAIN, Phase
+from ..proto.npy import read_npz
 from ..proto.text import read_net
 from ..pycaffe.net import Net
 
@@ -183,7 +183,6 @@ def _apart(ours: np.ndarray, theirs: np.ndarray, rtol: float, atol: float) -> tu
 def read_results(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an .npz file; Error if it is something else."""
     try:
-        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as e:
+        return read_npz(path)
+    except (OSError, ValueError) as e:
         raise Error(f"{path}: cannot be read as .npz ({e})") from None

@@ -11,10 +11,12 @@ from typing import IO
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from ..base.errors import Error, closest
+from ..base.errors import Error, closest, listed
 from ..base.files import find
 from ..ops.base import Operation
 from ..proto.model import read_mean
+from ..proto.npy import read_npy
+from .mat import variables
 from .resizing import shrunk
 
 # what Pillow raises for damaged files, by format and place of the damage
@@ -196,23 +198,25 @@ def _indices(path: Path, pixels: np.ndarray, legend: np.ndarray, nearest: bool, 
 
 
 def _read_array(path: Path, key: str, option: Option) -> np.ndarray:
-    from scipy.io import loadmat
-
     if not path.is_file():
         raise Error(f"label {path} is not there")
     try:
         if path.suffix.lower() == ".npy":
-            return np.load(path, allow_pickle=False)
-        found = {k: v for k, v in loadmat(path).items() if not k.startswith("__")}
+            return read_npy(path)
+        found = variables(path)
+        first, _, field = key.partition(".")
+        first = first or next(iter(found), "")
+        if first not in found or (not key and len(found) > 1):
+            which = "more than the" if first in found else "no"
+            has = f"{closest(first, found) if key else ''} (it has: {listed(found) or 'none'}"
+            raise Error(f"label {path} has {which} variable '{first}'{has}; "
+                        f"{option('key', first or 'VARIABLE')} names one)")
+        value = found[first]()
+    except Error:
+        raise
     except Exception as error:  # NumPy and SciPy raise nearly anything on a damaged file
-        raise Error(f"label {path} cannot be read: {' '.join(str(error).split())}") from None
-    first, _, field = key.partition(".")
-    first = first or next(iter(found), "")
-    if first not in found or (not key and len(found) > 1):
-        which = "more than the" if first in found else "no"
-        raise Error(f"label {path} has {which} variable '{first}'{closest(first, found) if key else ''} "
-                    f"(it has: {', '.join(found) or 'none'}; {option('key', first or 'VARIABLE')} names one)")
-    value = found[first]
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise Error(f"label {path} cannot be read: {why}") from None
     if not field:
         return np.asarray(value)
     names = getattr(value, "dtype", np.dtype(int)).names or ()

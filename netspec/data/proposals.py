@@ -1,6 +1,5 @@
 """Files of proposals: the regions that one net found in the images of a split, for another to learn from."""
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from ..base.errors import Error
 from ..base.files import writing
 from ..ops.settings import settings_of
 from ..proto.caffe_pb2 import NetParameter
+from ..proto.npy import read_npz
 
 
 class Proposals(NamedTuple):
@@ -44,19 +44,18 @@ def read(path: Path, dataset: str | None = None, listed: Sequence[str] = ()) -> 
     """A file of proposals. Raises Error for what is none, or was made of another data set than `dataset`,
     whose images are `listed`."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            held = {key: file[key] for key in ("dataset", "weights", "names", "counts", "boxes")}
-        counts, boxes, names = held["counts"], held["boxes"], held["names"].tolist()
+        held = read_npz(path, ("dataset", "weights", "names", "counts", "boxes"))
+        counts, boxes, names = held["counts"], held.pop("boxes"), held["names"].tolist()
         whole = counts.dtype.kind in "iu" and (counts >= 0).all() and boxes.dtype.kind == "f"
         if not whole or counts.shape != (len(names),) or boxes.shape != (counts.sum(), 4):
             raise ValueError("its parts do not fit together")
         with np.errstate(over="ignore"):
-            boxes = boxes.astype(np.float32)
+            boxes = boxes.astype(np.float32, copy=False)
         if not (np.isfinite(boxes).all() and (boxes[:, :2] <= boxes[:, 2:]).all()):
             raise ValueError("it holds boxes that are none")
     except FileNotFoundError:
         raise Error(f"the proposals {path} are not there; the step before writes them") from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, MemoryError) as error:
         words = " ".join(str(error).split())[:200]
         raise Error(f"{path} is no file of proposals, or damaged: {words}") from None
     found = Proposals(str(held["dataset"]), str(held["weights"]), names,

@@ -534,7 +534,7 @@ def test_labels_of_all_kinds(tmp_path):
     ]:
         with pytest.raises(Error, match=message):
             label(".png", array, more)
-    with pytest.raises(Error, match="has more than the variable 'one' .it has: one, two; the option 'key'"):
+    with pytest.raises(Error, match="has more than the variable 'one' .it has: one, two .2.; the option 'key'"):
         label(".mat", one=truth, two=truth)
     with pytest.raises(Error, match="no variable 'sgm'; did you mean 'seg'"):
         label(".mat", more=dict(key="sgm"), seg=truth)
