@@ -1,9 +1,9 @@
 """The difference of two nets in structure, layer by layer and field by field, and of a net from Figure 3."""
 
-from collections import Counter
-from collections.abc import Collection, Mapping, MutableSequence, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, MutableSequence, Sequence
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +101,7 @@ def _text(field: Any, value: Any) -> str:
 class Layer:
     """A layer to compare: its settings as text, and for each bottom the layers that wrote it before."""
 
-    def __init__(self, message: LayerParameter, writers: dict[str, tuple["Layer", ...]],
-                 filtered: bool) -> None:
+    def __init__(self, message: LayerParameter, writers: dict[str, list["Layer"]], filtered: bool) -> None:
         """writers: of each blob so far; this layer is added. filtered: rules have had their effect."""
         self.name, self.type, self.tops = message.name, message.type, list(message.top)
         rules = ("include", "exclude") if filtered else ()
@@ -116,20 +115,24 @@ class Layer:
             del self.settings["python_param.param_str"]
             self.settings |= {f"param_str.{key}": repr(list(value) if isinstance(value, tuple) else value)
                               for key, value in options.items()}
-        self.bottoms = [(blob, writers.get(blob, ())) for blob in message.bottom]
-        self.makers = [by[-1] if by else None for _, by in self.bottoms]
+        self.alike = self.type, *sorted(self.settings.items())  # of two layers that do the same
+        # blob, its writers, and how many of them there were: more may come behind this layer
+        self.bottoms = [(blob, by := writers.get(blob, []), len(by)) for blob in message.bottom]
+        self.makers = tuple(by[-1] if by else None for _, by, _ in self.bottoms)
         self.readers: list[Layer] = []
         for maker in self.makers:
             if maker:
                 maker.readers.append(self)
         for top in self.tops:
-            writers[top] = (*(writers.get(top, ()) if top in message.bottom else ()), self)
+            if top not in writers or top not in message.bottom:
+                writers[top] = []
+            writers[top].append(self)
 
     def fields(self, blobs: Mapping[str, str], partners: Mapping["Layer", str]) -> dict[str, str]:
         """What is compared, blobs and layers by these names; of a bottom's writers those with a partner."""
-        def read(blob: str, by: tuple[Layer, ...]) -> str:
-            after = [partners[layer] for layer in by[1:] if layer in partners][-1:]
-            return blobs.get(blob, blob) + "".join(f" (after {name})" for name in after)
+        def read(blob: str, by: list[Layer], number: int) -> str:
+            after = next((partners[by[i]] for i in range(number - 1, 0, -1) if by[i] in partners), None)
+            return blobs.get(blob, blob) + (f" (after {after})" if after else "")
 
         found = {"type": f'"{self.type}"', "bottom": ", ".join(read(*bottom) for bottom in self.bottoms),
                  "top": ", ".join(blobs.get(top, top) for top in self.tops)}
@@ -138,7 +141,7 @@ class Layer:
 
 def layers(net: NetParameter, phase: Phase | None = None, body: bool = False) -> list[Layer]:
     """The layers of a net, in a phase if one is given, without its sources if only its body is asked for."""
-    writers: dict[str, tuple[Layer, ...]] = {}
+    writers: dict[str, list[Layer]] = {}
     found = [Layer(each, writers, phase is not None)
              for each in (net.layer if phase is None else standing(net, phase))]
     return [layer for layer in found if layer.bottoms or not body]
@@ -149,28 +152,49 @@ def match(a: Sequence[Layer], b: Sequence[Layer]) -> dict[Layer, Layer]:
     reads them; else by type and both."""
     found: dict[Layer, Layer] = {}
 
-    def alike(one: Layer, other: Layer) -> bool:
-        return one.type == other.type and one.settings == other.settings
+    def behind(one: Layer) -> tuple[Layer | None, ...]:
+        return tuple(maker and found.get(maker) for maker in one.makers)
 
-    def behind(one: Layer, other: Layer) -> bool:
-        return [maker and found.get(maker) for maker in one.makers] == other.makers
+    def ahead(one: Layer) -> list[Layer | None]:
+        return [found[reader] for reader in one.readers if reader in found] if one.readers else [None]
 
-    def ahead(one: Layer, other: Layer) -> bool:
-        if not one.readers and not other.readers:
-            return True
-        return any(found.get(reader) in other.readers for reader in one.readers)
+    def of(other: Layer) -> Sequence[Layer | None]:
+        return other.readers or [None]
 
-    for same, step in (
-            (lambda one, other: one.name == other.name, 1),
-            (lambda one, other: alike(one, other) and behind(one, other), 1),
-            (lambda one, other: alike(one, other) and ahead(one, other), -1),
-            (lambda one, other: one.type == other.type and behind(one, other) and ahead(one, other), 1)):
-        for one in [one for one in a[::step] if one not in found]:
-            taken = set(found.values())
-            other = next((other for other in b[::step] if other not in taken and same(one, other)), None)
-            if other:
-                found[one] = other
+    numbers: dict[Hashable, int] = {}  # of what is long to look up, once for each reader
+
+    def number(*facts: Hashable) -> int:
+        return numbers.setdefault(facts, len(numbers))
+
+    _pair(a, b, found, lambda one: [one.name], lambda other: [other.name])
+    _pair(a, b, found, lambda one: [(one.alike, behind(one))], lambda other: [(other.alike, other.makers)])
+    _pair(a[::-1], b[::-1], found, lambda one: product([number(one.alike)], ahead(one)),
+          lambda other: product([number(other.alike)], of(other)))
+    _pair(a, b, found, lambda one: product([number(one.type, behind(one))], ahead(one)),
+          lambda other: product([number(other.type, other.makers)], of(other)))
     return found
+
+
+def _pair(a: Sequence[Layer], b: Sequence[Layer], found: dict[Layer, Layer],
+          mine: Callable[[Layer], Iterable[Hashable]], theirs: Callable[[Layer], Iterable[Hashable]]) -> None:
+    """Join each layer of `a` without partner to the first of `b` without one that shares a key with it."""
+    taken, places = set(found.values()), {other: i for i, other in enumerate(b)}
+    waiting = defaultdict[Hashable, deque[Layer]](deque)
+    for other in b:
+        if other not in taken:
+            for key in theirs(other):
+                waiting[key].append(other)
+    for one in a:
+        if one in found:
+            continue
+        first = []
+        for queue in (waiting[key] for key in mine(one) if key in waiting):
+            while queue and queue[0] in taken:
+                queue.popleft()
+            first += [queue[0]] if queue else []
+        if first:
+            found[one] = min(first, key=places.__getitem__)
+            taken.add(found[one])
 
 
 def _pairs(found: Mapping[Layer, Layer]) -> list[tuple[str, str]]:
@@ -222,7 +246,7 @@ def difference(a: Sequence[Layer], b: Sequence[Layer]) -> tuple[list[str], str]:
         count[what] += 1
         if what != "equal":
             lines += [f"@@ {' -> '.join(names)} ({both[0].type}) @@ {what}", *block[1:]]
-    lines += [f"@@ blob {old} -> {new} @@ renamed" for old, new in blobs.items()
-              if not any(one.name == old and found[one].name == new for one in found)]
+    told = {(one.name, other.name) for one, other in found.items()}
+    lines += [f"@@ blob {old} -> {new} @@ renamed" for old, new in blobs.items() if (old, new) not in told]
     counted = f"{', '.join(f'{n} {what}' for what, n in count.items() if n) or 'no'} layers"
     return lines, counted + (" (in another order, which does not matter)" if moved else "")

@@ -48,13 +48,15 @@ def totals(graph: Graph) -> dict[str, int]:
     """parameters; macs; forward: the most bytes of blobs that are held at once, each until its last reader is
     done; training: the bytes of all blobs and their gradients, as Caffe holds them."""
     found, parameters = layer_costs(graph), sum(math.prod(slot.shape) for slot in graph.params)
+    outputs = {*graph.outputs}
     last = {value.blob: i for i, node in enumerate(graph.layers) for value in (*node.bottoms, *node.tops)}
-    held: dict[str, int] = {}
-    most = 0
+    sizes = {top.blob: _bytes(graph, top) for node in graph.layers for top in node.tops if not top.version}
+    held = most = 0
     for i, node in enumerate(graph.layers):
-        held |= {top.blob: _bytes(graph, top) for top in node.tops if not top.version}
-        most = max(most, sum(held.values()))
-        held = {blob: size for blob, size in held.items() if last[blob] > i or blob in graph.outputs}
+        held += sum(sizes[top.blob] for top in node.tops if not top.version)
+        most = max(most, held)
+        done = {value.blob for value in (*node.bottoms, *node.tops) if last[value.blob] == i}
+        held -= sum(sizes[blob] for blob in done - outputs)
     return dict(parameters=parameters, macs=sum(cost.macs for cost in found), forward=most,
                 training=2 * sum(cost.memory for cost in found))
 

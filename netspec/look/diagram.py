@@ -1,8 +1,10 @@
 """A net as a diagram of its layers: in ranks, with few crossings and straight ways (Sugiyama 1981)."""
 
+from bisect import bisect_right, insort
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 
 from ..base.errors import Error
@@ -38,15 +40,15 @@ class Box:
     def colour(self) -> str:
         return COLOURS.get(self.nodes[0].op.family, PAPER)
 
-    @property
-    def tops(self) -> list[Value]:
-        """What leaves the box: each blob as the last layer in it leaves it."""
-        return list({top.blob: top for node in self.nodes for top in node.tops}.values())
+    @cached_property
+    def tops(self) -> dict[Value, int]:
+        """What leaves the box, and its place: each blob as the last layer in it leaves it."""
+        made = {top.blob: top for node in self.nodes for top in node.tops}
+        return {top: i for i, top in enumerate(made.values())}
 
     def port(self, value: Value) -> float:
         """The x where a blob's edges leave it."""
-        made = self.tops
-        return self.x + self.width * ((made.index(value) + 0.5) / len(made) - 0.5)
+        return self.x + self.width * ((self.tops[value] + 0.5) / len(self.tops) - 0.5)
 
 
 @dataclass(eq=False)
@@ -186,8 +188,10 @@ def _crossings(ranks: Sequence[Sequence[Box]], near: Near) -> int:
     count = 0
     for upper, lower in pairwise(ranks):
         at = {box: i for i, box in enumerate(lower)}
-        ends = [end for box in upper for end in sorted(at[other] for other in near[box][1])]
-        count += sum(a > b for i, a in enumerate(ends) for b in ends[i + 1 :])
+        seen: list[int] = []  # ends of the edges so far
+        for end in (end for box in upper for end in sorted(at[other] for other in near[box][1])):
+            count += len(seen) - bisect_right(seen, end)
+            insort(seen, end)
     return count
 
 
@@ -214,16 +218,16 @@ def _painted(graph: Graph, boxes: Sequence[Box], edges: Sequence[Edge]) -> Pictu
         picture.shapes += [Rect(x, 36, 12, 12, colour), Text(x + 17, 42, name, 10)]
         x += measure(name, 10) + 34
     picture.width = max(300, x + 20, *(box.x + box.width / 2 + 20 for box in boxes))
-    arriving: dict[Box, list[Edge]] = defaultdict(list)
+    arriving: dict[Box, dict[Edge, int]] = defaultdict(dict)  # edges, from left to right, and their places
     for edge in sorted(edges, key=lambda edge: edge.way[-2].x):
-        arriving[edge.way[-1]].append(edge)
+        arriving[edge.way[-1]][edge] = len(arriving[edge.way[-1]])
     for edge in edges:
         first, *places, last = edge.way
         port, ends = first.port(edge.value), arriving[last]
         points = [(port, first.y + first.height), (port, first.floor + GAP / 3)]
         for box in places:
             points += [*_bend(points[-1], (box.x, box.y)), (box.x, box.floor)]
-        end = last.x + 0.8 * last.width * ((ends.index(edge) + 0.5) / len(ends) - 0.5)
+        end = last.x + 0.8 * last.width * ((ends[edge] + 0.5) / len(ends) - 0.5)
         points += [*_bend(points[-1], (end, last.y - 8)), (end, last.y)]
         picture.shapes.append(Line(points, GREY if edge.aside else INK, arrow=True))
     for box in (box for box in boxes if box.nodes):

@@ -1,13 +1,15 @@
 """Nets in the manner of Figure 3 (Long et al. 2015): trunks of ever coarser grids, below them the sums."""
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise, takewhile
 from os.path import commonprefix
 
 from ..base.errors import Error
-from ..net.fields import fields
-from ..net.graph import Graph
+from ..net.fields import Field, fields
+from ..net.graph import Graph, Node, Value
 from .shapes import GREY, PAPER, Line, Picture, Point, Rect, Text, measure
 from .streams import Number, Prediction, Stream, streams
 
@@ -52,16 +54,20 @@ class Row:
     y: float = GAP
 
 
-def trunk(graph: Graph, stream: Stream) -> list[Part]:
-    """The way from the image to a stream's source; where branches meet, the one that sees most."""
+def trunks(graph: Graph, sources: Iterable[str]) -> list[list[Part]]:
+    """The ways from the image to these blobs; where branches meet, the one that sees most."""
     known, makers = fields(graph), {top: node for node in graph.layers for top in node.tops}
-    value = max((v for v in graph.shapes if v.blob == stream.source), key=lambda v: v.version)
-    way = []
+    return [_trunk(graph, source, known, makers) for source in sources]
+
+
+def _trunk(graph: Graph, source: str, known: Mapping[Value, tuple[Field, ...]],
+           makers: Mapping[Value, Node]) -> list[Part]:
+    value, way = graph.newest[source], []
     while makers[value].bottoms:
         way.append(value)
         seen = [bottom for bottom in makers[value].bottoms if bottom in known]
         if not seen:
-            raise Error(f"no way with receptive fields leads from an image to '{stream.source}'")
+            raise Error(f"no way with receptive fields leads from an image to '{source}'")
         value = max(seen, key=lambda bottom: known[bottom][0].extent)
     parts = [Part(known[value][0].stride, [value.blob if value.blob != "data" else "image"], True)]
     for value in reversed(way):
@@ -81,11 +87,11 @@ def draw_figure3(graphs: Sequence[Graph]) -> Picture:
     streams are drawn on the grid of their sum, below their sources, from which arrows come that pass through
     other rows.
     """
-    rows = [Row(graph, p, [(s, trunk(graph, s)) for s in p.streams])
+    rows = [Row(graph, p, list(zip(p.streams, trunks(graph, (s.source for s in p.streams)), strict=True)))
             for graph in graphs for p in streams(graph)]
     ways = {tuple(_names(way)): way for row in rows for _, way in row.ways}
-    figure = _Figure([way for names, way in ways.items()
-                      if sum(other[: len(names)] == names for other in ways) == 1])
+    inner = {a for a, b in pairwise(sorted(ways)) if b[: len(a)] == a}  # others go on from there
+    figure = _Figure([way for names, way in ways.items() if names not in inner])
     for way in figure.trunks:
         figure.draw_trunk(way)
     for row in rows:
@@ -105,6 +111,7 @@ class _Figure:
         self.coarsest = max(part.stride for way in trunks for part in way)
         self.right, self.y = 0.0, GAP
         self.floor: dict[float, float] = {}  # x -> where an arrow down may begin
+        self.sorted = sorted((_names(way), i) for i, way in enumerate(trunks))
 
     def draw_trunk(self, way: Sequence[Part]) -> None:
         x, middle = GAP, self.y + SIDE / 2
@@ -130,8 +137,7 @@ class _Figure:
         row.alone = lone and _names(row.ways[0][1]) == _names(self.trunks[0])
         for below in (True, False):
             for stream, way in reversed(row.ways):
-                names = _names(way)
-                home = next(there for there in self.trunks if _names(there)[: len(names)] == names)
+                home = self.home(_names(way))
                 if below == (home is self.trunks[-1]):
                     source, least = home[len(way) - 1], row.placed[-1][0] + SIDE + GAP if row.placed else 0.0
                     x = source.x if below and source.x >= least else max(least, self.right + SIDE / 2)
@@ -141,14 +147,20 @@ class _Figure:
             row.y = self.y
             self.y += SIDE + DEEP
 
+    def home(self, names: list[str]) -> Sequence[Part]:
+        """The first trunk that begins with layers of these names."""
+        behind = islice(self.sorted, bisect_left(self.sorted, (names, 0)), None)
+        return self.trunks[min(i for _, i in takewhile(lambda each: each[0][: len(names)] == names, behind))]
+
     def draw_row(self, row: Row) -> None:
         prediction, middle, end = row.prediction, row.y + SIDE / 2, self.right + 2 * GAP
         begin = row.placed[-1][0] + SIDE / 2
         if row.alone:
             begin = row.placed[0][1].x + row.placed[0][1].width / 2
         else:
+            roles = Counter(stream.role for _, _, stream in row.placed)
             for i in range(len(row.placed)):
-                self._stream(row, i)
+                self._stream(row, i, roles)
             for (a, _, _), (b, _, _) in pairwise(row.placed):
                 self._line((a + SIDE / 2, middle), (b - SIDE / 2, middle))
                 self.picture.shapes += [Rect((a + b) / 2 - 8, middle - 8, 16, 16, PAPER),
@@ -158,7 +170,7 @@ class _Figure:
         names = " ".join(dict.fromkeys([row.graph.name, prediction.blob]))
         self._grid(end + SIDE / 2, row.y, prediction.stride, PREDICTED, label, names)
 
-    def _stream(self, row: Row, number: int) -> None:
+    def _stream(self, row: Row, number: int, roles: Mapping[str, int]) -> None:
         """A stream's grid, and the arrow from its source."""
         x, source, stream = row.placed[number]
         low = source.y + SIDE + 20
@@ -166,8 +178,7 @@ class _Figure:
         way = [(x, self.floor[x])] if x in self.floor else [(source.x, low), (source.x, lane), (x, lane)]
         self.floor[x] = row.y + SIDE + 32
         self._line(*way, (x, row.y - 2), arrow=True)
-        alike = [other for _, _, other in row.placed if other.role == stream.role]
-        name = stream.role if stream.role and len(alike) == 1 else stream.source
+        name = stream.role if stream.role and roles[stream.role] == 1 else stream.source
         label = name if stream.factor == 1 else f"{stream.factor}x {name}"
         cuts = ("x".join(map(str, fit.offset)) for fit in stream.fits if fit.offset is not None)
         offsets = ", ".join(f"crop offset {cut}" for cut in cuts)

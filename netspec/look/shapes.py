@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from xml.sax.saxutils import escape
@@ -15,6 +16,7 @@ from ..base.files import writing
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont, ImageFont
 
 INK, GREY, PAPER = "#282828", "#8a8a8a", "#ffffff"
 KINDS = {".svg": "SVG", ".png": "PNG", ".pdf": "PDF"}
@@ -24,6 +26,8 @@ USUAL = 0.57  # the width of any other letter; in sizes, as all of them
 # characters that XML has no way to write
 BARRED = dict.fromkeys({*range(32), *range(0xd800, 0xe000), 0xfffe, 0xffff} - {9, 10, 13}, "\ufffd")
 MOST_PIXELS = 24_000_000  # of a painting before it is made smaller
+LARGEST = 100_000_000  # pixels of a picture before it has fewer a point
+LONGEST = 65500  # pixels along a side of a JPEG, which a PDF has inside
 
 Point = tuple[float, float]
 
@@ -95,9 +99,7 @@ class Text(NamedTuple):
                 f'fill="{self.fill}" text-anchor="{self.anchor}"{halo}>{escape(one_line(self.text))}</text>')
 
     def paint(self, canvas: "ImageDraw", scale: float) -> None:
-        from PIL import ImageFont
-
-        place, font = (self.x * scale, self.y * scale), ImageFont.load_default(self.size * scale)
+        place, font = (self.x * scale, self.y * scale), _font(self.size * scale)
         where = {"start": "lm", "middle": "mm", "end": "rm"}[self.anchor]
         canvas.text(place, one_line(self.text), self.fill, font, where, stroke_fill=PAPER,
                     stroke_width=round(1.5 * scale) if self.halo else 0)
@@ -137,9 +139,11 @@ class Picture(Drawn):
         return printable("\n".join([head, paper, *(shape.svg() for shape in self.shapes), "</svg>", ""]))
 
     def image(self, scale: float = 2) -> "Image":
-        """An image of `scale` pixels a point, painted larger and made smaller, so that lines are smooth."""
+        """An image of `scale` pixels a point, or fewer where those would be more than LARGEST; painted larger
+        and made smaller, so that lines are smooth."""
         from PIL import Image, ImageDraw
 
+        scale = min(scale, (LARGEST / (self.width * self.height)) ** 0.5)
         fine = max(1.0, min(3.0, (MOST_PIXELS / (self.width * self.height)) ** 0.5 / scale)) * scale
         size = round(self.width * scale), round(self.height * scale)
         canvas = Image.new("RGB", (round(self.width * fine), round(self.height * fine)), PAPER)
@@ -151,14 +155,25 @@ class Picture(Drawn):
     def content(self, kind: str) -> bytes:
         if kind == "SVG":
             return self.svg().encode()
+        image = self.image()
+        if kind == "PDF" and max(image.size) > LONGEST:
+            raise Error(f"the picture has {image.width}x{image.height} pixels, a PDF at most {LONGEST} along "
+                        "a side; write .svg, or .png")
         with io.BytesIO() as file:
-            self.image().save(file, kind, resolution=144)
+            image.save(file, kind, resolution=144)
             return file.getvalue()
 
 
 def printable(text: str) -> str:
     """A text without the characters that XML has no way to write."""
     return text.translate(BARRED)
+
+
+@cache
+def _font(size: float) -> "FreeTypeFont | ImageFont":
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
 
 
 def measure(text: str, size: float) -> float:

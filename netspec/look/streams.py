@@ -5,6 +5,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from ..base.errors import Error
@@ -163,8 +164,16 @@ class _Grid(Values):
     def deepest(self, value: Value, scores: set[Node]) -> bool:
         """Whether nothing but scores is computed from a blob."""
         return all(self.factor(node) == 1 and all(self.deepest(top, scores) for top in node.tops)
-                   for node in set(self.makers.values())
-                   if node.bottoms[:1] == (value,) and node not in scores and not any(node.loss_weights))
+                   for node in self.readers[value] if node not in scores and not any(node.loss_weights))
+
+    @cached_property
+    def readers(self) -> dict[Value, list[Node]]:
+        """The layers that work on a value: that have it as their first bottom."""
+        found = defaultdict[Value, list[Node]](list)
+        for node in dict.fromkeys(self.makers.values()):
+            if node.bottoms:
+                found[node.bottoms[0]].append(node)
+        return found
 
 
 def streams(graph: Graph) -> list[Prediction]:

@@ -5,6 +5,7 @@ deconvolution spreads, padding and cropping shift (Long et al. 2015; released wi
 maps").
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -100,9 +101,9 @@ def ways(start: Any, walk: Tops | Values) -> Iterator[Step]:
 
     A Crop's second bottom gives a size, not values, so the way goes through the first alone.
     """
-    seen, queue = {start}, [Step(start, None, CoordMap(), CoordMap(), None)]
+    seen, queue = {start}, deque([Step(start, None, CoordMap(), CoordMap(), None)])
     while queue:
-        step = queue.pop(0)
+        step = queue.popleft()
         yield step
         if not (causes := walk.causes(step.blob)):
             continue

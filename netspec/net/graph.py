@@ -96,6 +96,11 @@ class Graph:
         """The blobs that come from outside."""
         return tuple(top.blob for node in self.sources for top in node.tops)
 
+    @cached_property
+    def newest(self) -> dict[str, Value]:
+        """Blob -> its last version."""
+        return {v.blob: v for v in sorted(self.shapes, key=lambda v: v.version)}
+
     def infer(self, inputs: Mapping[str, Shape]) -> dict[Value, Shape]:
         """The shape of every value for inputs of these shapes; Error at the layer where they do not fit."""
         for blob in self.inputs:
@@ -109,14 +114,13 @@ class Graph:
     def shape(self, blob: str) -> Shape:
         """The shape of a blob as it leaves the net (its last version)."""
         self.check_blobs([blob])
-        return self.shapes[max((v for v in self.shapes if v.blob == blob), key=lambda v: v.version)]
+        return self.shapes[self.newest[blob]]
 
     def check_blobs(self, blobs: Iterable[str]) -> None:
         """Error, with the closest name, for a blob that the net does not have."""
-        known = dict.fromkeys(v.blob for v in self.shapes)
         for blob in blobs:
-            if blob not in known:
-                raise Error(f"net '{self.name}' has no blob '{blob}'{closest(blob, known)}")
+            if blob not in self.newest:
+                raise Error(f"net '{self.name}' has no blob '{blob}'{closest(blob, self.newest)}")
 
     def node(self, name: str) -> Node:
         """The layer of this name; Error with the closest one if there is none."""
