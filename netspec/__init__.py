@@ -1,15 +1,19 @@
 """Caffe's way of working with fully convolutional networks, on PyTorch."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .base import __version__
 from .base.errors import Error
-from .proto.caffe_pb2 import TEST, TRAIN
-from .proto.spec import NetSpec, layers, params, to_proto
+
+if TYPE_CHECKING:
+    from .proto.caffe_pb2 import TEST, TRAIN
+    from .proto.spec import NetSpec, layers, params, to_proto
 
 _MODULES = ("classifier", "coord_map", "detector", "draw", "io", "proto", "pycaffe")
-_PLACES = {  # of names whose modules need torch; they are imported when one of the names is used
+_PLACES = {  # of names whose modules take time to import; they are when one of the names is used
+    "proto.caffe_pb2": "TEST TRAIN",
+    "proto.spec": "NetSpec layers params to_proto",
     "base.metrics": "Measures",
     "net.batches": "batches",
     "net.build": "build",

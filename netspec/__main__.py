@@ -2,10 +2,11 @@
 
 import os
 import sys
+from collections.abc import Sequence
 
 
-def main() -> int:
-    """Run one command; Ctrl-C while it is imported shows no traceback either."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; Ctrl-C while it is imported is one line too."""
     try:
         if sys.path[0] == os.getcwd():  # by `python -m`: a numpy.py there would go before NumPy
             sys.path.append(sys.path.pop(0))
@@ -14,8 +15,9 @@ def main() -> int:
     try:
         from .cli.main import main as command
     except KeyboardInterrupt:
+        print("netspec: stopped by Ctrl-C", file=sys.stderr)
         return 130
-    return command()
+    return command(argv)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,6 @@ def enter(file: str) -> None:
     """Run the command that a script of this folder is named after, and exit with its status."""
     here = Path(file).resolve()
     sys.path[0] = str(here.parents[1])  # not this folder: its names are other modules
-    from netspec.cli.main import main
+    from netspec.__main__ import main
 
     sys.exit(main([here.stem.replace("_", "-"), *sys.argv[1:]]))

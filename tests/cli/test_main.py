@@ -1,6 +1,7 @@
 """The command line: help of every command, one sentence for every mistake, doors that open from any folder."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -199,6 +200,19 @@ def test_a_current_folder_that_is_gone_is_said(tmp_path):
                           cwd=tmp_path, capture_output=True, env=environment(), text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (
         2, "", "netspec describe: the current folder is not there any more; go to another\n")
+
+
+@pytest.mark.parametrize("door", ["runpy.run_module('netspec', run_name='__main__', alter_sys=True)",
+                                  "runpy.run_path('tools/layers.py', run_name='__main__')"])
+@pytest.mark.parametrize("module", ["netspec.cli.main", "netspec.cli.layers", "google.protobuf"])
+def test_ctrl_c_while_a_command_is_imported_is_one_line(door, module):
+    code = ("import os, runpy, signal, sys\nclass Pressed:\n    def find_spec(self, name, *more):\n"
+            f"        if name == '{module}':\n            os.kill(os.getpid(), signal.SIGINT)\n"
+            f"sys.meta_path.insert(0, Pressed()); sys.path.insert(0, 'tools'); {door}")
+    more = [] if "tools" in door else ["layers"]
+    done = subprocess.run([sys.executable, "-c", code, *more], capture_output=True, env=environment(), text=True, timeout=60, cwd=PROJECT)
+    assert done.returncode == 130 and not done.stdout, done.stderr
+    assert re.fullmatch("netspec( layers)?: stopped by Ctrl-C\n", done.stderr), done.stderr
 
 
 def test_ctrl_c_while_torch_is_imported_ends_at_once():

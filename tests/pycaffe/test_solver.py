@@ -5,13 +5,14 @@ import shutil
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from golden_case import close
-from training import BODY, write_job
+from training import BODY, changed, params_of, same, write_job
 
 import netspec as caffe
 from netspec.ops import blobs as memories
@@ -448,6 +449,16 @@ def test_a_rule_without_a_class_of_its_own(job, monkeypatch):
     Path("solver.prototxt").write_text(f'type: "Mien"\n{text}')
     with pytest.raises(caffe.Error, match="solver type 'Mien' is not known; did you mean 'Mine'"):
         caffe.get_solver("solver.prototxt")
+
+
+def test_solvers_in_threads_that_draw_nothing_compute_what_they_do_alone(job):
+    write_job(job, changed("random_seed: 5"), "".join(line for line in BODY.splitlines(True) if "Dropout" not in line))
+    alone, one, two = (caffe.get_solver("solver.prototxt") for _ in range(3))
+    alone.step(5)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda solver: solver.step(5), (one, two)))
+    for each in (one, two):
+        same(params_of(each._solver), params_of(alone._solver))
 
 
 def test_solve_snapshots_and_resumes(job):
