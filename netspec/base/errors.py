@@ -4,12 +4,19 @@ import difflib
 import re
 from collections.abc import Iterable
 
+LONGEST = 1200  # letters of a message; what is longer quotes a file at length
+
 
 class Error(Exception):
     """Bad input: where it is, what was expected, what was found, what to do.
 
-    The command line prints the message and exits with status 2; in Python it is an ordinary exception.
+    The command line prints the message and exits with status 2; in Python it is an ordinary exception. Of a
+    message longer than LONGEST the middle is left out.
     """
+
+    def __init__(self, message: str = "") -> None:
+        half = LONGEST // 2
+        super().__init__(message if len(message) <= LONGEST else f"{message[:half]} ... {message[-half:]}")
 
 
 class Final(Error):
@@ -46,6 +53,15 @@ def one_line(text: str) -> str:
     """A text as one line that can do nothing to a terminal or a log, whatever names it has in it: characters
     that control, end lines, turn the direction of writing, or are none are shown as `\\n` or `\\x1b`."""
     return CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def exhausted(error: RuntimeError | MemoryError) -> str:
+    """The sentence of an exception that says that memory or Python's stack is used up; raises others."""
+    if isinstance(error, RecursionError):
+        return "what it was given is nested too deeply"
+    if isinstance(error, RuntimeError) and not any(w in str(error) for w in ("allocate", "out of memory")):
+        raise error
+    return "there is not enough memory for it"
 
 
 def lacking(what: str, library: str) -> str:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import MutableMapping
+from contextlib import suppress
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:  # torch takes a second to import: the functions that need it 
 PRECISIONS = ("fp32", "tf32", "bf16")
 TRIED = 4  # of cuDNN's ways to do a convolution, for each new size; torch's own bound is 10, its default none
 WAITING = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}  # turns of GNU's OpenMP; ms of LLVM's and Intel's
+SMALL = 1 << 26  # bytes that every machine has: asking takes the time of reading files
 PACKAGE = Path(__file__).resolve().parents[1]
 # the folder of models/, solvers/ and data/: in an installed package, or the checkout
 PROJECT = shipped if (shipped := PACKAGE / "shipped").is_dir() else PACKAGE.parent
@@ -171,14 +173,17 @@ def prepare_torch(environ: MutableMapping[str, str] = os.environ, loaded: bool |
         environ["OMP_NUM_THREADS"] = str(cores())
 
 
-def allowed(root: Path = Path("/sys/fs/cgroup")) -> float:
-    """The bytes of memory that Linux allows this process's container; infinite without a limit."""
-    for file in (root / "memory.max", root / "memory" / "memory.limit_in_bytes"):
-        try:
-            return int(file.read_text())
-        except (OSError, ValueError):  # not there, or "max": no limit
-            continue
-    return math.inf
+def allowed(root: Path = Path("/sys/fs/cgroup"), mine: Path = Path("/proc/self/cgroup")) -> float:
+    """The bytes of memory that Linux allows this process's control group and those around it, of which a
+    container is one; infinite without a limit."""
+    groups, limits = [Path()], [math.inf]
+    with suppress(OSError):
+        groups += [Path(line.split(":", 2)[2].lstrip("/")) for line in mine.read_text().splitlines()]
+    for group in {each for one in groups for each in (one, *one.parents)}:
+        for file in (root / group / "memory.max", root / "memory" / group / "memory.limit_in_bytes"):
+            with suppress(OSError, ValueError):  # not there, or "max": no limit
+                limits.append(int(file.read_text()))
+    return min(limits)
 
 
 def room(device: torch.device) -> float:
@@ -189,9 +194,19 @@ def room(device: torch.device) -> float:
         return torch.cuda.get_device_properties(device).total_memory
     if device.type == "mps":
         return torch.mps.recommended_max_memory()
-    if not hasattr(os, "sysconf"):  # Windows
+    if device.type != "cpu" or not hasattr(os, "sysconf"):  # meta has no numbers; Windows
         return math.inf
-    return min(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), allowed())
+    from resource import RLIM_INFINITY, RLIMIT_AS, getrlimit
+
+    limit, _ = getrlimit(RLIMIT_AS)
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(there, allowed(), math.inf if limit == RLIM_INFINITY else limit)
+
+
+def check_room(needed: float, device: torch.device, what: str, cure: str) -> None:
+    """Error "WHAT 8.6 GB and cpu has 4.0 GB; CURE" where so many bytes are more than a device has in all."""
+    if needed > SMALL and needed > (there := room(device)):
+        raise Error(f"{what} {amount(needed)} and {device} has {amount(there)}; {cure}")
 
 
 def amount(size: float) -> str:

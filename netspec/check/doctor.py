@@ -23,6 +23,7 @@ from ..net.build import standing
 from ..net.deploy import deploy
 from ..net.graph import Graph
 from ..net.module import Net
+from ..net.room import BYTES, SMALLER
 from ..ops import REGISTRY
 from ..proto.caffe_pb2 import TEST, TRAIN, SolverParameter
 from ..proto.model import Blobs
@@ -97,6 +98,9 @@ def look_at(nets: Sequence[jobs.OpenedNet], weights: Mapping[str, Path | Error],
     if len(made) < len(built):
         return found, []
     first = made[0][0]
+    memory = _memory(first, device, updates.RULES[param.type][1] if param else 1)
+    if memory.level == PROBLEM:
+        return [*found, memory], []
     net = Net(first, generator=torch.Generator().manual_seed(0))
     more, complete = _filled(net, weights)
     found += more
@@ -112,7 +116,7 @@ def look_at(nets: Sequence[jobs.OpenedNet], weights: Mapping[str, Path | Error],
         found.append(Finding(OK, "snapshot_prefix", f"{param.snapshot_prefix} can be written") if written else
                      Finding(PROBLEM, "snapshot_prefix", f"snapshots cannot be written to {folder}",
                              "change it"))
-    return [*found, memory(first, net.device, updates.RULES[param.type][1] if param else 1)], flow
+    return [*found, memory], flow
 
 
 def _built(one: jobs.OpenedNet, size: tuple[int, int] | None,
@@ -195,16 +199,16 @@ def _tried(net: Net, made: Sequence[tuple[Graph, bool]], image: Tensor | None,
     return found, flow
 
 
-def memory(graph: Graph, device: torch.device, kinds: int) -> Finding:
+def _memory(graph: Graph, device: torch.device, kinds: int) -> Finding:
     """The bytes that a graph takes, by costs.totals; kinds: blobs of history a parameter."""
     total, has = costs.totals(graph), room(device)
-    own = costs.BYTES * total["parameters"]
+    own = BYTES * total["parameters"]
     running, training = own + total["forward"], (2 + kinds) * own + total["training"]
     size = " x ".join(map(str, graph.shape(graph.inputs[0]))) if graph.inputs else "the data's size"
     level = OK if training < has else NOTE if running < has else PROBLEM
     return Finding(level, f"memory at {size}", f"{amount(running)} to run it, {amount(training)} to train it "
                    f"(parameters, gradients, history, all blobs and theirs); {device} has {amount(has)}",
-                   "" if level == OK else "take smaller images or batches")
+                   "" if level == OK else SMALLER)
 
 
 def picture(path: Path) -> Tensor:

@@ -46,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _rows(graph: "Graph", args: argparse.Namespace) -> str:
-    from ..look.costs import BYTES, LayerCost, cost_table, layer_costs, pixels, totals
+    from ..look.costs import LayerCost, cost_table, layer_costs, pixels, totals
+    from ..net.room import BYTES
 
     found = [cost for cost in layer_costs(graph) if args.layer in (None, cost.layer)]
     if not found:

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import NoReturn
 
 from ..base import __version__
-from ..base.errors import Error, Interrupted, closest, one_line, said
+from ..base.errors import Error, Interrupted, closest, exhausted, one_line, said
 from ..base.files import FULL
 from ..base.machine import prepare_torch
 from ..base.trust import leave, looking
@@ -90,8 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if e.filename is None:
             raise
         return refuse(f"netspec {chosen}", said(e))
-    except MemoryError:
-        return refuse(f"netspec {chosen}", "there is not enough memory for it")
+    except (MemoryError, RuntimeError) as e:
+        return refuse(f"netspec {chosen}", exhausted(e))
     except Interrupted as e:
         return e.status
     except KeyboardInterrupt:

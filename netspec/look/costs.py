@@ -8,9 +8,8 @@ from typing import NamedTuple
 from ..base.table import table
 from ..net.fields import fields, placed
 from ..net.graph import Graph, Node, Value
+from ..net.room import BYTES, held
 from ..ops import Shape
-
-BYTES = 4  # of a float32
 
 
 class LayerCost(NamedTuple):
@@ -45,19 +44,10 @@ def layer_costs(graph: Graph) -> list[LayerCost]:
 
 
 def totals(graph: Graph) -> dict[str, int]:
-    """parameters; macs; forward: the most bytes of blobs that are held at once, each until its last reader is
-    done; training: the bytes of all blobs and their gradients, as Caffe holds them."""
+    """parameters; macs; forward: the most bytes of blobs that are held at once; training: the bytes of all
+    blobs and their gradients, as Caffe holds them."""
     found, parameters = layer_costs(graph), sum(math.prod(slot.shape) for slot in graph.params)
-    outputs = {*graph.outputs}
-    last = {value.blob: i for i, node in enumerate(graph.layers) for value in (*node.bottoms, *node.tops)}
-    sizes = {top.blob: _bytes(graph, top) for node in graph.layers for top in node.tops if not top.version}
-    held = most = 0
-    for i, node in enumerate(graph.layers):
-        held += sum(sizes[top.blob] for top in node.tops if not top.version)
-        most = max(most, held)
-        done = {value.blob for value in (*node.bottoms, *node.tops) if last[value.blob] == i}
-        held -= sum(sizes[blob] for blob in done - outputs)
-    return dict(parameters=parameters, macs=sum(cost.macs for cost in found), forward=most,
+    return dict(parameters=parameters, macs=sum(cost.macs for cost in found), forward=held(graph),
                 training=2 * sum(cost.memory for cost in found))
 
 

@@ -17,10 +17,9 @@ from ..ops.source import Source
 from ..proto import caffe_pb2
 from ..proto.caffe_pb2 import LayerParameter, NetParameter, NetState, ParamSpec, Phase
 from ..proto.text import layer_lines, read_net
+from ..proto.wire import MOST_AXES, MOST_NUMBERS, possible
 from .coords import Values, aligning
 from .graph import AUTOMATIC, Given, Graph, Node, Slot, Value
-
-MOST_NUMBERS = 2**31 - 1  # Caffe counts a blob's numbers in an int
 
 
 def load(path: str | os.PathLike, phase: Phase = caffe_pb2.TEST, **options: Any) -> Graph:
@@ -151,16 +150,16 @@ class _Builder:
         """What the caller gave, else what the operation says."""
         given = [blob for blob in op.layer.top if blob in self.given and not bottoms]
         self.fed.update(given)
-        if isinstance(op, Given):
-            return [self.given[blob] for blob in given]
-        shapes = op.infer(*(self.shapes[b] for b in bottoms))
-        for blob, shape in zip(op.layer.top, shapes, strict=False):
-            _check_possible(op, f"top '{blob}'", shape)
+        shapes = ([self.given[blob] for blob in given] if isinstance(op, Given) else
+                  op.infer(*(self.shapes[b] for b in bottoms)))
         if given and not (isinstance(op, Source) and op.fed):
             raise op.error(f"got a shape for '{given[0]}' from outside but not for its other tops; "
                            "give all or none")
-        return [self.given[blob] if blob in given else shape
-                for blob, shape in zip(op.layer.top, shapes, strict=True)]
+        tops = {blob: self.given[blob] if blob in given else shape
+                for blob, shape in zip(op.layer.top, shapes, strict=True)}
+        for blob, shape in tops.items():
+            _check_possible(op, f"top '{blob}'", shape)
+        return [*tops.values()]
 
     def read(self, layer: LayerParameter, blob: str) -> Value:
         if blob not in self.current:
@@ -240,10 +239,10 @@ class _Builder:
 
 
 def _check_possible(op: Operation, what: str, shape: Shape) -> None:
-    """Error for a shape that no blob can have, before anything is allocated (Blob::Reshape's checks)."""
-    if min(shape, default=0) < 0 or math.prod(shape) > MOST_NUMBERS:
+    """Error for a shape that no blob can have, before anything is allocated."""
+    if not possible(shape):
         raise op.error(f"{what} would have shape {list(shape)}; sizes are 0 or more, and a blob has at most "
-                       f"{MOST_NUMBERS} numbers")
+                       f"{MOST_AXES} axes and {MOST_NUMBERS} numbers")
 
 
 def _loss_weights(op: Operation) -> tuple[float, ...]:

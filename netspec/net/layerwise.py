@@ -169,9 +169,13 @@ class Layerwise:
 
     def reshape(self) -> None:
         """Give every blob the shape that follows from those of the sources' tops."""
-        inputs = {blob: self.blobs[blob].shape for blob in self.net.graph.inputs}
-        for value, shape in self.net.graph.infer(inputs).items():
+        shapes = self.net.graph.infer(self._inputs())
+        self.net.check_room(shapes)
+        for value, shape in shapes.items():
             self._shape(value, shape)
+
+    def _inputs(self) -> dict[str, Shape]:
+        return {blob: self.blobs[blob].shape for blob in self.net.graph.inputs}
 
     def forward(self, start: int = 0, end: int | None = None) -> None:
         """Run the layers from number `start` to number `end` (None: the last), both included.
@@ -181,6 +185,9 @@ class Layerwise:
         _forkable()
         if start == 0:
             self._tapes.clear()
+            built = self.net.graph.shapes
+            if all(built[Value(blob)] == shape for blob, shape in self._inputs().items()):
+                self.net.check_room(built)  # of others `reshape` has asked
         nodes = self._between(start, end)
         for layer in self.plan:
             if layer.maker in nodes:

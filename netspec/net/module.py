@@ -13,12 +13,16 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from ..base.errors import Error, closest
+from ..base.machine import check_room
+from ..ops import Shape
 from ..ops.fillers import fill
 from ..proto.caffe_pb2 import NetParameter
 from .build import build
-from .graph import Graph, Node, Slot
+from .graph import Graph, Node, Slot, Value
+from .room import check_blobs, held, taken
 
 Place = tuple[nn.Module, str]  # the module around, and the name in it
+DEEP = 64  # dots of a layer's name, for each of which a module lies in another: torch calls itself as often
 
 
 class _Module(nn.Module):
@@ -93,9 +97,14 @@ class Net(_Module):
         self.graph = graph
         self.precision: torch.dtype | None = None
         self._places: dict[str, tuple[Place, str]] = {}
-        for node in graph.nodes:
-            self._module(node.name)  # in the order of the layers
+        for node in graph.nodes:  # in the order of the layers
+            if node.name.count(".") > DEEP:
+                raise node.op.error(f"a name has at most {DEEP} dots; rename it")
+            self._module(node.name)
         shared = share.layers_with_params() if share else {}
+        own = [slot for slot in graph.params if not shared.get(slot.layer, ())[slot.index :]]
+        check_room(taken(own), torch.get_default_device(), f"the parameters of net '{graph.name}' take",
+                   "make its layers smaller")
         for slot in graph.params:
             parameter = next(iter(shared.get(slot.layer, ())[slot.index :]), None)
             if parameter is None:
@@ -223,10 +232,10 @@ class Net(_Module):
         """
         self.graph.check_blobs([blob])
         makers = [i for i, node in enumerate(self.graph.nodes) for top in node.tops if top.blob == blob]
-        return self._run(self._given(inputs), {blob}, max(makers, default=-1) + 1)[blob]
+        return self._run(self._given(inputs, whole=False), {blob}, max(makers, default=-1) + 1)[blob]
 
-    def _given(self, inputs: Mapping[str, Tensor] | Tensor) -> dict[str, Tensor]:
-        """The net's inputs by blob. Raises Error where they do not fit it."""
+    def _given(self, inputs: Mapping[str, Tensor] | Tensor, whole: bool = True) -> dict[str, Tensor]:
+        """The net's inputs by blob. Raises Error where they do not fit it; whole: see `check`."""
         names = self._inputs
         if isinstance(inputs, Tensor):
             if len(names) != 1:
@@ -236,7 +245,7 @@ class Net(_Module):
         elif not isinstance(inputs, Mapping):
             raise Error(f"net '{self.graph.name}' takes a tensor or a dictionary of tensors, found "
                         f"{type(inputs).__name__}")
-        self._check(inputs)
+        self.check(inputs, whole)
         return dict(inputs)
 
     def _run(self, values: dict[str, Tensor], wanted: set[str], end: int) -> dict[str, Tensor]:
@@ -266,14 +275,23 @@ class Net(_Module):
             total = total + weight * blobs[blob].sum()
         return total
 
-    def _check(self, inputs: Mapping[str, Tensor]) -> None:
-        """Refuse sizes that do not fit before any arithmetic; every set of sizes is looked at once."""
+    def check(self, inputs: Mapping[str, Any], whole: bool = True) -> None:
+        """Error for tensors or blobs whose sizes do not fit, or take more memory than there is, before any
+        arithmetic; every set of sizes is looked at once. whole: all layers run, each on whole blobs."""
         if torch.compiler.is_compiling():  # torch.compile and torch.export: sizes are symbols there
             return
         key = tuple((blob, tuple(inputs[blob].shape)) for blob in self.graph.inputs if blob in inputs)
-        if key not in self._fits:
-            self.graph.infer(dict(key))
-            self._fits.add(key)
+        if (whole, *key) not in self._fits:
+            shapes = self.graph.infer(dict(key))
+            if whole:
+                self.check_room(shapes)
+            self._fits.add((whole, *key))
+
+    def check_room(self, shapes: Mapping[Value, Shape]) -> None:
+        """Error where values of these shapes, each held until its last reader is done, are more than the
+        device has."""
+        size = min((self.precision or self.dtype).itemsize, self.dtype.itemsize)
+        check_blobs(held(self.graph, shapes, size), self.graph, self.device)
 
 
 def autocast(device: torch.device, precision: torch.dtype | None) -> AbstractContextManager[Any]:

@@ -16,6 +16,7 @@ from .graph import Node, Slot, Value
 from .kernels import Kernel, ready
 from .module import Net, _at, autocast
 from .passes import REWRITES, Unit, units
+from .room import check_blobs
 from .route import Route, Stage, lay
 
 Made = TypeVar("Made")
@@ -88,7 +89,7 @@ class Plan:
         trains = torch.is_grad_enabled() or net.training or self.graph.phase == TRAIN
         if trains or self.device.type == "meta" or net.watched:
             return self._plain(inputs, want)
-        given = net._given(inputs)
+        given = net._given(inputs, whole=False)
         self.graph.check_blobs(want or ())
         last = {v.blob: v for v in self.graph.shapes}  # a later version of a name stands behind the earlier
         asked = self.graph.outputs if want is None else want
@@ -98,6 +99,7 @@ class Plan:
             self._look()
             if self._sound and all(x.numel() for x in given.values()) and _finite(given.values()):
                 way = self._route(frozenset(wanted), {v: tuple(x.shape) for v, x in values.items()})
+                check_blobs(self._size * way[0].most, self.graph, self.device)
                 values = self._run(way, values)
                 return {blob: self._own(values[value]) for value, blob in wanted.items()}
         return self._plain(inputs, want)

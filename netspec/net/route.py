@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from ..ops import Shape
@@ -11,6 +12,7 @@ from ..ops.conv import Deconvolution
 from .graph import Value
 from .passes import Unit
 from .regions import Rect, Span, area, clip, common, hull, shrinks, whole
+from .room import shows
 
 Shapes = Mapping[Value, Shape]
 Cut = tuple[slice, slice, slice, slice]
@@ -50,6 +52,20 @@ class Route:
     shapes: Shapes
     pasted: tuple[Value, ...]
     ratio: float = 1.0  # of all multiplications, those that are left
+
+    @cached_property
+    def most(self) -> int:
+        """The most numbers that its stages hold at once, at least; of what shows others' memory none."""
+        there: dict[Value, int] = {}
+        most = 0
+        for stage in self.stages:
+            for top in [] if shows(stage.unit.node.op) else stage.unit.tops:
+                shape, part = self.shapes[top], self.held.get(top)
+                there[top] = math.prod(shape[:2]) * area(part) if part else math.prod(shape)
+            most = max(most, sum(there.values()))
+            for value in stage.done:
+                there.pop(value, None)
+        return most
 
 
 class Layout:

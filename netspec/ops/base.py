@@ -13,7 +13,7 @@ from torch import Tensor
 from ..base.errors import Error, closest
 from ..proto import caffe_pb2
 from ..proto.caffe_pb2 import FillerParameter, LayerParameter
-from .settings import read_settings
+from .settings import impossible, read_settings
 
 Result = TypeVar("Result")
 Shape = tuple[int, ...]
@@ -119,6 +119,8 @@ class Operation:
         self.layer = layer
         self.context = context or Context()
         self.params: list[Param] = []
+        if wrong := next(impossible(layer), ""):
+            raise self.error(wrong)
         self._count("bottom", self.bottoms, len(layer.bottom))
         self._count("top", self.tops, len(layer.top))
         both = set(layer.top) & set(layer.bottom)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..base.errors import Error
+from ..base.machine import check_room
+from ..proto.wire import MOST_AXES, MOST_NUMBERS, possible
 
 Shape = tuple[int, ...]
 CPU = torch.device("cpu")
@@ -29,6 +31,8 @@ class Memory:
 
     def _get(self) -> Tensor:
         if self._held is None:
+            check_room(4 * math.prod(self.shape), CPU, f"a blob of shape {list(self.shape)} takes",
+                       "reshape it before its numbers are asked for")
             self._held = torch.zeros(self.shape)
         return self._held
 
@@ -177,7 +181,8 @@ class Blob:
     def reshape(self, *shape: Any) -> None:
         """reshape(2, 3, 4): the sizes one by one."""
         sizes = tuple(int(n) for n in shape)
-        if any(n < 0 for n in sizes):
-            raise Error(f"a blob cannot have the shape {list(sizes)}; sizes are 0 or more")
+        if not possible(sizes):
+            raise Error(f"a blob cannot have the shape {list(sizes)}; sizes are 0 or more, of at most "
+                        f"{MOST_AXES} axes and {MOST_NUMBERS} numbers")
         self.data_memory.resize(sizes)
         self.diff_memory.resize(sizes)

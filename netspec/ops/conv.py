@@ -12,6 +12,8 @@ from .base import CoordMap, Number, Operation, Param, Shape
 
 Windowed = ConvolutionParameter | PoolingParameter | UnpoolingParameter
 
+LONG = 1000  # cells of a stride; oneDNN crashes on those of 100,000
+
 
 class Window(Operation, family="convolution"):
     """What convolution and im2col share: a window over the axes behind the channel axis."""
@@ -44,8 +46,18 @@ class Window(Operation, family="convolution"):
                              f"with pad {list(self.pad)}")
         return (*shape[: self.channel_axis], outputs, *sizes)
 
-    def window(self, *shapes: Shape) -> Shape:
+    @property
+    def extents(self) -> Shape:
+        """The cells that the kernel spans along each spatial axis."""
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+
+    @property
+    def around(self) -> list[int]:
+        """The padding as F.pad takes it."""
+        return [p for pad in reversed(self.pad) for p in (pad, pad)]
+
+    def window(self, *shapes: Shape) -> Shape:
+        return ((1,) * (self.channel_axis + 1) + self.extents)[2:]
 
     @classmethod
     def coord_map(cls, layer: LayerParameter) -> CoordMap:
@@ -60,10 +72,9 @@ class Im2col(Window, type="Im2col"):
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         x, first = bottoms[0], self.channel_axis + 1
-        pads = [p for pad in reversed(self.pad) for p in (pad, pad)]
-        y = F.pad(x, pads) if any(pads) else x
+        y = F.pad(x, self.around) if any(self.pad) else x
         for i in range(self.dims):
-            y = y.unfold(first + i, self.dilation[i] * (self.kernel[i] - 1) + 1, self.stride[i])
+            y = y.unfold(first + i, self.extents[i], self.stride[i])
             y = y[..., :: self.dilation[i]]
         windows = list(range(y.ndim - self.dims, y.ndim))
         y = y.permute(*range(first), *windows, *range(first, first + self.dims))
@@ -121,7 +132,13 @@ class Convolution(Window, type="Convolution", bottoms=(1, None), tops=(1, None),
 
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         group = self.layer.convolution_param.group
-        return self.functions[self.dims - 1](x, weight, bias, self.stride, self.pad, self.dilation, group)
+        stride, pad = self.stride, self.pad
+        if 0 in x.shape[2:]:  # of which oneDNN makes no padded map
+            x, pad = F.pad(x, self.around), (0,) * self.dims
+        if max(stride) > LONG:  # a longer step than there is room for is none
+            left = (n + 2 * p - span + 1 for n, p, span in zip(x.shape[2:], pad, self.extents, strict=True))
+            stride = tuple(map(min, stride, left))
+        return self.functions[self.dims - 1](x, weight, bias, stride, pad, self.dilation, group)
 
 
 class Deconvolution(Convolution, type="Deconvolution"):
@@ -133,7 +150,8 @@ class Deconvolution(Convolution, type="Deconvolution"):
         return (channels, outputs // group, *self.kernel)
 
     def size(self, n: int, i: int) -> int:
-        return self.stride[i] * (n - 1) + self.dilation[i] * (self.kernel[i] - 1) + 1 - 2 * self.pad[i]
+        reached = self.stride[i] * (n - 1) + self.extents[i] - 2 * self.pad[i]
+        return reached if n else 0  # torch has no top of nothing
 
     def reach(self, span: tuple[int, int], i: int) -> tuple[int, int]:
         """Which cells of the top, along spatial axis `i`, these cells of the bottom add to; not clipped."""
@@ -142,14 +160,18 @@ class Deconvolution(Convolution, type="Deconvolution"):
         return first, first + (span[1] - span[0] - 1) * self.stride[i] + extent
 
     def window(self, *shapes: Shape) -> Shape:
-        return tuple(-(-k // s) for k, s in zip(super().window(*shapes), self.stride, strict=True))
+        cells = (-(-k // s) for k, s in zip(self.extents, self.stride, strict=True))
+        return ((1,) * (self.channel_axis + 1) + tuple(cells))[2:]
 
     def macs(self, *shapes: Shape) -> int:
         return sum(map(math.prod, shapes)) * math.prod(self.params[0].shape[1:])
 
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         group = self.layer.convolution_param.group
-        return self.functions[self.dims - 1](x, weight, bias, self.stride, self.pad, 0, group, self.dilation)
+        stride = self.stride
+        if max(stride) > LONG:  # of one cell there is no step
+            stride = tuple(step if n > 1 else 1 for step, n in zip(stride, x.shape[2:], strict=True))
+        return self.functions[self.dims - 1](x, weight, bias, stride, self.pad, 0, group, self.dilation)
 
     @classmethod
     def coord_map(cls, layer: LayerParameter) -> CoordMap:

@@ -53,6 +53,9 @@ def _constant(values: Tensor, filler: FillerParameter, generator: torch.Generato
 def _uniform(values: Tensor, filler: FillerParameter, generator: torch.Generator | None) -> None:
     if not filler.min <= filler.max:
         raise Error(f"filler 'uniform' has min {filler.min:g} above max {filler.max:g}")
+    if not filler.max - filler.min <= torch.finfo(torch.float32).max:
+        raise Error(f"filler 'uniform' has min {filler.min:g} and max {filler.max:g}, too far apart to draw "
+                    "between")
     values.uniform_(filler.min, filler.max, generator=generator)
 
 

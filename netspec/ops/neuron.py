@@ -132,7 +132,8 @@ class Exp(Neuron, type="Exp"):
     def setup(self, *shapes: Shape) -> None:
         p = self.layer.exp_param
         log = log_of_base(self, p.base)
-        self.inner, self.outer = log * p.scale, math.exp(log * p.shift)
+        self.inner = log * p.scale
+        self.outer = torch.tensor(log * p.shift, dtype=torch.float64).exp().item()  # math.exp overflows
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         return torch.exp(bottoms[0] * self.inner) * self.outer

@@ -11,6 +11,8 @@ from ..proto.caffe_pb2 import FillerParameter, LayerParameter
 from .base import Param, Shape, raised
 from .neuron import PerChannel, Same
 
+LARGE = 31  # a local_size; maps may be smaller than larger ones
+
 
 class LRN(Same, type="LRN", family="normalisation", four_axes=True):
     """Local response normalisation of an N x C x H x W bottom: x / (k + alpha * m) ^ beta.
@@ -29,10 +31,16 @@ class LRN(Same, type="LRN", family="normalisation", four_axes=True):
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         p, x = self.layer.lrn_param, raised(bottoms[0])
+        across, high, wide = (size if (size := p.local_size) <= LARGE else min(size, max(2 * n - 1, 1))
+                              for n in x.shape[1:])  # from end to end; what is further out is 0
         if self.across:
-            return F.local_response_norm(x, p.local_size, p.alpha, p.beta, p.k)
-        mean = F.avg_pool2d(x.square(), p.local_size, 1, p.local_size // 2)
-        return x * (1 + p.alpha * mean).pow(-p.beta)
+            return F.local_response_norm(x, across, p.alpha * (across / p.local_size), p.beta, p.k)
+        if 0 in x.shape[1:]:  # torch pools no empty map
+            return x
+        mean = F.avg_pool2d(x.square(), (high, 1), 1, (high // 2, 0))
+        mean = F.avg_pool2d(mean, (1, wide), 1, (0, wide // 2))
+        share = (high / p.local_size) * (wide / p.local_size)
+        return x * (1 + p.alpha * share * mean).pow(-p.beta)
 
 
 class MVN(Same, type="MVN", family="normalisation"):
@@ -69,6 +77,9 @@ class BatchNorm(PerChannel, type="BatchNorm", family="normalisation", channelwis
 
     def setup(self, shape: Shape) -> None:
         p = self.layer.batch_norm_param
+        if not shape or p.eps < 0:
+            raise self.error(f"takes a bottom with axes and an eps of 0 or more, found {list(shape)} and "
+                             f"{p.eps:g}")
         self.channels = shape[1] if len(shape) > 1 else 1
         self.told = p.use_global_stats if p.HasField("use_global_stats") else None
         self.params += [Param((self.channels,)), Param((self.channels,)), Param((1,))]

@@ -40,11 +40,12 @@ class SmoothL1Loss(Paired, type="SmoothL1Loss", family="regions", bottoms=(2, 4)
         p, a = self.layer.loss_param, raised(bottoms[0])
         b, *weights = (x.reshape(a.shape).to(a.dtype) for x in bottoms[1:])
         square = self.layer.smooth_l1_loss_param.sigma ** 2
+        knee = 1 / square if square else math.inf
         apart = a - b
         d = weights[0] * apart if weights else apart
         if len(weights) == 1:
             d = d.detach() + (apart - apart.detach())
-        each = torch.where(d.abs() < 1 / square, d.square() * (square / 2), d.abs() - 0.5 / square)
+        each = torch.where(d.abs() < knee, d.square() * (square / 2), d.abs() - 0.5 * knee)
         each = each * weights[1] if len(weights) > 1 else each
         none = torch.zeros(len(a), math.prod(a.shape[2:]), dtype=torch.bool, device=a.device)  # is ignored
         tops = [each.sum() / normaliser(p, self.mode, none)]

@@ -65,13 +65,15 @@ class Pooling(Operation, type="Pooling", family="pooling", tops=(1, 2), fresh=Tr
                                      f"bottom of size {n}, where Caffe reads memory that is not the image's; "
                                      "use a pad or round_mode: FLOOR")
                 size -= 1
-            if size < 1:
+            if size < 1 or not n:
                 raise self.error(f"kernel {kernel} does not fit a bottom of size {n} with pad {pad}")
             sizes.append(size)
         return [(*shape[:2], *sizes)] * len(self.layer.top)
 
-    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
         x, p = bottoms[0], self.layer.pooling_param
+        if not x.shape[1]:  # torch pools no channels
+            return tuple(x.new_zeros(top) for top in self.infer(tuple(x.shape)))
         kernel = x.shape[2:] if p.global_pooling else self.kernel
         if p.pool == STOCHASTIC:
             return self.stochastic(x, kernel)

@@ -31,7 +31,7 @@ class Recurrent(Operation, family="recurrent", once=True, differentiable="x, sta
         self._count("bottom", (2 + self.exposed, 3 + self.exposed), len(shapes))
         self._count("top", 1 + self.exposed, len(self.layer.top))
         self.static = len(shapes) > 2 + self.exposed
-        if len(shapes[0]) < 3 or (self.static and len(shapes[2]) < 2):
+        if len(shapes[0]) < 3 or not shapes[0][0] or (self.static and len(shapes[2]) < 2):
             second = f" and {list(shapes[2])}" if self.static else ""
             raise self.error("takes a bottom T x N x values (static input: N x values), "
                              f"found {list(shapes[0])}{second}")

@@ -72,7 +72,7 @@ class Regions(Operation, family="regions", bottoms=2, inplace=False, fresh=True,
         corner = ((items[:, None, None] * each + own) * height + top[:, :, None]) * width + left[:, None]
         across = wide[:, None].expand(grid).flatten()[which]
         at = corner.flatten()[which] + place + place // across * (width - across)
-        table = maps.movedim(1, -1).reshape(-1, channels)
+        table = maps.movedim(1, -1).flatten(0, -2)
         return F.embedding_bag(at, table, before, mode=mode).reshape(*grid, channels).permute(0, 3, 1, 2)
 
 

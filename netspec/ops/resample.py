@@ -68,6 +68,8 @@ class Interp(Resample, type="Interp", fresh=True):
         size = self.infer(tuple(x.shape))[0][2:]
         if p.pad_beg or p.pad_end:
             x = F.pad(x, (p.pad_beg, p.pad_end) * 2)
+        if not x.shape[1]:  # torch has no way to stretch nothing
+            return x.new_zeros(*x.shape[:2], *size)
         return F.interpolate(x, size, mode="bilinear", align_corners=True)
 
     @classmethod

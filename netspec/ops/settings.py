@@ -1,12 +1,16 @@
 """param_str of Python layers: a dict as Python writes one, or YAML's mapping; read, never evaluated."""
 
 import ast
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from google.protobuf.message import Message
 
 from ..base.errors import NO_LITERAL, Error
 from ..proto.caffe_pb2 import LayerParameter
+from ..proto.wire import MOST_NUMBERS
 
 _TAG = re.compile(r"!!(python/tuple|python/list|python/dict|seq|map|str|int|float|bool)\b\s*")
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False, "null": None,
@@ -39,6 +43,22 @@ def settings_of(layer: LayerParameter) -> dict[Any, Any] | None:
         return read_settings(layer.python_param.param_str)
     except Error as error:
         raise Error(f"layer '{layer.name}' ({layer.type}): {error}") from None
+
+
+def impossible(message: Message) -> Iterator[str]:
+    """What is wrong with numbers that the schema lets into a layer's settings, and Caffe's arithmetic does
+    not bear: NaN, and sizes that are no int."""
+    for field, value in message.ListFields():
+        if field.name == "blobs":  # weights
+            continue
+        values: list[Any] = [value] if isinstance(value, int | float | str | bytes | Message) else [*value]
+        if field.message_type:
+            for each in values:
+                yield from impossible(each)
+        elif field.cpp_type == field.CPPTYPE_FLOAT and any(map(math.isnan, values)):
+            yield f"{field.name} is NaN; give a number"
+        elif field.cpp_type == field.CPPTYPE_UINT32 and max(values) > MOST_NUMBERS:
+            yield f"{field.name} is {max(values)}; sizes are at most {MOST_NUMBERS}"
 
 
 def completed(layer: LayerParameter, usual: dict[str, Any]) -> LayerParameter:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..proto.caffe_pb2 import LayerParameter
+from ..proto.wire import MOST_AXES
 from .base import IDENTITY, CoordMap, Operation, Shape, spoiled
 
 
@@ -145,6 +146,8 @@ class Reshape(Moved, type="Reshape", inplace=False):
     def infer(self, shape: Shape) -> list[Shape]:
         p, dims = self.layer.reshape_param, len(shape)
         new, (first, last) = list(p.shape.dim), self.span(dims)
+        if len(new) > MOST_AXES:
+            raise self.error(f"shape has {len(new)} axes; a blob has at most {MOST_AXES}")
         if not 0 <= first <= last <= dims:
             raise self.error(f"axis {p.axis} and num_axes {p.num_axes} do not fit bottom {list(shape)}")
         if new.count(-1) > 1 or any(n < -1 for n in new):

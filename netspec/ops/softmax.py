@@ -35,6 +35,8 @@ class Classified(Operation, family="losses"):
     channel: int  # the axis that the classes lie along
 
     def check(self, scores: Shape, labels: Shape) -> None:
+        if not scores[self.channel]:
+            raise self.error(f"needs scores of 1 class or more, found {list(scores)}")
         positions = math.prod(scores[: self.channel]) * math.prod(scores[self.channel + 1 :])
         if math.prod(labels) != positions:
             raise self.error(f"needs one label a position: scores {list(scores)} have {positions}, "
@@ -207,7 +209,7 @@ class ArgMax(Operation, type="ArgMax", family="reduction", undifferentiable={0})
 
     def infer(self, shape: Shape) -> list[Shape]:
         p = self.layer.argmax_param
-        axis = self.axis(p.axis, len(shape)) if p.HasField("axis") else None
+        axis = self.axis(p.axis, len(shape)) if p.HasField("axis") or not shape else None
         among = math.prod(shape[1:]) if axis is None else shape[axis]
         if not 1 <= p.top_k <= among:
             raise self.error(f"top_k must lie between 1 and the {among} values it picks from, "
@@ -218,7 +220,9 @@ class ArgMax(Operation, type="ArgMax", family="reduction", undifferentiable={0})
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         p, x = self.layer.argmax_param, raised(bottoms[0])
-        flat, axis = (x, self.axis(p.axis, x.ndim)) if p.HasField("axis") else (x.reshape(len(x), 1, -1), 2)
+        flat, axis = x, self.axis(p.axis, x.ndim) if p.HasField("axis") else 2
+        if not p.HasField("axis"):
+            flat = x.reshape(len(x), 1, math.prod(x.shape[1:]))
         back = flat.flip(axis)  # so that the first of equals is the last position
         if p.top_k == 1:
             values, index = back.max(axis, keepdim=True)

@@ -37,6 +37,12 @@ _FOREIGN = (
 _KINDS = {"weights": ".caffemodel", "state": ".solverstate", "blob": ".binaryproto mean"}
 
 
+def possible(shape: Sequence[int]) -> bool:
+    """Whether a blob can have these sizes (Blob::Reshape's checks)."""
+    small = len(shape) <= MOST_AXES and all(0 <= n <= MOST_NUMBERS for n in shape)
+    return small and math.prod(n or 1 for n in shape) <= MOST_NUMBERS
+
+
 class Field(NamedTuple):
     """One field of a message: the value of a varint, or where the content of any other lies in the file."""
 
@@ -135,7 +141,7 @@ class WireFile:
         `check` is given the shape before the numbers are looked at, and may raise.
         """
         shape, parts = self._contents(field, name)
-        if any(not 0 <= d <= MOST_NUMBERS for d in shape) or math.prod(d or 1 for d in shape) > MOST_NUMBERS:
+        if not possible(shape):
             raise self.error(field.start, f"{name} has shape {shape}, which cannot be")
         if check:
             try:

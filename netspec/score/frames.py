@@ -19,7 +19,7 @@ import torch
 from PIL import Image, ImageCms, TiffImagePlugin
 
 from ..base.errors import Error, lacking
-from ..base.machine import amount, room
+from ..base.machine import check_room
 from ..data.images import DAMAGE, TURNS, open_image, resized, turn_of
 
 STDIN = "-"  # the name of standard input
@@ -130,10 +130,8 @@ def rgb(image: Image.Image, name: str, note: Note = lambda text: None) -> Image.
     of. Raises Error, beginning with `name`, for a damaged picture, for fractions, and for one that the memory
     has no room for.
     """
-    needed = BYTES * image.width * image.height
-    if needed > (there := room(torch.device("cpu"))):
-        raise Error(f"{name} is {image.width}x{image.height}: to read it takes {amount(needed)} and there is "
-                    f"{amount(there)}; {SMALLER}")
+    check_room(BYTES * image.width * image.height, torch.device("cpu"),
+               f"{name} is {image.width}x{image.height}: to read it takes", SMALLER)
     try:
         with _warned(name, note):
             image.load()

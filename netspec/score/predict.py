@@ -12,17 +12,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..base import machine
 from ..base.errors import Error, closest, listed
-from ..base.machine import amount, choose, room
 from ..data import layouts
 from ..data.facts import Known, known
 from ..data.layouts import Facts
-from ..look.costs import totals
 from ..net.build import build, standing
 from ..net.deploy import SIDE, feeds, part, unpooled
 from ..net.graph import Graph
 from ..net.judged import no_blob
 from ..net.module import Net
+from ..net.room import held
 from ..net.weights import RENAME, ready
 from ..ops import Shape
 from ..proto.caffe_pb2 import TEST, NetParameter
@@ -52,7 +52,7 @@ def load(made: Graph, path: str | os.PathLike, device: str | None = None, precis
     bilinear, as `solve` does. whole: the file must fill the net; strict: and hold no more.
     Raises Error if no layer of the net is in the file, or one does not fit.
     """
-    place = choose(device, precision)
+    place = machine.choose(device, precision)
     net = Net(made)
     remarks = fill(net, path, strict, whole)
     net.precision = torch.bfloat16 if precision == "bf16" else None
@@ -164,10 +164,7 @@ def sample(net: NetParameter, top: str, channels: int, path: Path | None = None)
 
 def check_room(made: Graph, device: torch.device, times: int = 1) -> None:
     """Error where so many times what a graph holds at once, running forward, is more than a device has."""
-    needed, there = times * totals(made)["forward"], room(device)
-    if needed > there:
-        raise Error(f"net '{made.name}' needs about {amount(needed)} for it and {device} has "
-                    f"{amount(there)}; {SMALLER}")
+    machine.check_room(times * held(made), device, f"net '{made.name}' needs about", SMALLER)
 
 
 def looks(dataset: str | Facts | None, classes: int) -> Looks:

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..base.errors import Error
+from ..base.errors import Error, exhausted
 from ..data.images import resized
 from ..net.graph import Graph
 from ..net.judged import whole
@@ -53,8 +53,7 @@ class Viewer:
             with torch.inference_mode():
                 yield
         except (RuntimeError, MemoryError) as e:
-            if isinstance(e, RuntimeError) and "memory" not in str(e):
-                raise
+            exhausted(e)
             raise Error(f"image {name} ({image.width}x{image.height}): {self.net.device} has not "
                         f"enough memory left for it; {SMALLER}") from None
 

@@ -21,6 +21,7 @@ from ..net.layerwise import Layerwise
 from ..net.module import Net
 from ..net.plan import Plan
 from ..net.quick import Quick
+from ..net.room import check_training
 from ..proto.caffe_pb2 import SolverParameter
 from ..proto.text import read_solver
 from . import taken_back, updates
@@ -93,8 +94,11 @@ class Solver:
         return Error(f"{self.path or 'solver'}: {message}")
 
     def _build(self, job: Job, share: Net | None = None) -> Net:
-        net = Net(job.graph(self.base), share)
-        net.precision = torch.bfloat16 if self.precision == "bf16" else None
+        graph, precision = job.graph(self.base), torch.bfloat16 if self.precision == "bf16" else None
+        if share is None:
+            check_training(graph, self.device, updates.RULES[self.param.type][1], precision)
+        net = Net(graph, share)
+        net.precision = precision
         return net.to(self.device).train(share is None)
 
     def _prepare_updates(self) -> None:
@@ -107,10 +111,6 @@ class Solver:
         self.steps: updates.Tensors = ()  # what the last iteration took from the learned parameters
         # a forward pass in TRAIN changes these, so an iteration that is given up must put them back
         self._moving = [net.parameter(slot) for n in net.graph.nodes if n.op.moving for slot in n.params]
-
-    @property
-    def seed(self) -> int:
-        return self.data.seed
 
     def positions(self, net: Net) -> list[int]:
         """The number of the next batch of each source of a net."""

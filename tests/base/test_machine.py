@@ -83,16 +83,31 @@ def test_a_containers_share_of_the_cores(tmp_path, monkeypatch, files, cpus):
 
 @pytest.mark.parametrize("files, size", [({"memory.max": "2000000000\n"}, 2e9), ({"memory.max": "max\n"}, float("inf")),
                                          ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, 9223372036854771712),
+                                         ({"user/me/memory.max": "7\n", "user/memory.max": "5\n", "other/memory.max": "3"}, 5),
+                                         ({"memory/me/memory.limit_in_bytes": "7\n", "memory/memory.limit_in_bytes": "9"}, 7),
                                          ({}, float("inf"))])
 def test_the_memory_that_a_container_is_allowed(tmp_path, monkeypatch, files, size):
     from netspec.base import machine
 
     for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert machine.allowed(tmp_path) == size
+    (tmp_path / "cgroup").write_text("4:memory:/me\n1:cpu:/\n0::/user/me\n")
+    assert machine.allowed(tmp_path, tmp_path / "cgroup") == size
     monkeypatch.setattr(machine, "allowed", lambda: 5e7)
     assert room(torch.device("cpu")) == 5e7
+
+
+def test_the_room_is_what_the_process_may_have():
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    there = int(room(torch.device("cpu"))) - 1
+    resource.setrlimit(resource.RLIMIT_AS, (there, hard))
+    try:
+        assert room(torch.device("cpu")) == there
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert room(torch.device("meta")) == float("inf")
 
 
 def test_no_more_threads_than_a_containers_share(monkeypatch):

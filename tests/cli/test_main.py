@@ -107,6 +107,8 @@ def fail(error):
     (Interrupted(15), 143, ""),
     (Interrupted(2), 130, ""),
     (MemoryError(), 2, "netspec explain-crop: there is not enough memory for it\n"),
+    (RuntimeError("CUDA out of memory."), 2, "netspec explain-crop: there is not enough memory for it\n"),
+    (RecursionError("maximum"), 2, "netspec explain-crop: what it was given is nested too deeply\n"),
     (KeyboardInterrupt(), 130, "netspec explain-crop: stopped by Ctrl-C\n"),
     (PermissionError(13, "Permission denied", "file.x"), 2, "netspec explain-crop: file.x: Permission denied\n"),
     (OSError(28, "No space left on device", "out.x"), 2, "netspec explain-crop: out.x: No space left on device\n"),
@@ -116,7 +118,7 @@ def test_how_a_command_ends(capsys, command, error, status, said):
     assert run(capsys, "explain-crop", "x") == (status, "", said)
 
 
-@pytest.mark.parametrize("error", [ValueError("a mistake in the program"), OSError("no file to name")])
+@pytest.mark.parametrize("error", [ValueError("a mistake in the program"), RuntimeError("a mistake"), OSError("no file to name")])
 def test_mistakes_of_the_program_are_not_hidden(capsys, command, error):
     command(lambda: fail(error))
     with pytest.raises(type(error)):

@@ -10,6 +10,7 @@ from netspec.base.errors import Error
 from netspec.cli import main as cli
 from netspec.look import crops
 from netspec.net.build import build
+from netspec.net.fields import fields
 from netspec.ops.base import REGISTRY
 from netspec.proto import text as prototext
 from netspec.proto.caffe_pb2 import LayerParameter
@@ -133,3 +134,15 @@ def test_questions_that_have_no_answer(capsys, tmp_path):
 def test_what_has_no_top_sees_nothing():
     silence = LayerParameter(type="Silence", bottom=["a"])
     assert REGISTRY["Silence"](silence, [(1, 2, 3, 3)]).window((1, 2, 3, 3)) is None
+
+
+@pytest.mark.parametrize("axis, shape, seen", [(0, (3, 9, 9, 9), [(3, 1), (2, 3)]), (1, (1, 3, 9, 9), [(3, 1), (2, 3)]),
+                                               (2, (1, 2, 3, 9), [(1, 1), (3, 1)])])
+def test_a_window_lies_behind_the_channel_axis_wherever_that_is(axis, shape, seen):
+    size = {0: "kernel_size: 2 kernel_size: 3 kernel_size: 2 stride: 2 stride: 1 stride: 3", 2: "kernel_size: 3",
+            1: "kernel_h: 3 kernel_w: 2 stride_h: 1 stride_w: 3"}[axis]
+    data = f'layer {{ name: "d" type: "Input" top: "d" input_param {{ shape {{ {" ".join(f"dim: {n}" for n in shape)} }} }} }}'
+    text = (f'layer {{ name: "c" type: "Convolution" bottom: "d" top: "c" '
+            f'convolution_param {{ num_output: 1 axis: {axis} {size} }} }}')
+    made = build(net(data + text))
+    assert [(f.extent, f.stride) for f in fields(made)[made.nodes[0].tops[0]]] == seen

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from net.test_graph import DATA, LABEL, TRAIN, conv, loss, net, relu
+from netspec.base import machine
 from netspec.base.errors import Error
 from netspec.net.build import build
 from netspec.net.module import Net
@@ -44,6 +45,13 @@ def equal(a, b):
 
 
 # parameters
+
+def test_a_name_of_many_dots():
+    one = made(DATA + conv("." * 64, "data", 3))
+    copy.deepcopy(one).train().double().load_state_dict(one.state_dict())
+    with pytest.raises(Error, match=r"a name has at most 64 dots; rename it"):
+        made(DATA + conv("." * 65, "data", 3))
+
 
 def test_keys_are_layer_and_weight_or_bias_whatever_the_layer_is_called():
     names = ["conv1_1", "inception/3x3", "res2a.branch", "res2a", "a..b", ".c", "train", "graph", "a", "weight", "a.weight",
@@ -334,3 +342,23 @@ def test_statistics_do_not_begin_with_what_memory_holds(kind, monkeypatch):
     monkeypatch.setattr(torch, "empty_like", lambda like: torch.full_like(like, float("nan")))
     one({"data": image(2, 3, 8, 9)})
     assert all(p.isfinite().all() for p in one.parameters())
+
+
+# memory
+
+def test_what_no_memory_holds_is_refused_before_it_is_made(monkeypatch):
+    monkeypatch.setattr(machine, "room", lambda device: 1e8)
+    with pytest.raises(Error, match=r"the parameters of net '.*' take 160.0 MB and cpu has 100.0 MB; make its layers smaller"):
+        made(DATA + conv("c", "data", 10**7))
+    one = made(DATA + conv("a", "data", 4) + relu("r", "a") + conv("b", "a", 4) + conv("c", "b", 4), shapes={"data": (1, 3, 2000, 2000)})
+    with pytest.raises(Error, match=r"blobs of net '.*' take at least 128.0 MB and cpu has 100.0 MB; take smaller images or ba"):
+        one(torch.empty(1, 1).expand(1, 3, 2000, 2000))
+    one(image(1, 3, 8, 8))
+    one.bfloat16()(torch.empty(1, 1, dtype=torch.bfloat16).expand(1, 3, 2000, 8))  # of two bytes a number
+
+
+def test_what_shows_anothers_memory_needs_none(monkeypatch):
+    monkeypatch.setattr(machine, "room", lambda device: 1e8)
+    text = "".join(f'layer {{ name: "s{i}" type: "Split" bottom: "data" top: "s{i}" }}\n' for i in range(9))
+    x = torch.zeros(1, 3, 2000, 2000)  # 48 MB
+    assert all(y.data_ptr() == x.data_ptr() for y in made(DATA + text)(x).values())

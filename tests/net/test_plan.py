@@ -8,9 +8,11 @@ import pytest
 import torch
 from fork_cases import CASES as FORKS
 from golden_case import load, load_all
-from ops.test_golden import made
+from ops.test_golden import layer, made
 
 import netspec
+from netspec.base import machine
+from netspec.base.errors import Error
 from netspec.net import kernels, rewrite, route, weights
 from netspec.net.deploy import deploy
 from netspec.net.module import Net
@@ -291,3 +293,17 @@ def test_nan_is_not_lost_on_the_way(where):
         (next(net.parameters())[0] if where == "weights" else x[0, 0, :40]).fill_(np.nan)
     mine, theirs = run(plan, x, ["score"])["score"], run(net, x, ["score"])["score"]
     assert theirs.isnan().any() and torch.equal(mine.isnan(), theirs.isnan())
+
+
+def test_bands_go_where_the_whole_net_has_no_room(monkeypatch):
+    """The memory that a plan is held against is its own: maps that it makes in bands are not all there at once."""
+    text = (layer("Convolution", "convolution_param { num_output: 16 kernel_size: 1 }", tops="a")
+            + layer("Pooling", "pooling_param { kernel_size: 8 stride: 8 }", "a").replace('"l"', '"p"'))
+    net, x = made(text, (1, 3, 1600, 1600)), torch.zeros(1, 3, 1600, 1600)
+    monkeypatch.setattr(machine, "room", lambda device: 1e8)  # the map has 164 MB, the image 31
+    with torch.no_grad():
+        Plan(net.eval())({"x": x})
+        with pytest.raises(Error, match=r"take at least 19\d.\d MB and cpu has 100.0 MB"):
+            net({"x": x})
+        with pytest.raises(Error, match=r"take at least 163.8 MB and cpu has 100.0 MB"):
+            Plan(net)({"x": x}, ["a"])

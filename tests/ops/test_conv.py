@@ -1,4 +1,7 @@
-"""What convolutions cost."""
+"""What convolutions cost, and where their windows go."""
+
+import pytest
+import torch
 
 from ops.test_golden import layer, made
 
@@ -16,3 +19,15 @@ def test_multiplications_are_counted():
     shape = (2, 6, 9, 7)
     assert operation("Convolution", "num_output: 5 kernel_h: 3 kernel_w: 2 stride: 2", shape).macs(shape) == 2 * 5 * 4 * 3 * 6 * 3 * 2
     assert operation("Convolution", "num_output: 4 group: 2 kernel_size: 3", shape).macs(shape) == 2 * 4 * 7 * 5 * 3 * 3 * 3
+
+
+@pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
+def test_a_step_longer_than_the_map_takes_no_step(kind):
+    x, filler = torch.randn(2, 3, 7, 1), "num_output: 2 pad: 1 kernel_size: 3 weight_filler { type: 'xavier' }"
+    torch.manual_seed(0)
+    short = made(layer(kind, f"convolution_param {{ {filler} stride: 8 }}"), x.shape)
+    x = x[:, :, :, :] if kind == "Convolution" else x[:, :, :1]
+    long = made(layer(kind, f"convolution_param {{ {filler} stride: 2147483647 }}"), x.shape)
+    long.load_state_dict(short.state_dict())
+    torch.testing.assert_close(long(x), short(x))
+    assert len(long(x).flatten()) == (4 if kind == "Convolution" else 4)

@@ -142,6 +142,17 @@ REFUSED = [
     (layer("LSTM", "recurrent_param { num_output: 2 }", bottoms="xz"), [(3, 2, 4), (3, 3)], "one cont"),
     (layer("LSTM", "recurrent_param { num_output: 2 expose_hidden: true }", bottoms="xz"), [(3, 2, 4), (3, 2)], "bottoms"),
     (layer("LSTMUnit", bottoms="xzw", tops="ab"), [(1, 2, 3), (1, 2, 11), (1, 2)], "4D"),
+    (layer("ArgMax"), [()], "outside a blob of 0 axes"),
+    (layer("BatchNorm"), [()], "bottom with axes"),
+    (layer("BatchNorm", "batch_norm_param { eps: -1 }"), [X], "eps of 0 or more"),
+    (layer("Reshape", "reshape_param { shape { " + "dim: 9 " * 33 + "} }"), [X], "at most 32"),
+    (layer("LSTM", "recurrent_param { num_output: 2 }", bottoms="xz"), [(0, 2, 4), (0, 2)], "T x N x values"),
+    (layer("Deconvolution", "convolution_param { num_output: 2 kernel_size: 3 }"), [(1, 4, 0, 5)], "does not fit"),
+    (layer("Pooling", "pooling_param { kernel_size: 3 pad: 1 }"), [(1, 4, 0, 5)], "does not fit"),
+    (layer("SoftmaxWithLoss", bottoms="xz"), [(3, 0), (3,)], "1 class or more"),
+    (layer("Power", "power_param { power: nan }"), [X], "power is NaN"),
+    (layer("Scale", "scale_param { filler { value: nan } }"), [X], "value is NaN"),
+    (layer("Pooling", "pooling_param { kernel_size: 2 stride: 4294967295 }"), [X], "stride is 4294967295; sizes are at most"),
     (layer("Eltwise", "eltwise_param { operation: PROD coeff: 1 coeff: 2 }", bottoms="xz"), [X, X], "SUM only"),
 ]
 
@@ -316,3 +327,14 @@ def test_runs_in_bfloat16(name):
     for blob, expected in case.part("out").items():
         scale = max(1.0, float(np.abs(expected).max()))
         assert float((out[blob].detach().float() - torch.from_numpy(expected)).abs().max()) < 0.05 * scale
+
+
+@pytest.mark.parametrize("region", ["ACROSS_CHANNELS", "WITHIN_CHANNEL"])
+@pytest.mark.parametrize("size", [33, 99, 2**31 - 1])
+def test_what_lrn_sums_is_no_more_than_the_map(region, size):
+    """A local_size beyond the map sums all of it, divided by what the size would hold."""
+    x = np.random.RandomState(0).rand(2, 5, 7, 3).astype(np.float32)
+    y = made(layer("LRN", f"lrn_param {{ local_size: {size} alpha: 1000 norm_region: {region} }}"), x.shape)(torch.from_numpy(x))
+    axes, area = ((1,), size) if region == "ACROSS_CHANNELS" else ((2, 3), size**2)
+    naive = x / (1 + 1000 * (x.astype(float) ** 2).sum(axes, keepdims=True) / area) ** 0.75
+    np.testing.assert_allclose(y.numpy(), naive, rtol=1e-5)

@@ -11,6 +11,7 @@ from PIL import Image
 from training import write_job
 
 import netspec as caffe
+from netspec.base import machine
 from netspec.net.layerwise import Layerwise
 from netspec.pycaffe import session
 
@@ -413,3 +414,16 @@ def test_on_a_gpu(files, net_of):
     finally:
         caffe.set_mode_cpu()
     np.testing.assert_allclose(caffe.Classifier(*files, **SETTINGS).predict(images), there, rtol=1e-3)
+
+
+def test_blobs_that_no_memory_holds_are_refused_until_they_are_reshaped(net_of, monkeypatch):
+    net = net_of(IN.replace("dim: 6 dim: 6", "dim: 4000 dim: 4000") + SCORE.replace("fc", "pool").replace(
+        'type: "InnerProduct"', 'type: "Pooling"').partition("inner_product")[0] + "pooling_param { global_pooling: true } }")
+    monkeypatch.setattr(machine, "room", lambda device: 1e8)
+    for asks in (net.forward, lambda: net.blobs["data"].data, net.reshape):
+        with pytest.raises(caffe.Error, match=r"take.* [\d.]+ MB and cpu has 100.0 MB|take.* GB and cpu has 100.0 MB"):
+            asks()
+    net.blobs["data"].reshape(1, 3, 6, 6)
+    assert net.forward()["pool"].shape == (1, 4, 1, 1)
+    with pytest.raises(caffe.Error, match="cannot have the shape"):
+        net.blobs["data"].reshape(*[1] * 33)

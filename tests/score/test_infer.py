@@ -19,6 +19,7 @@ from PIL import Image, ImageCms
 import netspec
 from netspec import NetSpec
 from netspec import layers as L
+from netspec.base import machine
 from netspec.base.errors import Error
 from netspec.base.machine import room
 from netspec.cli import main as cli
@@ -357,7 +358,7 @@ def test_what_pillow_warns_of_is_a_note(place, capsys, recwarn):
 
 def test_a_blob_too_large_for_caffe_says_what_to_do(place, capsys, monkeypatch):
     Path("huge.png").write_bytes(png(30000, 30000, 8, 2))
-    monkeypatch.setattr(predict, "room", lambda device: 1e15)
+    monkeypatch.setattr(machine, "room", lambda device: 1e15)
     status, _, err = infer(capsys, "huge.png")
     assert status == 2 and "2147483647 numbers; make the image smaller, or cut it into parts\n" in err
 
@@ -384,12 +385,12 @@ def test_a_picture_of_one_pixel(place, capsys):
 
 
 @pytest.mark.parametrize("size, words", [
-    ((30000, 30000), "(30000x30000): net 'thirds' needs about 21.6 GB for it and cpu has 8.0 GB; make the image smaller, or cut it"),
-    ((20000, 20000), "(20000x20000): net 'thirds' needs about 9.6 GB for it and cpu has 8.0 GB; "),
+    ((30000, 30000), "(30000x30000): net 'thirds' needs about 21.6 GB and cpu has 8.0 GB; make the image smaller, or cut it"),
+    ((20000, 20000), "(20000x20000): net 'thirds' needs about 9.6 GB and cpu has 8.0 GB; "),
     ((19000, 17000), "huge.png cannot be read: image file is truncated")])
 def test_a_picture_that_the_memory_has_not_room_for(place, capsys, monkeypatch, recwarn, size, words):
     Path("huge.png").write_bytes(png(*size, 8, 2))
-    monkeypatch.setattr(predict, "room", lambda device: 8e9)
+    monkeypatch.setattr(machine, "room", lambda device: 8e9)
     status, out, err = infer(capsys, "huge.png", "photo.png")
     first, last = err.splitlines()
     assert status == 2 and words in first and out.startswith("photo.png") and "1 of 2 images" in last
@@ -398,8 +399,8 @@ def test_a_picture_that_the_memory_has_not_room_for(place, capsys, monkeypatch, 
 
 def test_reading_one_alone_looks_at_its_size_too(place, monkeypatch):
     Path("huge.png").write_bytes(png(30000, 30000, 8, 2))
-    monkeypatch.setattr(frames, "room", lambda device: 8e9)
-    with pytest.raises(Error, match=r"huge.png is 30000x30000: to read it takes 21.6 GB and there is 8.0 GB"):
+    monkeypatch.setattr(machine, "room", lambda device: 8e9)
+    with pytest.raises(Error, match=r"huge.png is 30000x30000: to read it takes 21.6 GB and cpu has 8.0 GB"):
         frames.picture("huge.png")
     assert room(torch.device("cpu")) > 1e8
 

@@ -58,7 +58,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(job, kind, form):
 def test_a_run_without_a_seed_resumes_too(job, data):
     write_job(job, SOLVER.replace("random_seed: 5", ""), data=data)
     straight, other = get_solver("solver.prototxt"), get_solver("solver.prototxt")
-    assert straight.seed != other.seed
+    assert straight.data.seed != other.data.seed
     straight.step(6)
     straight.close()
     other.restore("run/snap_iter_3.solverstate")

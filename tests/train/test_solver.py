@@ -9,6 +9,7 @@ import pytest
 import torch
 from training import BODY, HDF5, SOLVER, VOC, changed, make_solver, params_of, same, solver_param, write_job
 
+from netspec.base import machine
 from netspec.base.errors import Error, Interrupted
 from netspec.cli import main as cli
 from netspec.proto.caffe_pb2 import NetParameter
@@ -291,6 +292,13 @@ def test_test_nets_share_the_parameters_and_give_means(job):
     assert means[1]["loss"] == pytest.approx(float(sum(losses[:2])) / 2, rel=1e-6)
     assert ("solver.cpp:401", f"Test loss: {means[0]['loss']:.6g}") in lines
     one.close()
+
+
+def test_a_training_that_no_memory_holds_is_refused_before_anything_is_made(job, monkeypatch):
+    monkeypatch.setattr(machine, "room", lambda device: 1e8)
+    write_job(job, SOLVER, BODY.replace("num_output: 5", "num_output: 500000"))  # on maps of 8 x 9
+    with pytest.raises(Error, match=r"to train net 'tiny' takes at least [\d.]+ MB and cpu has 100.0 MB; take smaller"):
+        get_solver("solver.prototxt")
 
 
 def test_an_output_that_changes_its_shape_has_no_mean(job):
