@@ -156,7 +156,11 @@ def look(given: Sequence[SegmentationData], processes: int, said: Log) -> list[P
              for number, (source, name) in enumerate(zip(given, splits, strict=True), 1)]
     places = [(number, index) for number, source in enumerate(given) for index in range(len(source))]
     processes = min(processes, len(places), 4 * cores())  # all begin at once
-    pool = ProcessPoolExecutor(max(processes, 1), get_context(START), _begin, (tuple(given),))
+    try:
+        pool = ProcessPoolExecutor(max(processes, 1), get_context(START), _begin, (tuple(given),))
+    except OSError:  # which names nothing
+        raise Error("no process can be started to read the images: is /dev/shm full, or the limit of open "
+                    "files reached?") from None
     done = 0
     try:
         for item in pool.map(_look, places, chunksize=4):

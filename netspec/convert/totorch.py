@@ -72,8 +72,8 @@ def write_torch(net: Net, out: Path, sizes: Sequence[Size], spread: float,
         def other(feeds: list[Arrays]) -> list[Arrays]:
             """What the written module makes of each, in a process that does not know netspec."""
             feed, made = new.with_name("feed"), new.with_name("made")
-            library.save_file({f"{i} {blob}": torch.from_numpy(x) for i, each in enumerate(feeds)
-                               for blob, x in each.items()}, feed)
+            feed.write_bytes(library.save({f"{i} {blob}": torch.from_numpy(x) for i, each in enumerate(feeds)
+                                           for blob, x in each.items()}))
             names = json.dumps([net.graph.inputs, net.graph.outputs])
             given: list[str | Path] = [new, feed, made, names, str(len(feeds))]
             done = subprocess.run([sys.executable, "-I", "-c", CHECK, *given], capture_output=True, text=True)

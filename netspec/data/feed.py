@@ -342,6 +342,8 @@ def _begin(worker: int) -> None:
     # solver answers them, and needs its data to finish the step. Workers end when the solver does.
     for name in {"SIGINT", "SIGTERM", "SIGHUP"} & set(dir(signal)):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for name in {"SIGSEGV", "SIGBUS", "SIGFPE"} & set(dir(signal)):  # which the solver says, not torch
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 @contextmanager

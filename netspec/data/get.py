@@ -228,6 +228,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str,
                          headers: http.client.HTTPMessage, newurl: str) -> urllib.request.Request | None:
+        fp.close()  # else it is read, however long it is
         old, new = urllib.parse.urlsplit(req.full_url), urllib.parse.urlsplit(newurl)
         if old.scheme == "https" != new.scheme:
             raise Unserved(f"{req.full_url}: leads to {newurl}, which anybody on the way could change")
@@ -256,7 +257,7 @@ class _Fetching(NamedTuple):
                 if self.transfer():
                     return
                 reason = "the transfer ended early"
-            except (OSError, http.client.HTTPException, ValueError) as error:
+            except (OSError, http.client.HTTPException, ValueError, OverflowError) as error:
                 reason = self.refused(error, self.file.tell() > begun)
             got = self.file.tell()
             left, most = (TRIES, got) if got > most else (left - 1, most)  # what comes again is no progress
@@ -268,7 +269,8 @@ class _Fetching(NamedTuple):
     def refused(self, error: Exception, got: bool) -> str:
         """Why a request failed; Error if it is not worth another. got: whether bytes came before."""
         code = getattr(error, "code", 500)
-        nowhere = isinstance(error, ValueError | http.client.InvalidURL) or 300 <= code < 400  # it leads to
+        wrong = ValueError | OverflowError | http.client.InvalidURL
+        nowhere = isinstance(error, wrong) or 300 <= code < 400  # it leads to
         if nowhere or code in (400, 401, 403, 404, 410):
             raise Unserved(f"{self.url}: {' '.join(str(error).split())}") from None
         if isinstance(error, urllib.error.HTTPError | http.client.HTTPException) or not str(error):

@@ -5,12 +5,15 @@ import io
 import os
 import random
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -184,6 +187,29 @@ def test_a_server_that_is_busy_is_asked_again(web, tmp_path):
     web.statuses = [503, 429, 500, None]
     get(web, tmp_path)
     assert (tmp_path / "a.tar").read_bytes() == BODY
+
+
+ENDLESS = {
+    "a chunk of 2 to the 63": b"200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7fffffffffffffff0\r\nx",
+    "a redirect with exabytes": b"302 Found\r\nLocation: /file\r\nContent-Length: 18446744073709551615\r\n\r\nx",
+}
+
+
+@pytest.mark.parametrize("reply", ENDLESS.values(), ids=ENDLESS)
+def test_lengths_that_no_machine_can_hold(tmp_path, reply):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        def serve():
+            with suppress(OSError):
+                while True:
+                    with server.accept()[0] as connection:
+                        connection.recv(9999)
+                        connection.sendall(b"HTTP/1.1 " + reply)
+
+        threading.Thread(target=serve, daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/file"
+        with pytest.raises(Error, match=url):
+            download(url, tmp_path / "a.tar", SUM, None, timeout=5.0, pause=0.01)
+        server.shutdown(socket.SHUT_RDWR)
 
 
 def test_a_server_that_falls_silent(web, tmp_path):
