@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..base.errors import Error, listed
+from ..proto.text import read_lines
 from .images import read_label
 from .outlines import Size, bitmap, coco_polygon, drawn, outside, placed, points, run_lengths
 
@@ -281,12 +282,8 @@ def _cvat(path: Path) -> Drawing:
     file = path / "labelmap.txt"
     if not file.is_file():
         raise Error(f"{file} is not there: it says which colour is which class")
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise Error(f"{file} is no UTF-8 text") from None
     colours: Colours = {}
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_lines(file, "the map of colours"), 1):
         if not line.strip() or line.startswith("#"):
             continue
         found = re.fullmatch(r"(.+?):(\d{1,3}),(\d{1,3}),(\d{1,3})(:.*)?", line.strip())

@@ -13,11 +13,11 @@ from ..base.files import find, lacking
 from ..ops.base import Shape
 from ..ops.source import Batch, Source
 from ..proto.caffe_pb2 import LayerParameter
+from ..proto.text import read_lines
 from ..proto.types import MESSAGES
 from .images import Transform, decode, nearest, open_image, read_label, resize
 
 ORDER, PIXELS, SKIP = range(3)  # what a random generator is for
-LARGEST = 1 << 29  # bytes of a list: ten million lines
 
 
 class Listed(Source):
@@ -40,16 +40,13 @@ class Listed(Source):
             self.source = find(self.p.source, self.context.base, self.what)
         except Error as error:
             raise self.error(str(error)) from None
-        if not (self.source.is_file() or self.source.is_dir()):
-            raise self.error(f"{self.what} {self.source} is a device or a pipe; a file is read")
 
-    def text(self) -> str:
-        """The list. Raises Error where it is larger than a list can be."""
-        with open(self.source, "rb") as file:
-            content = file.read(LARGEST + 1)
-        if len(content) > LARGEST:
-            raise self.error(f"source {self.source} is larger than {LARGEST >> 20} MiB, which no list is")
-        return content.decode("utf-8-sig", "replace")
+    def text(self) -> Iterator[str]:
+        """The lines of the list. Raises Error for what is none."""
+        try:
+            yield from read_lines(self.source, self.what)
+        except Error as error:
+            raise self.error(str(error)) from None
 
     @classmethod
     def stated(cls, layer: LayerParameter, size: tuple[int, int] | None = None) -> list[Shape]:
@@ -173,7 +170,7 @@ class ImageData(ListedImages, type="ImageData", one_label=True):
 
     def read(self, path: Path) -> list[Line]:
         lines = []
-        for number, line in enumerate(self.text().splitlines(), 1):
+        for number, line in enumerate(self.text(), 1):
             name, _, label = line.rstrip().rpartition(" ")
             if not name:  # Caffe reads a name alone as label 0
                 name, label = label, "0"
@@ -222,7 +219,7 @@ class DenseImageData(ListedImages, type="DenseImageData"):
                              f"{self.cut[0]} x {self.cut[1]}")
 
     def read(self, path: Path) -> list[Line]:
-        words = self.text().split()
+        words = [word for line in self.text() for word in line.split()]
         if len(words) % 2:
             raise self.error(f"{path} must hold pairs of file names, image and labels, without spaces in "
                              f"them; found {len(words)} names")

@@ -82,10 +82,13 @@ class Data(Listed, type="Data", tops=(1, 2), one_label=True, what="database"):
         except ImportError:
             raise self.error(lacking("reading a database", "lmdb")) from None
         folder = self.source.is_dir()
+        file = self.source / "data.mdb" if folder else self.source
+        if file.exists() and not file.is_file():
+            raise self.error(f"database {file} is a device or a pipe; a file is read")
         try:
             with (lmdb.open(str(self.source), readonly=True, lock=False, create=False, readahead=False,
                             subdir=folder) as environment, environment.begin() as transaction):
-                size = (self.source / "data.mdb" if folder else self.source).stat().st_size
+                size = file.stat().st_size
                 whole = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
                 if size < whole:  # reading what is not there would end the process
                     raise self.error(f"database {self.source} has {size} bytes of {whole}; copy it again")

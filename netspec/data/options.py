@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import NO_LITERAL, Error, closest
+from ..proto.text import read_lines
 
 
 def _number(value: Any) -> bool:
@@ -70,10 +71,7 @@ CHANCE: dict[str, tuple[str, Callable[[Any], bool]]] = {
 def read_file(path: Path) -> dict[str, Any]:
     """A data set file as options FOLDER and CHANCE: lines "key: value", and a line "name" or "name r g b" for
     each class."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Error(f"data set file {path} cannot be read: {error}") from None
+    lines = read_lines(path, "data set file")
     known = FOLDER | CHANCE
     keys = [key for key in known if key != "classes"]
     given: dict[str, Any] = {}

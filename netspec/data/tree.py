@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from PIL import Image
 
 from ..base import files
 from ..base.errors import Error, closest
+from ..proto.text import read_lines
 from .images import open_image, read_bands, read_image, read_label
 from .layouts import LAYOUTS, Derived, Images, Labels, Layout, classes, facts_folder, raw_values
 
@@ -126,10 +127,7 @@ class Tree:
             path = usual if usual.is_file() else path
         derived = self.layout.derived.get(split, Derived(()))
         if path.is_file():
-            try:
-                lines = path.read_text(encoding="utf-8-sig").splitlines()[path.suffix == ".csv":]
-            except UnicodeDecodeError:
-                raise Error(f"the list {path} is no UTF-8 text; save it as such") from None
+            lines = islice(read_lines(path), path.suffix == ".csv", None)
             found = [(self, split, self._name(line, split)) for line in lines if line.strip()]
             if given and derived.of:  # where its names are, its parts tell
                 with suppress(Error):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -137,22 +138,19 @@ class WindowData(Listed, type="WindowData", tops=2, one_label=True):
 
     def _read(self) -> tuple[list[str], np.ndarray]:
         """The names of the images, and a row "image class overlap x1 y1 x2 y2" for each window."""
-        path, at = self.source, 0
-        words = self.text().split()
+        path, words = self.source, (word for line in self.text() for word in line.split())
         images: list[str] = []
         windows: list[np.ndarray] = []
         try:
-            while at < len(words):
-                mark, index, image, channels, _, _, count = words[at : at + 7]
+            while begin := [*islice(words, 7)]:
+                mark, index, image, channels, _, _, count = begin
                 if mark != "#" or int(index) != len(images):
                     raise ValueError
                 if int(channels) != 3:
                     raise self.error(f"{path}: image {image} has {channels} channels, expected 3")
-                end = at + 7 + 6 * int(count)
-                boxes = np.array(words[at + 7 : end], f32).reshape(int(count), 6)
+                boxes = np.fromiter(map(f32, islice(words, 6 * int(count))), f32).reshape(int(count), 6)
                 windows.append(np.column_stack([np.full(len(boxes), len(images), f32), boxes]))
                 images.append(image)
-                at = end
         except ValueError:
             raise self.error(f"{path}: image {len(images)} is not written as \"# {len(images)}\", path, "
                              "channels, height, width, number of windows, and six numbers a window") from None

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from io import TextIOWrapper
 from typing import Any, TypeVar
 
 from google.protobuf import text_format
@@ -17,6 +18,7 @@ from .upgrade import upgrade_net, upgrade_solver
 Kind = TypeVar("Kind", bound=Message)
 
 LIMIT = 64 << 20  # bytes; the largest published nets have less than 2 MB of text
+LONGEST = 1 << 29  # bytes of a list: ten million lines
 SOLVER = re.compile(r"^\s*(base_lr|(train_|test_)?net(_param)?)\s*[:{]", re.MULTILINE)  # no net has these
 
 _LATER = ("Clip", "Swish", "round_mode")  # types and fields of BVLC Caffe that its release 1.0 lacks
@@ -144,11 +146,40 @@ def read_text(path: str | os.PathLike) -> str:
         raise Error(f"{path} cannot be read: {error.strerror}") from None
     if len(data) > LIMIT:
         raise Error(f"{path} is larger than {LIMIT >> 20} MiB; a prototxt is smaller")
-    for pattern, what in _STRANGERS:
-        if re.match(pattern, data):
-            raise Error(f"{path} {what}")
+    _check_kind(path, data)
     # Comments in other encodings are common and harmless; in a string the escapes make an error with a place.
     return data.decode("utf-8-sig", errors="backslashreplace")
+
+
+def read_lines(path: str | os.PathLike, what: str = "the list") -> Iterator[str]:
+    """The lines of a text file that people write, without their ends, as they are read. Raises Error, which
+    begins with `what` it is, for a folder, a device or a pipe, for more than LONGEST bytes, and for what is
+    binary, or no UTF-8."""
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+        raise Error(f"{what} {path} is a folder, a device or a pipe; a file is read")
+    try:
+        with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_size > LONGEST:
+                raise Error(f"{what} {path} is larger than {LONGEST >> 20} MiB, and no list is")
+            begins = file.read(4096)
+            _check_kind(f"{what} {path}", begins, _STRANGERS[:-1])  # names may have control characters
+            if b"\0" in begins:
+                raise Error(f"{what} {path} is binary (an image? weights?); text is expected")
+            file.seek(0)
+            for line in TextIOWrapper(file, "utf-8-sig"):
+                yield line.rstrip("\n")
+    except FileNotFoundError:
+        raise missing(path, what=what) from None
+    except OSError as error:
+        raise Error(f"{what} {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise Error(f"{what} {path} is no UTF-8 text; save it as such") from None
+
+
+def _check_kind(name: str | os.PathLike, begins: bytes, strangers: Sequence[tuple] = _STRANGERS) -> None:
+    for pattern, what in strangers:
+        if re.match(pattern, begins):
+            raise Error(f"{name} {what}")
 
 
 def _check_escapes(text: str, name: str) -> None:

@@ -13,6 +13,7 @@ from ..base.errors import Error, closest, listed
 from ..base.files import writing
 from ..look import pictures
 from ..look.heat import enlarged, heat, with_legend
+from ..proto.text import read_lines
 from .dense import Seen
 
 
@@ -49,11 +50,7 @@ def read_names(path: Path, classes: int) -> Names:
     Of a line as ILSVRC's synset_words.txt has them, 'n02123045 tabby, tabby cat', each word stands for the
     class, and the first is its name. Raises Error for a file that cannot be read or has another number.
     """
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise Error(f"--names: {path} cannot be read ({why})") from None
+    lines = [line.strip() for line in read_lines(path, "--names:") if line.strip()]
     if len(lines) != classes:
         raise Error(f"--names: {path} has {len(lines)} lines and the net {classes} classes; expected a line "
                     "for each class, in the order of the net's scores")

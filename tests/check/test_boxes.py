@@ -142,4 +142,4 @@ def test_a_split_whose_file_is_damaged_is_not_passed_over(capsys, place):
     (place / "train.txt").write_bytes(b"\xff\xfe00\n")
     (place / "val.txt").write_text("01\n")
     status, told = check(capsys, place / "set.txt")
-    assert status == 2 and "train.txt is no UTF-8" in told
+    assert status == 2 and "train.txt is UTF-16 text; save it as UTF-8" in told

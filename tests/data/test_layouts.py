@@ -454,7 +454,7 @@ def test_a_list_that_is_no_utf8_is_refused(photos):
     root, _, _ = photos
     for encoding in ("latin-1", "utf-16"):
         (root / "train.txt").write_text("é\n", encoding=encoding)
-        with pytest.raises(Error, match="the list .*train.txt is no UTF-8 text"):
+        with pytest.raises(Error, match="the list .*train.txt is (no UTF-8|UTF-16) text"):
             source(dataset="set.txt", base=root, split="train")
 
 
@@ -607,7 +607,7 @@ def test_real_photographs_of_the_sky_with_labels_in_jpeg(tmp_path):
     ("a\nmean: 1e999, 0, 0", "set.txt:2: 'mean' takes a number for each channel: BGR, found '1e999, 0, 0'"),
     ("a\nmean: 1e39, 0, 0", "set.txt:2: 'mean' takes a number for each channel"),
     ("a\nimages: {name}/{name}.png", "'images' is '{name}/{name}.png'; it takes {name} once"),
-    ("a\nimages: x\0y", "in braces it takes {name} and {split} alone"),
+    ("a\nimages: x\0y", "is binary"),
 ])
 def test_mistakes_in_a_data_set_file_are_named(tmp_path, text, message):
     (tmp_path / "set.txt").write_text(text)

@@ -1,5 +1,6 @@
 """prototext.py: what is read, what is written, what is said about mistakes."""
 
+import os
 import random
 import time
 
@@ -8,6 +9,7 @@ import pytest
 from netspec.base.errors import Error
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
+from netspec.proto.text import read_lines
 
 NET = """\
 # a net
@@ -244,3 +246,25 @@ def test_a_written_net_says_what_caffe_would_refuse(tmp_path, layer, said):
     assert lines[0] == "# First." and lines[1] == (
         f"# Caffe 1.0 refuses this net, for it has {said}." if said else "layer {")
     assert prototext.read_net(tmp_path / "net.prototxt") == net
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_lists_are_refused_at_once_by_what_they_are(tmp_path):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "huge").touch()
+    os.truncate(tmp_path / "huge", 1 << 33)  # takes no room on the disk
+    (tmp_path / "zeros").write_bytes(bytes(1 << 20))
+    (tmp_path / "image").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+    (tmp_path / "words").write_bytes(b"a.png 0\n\xe9.png 1\n")
+    (tmp_path / "wide").write_text("a.png 0\n", encoding="utf-16")
+    (tmp_path / "page").write_text("<!doctype html><html>")
+    kinds = {"folder": "is a folder, a device or a pipe", "pipe": "is a folder, a device or a pipe", "huge": "is larger than 512 MiB",
+             "zeros": "is binary", "image": "is binary", "words": "is no UTF-8 text", "wide": "is UTF-16 text", "page": "is a web page", "none": "is not there"}
+    for name, words in kinds.items():
+        with pytest.raises(Error, match=f"the list .*{name}.* {words}"):
+            list(read_lines(tmp_path / name))
+    with pytest.raises(Error, match="a device or a pipe"):
+        list(read_lines("/dev/zero"))
+    (tmp_path / "sound").write_bytes(b"\xef\xbb\xbfa\x1b b\r\nc\n\nd")
+    assert list(read_lines(tmp_path / "sound")) == ["a\x1b b", "c", "", "d"]
