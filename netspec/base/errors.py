@@ -4,19 +4,19 @@ import difflib
 import re
 from collections.abc import Iterable
 
-LONGEST = 1200  # letters of a message; what is longer quotes a file at length
+LETTERS = 1200  # letters of a message; what is longer quotes a file at length
 
 
 class Error(Exception):
     """Bad input: where it is, what was expected, what was found, what to do.
 
     The command line prints the message and exits with status 2; in Python it is an ordinary exception. Of a
-    message longer than LONGEST the middle is left out.
+    message longer than LETTERS the middle is left out.
     """
 
     def __init__(self, message: str = "") -> None:
-        half = LONGEST // 2
-        super().__init__(message if len(message) <= LONGEST else f"{message[:half]} ... {message[-half:]}")
+        half = LETTERS // 2
+        super().__init__(message if len(message) <= LETTERS else f"{message[:half]} ... {message[-half:]}")
 
 
 class Final(Error):
@@ -42,7 +42,7 @@ class Interrupted(Exception):
 
 def closest(word: str, known: Iterable[str], most: int = 1) -> str:
     """The end of an error sentence: "; did you mean 'x'?" for the `most` nearest of `known`, or ""."""
-    known = list(known)
+    known = list(known) if len(word) <= LETTERS else []
     near = difflib.get_close_matches(word, known, n=most, cutoff=0.6)
     if not near:  # a wrong case is the commonest slip of all
         near = [k for k in known if k.lower() == word.lower()][:most]

@@ -19,7 +19,9 @@ Kind = TypeVar("Kind", bound=Message)
 
 LIMIT = 64 << 20  # bytes; the largest published nets have less than 2 MB of text
 LONGEST = 1 << 29  # bytes of a list: ten million lines
-SOLVER = re.compile(r"^\s*(base_lr|(train_|test_)?net(_param)?)\s*[:{]", re.MULTILINE)  # no net has these
+# what no net has
+SOLVER = re.compile(r"^[^\S\n]*(base_lr|(train_|test_)?net(_param)?)\s*[:{]", re.MULTILINE)
+MOST_ODD = 1 << 16  # escapes in a line, or blanks in a row: protobuf takes 200 bytes for each
 
 _LATER = ("Clip", "Swish", "round_mode")  # types and fields of BVLC Caffe that its release 1.0 lacks
 _STRANGERS = (
@@ -30,14 +32,15 @@ _STRANGERS = (
 )
 _TOKEN = re.compile(
     r"""\#[^\n]*
-    | (?P<string> "(?:[^"\\\n]|\\.)*"? | '(?:[^'\\\n]|\\.)*'? )
-    | (?P<field> [^\W\d]\w* ) (?= (?: \s | \#[^\n]*\n )* [:{<] )
+    | (?P<string> "[^"\\\n]*(?:\\.[^"\\\n]*)*"? | '[^'\\\n]*(?:\\.[^'\\\n]*)*'? )
+    | (?P<word> [^\W\d]\w* )
     | \w+
     | [^\s\w]""",
     re.VERBOSE,
 )
 # What may follow a backslash in a string; protobuf for Python lets the rest through, Caffe does not.
-_ESCAPED = re.compile(r"""(?: [^\\] | \\ (?: [abfnrtv\\'"xuU0-3] | [4-7](?![0-7]{2}) ) )*""", re.VERBOSE)
+_ESCAPED = re.compile(r"""[^\\]* (?: \\ (?: [abfnrtv\\'"xuU0-3] | [4-7](?![0-7]{2}) ) [^\\]* )*""",
+                      re.VERBOSE)
 
 
 def parse(text: str, message_class: type[Kind], name: str = "<text>") -> Kind:
@@ -48,6 +51,7 @@ def parse(text: str, message_class: type[Kind], name: str = "<text>") -> Kind:
     message = message_class()
     if len(text) > LIMIT:
         raise Error(f"{name} has {len(text) >> 20} million characters; a prototxt has at most {LIMIT >> 20}")
+    _check_lines(text, name)
     if "\\" in text:
         _check_escapes(text, name)
     try:
@@ -126,7 +130,7 @@ def layer_lines(path: str | os.PathLike) -> dict[str, int]:
     lines: dict[str, int] = {}
     start = counted = line = 0
     for match, fields in _scan(text):
-        if len(fields) == 1 and match["field"] in ("layer", "layers"):
+        if len(fields) == 1 and match["word"] in ("layer", "layers"):
             start = match.start()
         elif match["string"] and ".".join(fields) in ("layer.name", "layers.name", "layers.layer.name"):
             line += text.count("\n", counted, start)
@@ -182,6 +186,15 @@ def _check_kind(name: str | os.PathLike, begins: bytes, strangers: Sequence[tupl
             raise Error(f"{name} {what}")
 
 
+def _check_lines(text: str, name: str) -> None:
+    for match in re.finditer(rf"[^\n]{{{MOST_ODD + 1},}}", text):
+        blanks = max(map(len, re.findall(r"\s+", match[0])), default=0)
+        for count, what in ((match[0].count("\\"), "backslashes"), (blanks, "blanks in a row")):
+            if count > MOST_ODD:
+                line = text.count("\n", 0, match.start()) + 1
+                raise Error(f"{name}:{line}: has {count} {what}, expected at most {MOST_ODD}; break the line")
+
+
 def _check_escapes(text: str, name: str) -> None:
     for match, _ in _scan(text):
         if match["string"]:
@@ -199,18 +212,25 @@ def _scan(text: str) -> Iterator[tuple[re.Match, list[str]]]:
 
     The name of a field lies in that field. Does not mind errors in the text.
     """
-    fields = [""]
+    fields, word = [""], None
     for match in _TOKEN.finditer(text):
         token = match[0]
         if token[0] == "#":
             continue
-        if match["field"]:
-            fields[-1] = token
+        if word:
+            if token in ":{<":
+                fields[-1] = word[0]
+            yield word, fields
+        word = match if match["word"] else None
+        if word:
+            continue
         yield match, fields
         if token in "{<":
             fields.append("")
         elif token in "}>" and len(fields) > 1:
             fields.pop()
+    if word:
+        yield word, fields
 
 
 def _explain(error: text_format.ParseError, text: str, root: type[Message], name: str) -> str:

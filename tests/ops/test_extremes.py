@@ -11,7 +11,7 @@ from golden_case import load
 from google.protobuf.descriptor import FieldDescriptor as Field
 
 from netspec.base import machine
-from netspec.base.errors import LONGEST, Error
+from netspec.base.errors import LETTERS, Error
 from netspec.net.build import build
 from netspec.net.module import Net
 from netspec.proto import caffe_pb2
@@ -97,6 +97,6 @@ def test_whatever_a_layer_is_told_is_computed_or_one_sentence(kind, monkeypatch)
         try:
             run(CASES[kind], net)
         except Error as error:
-            assert len(str(error)) < LONGEST + 10
+            assert len(str(error)) < LETTERS + 10
         except Exception as error:
             raise AssertionError(f"{kind}, {what}") from error

@@ -3,6 +3,8 @@
 import os
 import random
 import time
+import tracemalloc
+from contextlib import suppress
 
 import pytest
 
@@ -104,6 +106,21 @@ def test_deep_nesting_and_large_input_end_in_an_error():
         assert time.process_time() - start < 20
     with pytest.raises(Error, match="64"):
         net(" " * (prototext.LIMIT + 1))
+
+
+@pytest.mark.parametrize("text", [
+    'name: "' + "y" * 400_000 + '"', 'name: "' + "y" * 400_000, 'name: "' + "\\n" * 200_000 + '"',
+    'name: "' + "\\101" * 100_000 + '"', "name: '" + "\\x41" * 100_000, "name: " + "'\\n\\n\\n'\n" * 30_000,
+    "name:" + " " * 400_000 + '"a"', "layer { type" + "\n" * 400_000 + ': "a" }', "layer { type" + "#\n" * 200_000 + ": 1 }",
+    "y" * 400_000, "1" * 400_000], ids=lambda text: f"{text[:15]!r} ... {text[-3:]!r}")
+def test_a_text_takes_a_small_multiple_of_its_size_in_memory(text):
+    tracemalloc.start()
+    try:
+        with suppress(Error):
+            net(text)
+        assert tracemalloc.get_traced_memory()[1] < 40 * len(text)
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_file_may_be_as_large_as_the_limit(tmp_path, monkeypatch):
