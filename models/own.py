@@ -110,8 +110,8 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
             test_net=[str(folder / name / f"{val}.prototxt")], test_iter=[len(readers[1])],
             test_interval=interval(tested(*readers), batch, iterations), test_initialization=False,
             base_lr=rate, lr_policy="fixed", momentum=0.9, weight_decay=0.0005,
-            max_iter=iterations, display=20, average_loss=20, random_seed=seed, snapshot=200,
-            snapshot_prefix=str(folder / "snapshot" / run)))
+            max_iter=iterations, display=20, average_loss=20, random_seed=seed,
+            snapshot=max(1, iterations // 10), snapshot_prefix=str(folder / "snapshot" / run)))
         start = f"{resume.stem(folder / 'snapshot' / run, iterations)}.caffemodel"
     return Written(solvers, Path(weights) if base and weights else None, same, replaced)
 

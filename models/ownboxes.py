@@ -76,7 +76,7 @@ def write(path: Path, weights: str | None, iterations: int, batch: int, splits: 
         test_interval=interval(len(readers[1]), batch, iterations), test_initialization=False,
         **RATES[bool(weights)], lr_policy="step", gamma=0.1, stepsize=max(1, iterations * 2 // 3),
         momentum=0.9, weight_decay=0.0005, iter_size=batch, max_iter=iterations,
-        display=20, average_loss=20, random_seed=1, snapshot=min(iterations, 500),
+        display=20, average_loss=20, random_seed=1, snapshot=max(1, iterations // 10),
         snapshot_prefix=str(folder / "snapshot" / name)))
     return Written([str(solver)], replaced=replaced)
 

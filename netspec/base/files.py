@@ -54,11 +54,14 @@ def find(path: str | os.PathLike, base: str | os.PathLike | None = None, what: s
 
 
 def writer(net: str) -> str:
-    """The end of a sentence about a net that is not there: what writes it, if a wheel does without."""
-    wheel, solver = PROJECT.is_relative_to(PACKAGE), PROJECT / "solvers" / f"{net}.prototxt"
-    program = "rfcn" if "-rfcn-" in net else "" if (PROJECT / "models" / net).exists() else "fcn"
-    if wheel and program and net.startswith("voc-") and solver.is_file():
-        return f"; 'python -m netspec.shipped.models.{program} {net}' writes it"
+    """The end of a sentence about a net that is not there: the program that writes it, where one does."""
+    wheel, there = PROJECT.is_relative_to(PACKAGE), (PROJECT / "models" / net).exists()
+    segnet = re.fullmatch(r"(camvid(-half)?|shapes)-bayesian-segnet(-basic)?|shapes-segnet(-basic)?", net)
+    program = "rfcn" if "-rfcn-" in net else "" if there else "segnet" if segnet else "fcn"
+    left_out = wheel and net.startswith("voc-") and (PROJECT / "solvers" / f"{net}.prototxt").is_file()
+    if program and (left_out or segnet):
+        command = f"python -m netspec.shipped.models.{program}" if wheel else f"models/{program}.py"
+        return f"; '{command} {net}' writes it"
     return ""
 
 

@@ -113,3 +113,9 @@ def test_what_netspec_models_names_in_vain_is_said(here, monkeypatch, told):
         with pytest.raises(Error) as error:
             find("mine")
         assert f"; of NETSPEC_MODELS, {told} is no folder that can be read" in str(error.value)
+
+
+def test_a_net_that_a_program_writes_names_it(here):
+    for name in ("camvid-bayesian-segnet", "camvid-half-bayesian-segnet-basic", "shapes-segnet"):
+        with pytest.raises(Error, match=f"net '{name}' is not there .*; 'models/segnet.py {name}' writes it$"):
+            names.net_file(name)

@@ -73,6 +73,12 @@ def test_the_stages_train_and_are_scored(own, capsys):
         assert not deviations(streams(built)[0], f"{stride}s" if f"{stride}s" in FIGURE3 else None)
 
 
+@pytest.mark.parametrize("iterations, apart", [(1, 1), (600, 60), (100000, 10000)])
+def test_snapshots_are_a_tenth_of_the_run_apart(own, iterations, apart):
+    assert main(["own", "my/set.txt", "--iterations", str(iterations), "--batch", "1"]) == 0
+    assert {prototext.read_solver(path).snapshot for path in Path("my").glob("set-fcn*.prototxt")} == {apart}
+
+
 def test_another_seed_has_solvers_and_snapshots_of_its_own(own, capsys):
     assert main(["own", "my/set.txt", "--iterations", "1", "--batch", "1"]) == 0
     before = {path: path.read_bytes() for path in Path("my").rglob("*.prototxt")}
