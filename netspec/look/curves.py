@@ -3,9 +3,11 @@
 import math
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from ..base.errors import Error, count, lacking
 from ..base.files import make_folder
@@ -168,6 +170,15 @@ class Events(Log):
             raise Error(lacking("logging for TensorBoard", "tensorboard")) from None
         self.folder, self.writer, self.reader, self.name = folder, SummaryWriter, LogReader(), folder
         self.writers: dict[Training, SummaryWriter] = {}
+        self.hook, threading.excepthook = threading.excepthook, self.ended
+
+    def ended(self, thread: Any) -> None:
+        """A thread ended by an exception; of a writer's it is lines that are lost, and no traceback."""
+        of_writer = type(thread.thread).__module__.startswith("tensorboard")
+        if of_writer and isinstance(thread.exc_value, OSError):
+            self.lose(thread.exc_value)
+        else:
+            self.hook(thread)
 
     def say(self, where: str, line: str, level: str) -> None:
         if found := self.reader.line(line):
@@ -186,6 +197,7 @@ class Events(Log):
                 writer.close()
             except OSError as error:
                 self.lose(error)
+        threading.excepthook = self.hook
 
 
 @contextmanager

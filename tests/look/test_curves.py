@@ -1,10 +1,12 @@
 """Curves out of Caffe's log and of our own runs, live events, and what is no log."""
 
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+import threading
 import types
 from contextlib import suppress
 from pathlib import Path
@@ -174,6 +176,34 @@ def test_events_are_the_series_of_the_log(tmp_path, monkeypatch):
         events("solver.cpp:1", line)
     events.close()
     assert seen == {str(tmp_path / "-a-b-"): [("learning_rate/learning_rate", 0.5, 3), ("loss/train_loss", 2.5, 3), "closed"]}
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("else")])
+def test_what_the_thread_of_tensorboard_cannot_write_is_told_once(tmp_path, monkeypatch, error):
+    """With a stand-in that writes in a thread too."""
+    class Thread(threading.Thread):
+        def run(self):
+            raise error
+
+    Thread.__module__ = "tensorboard.summary"
+
+    class Writer:
+        def __init__(self, folder, **more):
+            self.thread = Thread()
+
+        def add_scalar(self, name, value, step):
+            self.thread.start()
+
+        def close(self):
+            self.thread.join()
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
+    others, said = [], log.Log(io.StringIO())
+    monkeypatch.setattr(threading, "excepthook", others.append)
+    with curves.following(said, folder=str(tmp_path)):
+        said("solver.cpp:1", "Iteration 3, lr = 0.5")
+    lost = "takes no lines (No space left on device): they are lost, and the run goes on" in said.stream.getvalue()
+    assert (lost, len(others)) == ((True, 0) if isinstance(error, OSError) else (False, 1)) and threading.excepthook == others.append
 
 
 def test_a_stopped_run_has_its_curves(tmp_path):
