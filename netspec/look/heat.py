@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from ..base.errors import Error
-from .pictures import INK, PAPER, RULE, Pixels, photograph
+from .pictures import INK, PAPER, RULE, Pixels, letters, photograph
 
 # what 0, 1/5, ... 1 look like: lighter all the way, so that it can be read in grey too
 RAMP = np.array([(10, 8, 40), (84, 20, 110), (170, 42, 95), (232, 94, 48), (250, 170, 30), (255, 250, 170)],
@@ -42,7 +42,7 @@ def enlarged(image: Pixels) -> Image.Image:
 
 def with_legend(picture: Image.Image, title: str, alpha: float = 0.55) -> Image.Image:
     """A picture above its title and the colours of 0 to 1 as `heat` mixes them with a middle grey."""
-    size = max(14, round(picture.width / 45))
+    size = letters(picture)
     font, pad = ImageFont.load_default(size), max(8, size // 2)
     bar = min(8 * size, picture.width // 3)
     needed = int(font.getlength(f"{title}  0  1")) + bar + 4 * pad

@@ -93,7 +93,13 @@ def overlay(image: Pixels, labels: np.ndarray, palette: Palette, names: Sequence
     mixed = Image.fromarray((pixels + 0.5).astype(np.uint8))
     if not present:
         return mixed
-    return _stack([mixed, _legend(present, max(mixed.width, 240), max(14, round(mixed.width / 45)))])
+    return _stack([mixed, _legend(present, max(mixed.width, mixed.height // 2, 240), letters(mixed))])
+
+
+def letters(picture: Image.Image) -> int:
+    """The height of a legend's letters: they can be read still where the picture is shown on a small screen,
+    which makes the longer of its sides fit."""
+    return max(14, round(max(picture.size) / 45))
 
 
 def cutout(image: Pixels, labels: np.ndarray, kept: Collection[int]) -> Image.Image:
@@ -125,15 +131,15 @@ def sheet(columns: Sequence[tuple], *, legend: Sequence[Key] = (), smallest: int
     grid = [[ImageOps.scale(image, factor, Image.Resampling.NEAREST) for image in column] for column in grid]
     widths = [max(image.width for image in column) for column in grid]
     heights = [max(column[row].height for column in grid) for row in range(len(grid[0]))]
-    letters = max(16, round(sum(widths) / len(widths) / 20))
-    font, gap = ImageFont.load_default(letters), letters // 2
-    below = gap + letters if any(rest for _, _, *rest in columns) else gap  # a picture
-    top = letters + 2 * gap
+    high = max(16, round(sum(widths) / len(widths) / 20))  # letters
+    font, gap = ImageFont.load_default(high), high // 2
+    below = gap + high if any(rest for _, _, *rest in columns) else gap  # a picture
+    top = high + 2 * gap
     size = sum(widths) + gap * (len(widths) + 1), top + sum(heights) + below * len(heights)
     page = Image.new("RGB", size, PAPER)
     draw, x = ImageDraw.Draw(page), gap
     for (title, _, *texts), column, width in zip(columns, grid, widths, strict=True):
-        draw.text((x + width / 2, gap + letters / 2), title, INK, font, anchor="mm")
+        draw.text((x + width / 2, gap + high / 2), title, INK, font, anchor="mm")
         y = top
         shown = texts[0] if texts else [""] * len(column)
         for image, height, text in zip(column, heights, shown, strict=True):
@@ -142,7 +148,7 @@ def sheet(columns: Sequence[tuple], *, legend: Sequence[Key] = (), smallest: int
             short = next(text[n:] for n in range(len(text) + 1) if font.getlength(text[n:]) <= width)
             draw.text((x + width / 2, y - below / 2), short, INK, font, anchor="mm")
         x += width + gap
-    return _stack([page, _legend(legend, page.width, max(14, round(letters * 0.8)))]) if legend else page
+    return _stack([page, _legend(legend, page.width, max(14, round(high * 0.8)))]) if legend else page
 
 
 def _legend(keys: Sequence[Key], width: int, size: int) -> Image.Image:

@@ -54,6 +54,16 @@ def test_overlay_of_small_grey_and_tall_images():
         pictures.overlay(Image.new("L", (40, 8)), labels, PALETTE, NAMES)
 
 
+@pytest.mark.parametrize("size", [(500, 4000), (4000, 500), (3000, 3000), (600, 800)])
+def test_a_legend_is_legible_where_the_overlay_is_shown_on_a_small_screen(size):
+    labels = np.zeros(size[::-1], np.uint8)
+    labels[:, ::2] = 1
+    picture = pictures.overlay(Image.new("RGB", size), labels, PALETTE, NAMES)
+    picture.thumbnail((800, 800))
+    swatch = (np.abs(np.array(picture).astype(int) - PALETTE[1]) < 8).all(2)
+    assert swatch.sum(0).max() >= 10  # as high as the letters beside it
+
+
 def test_long_legend_breaks_into_lines():
     labels = np.arange(21, dtype=np.uint8).repeat(20)[None].repeat(100, 0)
     names = [f"a rather long name {i}" for i in range(21)]
