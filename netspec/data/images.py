@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from ..base.errors import Error, closest, listed
 from ..base.files import find
@@ -43,6 +43,17 @@ def open_image(path: Path, what: str = "image", file: IO[bytes] | None = None) -
         raise Error(f"{path} is {kind}") from None
     except DAMAGE as error:
         raise Error(f"{what} {path} cannot be read: {error}") from None
+
+
+def check_whole(image: Image.Image, path: Path) -> None:
+    """Error for a TIFF that ends before the pixels that its header tells of; nothing is unpacked."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        found, end = os.path.getsize(path), 0
+        with suppress(*DAMAGE):  # which reading says
+            told = [image.tag_v2.get(number, ()) for number in (273, 279, 324, 325)]  # of strips, of tiles
+            end = max(map(sum, (*zip(*told[:2], strict=False), *zip(*told[2:], strict=False))), default=0)
+        if end > found:
+            raise Error(f"{path} is cut short: it has {found} bytes, and pixels up to byte {end}")
 
 
 def turn_of(image: Image.Image) -> int:

@@ -16,7 +16,7 @@ from PIL import Image
 from ..base import files
 from ..base.errors import Error, closest
 from ..proto.text import read_lines
-from .images import open_image, read_bands, read_image, read_label
+from .images import check_whole, open_image, read_bands, read_image, read_label
 from .layouts import LAYOUTS, Derived, Images, Labels, Layout, classes, facts_folder, raw_values
 
 DEEP = "I;16"  # Pillow's mode of 16 bits, in whatever order of bytes
@@ -103,11 +103,12 @@ class Tree:
 
     def faults(self, top: str, split: str, name: str) -> Iterator[tuple[str, str]]:
         """What the files of a top of a patch of a scene are not, by their headers: "side" or "depth", and a
-        sentence. Nothing of images that are no patches. Raises Error for a file that is no image."""
+        sentence. Nothing of images that are no patches. Raises Error for a file that is no whole image."""
         side, label = self.layout.patches, isinstance(self.layout.tops[top], Labels)
         for path in self.files(top, split, name) if side else ():
             with open_image(path, "label" if label else "image") as image:
                 mode, size = image.mode, image.size
+                check_whole(image, path)
             if size != (side, side):
                 yield "side", f"{path} is {size[0]}x{size[1]}, expected {side}x{side}"
             if not label and not mode.startswith(DEEP):

@@ -293,3 +293,12 @@ def test_the_table_says_margin_and_borders(tree, tmp_path, capsys):
     for margin in ("3", "400"):
         status, out, err = score(capsys, *net(tmp_path), "--margin", margin)
         assert (status, out) == (2, "") and f"a margin of {margin} pixels is not from 0 to 384, or no whole number" in err
+
+
+def test_a_patch_that_is_cut_short_is_found_before_the_first_mask_is_written(tree, tmp_path, capsys):
+    path, weights = net(tmp_path)
+    *_, patch = sorted((tmp_path / "root").rglob(f"red_patch_*{B}.TIF"))
+    patch.write_bytes(patch.read_bytes()[:-1000])
+    status, _, err = score(capsys, path, weights, "--save", str(tmp_path / "out"))
+    assert status == 2 and re.search(rf"{patch} is cut short: it has \d+ bytes, and pixels up to byte \d+$", err.strip())
+    assert not (tmp_path / "out").exists()
