@@ -29,6 +29,8 @@ from collections import Counter
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))  # also by python -m
+
 import torch
 from PIL import Image
 from programs import alive, environment

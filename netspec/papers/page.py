@@ -126,7 +126,9 @@ def gather(path: Path) -> list[Path]:
 
 def solver_in(path: Path) -> SolverParameter | None:
     """The solver in a file; None for a folder, and for a file that is none."""
-    told = read_text(path) if path.suffix == ".prototxt" and path.is_file() else ""
+    told = ""
+    with suppress(Error):  # which the page says
+        told = read_text(path) if path.suffix == ".prototxt" and path.is_file() else ""
     return read_solver(path) if SOLVER.search(told) else None
 
 
@@ -197,10 +199,16 @@ def _log(path: Path, remark: Callable[[str], object]) -> tuple[list[Training], l
     return runs, [text.rstrip() for text in lines(path) if re.match(r"[WE]\d", text) or " netspec] " in text]
 
 
+def _picture(path: Path) -> bytes:
+    if path.stat().st_size > record.MOST:
+        raise Error(f"{path}: has more than {record.MOST >> 20} MiB, too much for a page")
+    return path.read_bytes()
+
+
 def page(title: str, paths: Sequence[Path], remark: Callable[[str], object] = lambda text: None) -> str:
     """The whole page about files of the kinds in KINDS, a section for each kind.
 
-    remark: is told which records and logs are none, and passed over. Raises Error if nothing else is there.
+    remark: is told which files are something else, and passed over. Raises Error if nothing else is there.
     """
     kinds: dict[str, list[Path]] = {kind: [] for kind in KINDS.values()}
     for path in paths:
@@ -214,18 +222,20 @@ def page(title: str, paths: Sequence[Path], remark: Callable[[str], object] = la
     for path, (runs, said) in _read(kinds["Curves"], lambda path: _log(path, remark), problems):
         curves.append(image(path.name, draw_curves(runs).content("SVG"), "svg+xml"))
         curves += [folded(f"{path.name}: what was said", "\n".join(said))] if said else []
+    shown = [path for path in kinds["Pictures"] if str(path.resolve()) not in drawn]
+    images = [image(path.name, content, PICTURES[path.suffix.lower()])
+              for path, content in _read(shown, _picture, problems)]
+    nets = [folded(str(path), told) for path, told in _read(kinds["Solvers and nets"], read_text, problems)]
     if len(problems) == len(paths):
         raise problems[0]
     for problem in problems:
         remark(f"{problem}; passed over")
-    images = [path for path in kinds["Pictures"] if str(path.resolve()) not in drawn]
     weights = [[str(path), f"{path.stat().st_size / 1e6:.1f}"] for path in kinds["Weights"]]
     sections = {
         "Scores": score_tables(records) if records else [],
         "Curves": curves,
-        "Pictures": [image(path.name, path.read_bytes(), PICTURES[path.suffix.lower()]) for path in images],
-        "Solvers and nets": [*(folded(str(path), read_text(path)) for path in kinds["Solvers and nets"]),
-                             *said_of_images(kinds["Solvers and nets"])],
+        "Pictures": images,
+        "Solvers and nets": [*nets, *said_of_images(kinds["Solvers and nets"])],
         "Weights": [table(weights, ["file", "MB"])] if weights else [],
         "This page": [table(list(origin().items()))],
     }

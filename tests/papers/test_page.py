@@ -157,13 +157,18 @@ def test_what_cannot_be_reported(tmp_path, capsys, monkeypatch):
         assert status == 2 and message in err and len(err.splitlines()) == 1
     assert not (tmp_path / "report.html").exists()
     (tmp_path / "nan.json").write_text('{"mean_iu": NaN}')
-    status, _, err = command(capsys, "report", "broken.json", "list.json", "nan.json", "no.log", "solver.prototxt")
+    (tmp_path / "binary.prototxt").write_bytes(bytes(99))
+    with open(tmp_path / "huge.png", "wb") as file:
+        file.truncate(1 << 40)
+    status, _, err = command(capsys, "report", "broken.json", "list.json", "nan.json", "no.log", "huge.png", "binary.prototxt",
+                             "solver.prototxt")
     assert status == 0  # no records: no table of scores
     for words in ("broken.json: is no record of measurements: Expecting property name", "line 1 column 2",
                   "list.json: is no record of measurements: it holds no object", "nan.json: is no record of measurements: 'mean_iu' "
-                  "cannot be nan; passed over", "no.log: is no log of a training"):
+                  "cannot be nan; passed over", "no.log: is no log of a training", "huge.png: has more than 64 MiB, too much for a page; passed over",
+                  "binary.prototxt"):
         assert words in err
-    assert len(err.splitlines()) == 4
+    assert len(err.splitlines()) == 6
     page = Page((tmp_path / "report.html").read_text())
     assert "Scores" not in page.text and "Solvers and nets" in page.text
 
