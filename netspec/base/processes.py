@@ -32,7 +32,11 @@ def tried(work: Callable[[], object], what: str) -> None:
     end, begin = os.pipe()
     child = os.fork()
     if not child:
-        os._exit(_try(work, begin))
+        status = 0
+        try:
+            status = _try(work, begin)
+        finally:  # else there would be two of the caller
+            os._exit(status)
     try:
         status = os.waitpid(child, 0)[1]
         said = os.read(end, MOST_WORDS) if os.waitstatus_to_exitcode(status) == SAID else b""
@@ -52,13 +56,13 @@ def tried(work: Callable[[], object], what: str) -> None:
 
 def _try(work: Callable[[], object], begin: int) -> int:
     """The work of the process that tries, and its exit status; what an Error says goes into a pipe."""
-    import resource
+    from resource import RLIMIT_CPU
 
     global _trying
     _trying = True
     faulthandler.disable()  # who waits for this process says it
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # where the C library says why it aborts
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    _limit(RLIMIT_CPU, SECONDS)
     try:
         work()
     except Error as error:
@@ -76,7 +80,15 @@ def within(room: int) -> None:
 
         with open("/proc/self/statm", "rb") as file:
             most = int(file.read().split()[0]) * resource.getpagesize() + room
-        resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
+        _limit(resource.RLIMIT_AS, most)
+
+
+def _limit(what: int, most: int) -> None:
+    """Let this process have no more of something, whose limit the system may have set lower already."""
+    import resource
+
+    hard = resource.getrlimit(what)[1]
+    resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 def end_with_parent() -> None:

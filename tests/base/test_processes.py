@@ -5,7 +5,7 @@ import signal
 from contextlib import suppress
 
 import pytest
-from programs import PROJECT, Program, alive, environment
+from programs import PROJECT, Program, alive, environment, run
 from training import write_voc
 
 FORKS = """
@@ -91,3 +91,11 @@ def test_no_process_outlives_one_that_is_killed_while_it_starts(tmp_path, name, 
             os.killpg(parent.pid, signal.SIGKILL)
         parent.stdout.close()
         parent.stderr.close()
+
+
+def test_what_is_tried_takes_no_more_than_the_system_gives_and_ends_there(tmp_path):
+    code = ("from resource import *\nfrom netspec.base.processes import tried, within\n"
+            "setrlimit(RLIMIT_CPU, (20, 20))\nsetrlimit(RLIMIT_AS, (4 << 30, 4 << 30))\n"
+            "tried(lambda: (within(8 << 30), open('done', 'a').write('once')), 'it')\nprint('after')\n")
+    done = run("-c", code, cwd=tmp_path)
+    assert (done.stdout, done.stderr, (tmp_path / "done").read_text()) == ("after\n", "", "once")

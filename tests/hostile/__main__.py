@@ -64,7 +64,10 @@ def run(names: list[str], count: int | None, seed: int, jobs: int, kept: Path, f
                 while under and (task is None or len(under) >= 2 * jobs):
                     for future in wait(under, return_when=FIRST_COMPLETED).done:
                         name = under.pop(future)
-                        made, found = future.result()
+                        try:
+                            made, found = future.result()
+                        except Exception as problem:  # of the harness itself, which goes on with the next chunk
+                            made, found = 0, [Fault(name, f"no attempt made: {problem!r}", "-")]
                         tried[name] += made
                         faults += found
                         for fault in found:

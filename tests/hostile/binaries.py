@@ -214,8 +214,8 @@ def states() -> dict[str, bytes]:
             settings = f'type: "{kind[:-3] if kind[-1] == "5" else kind}" {"snapshot_format: HDF5" if kind[-1] == "5" else ""}'
             with open(folder / "work/solver.prototxt", "a") as file:
                 file.write(f"\n{settings}" + (" momentum2: 0.99" if kind == "Adam" else ""))
-            said = tried(folder, ["netspec", "solve", "solver.prototxt"])
-            assert not said, said
+            what = tried(folder, ["netspec", "solve", "solver.prototxt"])
+            assert not what and (folder / "work/run").is_dir(), what or (folder / "err").read_text()
             for path in (folder / "work/run").iterdir():
                 found[f"{kind}{path.name.removeprefix('snap_iter_3')}"] = path.read_bytes()
     return found | {"weights.h5": found["SGD.h5.caffemodel.h5"], "state.h5": found["SGD.h5.solverstate.h5"]}
