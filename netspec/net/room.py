@@ -35,11 +35,12 @@ def held(graph: Graph, shapes: Mapping[Value, Shape] | None = None, size: int = 
             owner.setdefault(top.blob, owner[node.bottoms[0].blob] if shows(node.op) else top.blob)
         last |= {owner[v.blob]: i for v in (*node.bottoms, *node.tops)}
     last |= {owner[blob]: math.inf for blob in graph.outputs}
-    own = {top.blob: size * math.prod(shapes[top]) for node in graph.layers for top in node.tops
-           if not top.version and owner[top.blob] == top.blob}
-    there = most = 0
+    own, there, most = dict[str, int](), 0, 0
     for i, node in enumerate(graph.layers):
-        there += sum(own.get(top.blob, 0) for top in node.tops if not top.version)
+        for top in node.tops:
+            if owner[top.blob] == top.blob and top.blob not in own:  # else written in place
+                own[top.blob] = size * math.prod(shapes[top])
+                there += own[top.blob]
         most = max(most, there)
         touched = {owner[value.blob] for value in (*node.bottoms, *node.tops)}
         there -= sum(own[blob] for blob in touched if last[blob] == i)
