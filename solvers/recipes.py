@@ -32,7 +32,7 @@ PLACES = {
     "voc": Place("SBD in data/sbd/dataset and VOC2011 in data/voc/VOC2011 (data/voc/README.md)",
                  736, 100000, 4000),
     "nyud": Place("NYUDv2 in data/nyud (data/nyud/README.md)", 654, 300000, 2000),
-    # the release's snapshots at the end alone
+    # the release snapshots at its end alone, and a run of days is lost to a kill
     "siftflow": Place("SIFT Flow in data/siftflow (data/siftflow/README.md)", 200, 300000, 4000),
     "pascalcontext": Place("VOC2010 in data/voc/VOC2010 and PASCAL-Context in data/pascalcontext "
                            "(data/pascalcontext/README.md)", 5105, 300000, 4000),

@@ -382,7 +382,7 @@ class Solver:
             raise Error(f"{found.state}: its run read {len(facts['train'])} data layers, net '{net.name}' "
                         f"has {len(net.sources)}")
         if facts is None:
-            self.log("netspec", f"{found.state} has no .resume file beside it: data, draws start again", "W")
+            self.log("netspec", f"{found.state} has no .resume file beside it: data and draws restart", "W")
         if state.learned_net:
             taken_back.load(found.weights, self.net, facts or {}, strict=True)
             self.loaded = dict.fromkeys(self.net.layers_with_params(), "copied")

@@ -156,6 +156,17 @@ def test_without_a_checksum_it_says_what_to_get_from_where(table, web, capsys):
     assert tree("data/toy/images") == WHOLE
 
 
+def test_of_a_rounded_size_no_more_than_twice_as_much_is_taken(table, web, capsys):
+    facts, write = table
+    facts["archives"][0] |= {"bytes": len(BODY) // 3, "exact": False}
+    write()
+    web.says_length = False
+    assert data("toy", "--yes") == 2 and "sends more than the" in capsys.readouterr().err
+    facts["archives"][0]["bytes"] = len(BODY) - 100
+    write()
+    assert data("toy", "--yes") == 0
+
+
 def test_a_wrong_checksum_unpacks_nothing(table, web, capsys):
     facts, write = table
     web.body = BODY[:-1] + b"x"
