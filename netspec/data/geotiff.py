@@ -23,6 +23,7 @@ ENDINGS = (".tif", ".tiff")
 # ModelPixelScale, ModelTiepoint, ModelTransformation, GeoKeyDirectory, GeoDoubleParams, GeoAsciiParams
 PLACED = (33550, 33922, 34264, 34735, 34736, 34737)
 DESCRIBED = 42112  # GDAL's metadata, which has the names of bands
+MOST_COMPRESSION = 1032  # what deflate can reach at best
 BAND = re.compile(r'sample="(\d+)" role="description">\s*(\w+)\s*<')
 
 
@@ -142,7 +143,10 @@ def _opened(path: Path) -> tuple[np.ndarray, list[str], list[tuple]]:
     tiff = library()
     try:
         with tiff.TiffFile(path) as file:
-            pixels, axes = file.series[0].asarray(), file.series[0].axes
+            found, axes = file.series[0], file.series[0].axes
+            if found.nbytes > MOST_COMPRESSION * file.filehandle.size:
+                raise ValueError(f"it declares {found.shape} pixels, and is too small for them")
+            pixels = found.asarray()
             tags = {tag.code: (tag.code, int(tag.dtype), tag.count, tag.value, True)
                     for tag in file.pages.first.tags if tag.code in (*PLACED, DESCRIBED)}
     except FileNotFoundError:

@@ -11,12 +11,11 @@ from typing import IO
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
-from ..base.errors import Error, closest, listed
+from ..base.errors import Error
 from ..base.files import find
 from ..ops.base import Operation
 from ..proto.model import read_mean
-from ..proto.npy import read_npy
-from .mat import variables
+from .mat import read_array
 from .resizing import shrunk
 
 # what Pillow raises for damaged files, by format and place of the damage
@@ -26,6 +25,7 @@ DAMAGE = (OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, Ru
 TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
          4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270,
          7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
+PART = 1 << 20  # pixels that Pillow is asked for at once
 Option = Callable[[str, object], str]  # how a person gives an option of a name and value, for errors
 
 
@@ -34,7 +34,10 @@ def open_image(path: Path, what: str = "image", file: IO[bytes] | None = None) -
     if not file and os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
         raise Error(f"{what} {path} is no file")
     try:
-        return Image.open(file or path)
+        image = Image.open(file or path)
+        if image.format == "EPS":  # which Pillow lets Ghostscript run
+            raise Error(f"{what} {path} is PostScript, a program, which is not run; convert it")
+        return image
     except FileNotFoundError:
         raise Error(f"{what} {path} is not there") from None
     except UnidentifiedImageError:
@@ -88,10 +91,10 @@ def read_image(path: Path, resize: float = 1.0) -> np.ndarray:
     if image.mode[0] in "IF":
         raise Error(f"image {path} has pixels of kind {image.mode}, expected 8 bits a channel")
     with _reading(f"image {path}"):
-        image = image.convert("RGB") if image.mode != "RGB" else image
         if resize != 1:
+            image = image.convert("RGB") if image.mode != "RGB" else image
             image = image.resize(resized(image.size, resize), Image.Resampling.BILINEAR)
-        return np.asarray(image)
+        return _pixels(image, "RGB")
 
 
 def read_bands(paths: Sequence[Path], resize: float = 1.0, smooth: bool = False) -> np.ndarray:
@@ -107,7 +110,7 @@ def read_bands(paths: Sequence[Path], resize: float = 1.0, smooth: bool = False)
             raise Error(f"image {path} has the channels {''.join(image.getbands())}, expected one: "
                         "it is read as a band")
         with _reading(f"image {path}"):
-            band = np.asarray(image).astype(np.float32)
+            band = _pixels(image, image.mode).astype(np.float32)
         if bands and band.shape != bands[0].shape:
             raise Error(f"band {path} is {size(band)} and {paths[0]} is {size(bands[0])}; "
                         "they must be equal in size")
@@ -135,7 +138,7 @@ def read_label(path: Path, resize: float = 1.0, *, key: str = "", legend: np.nda
     colours.
     """
     arrays = path.suffix.lower() in (".mat", ".npy")
-    label = _read_array(path, key, option) if arrays else _read_label_image(path, legend, nearest, option)
+    label = read_array(path, key, option) if arrays else _read_label_image(path, legend, nearest, option)
     kind = label.dtype.kind
     if label.ndim != 2 or kind not in "buif" or (kind == "f" and (label != np.rint(label)).any()):
         raise Error(f"label {path} holds {label.dtype} of shape {label.shape}, expected whole numbers (H, W)")
@@ -162,10 +165,28 @@ def decode(image: Image.Image, name: str, color: bool | None) -> np.ndarray:
     native = "L" if image.mode in ("1", "L") else "RGBA" if clear else "RGB"
     mode = native if color is None else "RGB" if color else "L"
     with _reading(name):
-        pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+        pixels = _pixels(image, mode)
     if pixels.ndim == 2:
         return pixels[None]
-    return pixels[:, :, [2, 1, 0, 3][: pixels.shape[2]]].transpose(2, 0, 1)
+    order = np.s_[::-1] if pixels.shape[2] == 3 else [2, 1, 0, 3]  # of three a view
+    return pixels[:, :, order].transpose(2, 0, 1)
+
+
+def _pixels(image: Image.Image, mode: str) -> np.ndarray:
+    """The pixels of an image in a mode, (H, W) or (H, W, C): a part at a time, for Pillow copies what it
+    gives away three times."""
+    width, height = image.size
+    rows = max(1, PART // max(width, 1))
+    if rows >= height:
+        return np.asarray(image if image.mode == mode else image.convert(mode))
+    pixels = np.empty(0)
+    for top in range(0, height, rows):
+        part = image.crop((0, top, width, min(top + rows, height)))
+        values = np.asarray(part if part.mode == mode else part.convert(mode))
+        if not top:
+            pixels = np.empty((height, *values.shape[1:]), values.dtype)
+        pixels[top : top + rows] = values
+    return pixels
 
 
 @contextmanager
@@ -181,9 +202,9 @@ def _read_label_image(path: Path, legend: np.ndarray | None, nearest: bool, opti
     image = open_image(path, "label")
     with _reading(f"label {path}"):
         if legend is not None:  # a PNG of few colours may be stored as palette, or as grey
-            return _indices(path, np.asarray(image.convert("RGB")), legend, nearest, option)
+            return _indices(path, _pixels(image, "RGB"), legend, nearest, option)
         if len(image.getbands()) == 1 and image.mode != "F":
-            return np.asarray(image)
+            return _pixels(image, image.mode)
     raise Error(f"label {path} is in colours ({''.join(image.getbands())}); expected one channel of class "
                 f"indices, as a palette or grey PNG has: convert its colours to indices, or add "
                 f"{option('colours', True)}, which takes them for the classes' colours")
@@ -206,34 +227,6 @@ def _indices(path: Path, pixels: np.ndarray, legend: np.ndarray, nearest: bool, 
                     f"{', '.join(named)}; is one missing from the list of classes? Where files were stored "
                     f"with loss, add {option('nearest', True)}")
     return apart.argmin(1).astype(np.int32)[places].reshape(pixels.shape[:2])
-
-
-def _read_array(path: Path, key: str, option: Option) -> np.ndarray:
-    if not path.is_file():
-        raise Error(f"label {path} is not there")
-    try:
-        if path.suffix.lower() == ".npy":
-            return read_npy(path)
-        found = variables(path)
-        first, _, field = key.partition(".")
-        first = first or next(iter(found), "")
-        if first not in found or (not key and len(found) > 1):
-            which = "more than the" if first in found else "no"
-            has = f"{closest(first, found) if key else ''} (it has: {listed(found) or 'none'}"
-            raise Error(f"label {path} has {which} variable '{first}'{has}; "
-                        f"{option('key', first or 'VARIABLE')} names one)")
-        value = found[first]()
-    except Error:
-        raise
-    except Exception as error:  # NumPy and SciPy raise nearly anything on a damaged file
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise Error(f"label {path} cannot be read: {why}") from None
-    if not field:
-        return np.asarray(value)
-    names = getattr(value, "dtype", np.dtype(int)).names or ()
-    if field not in names or not value.size:
-        raise Error(f"label {path}: variable '{first}' has no field '{field}' (it has: {', '.join(names)})")
-    return np.asarray(value[field].flat[0])  # MATLAB's structures are arrays, here of one
 
 
 def resized(size: tuple[int, int], resize: float) -> tuple[int, int]:
@@ -335,7 +328,9 @@ class Transform:
             pixels = pixels[cut]
             mean = mean if self.whole_mean is None else self.whole_mean[cut]
         result = pixels.astype(np.float32)
-        result = (result if mean is None else result - mean) * self.scale
+        if mean is not None:
+            result -= mean
+        result *= self.scale
         return np.ascontiguousarray(result[:, :, ::-1] if flip else result)
 
 

@@ -1,4 +1,4 @@
-"""MATLAB's .mat files, which SciPy reads once what they declare has been held against what is there."""
+"""Labels in arrays: .npy, and MATLAB's .mat, which SciPy reads if what it declares is there."""
 
 import io
 import math
@@ -10,12 +10,46 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ..base.errors import Error, closest, listed
+from ..proto.npy import read_npy
+
 MATRIX, COMPRESSED = 14, 15  # elements of a file
 CELL, STRUCT, OBJECT, SPARSE, FUNCTION = 1, 2, 3, 5, 16  # matrices that are no arrays of numbers
 BEGIN = 128  # where elements begin: behind a text, the version and the order of bytes
 NAMED = 4096  # bytes at the start of an element, in which it has its name
 BLOCK = 1 << 20  # bytes that are unpacked at once
 DEEPEST, MOST = 32, 100_000  # matrices in a matrix: in each other, and in all
+
+
+def read_array(path: Path, key: str, option: Callable[[str, object], str]) -> np.ndarray:
+    """The array of a label in a .npy or a .mat, as `images.read_label` says. Raises Error naming the file."""
+    if not path.is_file():
+        raise Error(f"label {path} is not there")
+    try:
+        if path.suffix.lower() == ".npy":
+            return read_npy(path)
+        found = variables(path)
+        first, _, field = key.partition(".")
+        first = first or next(iter(found), "")
+        if first not in found or (not key and len(found) > 1):
+            which = "more than the" if first in found else "no"
+            has = f"{closest(first, found) if key else ''} (it has: {listed(found) or 'none'}"
+            raise Error(f"label {path} has {which} variable '{first}'{has}; "
+                        f"{option('key', first or 'VARIABLE')} names one)")
+        value = found[first]()
+    except Error:
+        raise
+    except Exception as error:  # NumPy and SciPy raise nearly anything on a damaged file
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise Error(f"label {path} cannot be read: {why}") from None
+    if not field:
+        return np.asarray(value)
+    names = getattr(value, "dtype", np.dtype(int)).names or ()
+    if field not in names or not value.size:
+        raise Error(f"label {path}: variable '{first}' has no field '{field}' (it has: {', '.join(names)})")
+    return np.asarray(value[field].flat[0])  # MATLAB's structures are arrays, here of one
 
 
 def variables(path: Path) -> dict[str, Callable[[], Any]]:

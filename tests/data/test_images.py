@@ -1,17 +1,21 @@
 """transform_param against loops, its chances against statistics, and resizing against OpenCV's own results."""
 
 import itertools
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from google.protobuf import text_format
+from measured import refusal
 from PIL import Image
 from scipy import stats
 
 from netspec.base.errors import Error
+from netspec.data import geotiff, images
 from netspec.data.arrays import MemoryData
-from netspec.data.images import Transform, decode, nearest, resize
+from netspec.data.images import Transform, decode, nearest, read_image, read_label, resize
 from netspec.ops.base import Context
 from netspec.proto import caffe_pb2
 
@@ -133,3 +137,54 @@ def test_channels_are_those_of_the_image_unless_told(mode, channels):
 def test_more_than_8_bits_are_refused():
     with pytest.raises(Error, match="i has pixels of kind I;16"):
         decode(Image.fromarray(np.zeros((2, 2), np.uint16)), "i", True)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "1", "P", "LA", "CMYK"])
+def test_a_large_image_is_read_in_parts_to_the_same_pixels(monkeypatch, mode):
+    whole = Image.fromarray(np.random.RandomState(0).randint(0, 256, (23, 17, 3), dtype=np.uint8)).convert(mode)
+    if mode == "P":
+        whole.info["transparency"] = 3
+    for color in (None, True, False):
+        monkeypatch.setattr(images, "PART", 1 << 20)
+        expected = decode(whole, "x", color)
+        for part in (1, 17 * 4, 17 * 23 - 1):
+            monkeypatch.setattr(images, "PART", part)
+            assert np.array_equal(decode(whole, "x", color), expected)
+
+
+def chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def as_png(width, height, *chunks):
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)) + b"".join(chunks)
+
+
+PACKED = zlib.compress(bytes(1 << 26), 1)
+BOMBS = {
+    "pixels": (as_png(60000, 60000, chunk(b"IDAT", PACKED[:50])), "decompression bomb"),
+    "few bytes": (as_png(13000, 13000, chunk(b"IDAT", PACKED[:50])), "a.png"),
+    "text": (as_png(8, 8, chunk(b"zTXt", b"a\0\0" + PACKED)), "cannot be read"),
+    "profile": (as_png(8, 8, chunk(b"iCCP", b"a\0\0" + PACKED)), "cannot be read"),
+    "scene": (b"II*\0\x08\0\0\0\x08\0" + b"".join(struct.pack("<HHII", *tag) for tag in (
+        (256, 4, 1, 60000), (257, 4, 1, 60000), (258, 3, 1, 16), (259, 3, 1, 8), (262, 3, 1, 1), (273, 4, 1, 8), (278, 4, 1, 1000),
+        (279, 4, 1, 20))) + bytes(4), "decompression bomb"),
+    "program": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(x) (w) file\n%%EOF\n", "is PostScript, a program"),
+}
+
+
+@pytest.mark.parametrize("what", BOMBS)
+def test_images_that_declare_more_than_they_have_take_no_memory(tmp_path, what):
+    content, words = BOMBS[what]
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    for read in (read_image, read_label):
+        said = refusal(lambda read=read: read(path), 32 << 20)
+        assert str(path) in said and words in said
+    if what == "scene":
+        assert "is too small for them" in refusal(lambda: geotiff.read(geotiff.SceneFiles("a", [path], None), ["red"]), 32 << 20)
+
+
+def test_an_image_takes_little_more_memory_than_its_pixels(tmp_path):
+    Image.new("RGB", (4000, 3000)).save(tmp_path / "a.png")
+    assert refusal(lambda: decode(images.open_image(tmp_path / "a.png"), "x", True), 8 * 4000 * 3000 + (8 << 20)) == ""
