@@ -1,6 +1,7 @@
 """Files of other frameworks' weights: Keras' HDF5, and state dicts as torch or safetensors keeps them."""
 
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,8 @@ NORMALISATION = {  # Keras' names, of all its versions, of the numbers of a norm
     "0": "weight", "1": "bias", "2": "running_mean", "3": "running_var",
 }
 FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
-LONGEST_HEADER = 100_000_000  # bytes, safetensors' own limit
+LONGEST_HEADER = 10_000_000  # bytes of a .safetensors: of far more tensors than a net has
+MOST_SHARED = 4  # times a file's bytes: what layers that share numbers may have together
 
 
 class Stored(NamedTuple):
@@ -86,8 +88,12 @@ def _torch(path: Path) -> list[Stored]:
     else:
         state = _state_dict(path)
     layers: dict[str, Stored] = {}
+    left = MOST_SHARED * path.stat().st_size
     for key, tensor in state.items():
         if isinstance(tensor, torch.Tensor) and tensor.dtype in FLOATS and tensor.layout == torch.strided:
+            left -= tensor.nbytes
+            if left < 0:
+                raise Error(f"{path}: declares more numbers than it has, at '{key}'; get it again")
             name, _, part = str(key).removeprefix("module.").rpartition(".")
             layers.setdefault(name, Stored(name, [name], {})).parts[part] = tensor.detach().float().numpy()
     return list(layers.values())
@@ -95,6 +101,10 @@ def _torch(path: Path) -> list[Stored]:
 
 def _state_dict(path: Path) -> Mapping[Any, Any]:
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as packed:  # torch compresses nothing
+                if sum(info.file_size for info in packed.infolist()) > path.stat().st_size:
+                    raise ValueError("its parts are larger than the file")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as problem:  # whatever a damaged or foreign file makes of unpickling
         # only the first sentence: after it torch advises to load unsafely

@@ -3,18 +3,18 @@
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from PIL import Image
 
 from ..base.errors import Error, lacking
 from ..base.processes import tried
 from ..ops.base import Shape
 from ..ops.source import Batch
 from ..proto.caffe_pb2 import Datum
-from .images import DAMAGE, Transform, decode
+from .images import Transform, decode, open_image
 from .listed import PIXELS, Listed
 
 
@@ -102,8 +102,8 @@ class Data(Listed, type="Data", tops=(1, 2), one_label=True, what="database"):
         if not (key and at <= entry and cursor.set_key(key)):
             at = 0
             cursor.first()
-        for _ in range(entry - at):
-            cursor.next()
+        if not all(cursor.next() for _ in range(entry - at)):
+            raise self.error(f"database {self.source} has fewer entries than it says; copy it again")
         self._known = entry, cursor.key()
         try:
             return Datum.FromString(cursor.value())
@@ -114,13 +114,10 @@ class Data(Listed, type="Data", tops=(1, 2), one_label=True, what="database"):
         """The numbers of a Datum, (C, H, W): uint8, or float32 as float_data has them."""
         name = f"{self.source}, key {self._known[1]!r}: the image"
         if datum.encoded:
-            try:
-                image = Image.open(io.BytesIO(datum.data))
-            except DAMAGE:
-                raise Error(f"{name} is of no kind that Pillow reads, or it is damaged") from None
-            return decode(image, name, self.transform.color)
+            return decode(open_image(Path(name), file=io.BytesIO(datum.data)), name, self.transform.color)
         shape = datum.channels, datum.height, datum.width
-        values = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, np.float32)
+        values = (np.frombuffer(datum.data, np.uint8) if datum.data
+                  else np.fromiter(datum.float_data, np.float32, len(datum.float_data)))
         if min(shape) < 1 or np.prod(shape, dtype=object) != len(values):
             raise Error(f"{name} is said to be {' x '.join(map(str, shape))} but has {len(values)} values")
         return values.reshape(shape)

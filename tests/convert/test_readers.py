@@ -2,9 +2,11 @@
 
 import json
 import sys
+import zipfile
 
 import pytest
 import torch
+from measured import refusal
 
 from netspec.base.errors import Error
 from netspec.convert.readers import read_layers
@@ -55,3 +57,18 @@ def test_without_the_library(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
     with pytest.raises(Error, match="reading .safetensors needs safetensors: pip install safetensors"):
         read_layers(written(tmp_path / "x", {}))
+
+
+def test_weights_that_declare_more_than_the_file_has_are_refused(tmp_path):
+    one = torch.ones(1)
+    torch.save({"a.weight": one.expand(1 << 15, 1 << 16)}, tmp_path / "expanded.pth")
+    torch.save({f"a{i}.weight": one.half().expand(1 << 10, 1 << 10) for i in range(99)}, tmp_path / "shared.pth")
+    torch.save({"a.weight": torch.zeros(4)}, tmp_path / "sound.pth")
+    with zipfile.ZipFile(tmp_path / "sound.pth") as sound, zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb:
+        for name in sound.namelist():
+            bomb.writestr(name, bytes(1 << 27) if name.endswith("data/0") else sound.read(name))
+    for name, words in (("expanded.pth", "declares more numbers"), ("shared.pth", "declares more numbers"),
+                        ("bomb.pth", "its parts are larger than the file")):
+        said = refusal(lambda name=name: read_layers(tmp_path / name))
+        assert f"{tmp_path}/{name}: " in said and words in said
+    assert not refusal(lambda: read_layers(tmp_path / "sound.pth"))

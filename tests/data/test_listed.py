@@ -209,8 +209,8 @@ def test_a_database_cut_off_is_refused(tmp_path, left):
     (caffe_pb2.Datum(channels=3, height=4, width=6, data=bytes(60)), "3 x 4 x 6 but has 60 values"),
     (caffe_pb2.Datum(channels=-3, height=-4, width=5, data=bytes(60)), "-3 x -4 x 5"),
     (caffe_pb2.Datum(channels=2**31 - 1, height=2**31 - 1, width=2**31 - 1, data=bytes(60)), "but has 60 values"),
-    (caffe_pb2.Datum(encoded=True, data=b"no image"), "of no kind that Pillow reads"),
-    (caffe_pb2.Datum(encoded=True, data=png(pixels(0))[:60]), "cannot be read|no kind"),
+    (caffe_pb2.Datum(encoded=True, data=b"no image"), "no image of a kind that Pillow reads"),
+    (caffe_pb2.Datum(encoded=True, data=png(pixels(0))[:60]), "cannot be read|no image of a kind"),
     (raw(0, shape=(3, 4, 6)), r"gives \[3, 4, 6\], the first of its batch \[3, 4, 5\]"),
 ])
 def test_a_bad_entry_is_named(tmp_path, bad, words):
