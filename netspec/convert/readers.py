@@ -18,7 +18,7 @@ NORMALISATION = {  # Keras' names, of all its versions, of the numbers of a norm
     "0": "weight", "1": "bias", "2": "running_mean", "3": "running_var",
 }
 FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
-LONGEST_HEADER = 10_000_000  # bytes of a .safetensors: of far more tensors than a net has
+LONGEST_HEADER = 100_000_000  # bytes, safetensors' own limit
 MOST_SHARED = 4  # times a file's bytes: what layers that share numbers may have together
 
 
