@@ -7,11 +7,12 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..base import __version__
 from ..base.errors import Error, Interrupted, closest, exhausted, one_line, said
@@ -54,6 +55,7 @@ GROUPS = {  # what for -> command -> help; a file a command, cli/NAME.py, with a
         "studies": "the papers' studies, each with a figure",
     },
 }
+MOST = 2000  # letters of an error: what it quotes of a file may have any number
 SIGPIPE = 13  # its number, also where a system has no such signal
 COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
 
@@ -106,7 +108,7 @@ class _Remark(logging.Formatter):
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        super().error(one_line(message))
+        super().error(one_line(_short(message)))
 
 
 def _parser(chosen: str | None) -> argparse.ArgumentParser:
@@ -134,6 +136,7 @@ def _prepare() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     if logging.lastResort:  # which prints what wings remark
         logging.lastResort.setFormatter(_Remark())
+    warnings.showwarning = _warned
     try:
         os.getcwd()
     except FileNotFoundError:  # torch's libraries would end the process
@@ -170,4 +173,13 @@ def refuse(who: str, message: str) -> int:
 
 def _remark(who: str, message: str) -> None:
     with suppress(OSError):  # standard error may be what cannot be written
-        say(f"{who}: {message}", file=sys.stderr)
+        say(f"{who}: {_short(message)}", file=sys.stderr)
+
+
+def _warned(message: Warning | str, *place: Any, **more: Any) -> None:
+    """What a library warns of, such as Pillow of damaged tags, in place of two lines with a place in it."""
+    _remark("note", str(message))
+
+
+def _short(message: str) -> str:
+    return message if len(message) <= MOST else f"{message[: MOST // 2]} ... {message[-MOST // 2 :]}"

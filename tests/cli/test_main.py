@@ -76,6 +76,19 @@ def test_missing_files_are_one_sentence(capsys, tmp_path, monkeypatch, args):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_error_is_short_however_much_it_quotes(capsys, tmp_path):
+    (tmp_path / "net.prototxt").write_text(f"layer {{ name: '{'[' * 30_000}' type: 'None' }}")
+    for args in (("describe", tmp_path / "net.prototxt"), ("describe", "net.prototxt", "--size", "9" * 30_000)):
+        status, _, err = run(capsys, *args)
+        assert status == 2 and len(err) < 3000 and " ... " in err
+
+
+def test_what_a_library_warns_of_is_one_line(tmp_path):
+    code = "import warnings; from netspec.cli import main; main._prepare(); warnings.warn('tags\\nare \\x1b damaged')"
+    done = programs.run("-c", code, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("", "note: tags\\nare \\x1b damaged\n")
+
+
 @pytest.mark.parametrize("content, words", [
     (b"", ""), (b"net: 3 {", "net"), (b"\xff\xfe\x00binary", ""), (b'nett: "x"', "did you mean 'net'"),
     (b'layer { name: "c" }', "NetParameter"),

@@ -30,11 +30,11 @@ SUM = hashlib.sha256(BODY).hexdigest()
 def unpack(archive: str, top: str = "") -> None:
     from netspec.data.unpack import unpack
 
-    Path("out").mkdir()
+    Path("unpacked").mkdir()
     try:
-        unpack(Path(archive), Path("out"), top)
+        unpack(Path(archive), Path("unpacked"), top)
     finally:  # only plain files and folders below, whatever it says
-        for path in Path("out").rglob("*"):
+        for path in Path("unpacked").rglob("*"):
             assert stat.S_IFMT(path.lstat().st_mode) in (stat.S_IFREG, stat.S_IFDIR), path
 
 
