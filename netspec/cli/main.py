@@ -167,7 +167,7 @@ def _drop_output() -> None:
 
 
 def refuse(who: str, message: str) -> int:
-    _remark(who, message)
+    _remark(who, str(Error(message)))  # no longer than one has to be
     return 2
 
 

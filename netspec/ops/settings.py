@@ -15,6 +15,7 @@ from ..proto.wire import MOST_NUMBERS
 _TAG = re.compile(r"!!(python/tuple|python/list|python/dict|seq|map|str|int|float|bool)\b\s*")
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False, "null": None,
           "~": None}
+LONG_TEXT = 1 << 16  # letters of YAML's form, whose parts are cut off one by one
 _QUOTED = re.compile(r"""'((?:[^']|'')*)'|"((?:[^"\\]|\\.)*)\"""")
 
 
@@ -30,7 +31,11 @@ def read_settings(text: str) -> dict[Any, Any] | None:
         found = ast.literal_eval(tree)
     except NO_LITERAL:
         return _mapping(text)
-    for node in ast.walk(tree):
+    nodes = [*ast.walk(tree)]
+    for node in nodes:
+        if isinstance(node, ast.Constant):
+            _bounded(node.value)
+    for node in nodes:
         if isinstance(node, ast.Dict):
             _once(zip(map(ast.literal_eval, filter(None, node.keys)), map(ast.literal_eval, node.values),
                       strict=True))
@@ -81,13 +86,21 @@ def _once(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
     return found
 
 
+def _bounded(value: Any) -> Any:
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        raise Error(f"param_str has a number of {value.bit_length()} bits; whole numbers have at most 63")
+    return value
+
+
 def _mapping(text: str) -> dict[Any, Any] | None:
+    if len(text) > LONG_TEXT:
+        return None
     try:
         if text.lstrip().startswith("{"):
             value, rest = _value(text.strip(), inside=False)
             return value if isinstance(value, dict) and not _bare(rest) else None
         return _once(_lines(text))
-    except (ValueError, *NO_LITERAL):
+    except (OverflowError, *NO_LITERAL):
         return None
 
 
@@ -179,6 +192,6 @@ def _plain(word: str) -> Any:
     if word.lower() in _WORDS:
         return _WORDS[word.lower()]
     try:
-        return ast.literal_eval(word)
+        return _bounded(ast.literal_eval(word))
     except NO_LITERAL:
         return word

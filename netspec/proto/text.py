@@ -38,9 +38,10 @@ _TOKEN = re.compile(
     | [^\s\w]""",
     re.VERBOSE,
 )
+_ZERO = r"(?: 000 | 0{1,2}(?![0-7]) | x00 | x0(?![\da-fA-F]) | u0{4} | U0{8} )"
 # What may follow a backslash in a string; protobuf for Python lets the rest through, Caffe does not.
-_ESCAPED = re.compile(r"""[^\\]* (?: \\ (?: [abfnrtv\\'"xuU0-3] | [4-7](?![0-7]{2}) ) [^\\]* )*""",
-                      re.VERBOSE)
+_ESCAPE = rf"""\\ (?!{_ZERO}) (?: [abfnrtv\\'"xuU0-3] | [4-7](?![0-7]{{2}}) )"""
+_ESCAPED = re.compile(rf"[^\\]* (?: {_ESCAPE} [^\\]* )*", re.VERBOSE)
 
 
 def parse(text: str, message_class: type[Kind], name: str = "<text>") -> Kind:
@@ -203,7 +204,9 @@ def _check_escapes(text: str, name: str) -> None:
             if at < len(match[0]):
                 place = match.start() + at
                 line, column = text.count("\n", 0, place) + 1, place - text.rfind("\n", 0, place)
-                what = f"unknown escape {match[0][at : at + 2]}; a backslash is \\\\"
+                escape = match[0][at : at + 2]
+                what = ("a zero byte, which no name and no setting has" if escape[1:] in ("0", "x", "u", "U")
+                        else f"unknown escape {escape}; a backslash is \\\\")
                 raise Error(f"{name}:{line}:{column}: {what}")
 
 

@@ -283,7 +283,7 @@ class Solver:
         means = {name: (total / count).cpu().numpy() for name, total in sums.items()
                  if total is not None and not (tally and name in tally.items)}
         if self.param.test_compute_loss:
-            self.log("solver.cpp:401", f"Test loss: {float(loss) / count:.6g}")
+            self.log("solver.cpp:401", f"Test loss: {float(loss) / max(count, 1):.6g}")
         self.display.outputs("Test", "solver.cpp:414", net, means)
         if tally:
             tested = tally.found()

@@ -190,6 +190,8 @@ def check_settings(p: SolverParameter) -> None:
     steps = policy in ("step", "sigmoid")
     refuse(steps and p.stepsize <= 0, f"lr_policy '{policy}' needs stepsize above 0", "stepsize")
     refuse(policy == "poly" and p.max_iter <= 0, "lr_policy 'poly' needs max_iter above 0", "max_iter")
+    if min(p.test_iter, default=0) < 0:
+        raise Error(f"test_iter must be at least 0, found {min(p.test_iter)}")
     refuse(p.average_loss < 1, "average_loss must be at least 1", "average_loss")
     refuse(p.iter_size < 1, "iter_size must be at least 1", "iter_size")
     bare = rule in ("AdaGrad", "RMSProp")

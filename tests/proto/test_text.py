@@ -83,6 +83,8 @@ def test_parse():
         ('name: "\\377"', "1:13: name: the string is not UTF-8"),
         ('name: "a\n"', "1:7: name: string missing ending quote: '\"a'"),
         ('name: "x"\nlayer { name: "a\\\\\\d" }', "2:19: unknown escape \\d; a backslash is \\\\"),
+        ('name: "\\001\\x01\\x10\\u0100\\0101\\0"', "1:31: a zero byte, which no name and no setting has"),
+        ("name: '\\x00'", "1:8: a zero byte, which no name and no setting has"),
         ("layer: 3", '1:8: layer: expected "{"'),
         ('name: "n"\nlayer {\n  convolution_param {\n    pad: -1\n  } }', "4:10: layer.convolution_param.pad: value out of range: -1"),
     ],

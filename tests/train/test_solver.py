@@ -301,6 +301,11 @@ def test_a_training_that_no_memory_holds_is_refused_before_anything_is_made(job,
         get_solver("solver.prototxt")
 
 
+def test_a_test_of_no_batches_has_no_means(job):
+    write_job(job, SOLVER + " test_iter: 0 test_interval: 2 test_compute_loss: true")
+    assert get_solver("solver.prototxt").test_all() == [{}]
+
+
 def test_an_output_that_changes_its_shape_has_no_mean(job):
     body = BODY + 'layer { name: "p" type: "Softmax" bottom: "score" top: "prob" }'
     write_job(job, SOLVER + " test_iter: 4 test_interval: 5", body, VOC)

@@ -205,6 +205,7 @@ def test_clip_scales_all_gradients_to_a_common_norm():
     ('type: "Adam" delta: -1', "delta must be at least 0, found -1"),
     ('regularization_type: "L3"', "must be L1 or L2, found 'L3'"),
     ("average_loss: 0", "average_loss must be at least 1, found 0"),
+    ("test_iter: 3 test_iter: -1", "test_iter must be at least 0, found -1"),
     ("iter_size: 0", "iter_size must be at least 1, found 0"),
 ])
 def test_settings_that_cannot_work_are_refused(text, words):
