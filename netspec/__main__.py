@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from .cli.main import main as command
     except KeyboardInterrupt:
-        print("netspec: stopped by Ctrl-C", file=sys.stderr)
+        os.write(2, b"netspec: stopped by Ctrl-C\n")
         return 130
     return command(argv)
 
