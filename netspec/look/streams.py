@@ -18,6 +18,7 @@ from ..proto.caffe_pb2 import LayerParameter, NetParameter
 
 Number = int | Fraction
 Trace = tuple[Value, tuple[Node, ...], float]  # a source, the layers from the prediction to it, its weight
+Way = tuple[Node, Any] | None  # the last layer of a way, and the way to it: ways share where they begin
 ORIGIN = Value("")
 FIGURE3: dict[Number, dict[str, tuple[Number, ...]]] = {
     # stride of the sum and factor of the last upsampling -> source: upsamplings before the sum
@@ -110,18 +111,21 @@ class _Grid(Values):
         own = None if more or not node.bottoms else REGISTRY[node.type].coord_map(node.op.layer)
         return None if own is None else _one(wide(own)[0][0])
 
-    def traces(self, value: Value, way: tuple[Node, ...] = (), weight: float = 1) -> Iterator[Trace]:
+    def traces(self, head: Value) -> Iterator[Trace]:
         """Each source of a prediction, the layers on the way to it, and the product of the coeff there."""
-        node = self.makers[value]
-        scored, factor = any(at.type == "Convolution" for at in way), self.factor(node)
-        if not scored and summing(node):
-            for i, bottom in enumerate(node.bottoms):
-                coeff = dict(enumerate(node.op.layer.eltwise_param.coeff)).get(i, 1)
-                yield from self.traces(bottom, (*way, node), weight * coeff)
-        elif factor == 1 or not scored and (factor or node.type == "Convolution"):
-            yield from self.traces(node.bottoms[0], (*way, node), weight)
-        else:
-            yield value, way, weight
+        rest: list[tuple[Value, Way, float, bool]] = [(head, None, 1, False)]
+        while rest:
+            value, way, weight, scored = rest.pop()
+            node = self.makers[value]
+            factor, on = self.factor(node), (node, way)
+            if not scored and summing(node):
+                coeff = dict(enumerate(node.op.layer.eltwise_param.coeff))
+                rest += [(bottom, on, weight * coeff.get(i, 1), False)
+                         for i, bottom in reversed([*enumerate(node.bottoms)])]
+            elif factor == 1 or not scored and (factor or node.type == "Convolution"):
+                rest.append((node.bottoms[0], on, weight, scored or node.type == "Convolution"))
+            else:
+                yield value, _nodes(way), weight
 
     def passed(self, nodes: Iterable[Node]) -> dict[str, Any]:
         """What the layers of a way do to the grid."""
@@ -163,8 +167,16 @@ class _Grid(Values):
 
     def deepest(self, value: Value, scores: set[Node]) -> bool:
         """Whether nothing but scores is computed from a blob."""
-        return all(self.factor(node) == 1 and all(self.deepest(top, scores) for top in node.tops)
-                   for node in self.readers[value] if node not in scores and not any(node.loss_weights))
+        rest, met = [value], {value}
+        while rest:
+            for node in self.readers.get(rest.pop(), ()):
+                if node in scores or any(node.loss_weights):
+                    continue
+                if self.factor(node) != 1:
+                    return False
+                rest += [top for top in node.tops if top not in met]
+                met.update(node.tops)
+        return True
 
     @cached_property
     def readers(self) -> dict[Value, list[Node]]:
@@ -195,6 +207,15 @@ def streams(graph: Graph) -> list[Prediction]:
                     "Figure 3 in it")
     return [_prediction(grid, head, ends, scores) for head, ends in found.items()
             if any(scores & set(way) for _, way, _ in ends)]
+
+
+def _nodes(way: Way) -> tuple[Node, ...]:
+    """The layers of a way, from the prediction on."""
+    found = []
+    while way:
+        node, way = way
+        found.append(node)
+    return tuple(found[::-1])
 
 
 def summing(node: Node) -> bool:

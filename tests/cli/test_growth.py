@@ -75,3 +75,9 @@ def test_work_grows_with_the_layers(tmp_path, monkeypatch, capsys, command, shap
     main(words(f"{FEW}.prototxt"))  # imports what it needs
     few, many = (calls(words(f"{layers}.prototxt")) for layers in (FEW, MANY))
     assert many < 3.7 * few, (few, many)
+
+
+def test_a_net_deeper_than_pythons_own_stack(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("net.prototxt").write_text(in_place(sys.getrecursionlimit() + 100))
+    assert main(["draw", "net.prototxt", "--style", "figure3", "--out", "net.svg"]) == 0
