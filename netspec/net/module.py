@@ -118,7 +118,8 @@ class Net(_Module):
             self._register(slot.key, parameter)
         self._inputs = graph.inputs  # torch.compile cannot ask the graph
         self._steps = _steps(graph)
-        self._parts = [self._part(node) for node in graph.nodes]
+        numbers: dict[str, int] = {}
+        self._parts = [self._part(node, numbers) for node in graph.nodes]
         self.losses: Mapping[str, float] = {  # blob name -> its weight in the objective
             top.blob: weight for node in graph.nodes
             for top, weight in zip(node.tops, node.loss_weights, strict=True) if weight}
@@ -151,12 +152,15 @@ class Net(_Module):
         outer, _, name = path.rpartition(".")
         return self._module(outer) if outer or name != path else self, name
 
-    def _part(self, node: Node) -> Place:
-        """The place of a layer's submodule. Those of one name, which have no parameters, are numbered."""
-        path, number = node.name, 1
+    def _part(self, node: Node, numbers: dict[str, int]) -> Place:
+        """The place of a layer's submodule. Those of one name, which have no parameters, are numbered, on
+        from the last number of that name."""
+        number = numbers.get(node.name, 0) + 1
+        path = node.name if number == 1 else f"{node.name} ({number})"
         while (part := self._module(path))._node is not None:
             number += 1
             path = f"{node.name} ({number})"
+        numbers[node.name] = number
         part._node = node
         part._reads = [(*self._places[slot.key][0], self._places[slot.key][1]) for slot in node.params]
         return self._place(path)
