@@ -132,7 +132,7 @@ def _segment(args: argparse.Namespace, path: Path, weights: Path, proto: "NetPar
     using, sampling = engine(args, weights, told.note), draws(args, made, told.note)
     if files:
         segmenter = Segmenter(loaded(args, made, weights, args.by_name), blob, mean, known.scale, args.scales,
-                              args.flip, using, sampling)
+                              args.flip, using, sampling, told.note)
         told.all(segmented(files, segmenter, outputs, looks, wanted, known.resize), shares)
     return told.end({"net": str(path), "weights": str(weights), **({"engine": args.engine} if using else {})})
 

@@ -13,7 +13,7 @@ from ..ops import Shape
 from ..proto.caffe_pb2 import TRAIN
 from .border import Small, smaller
 from .graph import Node, Slot, Value
-from .kernels import Kernel, ready
+from .kernels import LARGE, Kernel, ready
 from .module import Net, _at, autocast
 from .passes import REWRITES, Unit, units
 from .room import check_blobs
@@ -23,6 +23,7 @@ Made = TypeVar("Made")
 ROUTES = 64  # sizes of images whose routes are kept
 BORDERS = 16  # remainders of sizes whose borders are kept, each some megabytes
 SOME = 4  # numbers of a parameter along each axis, at most, that tell of changes that torch does not count
+BESIDE = 650_000_000  # bytes: Python, its libraries, what layers need for themselves, what is not given back
 WORTH = 0.95  # of a pass's multiplications are left, or less, where the border is worth it
 
 
@@ -103,6 +104,16 @@ class Plan:
                 values = self._run(way, values)
                 return {blob: self._own(values[value]) for value, blob in wanted.items()}
         return self._plain(inputs, want)
+
+    def needs(self, inputs: Mapping[str, Shape], want: Iterable[str]) -> int:
+        """About how many bytes of memory a process takes at most for these blobs of inputs of these shapes:
+        weights, those of them that are kept in another order too, inputs and maps, and BESIDE."""
+        wanted = frozenset(self.graph.newest[blob] for blob in want)
+        route, _ = self._lay(wanted, {Value(blob): shape for blob, shape in inputs.items()})
+        weights = [math.prod(slot.shape) for slot in self.graph.params]
+        packed = sum(numbers for numbers in weights if numbers < LARGE)
+        read = sum(map(math.prod, inputs.values()))
+        return self.dtype.itemsize * (sum(weights) + packed + read) + self._size * route.most + BESIDE
 
     def left(self, shapes: Mapping[str, Shape]) -> float:
         """Of all multiplications from inputs of these shapes to the outputs, the part that is done."""

@@ -12,7 +12,7 @@ from ..base.machine import WAITING
 from ..base.table import table
 from ..look.charts import Chart, Lines
 from ..net.plan import Plan
-from ..score.predict import check_room
+from ..net.room import check_blobs, held
 from .contenders import AUTOCAST, PLAIN
 from .measure import child, peak, seconds, spread
 from .speed import at_size, drawn
@@ -48,7 +48,8 @@ def time_grow(path: Path, sides: Sequence[int], batches: Sequence[int], precisio
 
 def _measured(point: Point, path: Path, precision: str, repeats: int) -> Point:
     try:
-        check_room(at_size(path, (point.side, point.side), point.batch), torch.device("cpu"))
+        made = at_size(path, (point.side, point.side), point.batch)
+        check_blobs(held(made), made, torch.device("cpu"))
         with child(_passes, path, point, precision, repeats, **WAITING,
                    OMP_NUM_THREADS=str(torch.get_num_threads())) as asked:
             return asked.recv()

@@ -21,6 +21,7 @@ from ..net.judged import softmaxed
 from ..net.module import Net
 from ..net.plan import Plan
 from ..net.rewrite import convolutionalise, share_reshaped
+from ..net.room import held
 from ..ops.conv import geometry
 from ..proto.caffe_pb2 import NetParameter
 from . import predict
@@ -137,8 +138,8 @@ class DenseClassifier(Viewer):
         (self.top,) = of.form.inputs
         self.timing: Timing | None = None
 
-    def fit(self, size: tuple[int, int]) -> None:
-        (high, wide), graph = self.of.side, self.net.graph
+    def fit(self, size: tuple[int, int]) -> float:
+        (high, wide), graph, needed = self.of.side, self.net.graph, 0.0
         for scale in dict.fromkeys(scale for scale, _ in self.looks):
             across, down = resized(size, scale)
             if across < wide or down < high:
@@ -146,7 +147,9 @@ class DenseClassifier(Viewer):
                             f"classifies, {wide}x{high}; the least scale for it is "
                             f"{_up(max(wide / size[0], high / size[1]))} (--scales)")
             shapes = {self.top: (1, self.of.channels, down, across)}
-            predict.check_room(build(graph.proto, shapes=shapes, path=graph.path), self.net.device)
+            needed = max(needed, held(build(graph.proto, shapes=shapes, path=graph.path)))
+            predict.check_room(needed, self.net)
+        return needed
 
     def maps(self, name: str, image: Image.Image) -> "Maps":
         """What the classifier says of every window of a picture; Error, with its name, without memory for it,

@@ -23,6 +23,7 @@ from ..net.detections import BoxReader, Rules
 from ..net.graph import Graph
 from ..net.module import Net
 from ..net.plan import Plan
+from ..net.room import held
 from ..proto.caffe_pb2 import NetParameter
 from . import predict
 from .predict import Looks
@@ -128,10 +129,12 @@ class BoxFinder(Viewer):
         least = [above if above == math.inf else -math.inf for above in self._above()]
         return replace(self.reader.rules, above=least, most=1)
 
-    def fit(self, size: tuple[int, int]) -> None:
+    def fit(self, size: tuple[int, int]) -> float:
         high, wide = scaled(np.empty((*size[::-1], 0), np.float32), *self.sides)[0].shape[1:]
-        predict.check_room(predict.fitted(self.net.graph.proto, self.scene.image, 3, (wide, high),
-                                          self.net.graph.path, {self.scene.info: (1, 3)}), self.net.device)
+        needed = held(predict.fitted(self.net.graph.proto, self.scene.image, 3, (wide, high),
+                                     self.net.graph.path, {self.scene.info: (1, 3)}))
+        predict.check_room(needed, self.net)
+        return needed
 
 
 class Seen(NamedTuple):

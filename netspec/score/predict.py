@@ -22,7 +22,6 @@ from ..net.deploy import SIDE, feeds, part, unpooled
 from ..net.graph import Graph
 from ..net.judged import no_blob
 from ..net.module import Net
-from ..net.room import held
 from ..net.weights import RENAME, ready
 from ..ops import Shape
 from ..proto.caffe_pb2 import TEST, NetParameter
@@ -162,9 +161,9 @@ def sample(net: NetParameter, top: str, channels: int, path: Path | None = None)
         raise
 
 
-def check_room(made: Graph, device: torch.device, times: int = 1) -> None:
-    """Error where so many times what a graph holds at once, running forward, is more than a device has."""
-    machine.check_room(times * held(made), device, f"net '{made.name}' needs about", SMALLER)
+def check_room(needed: float, net: Net) -> None:
+    """Error where a net needs more bytes of memory than its device has."""
+    machine.check_room(needed, net.device, f"net '{net.graph.name}' needs about", SMALLER)
 
 
 def looks(dataset: str | Facts | None, classes: int) -> Looks:

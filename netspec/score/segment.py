@@ -1,6 +1,7 @@
 """A net with its weights as what turns pictures, one after the other, into scores."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -8,10 +9,13 @@ from PIL import Image
 from torch import Tensor
 
 from ..base.errors import Error, exhausted
+from ..base.machine import amount, room
 from ..data.images import resized
 from ..net.graph import Graph
 from ..net.judged import whole
 from ..net.module import Net
+from ..net.plan import Plan
+from ..net.room import held
 from . import predict
 from .averaged import looked
 from .engined import Engine
@@ -19,13 +23,15 @@ from .frames import SMALLER, Frame
 from .sampled import UNCERTAINTY, Draws, Sampled
 
 LARGE = 1 << 24  # pixels of an image beyond which its memory is reckoned from one of 1/64 of them
+MUCH = 2e9  # bytes of memory from which it is said what is needed
 
 
 class Viewer:
     """A net that is shown frames, of any size: what it needs for one is known before it works on it."""
 
-    def __init__(self, net: Net) -> None:
-        self.net = net
+    def __init__(self, net: Net, say: Callable[[str], object] = lambda text: None) -> None:
+        """say: is told of images that need much memory."""
+        self.net, self.say = net, say
         self.fits: set[tuple[int, int]] = set()
 
     def read(self, frame: Frame) -> Image.Image:
@@ -35,15 +41,20 @@ class Viewer:
         device.
         """
         if frame.size not in self.fits:
+            what = f"image {frame.name} ({frame.size[0]}x{frame.size[1]}): "
             try:
-                self.fit(frame.size)
+                needed = self.fit(frame.size)
             except Error as e:
-                raise Error(f"image {frame.name} ({frame.size[0]}x{frame.size[1]}): {e}") from None
+                raise Error(f"{what}{e}") from None
+            if needed > MUCH:
+                self.say(f"{what}net '{self.net.graph.name}' needs about {amount(needed)} for it, of the "
+                         f"{amount(room(self.net.device))} that {self.net.device} has")
             self.fits.add(frame.size)
         return frame.read()
 
-    def fit(self, size: tuple[int, int]) -> None:
-        """Error if the net does not take images of this size (width, height), or the device has no room."""
+    def fit(self, size: tuple[int, int]) -> float:
+        """About how many bytes of memory an image of this size (width, height) needs; Error if the net does
+        not take it, or the device has no room."""
         raise NotImplementedError
 
     @contextmanager
@@ -63,9 +74,10 @@ class Segmenter(Viewer):
 
     def __init__(self, net: Net, blob: str, mean: Sequence[float], scale: float = 1.0,
                  scales: Sequence[float] = (1.0,), flip: bool = False, engine: Engine | None = None,
-                 draws: Draws | None = None) -> None:
-        """net: of one image and nothing else. mean, scale: see predict.blob. The others: see looked."""
-        super().__init__(net)
+                 draws: Draws | None = None, say: Callable[[str], object] = lambda text: None) -> None:
+        """net: of one image and nothing else. mean, scale: see predict.blob. say: see Viewer. The others: see
+        looked."""
+        super().__init__(net, say)
         self.blob, self.mean, self.scale, self.scales = blob, mean, scale, scales
         self.looking = looked(net, blob, scales, flip, engine, draws)
         self.whole = whole(net.graph, blob)
@@ -93,17 +105,30 @@ class Segmenter(Viewer):
             unsure = found.get(UNCERTAINTY) if isinstance(self.looking, Sampled) else None
             return self.whole(found[self.blob]), unsure
 
-    def fit(self, size: tuple[int, int]) -> None:
+    def fit(self, size: tuple[int, int]) -> float:
         def at(scale: float) -> Graph:
             proto, path = self.net.graph.proto, self.net.graph.path
             return predict.fitted(proto, self.top, self.channels, resized(size, scale), path)
 
+        needed = 0.0
         for scale in self.scales:
             parts = 8 if scale * scale * size[0] * size[1] > LARGE else 1
             try:
-                predict.check_room(at(scale / parts), self.net.device, parts * parts)
+                needed = max(needed, self.needs(at(scale / parts), parts * parts, resized(size, scale)))
+                predict.check_room(needed, self.net)
                 if parts > 1:
                     at(scale)
             except Error as e:
                 where, cure = f"at scale {scale:g} " * (scale != 1), f"; {SMALLER}" * (parts > 1)
                 raise Error(f"{where}{str(e).removesuffix(cure)}{cure}") from None
+        return needed
+
+    def needs(self, made: Graph, times: int, size: tuple[int, int]) -> float:
+        """About how many bytes an image of this size (width, height) needs, of `times` the pixels of what a
+        graph is made for. A plan holds less than all of large maps at once, and reckons for itself."""
+        whole, plan = times * held(made), getattr(self.looking, "looking", self.looking)
+        if not isinstance(plan, Plan) or whole < MUCH / 2:
+            return whole
+        there = plan.needs({self.top: (1, self.channels, *size[::-1])}, [self.blob])
+        scores = times * math.prod(made.shape(self.blob)) * plan.dtype.itemsize
+        return there + 3 * scores * (plan is not self.looking)  # the average, a look, and its odds
