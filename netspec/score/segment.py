@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..base import machine
 from ..base.errors import Error, exhausted
-from ..base.machine import amount, room
 from ..data.images import resized
 from ..net.graph import Graph
 from ..net.judged import whole
@@ -47,8 +47,8 @@ class Viewer:
             except Error as e:
                 raise Error(f"{what}{e}") from None
             if needed > MUCH:
-                self.say(f"{what}net '{self.net.graph.name}' needs about {amount(needed)} for it, of the "
-                         f"{amount(room(self.net.device))} that {self.net.device} has")
+                self.say(f"{what}net '{self.net.graph.name}' needs about {machine.amount(needed)} for it, of the "
+                         f"{machine.amount(machine.room(self.net.device))} that {self.net.device} has")
             self.fits.add(frame.size)
         return frame.read()
 
