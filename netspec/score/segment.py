@@ -47,8 +47,9 @@ class Viewer:
             except Error as e:
                 raise Error(f"{what}{e}") from None
             if needed > MUCH:
-                self.say(f"{what}net '{self.net.graph.name}' needs about {machine.amount(needed)} for it, of the "
-                         f"{machine.amount(machine.room(self.net.device))} that {self.net.device} has")
+                needs, has = map(machine.amount, (needed, machine.room(self.net.device)))
+                self.say(f"{what}net '{self.net.graph.name}' needs about {needs} for it, of the {has} that "
+                         f"{self.net.device} has")
             self.fits.add(frame.size)
         return frame.read()
 
@@ -126,9 +127,9 @@ class Segmenter(Viewer):
     def needs(self, made: Graph, times: int, size: tuple[int, int]) -> float:
         """About how many bytes an image of this size (width, height) needs, of `times` the pixels of what a
         graph is made for. A plan holds less than all of large maps at once, and reckons for itself."""
-        whole, plan = times * held(made), getattr(self.looking, "looking", self.looking)
-        if not isinstance(plan, Plan) or whole < MUCH / 2:
-            return whole
+        most, plan = times * held(made), getattr(self.looking, "looking", self.looking)
+        if not isinstance(plan, Plan) or most < MUCH / 2:
+            return most
         there = plan.needs({self.top: (1, self.channels, *size[::-1])}, [self.blob])
         scores = times * math.prod(made.shape(self.blob)) * plan.dtype.itemsize
         return there + 3 * scores * (plan is not self.looking)  # the average, a look, and its odds
