@@ -20,6 +20,8 @@ FULL = [getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasatt
 UNNAMED = r"\d+ requested and \d+ written|encoder error"  # a write cut short, in NumPy's words and Pillow's
 TEMPORARY = r"\.[a-z0-9_]{8}\.part"  # the end of a temporary name: tempfile's letters and ours
 
+LONGEST, LONGEST_PART = 4096, 255  # letters of a path and of a name in it, which no system has more of
+
 _unfinished: set[str] = set()  # what `writing`, `staging` and `holding` have under way
 _held: dict[Path, list[int]] = {}  # a lock of this process -> its open file, and how many `holding` have it
 _left: dict[Path, set[str]] = {}  # folder -> unfinished files in it before it was first written into
@@ -33,6 +35,8 @@ def find(path: str | os.PathLike, base: str | os.PathLike | None = None, what: s
     package. Raises Error listing every place tried.
     """
     path = Path(os.path.expanduser(path))  # which leaves that of an unknown user as it is
+    if len(str(path)) > LONGEST or max(map(len, path.parts), default=0) > LONGEST_PART:
+        raise Error(f"{what} '{str(path):.60}...' is not there: no file has a name of so many letters")
     tried = [path]
     if not path.is_absolute():
         tried = [Path.cwd() / path]
@@ -45,7 +49,7 @@ def find(path: str | os.PathLike, base: str | os.PathLike | None = None, what: s
         if path.parts[:1] and path.parts[0] in OURS:
             tried.append(PROJECT / path)
     for candidate in tried:
-        if candidate.exists():
+        if os.path.exists(candidate):  # no for names, too, that the system does not take
             return candidate
     if native(path) != str(path):
         with suppress(Error):

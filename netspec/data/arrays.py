@@ -98,10 +98,10 @@ class HDF5Data(Listed, type="HDF5Data", workers=False):
         if is_hdf5(self.source):
             raise self.error(f"source {self.source} is an HDF5 file; it must be a text file that lists such "
                              "files")
-        names = [name for line in self.text() for name in self._names(line)]
-        if not names:
+        self.files = [find(name, self.source.parent, f"{self.source}: HDF5 file")
+                      for line in self.text() for name in self._names(line)]
+        if not self.files:
             raise self.error(f"source {self.source} lists no file")
-        self.files = [find(name, self.source.parent, f"{self.source}: HDF5 file") for name in names]
         tried(lambda: [self._open(path, hdf5.ends) for path in self.files],
               str(self.error(f"a file of {self.source}")))
         rows, shapes = zip(*map(self._look, self.files), strict=True)

@@ -19,6 +19,7 @@ Kind = TypeVar("Kind", bound=Message)
 
 LIMIT = 64 << 20  # bytes; the largest published nets have less than 2 MB of text
 LONGEST = 1 << 29  # bytes of a list: ten million lines
+LONGEST_LINE = 1 << 20  # letters
 # what no net has
 SOLVER = re.compile(r"^[^\S\n]*(base_lr|(train_|test_)?net(_param)?)\s*[:{]", re.MULTILINE)
 MOST_ODD = 1 << 16  # escapes in a line, or blanks in a row: protobuf takes 200 bytes for each
@@ -171,7 +172,10 @@ def read_lines(path: str | os.PathLike, what: str = "the list") -> Iterator[str]
             if b"\0" in begins:
                 raise Error(f"{what} {path} is binary (an image? weights?); text is expected")
             file.seek(0)
-            for line in TextIOWrapper(file, "utf-8-sig"):
+            lines = TextIOWrapper(file, "utf-8-sig")
+            while line := lines.readline(LONGEST_LINE):
+                if len(line) == LONGEST_LINE:
+                    raise Error(f"{what} {path} has a line of {LONGEST_LINE >> 20} MiB, and no list has")
                 yield line.rstrip("\n")
     except FileNotFoundError:
         raise missing(path, what=what) from None

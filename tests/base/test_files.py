@@ -135,3 +135,10 @@ def test_a_file_that_may_not_grow_so_large_is_named(tmp_path):
             "except OSError as error:\n    print(error.filename)")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=environment())
     assert done.stdout == "a.png\n" and not [*tmp_path.iterdir()]
+
+
+def test_names_that_no_file_can_have_are_not_there(tmp_path):
+    for name in ("a" * 1000, "a/" * 5000, "\u20ac" * 200, "a\0b"):
+        with pytest.raises(Error, match="is not there") as told:
+            find(name, tmp_path)
+        assert len(str(told.value)) < 5000

@@ -278,8 +278,9 @@ def test_lists_are_refused_at_once_by_what_they_are(tmp_path):
     (tmp_path / "words").write_bytes(b"a.png 0\n\xe9.png 1\n")
     (tmp_path / "wide").write_text("a.png 0\n", encoding="utf-16")
     (tmp_path / "page").write_text("<!doctype html><html>")
+    (tmp_path / "line").write_text("a" * (1 << 21))
     kinds = {"folder": "is a folder, a device or a pipe", "pipe": "is a folder, a device or a pipe", "huge": "is larger than 512 MiB",
-             "zeros": "is binary", "image": "is binary", "words": "is no UTF-8 text", "wide": "is UTF-16 text", "page": "is a web page", "none": "is not there"}
+             "zeros": "is binary", "image": "is binary", "words": "is no UTF-8 text", "wide": "is UTF-16 text", "page": "is a web page", "line": "has a line of 1 MiB", "none": "is not there"}
     for name, words in kinds.items():
         with pytest.raises(Error, match=f"the list .*{name}.* {words}"):
             list(read_lines(tmp_path / name))
