@@ -73,8 +73,9 @@ def set_logging_disabled(disabled: bool = True) -> None:
 
 
 def log(text: str) -> None:
-    """Write a line to Caffe's log."""
-    Said()("_caffe.cpp:68", text)
+    """Write a text, line by line, to Caffe's log."""
+    for line in text.splitlines() or [""]:
+        Said()("_caffe.cpp:68", line)
 
 
 class Timer:

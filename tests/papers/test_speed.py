@@ -242,7 +242,7 @@ def test_points_without_room_or_ended_say_so(monkeypatch):
     points = [growth.Point("netspec", 64, 1, [1.0, 3.0, 2.0], 4e9, 1e9)]
     monkeypatch.setattr(growth, "_passes", _dies)
     points += growth.time_grow(Path(SMALL), [64], [1], "fp32", 1)
-    monkeypatch.setattr(growth, "check_room", _full)
+    monkeypatch.setattr(growth, "check_blobs", _full)
     points += growth.time_grow(Path(SMALL), [64], [1], "fp32", 1)
     lines = growth.grown(points).splitlines()
     assert lines[2].split()[-5:] == ["2.000", "1.000", "3.000", "4000", "1000"] and lines[3].split()[-5:] == ["-"] * 5
