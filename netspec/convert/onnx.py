@@ -13,6 +13,7 @@ from ..base.files import writing
 from ..net.graph import Graph, Value
 from ..net.module import Net
 from .agree import AXES, Agreement, Arrays, Size, agreements, facts, fixed_axes, own_size, shapes_for
+from .engines import runtime
 from .maxima import masked
 from .onnxops import Builder
 
@@ -27,7 +28,7 @@ def write_onnx(net: Net, out: Path, sizes: Sequence[Size], spread: float) -> tup
     sizes, spread: of the noise that both are given.
     """
     try:
-        import onnxruntime
+        onnxruntime = runtime()
     except ImportError:
         raise Error(lacking("checking ONNX", "onnxruntime")) from None
     made = model(net)

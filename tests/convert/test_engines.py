@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from programs import environment, run
 
 from netspec.base.errors import Error
 from netspec.convert import agree, engines
@@ -92,3 +93,9 @@ def test_what_is_not_there_is_said(monkeypatch, name, precision, installed, word
     with pytest.raises(Error) as error:
         engines.open(name, b"", 1, precision)
     assert re.search(words, str(error.value)) and "\n" not in str(error.value)
+
+
+def test_onnxruntime_keeps_nothing_in_the_persons_home(tmp_path):
+    pytest.importorskip("onnxruntime")
+    done = run("-c", "from netspec.convert.engines import runtime; runtime()", cwd=tmp_path, env=environment(HOME=str(tmp_path)))
+    assert (done.returncode, done.stderr) == (0, "") and not [*tmp_path.iterdir()]

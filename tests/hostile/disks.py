@@ -144,7 +144,7 @@ def _begun(*argv: str) -> int:
     return child
 
 
-SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP, signal.SIGSEGV, signal.SIGINT)
+SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP, signal.SIGABRT, signal.SIGINT)
 
 
 def workers(numbers: random.Random, folder: Path) -> list:
