@@ -37,8 +37,11 @@ def write_onnx(net: Net, out: Path, sizes: Sequence[Size], spread: float) -> tup
     options.log_severity_level = 3
 
     def run(data: bytes, names: list[str], feeds: list[Arrays]) -> list[Arrays]:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        return [dict(zip(names, session.run(names, feed), strict=True)) for feed in feeds]
+        try:
+            session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            return [dict(zip(names, session.run(names, feed), strict=True)) for feed in feeds]
+        except Exception as error:  # its own have no class in common
+            raise Error(f"onnxruntime does not run net '{net.graph.name}': {error}") from error
 
     def masks(feed: Arrays) -> Arrays:
         """Of a file that gives them besides."""

@@ -249,3 +249,11 @@ def test_a_training_net_is_deployed(tmp_path):
     (tmp_path / "t.prototxt").write_text(text)
     made = deploy(tmp_path / "t.prototxt", size=(12, 14))
     assert made.inputs == ("data",) and made.outputs == ("c",) and made.shape("data") == (1, 3, 12, 14)
+
+
+def test_a_net_that_onnxruntime_does_not_run_is_one_sentence(tmp_path, capsys):
+    shape = "shape { dim: 1 dim: 0 dim: 9 dim: 9 }"
+    text = f'layer {{ name: "data" type: "Input" top: "data" input_param {{ {shape} }} }}\n' + layer("Pooling", "pooling_param { kernel_size: 3 }")
+    (tmp_path / "n.prototxt").write_text(text)
+    assert main(["convert", "onnx", str(tmp_path / "n.prototxt"), str(tmp_path / "o.onnx")]) == 2
+    assert "onnxruntime does not run net" in capsys.readouterr().err and not (tmp_path / "o.onnx").exists()
