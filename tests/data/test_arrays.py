@@ -110,6 +110,14 @@ def test_dummy_data():
     assert not old.load(0)[0].any()
 
 
+def test_dummy_data_too_large_to_be_tried_are_known_by_their_shape(monkeypatch):
+    monkeypatch.setattr(DummyData, "load", None)
+    made = DummyData(layer('type: "DummyData" top: "a" dummy_data_param { shape { dim: 20000 dim: 30000 } }'), ())
+    assert made.shapes() == [(20000, 30000)]
+    below = DummyData(layer('type: "DummyData" top: "a" dummy_data_param { shape { dim: -1 } }'), ())
+    assert below.shapes() == [(-1,)]  # which the graph refuses
+
+
 def test_dummy_data_random_fillers_follow_from_seed_and_position():
     made = DummyData(layer("""type: "DummyData" top: "a" top: "b"
         dummy_data_param { shape { dim: 50 } data_filler { type: "gaussian" std: 2 } }"""), ())
