@@ -24,8 +24,8 @@ def tried(work: Callable[[], object], what: str) -> None:
     """Does work in a process of its own, before this one does it: libraries may end it over damaged files.
 
     Raises the Error that the work raises there, and Error, beginning with `what`, where a signal ends it, as
-    one does after SECONDS of processor time. Whatever else it raises, this process will. Nothing is tried
-    where processes are not forked. In a forked one torch has no threads: what computes would wait for them.
+    one does when it takes longer than `within` says. Whatever else it raises, this process will. Nothing is
+    tried where processes are not forked. In a forked one torch has no threads: what computes would wait.
     """
     if START != "fork":
         return
@@ -56,14 +56,12 @@ def tried(work: Callable[[], object], what: str) -> None:
 
 def _try(work: Callable[[], object], begin: int) -> int:
     """The work of the process that tries, and its exit status; what an Error says goes into a pipe."""
-    from resource import RLIMIT_CPU
-
     global _trying
     _trying = True
     faulthandler.disable()  # who waits for this process says it
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # where the C library says why it aborts
-    _limit(RLIMIT_CPU, SECONDS)
     try:
+        within()
         work()
     except Error as error:
         os.write(begin, str(error).encode()[:MOST_WORDS])
@@ -73,14 +71,15 @@ def _try(work: Callable[[], object], begin: int) -> int:
     return 0
 
 
-def within(room: int) -> None:
-    """In a process that tries: from here on it gets no more than so many bytes of memory."""
+def within(room: int | None = None) -> None:
+    """In a process that tries: from here on it gets SECONDS of processor time, and so many bytes to take."""
     if _trying:
         import resource
 
-        with open("/proc/self/statm", "rb") as file:
-            most = int(file.read().split()[0]) * resource.getpagesize() + room
-        _limit(resource.RLIMIT_AS, most)
+        _limit(resource.RLIMIT_CPU, int(time.process_time()) + SECONDS)
+        if room is not None:
+            with open("/proc/self/statm", "rb") as file:
+                _limit(resource.RLIMIT_AS, int(file.read().split()[0]) * resource.getpagesize() + room)
 
 
 def _limit(what: int, most: int) -> None:

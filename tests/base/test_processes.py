@@ -2,11 +2,15 @@
 
 import os
 import signal
+import sys
 from contextlib import suppress
 
 import pytest
 from programs import PROJECT, Program, alive, environment, run
 from training import write_voc
+
+from netspec.base import processes
+from netspec.base.errors import Error
 
 FORKS = """
 import os, signal, sys, time
@@ -99,3 +103,34 @@ def test_what_is_tried_takes_no_more_than_the_system_gives_and_ends_there(tmp_pa
             "tried(lambda: (within(8 << 30), open('done', 'a').write('once')), 'it')\nprint('after')\n")
     done = run("-c", code, cwd=tmp_path)
     assert (done.stdout, done.stderr, (tmp_path / "done").read_text()) == ("after\n", "", "once")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are not forked")
+def test_what_ends_a_process_that_tries_is_told_to_the_one_that_started_it(monkeypatch):
+    def ends(number):
+        os.kill(os.getpid(), number)
+
+    def raises(error):
+        raise error
+
+    def takes(room):
+        processes.within(room)
+        try:
+            bytearray(1 << 27)
+        except MemoryError:
+            raise Error("too much") from None
+
+    for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGKILL):
+        with pytest.raises(Error, match=f"^a.h5: is damaged, reading it ends the process .{number.name}."):
+            processes.tried(lambda number=number: ends(number), "a.h5:")
+    for error in (Error("it is no such file"), Error("\u00e9" * 100_000)):
+        with pytest.raises(Error, match=str(error)[:100]):
+            processes.tried(lambda error=error: raises(error), "a.h5:")
+    processes.tried(lambda: raises(ZeroDivisionError()), "a.h5:")  # which the work raises here, too
+    processes.tried(lambda: takes(1 << 30), "a.h5:")
+    with pytest.raises(Error, match="too much"):
+        processes.tried(lambda: takes(1 << 20), "a.h5:")
+    monkeypatch.setattr(processes, "SECONDS", 1)
+    with pytest.raises(Error, match="ends the process .SIGXCPU."):
+        processes.tried(lambda: [None for _ in iter(int, 1)], "a.h5:")
+    assert not processes._trying
