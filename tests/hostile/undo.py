@@ -36,7 +36,7 @@ MENDS = [
     Mend("states", "proto/wire.py", "if length > rest:", "if False:"),
     Mend("states", "proto/wire.py", "if found != needed:", "if False:"),
     Mend("states", "train/snapshot.py", "if (name := key.partition(\":\")[0]) in HOLDS and not HOLDS[name](value):", "if False:"),
-    Mend("images", "data/images.py", 'if image.mode[0] in "IF":\n        raise Error(f"{name} has', 'if False:\n        raise Error(f"{name} has'),
+    Mend("images", "data/images.py", 'except DAMAGE as error:\n        raise Error(f"{name} cannot', 'except EOFError as error:\n        raise Error(f"{name} cannot'),
     Mend("arrays", "proto/npy.py", "except Exception as problem:", "except zipfile.BadZipFile as problem:"),
     Mend("archives", "data/unpack.py", "ValueError, zlib.error, lzma.LZMAError,", "ValueError,"),
     Mend("downloads", "data/get.py", "except (OSError, http.client.HTTPException, ValueError, OverflowError) as error:", "except OSError as error:"),
