@@ -37,6 +37,7 @@ def open_image(path: Path, what: str = "image", file: IO[bytes] | None = None) -
         image = Image.open(file or path)
         if image.format == "EPS":  # which Pillow lets Ghostscript run
             raise Error(f"{what} {path} is PostScript, a program, which is not run; convert it")
+        image.getbands()  # fails for a kind of pixels that only a damaged header can name
         return image
     except FileNotFoundError:
         raise Error(f"{what} {path} is not there") from None

@@ -63,13 +63,21 @@ def datum_to_array(datum: caffe_pb2.Datum) -> np.ndarray:
 def load_image(filename: Any, color: bool = True) -> np.ndarray:
     """An image file as float32 in [0, 1], H x W x 3 in RGB, or without `color` H x W x 1 of intensity.
 
-    An alpha channel is dropped. Intensity is skimage's rgb2gray: 0.2125 R + 0.7154 G + 0.0721 B.
+    An alpha channel is dropped. Intensity is skimage's rgb2gray: 0.2125 R + 0.7154 G + 0.0721 B. Raises
+    OSError for a file that is not there, or is damaged.
     """
     from PIL import Image
 
-    with Image.open(filename) as image:
-        grey = image.mode in ("1", "L", "F") or image.mode.startswith("I")
-        array = np.asarray(image if grey else image.convert("RGB"))
+    from ..data.images import DAMAGE
+
+    try:
+        with Image.open(filename) as image:
+            grey = image.mode in ("1", "L", "F") or image.mode.startswith("I")
+            array = np.asarray(image if grey else image.convert("RGB"))
+    except OSError:
+        raise
+    except DAMAGE as error:
+        raise OSError(f"image {filename} cannot be read: {error}") from None
     if array.dtype.kind == "u":
         full = np.iinfo(array.dtype).max
     else:

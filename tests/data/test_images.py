@@ -188,3 +188,10 @@ def test_images_that_declare_more_than_they_have_take_no_memory(tmp_path, what):
 def test_an_image_takes_little_more_memory_than_its_pixels(tmp_path):
     Image.new("RGB", (4000, 3000)).save(tmp_path / "a.png")
     assert refusal(lambda: decode(images.open_image(tmp_path / "a.png"), "x", True), 8 * 4000 * 3000 + (8 << 20)) == ""
+
+
+@pytest.mark.filterwarnings("ignore:IM image format")
+def test_a_kind_of_pixels_that_there_is_not_is_damage(tmp_path):
+    (tmp_path / "b.im").write_bytes(b"Image type: L 16\xff image\r\nImage size (x*y): 11*9\r\n".ljust(511, b"\0") + b"\x1a" + bytes(99))
+    with pytest.raises(Error, match="b.im cannot be read"):
+        images.open_image(tmp_path / "b.im")

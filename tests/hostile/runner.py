@@ -124,7 +124,8 @@ def _called(name: str, *args: Any) -> int:
     sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
     sys.argv = ["netspec", *map(str, args)]
-    warnings.simplefilter("ignore" if name not in ("netspec", "disk", "struck") else "default")  # commands say them in their way
+    if name not in ("netspec", "disk", "struck"):  # commands say them in their way
+        warnings.simplefilter("ignore")
     try:
         return DOORS[name](*args) or 0
     except Error as error:

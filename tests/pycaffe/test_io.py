@@ -1,6 +1,8 @@
 """io.py: Caffe's preprocessing, number by number, and messages to arrays and back."""
 
 import math
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -149,3 +151,18 @@ def test_a_resized_image_keeps_to_its_values(order):
     image[2:4, 2:4] = 3
     found = io.resize_image(image, (17, 13), order)
     assert found.shape == (17, 13, 1) and 0 <= found.min() and found.max() <= 3
+
+
+def huge(data):
+    """A PNG whose header tells of other sides."""
+    head = b"IHDR" + struct.pack(">II", 65535, 65535) + data[24:29]
+    return data[:12] + head + struct.pack(">I", zlib.crc32(head)) + data[33:]
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-30], lambda data: data[:10], huge])
+def test_a_damaged_image_is_an_error_of_the_system(tmp_path, change):
+    Image.fromarray(RNG.integers(0, 256, (9, 11, 3), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(change((tmp_path / "a.png").read_bytes()))
+    for name in ("b.png", "nowhere.png"):
+        with pytest.raises(OSError):
+            io.load_image(tmp_path / name)
