@@ -258,7 +258,7 @@ def test_proposals_that_claim_more_than_memory_holds_are_refused(tmp_path):
     with zipfile.ZipFile(path, "w") as file:
         for name, content in (held | {"boxes.npy": header.getvalue()}).items():
             file.writestr(name, content)
-    with pytest.raises(Error, match="is no file of proposals, or damaged: Unable to allocate"):
+    with pytest.raises(Error, match="is no file of proposals, or damaged: it declares float32"):
         source(tmp_path, tops=FOUR, proposals=str(path))
 
 
