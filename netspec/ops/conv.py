@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..proto.caffe_pb2 import ConvolutionParameter, LayerParameter, PoolingParameter, UnpoolingParameter
+from ..proto.wire import MOST_NUMBERS, possible
 from .base import CoordMap, Number, Operation, Param, Shape
 
 Windowed = ConvolutionParameter | PoolingParameter | UnpoolingParameter
@@ -68,6 +69,7 @@ class Im2col(Window, type="Im2col"):
     """The values under the window at each position, as channels: C x kernel of them, channel by channel."""
 
     def infer(self, shape: Shape) -> list[Shape]:
+        check_padded(self, shape, self.pad)
         return [self.placed(shape, self.channels * math.prod(self.kernel))]
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
@@ -199,6 +201,14 @@ def check_geometry(op: Operation, p: Windowed, dims: int) -> None:
         value = getattr(p, name, ())
         if not isinstance(value, int) and len(value) not in (0, 1, dims):
             raise op.error(f"{name} has {len(value)} values for {dims} spatial axes")
+
+
+def check_padded(op: Operation, shape: Shape, pad: Shape) -> None:
+    """Refuse a padding that makes a map larger than a blob can be, for an operation that makes that map."""
+    padded = [*shape[: -len(pad)], *(n + 2 * p for n, p in zip(shape[-len(pad) :], pad, strict=True))]
+    if not possible(padded):
+        raise op.error(f"pad {list(pad)} makes a map of {padded}, and a blob has at most {MOST_NUMBERS} "
+                       "numbers")
 
 
 def geometry(p: Windowed, dims: int) -> tuple[Shape, Shape, Shape, Shape]:

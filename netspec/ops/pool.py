@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..proto.caffe_pb2 import LayerParameter, PoolingParameter, SPPParameter
 from .base import CoordMap, Operation, Shape, raised
-from .conv import check_geometry, geometry, strided
+from .conv import check_geometry, check_padded, geometry, strided
 
 MAX, AVE, STOCHASTIC = PoolingParameter.MAX, PoolingParameter.AVE, PoolingParameter.STOCHASTIC
 
@@ -54,6 +54,7 @@ class Pooling(Operation, type="Pooling", family="pooling", tops=(1, 2), fresh=Tr
         return p.pool == MAX and not p.global_pooling and not self.indexed
 
     def infer(self, shape: Shape) -> list[Shape]:
+        check_padded(self, shape, self.pad)
         sizes = []
         kernels = shape[2:] if self.layer.pooling_param.global_pooling else self.kernel
         for n, kernel, stride, pad in zip(shape[2:], kernels, self.stride, self.pad, strict=True):

@@ -150,6 +150,8 @@ REFUSED = [
     (layer("Deconvolution", "convolution_param { num_output: 2 kernel_size: 3 }"), [(1, 4, 0, 5)], "does not fit"),
     (layer("Pooling", "pooling_param { kernel_size: 3 pad: 1 }"), [(1, 4, 0, 5)], "does not fit"),
     (layer("SoftmaxWithLoss", bottoms="xz"), [(3, 0), (3,)], "1 class or more"),
+    (layer("Pooling", "pooling_param { kernel_size: 1000000 pad: 999990 stride: 1000000 }"), [X], "pad .* makes a map of"),
+    (layer("Im2col", "convolution_param { kernel_size: 3 dilation: 1000000 pad: 1000000 }"), [X], "pad .* makes a map of"),
     (layer("Power", "power_param { power: nan }"), [X], "power is NaN"),
     (layer("Scale", "scale_param { filler { value: nan } }"), [X], "value is NaN"),
     (layer("Pooling", "pooling_param { kernel_size: 2 stride: 4294967295 }"), [X], "stride is 4294967295; sizes are at most"),
