@@ -19,6 +19,10 @@ class Error(Exception):
         super().__init__(message if len(message) <= LETTERS else f"{message[:half]} ... {message[-half:]}")
 
 
+class TooLarge(Error):
+    """What a device has no room for."""
+
+
 class Final(Error):
     """An Error that every other input would meet too: a run over many ends with it."""
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import __version__
-from .errors import Error, count
+from .errors import Error, TooLarge, count
 
 if TYPE_CHECKING:  # torch takes a second to import: the functions that need it do
     import torch
@@ -204,9 +204,9 @@ def room(device: torch.device) -> float:
 
 
 def check_room(needed: float, device: torch.device, what: str, cure: str) -> None:
-    """Error "WHAT 8.6 GB and cpu has 4.0 GB; CURE" where so many bytes are more than a device has in all."""
+    """TooLarge, "WHAT 8.6 GB and cpu has 4.0 GB; CURE", where so many bytes are more than a device has."""
     if needed > SMALL and needed > (there := room(device)):
-        raise Error(f"{what} {amount(needed)} and {device} has {amount(there)}; {cure}")
+        raise TooLarge(f"{what} {amount(needed)} and {device} has {amount(there)}; {cure}")
 
 
 def amount(size: float) -> str:

@@ -5,10 +5,12 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..base import log
 from ..base.errors import Error, count
 from ..base.files import find
 from ..data.layouts import BOXED, LAYOUTS, Facts, facts
@@ -25,6 +27,7 @@ from .options import (
     loaded,
     mixed,
     only,
+    tile,
     wrote,
 )
 from .telling import Telling, as_percent, files_of, shares
@@ -59,6 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "transparent")
     parser.add_argument("--scores", action="store_true",
                         help="also NAME_scores.npy: the scores, float32, classes x height x width")
+    parser.add_argument("--tile", type=tile, metavar="N",
+                        help="compute images larger than N pixels a side in tiles of N, which give the whole "
+                        "image's scores; auto: those that there is no memory for, in tiles that it holds")
     parser.add_argument("--json", action="store_true", help="one JSON object at the end instead of lines")
     parser.add_argument("--dense", nargs="*", metavar="CLASS",
                         help="a classifier, made convolutional, over the whole image: NAME_dense_CLASS.png, "
@@ -77,10 +83,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     scenes.add_arguments(parser)
 
 
-SEGMENTING = "alpha", "cutout", "scores", "scales", "flip", "engine", "samples", "seed"
+SEGMENTING = "alpha", "cutout", "scores", "tile", "scales", "flip", "engine", "samples", "seed"
 DETECTING = "threshold", "voc", "nms", "most"
 SCENES = "protocol", "bands"
-NOT_DENSE = "classes", "cutout", "engine", *DETECTING, *SCENES
+NOT_DENSE = "classes", "cutout", "tile", "engine", *DETECTING, *SCENES
 
 
 def run(args: argparse.Namespace) -> int:
@@ -109,6 +115,7 @@ def _segment(args: argparse.Namespace, path: Path, weights: Path, proto: "NetPar
     from ..score import predict, results
     from ..score.segment import Segmenter
     from ..score.stream import segmented
+    from ..score.tiles import Tiler
 
     blob = args.score_blob or scored(proto)
     files = files_of(args.image, Path(args.out), told)
@@ -130,10 +137,18 @@ def _segment(args: argparse.Namespace, path: Path, weights: Path, proto: "NetPar
     wanted = replace(wanted, classes=results.classes_of(args.classes, looks, "--classes"),
                      cutout=results.classes_of(args.cutout, looks, "--cutout"))
     using, sampling = engine(args, weights, told.note), draws(args, made, told.note)
+    if args.tile and (using or sampling or args.flip or args.scales != (1.0,)):
+        raise Error("--tile goes without --scales, --flip, --samples and --engine: tiles are of one look by "
+                    "torch")
     if files:
-        segmenter = Segmenter(loaded(args, made, weights, args.by_name), blob, mean, known.scale, args.scales,
-                              args.flip, using, sampling, told.note)
-        told.all(segmented(files, segmenter, outputs, looks, wanted, known.resize), shares)
+        filled = loaded(args, made, weights, args.by_name)
+        with closing(log.make()) as said:
+            segmenter = Segmenter(filled, blob, mean, known.scale, args.scales, args.flip, using, sampling,
+                                  told.note)
+            if args.tile:
+                segmenter = Tiler(filled, blob, mean, known.scale, None if args.tile == "auto" else args.tile,
+                                  lambda done, total, name: said.progress("infer", done, total, name, 1))
+            told.all(segmented(files, segmenter, outputs, looks, wanted, known.resize), shares)
     return told.end({"net": str(path), "weights": str(weights), **({"engine": args.engine} if using else {})})
 
 

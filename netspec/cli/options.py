@@ -171,6 +171,14 @@ def whole(given: str) -> int:
     return found
 
 
+def tile(given: str) -> int | str:
+    """The side of tiles in pixels, or the word auto; argparse's error for anything else."""
+    with suppress(ValueError):
+        if given == "auto" or int(given) >= 16:
+            return given if given == "auto" else int(given)
+    raise argparse.ArgumentTypeError(f"expected auto or pixels from 16 on, found '{given}'")
+
+
 def size(given: str) -> tuple[int, int]:
     """HxW as two numbers above 0; ValueError, which argparse words, for anything else."""
     high, across = map(int, given.lower().split("x"))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..proto.caffe_pb2 import NetParameter
 
 # options of `netspec infer` that scenes have nothing for
-STRANGE = "alpha", "cutout", "classes", "samples", "seed", "dense", "names", "voc", "nms", "most"
+STRANGE = "alpha", "cutout", "classes", "samples", "seed", "tile", "dense", "names", "voc", "nms", "most"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -42,7 +42,7 @@ def enlarged(image: Pixels) -> Image.Image:
 
 def with_legend(picture: Image.Image, title: str, alpha: float = 0.55) -> Image.Image:
     """A picture above its title and the colours of 0 to 1 as `heat` mixes them with a middle grey."""
-    size = letters(picture)
+    size = letters(picture.size)
     font, pad = ImageFont.load_default(size), max(8, size // 2)
     bar = min(8 * size, picture.width // 3)
     needed = int(font.getlength(f"{title}  0  1")) + bar + 4 * pad

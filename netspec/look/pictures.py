@@ -70,36 +70,63 @@ def overlay(image: Pixels, labels: np.ndarray, palette: Palette, names: Sequence
     that are coloured (None: all); the image is left as it is elsewhere. Images smaller than 300 pixels are
     enlarged by a whole factor. Raises Error if the sizes differ.
     """
-    below, labels = photograph(image), _labels(labels)
-    if shown is not None:
-        labels = np.where(np.isin(labels, list(shown)), labels, np.uint8(VOID))
-    if below.size != labels.shape[::-1]:
-        height, width = labels.shape
-        raise Error(f"the labels are {width} x {height} for an image of {below.width} x {below.height}")
-    present = keys(labels if shown is None else labels[labels != VOID], palette, names)
-    factor, full = max(1, -(-300 // max(below.size))), colours(palette)
-    labels = labels.repeat(factor, 0).repeat(factor, 1)
-    # black (VOC's background) hides what is under it, so it gets half the weight
-    weights = np.where(full.any(1), alpha, alpha / 2).astype(np.float32)
-    if shown is not None:
-        weights[VOID] = 0
-    weight = weights[labels][..., None]
-    enlarged = ImageOps.scale(below, factor, Image.Resampling.NEAREST)
-    pixels = np.asarray(enlarged, np.float32) * (1 - weight) + full[labels] * weight
-    edge = np.zeros(labels.shape, bool)
-    edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
-    edge[1:] |= labels[1:] != labels[:-1]
-    pixels[edge] = (pixels[edge] + PAPER) / 2  # not plain white: thin things are all edge
-    mixed = Image.fromarray((pixels + 0.5).astype(np.uint8))
-    if not present:
-        return mixed
-    return _stack([mixed, _legend(present, max(mixed.width, mixed.height // 2, 240), letters(mixed))])
+    below = photograph(image)
+    made = Overlay(below.size, palette, names, alpha, shown)
+    mixed, legend = Image.fromarray(made.rows(below, labels)), made.legend()
+    return _stack([mixed, legend]) if legend else mixed
 
 
-def letters(picture: Image.Image) -> int:
+class Overlay:
+    """An overlay whose rows come one after the other, from the top; see `overlay`."""
+
+    def __init__(self, size: tuple[int, int], palette: Palette, names: Sequence[str], alpha: float = 0.55,
+                 shown: Collection[int] | None = None) -> None:
+        """size: width and height of the image."""
+        self.palette, self.names, self.shown = palette, names, shown
+        self.factor, self.full = max(1, -(-300 // max(size))), colours(palette)
+        self.width, self.height = (side * self.factor for side in size)
+        self.page = max(self.width, self.height // 2, 240)  # of it with a legend
+        # black (VOC's background) hides what is under it, so it gets half the weight
+        self.weights = np.where(self.full.any(1), alpha, alpha / 2).astype(np.float32)
+        if shown is not None:
+            self.weights[VOID] = 0
+        self.present: set[int] = set()
+        self.above: np.ndarray | None = None  # the last row of labels
+
+    def rows(self, image: Pixels, labels: np.ndarray) -> np.ndarray:
+        """The next rows, uint8 (H, W, 3), enlarged; image and labels are of these rows. Raises Error if their
+        sizes differ."""
+        below, labels = photograph(image), _labels(labels)
+        if self.shown is not None:
+            labels = np.where(np.isin(labels, list(self.shown)), labels, np.uint8(VOID))
+        if below.size != labels.shape[::-1]:
+            height, width = labels.shape
+            raise Error(f"the labels are {width} x {height} for an image of {below.width} x {below.height}")
+        self.present.update(np.unique(labels).tolist())
+        labels = labels.repeat(self.factor, 0).repeat(self.factor, 1)
+        weight = self.weights[labels][..., None]
+        enlarged = ImageOps.scale(below, self.factor, Image.Resampling.NEAREST)
+        pixels = np.asarray(enlarged, np.float32) * (1 - weight) + self.full[labels] * weight
+        edge = np.zeros(labels.shape, bool)
+        edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+        edge[1:] |= labels[1:] != labels[:-1]
+        if self.above is not None:
+            edge[0] |= labels[0] != self.above
+        self.above = labels[-1]
+        pixels[edge] = (pixels[edge] + PAPER) / 2  # not plain white: thin things are all edge
+        return (pixels + 0.5).astype(np.uint8)
+
+    def legend(self) -> Image.Image | None:
+        """What stands below all rows, if any class is shown."""
+        there = self.present - ({VOID} if self.shown is not None else set())
+        found = keys(np.array(sorted(there), np.int64), self.palette, self.names)
+        return _legend(found, self.page, letters((self.width, self.height))) if found else None
+
+
+def letters(size: tuple[int, int]) -> int:
     """The height of a legend's letters: they can be read still where the picture is shown on a small screen,
     which makes the longer of its sides fit."""
-    return max(14, round(max(picture.size) / 45))
+    return max(14, round(max(size) / 45))
 
 
 def cutout(image: Pixels, labels: np.ndarray, kept: Collection[int]) -> Image.Image:

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from ..base.errors import Error
 from ..ops import Shape
 from ..proto.caffe_pb2 import TRAIN
 from .border import Small, smaller
@@ -16,6 +17,7 @@ from .graph import Node, Slot, Value
 from .kernels import LARGE, Kernel, ready
 from .module import Net, _at, autocast
 from .passes import REWRITES, Unit, units
+from .regions import Rect
 from .room import check_blobs
 from .route import Route, Stage, lay
 
@@ -128,6 +130,34 @@ class Plan:
             zeros = {Value(blob): torch.zeros(shape, dtype=self.dtype, device=self.device)
                      for blob, shape in shapes.items()}
             return route, self._buffers(route, small, zeros) if small else {}
+
+    def part(self, shapes: Mapping[str, Shape], blob: str, part: Rect) -> Route:
+        """The way to a part of a map, where inputs of these shapes would give the whole; what of each input
+        it needs, the route's `held` says. The way ends at the rim of an input where the map does: there is
+        padding as ever, and nowhere else.
+
+        Raises Error at a layer whose top at a place is made of more than what lies around it.
+        """
+        value = self.graph.newest[blob]
+        made = self._leading([value])
+        for unit in made:
+            if unit.sights is None:
+                raise Error(f"layer '{unit.node.name}' ({unit.node.type}) of net '{self.graph.name}' needs "
+                            f"all of '{unit.bottoms[0].blob}', so '{blob}' cannot be computed part by part")
+        rewrites = self.rewrites - {"border"} | {"crop"}
+        inputs = [Value(name) for name in shapes]
+        return lay(made, self.graph.infer(shapes), [value], inputs, rewrites, self._size, part)
+
+    def along(self, route: Route, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What a route of `part` gives of the parts of the inputs that it needs. Raises Error where weights
+        are no numbers."""
+        with self._lock, torch.inference_mode():
+            self._look()
+            if not self._sound:
+                raise Error(f"net '{self.graph.name}' has weights that are no finite numbers; 'netspec "
+                            "doctor NET WEIGHTS' says which")
+            values = {Value(blob): x for blob, x in inputs.items()}
+            return {value.blob: x for value, x in self._run((route, None), values).items()}
 
     def _outward(self, shapes: Mapping[str, Shape]) -> tuple[Route, Small | None]:
         last = {v.blob: v for v in self.graph.shapes}

@@ -67,10 +67,10 @@ def sights(node: Node, shapes: Mapping[Value, Shape]) -> tuple[Sight, Sight] | N
     blobs = [shapes[v] for v in (*node.bottoms, *node.tops)]
     if not node.tops or node.op.random or any(len(shape) != 4 for shape in blobs):
         return None
-    if not node.op.local and not (pointwise(node.op.layer) and getattr(node.op, "stored", True)
-                                  and len({shape[2:] for shape in blobs}) == 1):
-        return None
-    return windowed(node, shapes)
+    if node.op.local:
+        return windowed(node, shapes)
+    here = pointwise(node.op.layer) and getattr(node.op, "stored", True)
+    return SAME if here and len({shape[2:] for shape in blobs}) == 1 else None
 
 
 def windowed(node: Node, shapes: Mapping[Value, Shape]) -> tuple[Sight, Sight] | None:

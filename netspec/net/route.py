@@ -126,14 +126,16 @@ class Layout:
 
 
 def lay(units: Sequence[Unit], shapes: Shapes, wanted: Collection[Value], inputs: Sequence[Value],
-        rewrites: Collection[str], size: int = 4) -> Route:
+        rewrites: Collection[str], size: int = 4, part: Rect | None = None) -> Route:
     """The route for inputs of these shapes to the values that are wanted, which come out whole.
 
-    size: bytes of a number.
+    size: bytes of a number. part: what alone comes out of the maps that are wanted; of each input it is then
+    given what the route says that it holds.
     """
     maps = {v: whole(shapes[v]) for v in (*inputs, *wanted) if len(shapes[v]) == 4}
-    layout = Layout(units, shapes, {v: maps[v] for v in wanted if v in maps}, inputs, rewrites)
-    held = {v: maps[v] for v in inputs if v in maps} | {v: layout.need[v] for v in layout.computed}
+    layout = Layout(units, shapes, {v: part or maps[v] for v in wanted if v in maps}, inputs, rewrites)
+    given = {v: layout.need.get(v, maps[v]) if part else maps[v] for v in inputs if v in maps}
+    held = given | {v: layout.need[v] for v in layout.computed}
     stages = _stages(layout, held, wanted)
     total = sum(_macs(unit, shapes) for unit in units)
     left = sum(_macs(unit, shapes) * _share(unit, layout) for unit in units)

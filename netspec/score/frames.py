@@ -11,7 +11,6 @@ from contextlib import closing, contextmanager, suppress
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +20,7 @@ from PIL import Image, ImageCms, TiffImagePlugin
 from ..base.errors import Error, lacking
 from ..base.machine import check_room
 from ..data.images import DAMAGE, TURNS, open_image, resized, turn_of
+from .windows import TiffWindows, Windows, any_size
 
 STDIN = "-"  # the name of standard input
 SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow opens some 16-bit PNGs as "I"
@@ -35,20 +35,21 @@ SUBFILE = 254  # TIFF's NewSubfileType
 BYTES = 24  # of memory a pixel, in all the forms that it has at once
 
 Note = Callable[[str], None]
-_limit = Lock()
 
 
 class Frame(NamedTuple):
     """One picture: what messages call it, what its results are called, its (width, height).
 
     read: the picture as 8-bit RGB, to be called before the next frame is asked for. Raises Error for a
-    damaged one.
+    damaged one. windows: parts of it, to be made before the next frame is asked for, and read whenever; None
+    where all of it must be decoded at once.
     """
 
     name: str
     stem: str
     size: tuple[int, int]
     read: Callable[[], Image.Image]
+    windows: Callable[[], Windows] | None = None
 
 
 def expand(given: str) -> tuple[list[str], list[str]]:
@@ -92,13 +93,25 @@ def frames(file: str, resize: float = 1.0, note: Note = lambda text: None) -> Ge
         for n, image in enumerate(_video(path), 1):
             yield frame(n, image.size, partial(_same, image))
         return
-    with _any_size(), _warned(f"image {path}", note):
+    with any_size(), _warned(f"image {path}", note):
         opened = open_image(path, file=_stream(file))
-        turned = turn_of(opened) >= 5
+        turned = (turn := turn_of(opened)) >= 5
     with opened:
         for n, count in _pages(opened, path, note):
             size = opened.size[::-1] if turned else opened.size
-            yield frame(n if count > 1 else 0, size, lambda name: rgb(opened, f"image {name}", note))
+            found = frame(n if count > 1 else 0, size, lambda name: rgb(opened, f"image {name}", note))
+            tiff = isinstance(opened, TiffImagePlugin.TiffImageFile) and path.is_file()
+            if tiff and (resize, turn) == (1, 1):
+                found = found._replace(windows=partial(_windows, opened, path, found.name))
+            yield found
+
+
+def _windows(image: Image.Image, path: Path, name: str) -> Windows:
+    assert isinstance(image, TiffImagePlugin.TiffImageFile)
+    try:
+        return TiffWindows(image, path, lambda part: rgb(part, f"image {name}"))
+    except DAMAGE as error:
+        raise Error(f"image {name} cannot be read: {error}") from None
 
 
 def _stream(file: str) -> BytesIO | None:
@@ -263,17 +276,6 @@ def _warned(name: str, note: Note) -> Iterator[None]:
         yield
     for text in dict.fromkeys(" ".join(str(warning.message).split()) for warning in found):
         note(f"{name}: {text}")
-
-
-@contextmanager
-def _any_size() -> Iterator[None]:
-    """Pillow opens pictures of any size: that reads their headers, and `rgb` looks at the size first."""
-    with _limit:
-        most, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = most
 
 
 def _natural(path: Path) -> list[str | int]:

@@ -162,7 +162,7 @@ def sample(net: NetParameter, top: str, channels: int, path: Path | None = None)
 
 
 def check_room(needed: float, net: Net) -> None:
-    """Error where a net needs more bytes of memory than its device has."""
+    """TooLarge where a net needs more bytes of memory than its device has."""
     machine.check_room(needed, net.device, f"net '{net.graph.name}' needs about", SMALLER)
 
 

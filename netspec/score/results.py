@@ -1,7 +1,7 @@
 """What is kept of a segmented picture: files, and the numbers that are said of it."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -110,10 +110,16 @@ def write(scored: Scored, looks: Looks, wanted: Wanted) -> dict[str, Any]:
         with writing(paths["scores"]) as file:
             np.save(file, scores)
     counts = np.bincount(best.ravel(), minlength=len(looks.names)).tolist()
-    told = range(len(counts)) if wanted.classes is None else wanted.classes
-    found = [{"name": looks.names[i], "class": i, "pixels": counts[i], "share": counts[i] / best.size}
-             for i in sorted(told, key=lambda i: (-counts[i], i)) if counts[i]]
     spread = {} if unsure is None else {
         "uncertainty": {"mean": float(unsure.mean(dtype=np.float64)), "max": float(unsure.max())}}
-    return {"size": list(image.size), "classes": found, **spread,
+    return summary(image.size, counts, looks, wanted, paths, **spread)
+
+
+def summary(size: tuple[int, int], counts: Sequence[int], looks: Looks, wanted: Wanted,
+            paths: Mapping[str, Path], **spread: Any) -> dict[str, Any]:
+    """What there is to say of a picture with so many pixels of each class, see `write`."""
+    told, total = range(len(counts)) if wanted.classes is None else wanted.classes, sum(counts)
+    found = [{"name": looks.names[i], "class": i, "pixels": counts[i], "share": counts[i] / total}
+             for i in sorted(told, key=lambda i: (-counts[i], i)) if counts[i]]
+    return {"size": list(size), "classes": found, **spread,
             "files": {what: str(path) for what, path in paths.items()}}

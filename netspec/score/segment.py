@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..base import machine
-from ..base.errors import Error, exhausted
+from ..base.errors import Error, TooLarge, exhausted
 from ..data.images import resized
 from ..net.graph import Graph
 from ..net.judged import whole
@@ -21,7 +21,10 @@ from .averaged import looked
 from .engined import Engine
 from .frames import SMALLER, Frame
 from .sampled import UNCERTAINTY, Draws, Sampled
+from .windows import Windows
 
+TILED = ", as infer does with --tile auto"  # behind SMALLER
+Shown = Image.Image | Windows
 LARGE = 1 << 24  # pixels of an image beyond which its memory is reckoned from one of 1/64 of them
 MUCH = 2e9  # bytes of memory from which it is said what is needed
 
@@ -59,14 +62,14 @@ class Viewer:
         raise NotImplementedError
 
     @contextmanager
-    def working(self, name: str, image: Image.Image) -> Iterator[None]:
+    def working(self, name: str, image: Shown) -> Iterator[None]:
         """Without gradients; Error, with the picture's name, if there is no memory left for it."""
         try:
             with torch.inference_mode():
                 yield
         except (RuntimeError, MemoryError) as e:
             exhausted(e)
-            raise Error(f"image {name} ({image.width}x{image.height}): {self.net.device} has not "
+            raise Error(f"image {name} ({image.size[0]}x{image.size[1]}): {self.net.device} has not "
                         f"enough memory left for it; {SMALLER}") from None
 
 
@@ -121,7 +124,9 @@ class Segmenter(Viewer):
                     at(scale)
             except Error as e:
                 where, cure = f"at scale {scale:g} " * (scale != 1), f"; {SMALLER}" * (parts > 1)
-                raise Error(f"{where}{str(e).removesuffix(cure)}{cure}") from None
+                large = TooLarge if parts > 1 else type(e)  # then nothing is too small
+                tiled = TILED if large is TooLarge and self.scales == (1.0,) else ""
+                raise large(f"{where}{str(e).removesuffix(cure)}{cure}{tiled}") from None
         return needed
 
     def needs(self, made: Graph, times: int, size: tuple[int, int]) -> float:

@@ -12,10 +12,12 @@ from PIL import Image
 from ..base.errors import Error
 from ..base.machine import cores
 from ..net.judged import labels
+from . import tiles
 from .frames import Frame, frames
 from .predict import Looks
 from .results import Outputs, Scored, Wanted, write
-from .segment import Segmenter, Viewer
+from .segment import Segmenter, Shown, Viewer
+from .tiles import Tiler
 
 Paths = dict[str, Path]  # of a picture's results
 Picture = Future[tuple[Image.Image, Paths]]
@@ -43,14 +45,19 @@ class Told(NamedTuple):
 def segmented(files: Sequence[str], segmenter: Segmenter, outputs: Outputs, looks: Looks, wanted: Wanted,
               resize: float = 1.0) -> Iterator[Told]:
     """Segment every frame of some files, their sides scaled by `resize`, and write what is wanted of each."""
-    def scored(name: str, image: Image.Image, paths: Paths) -> Scored:
+    def scored(name: str, image: Shown, paths: Paths) -> Scored | dict[str, Any]:
+        if not isinstance(image, Image.Image):
+            assert isinstance(segmenter, Tiler)  # no other reads windows
+            return tiles.segment(segmenter, name, image, paths, looks, wanted)
         scores, unsure = segmenter.sampled(name, image)
         best = labels(scores, f"image {name}")[0]
         return Scored(image, best, scores[0].float().cpu().numpy() if wanted.scores else None, paths,
                       None if unsure is None else unsure[0, 0].cpu().numpy())
 
-    return streamed(files, segmenter, outputs, scored, lambda found: write(found, looks, wanted), resize,
-                    wanted.scores)
+    def keep(found: Scored | dict[str, Any]) -> dict[str, Any]:
+        return found if isinstance(found, dict) else write(found, looks, wanted)
+
+    return streamed(files, segmenter, outputs, scored, keep, resize, wanted.scores)
 
 
 def streamed(files: Sequence[str], viewer: Viewer, outputs: Outputs,

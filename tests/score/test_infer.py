@@ -361,7 +361,7 @@ def test_a_blob_too_large_for_caffe_says_what_to_do(place, capsys, monkeypatch):
     Path("huge.png").write_bytes(png(30000, 30000, 8, 2))
     monkeypatch.setattr(machine, "room", lambda device: 1e15)
     status, _, err = infer(capsys, "huge.png")
-    assert status == 2 and "2147483647 numbers; make the image smaller, or cut it into parts\n" in err
+    assert status == 2 and "2147483647 numbers; make the image smaller, or cut it into parts, as infer does with --tile auto\n" in err
 
 
 def test_turned_as_exif_says(place, capsys):
