@@ -36,7 +36,10 @@ def rate(p: SolverParameter, iteration: int) -> float:
     """The learning rate of a SolverParameter at an iteration (SGDSolver::GetLearningRate)."""
     if p.lr_policy not in POLICIES:
         raise Error(f"lr_policy '{p.lr_policy}' is not known{closest(p.lr_policy, POLICIES)}")
-    return POLICIES[p.lr_policy](p, iteration)
+    try:
+        return POLICIES[p.lr_policy](p, iteration)
+    except (OverflowError, ZeroDivisionError):  # where C's pow gives infinity
+        return math.inf
 
 
 def current_step(p: SolverParameter, iteration: int) -> int:

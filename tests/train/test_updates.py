@@ -213,3 +213,8 @@ def test_settings_that_cannot_work_are_refused(text, words):
     p.MergeFrom(solver_param(text))
     with pytest.raises(Error, match=words):
         updates.check_settings(p)
+
+
+@pytest.mark.parametrize("text", ['lr_policy: "exp" gamma: 1e38', 'lr_policy: "inv" gamma: 1 power: -1e38', 'lr_policy: "poly" power: -1'])
+def test_a_rate_beyond_all_numbers_is_infinite_as_in_caffe(text):
+    assert updates.rate(solver_param(f"base_lr: 1 max_iter: 9 {text}"), 9) == math.inf
