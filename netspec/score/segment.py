@@ -27,6 +27,7 @@ TILED = ", as infer does with --tile auto"  # behind SMALLER
 Shown = Image.Image | Windows
 LARGE = 1 << 24  # pixels of an image beyond which its memory is reckoned from one of 1/64 of them
 MUCH = 2e9  # bytes of memory from which it is said what is needed
+AVERAGING = 8  # times the scores are held by what averages looks: theirs, odds, sums and between
 
 
 class Viewer:
@@ -137,4 +138,4 @@ class Segmenter(Viewer):
             return most
         there = plan.needs({self.top: (1, self.channels, *size[::-1])}, [self.blob])
         scores = times * math.prod(made.shape(self.blob)) * plan.dtype.itemsize
-        return there + 3 * scores * (plan is not self.looking)  # the average, a look, and its odds
+        return there + AVERAGING * scores * (plan is not self.looking)
