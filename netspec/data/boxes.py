@@ -91,6 +91,7 @@ def layout(dataset: str, own: Mapping[str, Any] | None = None) -> Layout:
 def folder(given: Mapping[str, Any], where: str) -> Layout:
     """The layout of a folder of one's own: {name}.xml or .json for each image, or one COCO file."""
     pattern = given.get("boxes", "boxes")
+    layouts.check_braces(pattern, "boxes", where)
     whole = pattern.endswith(".json") or "{name}" in pattern
     files = (pattern,) if whole else tuple(f"{pattern}/{{name}}.{kind}" for kind in ("json", "xml"))
     rest = {key: value for key, value in given.items() if key not in ("boxes", "classes")}

@@ -350,15 +350,19 @@ def facts_folder(found: Layout) -> Path:
     raise Error(f"the facts of data set '{found.facts}' are not there (tried {place})")
 
 
+def check_braces(pattern: str, key: str, where: str) -> None:
+    """Error for a path, given under a key, that cannot be filled in with names and splits."""
+    if re.search("[{}\0]", re.sub(r"\{(name|split)\}", "", pattern)):
+        raise Error(f"{where}: '{key}' is {pattern[:80]!r}; in braces it takes {{name}} and {{split}} alone")
+
+
 def folder(given: Mapping[str, Any], where: str) -> Layout:
     """The layout of a folder of one's own from options FOLDER; `where` names it in errors."""
     if "boxes" in given:
         raise Error(f"{where}: 'boxes' are read by DetectionData; SegmentationData needs 'labels'")
     files = {key: given.get(key, key) for key in ("images", "labels")}
     for key, pattern in files.items():
-        if re.search("[{}\0]", re.sub(r"\{(name|split)\}", "", pattern)):
-            raise Error(f"{where}: '{key}' is {pattern[:80]!r}; in braces it takes {{name}} and {{split}} "
-                        "alone")
+        check_braces(pattern, key, where)
         if key == "images" and pattern.count("{name}") > 1:
             raise Error(f"{where}: 'images' is '{pattern:.80}'; it takes {{name}} once")
         whole = pattern if "{name}" in pattern else f"{pattern or '.'}/{{name}}.*"

@@ -211,7 +211,7 @@ def test_capitals_of_endings_in_vocs_folders(tmp_path):
 
 @pytest.mark.parametrize("given, told", [
     ({}, "names no class"), ({"classes": ["background"]}, None), ({"classes": ["x", "x"]}, "a second time"),
-    ({"classes": ["x"], "images": "{nome}"}, "in braces"), ({"classes": ["x"], "mean": [1, 2]}, "3 numbers"),
+    ({"classes": ["x"], "images": "{nome}"}, "in braces"), ({"classes": ["x"], "boxes": "a}"}, "in braces"), ({"classes": ["x"], "mean": [1, 2]}, "3 numbers"),
 ])
 def test_a_folder_that_cannot_be_read(given, told):
     if told:

@@ -38,7 +38,7 @@ MENDS = [
     Mend("states", "train/snapshot.py", "if (name := key.partition(\":\")[0]) in HOLDS and not HOLDS[name](value):", "if False:"),
     Mend("images", "data/images.py", 'except DAMAGE as error:\n        raise Error(f"{name} cannot', 'except EOFError as error:\n        raise Error(f"{name} cannot'),
     Mend("arrays", "proto/npy.py", "except Exception as problem:", "except zipfile.BadZipFile as problem:"),
-    Mend("archives", "data/unpack.py", "ValueError, zlib.error, lzma.LZMAError,", "ValueError,"),
+    Mend("archives", "data/unpack.py", "tarfile.TarError, zipfile.BadZipFile)", "tarfile.TarError)"),
     Mend("downloads", "data/get.py", "except (OSError, http.client.HTTPException, ValueError, OverflowError) as error:", "except OSError as error:"),
     Mend("disks", "base/files.py", "        Path(temporary).unlink(missing_ok=True)\n        raise", "        raise"),
     Mend("disks", "cli/main.py", "        if e.filename is None and e.errno in FULL:", "        if False:"),
