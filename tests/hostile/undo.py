@@ -30,7 +30,7 @@ MENDS = [
     Mend("solver", "base/errors.py", "return CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)", "return text"),
     Mend("solver", "train/updates.py", 'refuse(p.iter_size < 1, "iter_size must be at least 1", "iter_size")', "pass"),
     Mend("prototxt", "net/build.py", "if not possible(shape):", "if False:"),
-    Mend("param_str", "ops/settings.py", "except (ValueError, *NO_LITERAL):\n        return None", "except ValueError:\n        return None"),
+    Mend("param_str", "ops/settings.py", "except (OverflowError, *NO_LITERAL):\n        return None", "except OverflowError:\n        return None"),
     Mend("lmdb", "data/lmdb.py", "except lmdb.Error as error:", "except lmdb.NotFoundError as error:"),
     Mend("lmdb", "data/lmdb.py", "if min(shape) < 1 or np.prod(shape, dtype=object) != len(values):", "if False:"),
     Mend("states", "proto/wire.py", "if length > rest:", "if False:"),
