@@ -5,6 +5,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import IO
 
@@ -25,6 +26,7 @@ DAMAGE = (OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, Ru
 TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
          4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270,
          7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
+MOST_PIXELS = 8 * 1032  # that a byte of a PNG can become at best, of one bit each
 PART = 1 << 20  # pixels that Pillow is asked for at once
 Option = Callable[[str, object], str]  # how a person gives an option of a name and value, for errors
 
@@ -37,6 +39,9 @@ def open_image(path: Path, what: str = "image", file: IO[bytes] | None = None) -
         image = Image.open(file or path)
         if image.format == "EPS":  # which Pillow lets Ghostscript run
             raise Error(f"{what} {path} is PostScript, a program, which is not run; convert it")
+        size = file.getbuffer().nbytes if isinstance(file, BytesIO) else os.path.getsize(path)
+        if image.format == "PNG" and image.width * image.height > MOST_PIXELS * size:
+            raise Error(f"{what} {path} cannot be read: {size} bytes are too few for its {image.size} pixels")
         image.getbands()  # fails for a kind of pixels that only a damaged header can name
         return image
     except FileNotFoundError:

@@ -163,7 +163,7 @@ def as_png(width, height, *chunks):
 PACKED = zlib.compress(bytes(1 << 26), 1)
 BOMBS = {
     "pixels": (as_png(60000, 60000, chunk(b"IDAT", PACKED[:50])), "decompression bomb"),
-    "few bytes": (as_png(13000, 13000, chunk(b"IDAT", PACKED[:50])), "a.png"),
+    "few bytes": (as_png(13000, 13000, chunk(b"IDAT", PACKED[:50])), "are too few for its"),
     "text": (as_png(8, 8, chunk(b"zTXt", b"a\0\0" + PACKED)), "cannot be read"),
     "profile": (as_png(8, 8, chunk(b"iCCP", b"a\0\0" + PACKED)), "cannot be read"),
     "scene": (b"II*\0\x08\0\0\0\x08\0" + b"".join(struct.pack("<HHII", *tag) for tag in (
