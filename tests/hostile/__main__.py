@@ -6,15 +6,18 @@
 
 Each attempt runs in a child forked from a process that has torch loaded, with capped memory, time and file size; those
 of the area `commands` are whole commands. It may end with status 0, 1, or 2 and one sentence. Prints area, tried,
-failed, and where failing attempts are kept. The same seed gives the same attempts. Ctrl-C ends it with the table so far.
+failed, and where failing attempts are kept. The same seed gives the same attempts. Ctrl-C ends it with the table so far;
+the same command goes on from there, unless the checkout has changed.
 """
 
 import argparse
 import gc
 import importlib
+import json
 import multiprocessing
 import os
 import pkgutil
+import signal
 import sys
 import time
 from collections import Counter
@@ -51,35 +54,67 @@ def table(tried: Counter, faults: list[Fault]) -> str:
     return "\n".join(f"{a:<12}{b:>8}{c:>8}" for a, b, c in rows)
 
 
+class Tally:
+    """What was tried and failed, told once a minute. Chunks that are done stand in a file, a line each, with the commit."""
+
+    def __init__(self, names: list[str], kept: Path) -> None:
+        from netspec.base.machine import commit
+
+        self.tried, self.faults = Counter(dict.fromkeys(names, 0)), []
+        self.begin = self.told = time.monotonic()
+        self.commit, self.path = commit(), kept / "done.jsonl"
+        known = self.commit and "changes" not in self.commit and self.path.exists()  # else a chunk may end otherwise
+        lines = map(json.loads, self.path.read_text().splitlines()) if known else ()
+        self.done = {tuple(task): result for commit, task, *result in lines if commit == self.commit}
+
+    def left(self, todo: list[tuple]) -> list[tuple]:
+        """The chunks that no earlier run has tried; the results of the others are taken."""
+        for task in todo:
+            if task in self.done:
+                made, faults = self.done[task]
+                self._count(task[0], made, [Fault(*fault) for fault in faults])
+        return [task for task in todo if task not in self.done]
+
+    def add(self, task: tuple, made: int, faults: list[Fault]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as file:
+            file.write(json.dumps([self.commit, task, made, faults]) + "\n")
+        self._count(task[0], made, faults)
+        if time.monotonic() > self.told + 60:
+            self.told = time.monotonic()
+            print(f"{self.tried.total()} tried, {len(self.faults)} failed, {self.told - self.begin:.0f} s", file=sys.stderr, flush=True)
+
+    def _count(self, name: str, made: int, faults: list[Fault]) -> None:
+        self.tried[name] += made
+        self.faults += faults
+        for fault in faults:
+            if fault.place:
+                print(f"{fault.area}: {fault.what}  {fault.place}", flush=True)
+
+
 def run(names: list[str], count: int | None, seed: int, jobs: int, kept: Path, first: bool) -> tuple[Counter, list[Fault]]:
     """Try so many attempts of each area; how many were made, and the faults. first: end with the first fault."""
-    known = drawing.areas()
-    todo = [(name, seed, number, min(CHUNK, total - CHUNK * number), kept) for name in names
-            for total in [known[name].count if count is None else count] for number in range(-(-total // CHUNK))]
-    tried, faults, begin = Counter(dict.fromkeys(names, 0)), [], time.monotonic()
-    under: dict[Future, str] = {}
+    known, tally = drawing.areas(), Tally(names, kept)
+    todo = tally.left([(name, seed, number, min(CHUNK, total - CHUNK * number)) for name in names
+                       for total in [known[name].count if count is None else count] for number in range(-(-total // CHUNK))])
+    under: dict[Future, tuple] = {}
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("fork")) as pool:
         try:
             for task in (*todo, None):
                 while under and (task is None or len(under) >= 2 * jobs):
                     for future in wait(under, return_when=FIRST_COMPLETED).done:
-                        name = under.pop(future)
+                        tried = under.pop(future)
                         try:
-                            made, found = future.result()
+                            tally.add(tried, *future.result())
                         except Exception as problem:  # of the harness itself, which goes on with the next chunk
-                            made, found = 0, [Fault(name, f"no attempt made: {problem!r}", "-")]
-                        tried[name] += made
-                        faults += found
-                        for fault in found:
-                            if fault.place:
-                                print(f"{fault.area}: {fault.what}  {fault.place}", flush=True)
-                if task is None or first and faults:
+                            tally.add(tried, 0, [Fault(tried[0], f"no attempt made: {problem!r}", "-")])
+                if task is None or first and tally.faults:
                     break
-                under[pool.submit(drawing.chunk, *task)] = task[0]
+                under[pool.submit(drawing.chunk, *task, kept)] = task
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
-    print(f"{time.monotonic() - begin:.0f} s")
-    return tried, faults
+    print(f"{time.monotonic() - tally.begin:.0f} s")
+    return tally.tried, tally.faults
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -100,6 +135,7 @@ def main(argv: list[str] | None = None) -> int:
         return undo.main(args.undo, args.jobs)
     if strange := set(args.areas) - known.keys():
         parser.error(f"no area {', '.join(sorted(strange))}")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
     load()
     if args.again:
         found = [drawing.again(place.absolute()) for place in args.again]
@@ -111,4 +147,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # while it loads
+        sys.exit(130)
