@@ -1,15 +1,27 @@
 """Work in a process of its own whose memory is measured."""
 
+import ctypes
 import os
 import resource
 import traceback
 from contextlib import suppress
+from pathlib import Path
 
 from netspec.base.errors import Error
 
 
 def refusal(work, most=64 << 20):
     """What the Error says that the work raises; "" where it raises none. It may take `most` bytes of memory."""
+    taken, said = _tried(work)
+    if taken > most:  # or the system took pages of libraries away, which were read again
+        _read_in()
+        taken, said = _tried(work)
+    assert taken <= most, f"{taken >> 20} MiB"
+    return said
+
+
+def _tried(work):
+    """The bytes that the work takes, and what it says."""
     end, begin = os.pipe()
     child = os.fork()
     if not child:
@@ -27,8 +39,17 @@ def refusal(work, most=64 << 20):
     with open(end) as told:
         taken, _, said = told.read().partition("\n")
     assert os.waitpid(child, 0)[1] == 0 and taken and "Traceback" not in said, said
-    assert int(taken) << 10 <= most, f"{int(taken) >> 10} MiB"
-    return said
+    return int(taken) << 10, said
+
+
+def _read_in():
+    """Bring all pages of mapped files into this process: a child begins with them."""
+    advise, populate_read = ctypes.CDLL(None).madvise, 22
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        place, mode, *_, name = line.split(None, 5)
+        if name.strip().startswith("/") and mode.startswith("r"):
+            first, last = (int(end, 16) for end in place.split("-"))
+            advise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), populate_read)
 
 
 def _peak():

@@ -41,7 +41,9 @@ def open_image(path: Path, what: str = "image", file: IO[bytes] | None = None) -
             raise Error(f"{what} {path} is PostScript, a program, which is not run; convert it")
         size = file.getbuffer().nbytes if isinstance(file, BytesIO) else os.path.getsize(path)
         if image.format == "PNG" and image.width * image.height > MOST_PIXELS * size:
-            raise Error(f"{what} {path} cannot be read: {size} bytes are too few for its {image.size} pixels")
+            image.close()
+            raise Error(f"{what} {path} cannot be read: {size} bytes are too few for its {image.width}x"
+                        f"{image.height} pixels")
         image.getbands()  # fails for a kind of pixels that only a damaged header can name
         return image
     except FileNotFoundError:

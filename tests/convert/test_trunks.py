@@ -85,7 +85,7 @@ def test_the_command_writes_the_net_and_its_weights(tmp_path):
         if node.name in t.sources:
             kind, there = t.sources[node.name]
             for name, slot in zip(("running_mean", "running_var") if kind == "BatchNorm" else ("weight", "bias"), node.params, strict=False):
-                state[f"{there}.{name}"] = torch.full((1,), 0.5).expand(slot.shape)
+                state[f"{there}.{name}"] = torch.full(slot.shape, 0.5)
     torch.save(state, tmp_path / "model.pth")
     assert main(["convert", "trunk", str(tmp_path / "model.pth"), str(tmp_path / "out"), "--arch", "resnet18"]) == 0
     text = (tmp_path / "out/deploy.prototxt").read_text()

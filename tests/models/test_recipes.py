@@ -111,7 +111,7 @@ def test_three_iterations(tmp_path, monkeypatch, capsys, released, name):
     assert len(found) >= 3 and np.isfinite(found).all(), log
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "solvers").rglob("*.prototxt")), ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize("path", sorted((ROOT / "solvers").glob("*.prototxt")), ids=lambda path: path.stem)
 def test_recipes_snapshot_at_intervals(path):
     solver = prototext.read_solver(path)
     assert 0 < solver.snapshot <= solver.max_iter / 2 and solver.max_iter % solver.snapshot == 0

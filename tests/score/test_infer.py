@@ -358,7 +358,7 @@ def test_what_pillow_warns_of_is_a_note(place, capsys, recwarn):
 
 
 def test_a_blob_too_large_for_caffe_says_what_to_do(place, capsys, monkeypatch):
-    Path("huge.png").write_bytes(png(30000, 30000, 8, 2))
+    Path("huge.png").write_bytes(png(30000, 30000, 8, 2) + bytes(1 << 17))
     monkeypatch.setattr(machine, "room", lambda device: 1e15)
     status, _, err = infer(capsys, "huge.png")
     assert status == 2 and "2147483647 numbers; make the image smaller, or cut it into parts, as infer does with --tile auto\n" in err
@@ -390,7 +390,7 @@ def test_a_picture_of_one_pixel(place, capsys):
     ((20000, 20000), "(20000x20000): net 'thirds' needs about 10.3 GB and cpu has 8.0 GB; "),
     ((17000, 17000), "huge.png cannot be read: image file is truncated")])
 def test_a_picture_that_the_memory_has_not_room_for(place, capsys, monkeypatch, recwarn, size, words):
-    Path("huge.png").write_bytes(png(*size, 8, 2))
+    Path("huge.png").write_bytes(png(*size, 8, 2) + bytes(1 << 17))
     monkeypatch.setattr(machine, "room", lambda device: 8e9)
     status, out, err = infer(capsys, "huge.png", "photo.png")
     *said, first, last = err.splitlines()
@@ -428,7 +428,7 @@ def test_what_a_net_is_said_to_need_is_what_it_takes(side, scales):
 
 
 def test_reading_one_alone_looks_at_its_size_too(place, monkeypatch):
-    Path("huge.png").write_bytes(png(30000, 30000, 8, 2))
+    Path("huge.png").write_bytes(png(30000, 30000, 8, 2) + bytes(1 << 17))
     monkeypatch.setattr(machine, "room", lambda device: 8e9)
     with pytest.raises(Error, match=r"huge.png is 30000x30000: to read it takes 21.6 GB and cpu has 8.0 GB"):
         frames.picture("huge.png")
