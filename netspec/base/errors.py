@@ -44,6 +44,12 @@ class Interrupted(Exception):
         self.number, self.status = number, 128 + number
 
 
+class Told(Exception):
+    """An Error that another process of the same run says: the command line only exits with its `status`."""
+
+    status = 2
+
+
 def closest(word: str, known: Iterable[str], most: int = 1) -> str:
     """The end of an error sentence: "; did you mean 'x'?" for the `most` nearest of `known`, or ""."""
     known = list(known) if len(word) <= LETTERS else []

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from ..base import __version__
-from ..base.errors import Error, Interrupted, closest, exhausted, one_line, said
+from ..base.errors import Error, Interrupted, Told, closest, exhausted, one_line, said
 from ..base.files import FULL
 from ..base.machine import prepare_torch
 from ..base.trust import leave, looking
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return refuse(f"netspec {chosen}", said(e))
     except (MemoryError, RuntimeError) as e:
         return refuse(f"netspec {chosen}", exhausted(e))
-    except Interrupted as e:
+    except (Interrupted, Told) as e:
         return e.status
     except KeyboardInterrupt:
         say(f"netspec {chosen}: stopped by Ctrl-C", file=sys.stderr)

@@ -1,6 +1,7 @@
 """`netspec solve`: train nets by solver files."""
 
 import argparse
+import os
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from .options import add_strict_argument
 
 if TYPE_CHECKING:
     from ..proto.caffe_pb2 import SolverParameter
+    from ..train.ranks import Ranks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run the train net by torch.compile, which needs a compiler and begins slowly")
     add("--skip-bad", type=int, default=0, metavar="N", help="go on past at most N images that cannot be "
         "read; a batch with one is left out, the next takes its place")
+    add("--rank-timeout", type=float, default=600.0, metavar="S", help="of several processes that torchrun "
+        "starts: how many seconds they wait for one of them (default 600)")
     add_strict_argument(parser)
     add("--log", metavar="FILE", help="add Caffe's log lines to this file too, and draw their curves, "
         "FILE.png, at the end")
@@ -44,17 +48,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train the stages. Raises Interrupted after a stop with a snapshot."""
-    from ..look.curves import following
-    from ..train import jobs, proposals
-    from ..train.stages import run_stage
+    from ..train.ranks import joined
 
     if args.iterations is not None and not 0 < args.iterations < 1 << 31:  # max_iter is an int32
         most = " and at most 2147483647" if args.iterations > 0 else ""
         raise Error(f"--iterations must be at least 1{most}, found {args.iterations}")
     if args.skip_bad < 0:
         raise Error(f"--skip-bad must be at least 0, found {args.skip_bad}")
+    if not 0 < args.rank_timeout < 1e6:
+        raise Error(f"--rank-timeout must lie between 0 and a million seconds, found {args.rank_timeout:g}")
     if args.snapshot and args.weights:
         raise Error("--snapshot goes on with a run, --weights starts one; give one of them")
+    with joined(args.rank_timeout) as ranks:
+        return _run(args, ranks)
+
+
+def _run(args: argparse.Namespace, ranks: "Ranks") -> int:
+    """Train the stages as one of the ranks: the first one speaks."""
+    from ..look.curves import following
+    from ..train import jobs, proposals
+    from ..train.stages import run_stage
+
+    args.snapshot = ranks.remembered() or args.snapshot
     stages = [(path, read_solver(path)) for path in (find_solver(name) for name in args.solver)]
     first = _stage_of(args.snapshot, stages) if args.snapshot else 0
     carried, state = [args.weights] if args.weights else None, args.snapshot
@@ -65,15 +80,21 @@ def run(args: argparse.Namespace) -> int:
     proposals.check_join(stages)
     again = " with --snapshot {}" + (" in place of --weights" if args.weights else "")
     done = dict(map(proposals.ended, stages[:first]))  # each stage's last weights by its snapshot_prefix
-    with closing(log.make(args.quiet)) as said, following(said, args.log, args.tensorboard):
+    said = log.Log(open(os.devnull, "w")) if ranks.rank else log.make(args.quiet)  # noqa: SIM115 - for all the run
+    watched = (None, None) if ranks.rank else (args.log, args.tensorboard)
+    with closing(said), following(said, *watched):
         for number, (path, param) in enumerate(stages[first:], first + 1):
-            device, reader = args.device or asked(param), proposals.wanted(param, path) if done else None
+            device = ranks.device(args.device, asked(param))
+            reader = proposals.wanted(param, path) if done else None
+            if reader and ranks.size > 1:
+                raise Error(f"{path}: reads proposals, which one process makes between stages; train these "
+                            "without torchrun")
             if reader:
                 proposals.make(reader, [*done.values()][-1], device, args.precision, said)
                 carried = None if state else proposals.begins(param, done, args.weights)
             solver = run_stage(path, param, carried, state, device, args.precision, said,
                                args.strict, args.skip_bad, again=again, checkpoint=args.checkpoint,
-                               compiled=args.compile)
+                               compiled=args.compile, ranks=ranks)
             if number < len(stages) or reader:
                 carried, state = [solver.final_weights()], None
                 done[Path(solver.prefix()).name] = carried[0]

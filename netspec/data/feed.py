@@ -32,7 +32,7 @@ class Unreadable(Error):
 
 
 class Feed:
-    """The batches of a source from a position on, as float32 tensors, one a top.
+    """The batches of a source from a position on, every `step`th, as float32 tensors, one a top.
 
     workers: how many processes load ahead (0: this one loads; None: 1 on up to 2 cores, else 4, and 0 where
     the source loads too quickly to need any). What comes out does not depend on it. `position` is that of the
@@ -40,12 +40,12 @@ class Feed:
     be loaded (the next call gives the one after it) and Error where a worker died (the feed is then closed).
     """
 
-    def __init__(self, source: Source, position: int = 0, workers: int | None = None) -> None:
+    def __init__(self, source: Source, position: int = 0, workers: int | None = None, step: int = 1) -> None:
         if source.fed:
             _unfed(source)
         if workers is None:
             workers = (1 if cores() <= 2 else 4) if source.workers else 0
-        self.source, self.position = source, position
+        self.source, self.position, self.step = source, position, step
         ahead = 4 if workers == 1 else 2  # batches a worker
         self._ring = _Ring(workers * ahead + 2, source.shapes()) if workers and START == "fork" else None
         options: dict[str, Any] = {}
@@ -53,7 +53,7 @@ class Feed:
             options = dict(num_workers=workers, prefetch_factor=ahead, worker_init_fn=_begin,
                            multiprocessing_context=START, timeout=PATIENCE)
         # a loader draws a number: not from the net's random state
-        loader = DataLoader(_Positions(source, self._ring), sampler=itertools.count(position),
+        loader = DataLoader(_Positions(source, self._ring, step), sampler=itertools.count(position, step),
                             batch_size=None, collate_fn=_same, generator=torch.Generator(), **options)
         with _children_unwatched():
             self._batches: Iterator[Any] | None = iter(loader)
@@ -72,7 +72,7 @@ class Feed:
         if self._batches is None:
             raise RuntimeError("next() on a closed Feed")
         batch = self._wait(self._batches)
-        self.position += 1
+        self.position += self.step
         if isinstance(batch, _Failure):
             raise Unreadable(batch.message)
         if self._ring and isinstance(batch, _Slot):
@@ -140,10 +140,13 @@ class Batches:
 
     given: what fills the tops of a source that waits for its caller (Input); without it such a source is an
     Error. skips: what to go past; without it a batch that cannot be loaded is an Error. workers: see Feed.
+    part, parts: of `parts` processes that share the positions this is number `part`, which takes every
+    `parts`th; `positions` are then those of number 0.
     """
 
     def __init__(self, sources: Sequence[Source], device: torch.device, skips: Skips | None = None,
-                 workers: int | None = None) -> None:
+                 workers: int | None = None, part: int = 0, parts: int = 1) -> None:
+        self.part, self.parts = part, parts
         self.sources, self.device, self.skips, self.workers = sources, device, skips, workers
         self.given: Callable[[Source], Sequence[Tensor]] = _unfed
         self._feeds: list[Feed | None] = []
@@ -152,12 +155,12 @@ class Batches:
     @property
     def positions(self) -> list[int]:
         """The number of the next batch of each source."""
-        return [feed.position if feed else 0 for feed in self._feeds] or self._positions
+        return [feed.position - self.part if feed else 0 for feed in self._feeds] or self._positions
 
     def next(self) -> dict[str, Tensor]:
         """The net's next input blobs, on its device."""
         if not self._feeds:
-            self._feeds = [None if source.fed else Feed(source, at, self.workers)
+            self._feeds = [None if source.fed else Feed(source, at + self.part, self.workers, self.parts)
                            for source, at in zip(self.sources, self._positions, strict=True)]
         running = 0
         while True:
@@ -189,12 +192,12 @@ class Batches:
 
     def position(self, source: Source) -> int:
         """That of the batch of a source that `next` gave."""
-        return self.positions[self.sources.index(source)] - 1
+        return self.positions[self.sources.index(source)] + self.part - self.parts
 
     def last(self) -> str:
         """The files behind the batch that `next` gave, for error messages."""
-        places = ["given by the caller" if source.fed else source.describe(at - 1)
-                  for source, at in zip(self.sources, self.positions, strict=True)]
+        places = ["given by the caller" if source.fed else source.describe(self.position(source))
+                  for source in self.sources]
         return ", ".join(dict.fromkeys(places))
 
     def rewind(self, positions: Sequence[int]) -> None:
@@ -283,8 +286,8 @@ class _Slot(NamedTuple):
 class _Ring:
     """Memory that workers share with the net's process, one slot a batch under way.
 
-    Batch k lies in slot k modulo their number, which must exceed the number of batches under way. Much
-    cheaper than the tensors in shared memory of a DataLoader, and needs no room in /dev/shm.
+    Batch k of those that are fed lies in slot k modulo their number, which must exceed the number of batches
+    under way. Much cheaper than the tensors in shared memory of a DataLoader, and needs no room in /dev/shm.
     """
 
     def __init__(self, slots: int, shapes: Sequence[Shape]) -> None:
@@ -292,9 +295,9 @@ class _Ring:
         size = 4 * 4 * sum(map(math.prod, shapes))
         self.slots = np.frombuffer(mmap.mmap(-1, slots * size), np.float32).reshape(slots, -1)
 
-    def write(self, position: int, arrays: Batch) -> _Slot | None:
+    def write(self, k: int, arrays: Batch) -> _Slot | None:
         """None if the batch is too large for a slot."""
-        number, start = position % len(self.slots), 0
+        number, start = k % len(self.slots), 0
         if sum(a.size for a in arrays) > self.slots.shape[1]:
             return None
         for array in arrays:
@@ -311,15 +314,15 @@ class _Ring:
 class _Positions(Dataset[Any]):
     """A source as the data set that a DataLoader expects."""
 
-    def __init__(self, source: Source, ring: _Ring | None) -> None:
-        self.source, self.ring = source, ring
+    def __init__(self, source: Source, ring: _Ring | None, step: int) -> None:
+        self.source, self.ring, self.step = source, ring, step
 
     def __getitem__(self, position: int) -> list[Tensor] | _Slot | _Failure:
         try:
             arrays = _loaded(self.source, position)
         except Unreadable as error:
             return _Failure(str(error))
-        slot = self.ring.write(position, arrays) if self.ring else None
+        slot = self.ring.write(position // self.step, arrays) if self.ring else None
         return slot or [torch.from_numpy(array) for array in arrays]
 
 

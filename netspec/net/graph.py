@@ -1,6 +1,6 @@
 """A net in one phase as an immutable graph: filtered, in-place layers made explicit, every shape known."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -110,6 +110,24 @@ class Graph:
         for node in self.nodes:
             shapes.update(zip(node.tops, node.op.infer(*(shapes[b] for b in node.bottoms)), strict=True))
         return shapes
+
+    def under_loss(self, zero: Collection[Node] = (), live: Collection[Value] | None = None) -> set[Node]:
+        """The layers that a gradient comes back to, past layers of zeros and ReLUs that read zeros.
+
+        zero: layers whose weights are all zero. live: the values that are not; None: take none for zero.
+        """
+        wanted: set[Value] = set()
+        reached = set()
+        for node in reversed(self.nodes):
+            weighted = zip(node.tops, node.loss_weights, strict=True)
+            if not any(weight or top in wanted for top, weight in weighted):
+                continue
+            reached.add(node)
+            closed = node.type == "ReLU" and live is not None and node.bottoms[0] not in live
+            if node not in zero and not closed:
+                pairs = zip(node.bottoms, node.propagate, strict=True)
+                wanted |= {bottom for bottom, passes in pairs if passes}
+        return reached
 
     def shape(self, blob: str) -> Shape:
         """The shape of a blob as it leaves the net (its last version)."""

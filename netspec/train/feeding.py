@@ -10,6 +10,7 @@ from torch import Tensor
 from ..base.log import Log
 from ..data.feed import Batches, Skips
 from ..net.module import Net
+from .ranks import ALONE, Ranks
 
 
 class Feeding:
@@ -18,11 +19,13 @@ class Feeding:
     `waited` counts the seconds that `next` took. `skips.most` is for the caller to set.
     """
 
-    def __init__(self, nets: Sequence[Net], device: torch.device, seed: int, log: Log) -> None:
-        """seed: of random choices in data whose layer has no seed of its own."""
-        self.device, self.waited = device, 0.0
+    def __init__(self, nets: Sequence[Net], device: torch.device, seed: int, log: Log, ranks: Ranks = ALONE
+                 ) -> None:
+        """seed: of random choices in data whose layer has no seed of its own. ranks: who share them."""
+        self.device, self.ranks, self.waited = device, ranks, 0.0
         self.skips = Skips(log)
-        self.batches = {net: Batches(net.graph.readers, device, self.skips) for net in nets}
+        self.batches = {net: Batches(net.graph.readers, device, self.skips, part=ranks.rank, parts=ranks.size)
+                        for net in nets}
         sources = [source for net in nets for source in net.graph.readers]
         self._unseeded = [source for source in sources if "seed" not in vars(source)]
         self._sow(seed)
@@ -33,9 +36,12 @@ class Feeding:
             source.seed = seed
 
     def next(self, net: Net) -> dict[str, Tensor]:
-        """The next input blobs of a net."""
-        begin = time.perf_counter()
-        inputs = self.batches[net].next()
+        """The next input blobs of a net; a launched run draws what follows by the seed and their position."""
+        begin, batches = time.perf_counter(), self.batches[net]
+        at = [position + self.ranks.rank for position in batches.positions[:1]]
+        self.ranks.doing = f"at batch {', '.join(map(str, at))}"
+        self.ranks.sow(self.device, self.seed, [*self.batches].index(net), *at)
+        inputs = batches.next()
         self.waited += time.perf_counter() - begin
         return inputs
 

@@ -25,6 +25,7 @@ from ..ops.source import Source
 from ..proto.caffe_pb2 import SolverParameter
 from ..proto.model import Layers, read_weights, write_weights
 from ..proto.wire import MOST_NUMBERS
+from .alike import check_shared
 from .snapshot import at
 from .solver import Solver
 
@@ -47,7 +48,8 @@ def check_run(solver: Solver, interpolated: Sequence[str] = ()) -> None:
                     "the solver, or --weights), or give the layers a weight_filler")
     for text in rate_doubts(train, solver.param):
         solver.log("netspec", text, "W")
-    check_snapshots(solver)
+    if not solver.ranks.rank:
+        check_snapshots(solver)
     for test in solver.test_nets:
         for text in check_apart(train, test.graph):
             solver.log("netspec", text, "W")
@@ -58,6 +60,7 @@ def check_run(solver: Solver, interpolated: Sequence[str] = ()) -> None:
         solver.log("netspec", text, "W")
     for net in (solver.net, *solver.test_nets):
         check_first_batch(net, solver.positions(net), skip=solver.skips.most > 0)
+    check_shared(solver)
     solver.callbacks.append(watch_plateau(solver.net, lambda text: solver.log("netspec", text, "W")))
 
 
@@ -141,10 +144,10 @@ def stuck_layers(net: Net) -> list[str]:
             and not net.parameter(n.params[0]).any()}
     biased = {n for n in net.graph.nodes if any(net.parameter(slot).any() for slot in n.params[1:])}
     learned = {n for n in zero if net.parameter(n.params[0]).requires_grad}
-    learned &= _under_loss(net.graph, set(), None)
+    learned &= net.graph.under_loss()
     while True:
         live = _live(net.graph, zero, biased)
-        free = {n for n in learned & zero & _under_loss(net.graph, zero, live) if live & set(n.bottoms)}
+        free = {n for n in learned & zero & net.graph.under_loss(zero, live) if live & set(n.bottoms)}
         if not free:
             return [n.name for n in net.graph.nodes if n in learned & zero]
         zero -= free
@@ -159,23 +162,6 @@ def _live(graph: Graph, zero: set[Node], biased: set[Node]) -> set[Value]:
         if node in biased or node not in zero and (live & set(read) or not read):
             live |= set(node.tops)
     return live
-
-
-def _under_loss(graph: Graph, zero: set[Node], live: set[Value] | None) -> set[Node]:
-    """The layers that a gradient comes back to, past layers of zeros and ReLUs that read zeros.
-
-    live: see _live; None: take no value for zero.
-    """
-    wanted: set[Value] = set()
-    reached = set()
-    for node in reversed(graph.nodes):
-        if not any(weight or top in wanted for top, weight in zip(node.tops, node.loss_weights, strict=True)):
-            continue
-        reached.add(node)
-        closed = node.type == "ReLU" and live is not None and node.bottoms[0] not in live
-        if node not in zero and not closed:
-            wanted |= {bottom for bottom, passes in zip(node.bottoms, node.propagate, strict=True) if passes}
-    return reached
 
 
 def check_apart(train: Graph, test: Graph) -> list[str]:

@@ -4,13 +4,14 @@ import math
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..base.errors import Error, Interrupted
 from ..base.log import Log
@@ -29,8 +30,10 @@ from .display import DebugInfo, Display
 from .feeding import Feeding
 from .jobs import Job, jobs, weights_file, weights_names
 from .losses import Losses
-from .snapshot import Snapshot, learned_history, prefixed, read_snapshot, whole_history, write_snapshot
-from .validation import Best, counting, said
+from .ranks import ALONE, Parallel, Ranks
+from .snapshot import Snapshot, at, learned_history, prefixed, read_snapshot, whole_history, write_snapshot
+from .testing import test
+from .validation import Best
 
 
 class Solver:
@@ -43,14 +46,14 @@ class Solver:
 
     def __init__(self, param: SolverParameter, *, path: str | os.PathLike | None = None, device: str = "cpu",
                  precision: str = "fp32", strict: bool = False, log: Log | None = None,
-                 checkpoint: bool = False, compiled: bool = False) -> None:
+                 checkpoint: bool = False, compiled: bool = False, ranks: Ranks = ALONE) -> None:
         """param: its `weights` are loaded. path: its file, from whose folder its paths are tried too.
 
         precision: fp32 (Caffe's arithmetic), tf32 or bf16 (for the products only; parameters and updates stay
         float32). strict: weights must fill the net and hold no more. checkpoint, compiled: how a training
-        pass is run, see Quick. Raises Error for what cannot work.
+        pass is run, see Quick. ranks: the processes that train together. Raises Error for what cannot work.
         """
-        self.param, self.path = param, Path(path) if path else None
+        self.param, self.path, self.ranks = param, Path(path) if path else None, ranks
         self.base = self.path.resolve().parent if self.path else None
         self.log = log or Log(quiet=True)
         self.device, self.precision, self.strict = choose(device, precision), precision, strict
@@ -59,7 +62,8 @@ class Solver:
         except Error as e:
             raise self.error(str(e)) from None
         train, tests = jobs(param, str(self.path or "solver"))
-        seed = param.random_seed if param.random_seed >= 0 else secrets.randbits(31)
+        drawn = int(ranks.gather(secrets.randbits(31))[0][0])
+        seed = param.random_seed if param.random_seed >= 0 else drawn
         torch.manual_seed(seed)
         self.iter = 0
         self.losses = Losses(param.average_loss)
@@ -82,7 +86,7 @@ class Solver:
             self.log("solver.cpp:190", f"Creating test net (#{i}) specified by {job.said}")
             self.test_nets.append(self._build(job, self.net))
         self._prepare_updates()
-        self.data = Feeding((self.net, *self.test_nets), self.device, seed, self.log)
+        self.data = Feeding((self.net, *self.test_nets), self.device, seed, self.log, ranks)
         self.skips = self.data.skips
         self.loaded: dict[str, str] = {}  # layer -> how it came from `weights`: 'copied' or 'reshaped'
         self.skipped: list[str] = []  # layers of those files that the net does not have
@@ -112,6 +116,11 @@ class Solver:
         # a forward pass in TRAIN changes these, so an iteration that is given up must put them back
         self._moving = [net.parameter(slot) for n in net.graph.nodes if n.op.moving for slot in n.params]
 
+    @cached_property
+    def parallel(self) -> Parallel | None:
+        """What runs the passes of several ranks; made for the first one, of parameters as they are then."""
+        return self.ranks.parallel(self.net, self.quick)
+
     def positions(self, net: Net) -> list[int]:
         """The number of the next batch of each source of a net."""
         return self.data.batches[net].positions
@@ -132,9 +141,7 @@ class Solver:
         self.loaded |= dict.fromkeys(report.copied, "copied") | dict.fromkeys(report.reshaped, "reshaped")
         return report
 
-    # -- iterations --------------------------------------------------------------------------------------
-
-    def _run(self, net: Net, way: Quick | Plan | Net, more: Sequence[str] = ()
+    def forward(self, net: Net, way: Quick | Plan | nn.Module, more: Sequence[str] = ()
              ) -> tuple[dict[str, Tensor], int]:
         """What `way` makes of a net's next batch, its outputs and `more`, and how many images that has."""
         inputs, run = self.data.next(net), self._by_layer(net)
@@ -188,6 +195,7 @@ class Solver:
         """
         p = self.param
         for _ in range(count):
+            self.leave_if_asked()
             with self._whole():
                 if self._test_due() and (self.iter or p.test_initialization):
                     self.test_all()
@@ -228,17 +236,32 @@ class Solver:
 
     def _accumulate(self) -> tuple[Tensor, dict[str, Tensor], int]:
         """Sum gradients over iter_size batches; the sum of losses, outputs of the last, number of images."""
-        total, images = torch.zeros((), device=self.device), 0
-        for _ in range(self.param.iter_size):
-            if self.stop:
-                raise Interrupted(self.stop)
-            blobs, count = self._run(self.net, self.quick)
-            loss = self.net.loss(blobs)
-            run = self._by_layer(self.net)
-            run.backward() if run else loss.backward()
+        total, images, turns = torch.zeros((), device=self.device), 0, self.param.iter_size
+        for turn in range(turns):
+            self.break_off()
+            with self.parallel.pass_number(turn, turns) if self.parallel else nullcontext():
+                blobs, count = self.forward(self.net, self.parallel or self.quick)
+                loss = self.net.loss(blobs)
+                run = self._by_layer(self.net)
+                self.ranks.doing = ""
+                run.backward() if run else loss.backward()
             total += loss.detach()
             images += count
-        return total, blobs, images
+        self.ranks.mean_(total, *self._moving)
+        return total, blobs, images * self.ranks.size
+
+    def break_off(self) -> None:
+        """Leave at once if that is asked for; several ranks leave together, between iterations."""
+        if self.stop and self.ranks.size == 1:
+            raise Interrupted(self.stop)
+
+    def leave_if_asked(self) -> None:
+        """Leave if a rank is asked to; what one is asked for, a stop or a snapshot, all are."""
+        if self.ranks.size > 1:
+            stop, asked = self.ranks.most(self.stop or 0, self.snapshot_asked)
+            self.stop, self.snapshot_asked = stop or None, bool(asked)
+        if self.stop:
+            raise Interrupted(self.stop)
 
     def update(self, rate: float) -> None:
         """Change the learned parameters by their gradients, which are cleared."""
@@ -262,37 +285,7 @@ class Solver:
 
         An output whose shape changes with the image has no mean and is left out; so are regions' numbers.
         """
-        net, count = self.test_nets[index], self.param.test_iter[index]
-        way = net if net.watched else Plan(net)  # for this test alone: it copies weights, which change
-        loss = torch.zeros((), device=self.device)
-        sums: dict[str, Tensor | None] = {}
-        tally = counting(net)
-        self.log("solver.cpp:347", f"Iteration {self.iter}, Testing net (#{index})")
-        with taken_back.within(self.net, net), torch.no_grad():
-            for _ in range(count):
-                if self.stop:
-                    raise Interrupted(self.stop)
-                blobs, _ = self._run(net, way, tally.blobs if tally else ())
-                if tally:
-                    tally.add(blobs, self.data.batches[net].position(tally.source))
-                if self.param.test_compute_loss:
-                    loss += self.net.loss(blobs)
-                for name in net.graph.outputs:
-                    total, blob = sums.get(name, torch.zeros_like(blobs[name])), blobs[name]
-                    sums[name] = None if total is None or total.shape != blob.shape else total + blob
-        means = {name: (total / count).cpu().numpy() for name, total in sums.items()
-                 if total is not None and not (tally and name in tally.items)}
-        if self.param.test_compute_loss:
-            self.log("solver.cpp:401", f"Test loss: {float(loss) / max(count, 1):.6g}")
-        self.display.outputs("Test", "solver.cpp:414", net, means)
-        if tally:
-            tested = tally.found()
-            self.log("netspec", said(self.iter, index, tested))
-            if index == 0:
-                self.validated = f"{tested.told}  "
-                if self.best:  # of the first test net
-                    self.best.tested(self.net, self.iter, tested)
-        return means
+        return test(self, index)
 
     def solve(self) -> None:
         """Train up to max_iter, then snapshot and test as Caffe does at the end."""
@@ -304,7 +297,7 @@ class Solver:
         with self._whole():
             if self.display.due(self.iter):
                 with torch.no_grad():
-                    loss = self.net.loss(self._run(self.net, self.quick)[0]).item()
+                    loss = self.net.loss(self.forward(self.net, self.quick)[0]).item()
                 shown = [*self.losses, loss][-p.average_loss :]
                 self.log("solver.cpp:327", f"Iteration {self.iter}, loss = {sum(shown) / len(shown):.6g}")
             if self._test_due():
@@ -316,8 +309,6 @@ class Solver:
         labels = "" if self.device.type == "cpu" else " (on a GPU a label outside the classes does this too)"
         return self.error(f"{what} at iteration {iteration}; {then}{labels}; the last good snapshot is "
                           f"{self._last()}; try a lower base_lr (the rate is {self.lr:g}) or clip_gradients")
-
-    # -- snapshots ---------------------------------------------------------------------------------------
 
     def prefix(self) -> str:
         """What the names of its snapshots begin with."""
@@ -347,6 +338,10 @@ class Solver:
         self._tell(self._read())
         if not all(torch.isfinite(p).all() for p in self.net.parameters()):
             raise self._not_finite("parameters are infinite or NaN", "no snapshot was written", self.iter)
+        hdf5 = self.param.snapshot_format == SolverParameter.HDF5
+        if self.ranks.rank:  # the first one writes
+            self.last_snapshot = at(self.prefix(), self.iter, hdf5)
+            return self.last_snapshot
         facts = {"iter": self.iter, "losses": [*self.losses], "type": self.param.type, **self.data.facts(),
                  **taken_back.facts(self.net)}
         try:
@@ -354,11 +349,12 @@ class Solver:
                 self.prefix(), self.net.graph.name, taken_back.layers_of(self.net),
                 whole_history(self.history, self._slots()), facts,
                 current_step=updates.current_step(self.param, self.iter),
-                hdf5=self.param.snapshot_format == SolverParameter.HDF5, log=self.log)
+                hdf5=hdf5, log=self.log)
         except (Error, OSError) as e:
             why = f"{e.strerror} ({e.filename or self.prefix()})" if isinstance(e, OSError) else e
             raise self.error(f"the snapshot of iteration {self.iter} cannot be written: {why}; the last good "
                              f"one is {self._last()}") from None
+        self.ranks.remember(self.last_snapshot.state)
         return self.last_snapshot
 
     def save(self, path: str | os.PathLike, hdf5: bool = False) -> None:
@@ -367,7 +363,9 @@ class Solver:
 
     def final_weights(self) -> str:
         """The weights file of the latest snapshot."""
-        return str(self.latest().weights)
+        latest = self.latest()
+        self.ranks.most(0)  # until the first rank has written it
+        return str(latest.weights)
 
     def restore(self, path: str | os.PathLike) -> None:
         """Go on from a .solverstate, ours or Caffe's; Error, with nothing changed, if it does not fit.

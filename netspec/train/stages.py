@@ -1,6 +1,7 @@
 """A solver file run as one stage of a training: pre-flight checks, progress, interruption."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from ..base.log import Log
 from ..net.weights import interp_missing
 from ..proto.caffe_pb2 import SolverParameter
 from .preflight import check_run
+from .ranks import ALONE, Ranks
 from .solver import Solver
 from .stopping import STOPS, stopping
 from .validation import Best
@@ -19,13 +21,14 @@ from .validation import Best
 def run_stage(path: Path, param: SolverParameter, carried: list[str] | None, state: str | None, device: str,
               precision: str, said: Log, strict: bool = False, skip_bad: int = 0,
               watch: Callable[[Solver, float], None] | None = None,
-              again: str = " with --snapshot {}", checkpoint: bool = False, compiled: bool = False) -> Solver:
+              again: str = " with --snapshot {}", checkpoint: bool = False, compiled: bool = False,
+              ranks: Ranks = ALONE) -> Solver:
     """One solver from pre-flight to the end; its data are closed.
 
     carried: weights to start from, not those the solver names. state: a .solverstate to go on from. skip_bad:
     how many images that cannot be read to go past (see Skips). watch: called after each iteration with solver
     and loss. again: what to change in the command to go on after a stop, {} being the last .solverstate.
-    checkpoint, compiled: see Solver.
+    checkpoint, compiled, ranks: see Solver.
     Raises Interrupted after a stop with a snapshot; whatever else ends it within the training leaves one too.
     """
     if device == "cpu":
@@ -33,7 +36,7 @@ def run_stage(path: Path, param: SolverParameter, carried: list[str] | None, sta
     if carried or state:
         param.weights[:] = carried or ()
     solver = Solver(param, path=path, device=device, precision=precision, strict=strict, log=said,
-                    checkpoint=checkpoint, compiled=compiled)
+                    checkpoint=checkpoint, compiled=compiled, ranks=ranks)
     solver.skips.most = skip_bad
     solver.callbacks += [watch] if watch else []
     if solver.device.type == "cuda":
@@ -45,15 +48,15 @@ def run_stage(path: Path, param: SolverParameter, carried: list[str] | None, sta
             solver.restore(state)
         lacking = solver.net.layers_with_params().keys() - solver.loaded.keys()
         check_run(solver, [] if state else interp_missing(solver.net, lacking))
-        if param.snapshot or param.snapshot_after_train:
+        if not ranks.rank and (param.snapshot or param.snapshot_after_train):
             solver.best = Best(solver.prefix(), said, bool(state), param.snapshot_format == param.HDF5)
         said("caffe.cpp:239", "Starting Optimization")
         begun = solver.iter
-        with holding(Path(solver.prefix())), stopping(solver):
+        with nullcontext() if ranks.rank else holding(Path(solver.prefix())), stopping(solver):
             try:
-                solver.solve()
-                if solver.stop:  # within the last step, or its snapshot: there are stages to come, or scores
-                    raise Interrupted(solver.stop)
+                with ranks.watched():
+                    solver.solve()
+                    solver.leave_if_asked()  # within the last step, or its snapshot: there are stages to come
             except Interrupted as stop:
                 last = solver.latest()
                 said("solver.cpp:311", "Optimization stopped early.")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..base.errors import Error
@@ -48,8 +49,10 @@ class Tested(NamedTuple):
 
 class Pixels:
     """Counts the pixels of one test, each image of the list once. blobs: what `add` reads; items: those that
-    are about parts of an image, so that a mean over images says nothing."""
+    are about parts of an image, so that a mean over images says nothing. until: the number of the item with
+    which the list begins again, where others count what is before."""
 
+    until = math.inf
     items: Collection[str] = ()
 
     def __init__(self, made: Graph) -> None:
@@ -67,9 +70,20 @@ class Pixels:
         judged = self.judged
         best, truth = judged.compare(blobs[judged.score_blob], blobs[judged.label_blob], position)()
         for item, b, t in zip(judged.source.items(position), best, truth, strict=True):
-            if item % judged.total not in self.images:  # the list may begin again within the test
+            # the list may begin again within the test
+            if item < self.until and item % judged.total not in self.images:
                 self.images.add(item % judged.total)
                 self.histogram += confusion(t, b, judged.classes, judged.void)
+
+    def parts(self) -> list[np.ndarray]:
+        """What was counted, for `join` of another process."""
+        return [self.histogram, np.array(sorted(self.images), np.int64)]
+
+    def join(self, parts: Sequence[Sequence[np.ndarray]]) -> None:
+        """Have what all these counted."""
+        histograms, images = zip(*parts, strict=True)
+        self.histogram = np.sum(histograms, 0)
+        self.images = {*np.concatenate(images).tolist()}
 
     def found(self) -> Tested:
         scores, judged = Scores.from_histogram(self.histogram), self.judged
@@ -81,6 +95,8 @@ class Pixels:
 class Boxes:
     """Keeps what is detected in one test beside the truth, each image of the list once; else as Pixels."""
 
+    until = math.inf
+
     def __init__(self, made: Graph) -> None:
         """Raises Error for a net that is not to be judged so."""
         self.judged = judged = JudgedBoxes(made)
@@ -91,9 +107,21 @@ class Boxes:
 
     def add(self, blobs: Mapping[str, Tensor], position: int) -> None:
         """blobs: those named in `blobs`, of the batch at a position."""
-        if (index := position % self.judged.total) not in self.images:
+        if position < self.until and (index := position % self.judged.total) not in self.images:
             record, some = self.judged.compare(blobs, position)
             self.images[index] = truth_of(record), some.cpu()
+
+    def parts(self) -> list[np.ndarray]:
+        """What was kept, for `join` of another process."""
+        return [array for index, (truth, some) in self.images.items()
+                for array in (np.array(index), *truth, some.numpy())]
+
+    def join(self, parts: Sequence[Sequence[np.ndarray]]) -> None:
+        """Have what all these kept, in the order of the list."""
+        flat = [array for each in parts for array in each]
+        images = [flat[i : i + 5] for i in range(0, len(flat), 5)]
+        self.images = {int(index): (Truth(*truth), torch.from_numpy(some))
+                       for index, *truth, some in sorted(images, key=lambda each: int(each[0]))}
 
     def found(self) -> Tested:
         judged, (truths, found) = self.judged, zip(*self.images.values(), strict=True)
