@@ -18,7 +18,8 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["torch.utils.data", "numpy.random", "scipy", "PIL.Image", "h5py",
-                               "google.protobuf.text_format", "safetensors.torch"])
+                               "google.protobuf.text_format", "safetensors.torch",
+                               "torch._dynamo"])  # which DistributedDataParallel imports
 
 
 def environment(**more):

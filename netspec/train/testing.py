@@ -62,7 +62,7 @@ def _shared(run: Callable[[], Blobs], batches: Batches, count: int, ranks: Ranks
     """The sums of what `run` gives of `count` batches, of which each rank runs its share; the tally is then
     that of all."""
     sums, begin = None, batches.positions
-    if tally:
+    if tally and ranks.size > 1:
         tally.until = tally.source.items(begin[batches.sources.index(tally.source)])[0] + tally.judged.total
     for _ in range(ranks.rank, count, ranks.size):
         sums = _added(sums, run())
