@@ -38,7 +38,7 @@ class Ranks:
     launched: by torchrun or its like."""
 
     rank, size, local = 0, 1, 0
-    launched = lost = False
+    launched = lost = _hosting = False
     doing = ""  # what this rank does that others wait for
     _store: dist.Store | None = None
     _life: dist.Store | None = None
@@ -134,9 +134,10 @@ class Ranks:
                 raise
             if _of_connections(problem):
                 self.lost = True
+                self._say("lost", "1")
                 atexit.register(_end)
                 raise self._cause(problem) from None
-            self._say("end", str(problem))
+            self._say("end", "1")
             self._part()
             if self._first_to_end():
                 raise
@@ -154,12 +155,13 @@ class Ranks:
         return self._life.get(key).decode() if self._life.check([key]) else ""
 
     def _first_to_end(self) -> bool:
-        """Whether no rank before this one ends by an exception of its own, given a moment to say so."""
-        for _ in range(20 if self.rank else 0):
-            with suppress(RuntimeError):
-                if any(self._hear("end", rank) for rank in range(self.rank)):
+        """Whether no rank before this one ends by an exception of its own, given some seconds to say so."""
+        before, until = range(self.rank), time.monotonic() + 2 * SILENT
+        with suppress(RuntimeError):
+            while time.monotonic() < until and not all(self._hear("lost", rank) for rank in before):
+                if any(self._hear("end", rank) for rank in before):
                     return False
-            time.sleep(0.1)
+                time.sleep(0.1)
         return True
 
     def _cause(self, problem: Exception) -> Exception:
@@ -192,6 +194,16 @@ class Ranks:
         if dist.is_initialized() and not self.lost:
             with suppress(RuntimeError):
                 dist.destroy_process_group()
+
+    def _leave(self) -> None:
+        """Close what is open. What hosts the store stays until the others have left, or for some seconds."""
+        self._part()
+        self._say("left", "1")
+        if self._hosting and self._life is not None:
+            with suppress(RuntimeError):
+                self._life.wait([f"left/{rank}" for rank in range(self.size)], timedelta(seconds=2 * SILENT))
+        if self._end:
+            self._end.set()
 
     # -- from the beginning to the end -----------------------------------------------------------------------
 
@@ -257,9 +269,7 @@ def joined(patience: float = PATIENCE) -> Iterator[Ranks]:
             yield ranks
             ranks.most(0)  # none leaves before all are done
     finally:
-        ranks._part()
-        if ranks._end:
-            ranks._end.set()
+        ranks._leave()
 
 
 def _met(patience: timedelta) -> Ranks:
@@ -277,7 +287,7 @@ def _met(patience: timedelta) -> Ranks:
     ranks.local, port = number("LOCAL_RANK", 0, "0"), number("MASTER_PORT", 1)
     if ranks.rank >= ranks.size:
         raise Error(f"RANK {ranks.rank} is none of WORLD_SIZE {ranks.size}, which count from 0")
-    hosting = ranks.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    ranks._hosting = hosting = ranks.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     if hosting:
         _check_free(port)
     try:
@@ -303,7 +313,7 @@ def _check_free(port: int) -> None:
     try:
         socket.create_server(("", port)).close()
     except OSError as problem:
-        raise Error(f"port {port} cannot be had ({problem.strerror}); give another as MASTER_PORT, or by "
+        raise Error(f"port {port} cannot be had ({os.strerror(problem.errno or 0)}); give another as MASTER_PORT, or by "
                     "torchrun --master-port") from None
 
 
