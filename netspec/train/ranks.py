@@ -313,8 +313,8 @@ def _check_free(port: int) -> None:
     try:
         socket.create_server(("", port)).close()
     except OSError as problem:
-        raise Error(f"port {port} cannot be had ({os.strerror(problem.errno or 0)}); give another as MASTER_PORT, or by "
-                    "torchrun --master-port") from None
+        raise Error(f"port {port} cannot be had ({os.strerror(problem.errno or 0)}); give another as "
+                    "MASTER_PORT, or by torchrun --master-port") from None
 
 
 def _await(ranks: Ranks, patience: timedelta) -> None:

@@ -195,7 +195,7 @@ class Solver:
         """
         p = self.param
         for _ in range(count):
-            self.leave_if_asked()
+            asked = self.leave_if_asked()
             with self._whole():
                 if self._test_due() and (self.iter or p.test_initialization):
                     self.test_all()
@@ -209,7 +209,8 @@ class Solver:
             self.log.progress(self.net.graph.name, self.iter, p.max_iter,
                               f"loss {self.smoothed_loss:.4g}  {self.validated}lr {rate:.3g}", images)
             self._tell(seen)
-            if self.snapshot_asked or p.snapshot and self.iter % p.snapshot == 0:
+            asked = asked if self.ranks.size > 1 else self.snapshot_asked
+            if asked or p.snapshot and self.iter % p.snapshot == 0:
                 self.snapshot()
         self._tell(self._read())
         return self.smoothed_loss
@@ -255,13 +256,13 @@ class Solver:
         if self.stop and self.ranks.size == 1:
             raise Interrupted(self.stop)
 
-    def leave_if_asked(self) -> None:
-        """Leave if a rank is asked to; what one is asked for, a stop or a snapshot, all are."""
-        if self.ranks.size > 1:
-            stop, asked = self.ranks.most(self.stop or 0, self.snapshot_asked)
-            self.stop, self.snapshot_asked = stop or None, bool(asked)
-        if self.stop:
-            raise Interrupted(self.stop)
+    def leave_if_asked(self) -> bool:
+        """Leave if a rank is asked to; whether one is asked for a snapshot. All ranks find the same, and what
+        a rank is asked for meanwhile waits for the next call."""
+        stop, snapshot = self.ranks.most(self.stop or 0, self.snapshot_asked)
+        if stop:
+            raise Interrupted(stop)
+        return bool(snapshot)
 
     def update(self, rate: float) -> None:
         """Change the learned parameters by their gradients, which are cleared."""

@@ -13,6 +13,7 @@ import torch
 from programs import PROJECT, SERVER, Program, environment
 from training import BODY, changed, make_solver, write_job
 
+from netspec.base.errors import Error, Interrupted
 from netspec.base.log import Log
 from netspec.proto.model import read_state
 from netspec.train.ranks import Ranks, joined
@@ -20,7 +21,7 @@ from netspec.train.ranks import Ranks, joined
 RULES = {"SGD": "", "Nesterov": 'type: "Nesterov"', "AdaGrad": 'type: "AdaGrad" momentum: 0',
          "RMSProp": 'type: "RMSProp" momentum: 0 rms_decay: 0.9', "AdaDelta": 'type: "AdaDelta" momentum: 0.9 delta: 1e-4',
          "Adam": 'type: "Adam" base_lr: 0.01'}
-STEPS, CLIP = 30, 0.1
+STEPS, CLIP = {2: 10, 4: 30}, 0.1  # by ranks; more where it is slow anyway
 TESTED = """
 layer { name: "accuracy" type: "Accuracy" bottom: "score" bottom: "label" top: "accuracy" include { phase: TEST }
   accuracy_param { ignore_label: 255 } }"""
@@ -54,7 +55,7 @@ def numbers(solver):
     return [p.detach().numpy().copy() for p in solver.net.parameters()]
 
 
-def stepped(solver, steps=STEPS):
+def stepped(solver, steps):
     """Its losses and its parameters after some iterations."""
     losses = [solver.step() for _ in range(steps)]
     solver.close()
@@ -67,7 +68,7 @@ def cases(ranks, size):
     for name, text in RULES.items():
         for double in (False, True):
             yield f"{name} {'float64' if double else 'float32'}", lambda t=text, d=double: stepped(
-                made(ranks, t, more, double=d))
+                made(ranks, t, more, double=d), STEPS[size])
     clip = f"clip_gradients: {CLIP * size / ranks.size}"  # of the mean over the ranks, as Caffe's
     yield "clipped", lambda: stepped(made(ranks, clip, more), 5)
     yield "unused", lambda: stepped(made(ranks, more, 'net: "idle.prototxt"'), 5)
@@ -110,37 +111,35 @@ def waited(queue, processes):
             assert not any(process.exitcode for process in processes)
 
 
-@pytest.fixture(scope="module")
-def groups(tmp_path_factory):
-    """What the ranks of groups of 2 and 4 found, and what one process finds with as much iter_size."""
-    folder, before = tmp_path_factory.mktemp("groups"), Path.cwd()
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
+def group(request, tmp_path_factory):
+    """What one process finds with as much iter_size as a group has ranks, and what each of those finds."""
+    size, folder, before = request.param, tmp_path_factory.mktemp("group"), Path.cwd()
     write_job(folder, body=BODY + TESTED)
     write_job(folder, body=BODY + IDLE, net="idle.prototxt")
-    alone, found = Ranks(), {}
+    alone = Ranks()
     alone.launched = True  # so that dropout draws by position
     os.chdir(folder)
     try:
-        for size in (2, 4):
-            one = made(alone, f'iter_size: {size} snapshot_prefix: "one"')
-            one.step(3)
-            one.snapshot()
-            expected = {"gone on": stepped(one, 3)}
-            queue, port = SERVER.Queue(), free_port()
-            processes = [SERVER.Process(target=one_of, args=(rank, size, port, folder, queue)) for rank in range(size)]
-            for process in processes:
-                process.start()
-            expected |= {name: case() for name, case in cases(alone, size)}
-            tested = made(alone, TESTS)
-            expected["tests"] = [[*tested.test().values()], tested.positions(tested.test_nets[0]),
-                                 np.array(tested.validated)]
-            ranks = dict(waited(queue, processes) for _ in processes)
-            for process in processes:
-                process.join(60)
-            again = made(alone, f"iter_size: {size}")
-            again.restore(f"of{size}_iter_3.solverstate")
-            expected["kept"] = stepped(again, 3)
-            found[size] = expected, [ranks[rank] for rank in range(size)]
-        yield found
+        one = made(alone, f'iter_size: {size} snapshot_prefix: "one"')
+        one.step(3)
+        one.snapshot()
+        expected = {"gone on": stepped(one, 3)}
+        queue, port = SERVER.Queue(), free_port()
+        processes = [SERVER.Process(target=one_of, args=(rank, size, port, folder, queue), daemon=True)
+                     for rank in range(size)]
+        for process in processes:
+            process.start()
+        expected |= {name: case() for name, case in cases(alone, size)}
+        tested = made(alone, TESTS)
+        expected["tests"] = [[*tested.test().values()], tested.positions(tested.test_nets[0]), np.array(tested.validated)]
+        ranks = dict(waited(queue, processes) for _ in processes)
+        for process in processes:
+            process.join(60)
+        again = made(alone, f"iter_size: {size}")
+        again.restore(f"of{size}_iter_3.solverstate")
+        expected["kept"] = stepped(again, 3)
+        yield expected, [ranks[rank] for rank in range(size)]
     finally:
         os.chdir(before)
 
@@ -149,11 +148,10 @@ def largest(a, b):
     return max(float(np.abs(x - y).max()) for x, y in zip(a, b, strict=True))
 
 
-@pytest.mark.parametrize("size", [2, 4])
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("kind, bound", [("float64", 1e-9), ("float32", 1e-4)])
-def test_ranks_are_one_process_with_as_much_iter_size(groups, size, rule, kind, bound):
-    expected, ranks = groups[size]
+def test_ranks_are_one_process_with_as_much_iter_size(group, rule, kind, bound):
+    expected, ranks = group
     for found in ranks:
         name = f"{rule} {kind}"
         assert largest(found[name][1:], expected[name][1:]) < bound  # parameters; losses are float32 in either
@@ -162,18 +160,16 @@ def test_ranks_are_one_process_with_as_much_iter_size(groups, size, rule, kind, 
             np.testing.assert_array_equal(a, b)  # no rank drifts
 
 
-@pytest.mark.parametrize("size", [2, 4])
 @pytest.mark.parametrize("case", ["clipped", "unused", "twice", "kept", "gone on"])
-def test_clipping_unused_layers_accumulation_and_snapshots_are_too(groups, size, case):
-    expected, ranks = groups[size]
+def test_clipping_unused_layers_accumulation_and_snapshots_are_too(group, case):
+    expected, ranks = group
     for found in ranks:
         assert largest(found[case], expected[case]) < 1e-4
 
 
-@pytest.mark.parametrize("size", [2, 4])
 @pytest.mark.parametrize("case", ["unreduced", "same positions"])
-def test_they_are_not_where_gradients_stay_apart_or_images_come_twice(groups, size, case):
-    expected, ranks = groups[size]
+def test_they_are_not_where_gradients_stay_apart_or_images_come_twice(group, case):
+    expected, ranks = group
     assert largest(ranks[-1][case][1:], made_five(expected)[1:]) > 1e-3
 
 
@@ -183,9 +179,8 @@ def made_five(expected):
     return [losses, *params[:4]]
 
 
-@pytest.mark.parametrize("size", [2, 4])
-def test_ranks_share_the_test_set_and_add_counts(groups, size):
-    expected, ranks = groups[size]
+def test_ranks_share_the_test_set_and_add_counts(group):
+    expected, ranks = group
     means, positions, told = expected["tests"]
     for found in ranks:
         assert largest(found["tests"][0], means) < 1e-5
@@ -224,6 +219,7 @@ def under_way(folder, programs):
     raise AssertionError("no snapshot came")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim, number", [(1, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGSTOP)])
 def test_a_rank_that_is_killed_or_hangs_ends_all_with_a_sentence_that_names_it(long, victim, number):
     store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
@@ -243,6 +239,7 @@ def test_a_rank_that_is_killed_or_hangs_ends_all_with_a_sentence_that_names_it(l
     assert states and all(read_state(state).iteration for state in states)
 
 
+@pytest.mark.slow
 def test_what_is_started_again_goes_on_from_the_last_snapshot_by_itself(long):
     store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # as torchrun's agent has one
     (long / "run").mkdir()
@@ -261,6 +258,22 @@ def test_what_is_started_again_goes_on_from_the_last_snapshot_by_itself(long):
     (_, err), _ = ended = ends(attempt(1, "--iterations", str(iteration + 2)))
     assert [status for status, _ in ended] == [0, 0] and f"Resuming from {last}" in err
     assert (long / f"run/snap_iter_{iteration + 2}.solverstate").exists()
+
+
+def test_what_one_is_asked_for_while_ranks_agree_is_not_forgotten(job):
+    solver, asked = make_solver(changed("snapshot: 0")), iter([2])
+    ranks = Ranks()
+    ranks.size = 2
+
+    def most(*numbers):  # the signal comes while this rank waits for the other
+        solver.stop = solver.stop or next(asked)
+        return [*numbers]
+
+    solver.ranks, ranks.most = ranks, most
+    assert not solver.leave_if_asked()
+    with pytest.raises(Interrupted):
+        solver.leave_if_asked()
+    solver.close()
 
 
 def test_ctrl_c_at_one_rank_stops_all_with_one_snapshot(long):
@@ -306,10 +319,11 @@ def test_what_all_ranks_find_wrong_is_said_once(job, args, words):
 
 
 @pytest.mark.parametrize("name, value", [("RANK", "one"), ("WORLD_SIZE", "0"), ("MASTER_PORT", ""), ("RANK", "7")])
-def test_variables_that_say_nothing_are_a_sentence(job, name, value):
-    given = variables(0, 2, 1) | {name: value}
-    [(status, err)] = ends([Program(PROJECT / "tools/solve.py", "solver.prototxt", cwd=job, env=environment(**given))])
-    assert status == 2 and name in err and len(err.splitlines()) == 1
+def test_variables_that_say_nothing_are_a_sentence(monkeypatch, name, value):
+    for each, given in (variables(0, 2, 1) | {name: value}).items():
+        monkeypatch.setenv(each, given)
+    with pytest.raises(Error, match=name), joined():
+        pass
 
 
 def test_gpus_are_dealt_out():
