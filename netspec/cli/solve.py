@@ -80,7 +80,7 @@ def _run(args: argparse.Namespace, ranks: "Ranks") -> int:
     proposals.check_join(stages)
     again = " with --snapshot {}" + (" in place of --weights" if args.weights else "")
     done = dict(map(proposals.ended, stages[:first]))  # each stage's last weights by its snapshot_prefix
-    said = log.Log(open(os.devnull, "w")) if ranks.rank else log.make(args.quiet)  # noqa: SIM115 - for all the run
+    said = log.Log(open(os.devnull, "w")) if ranks.rank else log.make(args.quiet)  # noqa: SIM115
     watched = (None, None) if ranks.rank else (args.log, args.tensorboard)
     with closing(said), following(said, *watched):
         for number, (path, param) in enumerate(stages[first:], first + 1):
