@@ -25,6 +25,7 @@ def _tried(work):
     end, begin = os.pipe()
     child = os.fork()
     if not child:
+        ctypes.CDLL(None).mallopt(-3, 1 << 17)  # M_MMAP_THRESHOLD: free parts of a long session's heap do not serve
         before, said = _peak(), ""
         with suppress(BaseException):
             try:

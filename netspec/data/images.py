@@ -5,7 +5,6 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from io import BytesIO
 from pathlib import Path
 from typing import IO
 
@@ -36,21 +35,19 @@ def open_image(path: Path, what: str = "image", file: IO[bytes] | None = None) -
     if not file and os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
         raise Error(f"{what} {path} is no file")
     try:
+        size = file.seek(0, os.SEEK_END) if file else os.path.getsize(path)
         image = Image.open(file or path)
         if image.format == "EPS":  # which Pillow lets Ghostscript run
             raise Error(f"{what} {path} is PostScript, a program, which is not run; convert it")
-        size = file.getbuffer().nbytes if isinstance(file, BytesIO) else os.path.getsize(path)
-        if image.format == "PNG" and image.width * image.height > MOST_PIXELS * size:
+        if image.format == "PNG" and (pixels := image.width * image.height) > MOST_PIXELS * size:
             image.close()
-            raise Error(f"{what} {path} cannot be read: {size} bytes are too few for its {image.width}x"
-                        f"{image.height} pixels")
+            raise Error(f"{what} {path} cannot be read: {size} bytes are too few for its {pixels} pixels")
         image.getbands()  # fails for a kind of pixels that only a damaged header can name
         return image
     except FileNotFoundError:
         raise Error(f"{what} {path} is not there") from None
     except UnidentifiedImageError:
-        empty = not (file.seek(0, os.SEEK_END) if file else os.path.getsize(path))
-        kind = "empty" if empty else "no image of a kind that Pillow reads, or it is damaged"
+        kind = "empty" if not size else "no image of a kind that Pillow reads, or it is damaged"
         raise Error(f"{path} is {kind}") from None
     except DAMAGE as error:
         raise Error(f"{what} {path} cannot be read: {error}") from None
