@@ -46,7 +46,7 @@ def check_run(solver: Solver, interpolated: Sequence[str] = ()) -> None:
         raise Error(f"net '{train.name}': the weights of {listed(stuck, 8)} are all zero, and so is what "
                     "they read or what comes back to them: they would never learn; load weights (weights: in "
                     "the solver, or --weights), or give the layers a weight_filler")
-    for text in rate_doubts(train, solver.param):
+    for text in (*without_loss(solver.net), *rate_doubts(train, solver.param)):
         solver.log("netspec", text, "W")
     if not solver.ranks.rank:
         check_snapshots(solver)
@@ -181,6 +181,12 @@ def check_apart(train: Graph, test: Graph) -> list[str]:
 def losses_of(graph: Graph) -> list[tuple[Node, Judge]]:
     """The layers of a net that hold scores of classes against labels."""
     return [(node, node.op) for node in graph.nodes if isinstance(node.op, Judge)]
+
+
+def without_loss(net: Net) -> list[str]:
+    """A sentence about a net that learns nothing."""
+    said = f"net '{net.graph.name}' has no loss: weight_decay alone changes its weights"
+    return [] if net.losses else [said]
 
 
 def rate_doubts(graph: Graph, param: SolverParameter) -> list[str]:

@@ -245,7 +245,8 @@ class Solver:
                 loss = self.net.loss(blobs)
                 run = self._by_layer(self.net)
                 self.ranks.doing = ""
-                run.backward() if run else loss.backward()
+                if run or loss.requires_grad:  # else there is no gradient: weight decay is all, as in Caffe
+                    run.backward() if run else loss.backward()
             total += loss.detach()
             images += count
         self.ranks.mean_(total, *self._moving)

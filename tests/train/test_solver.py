@@ -438,6 +438,19 @@ def test_blobs_computed_again_train_the_same_to_the_bit(job):
     same(*found)
 
 
+def test_without_a_loss_weights_decay_alone_which_is_said(job, capsys):
+    """As in Caffe, which has no gradient then either."""
+    write_job(job, body=BODY.partition('layer { name: "loss"')[0])
+    one = get_solver(job / "solver.prototxt")
+    before = [parameter.detach().clone() for _, parameter in one.learned]
+    one.step(1)
+    one.close()
+    for (slot, parameter), first in zip(one.learned, before, strict=True):
+        assert torch.allclose(parameter, first * (1 - 0.05 * slot.lr_mult * 0.001 * slot.decay_mult), rtol=1e-6)
+    assert cli.main(["solve", "solver.prototxt"]) == 0
+    assert "net 'tiny' has no loss: weight_decay alone changes its weights" in capsys.readouterr().err
+
+
 def test_a_compiled_net_needs_a_compiler(job, monkeypatch, capsys):
     write_job(job)
     monkeypatch.setenv("PATH", str(job))
