@@ -122,15 +122,17 @@ def test_an_installed_package_works_in_any_folder(installed, tmp_path):
                 "tables 2 --family shapes", "demo", "data shapes", "data check solvers/shapes-fcn32s.prototxt",
                 "doctor solvers/shapes-fcn8s.prototxt", "draw models/voc-fcn8s/deploy.prototxt --out net.svg",
                 "describe voc-rfcn-resnet50-ohem/rpn1", "describe models/voc-rfcn-resnet50-ohem/joined.prototxt",
-                "describe voc-fcn-pool5", "describe models/studies/voc-fcn-pool5/val.prototxt"]
+                "describe voc-fcn-pool5", "describe models/studies/voc-fcn-pool5/val.prototxt",
+                "describe 38cloud-sigmoid-fcn8s"]
     done = subprocess.run([sys.executable, "-B", "-c", COMMANDS, *commands], cwd=tmp_path, capture_output=True, text=True,
                           env=programs.environment(PYTHONPATH=str(site), PYTHONDONTWRITEBYTECODE="1"), timeout=120)
     for said in ("equals the figure's FCN-8s", "57M", "shapes-fcn32s", "0 errors",
-                 f"{site / 'netspec/shipped'} . 0 0 0 2 0 0 1 0 2 2 2 2\n", "0 0 0 0\n"):  # the third stage lacks the second's weights
+                 f"{site / 'netspec/shipped'} . 0 0 0 2 0 0 1 0 2 2 2 2 2\n", "0 0 0 0\n"):  # the third stage lacks the second's weights
         assert said in done.stdout, done.stdout + done.stderr
     assert "netspec data shapes gets it" in done.stderr
     for program, net in ("rfcn", "voc-rfcn-resnet50-ohem"), ("fcn", "voc-fcn-pool5"):
         assert done.stderr.count(f"'python -m netspec.shipped.models.{program} {net}' writes it") == 2
+    assert "'python -m netspec.shipped.models.fcn 38cloud-sigmoid-fcn8s' writes it" in done.stderr
     for path in ("voc-rfcn-resnet50-ohem/rpn1", "voc-rfcn-resnet50-ohem/joined", "studies/voc-fcn-pool5/val"):
         path = f"models/{path}.prototxt"
         assert (tmp_path / path).read_bytes() == (PROJECT / path).read_bytes()

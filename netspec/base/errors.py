@@ -15,8 +15,7 @@ class Error(Exception):
     """
 
     def __init__(self, message: str = "") -> None:
-        half = LETTERS // 2
-        super().__init__(message if len(message) <= LETTERS else f"{message[:half]} ... {message[-half:]}")
+        super().__init__(shortened(message))
 
 
 class TooLarge(Error):
@@ -57,6 +56,11 @@ def closest(word: str, known: Iterable[str], most: int = 1) -> str:
     if not near:  # a wrong case is the commonest slip of all
         near = [k for k in known if k.lower() == word.lower()][:most]
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def shortened(message: str, most: int = LETTERS) -> str:
+    """A message without its middle where it has more letters."""
+    return message if len(message) <= most else f"{message[: most // 2]} ... {message[-most // 2 :]}"
 
 
 def one_line(text: str) -> str:

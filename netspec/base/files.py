@@ -62,7 +62,8 @@ def writer(net: str) -> str:
     wheel, there = PROJECT.is_relative_to(PACKAGE), (PROJECT / "models" / net).exists()
     segnet = re.fullmatch(r"(camvid(-half)?|shapes)-bayesian-segnet(-basic)?|shapes-segnet(-basic)?", net)
     program = "rfcn" if "-rfcn-" in net else "" if there else "segnet" if segnet else "fcn"
-    left_out = wheel and net.startswith("voc-") and (PROJECT / "solvers" / f"{net}.prototxt").is_file()
+    solver = PROJECT / "solvers" / f"{net}.prototxt"
+    left_out = wheel and net.startswith(("voc-", "38cloud-")) and solver.is_file()
     if program and (left_out or segnet):
         command = f"python -m netspec.shipped.models.{program}" if wheel else f"models/{program}.py"
         return f"; '{command} {net}' writes it"

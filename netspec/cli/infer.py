@@ -143,11 +143,10 @@ def _segment(args: argparse.Namespace, path: Path, weights: Path, proto: "NetPar
     if files:
         filled = loaded(args, made, weights, args.by_name)
         with closing(log.make()) as said:
-            segmenter = Segmenter(filled, blob, mean, known.scale, args.scales, args.flip, using, sampling,
-                                  told.note)
-            if args.tile:
-                segmenter = Tiler(filled, blob, mean, known.scale, None if args.tile == "auto" else args.tile,
-                                  lambda done, total, name: said.progress("infer", done, total, name, 1))
+            segmenter = Tiler(filled, blob, mean, known.scale, None if args.tile == "auto" else args.tile,
+                              lambda done, total, name: said.progress("infer", done, total, name, 1)
+                              ) if args.tile else Segmenter(filled, blob, mean, known.scale, args.scales,
+                                                            args.flip, using, sampling, told.note)
             told.all(segmented(files, segmenter, outputs, looks, wanted, known.resize), shares)
     return told.end({"net": str(path), "weights": str(weights), **({"engine": args.engine} if using else {})})
 

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from ..base import __version__
-from ..base.errors import Error, Interrupted, Told, closest, exhausted, one_line, said
+from ..base.errors import Error, Interrupted, Told, closest, exhausted, one_line, said, shortened
 from ..base.files import FULL
 from ..base.machine import prepare_torch
 from ..base.trust import leave, looking
@@ -108,7 +108,7 @@ class _Remark(logging.Formatter):
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        super().error(one_line(_short(message)))
+        super().error(one_line(shortened(message, MOST)))
 
 
 def _parser(chosen: str | None) -> argparse.ArgumentParser:
@@ -167,19 +167,15 @@ def _drop_output() -> None:
 
 
 def refuse(who: str, message: str) -> int:
-    _remark(who, str(Error(message)))  # no longer than one has to be
+    _remark(who, shortened(message))  # no longer than one has to be
     return 2
 
 
 def _remark(who: str, message: str) -> None:
     with suppress(OSError):  # standard error may be what cannot be written
-        say(f"{who}: {_short(message)}", file=sys.stderr)
+        say(f"{who}: {shortened(message, MOST)}", file=sys.stderr)
 
 
 def _warned(message: Warning | str, *place: Any, **more: Any) -> None:
     """What a library warns of, such as Pillow of damaged tags, in place of two lines with a place in it."""
     _remark("note", str(message))
-
-
-def _short(message: str) -> str:
-    return message if len(message) <= MOST else f"{message[: MOST // 2]} ... {message[-MOST // 2 :]}"

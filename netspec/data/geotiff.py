@@ -12,6 +12,7 @@ import numpy as np
 
 from ..base.errors import Error, closest, lacking, listed
 from ..base.files import writing
+from ..proto.wire import MOST_COMPRESSION
 from .images import DAMAGE
 
 BANDS = ("blue", "green", "red", "nir")  # as nets of 38-Cloud's patches read them
@@ -23,7 +24,6 @@ ENDINGS = (".tif", ".tiff")
 # ModelPixelScale, ModelTiepoint, ModelTransformation, GeoKeyDirectory, GeoDoubleParams, GeoAsciiParams
 PLACED = (33550, 33922, 34264, 34735, 34736, 34737)
 DESCRIBED = 42112  # GDAL's metadata, which has the names of bands
-MOST_COMPRESSION = 1032  # what deflate can reach at best
 BAND = re.compile(r'sample="(\d+)" role="description">\s*(\w+)\s*<')
 
 

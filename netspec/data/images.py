@@ -15,6 +15,7 @@ from ..base.errors import Error
 from ..base.files import find
 from ..ops.base import Operation
 from ..proto.model import read_mean
+from ..proto.wire import MOST_COMPRESSION
 from .mat import read_array
 from .resizing import shrunk
 
@@ -25,7 +26,7 @@ DAMAGE = (OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, Ru
 TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
          4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270,
          7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
-MOST_PIXELS = 8 * 1032  # that a byte of a PNG can become at best, of one bit each
+MOST_PIXELS = 8 * MOST_COMPRESSION  # that a byte of a PNG can become at best, of one bit each
 PART = 1 << 20  # pixels that Pillow is asked for at once
 Option = Callable[[str, object], str]  # how a person gives an option of a name and value, for errors
 

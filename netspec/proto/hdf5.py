@@ -12,8 +12,8 @@ import numpy as np
 from ..base.errors import Error, lacking
 from ..base.files import missing, writing
 from ..base.processes import tried, within
+from .wire import MOST_COMPRESSION
 
-_MOST_COMPRESSION = 1032  # what deflate can reach at best
 _SMALL = 1 << 24  # bytes that may be declared without being stored, or be in a chunk of a smaller dataset
 _DEEPEST = 64  # groups in groups
 _MOST_OBJECTS = 100_000
@@ -159,7 +159,7 @@ def one_text(dataset: Any) -> str:
 def _check_size(dataset: Any) -> None:
     if dataset.external or dataset.is_virtual:
         raise _wrong(dataset, "keeps its numbers in other files, which are not read")
-    if dataset.nbytes > _MOST_COMPRESSION * dataset.id.get_storage_size() + _SMALL:
+    if dataset.nbytes > MOST_COMPRESSION * dataset.id.get_storage_size() + _SMALL:
         raise _wrong(dataset, f"declares shape {list(dataset.shape)} but stores less")
     chunk = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
     if chunk > max(dataset.nbytes, _SMALL):

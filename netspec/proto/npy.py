@@ -10,9 +10,10 @@ from typing import IO
 
 import numpy as np
 
+from .wire import MOST_COMPRESSION
+
 _MAGIC = b"\x93NUMPY"
 _LONGEST_HEADER = 10_000  # bytes, NumPy's own limit, which it looks at when it has read it
-_MOST_COMPRESSION = 1032  # what deflate can reach at best
 _BLOCK = 1 << 20  # bytes that are read at once
 
 
@@ -38,7 +39,7 @@ def read_npz(path: str | os.PathLike, wanted: Collection[str] | None = None) -> 
                 if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise ValueError(f"'{name}' is compressed otherwise than NumPy does")
                 with packed.open(info) as member:
-                    arrays[name] = _array(member, min(info.file_size, _MOST_COMPRESSION * info.compress_size))
+                    arrays[name] = _array(member, min(info.file_size, MOST_COMPRESSION * info.compress_size))
         return arrays
 
 

@@ -21,6 +21,7 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 MOST_FIELDS = 250_000  # far above any net; bounds the time and memory that a hostile file can take
 MOST_TEXT = 4096  # bytes of a name, or of a shape
 MOST_AXES = 32  # Caffe's kMaxBlobAxes
+MOST_COMPRESSION = 1032  # what deflate can reach at best
 MOST_NUMBERS = 2**31 - 1  # Caffe counts a blob's numbers in an int
 # NVIDIA's raw_data by its raw_data_type
 RAW: dict[int, str] = {BlobProto.DOUBLE: "<f8", BlobProto.FLOAT: "<f4", BlobProto.FLOAT16: "<f2"}

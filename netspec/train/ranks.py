@@ -111,7 +111,7 @@ class Ranks:
         by a solver."""
         name = given or asked.replace("cuda:0", "cuda")
         if self.size > 1 and (name == "mps" or name.startswith("cuda:")):
-            raise Error(f"device {name} is one GPU, and there are {self.size} processes need one each; "
+            raise Error(f"device {name} is one GPU, and each of {self.size} processes needs one; "
                         "give --device cuda, or --device cpu")
         return f"cuda:{self.local}" if self.size > 1 and name == "cuda" else given or asked
 
