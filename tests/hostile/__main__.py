@@ -6,7 +6,7 @@
 
 Each attempt runs in a child forked from a process that has torch loaded, with capped memory, time and file size; those
 of the area `commands` are whole commands. It may end with status 0, 1, or 2 and one sentence. Prints area, tried,
-failed, and where failing attempts are kept. The same seed gives the same attempts. Ctrl-C ends it with the table so far;
+slow (it ends so, after more than 10 s of the processor), failed, and where slow and failing attempts are kept. The same seed gives the same attempts. Ctrl-C ends it with the table so far;
 the same command goes on from there, unless the checkout has changed.
 """
 
@@ -47,11 +47,16 @@ def load() -> None:
     gc.freeze()  # so that no child looks through it, and copies its memory
 
 
+def failures(faults: list[Fault]) -> list[Fault]:
+    return [fault for fault in faults if not fault.slow]
+
+
 def table(tried: Counter, faults: list[Fault]) -> str:
-    failed = Counter(fault.area for fault in faults)
-    rows = [("area", "tried", "failed"), *((name, str(tried[name]), str(failed[name])) for name in tried),
-            ("all", str(tried.total()), str(failed.total()))]
-    return "\n".join(f"{a:<12}{b:>8}{c:>8}" for a, b, c in rows)
+    failed = Counter(fault.area for fault in failures(faults))
+    slow = Counter(fault.area for fault in faults) - failed
+    rows = [("area", "tried", "slow", "failed"), *((name, *(str(n[name]) for n in (tried, slow, failed))) for name in tried),
+            ("all", *(str(n.total()) for n in (tried, slow, failed)))]
+    return "\n".join(f"{a:<12}{b:>8}{c:>8}{d:>8}" for a, b, c, d in rows)
 
 
 class Tally:
@@ -82,7 +87,7 @@ class Tally:
         self._count(task[0], made, faults)
         if time.monotonic() > self.told + 60:
             self.told = time.monotonic()
-            print(f"{self.tried.total()} tried, {len(self.faults)} failed, {self.told - self.begin:.0f} s", file=sys.stderr, flush=True)
+            print(f"{self.tried.total()} tried, {len(failures(self.faults))} failed, {self.told - self.begin:.0f} s", file=sys.stderr, flush=True)
 
     def _count(self, name: str, made: int, faults: list[Fault]) -> None:
         self.tried[name] += made
@@ -108,7 +113,7 @@ def run(names: list[str], count: int | None, seed: int, jobs: int, kept: Path, f
                             tally.add(tried, *future.result())
                         except Exception as problem:  # of the harness itself, which goes on with the next chunk
                             tally.add(tried, 0, [Fault(tried[0], f"no attempt made: {problem!r}", "-")])
-                if task is None or first and tally.faults:
+                if task is None or first and failures(tally.faults):
                     break
                 under[pool.submit(drawing.chunk, *task, kept)] = task
         except KeyboardInterrupt:
@@ -143,7 +148,7 @@ def main(argv: list[str] | None = None) -> int:
         return int(any(found))
     tried, faults = run(args.areas or list(known), args.count, args.seed, args.jobs, args.kept.absolute(), args.first)
     print(table(tried, faults))
-    return int(bool(faults))
+    return int(bool(failures(faults)))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from .runner import listing, tried
+from .runner import SLOW, listing, tried
 
 CHUNK = 50  # attempts
 KEPT = 3  # attempts of each fault and chunk
@@ -34,6 +34,11 @@ class Fault(NamedTuple):
     area: str
     what: str
     place: str  # where the attempt is kept
+
+    @property
+    def slow(self) -> bool:
+        """Whether it ends as it may, and takes long: no failure, but worth a look."""
+        return self.what.startswith(SLOW)
 
 
 def areas() -> dict[str, Area]:

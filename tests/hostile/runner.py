@@ -22,7 +22,8 @@ from typing import Any
 from . import whole
 
 MEMORY = 2 << 30  # bytes of address space beyond what the parent has
-SECONDS, PATIENCE = 10, 60  # of the processor, and by the clock
+SECONDS, PATIENCE = 60, 240  # of the processor, and by the clock
+LONG, SLOW = 10, "slow: "  # seconds of the processor beyond which an attempt that ends as it may is told, beginning so
 OUTLIVING = 3  # seconds that what a child started has to end after it
 FILE = 64 << 20  # bytes
 UNKNOWN = 70  # exit status of a child that met an exception which is not the project's
@@ -65,10 +66,11 @@ def tried(folder: Path, call: list) -> str:
     child = os.fork()
     if not child:
         _child(folder, call)
-    fault, status = _awaited(child)
+    fault, status, spent = _awaited(child)
     out, err = ((folder / name).read_bytes() for name in ("out", "err"))
     return (fault or how_ended(status, out, err) or left(work, before)
-            or ("something beside its folder is changed" if listing(folder, deep=False) != around else ""))
+            or ("something beside its folder is changed" if listing(folder, deep=False) != around else "")
+            or (f"{SLOW}{spent:.0f} s of the processor" if spent > LONG else ""))
 
 
 def how_ended(status: int, out: bytes, err: bytes) -> str:
@@ -145,19 +147,20 @@ def _capped() -> None:
         resource.setrlimit(what, (most, most))
 
 
-def _awaited(child: int) -> tuple[str, int]:
-    """What is wrong with how long a child took, or with what it left running; and its exit status."""
+def _awaited(child: int) -> tuple[str, int, float]:
+    """What is wrong with how long a child took, or with what it left running; its exit status, and the seconds of the processor."""
     handle = os.pidfd_open(child)
     over = select.select([handle], [], [], PATIENCE)[0]
     os.close(handle)
     if not over:
         os.killpg(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        return f"not over after {PATIENCE} s", 0
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return f"not over after {PATIENCE} s", 0, 0
+    _, status, used = os.wait4(child, 0)
+    status, spent = os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
     if status in (-signal.SIGXCPU, -signal.SIGKILL):
-        return f"over {SECONDS} s of the processor", status
-    return ("a process outlives it" if _outlived(child) else ""), status
+        return f"over {SECONDS} s of the processor", status, spent
+    return ("a process outlives it" if _outlived(child) else ""), status, spent
 
 
 def _outlived(group: int) -> bool:

@@ -28,6 +28,17 @@ def bad_wait():
     time.sleep(60)
 
 
+def bad_loop():
+    while True:
+        pass
+
+
+def long():
+    until = time.process_time() + 0.3
+    while time.process_time() < until:
+        pass
+
+
 def bad_memory():
     np.ones(1 << 33, np.uint8)
 
@@ -64,7 +75,8 @@ def good():
     np.save("new.npy", np.zeros(3))
 
 
-WORDS = {bad_exception: "ValueError", bad_signal: "SIGSEGV", bad_wait: "not over", bad_memory: "MemoryError", bad_stray: "leaves .new.part",
+WORDS = {bad_exception: "ValueError", bad_signal: "SIGSEGV", bad_wait: "not over", bad_loop: "over 1 s of the processor",
+         long: runner.SLOW, bad_memory: "MemoryError", bad_stray: "leaves .new.part",
          bad_change: "changes given.npy", bad_way_out: "beside", bad_process: "outlives", bad_picture: "cannot be read",
          bad_words: "control character", bad_status: "0 lines", good: ""}
 
@@ -74,9 +86,12 @@ def test_each_kind_of_fault_is_found(function, tmp_path, monkeypatch):
     monkeypatch.setitem(runner.DOORS, function.__name__, function)
     monkeypatch.setattr(runner, "PATIENCE", 0.5 if function is bad_wait else 60)
     monkeypatch.setattr(runner, "OUTLIVING", 0.2)
+    monkeypatch.setattr(runner, "SECONDS", 1)
+    monkeypatch.setattr(runner, "LONG", 0.2 if function is long else 10)
     (tmp_path / "work").mkdir()
     (tmp_path / "work/given.npy").write_bytes(b"\x93NUMPY of another kind")
     found = runner.tried(tmp_path, [function.__name__])
+    assert drawing.Fault("", found, "").slow == (function is long)
     assert WORDS[function] in found and bool(found) == bool(WORDS[function]), (found, (tmp_path / "err").read_text())
 
 
