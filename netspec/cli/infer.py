@@ -15,7 +15,7 @@ from ..base.errors import Error, count
 from ..base.files import find
 from ..data.layouts import BOXED, LAYOUTS, Facts, facts
 from ..data.options import read_file
-from . import scenes
+from . import archive, scenes
 from .finding import find_net, find_weights, is_weights
 from .options import (
     add_box_arguments,
@@ -40,9 +40,10 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     mixed(parser)
-    parser.usage = "%(prog)s NET [WEIGHTS] IMAGE ... [--out DIR] [options]"
+    parser.usage = ("%(prog)s NET [WEIGHTS] IMAGE ... [--out DIR] [options]\n       "
+                    "%(prog)s NET [WEIGHTS] --list FILE|FOLDER --out DIR [options]")
     add_net_arguments(parser, "deploy net, or a val net without its data; or the name of one in models/")
-    parser.add_argument("image", nargs="+", metavar="[WEIGHTS] IMAGE",
+    parser.add_argument("image", nargs="*", metavar="[WEIGHTS] IMAGE",
                         help="images of any size, folders, patterns, videos; - is standard input. Before "
                         "them WEIGHTS: .caffemodel or .caffemodel.h5 (default: what `netspec weights` has of "
                         "the net's name)")
@@ -81,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--voc", metavar="SPLIT", help="nets that detect: also VOC's result files, "
                         "comp4_det_SPLIT_CLASS.txt, with boxes of any score, whatever --threshold is")
     scenes.add_arguments(parser)
+    archive.add_arguments(parser)
 
 
 SEGMENTING = "alpha", "cutout", "scores", "tile", "scales", "flip", "engine", "samples", "seed"
@@ -94,12 +96,18 @@ def run(args: argparse.Namespace) -> int:
     from ..proto.text import read_net
 
     path, weights = _net_and_weights(args)
+    if args.list is not None:
+        archive.check(args, add_arguments)
     told, net = Telling(args.json), read_net(path)
     boxes = pools_regions(net.layer)
+    if boxes and args.list is not None:
+        raise Error(f"{path} finds objects in images, and --list is of nets that segment; give it the images")
     if args.dense is not None and not boxes:
         only(args, add_arguments, NOT_DENSE, "a classifier run with --dense has no such thing")
         return _dense(args, path, weights, net, told)
     scene = not boxes and scenes.wanted(args, net, path)
+    if scene and args.list is not None:
+        raise Error(f"{path} finds clouds in whole scenes, and --list is of images; give it the scenes")
     what, work, strange = (
         ("finds objects in images", _find, (*SEGMENTING, "dense", "names", *SCENES)) if boxes else
         ("finds clouds in whole scenes", scenes.run, scenes.STRANGE) if scene else
@@ -136,6 +144,9 @@ def _segment(args: argparse.Namespace, path: Path, weights: Path, proto: "NetPar
     looks = predict.looks(facts, classes)
     wanted = replace(wanted, classes=results.classes_of(args.classes, looks, "--classes"),
                      cutout=results.classes_of(args.cutout, looks, "--cutout"))
+    if args.list is not None:
+        job = archive.job(args, path, weights, blob, mean, looks, wanted)
+        return archive.run(args, job)
     using, sampling = engine(args, weights, told.note), draws(args, made, told.note)
     if args.tile and (using or sampling or args.flip or args.scales != (1.0,)):
         raise Error("--tile goes without --scales, --flip, --samples and --engine: tiles are of one look by "
@@ -227,10 +238,10 @@ def _net_and_weights(args: argparse.Namespace) -> tuple[Path, Path]:
     if path.is_file() and not is_text(head(path)):
         raise Error(f"{args.net} is binary (weights, a picture?) and stands where a net is expected; the "
                     "order is: netspec infer NET [WEIGHTS] IMAGE ...")
-    if is_weights(args.image[0]):
+    if args.image and is_weights(args.image[0]):
         given, *args.image = args.image
-    if not args.image:
-        raise Error(f"no IMAGE is given: {given} holds weights")
+    if not args.image and args.list is None:
+        raise Error(f"no IMAGE is given: {given} holds weights" if given else "no IMAGE is given, nor --list")
     args.by_name = given is None
     return path, find_weights(given, path)
 

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -73,6 +73,29 @@ def expand(given: str) -> tuple[list[str], list[str]]:
     if not found:
         raise Error(f"no file has a name like '{given}'")
     return [str(p) for p in found], []
+
+
+def walk(folder: str, past: str) -> tuple[list[str], list[str]]:
+    """The names, from a folder on, of the files in it and in its folders that are pictures or videos by name,
+    and of those that are not, folder by folder in the order of the numbers in their names.
+
+    past: the folder that is not entered; nor are hidden ones, and links to folders. Raises OSError for one
+    that cannot be read, and Error where there is no picture.
+    """
+    def refuse(error: OSError) -> NoReturn:
+        raise error
+
+    chosen, others, ends, past = list[str](), list[str](), _endings(), os.path.realpath(past)
+    for at, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [each for each in sorted(folders, key=lambda name: _natural(Path(name)))
+                      if each[0] != "." and os.path.realpath(os.path.join(at, each)) != past]
+        for name in sorted(files, key=lambda name: _natural(Path(name))):
+            if name[0] != "." and os.path.isfile(file := os.path.join(at, name)):
+                known = os.path.splitext(name)[1].lower() in ends
+                (chosen if known else others).append(os.path.relpath(file, folder))
+    if not chosen:
+        raise Error(f"folder {folder} has no images, nor have the folders in it")
+    return chosen, others
 
 
 def frames(file: str, resize: float = 1.0, note: Note = lambda text: None) -> Generator[Frame]:

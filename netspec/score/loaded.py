@@ -272,7 +272,7 @@ def load(net: str | os.PathLike | NetParameter, weights: str | os.PathLike | Non
         with torch.device("meta"):
             return Loaded(graph).eval()
     place = choose(None if device is None else str(device), precision or "fp32")
-    file = None if weights is None else _weights(path, os.fspath(weights))
+    file = None if weights is None else weights_file(path, os.fspath(weights))
     made = Loaded(graph)
     for remark in predict.fill(made, file, whole=weights == PRETRAINED):
         warnings.warn(remark, stacklevel=2)
@@ -280,7 +280,7 @@ def load(net: str | os.PathLike | NetParameter, weights: str | os.PathLike | Non
     return made.to(place).eval()
 
 
-def _weights(net: Path | None, given: str) -> Path | None:
+def weights_file(net: Path | None, given: str) -> Path | None:
     """The file that load's `weights` mean for the net of a prototxt (None: of a message)."""
     if given != PRETRAINED:
         return zoo.found(given)

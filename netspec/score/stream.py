@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -43,7 +43,7 @@ class Told(NamedTuple):
 
 
 def segmented(files: Sequence[str], segmenter: Segmenter, outputs: Outputs, looks: Looks, wanted: Wanted,
-              resize: float = 1.0) -> Iterator[Told]:
+              resize: float = 1.0) -> Generator[Told]:
     """Segment every frame of some files, their sides scaled by `resize`, and write what is wanted of each."""
     def scored(name: str, image: Shown, paths: Paths) -> Scored | dict[str, Any]:
         if not isinstance(image, Image.Image):
@@ -62,7 +62,7 @@ def segmented(files: Sequence[str], segmenter: Segmenter, outputs: Outputs, look
 
 def streamed(files: Sequence[str], viewer: Viewer, outputs: Outputs,
              work: Callable[[str, Image.Image, Paths], Made], keep: Callable[[Made], dict[str, Any]],
-             resize: float = 1.0, large: bool = False) -> Iterator[Told]:
+             resize: float = 1.0, large: bool = False) -> Generator[Told]:
     """What a net makes of every frame of some files, their sides scaled by `resize`, kept.
 
     work: is given a frame's name, its picture and where its results go; keep: what that gave, and writes it.

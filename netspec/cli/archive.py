@@ -1,0 +1,143 @@
+"""`netspec infer --list`: any number of images into a folder with a manifest of what is done."""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from itertools import chain, takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..base import log
+from ..base.errors import Error, Interrupted, count, listed
+from ..base.files import find
+from .options import note, only
+from .terminal import say
+
+if TYPE_CHECKING:
+    from ..score.archive import Job
+    from ..score.predict import Looks
+    from ..score.results import Wanted
+
+# options of `netspec infer` that have no meaning for a list
+STRANGE = ("json", "dense", "names", "engine", "samples", "seed", "threshold", "voc", "nms", "most",
+           "protocol", "bands")
+STOPS: dict[int, str] = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--list", metavar="FILE|FOLDER", help="any number of images, in place of IMAGE: "
+                        "a file with a path a line, or a folder with the folders in it. DIR/manifest.jsonl "
+                        "says what is done: the same command goes on after an end of any kind, and does what "
+                        "is new or changed")
+
+
+def check(args: argparse.Namespace, arguments: Callable[[argparse.ArgumentParser], None]) -> None:
+    """Error for what does not go with --list."""
+    only(args, arguments, STRANGE, "--list has no such thing")
+    if args.image:
+        raise Error(f"--list {args.list} names the images: it goes without IMAGE ({listed(args.image)})")
+    if args.out == ".":
+        raise Error("--list needs --out DIR: a folder for the results and their manifest")
+
+
+def job(args: argparse.Namespace, net: Path, weights: Path, blob: str, mean: Sequence[float], looks: "Looks",
+        wanted: "Wanted") -> "Job":
+    """What the options, and what they leave to the net, say."""
+    from ..score.archive import Job
+    from ..score.loaded import PRETRAINED
+
+    if args.tile and (args.flip or args.scales != (1.0,)):
+        raise Error("--tile goes without --scales and --flip: tiles are of one look")
+    return Job(str(net), PRETRAINED if args.by_name else str(weights), args.out, args.device, args.precision,
+               args.strict, blob, tuple(mean), looks, wanted, args.scales, args.flip, args.tile)
+
+
+def run(args: argparse.Namespace, job: "Job") -> int:
+    from ..score import archive, manifest
+
+    (names, locate), facts = _images(args.list, args.out), job.facts()
+    with manifest.opened(job, facts) as kept, closing(log.make()) as shown, stopping() as heard:
+        plan = kept.plan(names, locate, [*job.wanted.files.values()])
+        if plan.done:
+            note(f"{plan.done} of {count(len(names), 'image')} are done already, as {kept.path} says")
+        images = ((name, _where(name, locate)) for name in takewhile(lambda name: not heard, plan.todo))
+        rows = archive.computed(job, images, note) if plan.todo else ()
+        begin, done, errors = time.monotonic(), 0, 0
+        for row in chain(rows, plan.refused):
+            kept.append(row)
+            done += 1
+            if "error" in row:
+                errors += 1
+                _tell(shown, row["error"])
+            shown.progress("infer", done, len(plan.todo) + len(plan.refused), row["image"], 1)
+    spent = time.monotonic() - begin
+    rate = f"in {spent:.1f} s ({done / max(spent, 1e-3):.1f} images/s)"
+    say(f"{count(done - errors, 'image')} {rate} -> {args.out}" if done else "nothing to do")
+    if heard and done < len(plan.todo) + len(plan.refused):
+        say(f"netspec infer: stopped by {STOPS[heard[0]]}: {plan.done + done - errors} of "
+            f"{count(len(names), 'image')} are done; the same command goes on", file=sys.stderr)
+        raise Interrupted(heard[0])
+    if errors:
+        raise Error(f"{errors} of {count(len(names), 'image')} gave no results: {kept.path} says why")
+    return 0
+
+
+@contextmanager
+def stopping() -> Iterator[list[int]]:
+    """Within, the first Ctrl-C or SIGTERM only puts its number into the list; a second ends it at once."""
+    heard: list[int] = []
+
+    def hear(number: int, frame: Any) -> None:
+        heard.append(number)
+        restore()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    before = {number: signal.signal(number, hear) for number in STOPS}
+    try:
+        yield heard
+    finally:
+        restore()
+
+
+def _images(given: str, out: str) -> tuple[list[str], Callable[[str], str]]:
+    """The names of the images of a list or folder, and what says where one is. Raises Error where there are
+    none, and for a folder that results would come into."""
+    from ..proto.text import read_lines
+    from ..score.frames import walk
+
+    source = Path(given) if os.path.exists(given) else find(given, what="--list")
+    if source.is_dir():
+        if Path(os.path.realpath(source)).is_relative_to(os.path.realpath(out)):
+            raise Error(f"the results would come into {source}, whose images are read; give another --out")
+        names, others = walk(str(source), out)
+        if others:
+            note(f"{source} has {count(len(others), 'file')} that by name are no images: {listed(others)}")
+        return names, lambda name: os.path.join(source, name)
+    names = [*dict.fromkeys(line for line in read_lines(source, "--list") if line.strip())]
+    if not names:
+        raise Error(f"--list {source} names no image; a path a line is expected")
+    return names, lambda name: name if os.path.exists(name) else str(
+        find(name, source.parent, f"{source}: image"))
+
+
+def _where(name: str, locate: Callable[[str], str]) -> str:
+    """Where an image is; if it went meanwhile, its name, under which it will not be found."""
+    try:
+        return locate(name)
+    except Error:
+        return name
+
+
+def _tell(shown: log.Log, error: str) -> None:
+    """An image's error, above the bar where there is one."""
+    if isinstance(shown, log.Bar):
+        shown("netspec", error, "E")
+    else:
+        say(f"netspec infer: {error}", file=sys.stderr)
