@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..base import log
 from ..base.errors import Error, Interrupted, count, listed
 from ..base.files import find
-from .options import note, only
+from .options import note, only, whole
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "a file with a path a line, or a folder with the folders in it. DIR/manifest.jsonl "
                         "says what is done: the same command goes on after an end of any kind, and does what "
                         "is new or changed")
+    parser.add_argument("--jobs", type=whole, metavar="N", help="with --list: N processes compute, each "
+                        "with a net of its own, on all GPUs in turn (default: this one, or one a GPU where "
+                        "there are several)")
 
 
 def check(args: argparse.Namespace, arguments: Callable[[argparse.ArgumentParser], None]) -> None:
@@ -57,7 +60,7 @@ def job(args: argparse.Namespace, net: Path, weights: Path, blob: str, mean: Seq
 
 
 def run(args: argparse.Namespace, job: "Job") -> int:
-    from ..score import archive, manifest
+    from ..score import archive, crew, manifest
 
     (names, locate), facts = _images(args.list, args.out), job.facts()
     with manifest.opened(job, facts) as kept, closing(log.make()) as shown, stopping() as heard:
@@ -65,7 +68,9 @@ def run(args: argparse.Namespace, job: "Job") -> int:
         if plan.done:
             note(f"{plan.done} of {count(len(names), 'image')} are done already, as {kept.path} says")
         images = ((name, _where(name, locate)) for name in takewhile(lambda name: not heard, plan.todo))
-        rows = archive.computed(job, images, note) if plan.todo else ()
+        devices = crew.devices(job, args.jobs and min(args.jobs, len(plan.todo)))
+        rows = (() if not plan.todo else crew.shared(job, images, devices, note) if devices else
+                archive.computed(job, images, note))
         begin, done, errors = time.monotonic(), 0, 0
         for row in chain(rows, plan.refused):
             kept.append(row)

@@ -4,9 +4,14 @@ import json
 import os
 import pickle
 import shutil
+import signal
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
 from PIL import Image
 
@@ -16,8 +21,8 @@ from netspec.proto.model import write_weights
 from netspec.score import archive, manifest
 from netspec.score.archive import Job, place
 
+from .test_infer import NET, thirds, written
 from .test_infer import place as folder  # noqa: F401 - a fixture
-from .test_infer import thirds, written
 
 
 @pytest.fixture
@@ -104,25 +109,24 @@ def test_what_a_wrong_start_leaves_is_no_obstacle(many, capsys):
     assert run(capsys)[0] == 0
 
 
-@pytest.mark.parametrize("tail", [b"{", b'{"image": "new.png"', b"\0\0\0", b'{"image": "im0.png", "bytes": 1, "mtime_ns": 1, "error": ""}'])
-def test_of_a_last_line_without_its_end_nothing_counts(many, capsys, tail):
+def test_of_a_last_line_without_its_end_nothing_counts(many, capsys):
     run(capsys)
     whole = Path("o", manifest.NAME).read_bytes()
-    Path("o", manifest.NAME).write_bytes(whole + tail)
-    assert run(capsys)[:2] == (0, "nothing to do\n")
-    assert Path("o", manifest.NAME).read_bytes() == whole
+    for tail in (b"{", b"\0\0\0", b'{"image": "im0.png", "bytes": 1, "mtime_ns": 1, "error": ""}'):
+        Path("o", manifest.NAME).write_bytes(whole + tail)
+        assert run(capsys)[:2] == (0, "nothing to do\n")
+        assert Path("o", manifest.NAME).read_bytes() == whole
     Path("o", manifest.NAME).write_bytes(whole[:-7])
     assert run(capsys)[1].startswith("1 image in ") and names() == EACH
 
 
-@pytest.mark.parametrize("line", [b"{", b"[]", b'{"image": "new.png"}', b'{"image": 1, "bytes": 1, "mtime_ns": 1, "error": ""}', b"\xff\xff",
-                                  b"[" * 100_000])
-def test_a_damaged_line_is_refused_with_its_number(many, capsys, line):
+def test_a_damaged_line_is_refused_with_its_number(many, capsys):
     run(capsys)
     kept = Path("o", manifest.NAME).read_bytes().splitlines(keepends=True)
-    Path("o", manifest.NAME).write_bytes(b"".join([*kept[:3], line + b"\n", *kept[3:]]))
-    status, _, err = run(capsys)
-    assert status == 2 and "o/manifest.jsonl:4: is no line of a manifest" in err and len(err) < 400
+    for line in (b"{", b"[]", b'{"image": "a"}', b'{"image": 1, "bytes": 1, "mtime_ns": 1, "error": ""}', b"\xff\xff", b"[" * 100_000):
+        Path("o", manifest.NAME).write_bytes(b"".join([*kept[:3], line + b"\n", *kept[3:]]))
+        status, _, err = run(capsys)
+        assert status == 2 and "o/manifest.jsonl:4: is no line of a manifest" in err and len(err) < 400
 
 
 def test_of_two_runs_one_writes(many, capsys):
@@ -240,3 +244,90 @@ def test_notes_are_rows_too(many, capsys):
     assert run(capsys)[0] == 0
     assert "colour profile" in next(row for row in lines() if row.get("image") == "p.png")["notes"][0]
     assert archive.stamp("many/p.png") == {key: next(row for row in lines() if row.get("image") == "p.png")[key] for key in ("bytes", "mtime_ns")}
+
+
+ODD = """import os
+import signal
+
+import netspec as caffe
+
+
+class Odd(caffe.Layer):
+    def setup(self, bottom, top):
+        pass
+
+    def reshape(self, bottom, top):
+        top[0].reshape(*bottom[0].data.shape)
+
+    def forward(self, bottom, top):
+        if bottom[0].data.shape[2:] == (13, 17):
+            os.kill(os.getpid(), signal.SIGKILL)
+        top[0].data[...] = bottom[0].data
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
+def test_several_processes_give_the_same_and_one_that_dies_costs_its_image(many, capsys, monkeypatch):
+    """The net itself ends the process at an image of 17x13."""
+    monkeypatch.syspath_prepend(str(many))
+    Path("odd.py").write_text(ODD)
+    odd = 'layer { name: "odd" type: "Python" bottom: "data" top: "seen" python_param { module: "odd" layer: "Odd" } }\n'
+    Path("net.prototxt").write_text(NET.replace('layer { name: "score"', odd + 'layer { name: "score"').replace('bottom: "data" top: "score"',
+                                                                                                        'bottom: "seen" top: "score"'))
+    assert run(capsys, out="straight")[0] == 0
+    thirds(17, 13).save("many/fatal.png")
+    status, out, err = run(capsys, "--jobs", "2")
+    assert status == 2 and out.startswith("12 images in ")
+    assert "image many/fatal.png: a process that computed it ended by SIGKILL, twice; where memory ran out, fewer --jobs" in err
+    assert results() == results("straight") and sorted(names()) == sorted([*EACH, "fatal.png"])
+    assert "error" in next(row for row in lines()[1:] if row["image"] == "fatal.png")
+
+
+def test_a_process_that_cannot_hold_the_net_ends_the_run(many, capsys):
+    write_weights("other.caffemodel", "x", {"x": ("Convolution", [np.ones((3, 3, 3, 3), np.float32)])})
+    status, _, err = run(capsys, "--jobs", "1", weights="other.caffemodel")
+    assert status == 2 and "has no layer of net 'thirds'" in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_who_stops_a_run_gets_the_images_in_flight(many, number):
+    for i in range(300):
+        shutil.copy("many/im0.png", f"many/copy{i}.png")
+    process = begun()
+    wait_for(lambda: len(lines()) > 5)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    done = names()
+    assert process.returncode == 128 + number and 5 <= len(done) < 300
+    assert err.endswith(f": {len(done)} of 312 images are done; the same command goes on\n")
+    assert len(results()) == 2 * len(done)
+
+
+def begun(*argv, out="o"):
+    return programs.Program("-m", "netspec", "infer", "net.prototxt", "net.caffemodel", "--list", "many", "--out", out, "--device", "cpu", *argv,
+                            cwd=".")
+
+
+def wait_for(condition):
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        with suppress(OSError, ValueError):
+            if condition():
+                return
+        time.sleep(0.005)
+    raise AssertionError("it does not come")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
+def test_killed_again_and_again_it_ends_as_if_it_was_not(many, capsys):
+    for i in range(60):
+        thirds(8 + i % 5, 9).save(f"many/more{i}.png")
+    for more in (3, 25):
+        process = begun()
+        wait_for(lambda more=more: len(lines()) > more)
+        process.kill()
+        process.wait(60)
+        assert all(name.startswith(".") or Image.open(f"o/{name}").load() for name in os.listdir("o") if name.endswith("png"))
+    assert run(capsys)[0] == run(capsys, out="straight")[0] == 0
+    assert results() == results("straight") and len(names()) == len(set(names())) == 72
