@@ -57,9 +57,8 @@ class Feed:
                             batch_size=None, collate_fn=_same, generator=torch.Generator(), **options)
         with _children_unwatched():
             self._batches: Iterator[Any] | None = iter(loader)
-        # a Feed that is forgotten in a cycle: its queues end before it can ask its workers to, which are deaf
-        # to SIGTERM
-        self._end = finalize(self, _kill, os.getpid(), list(getattr(self._batches, "_workers", ())))
+        # holds what it ends: of a Feed forgotten in a cycle the queues would end before the workers are asked
+        self._end = finalize(self, _end, os.getpid(), self._batches)
         self._end.atexit = False
         _open.add(self)
         atexit.unregister(_close_all)
@@ -98,7 +97,7 @@ class Feed:
 
     def close(self) -> None:
         """End the workers; the feed gives nothing more."""
-        self._batches = None  # which asks them to end, and waits
+        self._batches = None
         self._end()
         _open.discard(self)
 
@@ -264,10 +263,20 @@ def _close_all() -> None:
         feed.close()
 
 
-def _kill(owner: int, workers: list[Any]) -> None:
-    for worker in workers if os.getpid() == owner else ():  # a worker, too, has its parent's Feeds
-        if worker.is_alive():
-            worker.kill()
+def _end(owner: int, batches: Any) -> None:
+    """Ask the workers to end, and wait; they are deaf to SIGTERM, and those that are to this are killed.
+
+    Not at once: one that is killed while it holds the lock of what it is asked by keeps it for ever.
+    """
+    workers = getattr(batches, "_workers", ())
+    if not workers or os.getpid() != owner:  # a worker, too, has its parent's Feeds
+        return
+    try:
+        batches._shutdown_workers()
+    finally:
+        for worker in workers:
+            if worker.is_alive():
+                worker.kill()
 
 
 class _Failure(NamedTuple):

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
 import torch
 from google.protobuf import text_format
@@ -27,7 +28,7 @@ from training import (
 )
 
 from data.test_arrays import hdf5 as hdf5_source
-from data.test_arrays import numbers, program
+from data.test_arrays import numbers
 from data.test_arrays import write as write_rows
 from data.test_listed import LMDB, WINDOWS, database, raw, window_file
 from netspec.base.errors import Error
@@ -267,18 +268,33 @@ def test_a_thread_may_load_with_workers():
     assert seen == [[0, 2]] and signal.getsignal(signal.SIGCHLD) == before
 
 
-def test_a_feed_forgotten_in_a_cycle_does_not_keep_the_program_from_ending():
-    """As a traceback that is kept may hold it: what collects it ends its queues before they are used."""
-    begin = time.monotonic()
-    assert program("""
-import gc
-from data.test_arrays import numbers
+def test_a_feed_forgotten_in_a_cycle_does_not_keep_the_program_from_ending(tmp_path):
+    """As a traceback that is kept may hold it: its worker holds, as for a moment with each batch, what it is asked by."""
+    tests = Path(__file__).parents[1]
+    done = programs.run("-c", """
+import gc, sys, time
+from pathlib import Path
+from data.test_arrays import Numbers, numbers
 from netspec.data.feed import Feed
-feed = Feed(numbers(), 0, 2)
+
+class Holding(Numbers):
+    def load(self, position):
+        if position:
+            frame = sys._getframe()
+            while "done_event" not in frame.f_locals:
+                frame = frame.f_back
+            with frame.f_locals["done_event"]._cond:
+                Path("held").touch()
+                time.sleep(0.5)
+        return super().load(position)
+
+feed = Feed(Holding(numbers().layer, ()), 0, 1)
 next(feed)
+while not Path("held").exists():
+    time.sleep(0.01)
 feed.itself = feed
 del feed
 gc.collect()
 print("collected")
-""") == (0, "collected\n", "")
-    assert time.monotonic() - begin < 30
+""", cwd=tmp_path, timeout=30, env=programs.environment(PYTHONPATH=f"{tests}{os.pathsep}{tests.parent}"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "collected\n", "")
