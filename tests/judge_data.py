@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from judge_targets import Arrays, Found
 
-from netspec.data.images import scaled
+from netspec.data.opencv import scaled
 
 
 def scale(config: dict, given: Arrays, wanted: Arrays) -> Found:

@@ -20,8 +20,9 @@ from ..ops.source import Batch
 from ..proto.caffe_pb2 import LayerParameter
 from . import boxes, layouts, options, proposals
 from .boxes import Box, Boxes, Record, clipped
-from .images import read_image, scaled, size, turn_cure
+from .images import read_image, size, turn_cure
 from .layouts import Facts, Layout
+from .opencv import scaled
 from .options import FLAG, FOLDER
 from .pictured import Pictured
 from .tree import Tree

@@ -15,7 +15,9 @@ from ..ops.source import Batch, Source
 from ..proto.caffe_pb2 import LayerParameter
 from ..proto.text import read_lines
 from ..proto.types import MESSAGES
-from .images import Transform, decode, nearest, open_image, read_label, resize
+from .images import decode, open_image, read_label
+from .opencv import nearest, resize
+from .transform import Transform
 
 ORDER, PIXELS, SKIP = range(3)  # what a random generator is for
 

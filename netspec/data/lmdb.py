@@ -14,8 +14,9 @@ from ..base.processes import tried
 from ..ops.base import Shape
 from ..ops.source import Batch
 from ..proto.caffe_pb2 import Datum
-from .images import Transform, decode, open_image
+from .images import decode, open_image
 from .listed import PIXELS, Listed
+from .transform import Transform
 
 
 class Data(Listed, type="Data", tops=(1, 2), one_label=True, what="database"):

@@ -10,8 +10,10 @@ import numpy as np
 from ..base.files import lacking
 from ..ops.base import Shape
 from ..ops.source import Batch
-from .images import Transform, decode, open_image, resize
+from .images import decode, open_image
 from .listed import PIXELS, Listed
+from .opencv import resize
+from .transform import Transform
 
 f32 = np.float32  # Caffe computes in float32, and where a window begins depends on how sums are rounded
 

@@ -15,7 +15,7 @@ from ..base.errors import Error, listed
 from ..base.files import writing
 from ..data import boxes, layouts
 from ..data.facts import Known, known
-from ..data.images import scaled
+from ..data.opencv import scaled
 from ..look import pictures
 from ..look.boxes import boxed
 from ..net.deploy import deploy, feeds

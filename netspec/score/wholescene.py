@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..base.errors import Error, closest
-from ..data.images import nearest
+from ..data.opencv import nearest
 from ..data.patches import SIDE, Grid
 from ..data.resizing import cubic, shrunk
 from ..net.graph import Graph

@@ -17,7 +17,6 @@ from ..base.errors import Error, Interrupted
 from ..base.log import Log
 from ..base.machine import choose
 from ..net import weights
-from ..net.graph import Slot
 from ..net.layerwise import Layerwise
 from ..net.module import Net
 from ..net.plan import Plan
@@ -25,13 +24,13 @@ from ..net.quick import Quick
 from ..net.room import check_training
 from ..proto.caffe_pb2 import SolverParameter
 from ..proto.text import read_solver
-from . import taken_back, updates
+from . import resuming, taken_back, updates
 from .display import DebugInfo, Display
 from .feeding import Feeding
 from .jobs import Job, jobs, weights_file, weights_names
 from .losses import Losses
 from .ranks import ALONE, Parallel, Ranks
-from .snapshot import Snapshot, at, learned_history, prefixed, read_snapshot, whole_history, write_snapshot
+from .snapshot import Snapshot, prefixed
 from .testing import test
 from .validation import Best
 
@@ -310,18 +309,16 @@ class Solver:
         self.sound = False
         labels = "" if self.device.type == "cpu" else " (on a GPU a label outside the classes does this too)"
         return self.error(f"{what} at iteration {iteration}; {then}{labels}; the last good snapshot is "
-                          f"{self._last()}; try a lower base_lr (the rate is {self.lr:g}) or clip_gradients")
+                          f"{self.last_good()}; try a lower base_lr (the rate is {self.lr:g}) or "
+                          "clip_gradients")
 
     def prefix(self) -> str:
         """What the names of its snapshots begin with."""
         return prefixed(self.param, self.path, self.net.graph.name)
 
-    def _last(self) -> Path | str:
+    def last_good(self) -> Path | str:
+        """The .solverstate of the last snapshot, for messages."""
         return self.last_snapshot.state if self.last_snapshot else "none"
-
-    def _slots(self) -> list[tuple[Slot, torch.nn.Parameter]]:
-        """The parameters, once for each blob of history that they have, in Caffe's order."""
-        return self.net.parameters_by_slot() * self.kinds
 
     def snapshot(self) -> Path:
         """Write weights, state and what Caffe's state has no field for; the .solverstate's path.
@@ -340,23 +337,7 @@ class Solver:
         self._tell(self._read())
         if not all(torch.isfinite(p).all() for p in self.net.parameters()):
             raise self._not_finite("parameters are infinite or NaN", "no snapshot was written", self.iter)
-        hdf5 = self.param.snapshot_format == SolverParameter.HDF5
-        if self.ranks.rank:  # the first one writes
-            self.last_snapshot = at(self.prefix(), self.iter, hdf5)
-            return self.last_snapshot
-        facts = {"iter": self.iter, "losses": [*self.losses], "type": self.param.type, **self.data.facts(),
-                 **taken_back.facts(self.net)}
-        try:
-            self.last_snapshot = write_snapshot(
-                self.prefix(), self.net.graph.name, taken_back.layers_of(self.net),
-                whole_history(self.history, self._slots()), facts,
-                current_step=updates.current_step(self.param, self.iter),
-                hdf5=hdf5, log=self.log)
-        except (Error, OSError) as e:
-            why = f"{e.strerror} ({e.filename or self.prefix()})" if isinstance(e, OSError) else e
-            raise self.error(f"the snapshot of iteration {self.iter} cannot be written: {why}; the last good "
-                             f"one is {self._last()}") from None
-        self.ranks.remember(self.last_snapshot.state)
+        self.last_snapshot = resuming.write(self)
         return self.last_snapshot
 
     def save(self, path: str | os.PathLike, hdf5: bool = False) -> None:
@@ -372,27 +353,10 @@ class Solver:
     def restore(self, path: str | os.PathLike) -> None:
         """Go on from a .solverstate, ours or Caffe's; Error, with nothing changed, if it does not fit.
 
-        A state of Caffe's own has no .resume file beside it: the data then start again, as in Caffe.
+        A state of Caffe's own has no .resume file beside it: data and random state then start
+        again, as in Caffe.
         """
-        state, found, facts = read_snapshot(path, self.base, self.param.type)
-        net = self.net.graph
-        owner = f"net '{net.name}' under {self.param.type}"
-        history = learned_history(found.state, state.history, self._slots(), owner)
-        if facts and len(facts["train"]) != len(net.sources):
-            raise Error(f"{found.state}: its run read {len(facts['train'])} data layers, net '{net.name}' "
-                        f"has {len(net.sources)}")
-        if facts is None:
-            self.log("netspec", f"{found.state} has no .resume file beside it: data and draws restart", "W")
-        if state.learned_net:
-            taken_back.load(found.weights, self.net, facts or {}, strict=True)
-            self.loaded = dict.fromkeys(self.net.layers_with_params(), "copied")
-        for mine, theirs in zip(self.history, history, strict=True):
-            mine.copy_(torch.from_numpy(np.array(theirs, dtype=np.float32)))
-        self.log("sgd_solver.cpp:336", "SGDSolver: restoring history")
-        self.iter, self.last_snapshot = state.iteration, found
-        self.losses.clear()
-        self.losses.extend((facts or {}).get("losses", ()))
-        self.data.rewind(facts or {})
+        resuming.restore(self, path)
 
 
 def get_solver(path: str | os.PathLike, **options: Any) -> Solver:

@@ -13,7 +13,7 @@ from netspec.base.errors import Error
 from netspec.data import proposals
 from netspec.data.detection import DetectionData
 from netspec.data.feed import Feed
-from netspec.data.images import scaled
+from netspec.data.opencv import scaled
 from netspec.data.proposals import Proposals
 from netspec.net.build import standing
 from netspec.ops.base import REGISTRY, Context

@@ -15,7 +15,9 @@ from scipy import stats
 from netspec.base.errors import Error
 from netspec.data import geotiff, images
 from netspec.data.arrays import MemoryData
-from netspec.data.images import Transform, decode, nearest, read_image, read_label, resize
+from netspec.data.images import decode, read_image, read_label
+from netspec.data.opencv import nearest, resize
+from netspec.data.transform import Transform
 from netspec.ops.base import Context
 from netspec.proto import caffe_pb2
 

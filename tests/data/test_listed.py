@@ -15,9 +15,9 @@ from scipy import stats
 from netspec.base.errors import Error
 from netspec.data.arrays import MemoryData
 from netspec.data.feed import Feed
-from netspec.data.images import nearest, resize
 from netspec.data.listed import DenseImageData, ImageData
 from netspec.data.lmdb import Data
+from netspec.data.opencv import nearest, resize
 from netspec.data.windows import WindowData
 from netspec.net.build import build, load
 from netspec.net.module import Net

@@ -194,7 +194,7 @@ def test_a_state_without_its_resume_file_is_a_warning(job, capsys):
     Path("run/snap_iter_3.resume").unlink()
     other = get_solver("solver.prototxt", log=Log(quiet=True))
     other.restore("run/snap_iter_3.solverstate")
-    assert "snap_iter_3.solverstate has no .resume file beside it" in capsys.readouterr().err
+    assert "snap_iter_3.solverstate has no .resume file beside it: data and random state start again" in capsys.readouterr().err
     assert other.positions(other.net) == [0]
 
 
