@@ -58,6 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     detect.add_argument("--size", type=_size, default=(375, 500), metavar="HxW",
                         help="of the image (default 375x500)")
     detect.add_argument("--weights", metavar="FILE", help="of the net (default: some are drawn)")
+    ranks = kinds.add_parser("ranks", help="training by several processes beside one, on made images")
+    ranks.add_argument("solver", metavar="SOLVER", nargs="?", default="solvers/shapes-fcn32s.prototxt",
+                       help="(default %(default)s)")
+    ranks.add_argument("--ranks", type=int, default=2, metavar="N", help="processes (default 2)")
+    ranks.add_argument("--size", type=_size, metavar="HxW",
+                       help="of the images (default: as the solver's data say, else 500)")
     for kind in (forward, train):
         kind.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or mps (default cpu)")
     for kind in (forward, train, infer):
@@ -65,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                           help="fp32, bf16 or both with a comma (default both)")
         kind.add_argument("--only", type=_words, default=(), metavar="WORD,...",
                           help="time those alone whose name has one of these words, such as netspec,openvino")
-    for kind in (dense, load, wait, detect, forward, train, infer, grow):
+    for kind in (dense, load, wait, detect, ranks, forward, train, infer, grow):
         repeats = kind.add_argument("--repeats", type=int, default=5, metavar="N",
                                     help="after 1 to warm up (default 5)")
     renamed(load, "--runs", repeats)
@@ -110,7 +116,7 @@ def _alone(args: argparse.Namespace) -> Iterator[str]:
     import torch
 
     from ..base.machine import cores
-    from ..papers import detecting, timing
+    from ..papers import detecting, ranked, timing
 
     yield (f"{count(cores(), 'CPU core')}, {count(torch.get_num_threads(), 'thread')}, "
            f"torch {torch.__version__}")
@@ -126,6 +132,8 @@ def _alone(args: argparse.Namespace) -> Iterator[str]:
     elif args.kind == "detect":
         given = find(args.weights, what="weights") if args.weights else None
         yield detecting.time_detect(find_net(args.net, "deploy"), given, args.size, args.repeats)
+    elif args.kind == "ranks":
+        yield ranked.time_ranks(find_solver(args.solver), args.size, args.ranks, args.repeats)
     elif args.kind == "wait":
         yield timing.time_wait(find_solver(args.solver), args.repeats)
     else:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from google.protobuf import text_format
 from google.protobuf.message import Message
 
-from ..base.errors import Error, closest
+from ..base.errors import Error, closest, one_line
 from ..base.files import missing, native, writing
 from .caffe_pb2 import LayerParameter, NetParameter, SolverParameter
 from .types import CAFFE
@@ -103,7 +103,7 @@ def write(path: str | os.PathLike, message: Message, header: str = "") -> None:
     lines = header.splitlines()
     foreign = dict.fromkeys(what for layer in getattr(message, "layer", ()) for what in _foreign(layer))
     if foreign:
-        lines.append(f"Caffe 1.0 refuses this net, for it has {', '.join(foreign)}.")
+        lines.append(one_line(f"Caffe 1.0 refuses this net, for it has {', '.join(foreign)}."))
     comment = "".join(f"# {line}".rstrip() + "\n" for line in lines)
     with writing(path, "w") as file:
         file.write(comment + to_text(message))

@@ -96,6 +96,21 @@ def test_wait_says_what_is_wrong_with_the_solver(capfd, tmp_path, monkeypatch):
     assert err.count("\n") == 1 and "nowhere.prototxt" in err
 
 
+@pytest.mark.slow
+def test_ranks_train_beside_one_process(solver, capfd):
+    assert cli.main(["time", "ranks", "solver.prototxt", "--size", "8", "--repeats", "2"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert "2 images an iteration, 2 rounds" in lines[1]
+    assert [line.rsplit(None, 6)[0] for line in lines[4:7]] == ["one process", "one rank", "2 ranks"]
+    assert lines[4].split()[-3:] == ["1.00"] * 3 and all(float(word) > 0 for line in lines[4:7] for word in line.split()[-6:])
+    assert not multiprocessing.active_children()
+
+
+def test_more_ranks_than_cores_are_refused(solver, capfd):
+    assert cli.main(["time", "ranks", "solver.prototxt", "--ranks", "1000"]) == 2
+    assert "--ranks must lie between 2 and" in capfd.readouterr().err
+
+
 def classifier(path: Path) -> None:
     n = NetSpec()
     n.data = L.Input(shape=dict(dim=[1, 3, 21, 21]))

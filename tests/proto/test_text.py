@@ -257,6 +257,7 @@ def test_mutated_text_gives_a_message_or_an_error(tmp_path):
     ('type: "Pooling" pooling_param { round_mode: FLOOR }', "round_mode of Pooling (of Caffe's master)"),
     ('type: "Swish"', "Swish (of Caffe's master)"),
     ('type: "Python" python_param { module: "m" layer: "L" }', None),
+    (r'type: "a\nb"', r"a\nb (of a fork)"),
 ])
 def test_a_written_net_says_what_caffe_would_refuse(tmp_path, layer, said):
     net = prototext.parse(f'layer {{ name: "x" {layer} }} layer {{ name: "y" {layer} }}', caffe_pb2.NetParameter)
