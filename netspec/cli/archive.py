@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..base import log
 from ..base.errors import Error, Interrupted, count, listed
 from ..base.files import find
-from .options import note, only, whole
+from .options import note, only, whole, wrote
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=whole, metavar="N", help="with --list: N processes compute, each "
                         "with a net of its own, on all GPUs in turn (default: this one, or one a GPU where "
                         "there are several)")
+    parser.add_argument("--parquet", action="store_true", help="with --list: also DIR/manifest.parquet, the "
+                        "manifest as a table (needs pyarrow)")
 
 
 def check(args: argparse.Namespace, arguments: Callable[[argparse.ArgumentParser], None]) -> None:
@@ -45,6 +47,10 @@ def check(args: argparse.Namespace, arguments: Callable[[argparse.ArgumentParser
         raise Error(f"--list {args.list} names the images: it goes without IMAGE ({listed(args.image)})")
     if args.out == ".":
         raise Error("--list needs --out DIR: a folder for the results and their manifest")
+    if args.parquet:
+        from ..score import parquet
+
+        parquet.library()
 
 
 def job(args: argparse.Namespace, net: Path, weights: Path, blob: str, mean: Sequence[float], looks: "Looks",
@@ -60,7 +66,7 @@ def job(args: argparse.Namespace, net: Path, weights: Path, blob: str, mean: Seq
 
 
 def run(args: argparse.Namespace, job: "Job") -> int:
-    from ..score import archive, crew, manifest
+    from ..score import archive, crew, manifest, parquet
 
     (names, locate), facts = _images(args.list, args.out), job.facts()
     with manifest.opened(job, facts) as kept, closing(log.make()) as shown, stopping() as heard:
@@ -86,6 +92,10 @@ def run(args: argparse.Namespace, job: "Job") -> int:
         say(f"netspec infer: stopped by {STOPS[heard[0]]}: {plan.done + done - errors} of "
             f"{count(len(names), 'image')} are done; the same command goes on", file=sys.stderr)
         raise Interrupted(heard[0])
+    if args.parquet:
+        assert job.looks
+        parquet.write(kept.path, table := Path(args.out, parquet.NAME), job.looks.names)
+        wrote(table)
     if errors:
         raise Error(f"{errors} of {count(len(names), 'image')} gave no results: {kept.path} says why")
     return 0

@@ -331,3 +331,25 @@ def test_killed_again_and_again_it_ends_as_if_it_was_not(many, capsys):
         assert all(name.startswith(".") or Image.open(f"o/{name}").load() for name in os.listdir("o") if name.endswith("png"))
     assert run(capsys)[0] == run(capsys, out="straight")[0] == 0
     assert results() == results("straight") and len(names()) == len(set(names())) == 72
+
+
+def test_a_manifest_is_a_table_too(many, capsys):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    thirds().save("many/move.gif", save_all=True, append_images=[thirds(order=(2, 1, 0))])
+    Path("many/im1.png").write_bytes(b"no picture")
+    Path("many/\udcff.png").write_bytes(b"no picture")
+    status, out, _ = run(capsys, "--parquet")
+    assert status == 2 and out.endswith("wrote o/manifest.parquet\n")
+    told = parquet.read_table("o/manifest.parquet").to_pylist()
+    assert len(told) == 11 + 2 + 2 and {row["image"] for row in told if row["status"] == "error"} == {"im1.png", "\\udcff.png"}
+    first = told[0]
+    assert first["image"] == "im0.png" and (first["width"], first["height"]) == (9, 8) and first["labels"] == "im0_labels.png"
+    assert first["share_red"] == next(c["share"] for c in lines()[1]["classes"] if c["name"] == "red")
+    assert [row["frame"] for row in told if row["image"] == "move.gif"] == [1, 2]
+    assert next(row for row in told if row["image"] == "im1.png")["share_red"] is None
+
+
+def test_a_table_needs_its_library(many, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    status, out, err = run(capsys, "--parquet")
+    assert (status, out, err) == (2, "", "netspec infer: writing Parquet needs pyarrow: pip install pyarrow\n") and not Path("o").exists()
