@@ -1,12 +1,14 @@
 """Runs commands in children that are killed, at one point of one snapshot or at random moments.
 
     python tests/killed.py --count 500 --seed 1
+    python tests/killed.py --list 10000 --count 20 --seed 1
 
 kills so many runs of solve (with snapshots, tests and a process that reads), infer, convert and data, half of them with their whole
 process group, the others alone; one in 20 is a fresh interpreter. After each the files that have their names must be whole,
 nothing that was there may be missing, and no process be left; the next start must end with the very files of a run that nobody
 killed, and with nothing beside them. A line a kind: kills, lost, unequal, orphans, stray; the exit status is 1 if one of these
-is not 0. Without --count: for tests/train/test_stages_stopped.py, a case a line, as JSON, answered with the child's exit status.
+is not 0. With --list N it is one run of infer --list over N small images that is killed so often (--jobs J: with J processes beside
+it), before it may end; repeated are images that have several rows. Without --count: for tests/train/test_stages_stopped.py, a case a line, as JSON, answered with the child's exit status.
 
 A process of its own, which has done no training: only such a one can be forked safely, and quickly, many times.
 """
@@ -44,7 +46,8 @@ from netspec.proto import hdf5 as hdf5file
 from netspec.proto import model
 from netspec.train import snapshot
 
-for name in ("cli.solve", "cli.infer", "cli.convert", "cli.data", "train.stages", "look.curves", "score.segment", "net.transplant"):
+for name in ("cli.solve", "cli.infer", "cli.convert", "cli.data", "train.stages", "look.curves", "score.segment", "net.transplant",
+             "score.crew", "score.manifest", "cli.archive"):
     with suppress(ModuleNotFoundError):  # loaded once, not in every child
         importlib.import_module(f"netspec.{name}")
 
@@ -181,6 +184,38 @@ class Convert(Infer):
         assert model.read_weights(path)
 
 
+class Archive(Infer):
+    """So many images of 16x16 in folders of 100, listed; `jobs` processes compute."""
+
+    made = "out/**/*"
+
+    def __init__(self, images, jobs=0):
+        self.images, self.jobs = images, jobs
+
+    def make(self, folder):
+        super().make(folder)
+        rng = random.Random(3)
+        for number in range(self.images):
+            at = folder / f"many/{number // 100:03}"
+            at.mkdir(parents=True, exist_ok=True)
+            Image.frombytes("RGB", (16, 16), rng.randbytes(768)).save(at / f"{number}.png")
+
+    def args(self, folder):
+        return ["infer", "deploy.prototxt", "run/snap_iter_2.caffemodel", "--list", "many", *self.mean[:-2], "--out", "out",
+                *["--jobs", str(self.jobs)] * bool(self.jobs)]
+
+    def whole(self, path):
+        if path.name == "manifest.jsonl":
+            *lines, _ = path.read_bytes().split(b"\n")  # of the last line there may be a part
+            assert all(json.loads(line) for line in lines)
+        elif path.suffix == ".npy":
+            import numpy as np
+
+            assert np.load(path).shape == (4, 16, 16)
+        else:
+            Image.open(path).load()
+
+
 class Data(Kind):
     made = "images/**/*"
 
@@ -242,6 +277,48 @@ def tried(kind, folder, rng):
         yield wrong
 
 
+def killed_list(images, count, seed, jobs):
+    """One run over a list that is killed so often, then let to its end; whether all was well."""
+    rng, kind, begin, found = random.Random(seed), Archive(images, jobs), time.monotonic(), Counter()
+    with tempfile.TemporaryDirectory() as top:
+        folder, straight = Path(top) / "killed", Path(top) / "straight"
+        folder.mkdir()
+        kind.make(folder)
+        shutil.copytree(folder, straight)
+        start = time.monotonic()
+        assert ended(begun(kind.args(straight), straight, "fresh" * bool(jobs)), 36000) == 0, (Path(top) / "said").read_text()
+        long, manifest = time.monotonic() - start, folder / "out/manifest.jsonl"
+        print(f"{images} images, uninterrupted: {long:.0f} s", flush=True)
+        before = {}
+        for number in range(1, count + 1):
+            child = begun(kind.args(folder), folder, "fresh" * bool(jobs))
+            time.sleep(rng.random() * 2 * long / (count + 1) + 4 * bool(jobs))
+            if ended(child, 0) is not None:
+                print(f"kill {number}: the run was at its end")
+                continue
+            (os.killpg if rng.random() < 0.5 else os.kill)(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            found["kills"] += 1
+            found["orphans"] += alive(child, 3)
+            after = kind.results(folder)
+            lost = [path for path in before if path not in after] + [path for path in after if path not in before and not readable(kind, path)]
+            found["lost"] += len(lost)
+            before = dict.fromkeys(after)
+            done = manifest.read_bytes().count(b"\n") - 1 if manifest.exists() else 0
+            print(f"kill {number}: {max(done, 0)} images have rows", flush=True)
+        status = ended(begun(kind.args(folder), folder, "fresh" * bool(jobs)), 36000)
+        mine, wanted = ({name: content for name, content in inventory(each).items() if not name.endswith("manifest.jsonl")}
+                        for each in (folder, straight))
+        names = [json.loads(line)["image"] for line in manifest.read_text().splitlines()[1:]]
+        found.update({"images": len(set(names)), "repeated": len(names) - len(set(names)), "lost": (status != 0) + images - len(set(names)),
+                      "stray": len(mine.keys() - wanted.keys()),
+                      "unequal": sum(mine.get(name) != content for name, content in wanted.items())})
+    columns = ("kills", "images", "lost", "unequal", "repeated", "orphans", "stray")
+    print("".join(f"{column:>10}" for column in columns), "".join(f"{found[column]:10}" for column in columns),
+          f"{time.monotonic() - begin:.0f} s", sep="\n")
+    return not any(found[column] for column in columns[2:])
+
+
 def inventory(folder):
     """The bytes of all files; of folders without files, that they are there."""
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
@@ -293,5 +370,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--list", type=int, metavar="N")
+    parser.add_argument("--jobs", type=int, default=0)
     given = parser.parse_args()
+    if given.list:
+        sys.exit(not killed_list(given.list, given.count or 20, given.seed, given.jobs))
     sys.exit(nurse() if given.count is None else not kill(given.count, given.seed))
