@@ -1,8 +1,9 @@
 """`netspec time`: measure the parts of a job on this machine."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..base.errors import Error, count
 from ..base.files import find
@@ -32,6 +33,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     wait = kinds.add_parser("wait", help="how threads should wait, on a quiet and on a busy machine")
     wait.add_argument("solver", metavar="SOLVER", nargs="?", default="solvers/shapes-fcn32s.prototxt",
                       help="whose data are here (default %(default)s)")
+    detect = kinds.add_parser("detect", help="a net that finds objects, from pixels to boxes, and its parts")
+    detect.add_argument("net", metavar="NET", help="a deploy net, or a val net without its data")
+    detect.add_argument("--size", type=_size, default=(375, 500), metavar="HxW",
+                        help="of the image (default 375x500)")
+    detect.add_argument("--weights", metavar="FILE", help="of the net (default: some are drawn)")
+    ranks = kinds.add_parser("ranks", help="training by several processes beside one, on made images")
+    ranks.add_argument("solver", metavar="SOLVER", nargs="?", default="solvers/shapes-fcn32s.prototxt",
+                       help="(default %(default)s)")
+    ranks.add_argument("--ranks", type=int, default=2, metavar="N", help="processes (default 2)")
+    ranks.add_argument("--size", type=_size, metavar="HxW",
+                       help="of the images (default: as the solver's data say, else 500)")
+    others = _add_among_others(kinds)
+    for kind in (dense, load, wait, detect, ranks, *others):
+        repeats = kind.add_argument("--repeats", type=int, default=5, metavar="N",
+                                    help="after 1 to warm up (default 5)")
+    renamed(load, "--runs", repeats)
+
+
+def _add_among_others(kinds: Any) -> Sequence[argparse.ArgumentParser]:
+    """What is measured beside other programs."""
     forward = kinds.add_parser("forward", help="a forward pass beside plain PyTorch and engines")
     forward.add_argument("net", metavar="NET", nargs="+", help="deploy nets, or val nets without their data")
     forward.add_argument("--size", type=_size, metavar="HxW",
@@ -53,17 +74,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                       help="images in a batch (default 1,2,4; more than the first at the first side alone)")
     grow.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="(default fp32)")
     grow.add_argument("--plot", metavar="FILE", help="draw it as .svg, .png or .pdf too")
-    detect = kinds.add_parser("detect", help="a net that finds objects, from pixels to boxes, and its parts")
-    detect.add_argument("net", metavar="NET", help="a deploy net, or a val net without its data")
-    detect.add_argument("--size", type=_size, default=(375, 500), metavar="HxW",
-                        help="of the image (default 375x500)")
-    detect.add_argument("--weights", metavar="FILE", help="of the net (default: some are drawn)")
-    ranks = kinds.add_parser("ranks", help="training by several processes beside one, on made images")
-    ranks.add_argument("solver", metavar="SOLVER", nargs="?", default="solvers/shapes-fcn32s.prototxt",
-                       help="(default %(default)s)")
-    ranks.add_argument("--ranks", type=int, default=2, metavar="N", help="processes (default 2)")
-    ranks.add_argument("--size", type=_size, metavar="HxW",
-                       help="of the images (default: as the solver's data say, else 500)")
     for kind in (forward, train):
         kind.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or mps (default cpu)")
     for kind in (forward, train, infer):
@@ -71,10 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                           help="fp32, bf16 or both with a comma (default both)")
         kind.add_argument("--only", type=_words, default=(), metavar="WORD,...",
                           help="time those alone whose name has one of these words, such as netspec,openvino")
-    for kind in (dense, load, wait, detect, ranks, forward, train, infer, grow):
-        repeats = kind.add_argument("--repeats", type=int, default=5, metavar="N",
-                                    help="after 1 to warm up (default 5)")
-    renamed(load, "--runs", repeats)
+    return forward, train, infer, grow
 
 
 def _size(text: str) -> tuple[int, int]:

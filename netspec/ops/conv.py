@@ -7,6 +7,7 @@ from fractions import Fraction
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..base.errors import Error
 from ..proto.caffe_pb2 import ConvolutionParameter, LayerParameter, PoolingParameter, UnpoolingParameter
 from ..proto.wire import MOST_NUMBERS, possible
 from .base import CoordMap, Number, Operation, Param, Shape
@@ -230,5 +231,7 @@ def strided(p: Windowed) -> tuple[tuple[Number, ...], tuple[Number, ...]]:
     two = any(p.HasField(f"{name}_{s}") for name in ("kernel", "stride", "pad") for s in "hw")
     dims = 2 if two else max([1, *(len(numbers) for numbers in given if not isinstance(numbers, int))])
     axes = list(zip(*geometry(p, dims), strict=True))
+    if not all(stride for _, stride, _, _ in axes):  # of a layer that was not set up, which refuses it
+        raise Error("a window with stride 0 has no coordinate map")
     shift = ((pad - Fraction(dilation * (kernel - 1), 2)) / stride for kernel, stride, pad, dilation in axes)
     return tuple(Fraction(1, stride) for _, stride, _, _ in axes), tuple(shift)

@@ -127,6 +127,8 @@ def solver(numbers: random.Random, folder: Path) -> list:
     known = ["net.prototxt", "run/snap", *POLICIES, *RULES, *TEXTS]
     for _ in range(numbers.choice((1, 1, 2, 3, 5))):
         changed(param, numbers, known)
+    if param.snapshot_prefix.startswith(".."):  # which is as asked for, and not in its folder
+        param.snapshot_prefix = f"run/{param.snapshot_prefix}"
     if param.max_iter > 20 and numbers.random() < 0.95:  # what takes long as it should
         param.max_iter = numbers.randrange(5)
     (folder / "solver.prototxt").write_text(spelt(param, numbers), errors="replace")

@@ -74,6 +74,11 @@ def test_each_axis_by_itself():
     assert shift[0] - 1 == shift[1] == shift[2] + 1
 
 
+def test_a_stride_of_0_has_no_map():
+    with pytest.raises(Error, match="stride 0 has no coordinate map"):
+        mapped(example(stride=[0, 1]))
+
+
 def test_a_crop_moves_by_its_offset():
     n = example()
     n.crop = layers.Crop(n.deconv, n.data, axis=2, offset=6)
