@@ -129,8 +129,9 @@ def solver(numbers: random.Random, folder: Path) -> list:
         changed(param, numbers, known)
     if param.snapshot_prefix.startswith(".."):  # which is as asked for, and not in its folder
         param.snapshot_prefix = f"run/{param.snapshot_prefix}"
-    if param.max_iter > 20 and numbers.random() < 0.95:  # what takes long as it should
-        param.max_iter = numbers.randrange(5)
+    for field in ("max_iter", "iter_size"):  # what takes long as it should
+        if getattr(param, field) > 20:
+            setattr(param, field, numbers.randrange(5))
     (folder / "solver.prototxt").write_text(spelt(param, numbers), errors="replace")
     if numbers.random() < 0.3:
         net = read((folder / "net.prototxt").read_text(), NetParameter)
