@@ -127,8 +127,8 @@ def solver(numbers: random.Random, folder: Path) -> list:
     known = ["net.prototxt", "run/snap", *POLICIES, *RULES, *TEXTS]
     for _ in range(numbers.choice((1, 1, 2, 3, 5))):
         changed(param, numbers, known)
-    if param.snapshot_prefix.startswith(".."):  # which is as asked for, and not in its folder
-        param.snapshot_prefix = f"run/{param.snapshot_prefix}"
+    if any(part.startswith(".") for part in Path(param.snapshot_prefix).parts):  # outside, or like a temporary: as asked for
+        param.snapshot_prefix = "run/snap"
     for field in ("max_iter", "iter_size"):  # what takes long as it should
         if getattr(param, field) > 20:
             setattr(param, field, numbers.randrange(5))
