@@ -69,8 +69,11 @@ class Window(Operation, family="convolution"):
 class Im2col(Window, type="Im2col"):
     """The values under the window at each position, as channels: C x kernel of them, channel by channel."""
 
-    def infer(self, shape: Shape) -> list[Shape]:
+    def setup(self, shape: Shape) -> None:
+        super().setup(shape)
         check_padded(self, shape, self.pad)
+
+    def infer(self, shape: Shape) -> list[Shape]:
         return [self.placed(shape, self.channels * math.prod(self.kernel))]
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:

@@ -43,6 +43,7 @@ class Pooling(Operation, type="Pooling", family="pooling", tops=(1, 2), fresh=Tr
             raise self.error(f"pad {list(self.pad)} must be smaller than the kernel {list(self.kernel)}")
         if not all(self.stride):
             raise self.error("stride must be above 0")
+        check_padded(self, shape, self.pad)
         self.ceil = p.ceil_mode if p.HasField("ceil_mode") else p.round_mode == p.CEIL
         if p.HasField("round_mode") and self.ceil != (p.round_mode == p.CEIL):
             raise self.error("round_mode and ceil_mode, the forks' name for it, contradict; give one")
@@ -54,7 +55,6 @@ class Pooling(Operation, type="Pooling", family="pooling", tops=(1, 2), fresh=Tr
         return p.pool == MAX and not p.global_pooling and not self.indexed
 
     def infer(self, shape: Shape) -> list[Shape]:
-        check_padded(self, shape, self.pad)
         sizes = []
         kernels = shape[2:] if self.layer.pooling_param.global_pooling else self.kernel
         for n, kernel, stride, pad in zip(shape[2:], kernels, self.stride, self.pad, strict=True):

@@ -106,6 +106,15 @@ def test_the_middle_of_a_large_image_needs_a_margin_of_its_field_alone():
     assert all(400 <= hi - lo - 512 <= 500 for lo, hi in route.held[Value("data")]) and route.most < 15e6
 
 
+@pytest.mark.parametrize("name", forms())
+def test_a_part_of_maps_that_no_blob_could_hold(name):
+    net, blob = of(name)
+    (top,) = net.graph.inputs
+    shape = 1, net.graph.shape(top)[1], 60000, 60000  # 3.6e9 numbers a channel
+    held = Plan(net).part({top: shape}, blob, ((30000, 30064), (40000, 40064))).held[Value(top)]
+    assert all(64 <= hi - lo < 2000 for lo, hi in held)
+
+
 def test_a_layer_that_needs_the_whole_map_is_named(tmp_path):
     text = NET + 'layer { name: "all" type: "Pooling" bottom: "score" top: "all" pooling_param { global_pooling: true ' \
         'pool: AVE } }\nlayer { name: "up" type: "Deconvolution" bottom: "all" top: "up" convolution_param { ' \
