@@ -8,6 +8,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
 
 from .errors import Error
 
@@ -100,6 +102,16 @@ def end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None, "this process was started by no other"
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def begin(line: Connection) -> None:
+    """The first work of a spawned process: it ends with its parent from here on, before anything large is
+    imported for what it is to do, which `line` gives: a function and its arguments, called with the line
+    behind them."""
+    end_with_parent()
+    with suppress(EOFError):  # of a parent that is dead already
+        work, given = line.recv()
+        work(*given, line)
 
 
 def _watch(parent: multiprocessing.process.BaseProcess) -> None:

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import chain, takewhile
 from pathlib import Path
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 # options of `netspec infer` that have no meaning for a list
 STRANGE = ("json", "dense", "names", "engine", "samples", "seed", "threshold", "voc", "nms", "most",
            "protocol", "bands")
-STOPS: dict[int, str] = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,9 +66,10 @@ def job(args: argparse.Namespace, net: Path, weights: Path, blob: str, mean: Seq
 
 def run(args: argparse.Namespace, job: "Job") -> int:
     from ..score import archive, crew, manifest, parquet
+    from ..train.stopping import STOPS
 
     (names, locate), facts = _images(args.list, args.out), job.facts()
-    with manifest.opened(job, facts) as kept, closing(log.make()) as shown, stopping() as heard:
+    with manifest.opened(job, facts) as kept, closing(log.make()) as shown, stopping(STOPS) as heard:
         plan = kept.plan(names, locate, [*job.wanted.files.values()])
         if plan.done:
             note(f"{plan.done} of {count(len(names), 'image')} are done already, as {kept.path} says")
@@ -102,8 +102,8 @@ def run(args: argparse.Namespace, job: "Job") -> int:
 
 
 @contextmanager
-def stopping() -> Iterator[list[int]]:
-    """Within, the first Ctrl-C or SIGTERM only puts its number into the list; a second ends it at once."""
+def stopping(numbers: Iterable[int]) -> Iterator[list[int]]:
+    """Within, the first of these signals only puts its number into the list; a second ends it at once."""
     heard: list[int] = []
 
     def hear(number: int, frame: Any) -> None:
@@ -114,7 +114,7 @@ def stopping() -> Iterator[list[int]]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    before = {number: signal.signal(number, hear) for number in STOPS}
+    before = {number: signal.signal(number, hear) for number in numbers}
     try:
         yield heard
     finally:

@@ -14,7 +14,7 @@ import torch
 
 from ..base.errors import Error
 from ..base.machine import choose
-from ..base.processes import end_with_parent
+from ..base.processes import begin
 from .archive import Job, Row, stamp
 
 Image = tuple[str, str]  # its name, and where it is
@@ -77,11 +77,12 @@ class _Crew:
         """Start a process. It is deaf to Ctrl-C, which a terminal sends to all."""
         spawn = multiprocessing.get_context("spawn")
         mine, its = spawn.Pipe()
-        process = spawn.Process(target=_serve, args=(replace(self.job, device=device), self.threads, its),
-                                daemon=True)
+        process = spawn.Process(target=begin, args=(its,), daemon=True)
         with _deaf():
             process.start()
         its.close()
+        with suppress(OSError):  # it is dead, which is heard
+            mine.send((_serve, (replace(self.job, device=device), self.threads)))
         self.members[mine] = _Member(process, device)
 
     def hear(self, line: Connection) -> Row | None:
@@ -146,15 +147,12 @@ def _deaf() -> Iterator[None]:
 
 def _serve(job: Job, threads: int, line: Connection) -> None:
     """A process: says what is to be said of the weights, then a row for each image, until there is none."""
-    end_with_parent()
     torch.set_num_threads(threads)
     try:
         worker = job.open()
         line.send(worker.remarks)
         while image := line.recv():
             line.send(worker(*image))
-    except EOFError:  # the other process is dead
-        pass
     except (Error, OSError) as error:
         with suppress(OSError):
             line.send(error)
