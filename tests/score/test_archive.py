@@ -15,6 +15,7 @@ import programs
 import pytest
 from PIL import Image
 
+from netspec.base.errors import Error
 from netspec.base.files import alone
 from netspec.cli import main as cli
 from netspec.proto.model import write_weights
@@ -144,7 +145,10 @@ def test_a_list_names_images_and_nothing_leaves_the_folder(many, capsys, tmp_pat
     thirds().save("lists/im8.png")
     Path("o").mkdir()
     thirds().save("o/in.png")
-    os.mkfifo("pipe.png")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo("pipe.png")
+    else:
+        Path("pipe.png").mkdir()
     given = ["many/im0.png", str(outside), "im8.png", "../many/im1.png", "many/im0.png", "o/in.png", "pipe.png", "gone.png", "many", "-", ""]
     Path("lists/list.txt").write_text("\r\n".join(given))
     status, out, err = run(capsys, given="lists/list.txt")
@@ -202,6 +206,31 @@ def test_what_does_not_go_is_one_sentence(many, capsys, argv, said):
     Path("empty").mkdir()
     status, out, err = run(capsys, *argv)
     assert (status, out) == (2, "") and said in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("net, said", [("shapes-rfcn", "finds objects in images, and --list is of nets that segment"),
+                                       ("clouds-fcn8s", "finds clouds in whole scenes, and --list is of images")])
+def test_nets_for_something_else_are_refused(many, capsys, net, said):
+    status = cli.main(["infer", net, "net.caffemodel", "--list", "many", "--out", "o"])
+    assert status == 2 and said in capsys.readouterr().err and not Path("o").exists()
+
+
+def test_what_goes_with_a_list_alone(many, capsys):
+    for argv in (["--jobs", "2"], ["--parquet"]):
+        assert cli.main(["infer", "net.prototxt", "net.caffemodel", "photo.png", *argv]) == 2
+        assert f"{argv[0]} goes with --list" in capsys.readouterr().err
+    assert cli.main(["infer", "net.prototxt", "net.caffemodel"]) == 2
+    assert "no IMAGE is given: net.caffemodel holds weights" in capsys.readouterr().err
+
+
+def test_a_job_that_cannot_be(many):
+    with pytest.raises(Error, match="tiles go without scales and flip"):
+        Job("net.prototxt", "net.caffemodel", "p", device="cpu", tile=16, flip=True).open()
+    Path("net.prototxt").write_text(NET.replace(", 'mean': [0, 0, 0]", ""))
+    with pytest.raises(Error, match="give the job one"):
+        Job("net.prototxt", "net.caffemodel", "p", device="cpu").open()
+    with pytest.raises(Error, match="a mean of 2 numbers"):
+        Job("net.prototxt", "net.caffemodel", "p", device="cpu", mean=(1.0, 2.0)).open()
 
 
 def test_results_below_the_folder_are_no_images(many, capsys):
