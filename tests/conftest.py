@@ -3,10 +3,12 @@
 import gc
 import os
 import signal
+import subprocess
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # pytest -n: a process for each core
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import programs
 import pytest
 import torch
 from training import write_job
@@ -45,3 +47,16 @@ def job(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_job(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def forked(monkeypatch):
+    """What runs a net that was written as a Python file is forked, not started."""
+    ordinary = subprocess.run
+
+    def run(command, **more):
+        if "-I" not in command:
+            return ordinary(command, **more)
+        return programs.run(*command[2:], cwd=".", env=programs.environment(PYTHONPATH=""))
+
+    monkeypatch.setattr(subprocess, "run", run)

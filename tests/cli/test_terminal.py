@@ -73,6 +73,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command, status", COMMANDS, ids=[" ".join(command.split()[:4]) for command, _ in COMMANDS])
+@pytest.mark.usefixtures("forked")
 def test_no_name_begins_a_line_or_moves_the_cursor(trained, monkeypatch, capsys, command, status):
     monkeypatch.chdir(trained)
     words = dict(BAD=BAD, IMAGE=IMAGE, NO_IMAGE=NO_IMAGE, WEIGHTS=WEIGHTS, SCORE=f"{BAD}score", LABEL=f"{BAD}label")

@@ -2,7 +2,6 @@
 
 import importlib.util
 
-import programs
 import pytest
 import torch
 
@@ -132,6 +131,7 @@ def test_it_reads_as_a_person_writes_it(tmp_path):
     assert torch.equal(writer.tensors["c.weight"], net.state_dict()["c.weight"])
 
 
+@pytest.mark.usefixtures("forked")
 def test_what_a_net_says_of_its_images_is_there(tmp_path):
     said = "{'classes': ['road 1 2 3', 'car 4 5 6'], 'mean': [1.5, 2, 3], 'range': [0, 255]}"
     text = DATA.replace("input_param", f'python_param {{ param_str: "{said}" }} input_param') + conv("num_output: 2 kernel_size: 3")
@@ -145,16 +145,6 @@ def test_what_a_net_says_of_its_images_is_there(tmp_path):
 
 
 LONG = "".join(conv("num_output: 2 kernel_size: 1", top=f"{'a_long_name' * 5}_{i}") for i in range(4))
-
-
-@pytest.fixture
-def forked(monkeypatch, tmp_path):
-    """What runs the written file is forked, not started."""
-    def run(command, **_):
-        assert command[1] == "-I"
-        return programs.run(*command[2:], cwd=tmp_path, env=programs.environment(PYTHONPATH=""))
-
-    monkeypatch.setattr(totorch.subprocess, "run", run)
 
 
 @pytest.mark.parametrize("start, body", [

@@ -20,7 +20,6 @@ from training import (
     make_solver,
     params_of,
     same,
-    solve,
     start,
     write_hdf5,
     write_job,
@@ -33,6 +32,7 @@ from data.test_arrays import write as write_rows
 from data.test_listed import LMDB, WINDOWS, database, raw, window_file
 from netspec.base.errors import Error
 from netspec.base.log import Log
+from netspec.cli.main import main
 from netspec.data import feed as feeds
 from netspec.data.arrays import DummyData
 from netspec.data.feed import Batches, Feed, Skips, Unreadable
@@ -200,17 +200,20 @@ def test_a_run_past_bad_images_resumes_as_if_uninterrupted(damaged, monkeypatch)
         assert straight[1:] == again[1:]
 
 
-def test_skip_bad_on_the_command_line(damaged):
-    status, err = solve(damaged, "solver.prototxt")  # whose first batch is one of the bad ones
+def test_skip_bad_on_the_command_line(damaged, capsys):
+    def solve(*args):
+        return main(["solve", *args]), capsys.readouterr().err
+
+    status, err = solve("solver.prototxt")  # whose first batch is one of the bad ones
     assert status == 2 and err.splitlines()[-1].endswith("SegmentationClass/im3.png is not there")
-    status, err = solve(damaged, "solver.prototxt", "--skip-bad", "1")
+    status, err = solve("solver.prototxt", "--skip-bad", "1")
     assert status == 2 and re.search(r"1 others were left out before", err.splitlines()[-1]), err
-    status, err = solve(damaged, "solver.prototxt", "--skip-bad", "2")
+    status, err = solve("solver.prototxt", "--skip-bad", "2")
     assert status == 0, err
     assert len(re.findall(r"W.*left out: (?:image|label) .*im[03]\.\w+ .*\([12] of at most 2\)$", err, re.MULTILINE)) == 2
-    status, err = solve(damaged, "solver.prototxt", "--snapshot", "run/snap_iter_15.solverstate", "--skip-bad", "2")
+    status, err = solve("solver.prototxt", "--snapshot", "run/snap_iter_15.solverstate", "--skip-bad", "2")
     assert status == 0 and "left out" not in err
-    status, err = solve(damaged, "solver.prototxt", "--skip-bad", "-1")
+    status, err = solve("solver.prototxt", "--skip-bad", "-1")
     assert (status, err) == (2, "netspec solve: --skip-bad must be at least 0, found -1\n")
 
 

@@ -131,9 +131,8 @@ def test_datums_of_every_kind(tmp_path):
 
 def test_rand_skip_is_uniform_and_follows_from_the_seed(tmp_path):
     numbered(tmp_path, 9)
-    starts = []
+    made, starts = source(Data, tmp_path, LMDB + "2 rand_skip: 5"), []
     for seed in range(100):
-        made = source(Data, tmp_path, LMDB + "2 rand_skip: 5")
         made.seed = seed
         starts.append(int(made.load(0)[0][0, 0, 0, 0]))
     assert set(starts) == set(range(5)) and stats.chisquare(np.bincount(starts)).pvalue > 1e-3

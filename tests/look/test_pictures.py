@@ -54,7 +54,7 @@ def test_overlay_of_small_grey_and_tall_images():
         pictures.overlay(Image.new("L", (40, 8)), labels, PALETTE, NAMES)
 
 
-@pytest.mark.parametrize("size", [(500, 4000), (4000, 500), (3000, 3000), (600, 800)])
+@pytest.mark.parametrize("size", [(500, 4000), (4000, 500), (2000, 2000), (600, 800)])
 def test_a_legend_is_legible_where_the_overlay_is_shown_on_a_small_screen(size):
     labels = np.zeros(size[::-1], np.uint8)
     labels[:, ::2] = 1

@@ -42,10 +42,6 @@ def own(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(*args, program="models/own.py"):
-    return programs.run(PROJECT / program, *args, cwd=".", env=programs.environment(PYTHONPATH=""))
-
-
 def commands(out):
     """The commands that a run ends with, by their names, as words."""
     found = [shlex.split(line) for line in out.splitlines() if line.startswith("    netspec ")]
@@ -287,7 +283,7 @@ def test_an_image_that_cannot_be_read(own, capsys):
 
 
 def test_weights_take_vgg16_and_the_papers_rates(own):
-    assert run("my/set.txt", "--weights", "weights/vgg16.caffemodel").returncode == 0
+    assert main(["own", "my/set.txt", "--weights", "weights/vgg16.caffemodel"]) == 0
     solvers = [prototext.read_solver(f"my/set-fcn{stride}s.prototxt") for stride in (32, 16, 8)]
     assert [s.base_lr for s in solvers] == pytest.approx([1e-4, 1e-6, 1e-8])
     assert [s.weights[0] for s in solvers] == ["weights/vgg16.caffemodel", "my/snapshot/set-fcn32s_iter_600.caffemodel",
@@ -316,26 +312,30 @@ def test_weights_of_another_net_are_refused_before_anything_is_written(own, caps
     assert not told or "--weights w.caffemodel: must be VGG16's, with which the net begins; " in err
 
 
-def test_weights_by_name(own, monkeypatch, tmp_path):
+def test_weights_by_name(own, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("NETSPEC_WEIGHTS", str(tmp_path / "zoo"))
-    done = run("my/set.txt", "--weights", "vgg16")
-    assert done.returncode == 0 and prototext.read_solver("my/set-fcn32s.prototxt").weights == ["vgg16"]
-    assert "note: the weights of vgg16 are not here" in done.stderr and "'netspec weights get vgg16' gets them; solve needs" in done.stderr
+    assert main(["own", "my/set.txt", "--weights", "vgg16"]) == 0
+    err = capsys.readouterr().err
+    assert prototext.read_solver("my/set-fcn32s.prototxt").weights == ["vgg16"]
+    assert "note: the weights of vgg16 are not here" in err and "'netspec weights get vgg16' gets them; solve needs" in err
 
 
-def test_a_missing_file_is_one_sentence(own):
-    done = run("my/sets.txt")
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "my/sets.txt is not there" in done.stderr
-    assert run("my/set.txt", "--iterations", "0").returncode == 2
+def test_a_missing_file_is_one_sentence(own, capsys):
+    assert main(["own", "my/sets.txt"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "my/sets.txt is not there" in err
+    assert main(["own", "my/set.txt", "--iterations", "0"]) == 2
     Path("my/val.txt").unlink()
-    done = run("my/set.txt")
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "split 'val' has no list" in done.stderr
+    capsys.readouterr()
+    assert main(["own", "my/set.txt"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "split 'val' has no list" in err
     assert not Path("my/set-fcn32s").exists()
 
 
 def test_the_solvers_have_a_test_net_so_that_both_lists_are_checked(own, capsys):
     own.joinpath("my").rename("it's \"my\" ü")
-    assert run("it's \"my\" ü/set.txt").returncode == 0
+    assert main(["own", "it's \"my\" ü/set.txt"]) == 0
     solver = prototext.read_solver("it's \"my\" ü/set-fcn32s.prototxt")
     assert solver.test_iter == [3] and solver.test_net == ["it's \"my\" ü/set-fcn32s/val.prototxt"]
     Image.new("L", (2, 2)).save("it's \"my\" ü/masks/8.png")

@@ -154,10 +154,11 @@ def test_vgg16_of_three_bands_begins_a_net_of_four(tmp_path, monkeypatch, capsys
     assert np.isfinite(losses(capsys.readouterr())).all()
 
 
-def test_the_stages_for_generated_scenes_train_and_are_scored_by_the_scene(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("stages", [["fcn32s"], pytest.param(["fcn32s", "fcn16s", "fcn8s"], marks=pytest.mark.slow)], ids=len)
+def test_the_stages_for_generated_scenes_train_and_are_scored_by_the_scene(tmp_path, monkeypatch, capsys, stages):
     project(tmp_path, monkeypatch, "clouds")
     before = ()
-    for stage in ("fcn32s", "fcn16s", "fcn8s"):
+    for stage in stages:
         name = f"clouds-{stage}"
         file = few(name, *before)
         assert cli.main(["solve", file]) == 0
@@ -166,5 +167,5 @@ def test_the_stages_for_generated_scenes_train_and_are_scored_by_the_scene(tmp_p
         before = [f"snapshot/{name}_iter_2.caffemodel"]
     assert cli.main(["doctor", file, "--device", "cpu"]) == 0
     assert "0 problems" in capsys.readouterr().out
-    assert cli.main(["score", "models/clouds-fcn8s/test.prototxt", *before, "--device", "cpu"]) == 0
+    assert cli.main(["score", f"models/{name}/test.prototxt", *before, "--device", "cpu"]) == 0
     assert "made_test" in capsys.readouterr().out

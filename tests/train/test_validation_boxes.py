@@ -14,6 +14,7 @@ from netspec.cli import main as cli
 from netspec.proto.model import read_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+EACH = pytest.mark.parametrize("name", ["shapes-rfcn-ohem", pytest.param("shapes-rfcn", marks=pytest.mark.slow)])
 LINE = re.compile(r"netspec\] Iteration (\d+), test net #0: (mean AP \S+(?: of \d of \d classes)?), 3 images")
 SETTINGS = 'base_lr: 0.004 lr_policy: "fixed" momentum: 0.9 clip_gradients: 10 random_seed: 1 max_iter: 60 snapshot: 20 display: 20'
 
@@ -66,7 +67,7 @@ def scored(capsys, weights, name):
     return json.loads(capsys.readouterr().out)["map"]
 
 
-@pytest.mark.parametrize("name", ["shapes-rfcn", "shapes-rfcn-ohem"])
+@EACH
 def test_the_ap_is_that_of_score_and_the_best_weights_are_kept(done, job, capsys, name):
     """Though boxes are learned normalised, with OHEM those of the RPN too."""
     err = done(job, name)
@@ -84,7 +85,7 @@ def test_the_ap_is_that_of_score_and_the_best_weights_are_kept(done, job, capsys
     assert not re.search("Test net output.*(rois|cls_prob|bbox_pred|gt_boxes|im_info)", err)
 
 
-@pytest.mark.parametrize("name", ["shapes-rfcn", "shapes-rfcn-ohem"])
+@EACH
 def test_tests_change_nothing_of_the_training(done, job, capsys, name):
     kinds = ("caffemodel", "solverstate")
     assert LINE.search(done(job, name))
@@ -96,14 +97,14 @@ def test_tests_change_nothing_of_the_training(done, job, capsys, name):
 
 
 def test_a_resumed_run_goes_on_from_the_best(done, job, capsys):
-    done(job, "shapes-rfcn")
+    done(job, "shapes-rfcn-ohem")
     expected = Path("run/snap_best.json").read_bytes(), Path("run/snap_best.caffemodel").read_bytes()
     trained(capsys, "--snapshot", "run/snap_iter_20.solverstate")
     assert expected == (Path("run/snap_best.json").read_bytes(), Path("run/snap_best.caffemodel").read_bytes())
 
 
 def test_curves_show_it(done, job):
-    Path("run.log").write_text(done(job, "shapes-rfcn"))
+    Path("run.log").write_text(done(job, "shapes-rfcn-ohem"))
     assert cli.main(["curves", "run.log", "--out", "curves.svg"]) == 0
     text = Path("curves.svg").read_text()
     assert "mean AP in percent" in text and "test mean AP, best" in text
