@@ -18,9 +18,9 @@ clouds: $(STAMP)  # FCN-32s, 16s and 8s on satellite scenes, scored by the scene
 	$(BIN)/python data/clouds/prepare.py
 	$(BIN)/python tools/demo.py --clouds
 
-test: $(STAMP)  # the types are checked beside the tests
+test: $(STAMP)  # the types are checked beside the tests, whose many processes are to compile each file once
 	$(BIN)/ruff check .
-	$(BIN)/mypy & types=$$!; $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile; tests=$$?; \
+	$(BIN)/mypy & types=$$!; PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile; tests=$$?; \
 		wait $$types && exit $$tests
 
 slow: $(STAMP)

@@ -112,13 +112,15 @@ def lines(path: str | os.PathLike) -> Iterator[str]:
                 yield text
 
 
-def read_log(path: str | os.PathLike, remark: Callable[[str], object] = lambda text: None) -> list[Training]:
-    """The runs of a log in order; `remark` is told what is passed over. Raises Error if there is none with a
-    number in it."""
+def read_log(path: str | os.PathLike, remark: Callable[[str], object] = lambda text: None,
+             heard: Callable[[str], object] = lambda text: None) -> list[Training]:
+    """The runs of a log in order; `remark` is told what is passed over, `heard` every line. Raises Error if
+    there is none with a number in it."""
     reader = LogReader()
     try:
         for text in lines(path):
             reader.line(text)
+            heard(text)
     except OSError as error:
         raise Error(f"{path}: the log cannot be read: {error.strerror}") from None
     runs = [run for run in reader.runs if run.series]

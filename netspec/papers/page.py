@@ -16,7 +16,7 @@ from ..base.table import numeric
 from ..data.facts import Known, known
 from ..data.segmentation import SegmentationData
 from ..look import pictures
-from ..look.curves import Training, draw_curves, lines, read_log
+from ..look.curves import Training, draw_curves, read_log
 from ..look.shapes import printable
 from ..net.build import load
 from ..net.deploy import feeds
@@ -195,8 +195,13 @@ def _read(paths: Iterable[Path], reader: Callable[[Path], Found], problems: list
 
 def _log(path: Path, remark: Callable[[str], object]) -> tuple[list[Training], list[str]]:
     """The runs of a log, and what netspec said in it."""
-    runs = read_log(path, remark)
-    return runs, [text.rstrip() for text in lines(path) if re.match(r"[WE]\d", text) or " netspec] " in text]
+    said: list[str] = []
+
+    def heard(text: str) -> None:
+        if re.match(r"[WE]\d", text) or " netspec] " in text:
+            said.append(text.rstrip())
+
+    return read_log(path, remark, heard), said
 
 
 def _picture(path: Path) -> bytes:

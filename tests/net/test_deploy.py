@@ -53,6 +53,7 @@ def staged(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", ["torch", "onnx"])
+@pytest.mark.usefixtures("forked")
 def test_a_nets_own_stage_and_level_hold_when_it_is_converted(staged, capsys, suffix):
     if suffix == "onnx":
         pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
