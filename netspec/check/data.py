@@ -187,7 +187,7 @@ def read_tops(source: SegmentationData, index: int) -> tuple[Tops, list[Finding]
     findings: list[Finding] = []
     for top in source.tops_read:
         paths = tree.files(top, split, name)
-        gone = [("missing", str(path)) for path in paths if not path.is_file()]
+        gone = [("missing", str(path)) for path in tree.lacking(top, split, name)]
         findings += gone
         try:
             if not gone:

@@ -38,7 +38,8 @@ from .weights import fill, weights_file
 
 EXTRAS = {"h5py": "reading HDF5", "lmdb": "reading a database", "matplotlib": "drawing charts",
           "safetensors": "reading .safetensors", "onnx": "writing ONNX", "onnxruntime": "checking ONNX",
-          "openvino": "--engine openvino", "imageio_ffmpeg": "reading video"}
+          "openvino": "--engine openvino", "imageio_ffmpeg": "reading video",
+          "webdataset": "reading shards"}
 
 
 def environment() -> list[Finding]:

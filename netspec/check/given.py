@@ -97,7 +97,8 @@ def _on_disk(path: Path, dataset: str | None, of: type[Read]) -> list[Read]:
     dataset = dataset or (likely[0] if path.is_dir() else str(path))
     found, errors, layout = list[Read](), list[Error](), of.layout_of(dataset)
     for split in SPLITS:
-        if found and split in SPLITS[1:5] or layout.shared(split):
+        of_all = split == "all" or "{split}" in layout.shards or not layout.shards
+        if found and split in SPLITS[1:5] or layout.shared(split) or not of_all:
             continue
         param = {"dataset": dataset, "split": split} | ({"root": str(path)} if path.is_dir() else {})
         layer = LayerParameter(name=dataset, type="Python", top=of.usual_tops(dataset, split))
@@ -140,5 +141,6 @@ def _phase(split: str) -> Phase:
 
 def has_images(source: Pictured) -> bool:
     """Whether a single image of a source is there."""
-    return any(path.is_file() for tree, split, name in source.entries for top in source.tops_read
-               if top not in source.labels for path in tree.files(top, split, name))
+    tops = [top for top in source.tops_read if top not in source.labels]
+    return any(len(tree.lacking(top, split, name)) < len(tree.files(top, split, name))
+               for tree, split, name in source.entries for top in tops)

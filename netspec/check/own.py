@@ -20,6 +20,7 @@ from ..data import boxes
 from ..data.boxes import Boxes
 from ..data.layouts import Images, Labels, layout
 from ..data.options import read_file
+from ..data.sharded import on_disk
 from ..data.tree import Tree, ending, suffixes
 
 SEED, SHARE = 1, 5  # of the split that is made: one image in so many is for validation
@@ -47,6 +48,18 @@ def tree(path: Path, splits: Sequence[str]) -> Tree:
                     "says what it holds")
     if path.stem in splits:
         raise Error(f"the data set file {path} has the name of the list of '{path.stem}'; rename it")
+    return (_sharded if "shards" in read_file(path) else _in_folders)(path, splits)
+
+
+def _sharded(path: Path, splits: Sequence[str]) -> Tree:
+    found = layout(str(path))
+    if "{split}" not in found.shards:
+        raise Error(f"{path}: 'shards: {found.shards:.80}' are those of {' and '.join(splits)} alike; "
+                    "{split} in it tells them apart")
+    return on_disk(str(path), found, path.parent)
+
+
+def _in_folders(path: Path, splits: Sequence[str]) -> Tree:
     given = "boxes" in read_file(path)
     found = boxes.layout(str(path)) if given else layout(str(path))
     key, usual = "boxes" if given else "labels", found.first(Labels).files
@@ -103,7 +116,7 @@ def split(data: Tree, train: str, val: str, asked: bool = False) -> Split:
     there = [path for path in lists.values() if path.is_file()]
     truth = next(top for top, kind in data.layout.tops.items() if isinstance(kind, Labels))
     whole = "" if truth == "label" or "{name}" in (file := data.layout.first(Labels).files[0]) else file
-    if len(there) == 2 or "{split}" in data.pattern + whole:
+    if len(there) == 2 or "{split}" in data.pattern + whole + data.layout.shards:
         return Split({}, [], [])
     misnamed(data.dataset, lists.values(), data.root)
     if there:

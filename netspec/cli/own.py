@@ -79,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
               "of the other classes begin at zero, and the nets subtract the mean of its data set")
     elif weights:
         _needed(weights)
-    _end(path, result.solvers, args, data.files("data", val, images[val][0])[0], found)
+    seen = Path("photo.jpg") if data.layout.shards else data.files("data", val, images[val][0])[0]
+    _end(path, result.solvers, args, seen, found)
     return 0
 
 

@@ -90,6 +90,8 @@ def layout(dataset: str, own: Mapping[str, Any] | None = None) -> Layout:
 
 def folder(given: Mapping[str, Any], where: str) -> Layout:
     """The layout of a folder of one's own: {name}.xml or .json for each image, or one COCO file."""
+    if "shards" in given:
+        raise Error(f"{where}: 'shards' are of images and labels, for SegmentationData; boxes lie in files")
     pattern = given.get("boxes", "boxes")
     layouts.check_braces(pattern, "boxes", where)
     whole = pattern.endswith(".json") or "{name}" in pattern

@@ -15,6 +15,7 @@ from ..base.errors import Error
 from ..proto.wire import MOST_COMPRESSION
 from .mat import read_array
 from .resizing import shrunk
+from .shards import opened
 
 # what Pillow raises for damaged files, by format and place of the damage
 DAMAGE = (OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, RuntimeError, MemoryError,
@@ -29,10 +30,11 @@ Option = Callable[[str, object], str]  # how a person gives an option of a name 
 
 
 def open_image(path: Path, what: str = "image", file: IO[bytes] | None = None) -> Image.Image:
-    """An image file, its header read; Error naming it, and what it is, if it is none. file: open already."""
+    """An image file or member of a shard, its header read; Error naming it if it is none. file: it, open."""
     if not file and os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
         raise Error(f"{what} {path} is no file")
     try:
+        file = file or opened(path)
         size = file.seek(0, os.SEEK_END) if file else os.path.getsize(path)
         image = Image.open(file or path)
         if image.format == "EPS":  # which Pillow lets Ghostscript run

@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # commands list the data sets in their help: the functions th
 
 SETS = PROJECT / "data"  # the folder of facts, one below it for each data set
 
+SHARDED = {"images": "{name}.*", "labels": "{name}.seg.*"}  # of WebDataset's samples, unless told
+
 Top = TypeVar("Top", "Images", "Labels")
 
 # File patterns have {split} and {name}, and start below the data set's root, or with "voc:" below the folder
@@ -78,6 +80,7 @@ class Layout:
     patches: int = 0  # the images are patches of scenes, in 16 bits, with so many pixels a side
     scenes: str = ""  # the pattern of the truth of a scene {name}
     blind: tuple[str, ...] = ()  # the splits whose images have no labels of their own
+    shards: str = ""  # the pattern of the archives in which its files are members
 
     def usual(self, split: str) -> tuple[str, ...]:
         """The default tops of a split: of a blind one those alone that are no labels."""
@@ -360,11 +363,15 @@ def folder(given: Mapping[str, Any], where: str) -> Layout:
     """The layout of a folder of one's own from options FOLDER; `where` names it in errors."""
     if "boxes" in given:
         raise Error(f"{where}: 'boxes' are read by DetectionData; SegmentationData needs 'labels'")
-    files = {key: given.get(key, key) for key in ("images", "labels")}
+    shards = given.get("shards", "")
+    usual = SHARDED if shards else {"images": "images", "labels": "labels"}
+    files = {key: given.get(key, usual[key]) for key in usual}
     for key, pattern in files.items():
         check_braces(pattern, key, where)
         if key == "images" and pattern.count("{name}") > 1:
             raise Error(f"{where}: 'images' is '{pattern:.80}'; it takes {{name}} once")
+        if shards and not re.fullmatch(r"\{name\}(\.[^./{}]+)+", pattern):
+            raise Error(f"{where}: '{key}' of shards takes {{name}}.ENDING, found '{pattern:.70}'")
         whole = pattern if "{name}" in pattern else f"{pattern or '.'}/{{name}}.*"
         files[key] = os.path.normpath(native(whole))  # without ./ and //, as folders list their files
     named = parse_classes(given.get("classes", []), where)
@@ -381,4 +388,10 @@ def folder(given: Mapping[str, Any], where: str) -> Layout:
                     "'colours: True', or 'values' with what numbers mean, such as values: {255: 1}")
     if re.search("[{}\0]", (lists := given.get("lists", "{split}.txt")).replace("{split}", "")):
         raise Error(f"{where}: 'lists' is {lists[:80]!r}; in braces it takes {{split}} alone")
-    return Layout("", native(lists), {"data": Images((files["images"],), mean), "label": label}, "")
+    if shards and ("lists" in given or not shards.endswith(".tar") or files["images"] == files["labels"]
+                   or files["labels"].endswith((".npy", ".mat"))):
+        raise Error(f"{where}: 'shards' is a pattern that ends in .tar (packed archives are to be unpacked), "
+                    "whose images and labels are images of two endings, and has no 'lists'; found "
+                    f"'{shards:.80}' with {files['images']} and {files['labels']}")
+    tops: dict[str, Images | Labels] = {"data": Images((files["images"],), mean), "label": label}
+    return Layout("", native(lists), tops, "", shards=native(shards))

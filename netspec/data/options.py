@@ -45,6 +45,7 @@ FOLDER: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "labels": ("a folder, or a pattern with {name}", is_text),
     "boxes": ("a folder, a pattern with {name}, or a JSON file of COCO", is_text),
     "lists": ("a pattern with {split}", is_text),
+    "shards": ("a pattern of tar archives, such as {split}-*.tar or train-{000000..000011}.tar", is_text),
     "classes": ("a list of lines 'name' or 'name r g b'", lambda v: is_list(v, is_text)),
     "void": ("a whole number, or None", lambda v: v is None or _number(v)),
     "values": ("a dict of whole numbers, such as {255: 1}",

@@ -11,6 +11,7 @@ from . import layouts
 from .get import obtained
 from .layouts import Labels, Layout
 from .options import FLAG, FOLDER, is_text, whole
+from .sharded import Sharded, on_disk
 from .tree import Tree
 
 
@@ -77,7 +78,7 @@ class Pictured(Source):
         except Error as error:
             raise Error(f"{error}{obtained(self.dataset, root) if found.facts else ''}") from None
         beside = {key: given[key] for key in found.beside if key in given}
-        return Tree(self.dataset, found, place, beside, base)
+        return on_disk(self.dataset, found, place, base, **beside)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -97,14 +98,16 @@ class Pictured(Source):
         for top in self.tops_read:
             what = self.truth[0] if top in self.labels else "image"
             for tree, split, name in dict.fromkeys(self.entries):
-                gone = (path for path in tree.files(top, split, name) if not path.is_file())
-                if path := next(gone, None):
-                    yield what, str(path)
+                if gone := tree.lacking(top, split, name):
+                    yield what, str(gone[0])
 
     def cure(self, what: str, many: int) -> str:
         if self.layout.facts:
             how = f"; data/{self.dataset}/README.md says how to get the data set"
             return how if many >= len(set(self.names)) else ""
+        if isinstance(self.tree, Sharded):
+            key = self.truth[1] if what == self.truth[0] else "images"
+            return f"; {self.tree.option(key, '{name}.ENDING')} says which member of a sample is its {what}"
         where = self.tree.option(self.truth[1] if what == self.truth[0] else "images", "FOLDER")
         return f"; {where} says where {what}s are, {self.split}.txt names them"
 

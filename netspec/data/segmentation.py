@@ -20,6 +20,7 @@ from .layouts import LAYOUTS, Facts, Images, Labels, facts
 from .options import CHANCE, FOLDER, is_list, is_number, is_text, whole
 from .pictured import Pictured
 from .resizing import turned
+from .sharded import Order, Sharded
 
 # the FCN release's data layers: (module, class) -> the data set, and what their param_str calls the options
 RELEASE = {
@@ -30,6 +31,9 @@ RELEASE = {
     ("pascalcontext_layers", "PASCALContextSegDataLayer"):
         ("pascalcontext", {"context_dir": "root", "voc_dir": "voc"}),
 }
+
+
+SHARDS = 1  # what a random generator is for, behind two other numbers
 
 
 class Drawn(NamedTuple):
@@ -80,6 +84,11 @@ class SegmentationData(Pictured):
         self.tops_read = tuple(given.get("tops", self.layout.usual(self.split)))
         self._check_tops(given)
         self._draws = array("L")
+        self._order: Order | None = None
+        if isinstance(self.tree, Sharded):
+            drawn = (lambda epoch, shard: self.generator(epoch, shard, SHARDS)) if self.randomize else None
+            counts = [len(shard) for shard in self.tree.shards(self.split).values()]
+            self._order = Order(counts, self.batch_size, drawn)
 
     def _given(self) -> dict[str, Any]:
         """param_str; that of the release's layers in this one's words."""
@@ -166,7 +175,8 @@ class SegmentationData(Pictured):
         for position in range(min(10, len(self))):
             with suppress(Error, OSError):
                 return [blob.shape for blob in self.load(position)]
-        whole = (i for i in range(len(self.names)) if all(path.is_file() for path in self.paths(i)))
+        whole = (i for i, (tree, split, name) in enumerate(self.entries)
+                 if not any(tree.lacking(top, split, name) for top in self.tops_read))
         if self.layout.patches and (place := next(whole, None)) is not None:  # scored though some are missing
             size = self.crop or self.read(place)[0].shape[:2]
             return [(self.batch_size, len(mean) or 1, *size) for mean in self.means]
@@ -177,6 +187,8 @@ class SegmentationData(Pictured):
 
     def index(self, item: int) -> int:
         """The place in the list of image number `item` of the run."""
+        if self._order:
+            return self._order.index(item)
         count = len(self.names)
         if not self.randomize:
             return item % count
@@ -190,6 +202,9 @@ class SegmentationData(Pictured):
     def image_names(self, position: int) -> list[str]:
         """The names of a batch's images, as the list has them: stems for files about them."""
         return [self.names[self.index(item)] for item in self.items(position)]
+
+    def remarks(self) -> list[str]:
+        return self.tree.remarks(self.split) if isinstance(self.tree, Sharded) else []
 
     def describe(self, position: int) -> str:
         return ", ".join(map(self._describe, map(self.index, self.items(position))))

@@ -18,6 +18,7 @@ from ..base.errors import Error, closest
 from ..proto.text import read_lines
 from .images import check_whole, open_image, read_bands, read_image, read_label
 from .layouts import LAYOUTS, Derived, Images, Labels, Layout, classes, facts_folder, raw_values
+from .shards import meant
 
 DEEP = "I;16"  # Pillow's mode of 16 bits, in whatever order of bytes
 
@@ -74,6 +75,10 @@ class Tree:
             return [self.pairs[name][isinstance(kind, Labels)]]
         paths = [self.path(pattern, split, name) for pattern in kind.files]
         return paths if isinstance(kind, Images) else [next((p for p in paths if p.exists()), paths[-1])]
+
+    def lacking(self, top: str, split: str, name: str) -> list[Path]:
+        """The files of a top of an image that are not there."""
+        return [path for path in self.files(top, split, name) if not path.is_file()]
 
     def read(self, top: str, split: str, name: str, resize: float) -> np.ndarray:
         """One top of an image: a label (H, W), as it is fed, or pixels (H, W, C), the channels as stored."""
@@ -265,6 +270,8 @@ def stem(name: str) -> str:
 
 def there(layout: Layout, root: Path, split: str) -> bool:
     """Whether a split is there, by its list or one file with all of its boxes."""
+    if layout.shards:
+        return any(path.is_file() for path in meant(root, layout.shards, split))
     found = layout.lists, *(file for file in layout.first(Labels).files if "{name}" not in file)
     return any((root / file.format(split=split)).is_file() for file in found
                if "{split}" in file or split == "all")

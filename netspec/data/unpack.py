@@ -82,7 +82,7 @@ def write_block(file: IO[bytes], block: bytes) -> None:
 def _members(archive: Path) -> Iterator[tuple[tarfile.TarInfo, Callable[[], IO[bytes] | None]]]:
     """What an archive holds, and how to read it; entries of a .zip as tar would have them."""
     if archive.suffix.lower() != ".zip":
-        with tarfile.open(archive, "r|*", tarinfo=_TarInfo) as tar:
+        with tarfile.open(archive, "r|*", tarinfo=TarInfo) as tar:
             for info in tar:
                 yield info, partial(tar.extractfile, info)
         return
@@ -95,19 +95,19 @@ def _members(archive: Path) -> Iterator[tuple[tarfile.TarInfo, Callable[[], IO[b
             yield info, partial(zipped.open, entry)
 
 
-class _TarInfo(tarfile.TarInfo):
+class TarInfo(tarfile.TarInfo):
     """What a tar says of a file, in bounded memory; tarfile takes a damaged header for the archive's end."""
 
     @classmethod
-    def frombuf(cls, header: Any, *decoding: Any) -> "_TarInfo":
+    def frombuf(cls, header: Any, *decoding: Any) -> "TarInfo":
         try:
             info = super().frombuf(header, *decoding)
         except tarfile.HeaderError as error:
             if header.strip(b"\0"):  # the end is nothing or zeros
                 raise tarfile.ReadError(str(error)) from None
             raise
-        if info.type in ABOUT and info.size > MOST_TOLD:
-            raise tarfile.ReadError(f"it has {info.size} bytes about one file, more than {MOST_TOLD}")
+        if info.type in ABOUT and not 0 <= info.size <= MOST_TOLD:
+            raise tarfile.ReadError(f"it has {info.size} bytes about one file, of at most {MOST_TOLD}")
         return info
 
 

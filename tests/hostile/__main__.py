@@ -39,7 +39,7 @@ def load() -> None:
     for module in pkgutil.walk_packages(netspec.__path__, "netspec."):
         if not module.name.startswith(("netspec.shipped", "netspec.__main__")):
             importlib.import_module(module.name)
-    for name in ("h5py", "lmdb", "scipy.io", "scipy.ndimage", "torch.utils.data", "multiprocessing.pool", "urllib.request",
+    for name in ("h5py", "lmdb", "webdataset.tariterators", "scipy.io", "scipy.ndimage", "torch.utils.data", "multiprocessing.pool", "urllib.request",
                  "matplotlib.backends.backend_agg", "matplotlib.figure", "PIL.Image"):
         importlib.import_module(name)
     importlib.import_module("PIL.Image").init()

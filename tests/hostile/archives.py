@@ -16,6 +16,7 @@ from webserver import Web
 
 from .changing import TEXTS, WHOLE, bytes_changed, text_changed
 from .drawing import Area
+from .pictures import pictures
 from .runner import door
 
 NAMES = ("a.txt", "b/c.txt", "top/a", "top/b/c", "../beside", "/tmp/hostile-archive", "a/../../beside", "a\\..\\..\\beside", "C:\\a", "a//b", "./a",
@@ -183,4 +184,37 @@ def downloading(numbers: random.Random, folder: Path) -> list:
             numbers.choice((1e9, 6000, 100))]
 
 
-AREAS = {"archives": Area(archive, 8_000), "downloads": Area(downloading, 5_000)}
+def _pairs(numbers: random.Random) -> bytes:
+    """A shard of images and labels, with one member in a while that no shard has."""
+    file = io.BytesIO()
+    image, label = (pictures()[name] for name in ("PNG RGB", "PNG L"))
+    with tarfile.open(fileobj=file, mode="w", format=numbers.choice((tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT))) as archive:
+        for number in range(numbers.choice((0, 1, 2, 4))):
+            key = numbers.choice(NAMES) if numbers.random() < 0.2 else f"a/{number}"
+            for ending, data in (("png", image), ("seg.png", label), ("json", b"{}")):
+                info = tarfile.TarInfo(f"{key}.{ending}")
+                info.size = len(data) if numbers.random() < 0.95 else numbers.choice((0, 1, 2**33 - 1))
+                if numbers.random() < 0.05:
+                    info.type = numbers.choice(KINDS)
+                if numbers.random() < 0.05:
+                    info.pax_headers = {numbers.choice(("path", "size", "GNU.sparse.map", "GNU.sparse.realsize")): numbers.choice(("../a.png", "-512", "a\0.png", "9" * 30))}
+                with suppress(ValueError, OSError, OverflowError):
+                    archive.addfile(info, io.BytesIO(data))
+    return file.getvalue()
+
+
+def shards(numbers: random.Random, folder: Path) -> list:
+    for name in ("train-0.tar", "train-1.tar", "val-0.tar")[: numbers.choice((1, 2, 3))]:
+        data = _pairs(numbers) if numbers.random() < 0.9 else _tar(numbers)
+        for _ in range(numbers.choice((0, 0, 1, 2))):
+            data = _header(numbers, data)
+        if numbers.random() < 0.2:
+            data = bytes_changed(data, numbers, 100)
+        (folder / name).write_bytes(data)
+    pattern = numbers.choice(("{split}-*.tar",) * 5 + ("{split}-{0..1}.tar", "*.tar", "../*.tar", "pipe:touch new.tar", "{0..9", "{split}-[01.tar"))
+    text = f"shards: {pattern}\nimages: {numbers.choice(('{name}.*', '{name}.png'))}\nlabels: {{name}}.seg.png\nmean: 1, 2, 3\na\nb\nc\nd\n"
+    (folder / "set.txt").write_text(text_changed(text, numbers) if numbers.random() < 0.2 else text, encoding="utf-8", errors="surrogateescape")
+    return ["netspec", "data", "check", "set.txt", "--jobs", "1"]
+
+
+AREAS = {"shards": Area(shards, 5_000), "archives": Area(archive, 8_000), "downloads": Area(downloading, 5_000)}
