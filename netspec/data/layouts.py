@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from ..base.errors import Error, closest
 from ..base.files import find, native
 from ..base.machine import PROJECT
-from .options import read_file
+from .options import check_shards, read_file
 from .patches import SIDE
 
 if TYPE_CHECKING:  # commands list the data sets in their help: the functions that need NumPy import it
@@ -359,19 +359,19 @@ def check_braces(pattern: str, key: str, where: str) -> None:
         raise Error(f"{where}: '{key}' is {pattern[:80]!r}; in braces it takes {{name}} and {{split}} alone")
 
 
-def folder(given: Mapping[str, Any], where: str) -> Layout:
+def folder(given: dict[str, Any], where: str) -> Layout:
     """The layout of a folder of one's own from options FOLDER; `where` names it in errors."""
     if "boxes" in given:
         raise Error(f"{where}: 'boxes' are read by DetectionData; SegmentationData needs 'labels'")
     shards = given.get("shards", "")
-    usual = SHARDED if shards else {"images": "images", "labels": "labels"}
+    usual = SHARDED if "shards" in given else {"images": "images", "labels": "labels"}
     files = {key: given.get(key, usual[key]) for key in usual}
+    if "shards" in given:
+        check_shards(given | files, where)
     for key, pattern in files.items():
         check_braces(pattern, key, where)
         if key == "images" and pattern.count("{name}") > 1:
             raise Error(f"{where}: 'images' is '{pattern:.80}'; it takes {{name}} once")
-        if shards and not re.fullmatch(r"\{name\}(\.[^./{}]+)+", pattern):
-            raise Error(f"{where}: '{key}' of shards takes {{name}}.ENDING, found '{pattern:.70}'")
         whole = pattern if "{name}" in pattern else f"{pattern or '.'}/{{name}}.*"
         files[key] = os.path.normpath(native(whole))  # without ./ and //, as folders list their files
     named = parse_classes(given.get("classes", []), where)
@@ -388,10 +388,5 @@ def folder(given: Mapping[str, Any], where: str) -> Layout:
                     "'colours: True', or 'values' with what numbers mean, such as values: {255: 1}")
     if re.search("[{}\0]", (lists := given.get("lists", "{split}.txt")).replace("{split}", "")):
         raise Error(f"{where}: 'lists' is {lists[:80]!r}; in braces it takes {{split}} alone")
-    if shards and ("lists" in given or not shards.endswith(".tar") or files["images"] == files["labels"]
-                   or files["labels"].endswith((".npy", ".mat"))):
-        raise Error(f"{where}: 'shards' is a pattern that ends in .tar (packed archives are to be unpacked), "
-                    "whose images and labels are images of two endings, and has no 'lists'; found "
-                    f"'{shards:.80}' with {files['images']} and {files['labels']}")
     tops: dict[str, Images | Labels] = {"data": Images((files["images"],), mean), "label": label}
     return Layout("", native(lists), tops, "", shards=native(shards))

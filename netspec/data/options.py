@@ -1,6 +1,7 @@
 """What data layers' param_str and data set files take: the options, what each is, and a file's lines."""
 
 import ast
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,24 @@ CHANCE: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "brightness": ("a number from 0 to 1, by which the factor differs from 1 at most",
                    lambda v: is_number(v) and 0 <= v <= 1),
 }
+
+
+def check_shards(given: dict[str, Any], where: str) -> None:
+    """Error for options of a data set in shards that do not go together; `where` names it."""
+    for key in ("images", "labels"):
+        if not re.fullmatch(r"\{name\}(\.[^./{}]+)+", given[key]):
+            raise Error(f"{where}: '{key}' of shards takes {{name}}.ENDING, found '{given[key]:.80}'")
+    if not given["shards"].endswith(".tar"):
+        raise Error(f"{where}: 'shards' is '{given['shards']:.80}'; names of shards end in .tar, and what is "
+                    "compressed is to be unpacked (gunzip, unxz)")
+    if given["images"].lower() == given["labels"].lower():
+        raise Error(f"{where}: 'images' and 'labels' are both {given['images']:.80}; a label needs an ending "
+                    "of its own")
+    if given["labels"].lower().endswith((".npy", ".mat")):
+        raise Error(f"{where}: 'labels' is '{given['labels']:.80}'; labels in shards are images, such as PNG")
+    if "lists" in given:
+        raise Error(f"{where}: 'lists' name images in folders; of shards each sample is read, and 'shards' "
+                    "with {split} tells splits apart")
 
 
 def read_file(path: Path) -> dict[str, Any]:

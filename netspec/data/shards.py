@@ -54,7 +54,7 @@ class Shard:
             key, ending = (None, None) if PASSED.search(name) else base_plus_ext(name)
             if key is None:
                 self.passed.append(name)
-            elif ending.startswith("__"):
+            elif str(ending).startswith("__"):
                 raise ValueError(f"it holds '{name}', whose ending is a word of WebDataset's own")
             return key, ending
 

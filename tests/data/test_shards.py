@@ -64,6 +64,7 @@ def shards(root, counts, split="train"):
 
 def source(root, top=("data", "label"), **options):
     given = dict(dataset="folder", root=str(root), classes=CLASSES, split="train", shards="{split}-*.tar", mean=(0, 0, 0)) | options
+    given = {key: value for key, value in given.items() if value is not None}
     layer = caffe_pb2.LayerParameter(name="data", type="Python", top=top)
     layer.python_param.param_str = str(given)
     return SegmentationData(layer, (), Context())
@@ -85,7 +86,7 @@ def test_shards_give_what_the_same_files_in_folders_give(tmp_path):
         (tmp_path / folder / f"im{i}.png").write_bytes(png(i)[folder == "labels"])
     (tmp_path / "train.txt").write_text("".join(f"im{i}\n" for i in (0, 3, 1, 4, 2, 5)))
     more = dict(randomize=False, mirror=True, crop=[5, 5], batch_size=1, mean=(1, 2, 3.5))
-    packed, plain = source(tmp_path, **more), source(tmp_path, shards="", **more)
+    packed, plain = source(tmp_path, **more), source(tmp_path, shards=None, **more)
     for position in (0, 1, 5, 6, 40, 2):
         for a, b in zip(packed.load(position), plain.load(position), strict=True):
             assert np.array_equal(a, b)
@@ -261,8 +262,8 @@ def test_nothing_but_files_below_the_root_is_opened(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("more, match", [
-    (dict(shards="{split}-*.tar.gz"), "ends in .tar"), (dict(lists="{split}.txt"), "has no 'lists'"), (dict(labels="{name}.npy"), "of two endings"),
-    (dict(labels="{name}.*"), "of two endings"), (dict(labels="masks"), r"'labels' of shards takes \{name\}.ENDING"),
+    (dict(shards="{split}-*.tar.gz"), "end in .tar"), (dict(lists="{split}.txt"), "'lists' name images"), (dict(labels="{name}.npy"), "are images, such as PNG"),
+    (dict(labels="{name}.*"), "'images' and 'labels' are both"), (dict(shards=""), "end in .tar"), (dict(labels="masks"), r"'labels' of shards takes \{name\}.ENDING"),
     (dict(images="{name}/x.png"), "'images' of shards takes"), (dict(list="train.txt"), "'list' names images in folders"), (dict(shards=3), "takes a pattern"),
 ])
 def test_options_that_do_not_go_with_shards(tmp_path, more, match):
