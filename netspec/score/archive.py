@@ -169,9 +169,9 @@ def place(name: str) -> str:
     """What the results of an image of this name are called, from the folder of results on and without their
     ends: the name without its ending, in its folders. Of an absolute name the root is left out, of one that
     leads up, the `..` that it begins with, so that none leads out."""
-    path = Path(os.path.normpath(native(name)))
-    parts = [part for part in path.parts if part not in (path.anchor, os.pardir)]
-    return "/".join([*parts[:-1], Path(parts[-1]).stem]) if parts else ""
+    path = os.path.splitdrive(os.path.normpath(native(name)))[1]
+    parts = [part for part in path.split(os.sep) if part not in ("", os.curdir, os.pardir)]
+    return os.path.splitext("/".join(parts))[0]
 
 
 def stamp(file: str | os.PathLike) -> Row:

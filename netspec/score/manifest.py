@@ -47,7 +47,8 @@ class Manifest:
     def __init__(self, path: Path, file: IO[bytes], head: Row, done: dict[str, Done]) -> None:
         self.path, self.file, self.head, self.done = path, file, head, done
         self.folder = os.path.realpath(path.parent)
-        self.synced, self.real = time.monotonic(), cache(os.path.realpath)
+        self.synced = time.monotonic()
+        self.among_results = cache(lambda folder: Path(os.path.realpath(folder)).is_relative_to(self.folder))
 
     def append(self, row: Row) -> None:
         """Add an image's row. Raises OSError, with the manifest's name, on a full disk."""
@@ -95,7 +96,7 @@ class Manifest:
             raise Error(taken.format(name, places[at]))
         if not os.path.isfile(file := locate(name)):
             raise Error(f"image {name} is a folder, a device or a pipe; a file is read")
-        if Path(self.real(os.path.dirname(file))).is_relative_to(self.folder):
+        if self.among_results(os.path.dirname(file)):
             raise Error(f"image {name} lies in {self.path.parent}, where results would be written over it; "
                         "give another --out")
         numbered = NUMBERED.fullmatch(at)
@@ -169,10 +170,22 @@ def _lines(path: Path) -> Iterator[tuple[int, Row, int]]:
 
 
 def _is_row(row: Any) -> bool:
-    return (isinstance(row, dict) and isinstance(row.get("image"), str)
-            and all(key in row and isinstance(row[key], int | None) for key in ("bytes", "mtime_ns"))
-            and (isinstance(row.get("error"), str) or isinstance(row.get("frames"), list)
-                 or isinstance(row.get("files"), dict)))
+    pictures = [row] if _has(row, files=dict) else row["frames"] if _has(row, frames=list) else []
+    return (_has(row, image=str, bytes=int | None, mtime_ns=int | None) and all(map(_is_picture, pictures))
+            and (_has(row, error=str) or bool(pictures))
+            and all(abs(row[key] or 0) < 1 << 63 for key in ("bytes", "mtime_ns")))
+
+
+def _is_picture(found: Any) -> bool:
+    return (_has(found, size=list, classes=list, files=dict) and _has(found["files"], labels=str)
+            and len(found["size"]) == 2 and all(isinstance(n, int) and 0 < n < 1 << 31 for n in found["size"])
+            and all(_has(each, **{"class": int}, share=int | float) for each in found["classes"]))
+
+
+def _has(found: Any, **kinds: Any) -> bool:
+    """Whether something has these keys with values of these kinds."""
+    return isinstance(found, dict) and all(key in found and isinstance(found[key], kind)
+                                           for key, kind in kinds.items())
 
 
 def _differences(was: Row, now: Row) -> str:

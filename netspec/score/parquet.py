@@ -50,6 +50,9 @@ def _lines(row: Row, shares: Sequence[str]) -> Iterator[Row]:
     pictures = row.get("frames", [row] if "files" in row else [])
     for number, picture in enumerate(pictures, 1):
         width, height = picture["size"]
+        if any(not 0 <= each["class"] < len(shares) for each in picture["classes"]):
+            raise Error(f"the manifest says of image {row['image']} that it has a class beyond "
+                        f"{len(shares) - 1}")
         counted = dict.fromkeys(shares, 0.0) | {shares[c["class"]]: c["share"] for c in picture["classes"]}
         yield {**of_file, "frame": number if "frames" in row else None, "status": "done", "width": width,
                "height": height, "labels": _plain(picture["files"]["labels"]), **counted}

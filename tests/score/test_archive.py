@@ -124,7 +124,8 @@ def test_of_a_last_line_without_its_end_nothing_counts(many, capsys):
 def test_a_damaged_line_is_refused_with_its_number(many, capsys):
     run(capsys)
     kept = Path("o", manifest.NAME).read_bytes().splitlines(keepends=True)
-    for line in (b"{", b"[]", b'{"image": "a"}', b'{"image": 1, "bytes": 1, "mtime_ns": 1, "error": ""}', b"\xff\xff", b"[" * 100_000):
+    for line in (b"{", b"[]", b'{"image": "a"}', b'{"image": "a", "bytes": 1, "mtime_ns": 1, "frames": [1]}',
+                 b'{"image": "a", "bytes": 1%s, "mtime_ns": 1, "error": ""}' % (b"0" * 5000), b'{"image": 1, "bytes": 1, "mtime_ns": 1, "error": ""}', b"\xff\xff", b"[" * 100_000):
         Path("o", manifest.NAME).write_bytes(b"".join([*kept[:3], line + b"\n", *kept[3:]]))
         status, _, err = run(capsys)
         assert status == 2 and "o/manifest.jsonl:4: is no line of a manifest" in err and len(err) < 400
