@@ -69,9 +69,9 @@ class Window(Operation, family="convolution"):
 class Im2col(Window, type="Im2col"):
     """The values under the window at each position, as channels: C x kernel of them, channel by channel."""
 
-    def setup(self, shape: Shape) -> None:
-        super().setup(shape)
-        check_padded(self, shape, self.pad)
+    def setup(self, *shapes: Shape) -> None:
+        super().setup(*shapes)
+        check_padded(self, shapes[0], self.pad)
 
     def infer(self, shape: Shape) -> list[Shape]:
         return [self.placed(shape, self.channels * math.prod(self.kernel))]

@@ -298,6 +298,7 @@ def test_compiled():  # tests/convert/test_totorch.py compiles nets of other lay
     assert net.conv1_1.weight.grad.any()
 
 
+@pytest.mark.slow  # tests/score/test_loaded.py exports such a net, and has another process run it
 def test_exported_for_any_height_and_width(tmp_path):
     net = made()
     free = torch.export.Dim.DYNAMIC
