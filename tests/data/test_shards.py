@@ -245,6 +245,15 @@ def test_archives_with_what_no_shard_has(tmp_path, members, match):
     raises(write(tmp_path / "a.tar", *pair("a", 0), *members), match)
 
 
+def test_a_member_that_memory_has_no_room_for(tmp_path):
+    path = tmp_path / "train-0.tar"
+    with open(path, "wb") as file:  # a terabyte of zeros, which takes no disk
+        file.write(info_of("a.png", size=1 << 40).tobuf() + b"x")
+        file.truncate((1 << 40) + 2048)
+    with pytest.raises(Error, match=r"train-0.tar/a.png has 1099.5 GB and cpu has"):
+        source(tmp_path, ["data"], tops=["data"]).load(0)
+
+
 def test_nothing_but_files_below_the_root_is_opened(tmp_path, monkeypatch):
     shards(tmp_path, [1, 1])
     assert [path.name for path in named(tmp_path, "{split}-{000000..000001}.tar", "train")] == ["train-000000.tar", "train-000001.tar"]
