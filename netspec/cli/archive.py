@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from ..score.archive import Job
     from ..score.predict import Looks
     from ..score.results import Wanted
+    from ..score.sampled import Draws
 
 # options of `netspec infer` that have no meaning for a list
-STRANGE = ("json", "dense", "names", "engine", "samples", "seed", "threshold", "voc", "nms", "most",
-           "protocol", "bands")
+STRANGE = "json", "dense", "names", "engine", "threshold", "voc", "nms", "most", "protocol", "bands"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,15 +53,14 @@ def check(args: argparse.Namespace, arguments: Callable[[argparse.ArgumentParser
 
 
 def job(args: argparse.Namespace, net: Path, weights: Path, blob: str, mean: Sequence[float], looks: "Looks",
-        wanted: "Wanted") -> "Job":
+        wanted: "Wanted", sampling: "Draws | None") -> "Job":
     """What the options, and what they leave to the net, say."""
     from ..score.archive import Job
     from ..score.loaded import PRETRAINED
 
-    if args.tile and (args.flip or args.scales != (1.0,)):
-        raise Error("--tile goes without --scales and --flip: tiles are of one look")
     return Job(str(net), PRETRAINED if args.by_name else str(weights), args.out, args.device, args.precision,
-               args.strict, blob, tuple(mean), looks, wanted, args.scales, args.flip, args.tile)
+               args.strict, blob, tuple(mean), looks, wanted, args.scales, args.flip, args.tile,
+               sampling)
 
 
 def run(args: argparse.Namespace, job: "Job") -> int:

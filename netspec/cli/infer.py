@@ -146,13 +146,12 @@ def _segment(args: argparse.Namespace, path: Path, weights: Path, proto: "NetPar
     looks = predict.looks(facts, classes)
     wanted = replace(wanted, classes=results.classes_of(args.classes, looks, "--classes"),
                      cutout=results.classes_of(args.cutout, looks, "--cutout"))
-    if args.list is not None:
-        job = archive.job(args, path, weights, blob, mean, looks, wanted)
-        return archive.run(args, job)
     using, sampling = engine(args, weights, told.note), draws(args, made, told.note)
     if args.tile and (using or sampling or args.flip or args.scales != (1.0,)):
         raise Error("--tile goes without --scales, --flip, --samples and --engine: tiles are of one look by "
                     "torch")
+    if args.list is not None:
+        return archive.run(args, archive.job(args, path, weights, blob, mean, looks, wanted, sampling))
     if files:
         filled = loaded(args, made, weights, args.by_name)
         with closing(log.make()) as said:

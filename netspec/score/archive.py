@@ -26,6 +26,7 @@ from .frames import STDIN, stem_of
 from .loaded import PRETRAINED, weights_file
 from .predict import Looks
 from .results import Outputs, Wanted
+from .sampled import Draws, random
 from .segment import Segmenter
 from .stream import Told, segmented
 from .tiles import Tiler
@@ -43,7 +44,8 @@ class Job:
     score_blob: the scores (empty: "score", or the only result). mean: B, G, R to subtract, 0 to 255 (None:
     as the net says). looks: names and colours of the classes (None: as the net says). wanted: what is
     written. scales, flip: looks that are averaged. tile: the side of tiles of larger images in pixels, or
-    "auto", as in `netspec infer`, without scales and flip.
+    "auto", as in `netspec infer`, of one look. draws: of nets that drop at random, how often each image is
+    seen, and where its random numbers begin, of one look; `wanted` says so too (unsure).
     """
 
     net: str
@@ -59,6 +61,7 @@ class Job:
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     tile: int | str | None = None
+    draws: Draws | None = None
 
     def open(self) -> "Worker":
         """What holds the net, on the job's device. Raises Error as netspec.load does."""
@@ -76,7 +79,8 @@ class Job:
                 "device": choose(self.device, self.precision).type, "precision": self.precision,
                 "mean": self.mean and [*self.mean], "looks": looks and f"sha256:{looks.hexdigest()}",
                 **json.loads(json.dumps(asdict(self.wanted))),
-                "scales": [*self.scales], "flip": self.flip, "tile": self.tile}
+                "scales": [*self.scales], "flip": self.flip, "tile": self.tile,
+                "draws": self.draws and [*self.draws]}
 
 
 class Worker:
@@ -97,8 +101,11 @@ class Worker:
                         "255")
         if len(mean) not in (1, channels):
             raise Error(f"a mean of {len(mean)} numbers is given for images of {channels} channels")
-        if job.tile and (job.flip or tuple(job.scales) != (1.0,)):
-            raise Error("tiles go without scales and flip: they are of one look")
+        if job.tile and (job.flip or tuple(job.scales) != (1.0,) or job.draws):
+            raise Error("tiles go without scales, flip and draws: they are of one look")
+        if not job.draws and random(made):
+            raise Error(f"net '{made.name}' drops at random in TEST too, and no two runs would give the "
+                        "same: --samples N (of a Job its draws) gives the mean of N passes")
         self.job, self.resize, self.notes = job, known.resize, list[str]()
         self.looks = job.looks or predict.looks(known.facts, judged.classes(made, blob))
         file = weights_file(path, job.weights)
@@ -108,7 +115,7 @@ class Worker:
                                             job.weights == PRETRAINED)
         self.segmenter = Tiler(filled, blob, mean, known.scale, None if job.tile == "auto" else int(job.tile)
                                ) if job.tile else Segmenter(filled, blob, mean, known.scale, job.scales,
-                                                            job.flip, say=self.notes.append)
+                                                            job.flip, None, job.draws, self.notes.append)
 
     def __call__(self, name: str, path: str | os.PathLike | None = None) -> Row:
         """An image's results, written whole or not at all, and its row.

@@ -198,7 +198,7 @@ def test_files_of_several_pictures(many, capsys):
 
 @pytest.mark.parametrize("argv, said", [
     (["--json"], "--json: --list has no such thing"), (["--engine", "openvino"], "--engine: --list has no such thing"),
-    (["--samples", "3"], "--samples"), (["photo.png"], "it goes without IMAGE (photo.png)"), (["--out", "."], "--list needs --out DIR"),
+    (["--samples", "3"], "drops nothing in TEST"), (["photo.png"], "it goes without IMAGE (photo.png)"), (["--out", "."], "--list needs --out DIR"),
     (["--out", "many"], "give another --out"), (["--tile", "16", "--flip"], "--tile goes without"), (["--list", "empty.txt"], "names no image"),
     (["--list", "nowhere"], "--list 'nowhere' is not there"), (["--list", "net.caffemodel"], "--list net.caffemodel is binary"),
     (["--list", "/dev/zero"], "is a folder, a device or a pipe"), (["--list", "empty"], "has no images"), (["--out", "net.prototxt"], "a file stands")])
@@ -216,6 +216,18 @@ def test_nets_for_something_else_are_refused(many, capsys, net, said):
     assert status == 2 and said in capsys.readouterr().err and not Path("o").exists()
 
 
+def test_a_net_that_draws_gives_the_same_with_samples_alone(many, capsys):
+    drop = 'layer { name: "drop" type: "Dropout" bottom: "data" top: "seen" dropout_param { sample_weights_test: true } }\n'
+    Path("net.prototxt").write_text(NET.replace('layer { name: "score"', drop + 'layer { name: "score"').replace('bottom: "data" top: "score"',
+                                                                                                          'bottom: "seen" top: "score"'))
+    status, _, err = run(capsys)
+    assert status == 2 and "no two runs would give the same: --samples N" in err
+    for out in ("o", "again"):
+        assert run(capsys, "--samples", "3", out=out)[0] == 0
+    assert results() == results("again") and len(results()) == 36 and "uncertainty" in lines()[1]
+    assert "draws [3, 0], now [3, 5]" in run(capsys, "--samples", "3", "--seed", "5")[2]
+
+
 def test_what_goes_with_a_list_alone(many, capsys):
     for argv in (["--jobs", "2"], ["--parquet"]):
         assert cli.main(["infer", "net.prototxt", "net.caffemodel", "photo.png", *argv]) == 2
@@ -225,7 +237,7 @@ def test_what_goes_with_a_list_alone(many, capsys):
 
 
 def test_a_job_that_cannot_be(many):
-    with pytest.raises(Error, match="tiles go without scales and flip"):
+    with pytest.raises(Error, match="tiles go without scales, flip and draws"):
         Job("net.prototxt", "net.caffemodel", "p", device="cpu", tile=16, flip=True).open()
     Path("net.prototxt").write_text(NET.replace(", 'mean': [0, 0, 0]", ""))
     with pytest.raises(Error, match="give the job one"):
