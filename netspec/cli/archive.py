@@ -18,13 +18,15 @@ from .options import note, only, whole, wrote
 from .terminal import say
 
 if TYPE_CHECKING:
-    from ..score.archive import Job
+    from ..score.archive import Job, Row
     from ..score.predict import Looks
     from ..score.results import Wanted
     from ..score.sampled import Draws
 
 # options of `netspec infer` that have no meaning for a list
 STRANGE = "json", "dense", "names", "engine", "threshold", "voc", "nms", "most", "protocol", "bands"
+
+ITS = "parquet", "jobs", "ray"  # options that have none without
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=whole, metavar="N", help="with --list: N processes compute, each "
                         "with a net of its own, on all GPUs in turn (default: this one, or one a GPU where "
                         "there are several)")
+    parser.add_argument("--ray", nargs="?", const="", metavar="ADDRESS", help="with --list: actors of a Ray "
+                        "Data pipeline compute, on the cluster whose head is at HOST:PORT, on the one that "
+                        "this machine is of (auto), or on all cores; --jobs N: N of them (needs ray[data])")
     parser.add_argument("--parquet", action="store_true", help="with --list: also DIR/manifest.parquet, the "
                         "manifest as a table (needs pyarrow)")
 
@@ -50,6 +55,10 @@ def check(args: argparse.Namespace, arguments: Callable[[argparse.ArgumentParser
         from ..score import parquet
 
         parquet.library()
+    if args.ray is not None:
+        from ..score import rayed
+
+        rayed.library()
 
 
 def job(args: argparse.Namespace, net: Path, weights: Path, blob: str, mean: Sequence[float], looks: "Looks",
@@ -64,7 +73,7 @@ def job(args: argparse.Namespace, net: Path, weights: Path, blob: str, mean: Seq
 
 
 def run(args: argparse.Namespace, job: "Job") -> int:
-    from ..score import archive, crew, manifest, parquet
+    from ..score import manifest, parquet
     from ..train.stopping import STOPS
 
     (names, locate), facts = _images(args.list, args.out), job.facts()
@@ -73,10 +82,8 @@ def run(args: argparse.Namespace, job: "Job") -> int:
         if plan.done:
             note(f"{plan.done} of {count(len(names), 'image')} are done already, as {kept.path} says")
         images = ((name, _where(name, locate)) for name in takewhile(lambda name: not heard, plan.todo))
-        devices = crew.devices(job, args.jobs and min(args.jobs, len(plan.todo)))
-        rows = (() if not plan.todo else crew.shared(job, images, devices, note) if devices else
-                archive.computed(job, images, note))
         begin, done, errors = time.monotonic(), 0, 0
+        rows = _rows(args, job, images, len(plan.todo), facts, lambda: bool(heard)) if plan.todo else ()
         for row in chain(rows, plan.refused):
             kept.append(row)
             done += 1
@@ -118,6 +125,20 @@ def stopping(numbers: Iterable[int]) -> Iterator[list[int]]:
         yield heard
     finally:
         restore()
+
+
+def _rows(args: argparse.Namespace, job: "Job", images: Iterator[tuple[str, str]], many: int, facts: "Row",
+          stop: Callable[[], bool]) -> Iterator["Row"]:
+    """The rows of so many images, by whatever is to compute them."""
+    from ..score import archive, crew
+
+    jobs = args.jobs and min(args.jobs, many)
+    if args.ray is not None:
+        from ..score import rayed
+
+        return rayed.shared(job, images, facts, args.ray, jobs, note, stop)
+    devices = crew.devices(job, jobs)
+    return crew.shared(job, images, devices, note) if devices else archive.computed(job, images, note)
 
 
 def _images(given: str, out: str) -> tuple[list[str], Callable[[str], str]]:

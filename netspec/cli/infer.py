@@ -98,8 +98,8 @@ def run(args: argparse.Namespace) -> int:
     path, weights = _net_and_weights(args)
     if args.list is not None:
         archive.check(args, add_arguments)
-    elif args.jobs is not None or args.parquet:
-        raise Error(f"--{'parquet' if args.parquet else 'jobs'} goes with --list")
+    elif alone := [name for name in archive.ITS if getattr(args, name) not in (None, False)]:
+        raise Error(f"--{alone[0]} goes with --list")
     told, net = Telling(args.json), read_net(path)
     boxes = pools_regions(net.layer)
     if boxes and args.list is not None:
