@@ -73,31 +73,26 @@ def shared(job: Job, images: Iterable[Image], facts: Row, address: str, many: in
 
     facts: Job.facts, which each actor holds its own against. address: of a cluster, see `connected`. many:
     actors (None: one for each GPU, where the job computes on them, else for each CPU core). say: is told of
-    the weights what a person should know. stop: says after a row whether it was the last.
+    the weights what a person should know. stop: says whether to end, with the images that actors are at.
     Ray starts an actor that died anew, and repeats its task. What is lost again is computed once more, an
     image a task; an image that is lost then too has an error. Raises Error where there is no Ray, no cluster,
     and no process that lives to hold the net, and what Worker raises, as Error.
     """
     left = dict(images)
+    if not left:
+        return
     with connected(address) as ray, _token(job.out) as token:
         share = _share(ray.nodes(), facts["device"] == "cuda", many)
         here = ray.get_runtime_context().get_node_id()
         made = _Made(replace(job, device=facts["device"]), facts, os.getcwd(), token, share.threads, here)
+        run = _Run(ray, made, left, say, stop)
         for size in (BLOCK, 1):
-            began = len(left)
-            try:
-                for row in _computed(ray, made, left, share, size, say) if left else ():
-                    if left.pop(row["image"], None) is not None:  # else it was repeated
-                        yield row
-                    if stop():
-                        return
-            except ray.exceptions.RayError as error:
-                if len(left) == began:
-                    raise Error(f"Ray's actors that were to hold the net ended again and again; {CURE}: "
-                                f"{one_line(str(error))[:200]}") from None
-    for name, path in left.items():
-        yield {"image": name, **stamp(path), "error": f"image {path}: a process that computed it ended, "
-                                                      f"{2 * (1 + RETRIES)} times; {CURE}"}
+            if left and not stop():
+                yield from run.rows(share, size)
+    if not stop():
+        for name, path in left.items():
+            yield {"image": name, **stamp(path), "error": f"image {path}: a process that computed it ended, "
+                                                          f"{2 * (1 + RETRIES)} times; {CURE}"}
 
 
 @contextmanager
@@ -202,11 +197,12 @@ class _Made:
 class Actor:
     """What an actor of Ray calls with a batch of images: opens the job first, and gives their rows as JSON.
 
-    In place of rows it may tell what was `raised`, a sentence, and of the weights `remarks`.
+    In place of rows it may tell what was `raised`, a sentence; of the weights `remarks`; and that it has
+    `ended`, since the run's file is gone.
     """
 
     def __init__(self, made: _Made) -> None:
-        self.made = made
+        self.made, self.name = made, secrets.token_hex(8)
         self.worker: Worker | None = None  # opened later, where what it says becomes a row
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
@@ -215,12 +211,16 @@ class Actor:
             if self.worker is None:
                 self.worker = self._open()
                 told.append({"remarks": self.worker.remarks})
-            told += [self.worker(*json.loads(image)) for image in batch["image"]]
+            told += [self.worker(*json.loads(image)) if self._goes_on() else {"ended": self.name}
+                     for image in batch["image"]]
         except Error as error:
-            told.append({"raised": str(error)})
+            told.append({"raised": str(error), "ended": self.name})
         except OSError as error:
-            told.append({"raised": said(error) if error.filename else str(error)})
+            told.append({"raised": said(error) if error.filename else str(error), "ended": self.name})
         return {"row": [json.dumps(each) for each in told]}
+
+    def _goes_on(self) -> bool:
+        return os.path.exists(os.path.join(self.made.job.out, self.made.token))
 
     def _open(self) -> Worker:
         import ray
@@ -232,7 +232,7 @@ class Actor:
                 os.chdir(made.folder)
             except OSError as error:
                 raise Error(f"{said(error)}; {SHARED}") from None
-            if not os.path.exists(os.path.join(made.job.out, made.token)):
+            if not self._goes_on():
                 raise Error(f"{made.job.out} is another folder than where the run was started; {SHARED}")
             facts = made.job.facts()
             if others := [key for key in facts if facts[key] != made.facts[key]]:
@@ -243,30 +243,62 @@ class Actor:
             raise error if home else Error(f"node {socket.gethostname()}: {error}") from None
 
 
-def _computed(ray: Any, made: _Made, images: dict[str, str], share: _Share, size: int,
-              say: Callable[[str], object]) -> Iterator[Row]:
-    """The rows of a pipeline's run over images, but for those of tasks that are lost."""
-    import pyarrow
+@dataclass
+class _Run:
+    """A run over the images that are left, which become fewer."""
 
-    ray.data.DataContext.get_current().max_errored_blocks = LOST if size > 1 else -1
-    names = [json.dumps(image) for image in images.items()]
-    size = max(1, min(size, len(names) // (4 * share.actors)))  # each actor has some tasks, to end together
-    pool = ray.data.ActorPoolStrategy(size=min(share.actors, -(-len(names) // size)),
-                                      max_tasks_in_flight_per_actor=2 if size > 1 else 1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tasks = [pyarrow.table({"image": names[n : n + size]}) for n in range(0, len(names), size)]
-        found = ray.data.from_arrow(tasks).map_batches(
-            Actor, fn_constructor_args=[made], batch_size=1, compute=pool, num_cpus=share.cpus,
-            num_gpus=share.gpus, max_restarts=-1, max_task_retries=RETRIES)
-        remarked = False
-        for block in found.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for told in map(json.loads, block["row"].to_pylist()):
-                if "raised" in told:
-                    raise Error(told["raised"])
-                if "remarks" not in told:
+    ray: Any
+    made: _Made
+    left: dict[str, str]
+    say: Callable[[str], object]
+    stop: Callable[[], bool]
+
+    def rows(self, share: _Share, size: int) -> Iterator[Row]:
+        """The rows from one pipeline with tasks of so many images, but for those of tasks that are lost."""
+        began, share = len(self.left), replace(share, actors=min(share.actors, len(self.left)))
+        ended = set[str]()
+        try:
+            for told in self._told(share, size):
+                if "image" not in told:
+                    self._hear(told, ended)
+                elif self.left.pop(told["image"], None) is not None:  # else it was repeated
                     yield told
-                elif not remarked:
-                    remarked = True
-                    for remark in told["remarks"]:
-                        say(remark)
+                if self.stop():
+                    Path(self.made.job.out, self.made.token).unlink(missing_ok=True)  # which the actors see
+                    if len(ended) == share.actors:
+                        return
+        except self.ray.exceptions.RayError as error:
+            if len(self.left) == began:
+                raise Error(f"Ray's actors that were to hold the net ended again and again; {CURE}: "
+                            f"{one_line(str(error))[:200]}") from None
+
+    def _hear(self, told: Row, ended: set[str]) -> None:
+        if "ended" in told:
+            ended.add(told["ended"])
+        if "raised" in told and not self.stop():
+            raise Error(told["raised"])
+        if "remarks" in told:
+            for remark in told["remarks"]:
+                self.say(remark)
+            self.say = _nothing  # it is the same of all
+
+    def _told(self, share: _Share, size: int) -> Iterator[Row]:
+        import pyarrow
+
+        data = self.ray.data
+        data.DataContext.get_current().max_errored_blocks = LOST if size > 1 else -1
+        names = [json.dumps(image) for image in self.left.items()]
+        size = max(1, min(size, len(names) // (4 * share.actors)))  # each actor has several, to end together
+        pool = data.ActorPoolStrategy(size=share.actors, max_tasks_in_flight_per_actor=2 if size > 1 else 1)
+        tasks = [pyarrow.table({"image": names[n : n + size]}) for n in range(0, len(names), size)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = data.from_arrow(tasks).map_batches(
+                Actor, fn_constructor_args=[self.made], batch_size=1, compute=pool, num_cpus=share.cpus,
+                num_gpus=share.gpus, max_restarts=-1, max_task_retries=RETRIES)
+            for block in found.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                yield from map(json.loads, block["row"].to_pylist())
+
+
+def _nothing(text: str) -> None:
+    pass

@@ -1,5 +1,7 @@
 """Many images by actors of Ray: the same results, each once, whatever dies."""
 
+import json
+import os
 import shutil
 import signal
 import socket
@@ -17,8 +19,9 @@ from programs import environment
 from netspec.base.errors import Error
 from netspec.proto.model import write_weights
 from netspec.score import rayed
+from netspec.score.archive import Job
 
-from .test_archive import ODD, lines, many, names, results, run, wait_for  # noqa: F401 - a fixture
+from .test_archive import EACH, ODD, lines, many, names, results, run, wait_for  # noqa: F401 - a fixture
 from .test_infer import NET, thirds
 from .test_infer import place as folder  # noqa: F401 - a fixture of another
 
@@ -116,7 +119,9 @@ def test_a_ray_of_its_own_ends_with_it(many, capsys, number):  # noqa: F811
     while marked(many):
         assert time.monotonic() < gone
         time.sleep(1)
-    assert run(capsys)[0] == 0 and len(names()) == len(set(names())) == 612 and not [*Path("o").glob(".*")]
+    assert run(capsys)[0] == 0 and len(names()) == len(set(names())) == 612
+    with rayed._token("o") as token:
+        assert [path.name for path in Path("o").glob(".*")] == [token]
 
 
 def marked(mark):
@@ -128,6 +133,26 @@ def marked(mark):
         except OSError:
             pass
     return found
+
+
+@pytest.mark.slow
+@needs_ray
+def test_a_worker_serves_in_a_pipeline_of_ones_own(many, cluster):  # noqa: F811
+    """As docs/scale.md shows."""
+    with rayed.connected(cluster) as ray:
+        job = Job(*map(os.path.abspath, ("net.prototxt", "net.caffemodel", "o")), device="cpu")
+
+        class Actor:
+            def __init__(self):
+                self.worker = job.open()
+
+            def __call__(self, batch):
+                return {"row": [json.dumps(self.worker(name)) for name in batch["item"]]}
+
+        pictures = [os.path.abspath(f"many/{name}") for name in EACH]
+        found = ray.data.from_items(pictures).map_batches(Actor, compute=ray.data.ActorPoolStrategy(size=2), batch_size=4)
+        told = [json.loads(row["row"]) for row in found.iter_rows()]
+    assert sorted(row["image"] for row in told) == sorted(pictures) and all(Path("o", row["files"]["labels"]).exists() for row in told)
 
 
 @needs_ray
