@@ -201,17 +201,13 @@ class Archive(Infer):
             Image.frombytes("RGB", (16, 16), rng.randbytes(768)).save(at / f"{number}.png")
 
     def args(self, folder):
-        return ["infer", "deploy.prototxt", "run/snap_iter_2.caffemodel", "--list", "many", *self.mean[:-2], "--out", "out",
+        return ["infer", "deploy.prototxt", "run/snap_iter_2.caffemodel", "--list", "many", *self.mean[:2], "--out", "out",
                 *["--jobs", str(self.jobs)] * bool(self.jobs)]
 
     def whole(self, path):
         if path.name == "manifest.jsonl":
             *lines, _ = path.read_bytes().split(b"\n")  # of the last line there may be a part
             assert all(json.loads(line) for line in lines)
-        elif path.suffix == ".npy":
-            import numpy as np
-
-            assert np.load(path).shape == (4, 16, 16)
         else:
             Image.open(path).load()
 
