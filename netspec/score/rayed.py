@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from ..base.errors import Error, lacking, one_line, said
+from ..base.errors import Error, exhausted, lacking, one_line, said
 from .archive import Job, Row, Worker, stamp
 from .crew import CURE, Image
 
@@ -76,8 +76,10 @@ def shared(job: Job, images: Iterable[Image], facts: Row, address: str, many: in
     the weights what a person should know. stop: says whether to end, with the images that actors are at.
     Ray starts an actor that died anew, and repeats its task. What is lost again is computed once more, an
     image a task; an image that is lost then too has an error. Raises Error where there is no Ray, no cluster,
-    and no process that lives to hold the net, and what Worker raises, as Error.
+    no process that lives to hold the net, and a GPU's number, and what Worker raises, as Error.
     """
+    if ":" in (job.device or ""):
+        raise Error(f"--ray deals GPUs out, and takes no certain one (--device {job.device}); give --device cuda")
     left = dict(images)
     if not left:
         return
@@ -217,6 +219,8 @@ class Actor:
             told.append({"raised": str(error), "ended": self.name})
         except OSError as error:
             told.append({"raised": said(error) if error.filename else str(error), "ended": self.name})
+        except (MemoryError, RuntimeError) as error:
+            told.append({"raised": exhausted(error), "ended": self.name})
         return {"row": [json.dumps(each) for each in told]}
 
     def _goes_on(self) -> bool:
@@ -268,9 +272,9 @@ class _Run:
                     if len(ended) == share.actors:
                         return
         except self.ray.exceptions.RayError as error:
-            if len(self.left) == began:
-                raise Error(f"Ray's actors that were to hold the net ended again and again; {CURE}: "
-                            f"{one_line(str(error))[:200]}") from None
+            if size == 1 or len(self.left) == began:
+                raise Error(f"Ray gave up, after actors ended again and again or the cluster did; {CURE} "
+                            f"({one_line(str(error))[:200]}); the same command goes on") from None
 
     def _hear(self, told: Row, ended: set[str]) -> None:
         if "ended" in told:
