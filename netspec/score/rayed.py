@@ -79,7 +79,8 @@ def shared(job: Job, images: Iterable[Image], facts: Row, address: str, many: in
     no process that lives to hold the net, and a GPU's number, and what Worker raises, as Error.
     """
     if ":" in (job.device or ""):
-        raise Error(f"--ray deals GPUs out, and takes no certain one (--device {job.device}); give --device cuda")
+        raise Error(f"--ray deals GPUs out and takes no certain one, as --device {job.device} is; give "
+                    "--device cuda")
     left = dict(images)
     if not left:
         return
