@@ -92,7 +92,7 @@ def run(args: argparse.Namespace, job: "Job") -> int:
                 _tell(shown, row["error"])
             shown.progress("infer", done, len(plan.todo) + len(plan.refused), row["image"], 1)
     spent = time.monotonic() - begin
-    rate = f"in {spent:.1f} s ({done / max(spent, 1e-3):.1f} images/s)"
+    rate = f"in {spent:.1f} s ({(done - errors) / max(spent, 1e-3):.1f} images/s)"
     say(f"{count(done - errors, 'image')} {rate} -> {args.out}" if done else "nothing to do")
     if heard and done < len(plan.todo) + len(plan.refused):
         say(f"netspec infer: stopped by {STOPS[heard[0]]}: {plan.done + done - errors} of "

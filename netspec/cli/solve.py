@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
     if args.skip_bad < 0:
         raise Error(f"--skip-bad must be at least 0, found {args.skip_bad}")
     if not 0 < args.rank_timeout < 1e6:
-        raise Error(f"--rank-timeout must lie between 0 and a million seconds, found {args.rank_timeout:g}")
+        raise Error("--rank-timeout must be above 0 and below a million seconds, found "
+                    f"{args.rank_timeout:g}")
     if args.snapshot and args.weights:
         raise Error("--snapshot goes on with a run, --weights starts one; give one of them")
     with joined(args.rank_timeout) as ranks:

@@ -144,7 +144,8 @@ def named(root: Path, pattern: str, split: str) -> list[Path]:
     found = meant(root, pattern, split)
     for path in found:
         if not path.is_file():
-            near = closest(path.name, (file.name for file in path.parent.glob(f"*{SUFFIX}")))
+            others = path.parent.glob(f"*{SUFFIX}")
+            near = closest(path.name, (file.name for file in others if file.is_file()))
             raise Error(f"shard {path} is not there, or no file{near}")
     if not found:
         raise Error(f"no shard {root / pattern.replace('{split}', split)} is there")

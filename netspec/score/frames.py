@@ -77,7 +77,8 @@ def expand(given: str) -> tuple[list[str], list[str]]:
 
 def walk(folder: str, past: str) -> tuple[list[str], list[str]]:
     """The names, from a folder on, of the files in it and in its folders that are pictures or videos by name,
-    and of those that are not, folder by folder in the order of the numbers in their names.
+    and of files that are not, folder by folder in the order of the numbers in their names. What has a
+    picture's name is among the first where it is a pipe, or a link that leads nowhere.
 
     past: the folder that is not entered; nor are hidden ones, and links to folders. Raises OSError for one
     that cannot be read, and Error where there is no picture.
@@ -90,8 +91,8 @@ def walk(folder: str, past: str) -> tuple[list[str], list[str]]:
         folders[:] = [each for each in sorted(folders, key=lambda name: _natural(Path(name)))
                       if each[0] != "." and os.path.realpath(os.path.join(at, each)) != past]
         for name in sorted(files, key=lambda name: _natural(Path(name))):
-            if name[0] != "." and os.path.isfile(file := os.path.join(at, name)):
-                known = os.path.splitext(name)[1].lower() in ends
+            file, known = os.path.join(at, name), os.path.splitext(name)[1].lower() in ends
+            if name[0] != "." and (known or os.path.isfile(file)):
                 (chosen if known else others).append(os.path.relpath(file, folder))
     if not chosen:
         raise Error(f"folder {folder} has no images, nor have the folders in it")

@@ -95,7 +95,8 @@ class Manifest:
         if places[at] != name:
             raise Error(taken.format(name, places[at]))
         if not os.path.isfile(file := locate(name)):
-            raise Error(f"image {name} is a folder, a device or a pipe; a file is read")
+            wrong = "a folder, a device or a pipe" if os.path.exists(file) else "a link that leads nowhere"
+            raise Error(f"image {name} is {wrong}; a file is read")
         if self.among_results(os.path.dirname(file)):
             raise Error(f"image {name} lies in {self.path.parent}, where results would be written over it; "
                         "give another --out")
@@ -164,8 +165,9 @@ def _lines(path: Path) -> Iterator[tuple[int, Row, int]]:
                 row = json.loads(line)
             if not (_is_row(row) if number > 1 else isinstance(row, dict)
                     and isinstance(row.get("computed"), dict)):
-                raise Error(f"{path}:{number}: is no line of a manifest, found {line[:60]!r}; take the line "
-                            "away, and its image is computed again, or give another --out")
+                again = "take the line away, and its image is computed again, or " if number > 1 else ""
+                raise Error(f"{path}:{number}: is no line of a manifest, found {line[:60]!r}; {again}give "
+                            "another --out")
             yield number, row, len(line)
 
 

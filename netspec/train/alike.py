@@ -29,7 +29,7 @@ def check_shared(solver: Solver) -> None:
     if not net.readers:
         raise solver.error("the train net reads no data, so there is nothing that processes could share")
     ranks.same(facts(solver))
-    solver.log("netspec", f"{ranks.size} processes, each with every {ranks.size}th batch: an iteration sees "
+    solver.log("netspec", f"{ranks.size} processes, each with one batch in {ranks.size}: an iteration sees "
                f"what one process sees with iter_size {ranks.size * solver.param.iter_size}")
 
 

@@ -29,6 +29,7 @@ from ..net.module import Net
 BEAT = 0.5  # seconds between two signs of life
 SILENT = 3.0  # seconds without one after which a rank is gone
 PATIENCE = 600.0  # seconds that ranks wait for each other, if nobody says otherwise
+MOST_PORT = 65535
 LAST = "netspec/last"  # the key of the last snapshot, in a store that outlives restarts
 
 
@@ -285,6 +286,8 @@ def _met(patience: timedelta) -> Ranks:
     ranks.launched = True
     ranks.rank, ranks.size = number("RANK", 0), number("WORLD_SIZE", 1)
     ranks.local, port = number("LOCAL_RANK", 0, "0"), number("MASTER_PORT", 1)
+    if port > MOST_PORT:
+        raise Error(f"the environment's MASTER_PORT must be a number from 1 to {MOST_PORT}, found {port}")
     if ranks.rank >= ranks.size:
         raise Error(f"RANK {ranks.rank} is none of WORLD_SIZE {ranks.size}, which count from 0")
     ranks._hosting = hosting = ranks.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"

@@ -90,8 +90,7 @@ def test_a_second_run_does_what_is_new_changed_gone_or_was_wrong(many, capsys):
     run(capsys, out="straight")
     assert results() == results("straight")
     assert run(capsys)[:2] == (0, "nothing to do\n")
-    kept = [row["image"] for row in manifest.rows(Path("o", manifest.NAME))]
-    assert sorted(kept) == sorted([*EACH, "new.png"])
+    assert sorted(row["image"] for row in manifest.rows(Path("o", manifest.NAME))) == sorted([*EACH, "new.png"])
 
 
 def test_other_results_are_refused_with_what_differs(many, capsys):
@@ -129,6 +128,8 @@ def test_a_damaged_line_is_refused_with_its_number(many, capsys):
         Path("o", manifest.NAME).write_bytes(b"".join([*kept[:3], line + b"\n", *kept[3:]]))
         status, _, err = run(capsys)
         assert status == 2 and "o/manifest.jsonl:4: is no line of a manifest" in err and len(err) < 400
+    Path("o", manifest.NAME).write_bytes(b"".join(kept[1:]))
+    assert "o/manifest.jsonl:1: " in (err := run(capsys)[2]) and "take the line away" not in err
 
 
 def test_of_two_runs_one_writes(many, capsys):
@@ -162,8 +163,7 @@ def test_a_list_names_images_and_nothing_leaves_the_folder(many, capsys, tmp_pat
     assert "5 of 9 images gave no results" in err
 
 
-@pytest.mark.parametrize("name, found", [("a.jpg", "a"), ("b/a.tar.gz", "b/a.tar"), ("../../a.jpg", "a"), ("/x/y/a.jpg", "x/y/a"), ("b/../../a", "a"),
-                                         ("./b//a.jpg", "b/a"), ("b\\a.jpg", "b/a"), ("..", ""), ("b/.hidden", "b/.hidden")])
+@pytest.mark.parametrize("name, found", [("a.jpg", "a"), ("b/a.tar.gz", "b/a.tar"), ("../../a.jpg", "a"), ("/x/y/a.jpg", "x/y/a"), ("b/../../a", "a"), ("./b//a.jpg", "b/a"), ("b\\a.jpg", "b/a"), ("..", ""), ("b/.hidden", "b/.hidden")])
 def test_places(name, found):
     assert place(name) == found
 
@@ -209,8 +209,7 @@ def test_what_does_not_go_is_one_sentence(many, capsys, argv, said):
     assert (status, out) == (2, "") and said in err and len(err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("net, said", [("shapes-rfcn", "finds objects in images, and --list is of nets that segment"),
-                                       ("clouds-fcn8s", "finds clouds in whole scenes, and --list is of images")])
+@pytest.mark.parametrize("net, said", [("shapes-rfcn", "finds objects in images, and --list is of nets that segment"), ("clouds-fcn8s", "finds clouds in whole scenes, and --list is of images")])
 def test_nets_for_something_else_are_refused(many, capsys, net, said):
     status = cli.main(["infer", net, "net.caffemodel", "--list", "many", "--out", "o"])
     assert status == 2 and said in capsys.readouterr().err and not Path("o").exists()
@@ -218,8 +217,7 @@ def test_nets_for_something_else_are_refused(many, capsys, net, said):
 
 def test_a_net_that_draws_gives_the_same_with_samples_alone(many, capsys):
     drop = 'layer { name: "drop" type: "Dropout" bottom: "data" top: "seen" dropout_param { sample_weights_test: true } }\n'
-    Path("net.prototxt").write_text(NET.replace('layer { name: "score"', drop + 'layer { name: "score"').replace('bottom: "data" top: "score"',
-                                                                                                          'bottom: "seen" top: "score"'))
+    Path("net.prototxt").write_text(NET.replace('layer { name: "score"', drop + 'layer { name: "score"').replace('bottom: "data" top: "score"', 'bottom: "seen" top: "score"'))
     status, _, err = run(capsys)
     assert status == 2 and "no two runs would give the same: --samples N" in err
     for out in ("o", "again"):
@@ -250,6 +248,13 @@ def test_results_below_the_folder_are_no_images(many, capsys):
     assert run(capsys, out="many/seen")[0] == 0
     assert run(capsys, out="many/seen")[:2] == (0, "nothing to do\n")
     assert len(results("many/seen")) == 24
+
+
+def test_a_link_that_leads_nowhere_is_said(many, capsys):
+    Path("many/gone.png").symlink_to("nowhere.png")
+    status, out, err = run(capsys)
+    assert status == 2 and out.startswith("12 images") and "image gone.png is a link that leads nowhere" in err
+    assert "(0.0 images/s)" in run(capsys)[1]
 
 
 def test_a_full_disk_ends_the_run(many, capsys, monkeypatch):
@@ -315,8 +320,7 @@ def test_several_processes_give_the_same_and_one_that_dies_costs_its_image(many,
     monkeypatch.syspath_prepend(str(many))
     Path("odd.py").write_text(ODD)
     odd = 'layer { name: "odd" type: "Python" bottom: "data" top: "seen" python_param { module: "odd" layer: "Odd" } }\n'
-    Path("net.prototxt").write_text(NET.replace('layer { name: "score"', odd + 'layer { name: "score"').replace('bottom: "data" top: "score"',
-                                                                                                        'bottom: "seen" top: "score"'))
+    Path("net.prototxt").write_text(NET.replace('layer { name: "score"', odd + 'layer { name: "score"').replace('bottom: "data" top: "score"', 'bottom: "seen" top: "score"'))
     assert run(capsys, out="straight")[0] == 0
     thirds(17, 13).save("many/fatal.png")
     status, out, err = run(capsys, "--jobs", "2")
@@ -347,8 +351,7 @@ def test_who_stops_a_run_gets_the_images_in_flight(many, number):
 
 
 def begun(*argv, out="o"):
-    return programs.Program("-m", "netspec", "infer", "net.prototxt", "net.caffemodel", "--list", "many", "--out", out, "--device", "cpu", *argv,
-                            cwd=".")
+    return programs.Program("-m", "netspec", "infer", "net.prototxt", "net.caffemodel", "--list", "many", "--out", out, "--device", "cpu", *argv, cwd=".")
 
 
 def wait_for(condition):

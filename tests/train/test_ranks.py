@@ -318,7 +318,7 @@ def test_what_all_ranks_find_wrong_is_said_once(job, args, words):
     assert words in said
 
 
-@pytest.mark.parametrize("name, value", [("RANK", "one"), ("WORLD_SIZE", "0"), ("MASTER_PORT", ""), ("RANK", "7")])
+@pytest.mark.parametrize("name, value", [("RANK", "one"), ("WORLD_SIZE", "0"), ("MASTER_PORT", ""), ("MASTER_PORT", "65536"), ("RANK", "7")])
 def test_variables_that_say_nothing_are_a_sentence(monkeypatch, name, value):
     for each, given in (variables(0, 2, 1) | {name: value}).items():
         monkeypatch.setenv(each, given)
