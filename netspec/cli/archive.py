@@ -51,6 +51,8 @@ def check(args: argparse.Namespace, arguments: Callable[[argparse.ArgumentParser
         raise Error(f"--list {args.list} names the images: it goes without IMAGE ({listed(args.image)})")
     if args.out == ".":
         raise Error("--list needs --out DIR: a folder for the results and their manifest")
+    if args.jobs == 0:
+        raise Error("--jobs must be at least 1, found 0")
     if args.parquet:
         from ..score import parquet
 

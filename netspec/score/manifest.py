@@ -111,7 +111,7 @@ class Manifest:
             return False
         numbers = [f"_{n:04}" for n in range(1, found.pictures + 1)] if found.pictures else [""]
         at = os.path.join(self.folder, place(name))
-        return all(os.path.exists(f"{at}{number}{end}") for number in numbers for end in ends)
+        return all(os.path.isfile(f"{at}{number}{end}") for number in numbers for end in ends)
 
 
 @contextmanager

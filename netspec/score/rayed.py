@@ -107,8 +107,8 @@ def connected(address: str) -> Iterator[Any]:
     """
     ray = library()
     address = address or os.environ.get("RAY_ADDRESS", "") or "local"
-    if address not in ("local", "auto"):
-        _reach(address)
+    if address != "local" and (head := _last_started() if address == "auto" else address):
+        _reach(head)
     mine = {"include_dashboard": False} if address == "local" else {}
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
@@ -126,6 +126,15 @@ def connected(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _last_started() -> str | None:
+    """The head of the cluster that this machine is said to be of, long after it may have ended: Ray itself
+    would wait for it for minutes."""
+    from ray._private.utils import read_ray_address
+
+    found: str | None = read_ray_address()
+    return found
 
 
 def _reach(address: str) -> None:

@@ -232,6 +232,7 @@ def test_what_goes_with_a_list_alone(many, capsys):
         assert f"{argv[0]} goes with --list" in capsys.readouterr().err
     assert cli.main(["infer", "net.prototxt", "net.caffemodel"]) == 2
     assert "no IMAGE is given: net.caffemodel holds weights" in capsys.readouterr().err
+    assert "--jobs must be at least 1, found 0" in run(capsys, "--jobs", "0")[2]
 
 
 def test_a_job_that_cannot_be(many):

@@ -167,6 +167,17 @@ def test_an_address_where_no_ray_is(many, capsys):  # noqa: F811
             assert len(err.splitlines()) == 1 and time.monotonic() - began < 30
 
 
+@needs_ray
+def test_a_cluster_that_ended_long_ago(many, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("RAY_TMPDIR", os.getcwd())
+    Path("ray").mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        Path("ray/ray_current_cluster").write_text(address)
+        assert run(capsys, "--ray", "auto")[2].startswith(f"netspec infer: --ray {address}: no Ray cluster answers")
+
+
 def test_it_needs_its_library_and_a_list(many, capsys, monkeypatch):  # noqa: F811
     monkeypatch.setitem(sys.modules, "ray", None)
     assert run(capsys, "--ray") == (2, "", "netspec infer: --ray needs ray[data]: pip install ray[data]\n")

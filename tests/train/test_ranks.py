@@ -21,7 +21,7 @@ from netspec.train.ranks import Ranks, joined
 RULES = {"SGD": "", "Nesterov": 'type: "Nesterov"', "AdaGrad": 'type: "AdaGrad" momentum: 0',
          "RMSProp": 'type: "RMSProp" momentum: 0 rms_decay: 0.9', "AdaDelta": 'type: "AdaDelta" momentum: 0.9 delta: 1e-4',
          "Adam": 'type: "Adam" base_lr: 0.01'}
-STEPS, CLIP = {2: 10, 4: 30}, 0.1  # by ranks; more where it is slow anyway
+STEPS, CLIP = {"2": 10, "2 for long": 30, "4": 30}, 0.1  # of groups
 TESTED = """
 layer { name: "accuracy" type: "Accuracy" bottom: "score" bottom: "label" top: "accuracy" include { phase: TEST }
   accuracy_param { ignore_label: 255 } }"""
@@ -62,26 +62,26 @@ def stepped(solver, steps):
     return [np.array(losses), *numbers(solver)]
 
 
-def cases(ranks, size):
+def cases(ranks, size, steps):
     """What the ranks of a group compute, case by case; a process alone does it with iter_size `size`."""
     more = f"iter_size: {size // ranks.size}"
     for name, text in RULES.items():
         for double in (False, True):
             yield f"{name} {'float64' if double else 'float32'}", lambda t=text, d=double: stepped(
-                made(ranks, t, more, double=d), STEPS[size])
+                made(ranks, t, more, double=d), steps)
     clip = f"clip_gradients: {CLIP * size / ranks.size}"  # of the mean over the ranks, as Caffe's
     yield "clipped", lambda: stepped(made(ranks, clip, more), 5)
     yield "unused", lambda: stepped(made(ranks, more, 'net: "idle.prototxt"'), 5)
     yield "twice", lambda: stepped(made(ranks, f"iter_size: {2 * size // ranks.size}"), 5)  # some passes unreduced
 
 
-def one_of(rank, size, port, folder, queue):
+def one_of(rank, size, steps, port, folder, queue):
     """One rank of a group: all cases, and what would go wrong if it shared nothing or the same."""
     os.chdir(folder)
     torch.set_num_threads(1)
     os.environ.update(variables(rank, size, port))
     with joined(60) as ranks:
-        found = {name: case() for name, case in cases(ranks, size)}
+        found = {name: case() for name, case in cases(ranks, size, steps)}
         apart = made(ranks)
         apart.parallel = None  # no reduction
         found["unreduced"] = stepped(apart, 5)
@@ -111,10 +111,11 @@ def waited(queue, processes):
             assert not any(process.exitcode for process in processes)
 
 
-@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("2 for long", "4"))])
 def group(request, tmp_path_factory):
     """What one process finds with as much iter_size as a group has ranks, and what each of those finds."""
-    size, folder, before = request.param, tmp_path_factory.mktemp("group"), Path.cwd()
+    size, steps = int(request.param[0]), STEPS[request.param]
+    folder, before = tmp_path_factory.mktemp("group"), Path.cwd()
     write_job(folder, body=BODY + TESTED)
     write_job(folder, body=BODY + IDLE, net="idle.prototxt")
     alone = Ranks()
@@ -126,11 +127,11 @@ def group(request, tmp_path_factory):
         one.snapshot()
         expected = {"gone on": stepped(one, 3)}
         queue, port = SERVER.Queue(), free_port()
-        processes = [SERVER.Process(target=one_of, args=(rank, size, port, folder, queue), daemon=True)
+        processes = [SERVER.Process(target=one_of, args=(rank, size, steps, port, folder, queue), daemon=True)
                      for rank in range(size)]
         for process in processes:
             process.start()
-        expected |= {name: case() for name, case in cases(alone, size)}
+        expected |= {name: case() for name, case in cases(alone, size, steps)}
         tested = made(alone, TESTS)
         expected["tests"] = [[*tested.test().values()], tested.positions(tested.test_nets[0]), np.array(tested.validated)]
         ranks = dict(waited(queue, processes) for _ in processes)
