@@ -3,7 +3,10 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty
 
@@ -259,6 +262,31 @@ def test_what_is_started_again_goes_on_from_the_last_snapshot_by_itself(long):
     (_, err), _ = ended = ends(attempt(1, "--iterations", str(iteration + 2)))
     assert [status for status, _ in ended] == [0, 0] and f"Resuming from {last}" in err
     assert (long / f"run/snap_iter_{iteration + 2}.solverstate").exists()
+
+
+def ranked(launcher, rank):
+    """The number of the process that torchrun started as a rank."""
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            if f"RANK={rank}".encode() in words and int((path.parent / "stat").read_text().rpartition(")")[2].split()[1]) == launcher:
+                return int(path.parent.name)
+    raise AssertionError(f"no rank {rank}")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found as Linux shows them")
+def test_torchrun_itself_starts_ranks_again_that_end_the_job(long):
+    launcher = subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1",
+         PROJECT / "tools/solve.py", "solver.prototxt", "--iterations", "600", "--rank-timeout", "10"],
+        cwd=long, env=environment(), stderr=subprocess.PIPE, text=True)
+    under_way(long, [launcher])
+    os.kill(ranked(launcher.pid, 1), signal.SIGKILL)
+    _, err = launcher.communicate(300)
+    assert launcher.returncode == 0 and "Resuming from" in err, err[-2000:]
+    assert "netspec solve: rank 1 of 2 is gone: killed, or hanging" in err
+    assert (long / "run/snap_iter_600.solverstate").exists() and err.count("caffe.cpp:250] Optimization Done.") == 1
 
 
 def test_what_one_is_asked_for_while_ranks_agree_is_not_forgotten(job):
