@@ -106,8 +106,8 @@ class TarInfo(tarfile.TarInfo):
             if header.strip(b"\0"):  # the end is nothing or zeros
                 raise tarfile.ReadError(str(error)) from None
             raise
-        if info.type in ABOUT and not 0 <= info.size <= MOST_TOLD:
-            raise tarfile.ReadError(f"it has {info.size} bytes about one file, of at most {MOST_TOLD}")
+        if info.type in ABOUT and not 0 <= info.size <= MOST_TOLD:  # less than none is read to the end
+            raise tarfile.ReadError(f"it has {info.size} bytes about one file, more than {MOST_TOLD}")
         return info
 
 

@@ -77,12 +77,13 @@ def test_scores_losses_and_gradients_are_caffes(name, onednn):
         if gradient is not None:  # a fixed upsampling has none here
             at = gradient.flatten().numpy()
             if kind == "grad_at":
-                entries[rest] = apart(at[value[0].astype(int)], value[1])
+                # of the gradient's largest entry: a sum's rounding goes by its terms, however small these entries of it are
+                entries[rest] = np.abs(at[value[0].astype(int)] - value[1]).max() / np.abs(at).max()
             else:
                 norms[rest] = apart(np.linalg.norm(at.astype(np.float64)), value)
     # Rounding decides a near-tie in a pooling window, or a ReLU's sign near 0, one way or the other, here and in Caffe; then
     # the gradients of the layers below differ there. The scores' own are equal, and the norms hardly notice.
-    tied = [k for k in entries if entries[k] > 5e-5]
+    tied = [k for k in entries if entries[k] > 2e-5]
     assert max(norms.values()) < 1e-3 and max(entries.values()) < 2e-2, (max(norms.values()), max(entries.values()))
     assert not any(k.startswith("score") for k in tied), tied
     assert len(entries) > 10
