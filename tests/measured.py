@@ -26,7 +26,7 @@ def _tried(work):
     end, begin = os.pipe()
     child = os.fork()
     if not child:
-        _take_heap()
+        ctypes.CDLL(None).mallopt(-3, 1 << 17)  # M_MMAP_THRESHOLD: free parts of a long session's heap do not serve
         before, said = _peak(), ""
         with suppress(BaseException):
             try:
@@ -42,17 +42,6 @@ def _tried(work):
         taken, _, said = told.read().partition("\n")
     assert os.waitpid(child, 0)[1] == 0 and taken and "Traceback" not in said, said
     return int(taken) << 10, said
-
-
-def _take_heap():
-    """Take what a long session's heap has free, untouched: it would serve, without room of its own."""
-    libc, block = ctypes.CDLL(None), 1 << 23
-    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
-    libc.mallopt(-3, 1 << 17)  # M_MMAP_THRESHOLD: what is not free is asked of the system
-    (heap,) = [line.split()[0] for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith("[heap]")]
-    first, last = (int(end, 16) for end in heap.split("-"))
-    while first <= (libc.malloc(block) or 0) < last:
-        pass
 
 
 def _read_in():
