@@ -13,10 +13,9 @@ from netspec.base.errors import Error
 def refusal(work, most=64 << 20):
     """What the Error says that the work raises; "" where it raises none. It may take `most` bytes of memory."""
     taken, said = _tried(work)
-    for _ in range(3):  # what takes too much does so each time
-        if taken > most:  # or the system took pages of libraries away, which were read again
-            _read_in()
-            taken, said = _tried(work)
+    if taken > most:  # or the system took pages of libraries away, which were read again
+        _read_in()
+        taken, said = _tried(work)
     assert taken <= most, f"{taken >> 20} MiB"
     return said
 
@@ -26,9 +25,9 @@ def _tried(work):
     end, begin = os.pipe()
     child = os.fork()
     if not child:
-        ctypes.CDLL(None).mallopt(-3, 1 << 17)  # M_MMAP_THRESHOLD: free parts of a long session's heap do not serve
-        before, said = _peak(), ""
         with suppress(BaseException):
+            _take_heap()
+            before, said = _peak(), ""
             try:
                 work()
             except Error as error:
@@ -42,6 +41,17 @@ def _tried(work):
         taken, _, said = told.read().partition("\n")
     assert os.waitpid(child, 0)[1] == 0 and taken and "Traceback" not in said, said
     return int(taken) << 10, said
+
+
+def _take_heap():
+    """Take what a long session's heap has free, untouched: it would serve the work, without room of its own."""
+    libc, block = ctypes.CDLL(None), 1 << 23
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.mallopt(-3, 1 << 17)  # M_MMAP_THRESHOLD: what is not free is asked of the system
+    lines = [line.split()[0] for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith("[heap]")]
+    ends = [int(end, 16) for line in lines for end in line.split("-")]  # Linux may show a heap in several parts
+    while ends and min(ends) <= (libc.malloc(block) or 0) < max(ends):
+        pass
 
 
 def _read_in():

@@ -69,7 +69,7 @@ def test_scores_losses_and_gradients_are_caffes(name, onednn):
             ours = np.append(blob.ravel()[::97], np.abs(blob).max()) if value.ndim else blob
             # sums of up to 25088 products, 16 layers deep: 3e-6 of the largest score is what either's rounding makes
             assert apart(ours, value) < (4e-6 if value.ndim else 1e-4), key
-    params, entries, norms = net.layers_with_params(), {}, {}
+    params, entries, shares, norms = net.layers_with_params(), {}, {}, {}
     for key, value in golden.items():
         kind, _, rest = key.partition(":")
         layer, _, i = rest.rpartition(":")
@@ -77,13 +77,16 @@ def test_scores_losses_and_gradients_are_caffes(name, onednn):
         if gradient is not None:  # a fixed upsampling has none here
             at = gradient.flatten().numpy()
             if kind == "grad_at":
-                # of the gradient's largest entry: a sum's rounding goes by its terms, however small these entries of it are
-                entries[rest] = np.abs(at[value[0].astype(int)] - value[1]).max() / np.abs(at).max()
+                entries[rest] = apart(at[value[0].astype(int)], value[1])
+                shares[rest] = entries[rest] * float(np.abs(value[1]).max() / np.abs(at).max())  # of the whole gradient's largest
             else:
                 norms[rest] = apart(np.linalg.norm(at.astype(np.float64)), value)
     # Rounding decides a near-tie in a pooling window, or a ReLU's sign near 0, one way or the other, here and in Caffe; then
     # the gradients of the layers below differ there. The scores' own are equal, and the norms hardly notice.
-    tied = [k for k in entries if entries[k] > 2e-5]
+    tied = [k for k in entries if entries[k] > 5e-5]
     assert max(norms.values()) < 1e-3 and max(entries.values()) < 2e-2, (max(norms.values()), max(entries.values()))
-    assert not any(k.startswith("score") for k in tied), tied
+    # Those that are kept may be 1/30 of a gradient's largest. oneDNN without AVX-512 rounds them by 6e-5 of themselves (torch's own
+    # arithmetic by 4e-6), which is 2e-6 of it: with oneDNN they are held to that.
+    apart_most = [k for k in shares if k.startswith("score") and (shares[k] > 1e-5 if onednn else k in tied)]
+    assert not apart_most, apart_most
     assert len(entries) > 10

@@ -67,8 +67,7 @@ KINDS = {
 }
 
 
-# what unpacks to 128 MiB finds room where a long session has as much of its heap free, which is no fault
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "chunk that unpacks to more")) for kind in KINDS])
+@pytest.mark.parametrize("kind", KINDS)
 def test_what_would_take_memory_or_other_files_is_refused(tmp_path, kind):
     words, make = KINDS[kind]
     for name, reader in READERS.items():
