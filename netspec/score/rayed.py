@@ -131,10 +131,12 @@ def connected(address: str) -> Iterator[Any]:
 def _last_started() -> str | None:
     """The head of the cluster that this machine is said to be of, long after it may have ended: Ray itself
     would wait for it for minutes."""
-    from ray._private.utils import read_ray_address
+    with suppress(ImportError):  # a name of Ray's own, which another version may not have
+        from ray._private.utils import read_ray_address
 
-    found: str | None = read_ray_address()
-    return found
+        found: str | None = read_ray_address()
+        return found
+    return None
 
 
 def _reach(address: str) -> None:

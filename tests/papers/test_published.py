@@ -86,7 +86,7 @@ def test_scores_losses_and_gradients_are_caffes(name, onednn):
     tied = [k for k in entries if entries[k] > 5e-5]
     assert max(norms.values()) < 1e-3 and max(entries.values()) < 2e-2, (max(norms.values()), max(entries.values()))
     # Those that are kept may be 1/30 of a gradient's largest. oneDNN without AVX-512 rounds them by 6e-5 of themselves (torch's own
-    # arithmetic by 4e-6), which is 2e-6 of it: with oneDNN they are held to that.
+    # arithmetic by 4e-6), which is 2e-6 of that largest: with oneDNN they are held to 1e-5 of it.
     apart_most = [k for k in shares if k.startswith("score") and (shares[k] > 1e-5 if onednn else k in tied)]
     assert not apart_most, apart_most
     assert len(entries) > 10
