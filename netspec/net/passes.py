@@ -27,6 +27,15 @@ REWRITES = {  # name -> what it does, each equal to the plain net but for roundi
     "border": "what lies so far from the image that it does not depend on it is computed once",
     "bands": "maps at full size are computed band by band, and never held whole",
 }
+# The same of a training step; see net/quick.py and train/updates.py. Each is equal to the plain step but for
+# rounding, and for what Dropout drops: it draws in the order in which its map lies in memory.
+TRAINING = {
+    "group": "deconvolutions that do not learn and whose weights are diagonal run channel by channel",
+    "unroll": "convolutions with far more outputs than positions are one matrix product",
+    "narrow": "a wide padding is computed on a narrower border, whose columns and rows are then repeated",
+    "order": "weights lie in memory in the order in which they are read",
+    "fused": "SGD, decay and iter_size are one pass over the parameters",
+}
 
 
 @dataclass(frozen=True, eq=False)

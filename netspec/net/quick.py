@@ -1,6 +1,6 @@
 """A net as it is run to learn: rewritten, and equal to itself but for rounding, forward and backward."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -10,8 +10,11 @@ from .graph import Node
 from .grouped import grouped
 from .module import Net
 from .narrow import narrowed
+from .passes import TRAINING
 from .segment import Segment, recomputed
 from .unrolled import Unrolled, unrolled
+
+GRAPHS = {"group": grouped, "unroll": unrolled, "narrow": narrowed}  # what is done to a graph, in this order
 
 
 class Quick:
@@ -21,19 +24,25 @@ class Quick:
     does not compute) the net runs.
     """
 
-    def __init__(self, net: Net, recompute: bool = False, compiled: bool = False) -> None:
+    def __init__(self, net: Net, recompute: bool = False, compiled: bool = False,
+                 without: Collection[str] = ()) -> None:
         """recompute: keep few blobs for the backward pass, which computes the others again. compiled: by
-        torch.compile, for any size; Error where it has no compiler."""
+        torch.compile, for any size; Error where it has no compiler. without: names of `TRAINING` that are
+        not done."""
         if compiled:
             compiler(net.device)
-        self.net = net
-        graph = narrowed(unrolled(grouped(net.graph)))
+        self.net, self.rewrites = net, frozenset(TRAINING) - frozenset(without)
+        graph = net.graph
+        for name, rewrite in GRAPHS.items():
+            graph = rewrite(graph) if name in self.rewrites else graph
         self.rewritten = Net(recomputed(graph) if recompute else graph, net)
         self.run = torch.compile(self.rewritten, dynamic=True) if compiled else self.rewritten
         self.blobs = {value.blob for value in self.rewritten.graph.shapes}
 
     def lay(self) -> None:
         """Bring weights into the order of memory that is the faster one, on CPUs too."""
+        if "order" not in self.rewrites:
+            return
         nodes = _inner(self.rewritten.graph.nodes)
         rows = {slot.key for node in nodes if isinstance(node.op, Unrolled) for slot in node.params}
         for slot, parameter in self.net.parameters_by_slot():

@@ -3,7 +3,7 @@
 import math
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -45,12 +45,13 @@ class Solver:
 
     def __init__(self, param: SolverParameter, *, path: str | os.PathLike | None = None, device: str = "cpu",
                  precision: str = "fp32", strict: bool = False, log: Log | None = None,
-                 checkpoint: bool = False, compiled: bool = False, ranks: Ranks = ALONE) -> None:
+                 checkpoint: bool = False, compiled: bool = False, ranks: Ranks = ALONE,
+                 without: Collection[str] = ()) -> None:
         """param: its `weights` are loaded. path: its file, from whose folder its paths are tried too.
 
         precision: fp32 (Caffe's arithmetic), tf32 or bf16 (for the products only; parameters and updates stay
-        float32). strict: weights must fill the net and hold no more. checkpoint, compiled: how a training
-        pass is run, see Quick. ranks: the processes that train together. Raises Error for what cannot work.
+        float32). strict: weights must fill the net and hold no more. checkpoint, compiled, without: how a
+        step is run, see Quick. ranks: the processes that train together. Raises Error for what cannot work.
         """
         self.param, self.path, self.ranks = param, Path(path) if path else None, ranks
         self.base = self.path.resolve().parent if self.path else None
@@ -78,7 +79,7 @@ class Solver:
         self.display = Display(param, self.log)
         self.display.train_net(train)
         self.net = self._build(train)
-        self.quick = Quick(self.net, checkpoint, compiled)
+        self.quick = Quick(self.net, checkpoint, compiled, without)
         self.quick.lay()
         self.test_nets: list[Net] = []
         for i, job in enumerate(tests):
@@ -271,7 +272,8 @@ class Solver:
         grads = [torch.zeros_like(q) if q.grad is None else q.grad for q in params]
         self.steps, norm = updates.take_step(
             self.param, self.iter, params, grads, self.history,
-            [rate * slot.lr_mult for slot, _ in self.learned], [slot.decay_mult for slot, _ in self.learned])
+            [rate * slot.lr_mult for slot, _ in self.learned], [slot.decay_mult for slot, _ in self.learned],
+            "fused" in self.quick.rewrites)
         if norm is not None and self._reads():
             self.display.clipped(norm.item())
         self.net.zero_grad(set_to_none=True)

@@ -124,16 +124,18 @@ RULES: dict[str, tuple[Callable[..., Tensors], int]] = {  # rule, blobs of histo
 
 
 def take_step(p: SolverParameter, iteration: int, params: Tensors, grads: Tensors, history: Tensors,
-              rates: Rates, decays: Rates) -> tuple[Tensors, Tensor | None]:
+              rates: Rates, decays: Rates, fused: bool = True) -> tuple[Tensors, Tensor | None]:
     """Change parameters by their gradients, which are used up: clip, divide by iter_size, decay, update.
 
-    rates, decays: of each parameter the rate, lr_mult counted in, and decay_mult. Returns what was subtracted
-    from each, and the gradients' common norm as `clip` does.
+    rates, decays: of each parameter the rate, lr_mult counted in, and decay_mult. fused: in one pass over all
+    numbers, where torch has one. Returns what was subtracted from each, and the gradients' common norm as
+    `clip` does.
     """
     rule, _ = RULES[p.type]
     with torch.no_grad():
         norm = clip(p, grads)
-        if rule is sgd and p.momentum and p.regularization_type == "L2" and _alike(params, grads, history):
+        plain = rule is sgd and p.momentum and p.regularization_type == "L2"
+        if fused and plain and _alike(params, grads, history):
             return _fused(p, params, grads, history, rates, decays), norm
         if p.iter_size > 1:
             torch._foreach_div_(grads, p.iter_size)

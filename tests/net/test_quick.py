@@ -1,12 +1,17 @@
 """A net as it is run to learn: its numbers and gradients, and when the net itself runs."""
 
+import re
+
 import pytest
 import torch
 
 from netspec.net.build import build
+from netspec.net.grouped import Grouped
 from netspec.net.module import Net
-from netspec.net.quick import Quick
+from netspec.net.passes import TRAINING
+from netspec.net.quick import Quick, _inner
 from netspec.net.rewrite import randomise
+from netspec.net.unrolled import Unrolled
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
 
@@ -26,41 +31,61 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "crop" bottom: "label" top:
 """
 
 
+def made(text):
+    net = Net(build(prototext.parse(text, caffe_pb2.NetParameter), caffe_pb2.TRAIN))
+    randomise(net)
+    with torch.no_grad():
+        net.up.weight.mul_(torch.eye(5)[:, :, None, None])
+    return net
+
+
 @pytest.fixture
 def net():
-    made = Net(build(prototext.parse(TEXT, caffe_pb2.NetParameter), caffe_pb2.TRAIN))
-    randomise(made)
-    return made
+    return made(TEXT)
 
 
-def batch():
+def batch(size=(33, 47), dtype=torch.float32):
     generator = torch.Generator().manual_seed(2)
-    return {"data": torch.randn(1, 3, 33, 47, generator=generator),
-            "label": torch.randint(0, 5, (1, 1, 33, 47), generator=generator).float()}
+    return {"data": torch.randn(1, 3, *size, generator=generator, dtype=dtype),
+            "label": torch.randint(0, 5, (1, 1, *size), generator=generator).to(dtype)}
 
 
-def step(run, net, want=("loss",)):
-    """The loss and the gradients of a pass with the same random numbers."""
+def step(run, net, want=("loss",), size=(33, 47)):
+    """The blobs and the gradients of a pass with the same random numbers."""
     torch.manual_seed(5)
     net.zero_grad()
-    blobs = run(batch(), want)
+    blobs = run(batch(size, net.dtype), want)
     net.loss(blobs).backward()
-    return [blobs["loss"].detach(), *(p.grad.clone() for p in net.parameters() if p.grad is not None)]
+    return [*(blobs[blob].detach() for blob in want), *(p.grad.clone() for p in net.parameters() if p.grad is not None)]
 
 
-def close(ours, plain):
+def close(ours, plain, bound=1e-4):
+    """Held to the largest number of each."""
     for a, b in zip(ours, plain, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+        assert (a - b).abs().max() <= bound * b.abs().max()
 
 
+@pytest.mark.parametrize("size", [(33, 47), (1, 5), (20, 61), (48, 17), (35, 35)])
 @pytest.mark.parametrize("lay", [False, True])
-def test_the_nets_own_numbers(net, lay):
-    quick = Quick(net)
-    plain = step(net, net)
+def test_the_nets_own_numbers_at_any_size(net, size, lay):
+    quick, plain = Quick(net.double()), step(net, net, ["loss", "crop"], size)
     if lay:
         quick.lay()
-    assert len(quick.rewritten.graph.nodes) < len(net.graph.nodes)
-    close(step(quick, net), plain)
+    close(step(quick, net, ["loss", "crop"], size), plain, 1e-13)
+
+
+@pytest.mark.parametrize("without", [*([name] for name in TRAINING), [*TRAINING]], ids=str)
+def test_each_rewrite_can_be_left_out(without):
+    """And is done otherwise. Dropout would draw in another order."""
+    net = made(re.sub(".*Dropout.*", "", TEXT)).double()
+    quick, plain = Quick(net, without=without), step(net, net)
+    quick.lay()
+    close(step(quick, net), plain, 1e-13)
+    nodes = quick.rewritten.graph.nodes
+    kinds = {type(node.op) for node in _inner(nodes)}
+    done = {"group": Grouped in kinds, "unroll": Unrolled in kinds, "narrow": len(nodes) < len(net.graph.nodes),
+            "order": not net.c1.weight.is_contiguous(), "fused": "fused" in quick.rewrites}
+    assert {name for name, there in done.items() if not there} == {*without}
 
 
 def test_weights_lie_in_the_order_they_are_read(net):
@@ -107,8 +132,7 @@ def test_blobs_computed_again_give_the_same_numbers(net):
 def test_what_a_second_pass_would_change_is_not_computed_again():
     norm = 'layer { name: "bn" type: "BatchNorm" bottom: "c1" top: "c1" }\n'
     text = TEXT.replace('layer { name: "r1"', norm + 'layer { name: "r1"')
-    net = Net(build(prototext.parse(text, caffe_pb2.NetParameter), caffe_pb2.TRAIN))
-    randomise(net)
+    net = made(text)
     start = {name: p.clone() for name, p in net.state_dict().items()}
     found = []
     for recompute in (False, True):
