@@ -88,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 SEGMENTING = "alpha", "cutout", "scores", "tile", "scales", "flip", "engine", "samples", "seed"
 DETECTING = "threshold", "voc", "nms", "most"
 SCENES = "protocol", "bands"
-NOT_DENSE = "classes", "cutout", "tile", "engine", *DETECTING, *SCENES
+NOT_DENSE = "classes", "cutout", "tile", "samples", "seed", *DETECTING, *SCENES
 
 
 def run(args: argparse.Namespace) -> int:
@@ -160,7 +160,7 @@ def _segment(args: argparse.Namespace, path: Path, weights: Path, proto: "NetPar
                               ) if args.tile else Segmenter(filled, blob, mean, known.scale, args.scales,
                                                             args.flip, using, sampling, told.note)
             told.all(segmented(files, segmenter, outputs, looks, wanted, known.resize), shares)
-    return told.end({"net": str(path), "weights": str(weights), **({"engine": args.engine} if using else {})})
+    return told.end(_given(args, path, weights))
 
 
 def _find(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParameter", told: Telling
@@ -202,7 +202,7 @@ def _find(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParame
         told.note(f"VOC's result files are not written: they would lack {count(len(told.errors), 'image')}")
     elif args.voc is not None:
         wrote(*objects.save_voc(Path(args.out), args.voc, looks.names, rows), file=sys.stderr)
-    return told.end({"net": str(path), "weights": str(weights)})
+    return told.end(_given(args, path, weights))
 
 
 def _dense(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParameter", told: Telling
@@ -219,16 +219,21 @@ def _dense(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParam
              else heats.names_of(predict.looks(facts, of.classes).names))
     wanted = heats.Heats(names.names, args.alpha, names.numbers(args.dense), args.scores)
     outputs = results.Outputs(Path(args.out), files, wanted.files)
-    timing = None
+    using, timing = engine(args, weights, told.note), None
     if files:
         net = loaded(args, of.classifier, weights, args.by_name)
-        viewer = DenseClassifier(net, of, mean, args.scales, args.flip)
+        viewer = DenseClassifier(net, of, mean, args.scales, args.flip, using)
         told.all(streamed(files, viewer, outputs, viewer.seen, wanted.keep, of.known.resize), _peaks)
         timing = viewer.timing
         if timing and not args.json:
             say(timing.words(of))
-    return told.end({"net": str(path), "weights": str(weights),
-                     **({"timing": timing._asdict()} if timing else {})})
+    return told.end({**_given(args, path, weights), **({"timing": timing._asdict()} if timing else {})})
+
+
+def _given(args: argparse.Namespace, path: Path, weights: Path) -> dict[str, Any]:
+    """What --json says of what worked."""
+    return {"net": str(path), "weights": str(weights),
+            **({"engine": args.engine} if args.engine != "torch" else {})}
 
 
 def _net_and_weights(args: argparse.Namespace) -> tuple[Path, Path]:

@@ -25,6 +25,7 @@ from ..net.room import held
 from ..ops.conv import geometry
 from ..proto.caffe_pb2 import NetParameter
 from . import predict
+from .engined import Engine, Engined
 from .segment import Viewer
 
 SAMPLE = 10  # crops that are classified, for the time that all would take
@@ -124,14 +125,18 @@ class DenseClassifier(Viewer):
     """
 
     def __init__(self, net: Net, of: Dense, mean: Sequence[float], scales: Sequence[float] = (1.0,),
-                 flip: bool = False) -> None:
+                 flip: bool = False, engine: Engine | None = None) -> None:
         """net: of the classifier, with weights, which are shared. mean: see predict.blob. scales: factors of
-        the sides. flip: mirror images too."""
+        the sides. flip: mirror images too. engine: what runs the form, and crops by it (None: torch, crops by
+        the classifier). Raises Error as Engined does.
+        """
         form = Net(of.form).to(net.device)
         share_reshaped(net, form)
         form.precision = net.precision
         super().__init__(form.eval())
-        self.classifier, self.of, self.mean = net, of, mean
+        self.running = Engined(form, of.blob, engine) if engine else Plan.of(form)
+        self.cropping = self.running if engine else Plan.of(net)
+        self.of, self.mean = of, mean
         self.looks = [(scale, turned) for scale in sorted(scales, reverse=True)
                       for turned in ((False, True) if flip else (False,))]
         self.odds = softmaxed(of.form, of.blob)
@@ -162,7 +167,7 @@ class DenseClassifier(Viewer):
                                                               Image.Resampling.BILINEAR)
                 blob = predict.blob(shown, self.mean, self.of.channels, self.of.known.scale)
                 blob = blob.to(self.net.device, self.net.dtype)
-                scores = self._timed(blob) if self.timing is None else self._scores(self.net, blob)
+                scores = self._timed(blob) if self.timing is None else self._scores(self.running, blob)
                 if scores.isnan().any():
                     raise Error(f"image {name}: the scores are no numbers (NaN), so no class can be told; "
                                 "'netspec doctor NET WEIGHTS' says where they come from")
@@ -173,8 +178,8 @@ class DenseClassifier(Viewer):
         """The maps of a picture, whose results go to `paths` (see Outputs.of)."""
         return Seen(image, self.maps(name, image), paths)
 
-    def _scores(self, net: Net, blob: Tensor) -> Tensor:
-        return Plan.of(net)({self.top: blob}, [self.of.blob])[self.of.blob].float()
+    def _scores(self, run: Plan | Engined, blob: Tensor) -> Tensor:
+        return run({self.top: blob}, [self.of.blob])[self.of.blob].float()
 
     def _probable(self, scores: Tensor) -> Tensor:
         if self.odds:
@@ -183,7 +188,7 @@ class DenseClassifier(Viewer):
 
     def _timed(self, blob: Tensor) -> Tensor:
         """The scores of an image, timed, and against those of some of its windows as crops."""
-        scores, spent = _timed(lambda: self._scores(self.net, blob))
+        scores, spent = _timed(lambda: self._scores(self.running, blob))
         down, across = scores.shape[2:]
         inside = [(i, j) for i in range(down) for j in range(across)
                   if i * self.of.stride[0] + self.of.side[0] <= blob.shape[2]
@@ -191,7 +196,7 @@ class DenseClassifier(Viewer):
         chosen = [inside[k] for k in np.linspace(0, len(inside) - 1, min(SAMPLE, len(inside))).astype(int)]
         crops = torch.cat([blob[:, :, (y := i * self.of.stride[0]) : y + self.of.side[0],
                                 (x := j * self.of.stride[1]) : x + self.of.side[1]] for i, j in chosen])
-        theirs, cropped = _timed(lambda: self._scores(self.classifier, crops))
+        theirs, cropped = _timed(lambda: self._scores(self.cropping, crops))
         ours = torch.stack([scores[0, :, i, j] for i, j in chosen])
         apart = (ours - theirs.reshape(ours.shape)).abs().max() / theirs.abs().max().clamp(min=1e-30)
         self.timing = Timing((down, across), spent, len(chosen), cropped, float(apart))

@@ -12,6 +12,7 @@ from netspec import NetSpec
 from netspec import layers as L
 from netspec.base.errors import Error
 from netspec.cli.main import main
+from netspec.convert import engines, onnxops
 from netspec.data.layouts import facts
 from netspec.look.heat import heat, shades
 from netspec.net import weights
@@ -25,6 +26,8 @@ from netspec.score.dense import DenseClassifier, Look, Maps, dense
 
 SIDE, MEAN = (12, 16), (100, 110, 120)  # of the classifier's image, H x W
 ROOT = Path(__file__).parents[2]
+each = pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.skipif(
+    name not in engines.available(), reason="not installed")) for name in engines.ENGINES])
 
 
 def convolutions(n, pad=0):
@@ -220,6 +223,35 @@ def test_names_of_a_file(place, capsys):
         "photo_dense_crane_2.png", "photo_dense_crane_3.png", "photo_dense_tabby.png"]
 
 
+@each
+@pytest.mark.parametrize("looks", [(), ("--scales", "0.5,1.2", "--flip")])
+@pytest.mark.parametrize("build", [connected, scored, averaged])
+def test_an_engine_says_what_torch_says(place, capsys, name, looks, build):
+    write(place, build)
+    picture(51, 40, seed=1).save("other.png")
+    told = {}
+    for engine in ("torch", name):
+        status, said = infer(capsys, "photo.png", "other.png", "--out", engine, "--scores", "--json", *looks, "--engine", engine, "--dense")
+        assert (status, said.err) == (0, "")
+        told[engine] = json.loads(said.out)
+    for image in ("photo", "other"):
+        ours, theirs = (np.load(f"{engine}/{image}_scores.npy") for engine in ("torch", name))
+        assert ours.std() > 0.01
+        np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-4)
+    assert told[name]["engine"] == name and "engine" not in told["torch"]
+    assert told[name]["timing"]["windows"] == told["torch"]["timing"]["windows"] and told[name]["timing"]["apart"] < 1e-4
+    assert len([*place.glob("w.caffemodel.*.onnx")]) == len([*place.glob("w.caffemodel.*.onnx_data")]) == 1  # one serves all sizes
+
+
+@each
+def test_an_engine_that_says_something_else_stops_the_run(place, capsys, monkeypatch, name):
+    monkeypatch.setitem(onnxops.EMIT, "ReLU", lambda b, op, x: b.node("LeakyRelu", x, alpha=0.5))
+    picture(51, 40).save("other.png")
+    status, said = infer(capsys, "photo.png", "other.png", "--out", "o", "--engine", name, "--dense")
+    assert (status, said.out) == (2, "") and not list(Path("o").glob("*"))
+    assert said.err.startswith(f"netspec infer: {name} differs from torch on the first image, by ") and said.err.count("\n") == 1
+
+
 @pytest.mark.parametrize("argv, words", [
     (["photo.png", "--dense", "clas 1"], "'clas 1' is no class; did you mean 'class 1'?"),
     (["photo.png", "--dense", "class 1", "photo.png"], "images stand before --dense"),
@@ -229,6 +261,9 @@ def test_names_of_a_file(place, capsys):
                                                     "least scale for it is 0.364"),
     (["small.png", "--dense"], "15x40 at scale 1, smaller than what net 'net' classifies, 16x12"),
     (["photo.png", "--cutout", "class 1", "--dense"], "--cutout: a classifier run with --dense has no such thing"),
+    (["photo.png", "--samples", "3", "--dense"], "--samples: a classifier run with --dense has no such thing"),
+    (["photo.png", "--seed", "3", "--dense"], "--seed: a classifier run with --dense has no such thing"),
+    (["photo.png", "--engine", "onnxruntine", "--dense"], "engine 'onnxruntine' is not known; did you mean 'onnxruntime'?"),
     (["photo.png", "--names", "three.txt"], "net.prototxt segments images, and has no such thing"),
     (["photo.png"], "a classifier is run over whole images with --dense"),
 ])
@@ -265,12 +300,13 @@ def test_one_of_several_results(tmp_path):
     assert dense(read_net(path), path, "two").blob == "two"
 
 
-def test_scores_that_are_no_numbers(place, capsys):
+@pytest.mark.parametrize("engine", ["torch", *engines.available()])
+def test_scores_that_are_no_numbers(place, capsys, engine):
     net = write(place, connected)
     with torch.no_grad():
         net.state_dict()["fc3.bias"][0] = float("nan")
     weights.save(place / "w.caffemodel", net)
-    status, said = infer(capsys, "photo.png", "--out", "o", "--dense")
+    status, said = infer(capsys, "photo.png", "--out", "o", "--engine", engine, "--dense")
     assert status == 2 and "image photo.png: the scores are no numbers (NaN)" in said.err
 
 
