@@ -33,10 +33,10 @@ class Small:
     def spread(self, small: Tensor, value: Value, part: Rect, shape: Shape) -> Tensor:
         """A part of the map of an image, from the map (1, C, h, w) of the small one."""
         for axis, (span, cell) in enumerate(zip(part, self.middle[value], strict=True), 2):
-            cells = torch.arange(*span)
+            cells = torch.arange(*span, device=small.device)
             less = shape[axis] - small.shape[axis]
             there = torch.where(cells < cell, cells, torch.where(cells >= cell + less, cells - less, cell))
-            small = small.index_select(axis, there.to(small.device))
+            small = small.index_select(axis, there)
         return small
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import GradientEdge, get_gradient_edge, increment_version
 
 from ..ops import Shape
 from ..ops.blobs import Blob
@@ -290,6 +290,9 @@ class Layerwise:
         bottoms, params = leaves[: len(bottoms)], leaves[len(bottoms) :]
         with torch.set_grad_enabled(layer.backward), autocast(device, self.net.precision):
             made = node.op.forward(bottoms, params)
+        if node.op.moving and moves:
+            for slot in node.params:  # through `data`, where torch does not count it
+                increment_version(self.net.parameter(slot))
         tops = [made] if isinstance(made, Tensor) else list(made)
         edges = [(get_gradient_edge(top), top.dtype) if top.requires_grad else None for top in tops]
         return Tape(bottoms, params, edges), tops

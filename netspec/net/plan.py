@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ..base.errors import Error
 from ..ops import Shape
@@ -26,6 +27,7 @@ ROUTES = 64  # sizes of images whose routes are kept
 BORDERS = 16  # remainders of sizes whose borders are kept, each some megabytes
 SOME = 4  # numbers of a parameter along each axis, at most, that tell of changes that torch does not count
 BESIDE = 650_000_000  # bytes: Python, its libraries, what layers need for themselves, what is not given back
+STEPS = [0]  # of all of torch's optimizers so far: it does not count what the fused ones write
 WORTH = 0.95  # of a pass's multiplications are left, or less, where the border is worth it
 
 
@@ -35,7 +37,7 @@ class Plan:
     `plan(inputs, want)` gives what `net(inputs, want)` gives, but for rounding. Weights are made ready at the
     first call and again when a parameter has changed. Where it can't stand for the net (gradients, training,
     hooks on layers or other modules in their place, numbers that are not finite) the net runs. One call runs
-    at a time.
+    at a time. Of a parameter on another device than a CPU it does not see what is written through `.data`.
     """
 
     def __init__(self, net: Net, without: Collection[str] = ()) -> None:
@@ -49,8 +51,9 @@ class Plan:
         self._borders: OrderedDict[Hashable, tuple[Hashable, dict[Value, Tensor]]] = OrderedDict()
         self._pasted: tuple[Route, Hashable, dict[Value, Tensor]] | None = None
         self._seen: Hashable = None  # the marks of all parameters at the last call
-        self._some: list[Tensor] = []  # views of parts of all parameters
-        self._were, self._changes = torch.empty(0), 0  # those parts' numbers then, and changes seen by them
+        self._some: list[Tensor] = []  # views of parts of all parameters, whose memory so stays theirs
+        self._were: list[Tensor] = []  # those parts' numbers then ...
+        self._changes = 0  # ... and changes seen by them
         self._sound = True  # whether those were all finite
         self._fresh: set[Hashable] = set()  # of units whose kernels were looked at since those changed
         self._lock = Lock()
@@ -90,7 +93,7 @@ class Plan:
         """The blobs that are wanted (default: the outputs), as Net.forward gives them."""
         net = self.net
         trains = torch.is_grad_enabled() or net.training or self.graph.phase == TRAIN
-        if trains or self.device.type == "meta" or net.watched:
+        if trains or net.watched:
             return self._plain(inputs, want)
         given = net._given(inputs, whole=False)
         self.graph.check_blobs(want or ())
@@ -165,10 +168,11 @@ class Plan:
         return self._route(wanted, {Value(blob): shape for blob, shape in shapes.items()})
 
     def _look(self) -> None:
-        """See whether parameters have changed: by what torch counts, and by some of their numbers, since it
-        does not count what is written through `.data` or NumPy, nor the steps of fused optimizers."""
+        """See whether parameters have changed: by what torch counts, and in a CPU's memory by some of their
+        numbers, since it does not count what is written through `.data` or NumPy. Elsewhere the host would
+        wait for those numbers at every call."""
         marks = self._marked(self.graph.params)
-        if marks == self._seen and torch.equal(_numbers(self._some), self._were):
+        if marks == self._seen and all(map(torch.equal, _numbers(self._some), self._were)):
             return
         parameters = [self.net.parameter(slot).detach() for slot in self.graph.params]
         self._some = [p[tuple(slice(None, None, max(1, -(-n // SOME))) for n in p.shape)] for p in parameters]
@@ -324,12 +328,21 @@ def mark(parameter: Tensor) -> Hashable:
     """What differs as soon as a parameter's numbers have changed, as far as torch counts that."""
     if parameter.is_inference() or getattr(parameter, "shown", False):
         return object()  # changes of those, which an array of pycaffe's may make, are not counted
-    return id(parameter), parameter.data_ptr(), parameter._version, parameter.dtype
+    steps = STEPS[0] if parameter.device.type != "cpu" else 0
+    return id(parameter), parameter.data_ptr(), parameter._version, parameter.dtype, steps
 
 
-def _numbers(parts: Sequence[Tensor]) -> Tensor:
-    """The numbers of some tensors as one vector."""
-    return torch.cat([part.reshape(-1) for part in parts]) if parts else torch.empty(0)
+def _stepped(*_: object) -> None:
+    STEPS[0] += 1
+
+
+register_optimizer_step_post_hook(_stepped)
+
+
+def _numbers(parts: Sequence[Tensor]) -> list[Tensor]:
+    """The numbers of those tensors that are in a CPU's memory as one vector, or none."""
+    here = [part.reshape(-1) for part in parts if part.device.type == "cpu"]
+    return [torch.cat(here)] if here else []
 
 
 def _finite(tensors: Iterable[Tensor]) -> bool:

@@ -204,3 +204,12 @@ def test_a_layer_without_tops_runs_once_a_pass(tmp_path, monkeypatch):
     run.backward()
     with pytest.importorskip("h5py").File("out.h5") as file:
         assert len(file["data"]) == 2
+
+
+def test_statistics_that_a_pass_moves_count_as_changed():
+    """Who keeps what follows from parameters looks at torch's count."""
+    text = X + 'layer { name: "n" type: "BatchNorm" bottom: "x" top: "y" }'
+    net = Net(build(prototext.parse(text, caffe_pb2.NetParameter), caffe_pb2.TRAIN))
+    before = [p._version for p in net.parameters()]
+    Layerwise(net).run({"x": torch.randn(2, 1, 1, 2)})
+    assert all(p._version > version for p, version in zip(net.parameters(), before, strict=True))
