@@ -18,7 +18,7 @@ from ..ops.shape import Crop
 from .onnxops import Builder, Names
 
 TILED = 256, 56  # channels and columns from which OpenVINO's convolution on AMX is slow without padding
-THEIRS = {"fold", "fuse", "pack", "bands"}  # rewrites that engines do themselves
+THEIRS = {"fold", "fuse", "pack", "window", "tile", "pool", "norm", "bands"}  # what engines do themselves
 
 
 def planned(net: Net, without: Collection[str] = ()) -> Plan:

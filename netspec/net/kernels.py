@@ -37,13 +37,13 @@ def ready(unit: Unit, params: Params, dtype: torch.dtype, rewrites: Collection[s
     if isinstance(op, InnerProduct):
         return _product(op, *_numbers(unit, params, dtype), unit.relu)
     if not op.local:
-        return _normalised(op) if isinstance(op, LRN) and op.across else None
+        return _normalised(op) if isinstance(op, LRN) and op.across and "norm" in rewrites else None
     if isinstance(op, Deconvolution):
         return _deconvolution(op, *_numbers(unit, params, dtype), unit.relu, "group" in rewrites)
     if isinstance(op, Convolution):
-        return _convolution(op, *_numbers(unit, params, dtype), unit, "pack" in rewrites)
+        return _convolution(op, *_numbers(unit, params, dtype), unit, rewrites)
     if isinstance(op, Pooling):
-        return _pooling(op)
+        return _maxima(op) if "pool" in rewrites else _pooling(op)
     return (lambda xs, pads: [xs[0]]) if isinstance(op, Crop) else None  # its window is what it leaves
 
 
@@ -65,15 +65,17 @@ def packable(x: Tensor) -> bool:
     return half or x.dtype == torch.float32
 
 
-def _convolution(op: Convolution, weight: Tensor, bias: Tensor | None, unit: Unit, pack: bool) -> Kernel:
+def _convolution(op: Convolution, weight: Tensor, bias: Tensor | None, unit: Unit,
+                 rewrites: Collection[str]) -> Kernel:
     group = op.layer.convolution_param.group
-    if pack and packable(weight):
-        alone, large = group == 1 and not unit.added, weight.numel() >= LARGE
+    if "pack" in rewrites and packable(weight):
+        large = weight.numel() >= LARGE
+        alone = group == 1 and not unit.added and "window" in rewrites
         if alone and large and weight.dtype == torch.float32:
             return _unrolled(op, weight, bias, unit.relu)
         if alone and set(op.dilation) == {1} and (large or math.prod(op.kernel) == 1):
             return _windowed(op, weight, bias, unit.relu)
-        return _packed(op, weight, bias, unit)
+        return _packed(op, weight, bias, unit, "tile" in rewrites)
     weight = weight.contiguous(memory_format=torch.channels_last)
 
     def run(xs: Sequence[Tensor], pads: Pads) -> list[Tensor]:
@@ -85,7 +87,7 @@ def _convolution(op: Convolution, weight: Tensor, bias: Tensor | None, unit: Uni
     return run
 
 
-def _packed(op: Convolution, weight: Tensor, bias: Tensor | None, unit: Unit) -> Kernel:
+def _packed(op: Convolution, weight: Tensor, bias: Tensor | None, unit: Unit, tile: bool) -> Kernel:
     """By torch's own entry to oneDNN, which does what comes after it as well.
 
     The order of the weights suits a size of image: with another's, small maps take many times as long.
@@ -94,8 +96,8 @@ def _packed(op: Convolution, weight: Tensor, bias: Tensor | None, unit: Unit) ->
     order, run_one = torch.ops.mkldnn._reorder_convolution_weight, torch.ops.mkldnn._convolution_pointwise
     after, dense = "relu" if unit.relu else "none", weight.detach().contiguous()
     packed: dict[tuple[int, ...], Tensor] = {}
-    tiled = (dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported() and op.channels >= TILED[0]
-             and op.kernel[1] > 1 and op.stride[1] == 1 and not unit.added)
+    tiled = (tile and dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported()
+             and op.channels >= TILED[0] and op.kernel[1] > 1 and op.stride[1] == 1 and not unit.added)
 
     def run(xs: Sequence[Tensor], pads: Pads) -> list[Tensor]:
         x, pad = _padded(_laid(xs[0], dtype), pads)
@@ -179,10 +181,15 @@ def _product(op: InnerProduct, weight: Tensor, bias: Tensor | None, relu: bool) 
 
 
 def _pooling(op: Pooling) -> Kernel:
-    """Maxima over windows; what hangs over an end counts for nothing, whether padding or the map's end.
+    """Maxima over windows; what hangs over an end counts for nothing, whether padding or the map's end."""
+    def run(xs: Sequence[Tensor], pads: Pads) -> list[Tensor]:
+        return [F.max_pool2d(_grown(xs[0], pads, -math.inf), op.kernel, op.stride)]
 
-    torch's own pooling writes the place of each maximum as well: 8 bytes beside 2 or 4.
-    """
+    return run
+
+
+def _maxima(op: Pooling) -> Kernel:
+    """The same, where torch's own pooling writes the place of each maximum as well: 8 bytes beside 2 or 4."""
     def run(xs: Sequence[Tensor], pads: Pads) -> list[Tensor]:
         x = _grown(_laid(xs[0], xs[0].dtype), pads, -math.inf).permute(0, 2, 3, 1)
         for i, (kernel, stride) in enumerate(zip(op.kernel, op.stride, strict=True)):
