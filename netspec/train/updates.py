@@ -18,6 +18,7 @@ from ..proto.caffe_pb2 import SolverParameter
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 Rates = Sequence[float]
+FUSED = "cpu", "cuda"  # devices for which torch has the pass of `_fused`
 
 # lr_policy -> the rate at an iteration
 POLICIES: dict[str, Callable[[SolverParameter, int], float]] = {
@@ -154,7 +155,8 @@ def _fused(p: SolverParameter, params: Tensors, grads: Tensors, history: Tensors
     pairs = list(zip(rates, decays, strict=True))
     for rate, mult in dict.fromkeys(pairs):
         chosen = [i for i, pair in enumerate(pairs) if pair == (rate, mult)]
-        scale = torch.tensor(p.iter_size / rate if rate else math.inf)
+        over = p.iter_size / rate if rate else math.inf
+        scale = torch.full((), over, dtype=torch.float32, device=params[0].device)
         lists = [[tensors[i] for i in chosen] for tensors in (params, grads, history)]
         torch._fused_sgd_(*lists, weight_decay=p.weight_decay * mult * rate, momentum=p.momentum, lr=1.0,
                           dampening=0.0, nesterov=False, maximize=False, is_first_step=False,
@@ -165,8 +167,10 @@ def _fused(p: SolverParameter, params: Tensors, grads: Tensors, history: Tensors
 
 
 def _alike(*lists: Tensors) -> bool:
-    """Whether the tensors of each number lie in a CPU's memory without gaps, and all in the same order."""
-    if any(t.device.type != "cpu" or t.dtype != torch.float32 for tensors in lists for t in tensors):
+    """Whether all tensors lie in the memory of one of FUSED, and those of each number without gaps and in the
+    same order."""
+    kinds = {(t.device, t.dtype) for tensors in lists for t in tensors}
+    if len(kinds) != 1 or any(device.type not in FUSED or dtype != torch.float32 for device, dtype in kinds):
         return False
     orders = torch.contiguous_format, torch.channels_last
     return all(any(all(t.is_contiguous(memory_format=order) for t in together)

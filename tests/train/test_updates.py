@@ -167,6 +167,29 @@ def test_one_pass_over_all_numbers_is_the_steps_one_by_one(settings):
         torch.testing.assert_close(ours.double(), whole, rtol=1e-5, atol=1e-6)
 
 
+def test_a_device_of_the_one_pass_gets_all_of_it_and_is_not_waited_for(monkeypatch):
+    """`meta`, which has no numbers to wait for, stands for a GPU; torch's kernel wants one device and one order of each."""
+    passes, meta = [], torch.device("meta")
+    monkeypatch.setattr(torch, "_fused_sgd_", lambda *lists, grad_scale, **settings: passes.append((lists, grad_scale)))
+    p = param('type: "SGD" momentum: 0.9 weight_decay: 0.01')
+
+    def step(order):
+        params, grads, history = ([torch.empty(s, device=meta) for s in [(4, 3, 5, 5), (4,)]] for _ in range(3))
+        grads[0] = grads[0].contiguous(memory_format=order)
+        updates.take_step(p, 0, params, grads, history, [0.1, 0.2], [1, 0])
+
+    step(torch.contiguous_format)
+    assert not passes
+    monkeypatch.setattr(updates, "FUSED", ("meta",))
+    step(torch.channels_last)
+    assert not passes
+    step(torch.contiguous_format)
+    assert len(passes) == 2  # one for each rate
+    for lists, scale in passes:
+        assert (scale.device, scale.dtype, scale.numel()) == (meta, torch.float32, 1)
+        assert [{t.device for t in tensors} for tensors in lists] == [{meta}] * 3
+
+
 def test_without_weight_decay_nothing_is_added():
     grads = [torch.ones(3)]
     updates.decay(param(), grads, [torch.ones(3)], [1.0])
