@@ -15,6 +15,7 @@ from netspec.base.machine import HOME, origin
 REPORT = HOME / "docs/records/gpu.txt"
 LIMIT = 40 * 60.0  # seconds of all
 ENDING = 60.0  # of them a program has to end in when it is told to
+FCN8S, STEP = "solvers/voc-fcn8s.prototxt", ("--size", "375x500", "--device", "cuda")
 CAMVID = [f"solvers/camvid-fcn{stride}s.prototxt" for stride in (32, 16, 8)]
 
 
@@ -32,17 +33,27 @@ def netspec(*words: str) -> list[str]:
 
 
 PARTS = [
-    Part("the tests that need a GPU", ["-m", "pytest", "-m", "gpu", "-rs", "tests"], 600),
-    Part("images for what follows", ["data/shapes/prepare.py"], 60),
+    Part("the tests that need a GPU", ["-m", "pytest", "-m", "gpu", "-rs", "tests"], 540),
+    Part("images for what follows", ["data/shapes/prepare.py"], 90),
     *(Part(f"a training step of shapes-fcn32s in {precision}, and whether its data keep ahead",
            netspec("time", "data", "solvers/shapes-fcn32s.prototxt", "--device", "cuda", "--precision", precision,
                    "--iterations", "100"), 120) for precision in ("fp32", "tf32", "bf16")),
     *(Part(f"a training step of camvid-fcn8s in {precision}, and whether its data keep ahead",
-           netspec("time", "data", CAMVID[-1], "--device", "cuda", "--precision", precision, "--iterations", "30"), 240,
+           netspec("time", "data", CAMVID[-1], "--device", "cuda", "--precision", precision, "--iterations", "30"), 210,
            ["data/camvid/images"]) for precision in ("tf32", "bf16")),
-    Part("a forward pass of voc-fcn8s beside plain PyTorch's", netspec("time", "forward", "voc-fcn8s", "--device", "cuda"), 180),
-    Part("a training step of voc-fcn8s beside plain PyTorch's", netspec("time", "train", "solvers/voc-fcn8s.prototxt", "--size",
-                                                                       "375x500", "--device", "cuda"), 240),
+    Part("a forward pass of voc-fcn8s beside plain PyTorch's, without and with TF32 and in bf16",
+         netspec("time", "forward", "voc-fcn8s", "--device", "cuda", "--precision", "fp32,tf32,bf16"), 150),
+    Part("a training step of voc-fcn8s beside plain PyTorch's, without and with TF32 and in bf16",
+         netspec("time", "train", FCN8S, *STEP, "--precision", "fp32,tf32,bf16"), 210),
+    Part("a forward pass of 20 images in bf16, and its share of the card's rate",
+         netspec("time", "forward", "voc-fcn8s", "--device", "cuda", "--precision", "bf16", "--batch", "20"), 150),
+    Part("a training step of 20 images in bf16, its share of the card's rate, and with --checkpoint",
+         netspec("time", "train", FCN8S, *STEP, "--precision", "bf16", "--batch", "20", "--checkpoint"), 180),
+    Part("what 100,000 iterations of solvers/heavy/voc-fcn8s take, by measured steps",
+         netspec("time", "train", "solvers/heavy/voc-fcn8s.prototxt", *STEP, "--precision", "fp32,tf32,bf16", "--only", "netspec",
+                 "--steps", "100", "--repeats", "2"), 150),
+    Part("a training step by torch.compile", netspec("time", "train", FCN8S, *STEP, "--precision", "bf16", "--only", "netspec",
+                                                     "--compile"), 150),
     Part("CamVid with all layers learned, in bf16", netspec("demo", *CAMVID, "--device", "cuda", "--precision", "bf16",
                                                             "--out", "camvid-gpu"),
          needs=["data/camvid/images", "weights/vgg16-hed.caffemodel"]),

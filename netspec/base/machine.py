@@ -68,9 +68,17 @@ def choose(name: str | None = None, precision: str = "fp32") -> torch.device:
         here = torch.cuda.device_count()
         if not torch.cuda.is_available() or (found.index or 0) >= here:
             raise Error(f"device '{name}' is not here ({count(here, 'CUDA device')} found); use --device cpu")
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
         torch.backends.cudnn.benchmark, torch.backends.cudnn.benchmark_limit = True, TRIED
+        settle(found, precision)
     return found
+
+
+def settle(device: torch.device, precision: str) -> None:
+    """Allow or forbid TF32 for the whole process, as a precision says: on a CUDA device alone."""
+    import torch
+
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
 
 
 def compiler(device: torch.device) -> None:

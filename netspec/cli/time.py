@@ -57,28 +57,33 @@ def _add_among_others(kinds: Any) -> Sequence[argparse.ArgumentParser]:
     forward.add_argument("net", metavar="NET", nargs="+", help="deploy nets, or val nets without their data")
     forward.add_argument("--size", type=_size, metavar="HxW",
                          help="of the image (default 375x500; of a net that takes no other, its own)")
-    forward.add_argument("--rewrites", action="store_true", help="also netspec without each of its rewrites")
     train = kinds.add_parser("train", help="a training step beside plain PyTorch's, on made images")
     train.add_argument("solver", metavar="SOLVER")
     train.add_argument("--size", type=_size, metavar="HxW",
                        help="of the images (default: as the solver's data say, else 500)")
+    train.add_argument("--steps", type=int, default=1, metavar="N",
+                       help="in a row in each round, the loss read behind the last (default 1)")
+    train.add_argument("--checkpoint", action="store_true", help="also netspec with solve's --checkpoint")
+    train.add_argument("--compile", action="store_true", help="also netspec with solve's --compile")
     infer = kinds.add_parser("infer", help="netspec infer beside scripts around plain PyTorch and engines")
     infer.add_argument("net", metavar="NET", help="a deploy net, or a val net without its data")
     infer.add_argument("folder", metavar="FOLDER", help="of pictures, of any sizes")
     infer.add_argument("--weights", metavar="FILE", help="of the net (default: some are drawn)")
     grow = kinds.add_parser("grow", help="time and memory of a forward pass as images and batches grow")
     grow.add_argument("net", metavar="NET", help="a deploy net, or a val net without its data")
-    grow.add_argument("--sides", type=_numbers, default=(256, 512, 1024, 2048), metavar="N,...",
-                      help="pixels along the sides of images (default 256,512,1024,2048)")
+    grow.add_argument("--sides", type=_sides, default=_sides("256,512,1024,2048"), metavar="N|HxW,...",
+                      help="of images, in pixels: one number for both (default 256,512,1024,2048)")
     grow.add_argument("--batches", type=_numbers, default=(1, 2, 4), metavar="N,...",
                       help="images in a batch (default 1,2,4; more than the first at the first side alone)")
     grow.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="(default fp32)")
     grow.add_argument("--plot", metavar="FILE", help="draw it as .svg, .png or .pdf too")
-    for kind in (forward, train):
+    for kind, batch in ((forward, "1"), (train, "as the solver's data say")):
         kind.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or mps (default cpu)")
+        kind.add_argument("--batch", type=int, metavar="N", help=f"images in a batch (default {batch})")
+        kind.add_argument("--rewrites", action="store_true", help="also netspec without each of its rewrites")
     for kind in (forward, train, infer):
         kind.add_argument("--precision", type=_precisions, default=("fp32", "bf16"), metavar="P,P",
-                          help="fp32, bf16 or both with a comma (default both)")
+                          help="some of fp32, tf32 (NVIDIA's GPUs alone) and bf16 (default fp32,bf16)")
         kind.add_argument("--only", type=_words, default=(), metavar="WORD,...",
                           help="time those alone whose name has one of these words, such as netspec,openvino")
     return forward, train, infer, grow
@@ -100,10 +105,22 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def _sides(text: str) -> tuple[tuple[int, int], ...]:
+    try:
+        found = tuple(map(_size, _words(text)))
+    except ValueError:
+        found = ()
+    if not found or min(map(min, found)) < 1:
+        raise argparse.ArgumentTypeError("expected numbers above 0, or two with an x, with commas between, "
+                                         f"found '{text}'")
+    return tuple(dict.fromkeys(found))
+
+
 def _precisions(text: str) -> tuple[str, ...]:
     found = _words(text)
-    if not found or set(found) - {"fp32", "bf16"}:
-        raise argparse.ArgumentTypeError(f"expected fp32, bf16 or both with a comma, found '{text}'")
+    if not found or set(found) - {"fp32", "tf32", "bf16"}:
+        raise argparse.ArgumentTypeError("expected some of fp32, tf32 and bf16 with commas between them, "
+                                         f"found '{text}'")
     return tuple(dict.fromkeys(found))
 
 
@@ -111,6 +128,9 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print; medians, with the least and most."""
     if getattr(args, "iterations", 1) < 1 or getattr(args, "repeats", 1) < 1:
         raise Error("the number of measurements must be at least 1")
+    for name in ("batch", "steps"):
+        if (given := getattr(args, name, None)) is not None and given < 1:
+            raise Error(f"--{name} must be at least 1, found {given}")
     if min(getattr(args, "size", None) or (1,)) < 1:
         raise Error(f"--size must be at least 1, found {'x'.join(map(str, args.size))}")
     for text in (_among_others if args.kind in OTHERS else _alone)(args):
@@ -156,13 +176,12 @@ def _among_others(args: argparse.Namespace) -> Iterator[str]:
     if getattr(args, "plot", None):
         require_matplotlib()
     yield speed.where(choose(getattr(args, "device", "cpu")))
+    given = find(args.weights, what="weights") if getattr(args, "weights", None) else None
     if args.kind == "forward":
-        for given in args.net:
-            path = find_net(given, "deploy")
-            yield "\n" + speed.time_forward(path, args.size, args.precision, args.only, args.rewrites,
-                                            args.repeats, args.device)
+        for name in args.net:
+            yield "\n" + speed.time_forward(find_net(name, "deploy"), args.size, args.precision, args.only,
+                                            args.rewrites, args.repeats, args.device, args.batch or 1)
     elif args.kind == "infer":
-        given = find(args.weights, what="weights") if args.weights else None
         yield "\n" + whole.time_infer(find_net(args.net, "deploy"), given, args.folder, args.precision,
                                       args.only, args.repeats)
     elif args.kind == "grow":
@@ -173,5 +192,6 @@ def _among_others(args: argparse.Namespace) -> Iterator[str]:
             growth.draw_growth(points, f"{path.parent.name}, {args.precision}").save(args.plot)
             wrote(args.plot)
     else:
-        path = find_solver(args.solver)
-        yield "\n" + steps.time_train(path, args.size, args.precision, args.only, args.repeats, args.device)
+        ways = steps.forms_of(args.rewrites, args.checkpoint, args.compile)
+        yield "\n" + steps.time_train(find_solver(args.solver), args.size, args.precision, args.only,
+                                      args.repeats, args.device, args.batch, args.steps, ways)

@@ -38,7 +38,7 @@ def layer_costs(graph: Graph) -> list[LayerCost]:
         stride, first, extent = ([tuple(map(_number, column)) for column in zip(*seen, strict=True)] if seen
                                  else (None, None, None))
         found.append(LayerCost(node.name, node.type, top, shape, sum(math.prod(slot.shape) for slot in own),
-                               _macs(graph, node), sum(_bytes(graph, each) for each in node.tops),
+                               macs(graph, node), sum(_bytes(graph, each) for each in node.tops),
                                extent, stride, first))
     return found
 
@@ -62,7 +62,7 @@ def table1(graph: Graph) -> dict[str, int | float | None]:
     depth: dict[Value, int] = {}
     upsampling = set()
     for node in graph.layers:
-        counts = _macs(graph, node) > 0
+        counts = macs(graph, node) > 0
         if counts and any((scale or 1) > 1 for scale, _ in placed(node, 1)):
             upsampling.add(node.name)
             counts = False
@@ -98,7 +98,8 @@ def pixels(values: Sequence[float] | None) -> str | None:
     return "x".join(f"{v:g}" for v in (values[:1] if len(set(values)) == 1 else values))
 
 
-def _macs(graph: Graph, node: Node) -> int:
+def macs(graph: Graph, node: Node) -> int:
+    """Multiplications with an addition in one forward pass of a layer."""
     return node.op.macs(*(graph.shapes[bottom] for bottom in node.bottoms)) if node.bottoms else 0
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..base.errors import Error
+from ..base.machine import settle
 from ..convert import engines, onnx, routed
 from ..net import weights
 from ..net.deploy import feeds
@@ -27,7 +28,7 @@ from ..proto.caffe_pb2 import LayerParameter, NetParameter
 from . import plain
 
 PLAIN = "netspec as it is"  # layer by layer, as the net is written
-AUTOCAST = {"fp32": None, "bf16": torch.bfloat16}
+AUTOCAST = {"fp32": None, "tf32": None, "bf16": torch.bfloat16}
 OPENCV = "opencv-python-headless", "opencv-python"  # distributions of one library
 Feed = Mapping[str, Tensor]  # input blob -> what is put in, float32
 
@@ -80,6 +81,33 @@ def contenders(net: Net, feed: Feed, precisions: Sequence[str], only: Sequence[s
             left.append(f"opencv in fp32 is left out: {' '.join(str(problem).split())}")
 
 
+def settled(each: Contender, device: torch.device) -> Contender:
+    """The same, with TF32 as its precision says at each call: the flag is one for the whole process."""
+    def call() -> Any:
+        settle(device, each.precision)
+        return each.call()
+
+    return each._replace(call=call)
+
+
+def told_of_tf32(device: torch.device, precisions: Sequence[str]) -> list[str]:
+    """A line with what `settled` does for these precisions, read back from torch; none for a CPU."""
+    found = []
+    for precision in precisions if device.type == "cuda" else ():
+        settle(device, precision)
+        on = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+        found.append(f"{'allowed' if all(on) else 'forbidden'} in {precision}")
+    return [f"TF32, set anew for each call: {', '.join(found)}"] if found else []
+
+
+def check_precisions(precisions: Sequence[str], device: torch.device) -> None:
+    """Raise Error for a precision that a device does not have."""
+    has = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    if "tf32" in precisions and not has:
+        raise Error(f"--precision tf32: {device} has no TF32, which NVIDIA's GPUs have from compute "
+                    "capability 8.0 on; use fp32 or bf16")
+
+
 def asked_for(name: str, only: Sequence[str]) -> bool:
     """Whether a program's name has one of these words, or there are none."""
     return not only or any(word.lower() in name.lower() for word in only)
@@ -115,7 +143,7 @@ def _plain(net: Net, feed: Feed, precisions: Sequence[str], left: list[str]) -> 
         return found
 
     for precision in precisions:
-        cast = ", autocast" * (precision != "fp32")
+        cast = ", autocast" * (AUTOCAST[precision] is not None)
         yield Contender("plain PyTorch", precision, partial(call, AUTOCAST[precision]),
                         f"channels_last, torch.inference_mode{cast}")
 

@@ -1,5 +1,6 @@
 """How a forward pass's time and memory grow with images and batches, each point in its own process."""
 
+import math
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,34 +22,43 @@ NAMES = ("netspec", PLAIN)
 
 
 class Point(NamedTuple):
-    """A pass for a batch of square images of `side` pixels: its seconds, and bytes of memory. peak: of the
-    whole process; beyond: what the passes took of it."""
+    """A pass for a batch of images of a size, rows and columns: its seconds, and bytes of memory. peak: of
+    the whole process; beyond: what the passes took of it."""
 
     name: str
-    side: int
+    size: tuple[int, int]
     batch: int
     spent: Sequence[float] = ()
     peak: float = float("nan")
     beyond: float = float("nan")
     problem: str = ""
 
+    @property
+    def side(self) -> float:
+        """Of a square image with as many pixels."""
+        return math.sqrt(math.prod(self.size))
 
-def time_grow(path: Path, sides: Sequence[int], batches: Sequence[int], precision: str, repeats: int
-              ) -> Iterator[Point]:
-    """Each side with the first batch, then each batch with the first side; netspec, and the net as it is.
+    @property
+    def image(self) -> str:
+        return "x".join(map(str, self.size))
+
+
+def time_grow(path: Path, sizes: Sequence[tuple[int, int]], batches: Sequence[int], precision: str,
+              repeats: int) -> Iterator[Point]:
+    """Each size with the first batch, then each batch with the first size; netspec, and the net as it is.
 
     A point that the machine has no room for, or whose process the system ends, has a problem and no figures.
     """
-    places = [*((side, batches[0]) for side in sides), *((sides[0], batch) for batch in batches)]
-    for side, batch in dict.fromkeys(places):
-        at_size(path, (side, side), batch)  # its mistakes are told here
+    places = [*((size, batches[0]) for size in sizes), *((sizes[0], batch) for batch in batches)]
+    for size, batch in dict.fromkeys(places):
+        at_size(path, size, batch)  # its mistakes are told here
         for name in NAMES:
-            yield _measured(Point(name, side, batch), path, precision, repeats)
+            yield _measured(Point(name, size, batch), path, precision, repeats)
 
 
 def _measured(point: Point, path: Path, precision: str, repeats: int) -> Point:
     try:
-        made = at_size(path, (point.side, point.side), point.batch)
+        made = at_size(path, point.size, point.batch)
         check_blobs(held(made), made, torch.device("cpu"))
         with child(_passes, path, point, precision, repeats, **WAITING,
                    OMP_NUM_THREADS=str(torch.get_num_threads())) as asked:
@@ -62,7 +72,7 @@ def _measured(point: Point, path: Path, precision: str, repeats: int) -> Point:
 def _passes(asked: Connection, path: Path, point: Point, precision: str, repeats: int) -> None:
     """Run a point's passes, one to warm up, and send it with what they took."""
     asked.send(None)
-    net, feed = drawn(at_size(path, (point.side, point.side), point.batch))
+    net, feed = drawn(at_size(path, point.size, point.batch))
     net.precision = AUTOCAST[precision]
     run, before = net if point.name == PLAIN else Plan(net), peak()
     with torch.inference_mode():
@@ -72,26 +82,29 @@ def _passes(asked: Connection, path: Path, point: Point, precision: str, repeats
 
 def grown(points: Sequence[Point]) -> str:
     """The table of points, and what went wrong."""
-    rows = [[f"{p.side}x{p.side}", p.batch, p.name,
+    rows = [[p.image, p.batch, p.name,
              *(spread(p.spent, 3) if p.spent else [None] * 3),
              *(None if x != x else f"{x / 1e6:.0f}" for x in (p.peak, p.beyond))] for p in points]
     head = ["image", "batch", "", "median s", "least", "most", "peak MB", "of the passes"]
-    return "\n".join([table(rows, head), *(f"{p.name}, {p.side}x{p.side}, batch {p.batch}: {p.problem}"
+    return "\n".join([table(rows, head), *(f"{p.name}, {p.image}, batch {p.batch}: {p.problem}"
                                            for p in points if p.problem)])
 
 
 def draw_growth(points: Sequence[Point], title: str) -> Chart:
     """Time above memory; against sides on the left, against batches on the right, where there are several."""
-    side, batch = points[0].side, points[0].batch
+    first = points[0]
 
     def lines(ylabel: str, axis: str, value: int) -> Lines:
         series = {name: [(getattr(p, axis), (sorted(p.spent)[len(p.spent) // 2], p.peak / 1e9)[value])
                          for p in points if p.name == name and p.spent
-                         and (p.batch == batch if axis == "side" else p.side == side)] for name in NAMES}
-        where = "pixels along a side" if axis == "side" else "images in a batch"
-        fixed = f"batch {batch}" if axis == "side" else f"{side}x{side}"
+                         and (p.batch == first.batch if axis == "side" else p.size == first.size)]
+                  for name in NAMES}
+        square = all(high == wide for high, wide in (p.size for p in points))
+        side = "pixels along a side" if square else "pixels along a side of a square as large"
+        where = side if axis == "side" else "images in a batch"
+        fixed = f"batch {first.batch}" if axis == "side" else first.image
         return Lines(series, where, ylabel, "" if value else f"{title}, {fixed}", marked=True)
 
-    axes = [axis for axis, first in (("side", side), ("batch", batch))
-            if any(getattr(p, axis) != first for p in points)] or ["side"]
+    axes = [axis for axis in ("side", "batch")
+            if any(getattr(p, axis) != getattr(first, axis) for p in points)] or ["side"]
     return Chart([[lines("seconds", axis, 0), lines("peak memory, GB", axis, 1)] for axis in axes])

@@ -1,7 +1,7 @@
 """How long forward passes and training steps take beside other programs that do the same, in one run."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +9,23 @@ import torch
 from torch import Tensor
 
 from ..base.errors import Error, count, one_line
-from ..base.machine import origin
+from ..base.machine import origin, settle
 from ..base.table import table
 from ..convert.agree import TOLERANCE, filled, fixed_axes, own_size, shapes_for
 from ..net.build import build
 from ..net.deploy import deploy
 from ..net.graph import Graph
 from ..net.module import Net
+from ..net.plan import Plan
 from ..net.weights import ready
 from ..ops.conv import Deconvolution
-from .contenders import Contender, contenders, installed
+from .contenders import Contender, check_precisions, contenders, installed, settled, told_of_tf32
 from .measure import load_average, ratios, rounds, spread
+from .work import Work, of_card, of_pass
 
 SIZE = (375, 500)  # of most of VOC's images
-BOUNDS = {"fp32": TOLERANCE, "bf16": 0.1}  # of the largest score: with more, a program does something else
+# of the largest score: with more, a program does something else
+BOUNDS = {"fp32": TOLERANCE, "tf32": 0.02, "bf16": 0.1}
 MEANING = "the largest difference to netspec as it is in fp32, as a share of the largest output"
 
 
@@ -50,14 +53,15 @@ def at_size(path: Path, size: tuple[int, int] | None, batch: int = 1) -> Graph:
 
 def enliven(net: Net) -> None:
     """Weights that keep values in range at any depth: published nets have no fillers, or some that vanish.
-    Upsampling is as `ready` leaves it."""
+    Upsampling is as `ready` leaves it. The same numbers in whatever order weights lie in memory."""
     ready(net)
     draw = torch.Generator(net.device).manual_seed(0)
     with torch.no_grad():
         for node in net.graph.nodes:
             for parameter in map(net.parameter, () if isinstance(node.op, Deconvolution) else node.params):
                 if parameter.ndim > 1:
-                    parameter.normal_(0, (2 / parameter[0].numel()) ** 0.5, generator=draw)
+                    made = torch.empty(parameter.shape, dtype=parameter.dtype, device=net.device)
+                    parameter.copy_(made.normal_(0, (2 / parameter[0].numel()) ** 0.5, generator=draw))
 
 
 def drawn(graph: Graph) -> tuple[Net, dict[str, Tensor]]:
@@ -77,34 +81,53 @@ def drawn(graph: Graph) -> tuple[Net, dict[str, Tensor]]:
 
 
 def time_forward(path: Path, size: tuple[int, int] | None, precisions: Sequence[str], only: Sequence[str],
-                 rewrites: bool, repeats: int, device: str = "cpu") -> str:
+                 rewrites: bool, repeats: int, device: str = "cpu", batch: int = 1) -> str:
     """Seconds of a net's forward pass in netspec and in all else that is installed, which take turns.
 
     Weights and input are noise. Every program's outputs are held against netspec's in float32 first, and one
     that differs by more than BOUNDS is left out. Ratios are of one round each, to the fastest engine of that
     precision. only: the words of which the name of a program must have one. rewrites: see `contenders`.
-    device: of netspec and plain PyTorch; engines are timed on the CPU alone.
+    device: of netspec and plain PyTorch; engines are timed on the CPU alone. Raises Error for a precision
+    that it does not have.
     """
-    net, feed = drawn(at_size(path, size))
-    net, feed = net.to(device), {blob: x.to(device) for blob, x in feed.items()}
-    with torch.no_grad():
-        ours = net(feed)
-    assert isinstance(ours, Mapping)
+    check_precisions(precisions, place := torch.device(device))
+    net, feed = drawn(at_size(path, size, batch))
+    net, feed = net.to(place), {blob: x.to(place) for blob, x in feed.items()}
     left: list[str] = []
-    found: dict[Contender, str] = {}  # and by how much its outputs differ
-    for each in contenders(net, feed, precisions, only, rewrites, left):
+    found = _alike(net, feed, contenders(net, feed, precisions, only, rewrites, left), left)
+    if not found:
+        raise Error(f"{path}: there is nothing to time; {'; '.join(left) or 'no program has such a name'}")
+    sizes = ", ".join("x".join(map(str, x.shape)) for x in feed.values())
+    head = f"{net.graph.name}, forward, {sizes}, {count(repeats, 'round')} after one to warm up"
+    work, spent = of_pass(net.graph), rounds({each: each.call for each in found}, repeats)
+    return "\n".join([one_line(head), beside(found, spent, MEANING, work=work),
+                      *of_card(place, work, spent), _left(net), *told_of_tf32(place, precisions), *left])
+
+
+def _alike(net: Net, feed: Mapping[str, Tensor], given: Iterable[Contender], left: list[str]
+           ) -> dict[Contender, str]:
+    """Those whose outputs are those of the net in float32, and by how much each differs. left: gets a
+    sentence for each other."""
+    settle(net.device, "fp32")
+    with torch.no_grad():
+        ours, found = net(feed), {}
+    assert isinstance(ours, Mapping)
+    for each in given:
+        each = settled(each, net.device)
         apart = distance(ours, each.call())
         if apart <= BOUNDS[each.precision]:
             found[each] = f"{apart:.1e}"
         else:
             left.append(f"{each.name} in {each.precision} is left out: its outputs differ by {apart:.2g} of "
                         "the largest")
-    if not found:
-        raise Error(f"{path}: there is nothing to time; {'; '.join(left) or 'no program has such a name'}")
-    sizes = ", ".join("x".join(map(str, x.shape)) for x in feed.values())
-    head = f"{net.graph.name}, forward, {sizes}, {count(repeats, 'round')} after one to warm up"
-    return "\n".join([one_line(head),
-                      beside(found, rounds({each: each.call for each in found}, repeats), MEANING), *left])
+    return found
+
+
+def _left(net: Net) -> str:
+    """A line with the share of all multiplications that is left to the net as it is planned."""
+    shapes = {blob: net.graph.shape(blob) for blob in net.graph.inputs}
+    whole, bordered = (Plan(net, without).left(shapes) for without in (["border"], ()))
+    return f"of all multiplications netspec does {bordered:.2f}, and without the border rewrite {whole:.2f}"
 
 
 def distance(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> float:
@@ -120,10 +143,11 @@ def distance(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> float:
 
 
 def beside(found: Mapping[Contender, str], spent: Mapping[Contender, Sequence[float]], meaning: str,
-           measure: str = "differs") -> str:
+           measure: str = "differs", work: Work | None = None) -> str:
     """The table of what each took, a part for each precision, and what each was told.
 
     found: a measure of each, by how much it differs unless said otherwise, and `meaning` is what that means.
+    work: what each does, for a column with its rate.
     """
     rows, names = [], {}
     for precision in dict.fromkeys(each.precision for each in found):
@@ -132,11 +156,13 @@ def beside(found: Mapping[Contender, str], spent: Mapping[Contender, Sequence[fl
         base = min(rivals, key=lambda each: statistics.median(spent[each]))
         names[precision] = base.name
         rows += [[precision, each.name, *spread(spent[each], 3), *ratios(spent[each], spent[base]),
-                  found[each]] for each in here]
-    head = ["", "", "median s", "least", "most", "ratio", "least", "most", measure]
+                  found[each], *([f"{work.rate(spent[each]) / 1e12:.3g}"] if work else [])] for each in here]
+    head = ["", "", "median s", "least", "most", "ratio", "least", "most", measure,
+            *(["TFLOP/s"] if work else [])]
     told = {each.name + (f" {each.precision}" if each.rival else ""): each.told for each in found}
     return "\n".join([
         table(rows, head),
         f"ratio: to {', '.join(f'{name} in {precision}' for precision, name in names.items())}, of one round "
         f"each; {measure}: {meaning}",
-        *(f"{name}: {settings}" for name, settings in told.items())])
+        *([f"TFLOP/s: {work.told}"] if work else []),
+        *(f"{name}: {settings}" for name, settings in told.items() if settings)])

@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from netspec import Error, NetSpec
+from netspec import TRAIN, Error, NetSpec
 from netspec import layers as L
+from netspec.base import machine
 from netspec.cli import main as cli
 from netspec.convert import engines
 from netspec.convert.agree import filled
 from netspec.net.build import build
-from netspec.net.passes import REWRITES
+from netspec.net.passes import REWRITES, TRAINING
 from netspec.net.plan import Plan
-from netspec.papers import contenders, growth, measure, plain, speed, steps
+from netspec.papers import contenders, growth, measure, plain, speed, steps, work
 from netspec.proto import text as prototext
 
 ROOT = Path(__file__).parents[2]
@@ -50,14 +51,16 @@ def test_forward_says_where_and_how_and_times_all(capsys):
     for fact in ("command", "date", "python", "device", "engines", "load average before"):
         assert re.search(rf"^{fact}: .", said, re.M), fact
     assert "1x3x61x84, 2 rounds" in said
-    found = rows(said)
+    found, of = rows(said), work.of_pass(speed.at_size(Path(SMALL), (61, 84)))
+    assert "of all multiplications netspec does 0.51, and without the border rewrite 1.00\n" in said
     assert [row[:2] for row in found if "net" in row[1] or "plain" in row[1]] == [
         [precision, name] for precision in ("fp32", "bf16") for name in ("netspec as it is", "netspec", "plain PyTorch")]
     assert {row[1] for row in found if row[0] == "fp32"} == {"netspec as it is", "netspec", "plain PyTorch",
                                                              *contenders.installed(),
                                                              *(f"{name}, rewritten" for name in engines.available())}
     for row in found:
-        median, least, most, ratio, low, high, apart = map(float, row[2:])
+        median, least, most, ratio, low, high, apart, rate = map(float, row[2:])
+        assert abs(of.operations / rate / 1e12 - median) < 6e-4 + 0.01 * median  # as the digits go
         assert 0 < least <= median <= most and low <= ratio <= high
         assert apart <= (1e-4 if row[0] == "fp32" else 0.1) and (row[0] == "fp32" or apart > 1e-4)
     for precision in ("fp32", "bf16"):
@@ -126,8 +129,13 @@ def test_distances_are_shares_and_infinite_where_something_lacks():
 def test_precisions_and_sizes_that_are_none_are_refused(capsys):
     with pytest.raises(SystemExit):
         cli.main(["time", "forward", SMALL, "--precision", "fp64"])
-    assert "expected fp32, bf16 or both" in capsys.readouterr().err
+    assert "expected some of fp32, tf32 and bf16" in capsys.readouterr().err
     assert cli.main(["time", "forward", SMALL, "--size", "0x5"]) == 2
+    for command in (["forward", SMALL], ["train", TRAINED]):
+        assert cli.main(["time", *command, "--size", "48x64", "--precision", "fp32,tf32"]) == 2
+        assert "--precision tf32: cpu has no TF32" in capsys.readouterr().err
+        assert cli.main(["time", *command, "--batch", "0"]) == 2
+        assert "--batch must be at least 1, found 0" in capsys.readouterr().err
 
 
 def test_all_take_turns_after_a_round_to_warm_up(monkeypatch):
@@ -221,34 +229,142 @@ def test_first_steps_are_compared_without_dropout(tmp_path):
     assert [op.ratio for op in run.dropouts] == pytest.approx([0.9, 0.9])
 
 
+def test_tf32_is_as_each_programs_precision_says(monkeypatch):
+    """Every solver, and whatever else, sets the flag of the whole process."""
+    now, seen = ["none"], []
+    for module in (contenders, speed, steps):
+        monkeypatch.setattr(module, "settle", lambda device, precision: now.append(precision))
+
+    def watch(of, name, precision):
+        call = getattr(of, name)
+        monkeypatch.setattr(of, name, lambda *given: seen.append((precision(given), now[-1])) or call(*given))
+
+    def kind(dtype):
+        return "fp32" if dtype is None else "bf16"
+
+    made = steps.Solver.__init__
+    monkeypatch.setattr(steps.Solver, "__init__", lambda *a, **b: now.append(b["precision"]) or made(*a, **b))
+    watch(steps.Ours, "step", lambda given: given[0].solver.precision)
+    watch(steps.Plain, "step", lambda given: kind(given[0].dtype))
+    watch(contenders, "_ours", lambda given: kind(given[3]))
+    steps.time_train(Path(TRAINED), (48, 64), ["fp32", "bf16"], [], 1)
+    speed.time_forward(Path(SMALL), (33, 34), ["fp32", "bf16"], ["netspec"], False, 1)
+    assert len(seen) > 16 and {*seen} == {("fp32", "fp32"), ("bf16", "bf16")}
+
+
+def test_a_table_of_a_gpu_says_what_tf32_was(monkeypatch):
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    try:
+        assert contenders.told_of_tf32(torch.device("cuda"), ["fp32", "tf32", "bf16"]) == [
+            "TF32, set anew for each call: forbidden in fp32, allowed in tf32, allowed in bf16"]
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+    assert contenders.told_of_tf32(torch.device("cpu"), ["fp32"]) == []
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    with pytest.raises(Error, match="cuda:1 has no TF32"):
+        contenders.check_precisions(["tf32"], torch.device("cuda:1"))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    contenders.check_precisions(["tf32"], torch.device("cuda:1"))
+
+
+def test_netspec_trains_in_several_ways(tmp_path, monkeypatch):
+    """Without each rewrite from the same weights, in whatever order they lie; in a row, of batches of two."""
+    path = with_solver(tmp_path, {"iter_size: 1": "iter_size: 3"})
+    counts = []
+    step = steps.Ours.step
+    monkeypatch.setattr(steps.Ours, "step", lambda self, times=1: counts.append(times) or step(self, times))
+    said = steps.time_train(path, (48, 64), ["fp32"], ["netspec"], 1, batch=2, steps=3, forms=steps.forms_of(True, True))
+    found = rows(said)
+    assert [row[1] for row in found] == ["netspec", *(f"netspec without {name}" for name in TRAINING), "netspec --checkpoint"]
+    assert all(float(row[8]) < 1e-5 for row in found) and "2x3x48x64, 2x1x48x64" in said and "3 steps in each" in said
+    assert {*counts} == {1, 3}
+    minutes = float(re.search(r"minutes for 180 iterations \(540 steps\) .*: netspec in fp32 ([\d.]+), netspec --ch", said)[1])
+    assert minutes == pytest.approx(float(found[0][2]) * 9, abs=0.1)
+
+
+def test_where_no_compiler_is_the_others_are_timed(monkeypatch):
+    def none(device):
+        raise Error("--compile needs one")
+
+    monkeypatch.setattr("netspec.net.quick.compiler", none)
+    said = steps.time_train(Path(TRAINED), (48, 64), ["fp32"], ["netspec"], 1, forms=steps.forms_of(compiled=True))
+    assert [row[1] for row in rows(said)] == ["netspec"] and said.endswith("\nnetspec --compile is left out: --compile needs one")
+
+
+@pytest.mark.slow
+def test_a_compiled_step_is_timed():
+    said = steps.time_train(Path(TRAINED), (48, 64), ["fp32"], ["netspec"], 1, forms=steps.forms_of(compiled=True))
+    assert [row[1] for row in rows(said)] == ["netspec", "netspec --compile"]
+
+
+def test_a_step_is_counted_by_what_learns():
+    n = NetSpec()
+    n.data, n.label = L.DummyData(ntop=2, shape=[dict(dim=[2, 3, 8, 8]), dict(dim=[2])])
+    n.still = L.Convolution(n.data, num_output=4, kernel_size=3, param=[dict(lr_mult=0)] * 2)  # 6x6
+    n.first = L.Convolution(n.still, num_output=5, kernel_size=3)  # 4x4
+    n.frozen = L.InnerProduct(n.first, num_output=7, param=[dict(lr_mult=0)] * 2)
+    n.last = L.InnerProduct(n.frozen, num_output=6)
+    n.loss = L.SoftmaxWithLoss(n.last, n.label)
+    graph = build(n.to_proto(), TRAIN)
+    still, first, frozen, last = 2 * 36 * 4 * 27, 2 * 16 * 5 * 36, 2 * 80 * 7, 2 * 7 * 6
+    assert work.of_pass(graph).operations == 2 * (still + first + frozen + last)
+    assert work.of_step(graph).operations == 2 * (still + 2 * first + 2 * frozen + 3 * last)
+
+
+def test_what_a_cards_rate_is_used_of_is_told_where_it_is_known(monkeypatch):
+    cpu, spent = torch.device("cpu"), {contenders.Contender("a", p, list, ""): [2.0, 1.0, 4.0] for p in ("fp32", "bf16")}
+    assert work.of_card(cpu, work.Work(6 * 10**12, ""), spent) == []
+    monkeypatch.setitem(work.CARDS, machine.device_name(cpu), 12e12)
+    (line,) = work.of_card(cpu, work.Work(6 * 10**12, ""), spent)
+    assert line.startswith("of the 12 TFLOP/s of dense products in bf16 of ") and line.endswith(": a 0.250")
+
+
+def test_memory_of_each_call_is_told_on_a_gpu(monkeypatch):
+    held = iter((5e6, 12e6))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: next(held))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: next(held))
+    calls = {contenders.Contender("a", "bf16", list, ""): list}
+    assert work.memory(torch.device("cuda"), calls) == ["MB of the device at most, beyond parameters and history: a in bf16 7"]
+    assert work.memory(torch.device("cpu"), calls) == []
+
+
 @pytest.mark.slow
 def test_growth_is_measured_in_a_process_for_each_point_and_drawn(tmp_path, capfd):
     plot = tmp_path / "grow.svg"
-    assert cli.main(["time", "grow", SMALL, "--sides", "48,320", "--batches", "1,2", "--repeats", "2", "--plot", str(plot)]) == 0
+    assert cli.main(["time", "grow", SMALL, "--sides", "48,320,48x96", "--batches", "1,2", "--repeats", "2", "--plot", str(plot)]) == 0
     said, err = capfd.readouterr()
     found = [re.split(r"  +", line) for line in said.splitlines() if re.match(r"\d+x\d+ ", line)]
     assert not err and [row[:3] for row in found] == [[size, batch, name] for size, batch in (
-        ("48x48", "1"), ("320x320", "1"), ("48x48", "2")) for name in ("netspec", "netspec as it is")]
+        ("48x48", "1"), ("320x320", "1"), ("48x96", "1"), ("48x48", "2")) for name in ("netspec", "netspec as it is")]
     for row in found:
         median, least, most, peak, beyond = map(float, row[3:])
         assert 0 < least <= median <= most and 0 <= beyond < peak
     beyond = {tuple(row[:3]): float(row[7]) for row in found}
     assert beyond["320x320", "1", "netspec as it is"] > 1.5 * beyond["48x48", "1", "netspec as it is"]
     text = plot.read_text()
-    assert "images in a batch" in text and "peak memory, GB" in text and f"wrote {plot}" in said
+    assert "images in a batch" in text and "pixels along a side of a square as large" in text and "peak memory, GB" in text and f"wrote {plot}" in said
 
 
 def test_points_without_room_or_ended_say_so(monkeypatch):
-    points = [growth.Point("netspec", 64, 1, [1.0, 3.0, 2.0], 4e9, 1e9)]
+    points = [growth.Point("netspec", (64, 64), 1, [1.0, 3.0, 2.0], 4e9, 1e9)]
     monkeypatch.setattr(growth, "_passes", _dies)
-    points += growth.time_grow(Path(SMALL), [64], [1], "fp32", 1)
+    points += growth.time_grow(Path(SMALL), [(64, 64)], [1], "fp32", 1)
     monkeypatch.setattr(growth, "check_blobs", _full)
-    points += growth.time_grow(Path(SMALL), [64], [1], "fp32", 1)
+    points += growth.time_grow(Path(SMALL), [(64, 64)], [1], "fp32", 1)
     lines = growth.grown(points).splitlines()
     assert lines[2].split()[-5:] == ["2.000", "1.000", "3.000", "4000", "1000"] and lines[3].split()[-5:] == ["-"] * 5
     assert "process was ended" in lines[7] and lines[9].endswith("batch 1: no room")
     with pytest.raises(Error):  # no process tells a mistake
-        list(growth.time_grow(ROOT / "models/alexnet/deploy.prototxt", [100], [1], "fp32", 1))
+        list(growth.time_grow(ROOT / "models/alexnet/deploy.prototxt", [(100, 100)], [1], "fp32", 1))
+
+
+def test_sides_are_numbers_or_sizes(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["time", "grow", SMALL, "--sides", "48,0x5"])
+    assert "expected numbers above 0, or two with an x, with commas between, found '48,0x5'" in capsys.readouterr().err
+    points = [growth.Point(name, size, 1, [1.0], 4e9, 1e9) for size in ((32, 64), (96, 96)) for name in growth.NAMES]
+    assert [line.split()[0] for line in growth.grown(points).splitlines()[2:]] == ["32x64", "32x64", "96x96", "96x96"]
 
 
 def _dies(asked, *rest):
