@@ -11,7 +11,7 @@ from .finding import find_net, find_solver
 from .options import add_device_arguments, renamed, wrote
 from .terminal import show
 
-OTHERS = ("forward", "train", "infer", "grow")  # what is measured beside other programs
+OTHERS = ("forward", "train", "infer", "grow", "start")  # whose figures stand below all that tells where
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +77,9 @@ def _add_among_others(kinds: Any) -> Sequence[argparse.ArgumentParser]:
                       help="images in a batch (default 1,2,4; more than the first at the first side alone)")
     grow.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="(default fp32)")
     grow.add_argument("--plot", metavar="FILE", help="draw it as .svg, .png or .pdf too")
+    start = kinds.add_parser("start", help="from a prototxt to a module, and netspec infer on a small image")
+    start.add_argument("net", metavar="NET", help="a deploy net, or a val net without its data")
+    start.add_argument("weights", metavar="WEIGHTS", nargs="?", help="of the net (default: some are drawn)")
     for kind, batch in ((forward, "1"), (train, "as the solver's data say")):
         kind.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or mps (default cpu)")
         kind.add_argument("--batch", type=int, metavar="N", help=f"images in a batch (default {batch})")
@@ -86,7 +89,7 @@ def _add_among_others(kinds: Any) -> Sequence[argparse.ArgumentParser]:
                           help="some of fp32, tf32 (NVIDIA's GPUs alone) and bf16 (default fp32,bf16)")
         kind.add_argument("--only", type=_words, default=(), metavar="WORD,...",
                           help="time those alone whose name has one of these words, such as netspec,openvino")
-    return forward, train, infer, grow
+    return forward, train, infer, grow, start
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -171,7 +174,7 @@ def _among_others(args: argparse.Namespace) -> Iterator[str]:
     """Lines about what is measured beside other programs."""
     from ..base.machine import choose
     from ..look.charts import require_matplotlib
-    from ..papers import growth, speed, steps, whole
+    from ..papers import growth, speed, starts, steps, whole
 
     if getattr(args, "plot", None):
         require_matplotlib()
@@ -184,6 +187,8 @@ def _among_others(args: argparse.Namespace) -> Iterator[str]:
     elif args.kind == "infer":
         yield "\n" + whole.time_infer(find_net(args.net, "deploy"), given, args.folder, args.precision,
                                       args.only, args.repeats)
+    elif args.kind == "start":
+        yield "\n" + starts.time_start(find_net(args.net, "deploy"), given, args.repeats)
     elif args.kind == "grow":
         path = find_net(args.net, "deploy")
         points = list(growth.time_grow(path, args.sides, args.batches, args.precision, args.repeats))
