@@ -29,7 +29,7 @@ def test_all_that_is_printed_goes_into_one_file(tmp_path, capsys):
 
 def test_a_part_ends_at_its_limit_and_the_whole_at_its_own(tmp_path, monkeypatch):
     report = tmp_path / "gpu.txt"
-    sleeping = ["-c", "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('on', flush=True)\ntime.sleep(60)"]
+    sleeping = ["-ISc", "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('on', flush=True)\ntime.sleep(60)"]
     monkeypatch.setattr(gpu, "ENDING", 0.5)
     assert main([Part("deaf", sleeping, 1)], report, here=True) == 1
     assert "on\n-- stopped at its limit after " in report.read_text()
