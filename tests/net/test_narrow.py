@@ -10,7 +10,7 @@ from netspec.net.rewrite import randomise
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
 
-SIZES = [(1, 1), (3, 40), (40, 3), *((61 + i, 83 - i) for i in range(9))]
+SIZES = [(1, 1), (3, 40), (40, 3), *((61 + i, 83 - i) for i in range(8))]
 VGG = """
 layer { name: "c1" type: "Convolution" bottom: "data" top: "c1" convolution_param { num_output: 4 kernel_size: 3 pad: 60 } }
 layer { name: "r1" type: "ReLU" bottom: "c1" top: "c1" }
@@ -61,7 +61,7 @@ def test_the_same_numbers_and_gradients(text, size):
     x = torch.randn(2, 3, *(max(n, 5) for n in size), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     params = list(net.parameters())
     for ours, whole in zip(passes(quick, x, params), passes(net, x, params), strict=True):
-        torch.testing.assert_close(ours, whole, rtol=1e-12, atol=1e-12)
+        assert (ours - whole).abs().max() <= 1e-14 * whole.abs().max()
 
 
 def test_less_is_computed():
