@@ -76,7 +76,7 @@ def test_each_rewrite_can_be_left_out(fcn, without, monkeypatch):
     assert differ(Plan(fcn, without), fcn, image(fcn, 90, 75), ["score", "pool3", "fc7", "upscore2"]) < 1e-12
 
 
-@pytest.mark.parametrize("numbers, size", [(1 << 11, (97, 131)), (1 << 14, (70, 64)), (1 << 17, (200, 60)), (1 << 12, (40, 40))])
+@pytest.mark.parametrize("numbers, size", [(1 << 11, (57, 71)), (1 << 14, (70, 64))])
 def test_maps_in_bands(fcn, monkeypatch, numbers, size):
     monkeypatch.setattr(route, "BAND", numbers)
     plan = Plan(fcn)
@@ -187,10 +187,8 @@ def test_grouped_convolutions_and_diagonal_deconvolutions():
     assert differ(Plan(net), net, image(net, 9, 9), ["d"]) < 1e-12
 
 
-@pytest.mark.parametrize("dtype, bound, tiled", [(torch.float32, 1e-5, False), (torch.bfloat16, 0.03, False), (torch.bfloat16, 0.03, True)])
-def test_single_and_half_precision(dtype, bound, tiled, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiled)
-    monkeypatch.setattr(kernels, "TILED", (1, 1))
+@pytest.mark.parametrize("dtype, bound", [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
+def test_single_and_half_precision(dtype, bound):
     net = net_of("shapes-fcn8s").float()
     net.precision = None if dtype == torch.float32 else dtype
     plan, x = Plan(net), image(net, 64, 80)

@@ -71,7 +71,7 @@ def test_the_nets_own_numbers_at_any_size(net, size, lay):
     quick, plain = Quick(net.double()), step(net, net, ["loss", "crop"], size)
     if lay:
         quick.lay()
-    close(step(quick, net, ["loss", "crop"], size), plain, 1e-13)
+    close(step(quick, net, ["loss", "crop"], size), plain, 1e-14)
 
 
 @pytest.mark.parametrize("without", [*([name] for name in TRAINING), [*TRAINING]], ids=str)
@@ -80,7 +80,7 @@ def test_each_rewrite_can_be_left_out(without):
     net = made(re.sub(".*Dropout.*", "", TEXT)).double()
     quick, plain = Quick(net, without=without), step(net, net)
     quick.lay()
-    close(step(quick, net), plain, 1e-13)
+    close(step(quick, net), plain, 1e-14)
     nodes = quick.rewritten.graph.nodes
     kinds = {type(node.op) for node in _inner(nodes)}
     done = {"group": Grouped in kinds, "unroll": Unrolled in kinds, "narrow": len(nodes) < len(net.graph.nodes),
