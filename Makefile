@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo detect clouds test slow gpu lint models proto pages mutants hostile clean
+.PHONY: demo detect clouds test slow engines gpu lint models proto pages mutants hostile clean
 
 demo: $(STAMP)
 	$(BIN)/python data/shapes/prepare.py
@@ -25,6 +25,10 @@ test: $(STAMP)  # the types are checked beside the tests, whose many processes a
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+engines: $(STAMP)  # nets run by OpenVINO, ONNX Runtime and OpenCV, which it installs: 121 MB to download
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[onnx,openvino,opencv]'
+	$(BIN)/python -m pytest -m engine -rs $(ARGS)
 
 gpu: $(STAMP)  # what needs a GPU, in at most 40 minutes; all that it prints goes into docs/records/gpu.txt
 	@$(BIN)/python tests/gpu.py

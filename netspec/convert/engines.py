@@ -1,6 +1,7 @@
 """Other programs that run nets on this machine's processor, fed with ONNX: OpenVINO and ONNX Runtime."""
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -76,15 +77,23 @@ def settings(name: str, threads: int, precision: str = "fp32") -> dict[str, str]
 
 
 def _openvino_can() -> list[str]:
-    import openvino
+    return vino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
-    return openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+def vino() -> Any:
+    """OpenVINO, which tells its makers nothing and keeps no file at home. Raises ImportError."""
+    modules: Any = sys.modules
+    known = modules.setdefault("openvino_telemetry", None)  # None: as where that is not installed
+    try:
+        import openvino
+    finally:
+        if known is None:
+            del modules["openvino_telemetry"]
+    return openvino
 
 
 def _openvino(model: bytes | Path, told: Mapping[str, str]) -> Run:
-    import openvino
-
-    core = openvino.Core()
+    core = vino().Core()
     read = core.read_model(model)
     compiled = core.compile_model(read, "CPU", dict(told))
     takes = {name for each in compiled.inputs for name in each.names}

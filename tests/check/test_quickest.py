@@ -36,6 +36,7 @@ def test_the_quickest_is_named(monkeypatch, seconds, level, do, layers, size):
     assert re.fullmatch(rf"openvino [\d.]+, onnxruntime [\d.]+ of torch's time on {size}", found.what)
 
 
+@pytest.mark.engine
 @pytest.mark.skipif(not engines.available(), reason="no engine is installed")
 def test_real_engines():
     (found,) = quickest.quickest(net())

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from engine_cases import HERE, each_engine
 from programs import environment, run
 
 from netspec.base.errors import Error
@@ -25,10 +26,7 @@ layer {{ name: "p" type: "Pooling" bottom: "c" top: "p" pooling_param {{ kernel_
 layer {{ name: "u" type: "Deconvolution" bottom: "p" top: "u" convolution_param {{ num_output: 4 kernel_size: 4 stride: 2 {FILL} }} }}
 layer {{ name: "score" type: "Crop" bottom: "u" bottom: "data" top: "score" crop_param {{ axis: 2 offset: 5 }} }}
 '''
-HERE = list(engines.available())
 SIZES = ((1, 20, 26), (2, 33, 21), (1, 20, 26), (1, 7, 64))
-each = pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.skipif(name not in HERE, reason="not installed"))
-                                        for name in engines.ENGINES])
 
 
 def net():
@@ -46,7 +44,7 @@ def compare(run, ours, tolerance=1e-5):
         assert np.abs(found - want).max() <= tolerance * np.abs(want).max()
 
 
-@each
+@each_engine
 def test_an_engine_computes_the_same_at_any_size(name, tmp_path):
     ours = net()
     data = onnxfile.model(ours).SerializeToString()
@@ -55,14 +53,14 @@ def test_an_engine_computes_the_same_at_any_size(name, tmp_path):
         compare(engines.open(name, model, 1), ours)
 
 
-@each
+@each_engine
 def test_outputs_and_what_an_engine_is_told(name):
     told = engines.settings(name, 3, "fp32")
     assert "3" in told.values()
     compare(engines.open(name, onnxfile.model(net()).SerializeToString(), 3), net())
 
 
-@each
+@each_engine
 def test_a_model_or_an_input_that_an_engine_cannot_take_is_said(name, tmp_path):
     (tmp_path / "n.onnx").write_bytes(b"no model")
     for model in (b"no model", tmp_path / "n.onnx", tmp_path / "not there"):
@@ -73,6 +71,7 @@ def test_a_model_or_an_input_that_an_engine_cannot_take_is_said(name, tmp_path):
         run({"data": np.zeros((1, 5, 9, 9), np.float32)})
 
 
+@pytest.mark.engine
 def test_bf16_is_near_where_there_is_bf16():
     try:
         engines.check("openvino", "bf16")
@@ -95,7 +94,10 @@ def test_what_is_not_there_is_said(monkeypatch, name, precision, installed, word
     assert re.search(words, str(error.value)) and "\n" not in str(error.value)
 
 
-def test_onnxruntime_keeps_nothing_in_the_persons_home(tmp_path):
-    pytest.importorskip("onnxruntime")
-    done = run("-c", "from netspec.convert.engines import runtime; runtime()", cwd=tmp_path, env=environment(HOME=str(tmp_path)))
+@each_engine
+def test_engines_tell_nobody_and_keep_nothing_in_the_persons_home(name, tmp_path):
+    code = ("import sys, threading\nfrom netspec.convert.engines import runtime, vino\n"
+            f"{dict(openvino='vino', onnxruntime='runtime')[name]}()\n"
+            "assert threading.enumerate() == [threading.main_thread()] and 'openvino_telemetry' not in sys.modules")
+    done = run("-c", code, cwd=tmp_path, env=environment(HOME=str(tmp_path), CI=""))
     assert (done.returncode, done.stderr) == (0, "") and not [*tmp_path.iterdir()]

@@ -45,6 +45,7 @@ def test_plain_knows_no_other_net():
     assert plain.of(net.graph, {**weights, "more.weight": torch.zeros(1, 1, 1, 1)}) is None
 
 
+@pytest.mark.engine
 def test_forward_says_where_and_how_and_times_all(capsys):
     assert cli.main(["time", "forward", SMALL, "--size", "61x84", "--repeats", "2"]) == 0
     said = capsys.readouterr().out
@@ -93,6 +94,7 @@ def test_each_rewrite_is_left_off_in_turn(monkeypatch):
     assert [plan.rewrites for plan in plans] == [frozenset(REWRITES), *(frozenset(REWRITES) - {x} for x in REWRITES)]
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino", "opencv"])
 def test_engines_are_fed_with_the_net_as_published_and_as_its_plan_runs_it(name):
     if name not in contenders.installed():

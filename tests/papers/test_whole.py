@@ -29,6 +29,7 @@ def pictures(tmp_path):
     return folder
 
 
+@pytest.mark.engine
 @pytest.mark.slow
 def test_infer_and_plain_scripts_do_the_same_job_and_are_timed(pictures, capsys):
     before = sorted(pictures.iterdir())

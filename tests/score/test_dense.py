@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from engine_cases import each_engine
 from PIL import Image
 
 from netspec import NetSpec
@@ -26,8 +27,6 @@ from netspec.score.dense import DenseClassifier, Look, Maps, dense
 
 SIDE, MEAN = (12, 16), (100, 110, 120)  # of the classifier's image, H x W
 ROOT = Path(__file__).parents[2]
-each = pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.skipif(
-    name not in engines.available(), reason="not installed")) for name in engines.ENGINES])
 
 
 def convolutions(n, pad=0):
@@ -223,7 +222,7 @@ def test_names_of_a_file(place, capsys):
         "photo_dense_crane_2.png", "photo_dense_crane_3.png", "photo_dense_tabby.png"]
 
 
-@each
+@each_engine
 @pytest.mark.parametrize("looks", [(), ("--scales", "0.5,1.2", "--flip")])
 @pytest.mark.parametrize("build", [connected, scored, averaged])
 def test_an_engine_says_what_torch_says(place, capsys, name, looks, build):
@@ -243,7 +242,7 @@ def test_an_engine_says_what_torch_says(place, capsys, name, looks, build):
     assert len([*place.glob("w.caffemodel.*.onnx")]) == len([*place.glob("w.caffemodel.*.onnx_data")]) == 1  # one serves all sizes
 
 
-@each
+@each_engine
 def test_an_engine_that_says_something_else_stops_the_run(place, capsys, monkeypatch, name):
     monkeypatch.setitem(onnxops.EMIT, "ReLU", lambda b, op, x: b.node("LeakyRelu", x, alpha=0.5))
     picture(51, 40).save("other.png")
@@ -300,6 +299,7 @@ def test_one_of_several_results(tmp_path):
     assert dense(read_net(path), path, "two").blob == "two"
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("engine", ["torch", *engines.available()])
 def test_scores_that_are_no_numbers(place, capsys, engine):
     net = write(place, connected)
