@@ -1,0 +1,38 @@
+"""Where the time of a forward pass or a training step goes, by torch's own profiler."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from ..base.table import table
+
+MOST = 12  # operations that are told by name
+
+
+def operations(call: Callable[[], object], repeats: int) -> dict[str, float]:
+    """Milliseconds of one call, by torch's operation, what it calls not counted: the mean of so many calls
+    after one to warm up. On a GPU of the operations on it."""
+    call()
+    cuda = torch.cuda.is_available()
+    kinds = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * cuda]
+    with profile(activities=kinds, acc_events=True) as seen:
+        for _ in range(repeats):
+            call()
+    spent = {each.key.removeprefix("aten::"): each.self_device_time_total if cuda else
+             each.self_cpu_time_total for each in seen.key_averages()}
+    return {name: time / 1e3 / repeats for name, time in spent.items() if time}
+
+
+def time_operations(calls: Mapping[str, Callable[[], object]], repeats: int) -> str:
+    """A table of what each call spends in which operation, in milliseconds, what takes most first."""
+    found = {name: operations(call, repeats) for name, call in calls.items()}
+    most = {name: max(each.get(name, 0.0) for each in found.values())
+            for each in found.values() for name in each}
+    first = sorted(most, key=lambda name: -most[name])[:MOST]
+    rows = [[name, *(f"{each[name]:.1f}" if name in each else None for each in found.values())]
+            for name in first]
+    left = [sum(each.values()) - sum(each.get(name, 0.0) for name in first) for each in found.values()]
+    rows += [["all others", *(f"{each:.1f}" for each in left)],
+             ["in all", *(f"{sum(each.values()):.1f}" for each in found.values())]]
+    return table(rows, ["torch's operation, ms", *found])
