@@ -106,7 +106,7 @@ class Graph:
         for blob in self.inputs:
             if blob not in inputs:
                 raise Error(f"net '{self.name}' needs the blob '{blob}', which was not given")
-        shapes = {Value(blob): tuple(shape) for blob, shape in inputs.items()}
+        shapes = {top: tuple(inputs[top.blob]) for node in self.sources for top in node.tops}
         for node in self.nodes:
             shapes.update(zip(node.tops, node.op.infer(*(shapes[b] for b in node.bottoms)), strict=True))
         return shapes

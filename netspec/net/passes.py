@@ -34,6 +34,7 @@ REWRITES = {  # name -> what it does, each equal to the plain net but for roundi
 # The same of a training step; see net/quick.py and train/updates.py. Each is equal to the plain step but for
 # rounding, and for what Dropout drops: it draws in the order in which its map lies in memory.
 TRAINING = {
+    "front": "first layers that do not learn run as for results, by their plan",
     "group": "deconvolutions that do not learn and whose weights are diagonal run channel by channel",
     "unroll": "convolutions with far more outputs than positions are one matrix product",
     "narrow": "a wide padding is computed on a narrower border, whose columns and rows are then repeated",

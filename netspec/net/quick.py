@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..base.machine import compiler
+from .front import Front, parted
 from .graph import Node
 from .grouped import grouped
 from .module import Net
@@ -32,7 +33,8 @@ class Quick:
         if compiled:
             compiler(net.device)
         self.net, self.rewrites = net, frozenset(TRAINING) - frozenset(without)
-        graph = net.graph
+        front, graph = parted(net.graph) if "front" in self.rewrites and not compiled else (None, net.graph)
+        self.front = Front(front, net) if front else None
         for name, rewrite in GRAPHS.items():
             graph = rewrite(graph) if name in self.rewrites else graph
         self.rewritten = Net(recomputed(graph) if recompute else graph, net)
@@ -59,7 +61,7 @@ class Quick:
         if any(a is not b for (_, a), (_, b) in zip(mine, net.parameters_by_slot(), strict=True)):
             self.rewritten.share(net)
         self.rewritten.precision = net.precision
-        return self.run(inputs, want)
+        return self.run(self.front(inputs, net) if self.front else inputs, want)
 
 
 def _inner(nodes: Iterable[Node]) -> Iterator[Node]:

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from netspec.net.build import build
+from netspec.net.front import parted
 from netspec.net.grouped import Grouped
 from netspec.net.module import Net
+from netspec.net.narrow import Narrow
 from netspec.net.passes import TRAINING
 from netspec.net.quick import Quick, _inner
 from netspec.net.rewrite import randomise
@@ -29,6 +31,13 @@ layer { name: "up" type: "Deconvolution" bottom: "score" top: "up" param { lr_mu
 layer { name: "crop" type: "Crop" bottom: "up" bottom: "data" top: "crop" crop_param { axis: 2 offset: 30 } }
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "crop" bottom: "label" top: "loss" }
 """
+
+FIRST = """
+layer { name: "c0" type: "Convolution" bottom: "data" top: "c0" param { lr_mult: 0 } param { lr_mult: 0 }
+  convolution_param { num_output: 3 kernel_size: 3 pad: 1 } }
+layer { name: "r0" type: "ReLU" bottom: "c0" top: "c0" }
+"""
+FROZEN = TEXT.replace('layer { name: "c1" type: "Convolution" bottom: "data"', FIRST + 'layer { name: "c1" type: "Convolution" bottom: "c0"')
 
 
 def made(text):
@@ -77,15 +86,17 @@ def test_the_nets_own_numbers_at_any_size(net, size, lay):
 @pytest.mark.parametrize("without", [*([name] for name in TRAINING), [*TRAINING]], ids=str)
 def test_each_rewrite_can_be_left_out(without):
     """And is done otherwise. Dropout would draw in another order."""
-    net = made(re.sub(".*Dropout.*", "", TEXT)).double()
+    net = made(re.sub(".*Dropout.*", "", FROZEN)).double()
     quick, plain = Quick(net, without=without), step(net, net)
     quick.lay()
     close(step(quick, net), plain, 1e-14)
     nodes = quick.rewritten.graph.nodes
     kinds = {type(node.op) for node in _inner(nodes)}
-    done = {"group": Grouped in kinds, "unroll": Unrolled in kinds, "narrow": len(nodes) < len(net.graph.nodes),
+    done = {"front": quick.front is not None, "group": Grouped in kinds, "unroll": Unrolled in kinds,
+            "narrow": any(isinstance(node.op, Narrow) for node in nodes),
             "order": not net.c1.weight.is_contiguous(), "fused": "fused" in quick.rewrites}
-    assert {name for name, there in done.items() if not there} == {*without}
+    hidden = {"narrow"} if "front" in without else set()  # the wide padding stands behind c0
+    assert {name for name, there in done.items() if not there} == {*without} | hidden
 
 
 def test_weights_lie_in_the_order_they_are_read(net):
@@ -140,3 +151,41 @@ def test_what_a_second_pass_would_change_is_not_computed_again():
         step(Quick(net, recompute), net)
         found.append([p.clone() for p in net.state_dict().values()])
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("size", [(33, 47), (1, 5), (20, 61), (48, 17), (35, 35)])
+def test_a_front_that_does_not_learn_runs_by_its_plan(size):
+    net = made(re.sub(".*Dropout.*", "", FROZEN)).double()
+    quick, want = Quick(net), ["loss", "crop"]
+    assert [node.name for node in quick.front.plan.graph.nodes] == ["c0", "r0"]
+    assert {"c0", "r0"}.isdisjoint(node.name for node in quick.rewritten.graph.nodes)
+    close(step(quick, net, want, size), step(net, net, want, size), 1e-13)
+    with torch.no_grad():
+        net.c0.weight.mul_(2)
+    close(step(quick, net, want, size), step(net, net, want, size), 1e-13)
+    other = Net(net.graph)
+    randomise(other, 1)
+    net.share(other.double())
+    close(step(quick, net, want, size), step(net, net, want, size), 1e-13)
+
+
+
+BEHIND = 'layer { name: "%s" type: "%s" bottom: "c0" top: "c0" }\nlayer { name: "r0"'
+
+
+@pytest.mark.parametrize("old, new, front", [
+    ("lr_mult: 0 } param", "lr_mult: 1 } param", None),
+    ('layer { name: "r0"', BEHIND % ("bn", "BatchNorm"), ["c0"]),  # statistics of the batch, which it counts up
+    ('layer { name: "r0"', BEHIND % ("drop", "Dropout"), ["c0"]),
+    ('layer { name: "c0"', 'layer { name: "in" type: "ReLU" bottom: "data" top: "data" }\nlayer { name: "c0"', None),
+], ids=["learns", "counts", "draws", "one name for two blobs"])
+def test_what_is_of_the_front(old, new, front):
+    net = made(FROZEN.replace(old, new))
+    found, rest = parted(net.graph)
+    assert (found and [node.name for node in found.nodes]) == front
+    assert len(rest.nodes) + len(front or ()) == len(net.graph.nodes)
+
+
+def test_a_blob_of_the_front_comes_from_the_net():
+    net = made(FROZEN.replace('bottom: "c0" top: "c0" }', 'bottom: "c0" top: "r0" }').replace('bottom: "c0" top: "c1"', 'bottom: "r0" top: "c1"'))
+    assert torch.equal(Quick(net)(batch(), ["c0", "loss"])["c0"], net(batch(), ["c0"])["c0"])
