@@ -84,6 +84,8 @@ def _add_among_others(kinds: Any) -> Sequence[argparse.ArgumentParser]:
         kind.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or mps (default cpu)")
         kind.add_argument("--batch", type=int, metavar="N", help=f"images in a batch (default {batch})")
         kind.add_argument("--rewrites", action="store_true", help="also netspec without each of its rewrites")
+        kind.add_argument("--profile", action="store_true",
+                          help="also milliseconds by operation of what runs by torch, as its profiler finds")
     for kind in (forward, train, infer):
         kind.add_argument("--precision", type=_precisions, default=("fp32", "bf16"), metavar="P,P",
                           help="some of fp32, tf32 (NVIDIA's GPUs alone) and bf16 (default fp32,bf16)")
@@ -183,7 +185,8 @@ def _among_others(args: argparse.Namespace) -> Iterator[str]:
     if args.kind == "forward":
         for name in args.net:
             yield "\n" + speed.time_forward(find_net(name, "deploy"), args.size, args.precision, args.only,
-                                            args.rewrites, args.repeats, args.device, args.batch or 1)
+                                            args.rewrites, args.repeats, args.device, args.batch or 1,
+                                            args.profile)
     elif args.kind == "infer":
         yield "\n" + whole.time_infer(find_net(args.net, "deploy"), given, args.folder, args.precision,
                                       args.only, args.repeats)
@@ -199,4 +202,5 @@ def _among_others(args: argparse.Namespace) -> Iterator[str]:
     else:
         ways = steps.forms_of(args.rewrites, args.checkpoint, args.compile)
         yield "\n" + steps.time_train(find_solver(args.solver), args.size, args.precision, args.only,
-                                      args.repeats, args.device, args.batch, args.steps, ways)
+                                      args.repeats, args.device, args.batch, args.steps, ways,
+                                      args.profile)

@@ -1,11 +1,12 @@
 """Where the time of a forward pass or a training step goes, by torch's own profiler."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from ..base.table import table
+from .contenders import Contender
 
 MOST = 12  # operations that are told by name
 
@@ -22,6 +23,12 @@ def operations(call: Callable[[], object], repeats: int) -> dict[str, float]:
     spent = {each.key.removeprefix("aten::"): each.self_device_time_total if cuda else
              each.self_cpu_time_total for each in seen.key_averages()}
     return {name: time / 1e3 / repeats for name, time in spent.items() if time}
+
+
+def spent_on(found: Iterable[Contender], repeats: int) -> str:
+    """`time_operations` of those that run by torch, with all rewrites or none."""
+    return time_operations({f"{each.name}, {each.precision}": each.call for each in found if " without " not
+                            in each.name and each.name.startswith(("netspec", "plain PyTorch"))}, repeats)
 
 
 def time_operations(calls: Mapping[str, Callable[[], object]], repeats: int) -> str:

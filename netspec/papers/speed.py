@@ -21,6 +21,7 @@ from ..net.weights import ready
 from ..ops.conv import Deconvolution
 from .contenders import Contender, check_precisions, contenders, installed, settled, told_of_tf32
 from .measure import load_average, ratios, rounds, spread
+from .profiled import spent_on
 from .work import Work, of_card, of_pass
 
 SIZE = (375, 500)  # of most of VOC's images
@@ -81,14 +82,15 @@ def drawn(graph: Graph) -> tuple[Net, dict[str, Tensor]]:
 
 
 def time_forward(path: Path, size: tuple[int, int] | None, precisions: Sequence[str], only: Sequence[str],
-                 rewrites: bool, repeats: int, device: str = "cpu", batch: int = 1) -> str:
+                 rewrites: bool, repeats: int, device: str = "cpu", batch: int = 1, profile: bool = False
+                 ) -> str:
     """Seconds of a net's forward pass in netspec and in all else that is installed, which take turns.
 
     Weights and input are noise. Every program's outputs are held against netspec's in float32 first, and one
     that differs by more than BOUNDS is left out. Ratios are of one round each, to the fastest engine of that
     precision. only: the words of which the name of a program must have one. rewrites: see `contenders`.
-    device: of netspec and plain PyTorch; engines are timed on the CPU alone. Raises Error for a precision
-    that it does not have.
+    device: of netspec and plain PyTorch; engines are timed on the CPU alone. profile: see `spent_on`, too.
+    Raises Error for a precision that the device does not have.
     """
     check_precisions(precisions, place := torch.device(device))
     net, feed = drawn(at_size(path, size, batch))
@@ -101,7 +103,8 @@ def time_forward(path: Path, size: tuple[int, int] | None, precisions: Sequence[
     head = f"{net.graph.name}, forward, {sizes}, {count(repeats, 'round')} after one to warm up"
     work, spent = of_pass(net.graph), rounds({each: each.call for each in found}, repeats)
     return "\n".join([one_line(head), beside(found, spent, MEANING, work=work),
-                      *of_card(place, work, spent), _left(net), *told_of_tf32(place, precisions), *left])
+                      *of_card(place, work, spent), _left(net), *told_of_tf32(place, precisions), *left,
+                      *(["", spent_on(found, repeats)] if profile else [])])
 
 
 def _alike(net: Net, feed: Mapping[str, Tensor], given: Iterable[Contender], left: list[str]

@@ -28,6 +28,7 @@ from ..train.solver import Solver
 from . import plain
 from .contenders import AUTOCAST, Contender, asked_for, check_precisions, refed, settled, told_of_tf32
 from .measure import rounds
+from .profiled import spent_on
 from .speed import beside, enliven
 from .work import memory, of_card, of_step
 
@@ -166,13 +167,14 @@ def forms_of(rewrites: bool = False, checkpoint: bool = False, compiled: bool = 
 
 def time_train(path: Path, size: tuple[int, int] | None, precisions: Sequence[str], only: Sequence[str],
                repeats: int, device: str = "cpu", batch: int | None = None, steps: int = 1,
-               forms: Forms = USUAL) -> str:
+               forms: Forms = USUAL, profile: bool = False) -> str:
     """Seconds of a solver's training step in netspec and in plain PyTorch, which take turns.
 
     Data and parameters are as `bare` and `enliven` make them. The first step of each is held against
     netspec's in float32, and who differs by more than STEP_BOUNDS is left out. Ratios are of one round each,
     to plain PyTorch. only: the words of which the name of a program must have one. steps: taken in a row in
-    each round, the loss read behind the last. Raises Error for a precision that the device does not have.
+    each round, the loss read behind the last. profile: see `spent_on`, too. Raises Error for a precision that
+    the device does not have.
     """
     check_precisions(precisions, torch.device(device))
     param, left = bare(path, size, batch), list[str]()
@@ -188,7 +190,8 @@ def time_train(path: Path, size: tuple[int, int] | None, precisions: Sequence[st
     spent = {each: [s / steps for s in row] for each, row in rounds(calls, repeats).items()}
     work = of_step(graph)
     return "\n".join([one_line(head), beside(found, spent, MEANING, work=work), *of_card(place, work, spent),
-                      *whole(spent, asked), *memory(place, calls), *told_of_tf32(place, precisions), *left])
+                      *whole(spent, asked), *memory(place, calls), *told_of_tf32(place, precisions), *left,
+                      *(["", spent_on(found, repeats)] if profile else [])])
 
 
 def whole(spent: Mapping[Contender, Sequence[float]], asked: SolverParameter) -> list[str]:

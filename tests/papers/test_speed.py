@@ -70,10 +70,12 @@ def test_forward_says_where_and_how_and_times_all(capsys):
         assert re.search(rf"^{name}[\w ]*: .", said, re.M), name  # what it was told
 
 
-def test_only_those_asked_for_are_timed(capsys):
+def test_only_those_asked_for_are_timed_and_looked_into(capsys):
     assert cli.main(["time", "forward", SMALL, "--size", "61x84", "--repeats", "1", "--only", "PLAIN", "--precision",
-                     "fp32"]) == 0
-    assert [row[:2] for row in rows(capsys.readouterr().out)] == [["fp32", "plain PyTorch"]]
+                     "fp32", "--profile"]) == 0
+    said = capsys.readouterr().out
+    assert [row[:2] for row in rows(said)] == [["fp32", "plain PyTorch"]]
+    assert re.search(r"^torch's operation, ms +plain PyTorch, fp32\n", said, re.M) and re.search(r"^mkldnn_convolution +\d", said, re.M)
     assert cli.main(["time", "forward", SMALL, "--only", "nobody"]) == 2
     assert "no program has such a name" in capsys.readouterr().err
 
@@ -153,9 +155,10 @@ TRAINED = str(ROOT / "solvers/shapes-fcn8s.prototxt")
 
 
 def test_training_steps_are_the_same_and_timed(capsys):
-    assert cli.main(["time", "train", TRAINED, "--size", "48x64", "--repeats", "1"]) == 0
+    assert cli.main(["time", "train", TRAINED, "--size", "48x64", "--repeats", "1", "--profile"]) == 0
     said = capsys.readouterr().out
     found = rows(said)
+    assert re.search(r"^convolution_backward( +\d+\.\d){4}$", said, re.M)
     assert [row[:2] for row in found] == [[p, name] for p in ("fp32", "bf16") for name in ("netspec", "plain PyTorch")]
     assert [float(row[8]) < 1e-6 for row in found] == [True, True, False, False]
     assert "1x3x48x64, 1x1x48x64, 1 round" in said and "plain PyTorch in fp32" in said
