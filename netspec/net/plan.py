@@ -100,7 +100,7 @@ class Plan:
         last = {v.blob: v for v in self.graph.shapes}  # a later version of a name stands behind the earlier
         asked = self.graph.outputs if want is None else want
         wanted = {last[blob]: blob for blob in (*asked, *self.losses)}
-        values = {Value(blob): x for blob, x in given.items()}
+        values = {Value(blob): given[blob] for blob in self.graph.inputs}
         with self._lock:
             self._look()
             if self._sound and all(x.numel() for x in given.values()) and _finite(given.values()):

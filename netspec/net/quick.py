@@ -19,10 +19,10 @@ GRAPHS = {"group": grouped, "unroll": unrolled, "narrow": narrowed}  # what is d
 
 
 class Quick:
-    """A net to be called for blobs, like it, with gradients of the same parameters.
+    """A net to be called for blobs, like it, with gradients of the parameters that learn.
 
     Where it can't stand for the net (hooks on it or on layers, other modules in their place, a blob that it
-    does not compute) the net runs.
+    does not compute, gradients of what does not learn) the net runs.
     """
 
     def __init__(self, net: Net, recompute: bool = False, compiled: bool = False,
@@ -39,7 +39,7 @@ class Quick:
             graph = rewrite(graph) if name in self.rewrites else graph
         self.rewritten = Net(recomputed(graph) if recompute else graph, net)
         self.run = torch.compile(self.rewritten, dynamic=True) if compiled else self.rewritten
-        self.blobs = {value.blob for value in self.rewritten.graph.shapes}
+        self.made = {*self.rewritten.graph.shapes}
 
     def lay(self) -> None:
         """Bring weights into the order of memory that is the faster one, on CPUs too."""
@@ -55,7 +55,8 @@ class Quick:
     def __call__(self, inputs: Mapping[str, Tensor], want: Sequence[str]) -> dict[str, Tensor]:
         """The blobs that are wanted, and the losses, as the net's own call gives them."""
         net = self.net
-        if net.watched or not self.blobs.issuperset(want):
+        there = all(net.graph.newest.get(blob) in self.made for blob in want)
+        if net.watched or not there or self.front and self.front.learns(inputs, net):
             return net(dict(inputs), want)
         mine = self.rewritten.parameters_by_slot()
         if any(a is not b for (_, a), (_, b) in zip(mine, net.parameters_by_slot(), strict=True)):

@@ -104,7 +104,7 @@ def time_forward(path: Path, size: tuple[int, int] | None, precisions: Sequence[
     work, spent = of_pass(net.graph), rounds({each: each.call for each in found}, repeats)
     return "\n".join([one_line(head), beside(found, spent, MEANING, work=work),
                       *of_card(place, work, spent), _left(net), *told_of_tf32(place, precisions), *left,
-                      *(["", spent_on(found, repeats)] if profile else [])])
+                      *(["", spent_on(found, repeats, place)] if profile else [])])
 
 
 def _alike(net: Net, feed: Mapping[str, Tensor], given: Iterable[Contender], left: list[str]

@@ -191,7 +191,7 @@ def time_train(path: Path, size: tuple[int, int] | None, precisions: Sequence[st
     work = of_step(graph)
     return "\n".join([one_line(head), beside(found, spent, MEANING, work=work), *of_card(place, work, spent),
                       *whole(spent, asked), *memory(place, calls), *told_of_tf32(place, precisions), *left,
-                      *(["", spent_on(found, repeats)] if profile else [])])
+                      *(["", spent_on(found, repeats, place)] if profile else [])])
 
 
 def whole(spent: Mapping[Contender, Sequence[float]], asked: SolverParameter) -> list[str]:

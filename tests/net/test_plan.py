@@ -282,6 +282,12 @@ def test_a_net_with_labels_and_losses():
         torch.testing.assert_close(mine[blob], theirs[blob], rtol=1e-11, atol=1e-11)
 
 
+def test_what_the_net_does_not_read_is_passed_over(fcn):
+    x = image(fcn, 40, 40)
+    with torch.inference_mode():
+        assert torch.equal(Plan(fcn)({"data": x, "label": x})["score"], Plan(fcn)({"data": x})["score"])
+
+
 @pytest.mark.parametrize("where", ["weights", "image"])
 def test_nan_is_not_lost_on_the_way(where):
     """oneDNN's convolution with a ReLU behind it makes zeros of it, and labels of those look like any others."""

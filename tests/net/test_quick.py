@@ -14,6 +14,7 @@ from netspec.net.passes import TRAINING
 from netspec.net.quick import Quick, _inner
 from netspec.net.rewrite import randomise
 from netspec.net.unrolled import Unrolled
+from netspec.ops.blobs import _Parameter
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
 
@@ -157,35 +158,74 @@ def test_what_a_second_pass_would_change_is_not_computed_again():
 def test_a_front_that_does_not_learn_runs_by_its_plan(size):
     net = made(re.sub(".*Dropout.*", "", FROZEN)).double()
     quick, want = Quick(net), ["loss", "crop"]
-    assert [node.name for node in quick.front.plan.graph.nodes] == ["c0", "r0"]
+    assert [node.name for node in quick.front.plan.graph.nodes] == ["c0", "r0"] and quick.front.plan.graph.inputs == ("data",)
     assert {"c0", "r0"}.isdisjoint(node.name for node in quick.rewritten.graph.nodes)
-    close(step(quick, net, want, size), step(net, net, want, size), 1e-13)
+    close(step(quick, net, want, size), step(net, net, want, size), 1e-14)
     with torch.no_grad():
         net.c0.weight.mul_(2)
-    close(step(quick, net, want, size), step(net, net, want, size), 1e-13)
+    close(step(quick, net, want, size), step(net, net, want, size), 1e-14)
     other = Net(net.graph)
     randomise(other, 1)
     net.share(other.double())
-    close(step(quick, net, want, size), step(net, net, want, size), 1e-13)
+    close(step(quick, net, want, size), step(net, net, want, size), 1e-14)
 
 
+def test_a_front_in_bf16_and_beside_blobs_computed_again():
+    net = made(re.sub(".*Dropout.*", "", FROZEN))
+    ours, again = Quick(net), Quick(net, recompute=True)
+    assert all(torch.equal(a, b) for a, b in zip(step(again, net), step(ours, net), strict=True))
+    close(step(ours, net), step(net, net))
+    net.precision = torch.bfloat16
+    close(step(ours, net), step(net, net), 0.03)
 
-BEHIND = 'layer { name: "%s" type: "%s" bottom: "c0" top: "c0" }\nlayer { name: "r0"'
+
+BEHIND = 'layer { name: "%s" type: "%s" bottom: "c0" top: "c0" %s }\nlayer { name: "r0"'
+SIDE = """layer { name: "side" type: "Convolution" bottom: "c0" top: "side" convolution_param { num_output: 3 kernel_size: 3 pad: 1 } }
+layer { name: "r0" type: "ReLU" bottom: "c0" top: "c0" }
+layer { name: "f" type: "Convolution" bottom: "c0" top: "f" param { lr_mult: 0 } param { lr_mult: 0 }
+  convolution_param { num_output: 3 kernel_size: 1 } }
+layer { name: "sum" type: "Eltwise" bottom: "side" bottom: "f" top: "sum" }
+layer { name: "c1" type: "Convolution" bottom: "sum" """
 
 
 @pytest.mark.parametrize("old, new, front", [
     ("lr_mult: 0 } param", "lr_mult: 1 } param", None),
-    ('layer { name: "r0"', BEHIND % ("bn", "BatchNorm"), ["c0"]),  # statistics of the batch, which it counts up
-    ('layer { name: "r0"', BEHIND % ("drop", "Dropout"), ["c0"]),
+    ('layer { name: "r0"', BEHIND % ("bn", "BatchNorm", ""), ["c0"]),  # statistics of the batch, which it counts up
+    ('layer { name: "r0"', BEHIND % ("bn", "BatchNorm", "batch_norm_param { use_global_stats: true }"), ["c0", "bn", "r0"]),
+    ('layer { name: "r0"', BEHIND % ("drop", "Dropout", ""), ["c0"]),
     ('layer { name: "c0"', 'layer { name: "in" type: "ReLU" bottom: "data" top: "data" }\nlayer { name: "c0"', None),
-], ids=["learns", "counts", "draws", "one name for two blobs"])
+    ('layer { name: "r0" type: "ReLU" bottom: "c0" top: "c0" }\nlayer { name: "c1" type: "Convolution" bottom: "c0" ', SIDE, None),
+], ids=["learns", "counts", "stored", "draws", "one name for data and a blob", "one name for two blobs"])
 def test_what_is_of_the_front(old, new, front):
-    net = made(FROZEN.replace(old, new))
+    text = re.sub(".*\"drop\" type: \"Dropout\" bottom: \"fc\".*", "", FROZEN.replace("\n\nlayer", "\nlayer"))
+    assert old in text
+    net = made(text.replace(old, new)).double()
     found, rest = parted(net.graph)
     assert (found and [node.name for node in found.nodes]) == front
     assert len(rest.nodes) + len(front or ()) == len(net.graph.nodes)
+    if "Dropout" not in new:
+        close(step(Quick(net), net), step(net, net), 1e-13)
 
 
 def test_a_blob_of_the_front_comes_from_the_net():
     net = made(FROZEN.replace('bottom: "c0" top: "c0" }', 'bottom: "c0" top: "r0" }').replace('bottom: "c0" top: "c1"', 'bottom: "r0" top: "c1"'))
     assert torch.equal(Quick(net)(batch(), ["c0", "loss"])["c0"], net(batch(), ["c0"])["c0"])
+
+
+def test_gradients_of_what_does_not_learn_come_from_the_net():
+    net = made(re.sub(".*Dropout.*", "", FROZEN))
+    inputs = {blob: x.requires_grad_(blob == "data") for blob, x in batch().items()}
+    net.loss(Quick(net)(inputs, ["loss"])).backward()
+    assert inputs["data"].grad.abs().sum() > 0
+    net.c0.weight.requires_grad_(True)
+    net.loss(Quick(net)(batch(), ["loss"])).backward()
+    assert net.c0.weight.grad.abs().sum() > 0
+
+
+def test_arrays_of_pycaffe_change_the_front():
+    net = made(re.sub(".*Dropout.*", "", FROZEN))
+    quick, memory = Quick(net), _Parameter(net.c0.weight, tuple(net.c0.weight.shape))
+    array = memory.array()
+    close(step(quick, net), step(net, net))
+    array[1, 1, 1, 1] += 100
+    close(step(quick, net), step(net, net))

@@ -54,6 +54,19 @@ def test_a_rewrite_of_a_step_is_left_out_where_that_is_asked(job, monkeypatch):
             close(values, first[key], key)
 
 
+def test_first_layers_that_do_not_learn_are_the_same_by_a_plan(job):
+    write_job(job, body=BODY.replace("lr_mult: 1 }", "lr_mult: 0 }").replace("lr_mult: 2 ", "lr_mult: 0 "))
+    found = []
+    for without in ((), ("front",)):
+        one = get_solver("solver.prototxt", without=without)
+        assert (one.quick.front is None) == bool(without)
+        one.step(3)
+        found.append(params_of(one))
+        one.close()
+    for key, values in found[0].items():
+        close(values, found[1][key], key)
+
+
 def wanted(expected, prefix):
     for key, value in expected.items():
         if key.startswith(prefix):
