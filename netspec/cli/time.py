@@ -17,7 +17,7 @@ OTHERS = ("forward", "train", "infer", "grow", "start")  # whose figures stand b
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="WHAT")
     data = kinds.add_parser("data", help="whether reading data keeps ahead of training")
-    data.add_argument("solver", metavar="SOLVER")
+    data.add_argument("solver", metavar="SOLVER", help="whose data and steps are timed")
     data.add_argument("--iterations", type=int, default=10, metavar="N",
                       help="to time after 2 to warm up (default 10)")
     add_device_arguments(data)
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ranks.add_argument("--ranks", type=int, default=2, metavar="N", help="processes (default 2)")
     ranks.add_argument("--size", type=_size, metavar="HxW",
                        help="of the images (default: as the solver's data say, else 500)")
-    others = _add_among_others(kinds)
+    others = *_add_among_others(kinds), *_add_from_start_to_growth(kinds)
     for kind in (dense, load, wait, detect, ranks, *others):
         repeats = kind.add_argument("--repeats", type=int, default=5, metavar="N",
                                     help="after 1 to warm up (default 5)")
@@ -52,13 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_among_others(kinds: Any) -> Sequence[argparse.ArgumentParser]:
-    """What is measured beside other programs."""
+    """Forward passes, training steps and `infer` beside other programs."""
     forward = kinds.add_parser("forward", help="a forward pass beside plain PyTorch and engines")
     forward.add_argument("net", metavar="NET", nargs="+", help="deploy nets, or val nets without their data")
     forward.add_argument("--size", type=_size, metavar="HxW",
                          help="of the image (default 375x500; of a net that takes no other, its own)")
     train = kinds.add_parser("train", help="a training step beside plain PyTorch's, on made images")
-    train.add_argument("solver", metavar="SOLVER")
+    train.add_argument("solver", metavar="SOLVER", help="whose step is timed; its data need not be there")
     train.add_argument("--size", type=_size, metavar="HxW",
                        help="of the images (default: as the solver's data say, else 500)")
     train.add_argument("--steps", type=int, default=1, metavar="N",
@@ -69,6 +69,22 @@ def _add_among_others(kinds: Any) -> Sequence[argparse.ArgumentParser]:
     infer.add_argument("net", metavar="NET", help="a deploy net, or a val net without its data")
     infer.add_argument("folder", metavar="FOLDER", help="of pictures, of any sizes")
     infer.add_argument("--weights", metavar="FILE", help="of the net (default: some are drawn)")
+    for kind, batch in ((forward, "1"), (train, "as the solver's data say")):
+        kind.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or mps (default cpu)")
+        kind.add_argument("--batch", type=int, metavar="N", help=f"images in a batch (default {batch})")
+        kind.add_argument("--rewrites", action="store_true", help="also netspec without each of its rewrites")
+        kind.add_argument("--profile", action="store_true",
+                          help="also milliseconds by operation of what runs by torch, as its profiler finds")
+    for kind in (forward, train, infer):
+        kind.add_argument("--precision", type=_precisions, default=("fp32", "bf16"), metavar="P,...",
+                          help="some of fp32, tf32 (NVIDIA's GPUs alone) and bf16 (default fp32,bf16)")
+        kind.add_argument("--only", type=_words, default=(), metavar="WORD,...",
+                          help="time those alone whose name has one of these words, such as netspec,openvino")
+    return forward, train, infer
+
+
+def _add_from_start_to_growth(kinds: Any) -> Sequence[argparse.ArgumentParser]:
+    """How long netspec takes to begin, and as images grow."""
     grow = kinds.add_parser("grow", help="time and memory of a forward pass as images and batches grow")
     grow.add_argument("net", metavar="NET", help="a deploy net, or a val net without its data")
     grow.add_argument("--sides", type=_sides, default=_sides("256,512,1024,2048"), metavar="N|HxW,...",
@@ -79,19 +95,9 @@ def _add_among_others(kinds: Any) -> Sequence[argparse.ArgumentParser]:
     grow.add_argument("--plot", metavar="FILE", help="draw it as .svg, .png or .pdf too")
     start = kinds.add_parser("start", help="from a prototxt to a module, and netspec infer on a small image")
     start.add_argument("net", metavar="NET", help="a deploy net, or a val net without its data")
-    start.add_argument("weights", metavar="WEIGHTS", nargs="?", help="of the net (default: some are drawn)")
-    for kind, batch in ((forward, "1"), (train, "as the solver's data say")):
-        kind.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or mps (default cpu)")
-        kind.add_argument("--batch", type=int, metavar="N", help=f"images in a batch (default {batch})")
-        kind.add_argument("--rewrites", action="store_true", help="also netspec without each of its rewrites")
-        kind.add_argument("--profile", action="store_true",
-                          help="also milliseconds by operation of what runs by torch, as its profiler finds")
-    for kind in (forward, train, infer):
-        kind.add_argument("--precision", type=_precisions, default=("fp32", "bf16"), metavar="P,P",
-                          help="some of fp32, tf32 (NVIDIA's GPUs alone) and bf16 (default fp32,bf16)")
-        kind.add_argument("--only", type=_words, default=(), metavar="WORD,...",
-                          help="time those alone whose name has one of these words, such as netspec,openvino")
-    return forward, train, infer, grow, start
+    start.add_argument("weights", metavar="WEIGHTS", nargs="?", help="of the net (default: the module's "
+                       "are its fillers', those for infer are drawn)")
+    return grow, start
 
 
 def _size(text: str) -> tuple[int, int]:

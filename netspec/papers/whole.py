@@ -21,7 +21,7 @@ from ..proto.text import read_net
 from ..score import predict
 from ..score.frames import expand
 from . import plain
-from .contenders import Contender, asked_for
+from .contenders import Contender, asked_for, check_precisions
 from .measure import rounds, untold
 from .speed import beside, enliven
 
@@ -35,8 +35,10 @@ def time_infer(path: Path, given: Path | None, pictures: str, precisions: Sequen
     """Wall seconds of `netspec infer` over a folder and of plain scripts that do the same, which take turns.
 
     given: the weights; None: some are drawn. pictures: a folder or a pattern. Ratios are of one round each,
-    to the fastest script around an engine. Raises Error where one of them fails.
+    to the fastest script around an engine. Raises Error where one of them fails, and for a precision that
+    the CPU does not have.
     """
+    check_precisions(precisions, torch.device("cpu"))
     with tempfile.TemporaryDirectory() as folder:
         programs = Programs(path, given, pictures, Path(folder))
         left: list[str] = []

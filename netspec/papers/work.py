@@ -1,7 +1,7 @@
 """How much arithmetic a pass is, and what of it a card could do in the same time."""
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -58,14 +58,14 @@ def of_card(device: torch.device, work: Work, spent: Mapping[Contender, Sequence
             ] if here else []
 
 
-def memory(device: torch.device, calls: Mapping[Contender, Callable[[], object]]) -> list[str]:
-    """A line with the most memory of a CUDA device that each call takes beyond what all hold before it; none
-    for a CPU, where those of one process cannot be told apart."""
+def memory(device: torch.device, given: Iterable[Contender]) -> list[str]:
+    """A line with the most memory of a CUDA device that one call of each takes beyond what all hold before
+    it; none for a CPU, where those of one process cannot be told apart."""
     found = []
-    for each, call in calls.items() if device.type == "cuda" else ():
+    for each in given if device.type == "cuda" else ():
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        call()
+        each.call()
         taken = torch.cuda.max_memory_allocated(device) - before
         found.append(f"{each.name} in {each.precision} {taken / 1e6:.0f}")
     return [f"MB of the device at most, beyond parameters and history: {', '.join(found)}"] if found else []

@@ -278,13 +278,23 @@ def test_netspec_trains_in_several_ways(tmp_path, monkeypatch):
     counts = []
     step = steps.Ours.step
     monkeypatch.setattr(steps.Ours, "step", lambda self, times=1: counts.append(times) or step(self, times))
+    once, memory = [], steps.memory
+    monkeypatch.setattr(steps, "memory", lambda device, given: once.extend(given) or memory(device, given))
     said = steps.time_train(path, (48, 64), ["fp32"], ["netspec"], 1, batch=2, steps=3, forms=steps.forms_of(True, True))
     found = rows(said)
     assert [row[1] for row in found] == ["netspec", *(f"netspec without {name}" for name in TRAINING), "netspec --checkpoint"]
     assert all(float(row[8]) < 1e-5 for row in found) and "2x3x48x64, 2x1x48x64" in said and "3 steps in each" in said
-    assert {*counts} == {1, 3}
-    minutes = float(re.search(r"minutes for 180 iterations \(540 steps\) .*: netspec in fp32 ([\d.]+), netspec --ch", said)[1])
-    assert minutes == pytest.approx(float(found[0][2]) * 9, abs=0.1)
+    assert {*counts} == {1, 3} and "minutes for" not in said  # whose batches are others
+    counts.clear()
+    once[-1].call()
+    assert counts == [1] and [each.name for each in once] == [row[1] for row in found]
+
+
+def test_minutes_of_all_iterations_are_told_of_the_solvers_own_batches(tmp_path):
+    path = with_solver(tmp_path, {"iter_size: 1": "iter_size: 3"})
+    said = steps.time_train(path, (48, 64), ["fp32"], ["netspec"], 1)
+    minutes = float(re.search(r"minutes for 180 iterations \(540 steps\) .*: netspec in fp32 ([\d.]+)$", said, re.M)[1])
+    assert minutes == pytest.approx(float(rows(said)[0][2]) * 9, abs=0.1)
 
 
 def test_where_no_compiler_is_the_others_are_timed(monkeypatch):
@@ -332,7 +342,7 @@ def test_memory_of_each_call_is_told_on_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: next(held))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: next(held))
-    calls = {contenders.Contender("a", "bf16", list, ""): list}
+    calls = [contenders.Contender("a", "bf16", list, "")]
     assert work.memory(torch.device("cuda"), calls) == ["MB of the device at most, beyond parameters and history: a in bf16 7"]
     assert work.memory(torch.device("cpu"), calls) == []
 

@@ -55,6 +55,11 @@ def test_a_program_that_fails_says_why(pictures):
         whole.time_infer(SMALL, None, str(pictures), ["fp32"], ["nobody"], 1)
 
 
+def test_tf32_is_refused_as_the_cpu_has_none(pictures, capsys):
+    assert cli.main(["time", "infer", str(SMALL), str(pictures), "--precision", "fp32,tf32"]) == 2
+    assert "--precision tf32: cpu has no TF32" in capsys.readouterr().err
+
+
 def test_nets_that_plain_scripts_cannot_feed_are_refused(pictures, tmp_path):
     text = SMALL.read_text()
     grey = tmp_path / "grey.prototxt"
