@@ -83,12 +83,13 @@ def _openvino_can() -> list[str]:
 def vino() -> Any:
     """OpenVINO, which tells its makers nothing and keeps no file at home. Raises ImportError."""
     modules: Any = sys.modules
-    known = modules.setdefault("openvino_telemetry", None)  # None: as where that is not installed
+    ours = "openvino_telemetry" not in modules
+    modules.setdefault("openvino_telemetry", None)  # None: as where that is not installed
     try:
         import openvino
     finally:
-        if known is None:
-            del modules["openvino_telemetry"]
+        if ours:
+            modules.pop("openvino_telemetry", None)
     return openvino
 
 

@@ -18,7 +18,7 @@ from ..ops.shape import Crop
 from .onnxops import Builder, Names
 
 TILED = 256, 56  # channels and columns from which OpenVINO's convolution on AMX is slow without padding
-THEIRS = {"fold", "fuse", "pack", "window", "tile", "pool", "norm", "bands"}  # what engines do themselves
+THEIRS = {"fold", "fuse", "pack", "window", "pool", "norm", "bands"}  # what is left to engines
 
 
 def planned(net: Net, without: Collection[str] = ()) -> Plan:
@@ -32,8 +32,9 @@ class Routed(Builder):
 
     def __init__(self, plan: Plan, shapes: Mapping[str, Shape], tiled: bool = False) -> None:
         """plan: of `planned`. shapes: of the inputs. tiled: convolutions that AMX does faster with padding
-        beside the rows (`TILED`) get some, and the column that this makes is cut off."""
-        self.group, self.tiled = "group" in plan.rewrites, tiled
+        beside the rows (`TILED`) get some, and the column that this makes is cut off, unless the plan is
+        without "tile"."""
+        self.group, self.tiled = "group" in plan.rewrites, tiled and "tile" in plan.rewrites
         with torch.no_grad():
             self.route, self.border = plan.laid(shapes)
         found = {value.blob: shape for value, shape in self.route.shapes.items()}  # of the last version

@@ -77,7 +77,7 @@ class Engined:
             with torch.no_grad():
                 ours = self.net(images, [self.blob])[self.blob].float().numpy()
             if np.isfinite(ours).all():
-                self._compare(ours, found[self.blob])
+                self._compare(images, ours, found[self.blob])
                 self.compared.add(run)
             else:  # OpenVINO's ReLU makes zeros of NaN; who reads these says so
                 found[self.blob] = ours
@@ -104,15 +104,17 @@ class Engined:
         weights = sum(parameter.nbytes for parameter in self.net.parameters())
         return len(self.own) < OWN and (6 + 2 * len(self.own)) * weights < room(self.device)
 
-    def _compare(self, ours: np.ndarray, found: np.ndarray) -> None:
+    def _compare(self, images: Mapping[str, Tensor], ours: np.ndarray, found: np.ndarray) -> None:
         """Final where the engine's scores are not those that torch gives."""
-        name, bound = self.engine.name, TOLERANCE[self.precision]
+        name, bound, count = self.engine.name, TOLERANCE[self.precision], self._seen.total()
+        sizes = ", ".join("x".join(map(str, image.shape)) for image in images.values())
+        which = f"input {count}, {sizes}" if count > 1 else "the first image"
         if found.shape != ours.shape:
-            raise Final(f"{name} makes '{self.blob}' {list(found.shape)} of the first image, where torch "
+            raise Final(f"{name} makes '{self.blob}' {list(found.shape)} of {which}, where torch "
                         f"makes {list(ours.shape)}; use --engine torch")
         largest = float(np.abs(ours).max(initial=0))
         apart = float(np.abs(found - ours).max(initial=0))
         if not apart <= bound * largest:
-            raise Final(f"{name} differs from torch on the first image, by {apart:.2g} where the largest "
-                        f"score is {largest:.3g} ({self.precision} may differ by {bound:.2g} of it); use "
+            raise Final(f"{name} differs from torch on {which}, by {apart:.2g} where the largest score "
+                        f"is {largest:.3g} ({self.precision} may differ by {bound:.2g} of it); use "
                         "--engine torch")

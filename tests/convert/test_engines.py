@@ -1,6 +1,8 @@
 """Other programs compute what a net does: those that are installed, from ONNX files and from memory, for images of any size."""
 
 import re
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -92,6 +94,17 @@ def test_what_is_not_there_is_said(monkeypatch, name, precision, installed, word
     with pytest.raises(Error) as error:
         engines.open(name, b"", 1, precision)
     assert re.search(words, str(error.value)) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("given", [None, types.ModuleType("openvino_telemetry")])
+def test_what_a_person_put_in_the_telemetrys_place_stays(monkeypatch, given):
+    monkeypatch.setitem(sys.modules, "openvino", types.ModuleType("openvino"))
+    monkeypatch.setitem(sys.modules, "openvino_telemetry", given)
+    engines.vino()
+    assert sys.modules["openvino_telemetry"] is given
+    monkeypatch.delitem(sys.modules, "openvino_telemetry")
+    engines.vino()
+    assert "openvino_telemetry" not in sys.modules
 
 
 @each_engine

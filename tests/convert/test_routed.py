@@ -73,6 +73,15 @@ def test_each_rewrite_can_be_left_out(fcn, without):
     assert bool(made.route.pasted) == (without not in ("border", "crop"))
 
 
+@pytest.mark.parametrize("without", [(), ("tile",)], ids=str)
+def test_padding_beside_rows(fcn, monkeypatch, without):
+    monkeypatch.setattr(routed, "TILED", (1, 1))
+    made, found = given(fcn, {"data": (1, 3, 61, 84)}, without, tiled=True)
+    assert_equal(found)
+    pads = [a.ints for node in made.nodes for a in node.attribute if node.op_type == "Conv" and a.name == "pads"]
+    assert any(right > left for _, left, _, right in pads) == (not without)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_every_layer_type(name):
     net = built(CASES[name])

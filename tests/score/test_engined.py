@@ -270,6 +270,18 @@ def test_bounds_are_of_the_largest_score(monkeypatch):
                     run(x, ["score"])
 
 
+def test_scores_of_a_later_image_that_are_others_say_which(monkeypatch):
+    """As where the first are no numbers."""
+    net = Net(build(prototext.parse(DEPLOY, NetParameter))).eval()
+    monkeypatch.setattr(engined.Engine, "check", lambda engine, device, precision: precision)
+    monkeypatch.setattr(engines, "open", lambda *told: lambda inputs: {"score": np.ones((1, 3, *inputs["data"].shape[2:]), np.float32)})
+    run, nowhere = engined.Engined(net, "score", engined.Engine("openvino")), torch.full((1, 3, 16, 16), torch.nan)
+    for torn in (nowhere, nowhere[..., :12]):
+        assert run({"data": torn}, ["score"])["score"].isnan().all()
+    with pytest.raises(Final, match="^openvino differs from torch on input 3, 1x3x16x16, by .*; use --engine torch$"):
+        run({"data": torch.zeros(1, 3, 16, 16)}, ["score"])
+
+
 @each_engine
 @pytest.mark.parametrize("where", ["weights", "image"])
 def test_nan_is_not_lost_on_the_way(name, where):
