@@ -1,4 +1,5 @@
-"""Each rewrite of a plan is done, and is not where it is left out; the numbers are the net's in float64 all the same."""
+"""Each rewrite of a plan is done, and is not where it is left out; the numbers are the net's in float64 all the same: in float64,
+in float32 (which alone is packed) to 1e-5; and padding beside rows, in bf16, is held against float32."""
 
 import pytest
 import torch
@@ -64,6 +65,7 @@ def test_each_rewrite_is_done_unless_it_is_left_out(net, without, dtype, bound, 
     assert done == can - {*without} - {other for name in without for other in WITH.get(name, ())}
 
 
+@pytest.mark.skipif(not kernels.packable(torch.empty(0, dtype=torch.bfloat16)), reason="bf16 is not packed here, so nothing gets padding")
 @pytest.mark.parametrize("without", [[], ["tile"]], ids=str)
 def test_padding_beside_rows(net, without, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
@@ -75,5 +77,4 @@ def test_padding_beside_rows(net, without, monkeypatch):
     net.precision = None
     theirs = run(net, X.float(), ["k"])["k"]
     assert float((mine - theirs).abs().max() / theirs.abs().max()) < 0.03
-    if kernels.packable(torch.empty(0, dtype=torch.bfloat16)):
-        assert any(wide > high for high, wide in pads) == (not without)
+    assert any(wide > high for high, wide in pads) == (not without)
