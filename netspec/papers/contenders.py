@@ -154,7 +154,7 @@ def _engines(net: Net, arrays: Mapping[str, np.ndarray], precisions: Sequence[st
     net.precision, threads = None, torch.get_num_threads()
     forms: dict[str, Callable[[str], bytes]] = {"": lambda precision: fixed(net)}
     forms[", rewritten"] = partial(_rewritten, net, ())
-    forms |= {f" without {name}": partial(_rewritten, net, (name,))
+    forms |= {f", rewritten without {name}": partial(_rewritten, net, (name,))
               for name in REWRITES if rewrites and name not in routed.THEIRS}
     for (form, make), precision in product(forms.items(), precisions):
         names = [name for name in engines.available() if asked_for(name + form, only)]

@@ -11,7 +11,7 @@ from netspec import TRAIN, Error, NetSpec
 from netspec import layers as L
 from netspec.base import machine
 from netspec.cli import main as cli
-from netspec.convert import engines
+from netspec.convert import engines, routed
 from netspec.convert.agree import filled
 from netspec.net.build import build
 from netspec.net.passes import REWRITES, TRAINING
@@ -108,6 +108,22 @@ def test_engines_are_fed_with_the_net_as_published_and_as_its_plan_runs_it(name)
         assert all(0 < speed.distance(net(feed), each.call()) < 1e-5 for each in found)
         net.get_parameter("score_pool3.weight").mul_(1.01)  # what is called does not look at the net again
         assert all(speed.distance(net(feed), each.call()) > 1e-4 for each in found)
+
+
+def test_an_engine_is_given_the_net_without_what_is_done_for_it_in_turn(monkeypatch):
+    pytest.importorskip("onnx")
+    given: list[bytes] = []
+    monkeypatch.setattr(engines, "available", lambda: {"openvino": "1"})
+    monkeypatch.setattr(engines, "tiled", lambda precision: True)
+    monkeypatch.setattr(engines, "open", lambda name, model, *rest: given.append(model) or (lambda arrays: {}))
+    monkeypatch.setattr(routed, "TILED", (1, 1))
+    net, feed = speed.drawn(speed.at_size(Path(SMALL), (61, 84)))
+    names = [each.name for each in contenders.contenders(net, feed, ["fp32"], ["openvino"], True, [])]
+    assert names == ["openvino", "openvino, rewritten", *(f"openvino, rewritten without {name}" for name in (
+        "dead", "idle", "tile", "group", "crop", "border"))]
+    models = dict(zip(names, given, strict=True))
+    for name in ("tile", "group", "crop", "border"):
+        assert models[f"openvino, rewritten without {name}"] != models["openvino, rewritten"]
 
 
 def test_probabilities_that_are_compared_are_neither_0_nor_1(tmp_path):
