@@ -10,7 +10,7 @@ from netspec.net.rewrite import randomise
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
 
-SIZES = [(1, 1), (3, 40), (40, 3), *((61 + i, 83 - i) for i in range(8))]
+SIZES = [(1, 1), (3, 40), (40, 3), *((61 + i, 83 - i) for i in range(9))]
 VGG = """
 layer { name: "c1" type: "Convolution" bottom: "data" top: "c1" convolution_param { num_output: 4 kernel_size: 3 pad: 60 } }
 layer { name: "r1" type: "ReLU" bottom: "c1" top: "c1" }

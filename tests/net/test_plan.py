@@ -73,10 +73,12 @@ def test_a_plan_gives_what_the_net_gives_at_any_size(fcn, size):
 def test_each_rewrite_can_be_left_out(fcn, without, monkeypatch):
     """That they are done, and the others, see test_passes.py."""
     monkeypatch.setattr(route, "BAND", 1 << 14)
-    assert differ(Plan(fcn, without), fcn, image(fcn, 90, 75), ["score", "pool3", "fc7", "upscore2"]) < 1e-12
+    plan = Plan(fcn, without)
+    assert differ(plan, fcn, image(fcn, 75, 90)) < 1e-12
+    assert differ(plan, fcn, image(fcn, 90, 75), ["score", "pool3", "fc7", "upscore2"]) < 1e-12
 
 
-@pytest.mark.parametrize("numbers, size", [(1 << 11, (57, 71)), (1 << 14, (70, 64))])
+@pytest.mark.parametrize("numbers, size", [(1 << 11, (97, 131)), (1 << 14, (70, 64)), (1 << 17, (200, 60)), (1 << 12, (40, 40))])
 def test_maps_in_bands(fcn, monkeypatch, numbers, size):
     monkeypatch.setattr(route, "BAND", numbers)
     plan = Plan(fcn)

@@ -69,7 +69,7 @@ def step(run, net, want=("loss",), size=(33, 47)):
     return [*(blobs[blob].detach() for blob in want), *(p.grad.clone() for p in net.parameters() if p.grad is not None)]
 
 
-def close(ours, plain, bound=1e-4):
+def close(ours, plain, bound=1e-5):
     """Held to the largest number of each."""
     for a, b in zip(ours, plain, strict=True):
         assert (a - b).abs().max() <= bound * b.abs().max()
