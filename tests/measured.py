@@ -13,9 +13,10 @@ from netspec.base.errors import Error
 def refusal(work, most=64 << 20):
     """What the Error says that the work raises; "" where it raises none. It may take `most` bytes of memory."""
     taken, said = _tried(work)
-    if taken > most:  # or the system took pages of libraries away, which were read again
-        _read_in()
-        taken, said = _tried(work)
+    for _ in range(3):  # what takes too much does so each time
+        if taken > most:  # or the system took pages of libraries away, which were read again
+            _read_in()
+            taken, said = _tried(work)
     assert taken <= most, f"{taken >> 20} MiB"
     return said
 
