@@ -19,6 +19,7 @@ from ..proto.caffe_pb2 import SolverParameter
 Tensors = tuple[Tensor, ...] | list[Tensor]
 Rates = Sequence[float]
 FUSED = "cpu", "cuda"  # devices for which torch has the pass of `_fused`
+LARGEST = torch.finfo(torch.float32).max
 
 # lr_policy -> the rate at an iteration
 POLICIES: dict[str, Callable[[SolverParameter, int], float]] = {
@@ -136,7 +137,8 @@ def take_step(p: SolverParameter, iteration: int, params: Tensors, grads: Tensor
     with torch.no_grad():
         norm = clip(p, grads)
         plain = rule is sgd and p.momentum and p.regularization_type == "L2"
-        if fused and plain and _alike(params, grads, history):
+        held = all(p.iter_size / rate <= LARGEST for rate in rates if rate)  # what `_fused` divides by
+        if fused and plain and held and _alike(params, grads, history):
             return _fused(p, params, grads, history, rates, decays), norm
         if p.iter_size > 1:
             torch._foreach_div_(grads, p.iter_size)

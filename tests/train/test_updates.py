@@ -190,6 +190,18 @@ def test_a_device_of_the_one_pass_gets_all_of_it_and_is_not_waited_for(monkeypat
         assert [{t.device for t in tensors} for tensors in lists] == [{meta}] * 3
 
 
+@pytest.mark.parametrize("rate", [0.0, 1.4e-45, 2.9e-39, 1e-37, 1e38, math.inf])
+def test_no_rate_is_too_small_or_too_large_for_the_one_pass(rate):
+    """A policy that halves the rate for long reaches the smallest number there is, whose reciprocal float32 does not hold."""
+    p, found = param('type: "SGD" momentum: 0.9 weight_decay: 0.01'), []
+    for fused in (True, False):
+        params, grads, history = ([torch.tensor([3.0, -1e-3]) * k] for k in (1, 2, 3))
+        updates.take_step(p, 0, params, grads, history, [rate], [1], fused)
+        found.append([*params, *history])
+    for ours, plain in zip(*found, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-6, atol=2e-45, equal_nan=True)
+
+
 def test_without_weight_decay_nothing_is_added():
     grads = [torch.ones(3)]
     updates.decay(param(), grads, [torch.ones(3)], [1.0])
