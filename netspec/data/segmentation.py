@@ -4,7 +4,7 @@ import random
 from array import array
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -230,8 +230,8 @@ class SegmentationData(Pictured):
         return found
 
     def load(self, position: int) -> Batch:
-        drawn = {item: self._draw(item) for item in self.items(position)}
-        images = [self.read(self.index(item), chance.zoom) for item, chance in drawn.items()]
+        drawn, read = {item: self._draw(item) for item in self.items(position)}, cache(self.read)
+        images = [read(self.index(item), chance.zoom) for item, chance in drawn.items()]
         height, width = self.crop or np.max([tops[0].shape[:2] for tops in images], 0).tolist()
         shapes = [(len(images), len(mean) or 1, height, width) for mean in self.means]
         batch = tuple(np.empty(shape, np.float32) for shape in shapes)

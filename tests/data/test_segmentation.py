@@ -115,6 +115,17 @@ def test_a_batch_of_different_sizes_is_padded_with_the_mean_and_void(tmp_path):
         assert (image[i, :, outside] == 0).all() and (label[i, :, outside] == 255).all()
 
 
+def test_a_batch_that_goes_round_the_list_reads_each_image_once(tmp_path, monkeypatch):
+    """A doctor would look at a batch of 65,536 of five images for a minute."""
+    layer, read = source(dataset="voc", root=str(voc(tmp_path, SIZES[:1] * 5)), split="train", batch_size=12, randomize=False), []
+    monkeypatch.setattr(layer, "read", lambda index, zoom, read_one=layer.read: read.append(index) or read_one(index, zoom))
+    data, label = layer.load(0)
+    assert read == [0, 1, 2, 3, 4]
+    for item in range(12):
+        again = source(dataset="voc", root=str(tmp_path), split="train", randomize=False).load(item)
+        assert np.array_equal(data[item], again[0][0]) and np.array_equal(label[item], again[1][0])
+
+
 def test_scale(tmp_path):
     data = source(dataset="voc", root=str(voc(tmp_path)), split="train", randomize=False, resize=0.5)
     assert data.shapes() == [(1, 3, 6, 10), (1, 1, 6, 10)]
