@@ -18,7 +18,7 @@ DOORS = {"__init__", "__main__", *FORWARDERS}  # may import any wing, and no win
 FACES = {"__init__", "pycaffe", "ops", *FORWARDERS}  # may hand on names that they do not define
 OPTIONAL = {"h5py", "lmdb", "leveldb", "matplotlib", "sklearn", "safetensors", "torchvision", "cv2", "skimage", "onnx",
             "onnxruntime", "pycocotools", "openvino", "imageio_ffmpeg", "pydot", "grpc_tools", "tensorboard", "tensorflow", "keras", "pyarrow", "webdataset",
-            "braceexpand", "ray"}
+            "braceexpand", "ray", "gradio", "netron"}
 
 
 FOLDERS = ("models", "solvers", "tools", "data")

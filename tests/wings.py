@@ -13,7 +13,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = PROJECT / "netspec"
 
 # Lowest first. A wing imports only from rows above its own; wings of one row do not import each other.
-ROWS = ("base", "proto", "ops", "data", "net", "train look convert", "score pycaffe", "check papers", "cli")
+ROWS = ("base", "proto", "ops", "data", "net", "train look convert", "score pycaffe", "check papers", "web", "cli")
 ROW = {wing: number for number, row in enumerate(ROWS) for wing in row.split()}
 
 

@@ -36,6 +36,7 @@ from .terminal import say
 if TYPE_CHECKING:
     from ..data.facts import Known
     from ..proto.caffe_pb2 import NetParameter
+    from ..score.predict import Looks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -160,7 +161,7 @@ def _segment(args: argparse.Namespace, path: Path, weights: Path, proto: "NetPar
                               ) if args.tile else Segmenter(filled, blob, mean, known.scale, args.scales,
                                                             args.flip, using, sampling, told.note)
             told.all(segmented(files, segmenter, outputs, looks, wanted, known.resize), shares)
-    return told.end(_given(args, path, weights))
+    return told.end({**_given(args, path, weights), **_classes(looks)})
 
 
 def _find(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParameter", told: Telling
@@ -202,7 +203,7 @@ def _find(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParame
         told.note(f"VOC's result files are not written: they would lack {count(len(told.errors), 'image')}")
     elif args.voc is not None:
         wrote(*objects.save_voc(Path(args.out), args.voc, looks.names, rows), file=sys.stderr)
-    return told.end(_given(args, path, weights))
+    return told.end({**_given(args, path, weights), **_classes(looks)})
 
 
 def _dense(args: argparse.Namespace, path: Path, weights: Path, proto: "NetParameter", told: Telling
@@ -234,6 +235,11 @@ def _given(args: argparse.Namespace, path: Path, weights: Path) -> dict[str, Any
     """What --json says of what worked."""
     return {"net": str(path), "weights": str(weights),
             **({"engine": args.engine} if args.engine != "torch" else {})}
+
+
+def _classes(looks: "Looks") -> dict[str, Any]:
+    """What --json says of all classes of a net: their names, and colours, red, green, blue."""
+    return {"names": list(looks.names), "palette": looks.palette[: len(looks.names)].tolist()}
 
 
 def _net_and_weights(args: argparse.Namespace) -> tuple[Path, Path]:

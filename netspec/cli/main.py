@@ -31,6 +31,7 @@ GROUPS = {  # what for -> command -> help; a file a command, cli/NAME.py, with a
     },
     "use": {
         "infer": "segment images, or find objects in them",
+        "serve": "nets, runs and data in the browser",
         "score": "score a net on its data set",
         "weights": "published weights: what there is, what is here, how to get it",
     },

@@ -1,0 +1,130 @@
+"""What the tabs of a page share: its commands, its files, and who looks at it."""
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..base import names
+from ..papers.page import Html, tag
+from ..train.snapshot import prefix_of
+from .commands import Commands, Run, words
+from .folders import Folders
+
+NETS, WEIGHTS = (".prototxt",), (".caffemodel", ".h5")
+IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+PAUSE = 0.15  # seconds between two looks at a command
+
+
+class Pair(NamedTuple):
+    """A net and weights for it."""
+
+    net: str
+    weights: str
+
+
+@dataclass
+class Session:
+    """One tab of a browser: what runs for it, and what it made, which goes with it."""
+
+    folder: Path
+    runs: list[Run] = field(default_factory=list)
+    told: list[dict[str, Any]] = field(default_factory=list)  # of each net tried what infer printed
+    numbers: Iterator[int] = field(default_factory=count)
+
+    def place(self) -> Path:
+        """A new folder."""
+        made = self.folder / str(next(self.numbers))
+        made.mkdir()
+        return made
+
+    def stop(self) -> None:
+        """End what runs."""
+        for run in self.runs:
+            run.stop()
+
+
+class Desk:
+    """A page's commands, files and sessions. Its methods may be called by several threads."""
+
+    def __init__(self, commands: Commands, folders: Folders, pairs: Sequence[Pair], temporary: Path,
+                 pixels: float) -> None:
+        """pairs: nets with weights that are named. temporary: the folder of what is made. pixels: millions
+        that an image may have."""
+        self.commands, self.folders, self.named = commands, folders, list(pairs)
+        self.temporary, self.pixels = temporary, pixels
+        self.sessions: dict[str, Session] = {}
+        self.lock, self.numbers = threading.Lock(), count()
+
+    def session(self, key: str | None) -> Session:
+        """The session that a browser's tab has, by its key."""
+        with self.lock:
+            if key not in self.sessions:
+                folder = self.temporary / f"tab{next(self.numbers)}"
+                folder.mkdir()
+                self.sessions[str(key)] = Session(folder)
+            return self.sessions[str(key)]
+
+    def leave(self, key: str | None) -> None:
+        """A tab is closed, or loaded again: what runs for it ends, what it made goes."""
+        with self.lock:
+            session = self.sessions.pop(str(key), None)
+        if session:
+            session.stop()
+            shutil.rmtree(session.folder, ignore_errors=True)
+
+    def pairs(self) -> dict[str, Pair]:
+        """Nets with weights, by what they are called: those named, and weights in the folders whose net is
+        known by their name, or lies beside them as deploy.prototxt; the newest first."""
+        found = {f"{_called(pair.net)} · {Path(pair.weights).name}": pair for pair in self.named}
+        weights = [(Path(file).stat().st_mtime, file) for file in self.folders.files(*WEIGHTS)]
+        for _, file in sorted(weights, reverse=True):
+            if net := _net_of(Path(file)):
+                found.setdefault(f"{_called(str(net))} · {file}", Pair(str(net), file))
+        return found
+
+    def nets(self) -> dict[str, str]:
+        """Nets to read, by what they are called: named, in the folders, and by their names in models/."""
+        found = {_called(pair.net): pair.net for pair in self.named}
+        found |= {file: file for file in self.folders.files(*NETS)}
+        return found | {name: name for name in names.nets()}
+
+    def follow(self, session: Session, argv: Sequence[str]) -> Iterator[Run]:
+        """Run a command for a session: again and again, until it ends."""
+        run = self.commands.start(argv, session.place())
+        session.runs.append(run)
+        try:
+            while run.status is None:
+                yield run
+                time.sleep(PAUSE)
+            yield run
+        finally:
+            run.stop()
+            session.runs.remove(run)
+
+    def words(self, argv: Sequence[str]) -> str:
+        """A command as a person types it."""
+        return words(argv, self.temporary)
+
+
+def said(text: str, bad: bool = False) -> Html:
+    """A line for people."""
+    return tag("p", text, class_="said bad" if bad else "said", role="status")
+
+
+def _called(net: str) -> str:
+    path = Path(net)
+    return names.name_of(path) or (f"{path.parent.name}/{path.stem}" if path.suffix else net)
+
+
+def _net_of(weights: Path) -> Path | None:
+    """The net that weights are of, as far as names tell."""
+    name = prefix_of(weights) or weights.name.partition(".caffemodel")[0].removesuffix("_best")
+    if name in names.nets():
+        return names.net_file(name, "deploy")
+    beside = weights.parent / "deploy.prototxt"
+    return beside if beside.is_file() else None

@@ -1,0 +1,82 @@
+"""The page: its tabs, and the server that shows it."""
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..base.errors import Error, lacking, said
+from .desk import Desk
+from .trying import Trying
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+MOST_BYTES = 100 << 20  # of a file that is dropped
+KEPT = 600  # seconds between two looks for files that nobody sees any more
+# one server of ours, for this page alone: nothing is handed to others, or shown of its making
+PLAIN: dict[str, Any] = {
+    "share": False, "inbrowser": False, "ssr_mode": False, "pwa": False, "mcp_server": False,
+    "run_history": False, "enable_monitoring": False, "footer_links": [], "strict_cors": True,
+    "prevent_thread_lock": True, "quiet": True, "show_error": True}
+STYLE = """
+.said { margin: 0; overflow-wrap: anywhere }
+.bad { color: var(--error-text-color); font-weight: 600 }
+.prose table { border-collapse: collapse }
+.prose th, .prose td { padding: 0 .8em 0 0; text-align: left; font-weight: normal; border: 0 }
+td.number, th.number { text-align: right }
+"""
+
+
+def prepare(temporary: Path) -> None:
+    """What the libraries behind the page are told, before they are imported: they report nothing to anybody,
+    and keep their files in a folder that goes."""
+    os.environ.update({"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1",
+                       "HF_HUB_OFFLINE": "1", "GRADIO_TEMP_DIR": str(temporary / "cache"),
+                       "GRADIO_NODE_SERVER": "", "DO_NOT_TRACK": "1"})
+
+
+def build(desk: Desk) -> "gr.Blocks":
+    """The page. Raises Error where the library that shows it is not installed."""
+    try:
+        global gr
+        import gradio as gr
+    except ImportError:
+        raise Error(lacking("the page in the browser", "web")) from None
+    with gr.Blocks(title="netspec", analytics_enabled=False, fill_width=True,
+                   delete_cache=(KEPT, KEPT)) as page:
+        with gr.Tab("Try", id="try"):
+            trying = Trying(desk)
+        page.load(trying.begin, None, [trying.pairs, trying.picked], show_progress="hidden")
+        page.unload(_left(desk))
+    return page
+
+
+def _left(desk: Desk) -> Callable[..., None]:
+    def left(request: "gr.Request") -> None:
+        desk.leave(request.session_hash)
+
+    return left
+
+
+def serve(desk: Desk, host: str, port: int, auth: tuple[str, str] | None, tell: Callable[[str], object]
+          ) -> None:
+    """Show the page until Ctrl-C. port: 0 takes a free one. tell: is told where it is. Raises Error where it
+    cannot be shown there."""
+    page = build(desk).queue(max_size=64, default_concurrency_limit=8)
+    try:
+        _, local, _ = page.launch(server_name=host, server_port=port or _free(host), auth=auth, css=STYLE,
+                                  max_file_size=MOST_BYTES, **PLAIN)
+    except OSError as error:
+        raise Error(f"the page cannot be shown at {host}:{port}: {said(error)}; give another --port"
+                    ) from None
+    tell(local)
+    page.block_thread()
+
+
+def _free(host: str) -> int:
+    """A port that nobody has."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as found:
+        found.bind((host, 0))
+        return found.getsockname()[1]

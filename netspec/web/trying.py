@@ -1,0 +1,243 @@
+"""The tab in which nets are tried on pictures: what `netspec infer` makes, in the browser."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from ..base.errors import Error
+from ..data.images import DAMAGE
+from ..net.detections import pools_regions
+from ..papers.page import Html, table, tag
+from ..proto.text import read_net
+from ..score.windows import any_size
+from .desk import IMAGES, Desk, Pair, said
+from .trial import Detected, Seen, Segmented, seen
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+BESIDE = 3  # nets side by side at most
+LEAST = 0.05  # the score from which on boxes are kept for the slider
+FILES = "labels", "scores", "boxes"  # of an image, to download
+OVERLAY, LABELS, MAP, PICTURE = "overlay", "labels", "probability of one class", "picture"
+
+
+def checked(files: Sequence[str], pixels: float) -> list[str]:
+    """Pictures that may be shown to a net. Raises Error for none, and for one of more pixels, in millions."""
+    if not files:
+        raise Error("no picture is given: drop one, or choose one of the folders")
+    for file in files:
+        try:
+            with any_size(), Image.open(file) as image:  # reads no pixels
+                width, height = image.size
+        except DAMAGE:
+            continue  # which infer says better
+        if width * height > pixels * 1e6:
+            raise Error(f"{Path(file).name} has {width} x {height} = {width * height / 1e6:.1f} million "
+                        f"pixels, and this page takes {pixels:g} million: make it smaller, or start it with "
+                        "--pixels")
+    return list(dict.fromkeys(files))
+
+
+def words(pair: Pair, files: Sequence[str], out: Path) -> list[str]:
+    """The command that shows pictures to a net."""
+    argv = ["infer", pair.net, pair.weights, *files, "--out", str(out), "--json"]
+    boxes = pools_regions(read_net(Path(pair.net)).layer)
+    return argv + (["--threshold", str(LEAST)] if boxes else ["--scores"])
+
+
+def shown(one: Seen, what: str, alpha: float, classes: Sequence[int], number: int, score: float
+          ) -> Image.Image:
+    """What is to be seen of a picture."""
+    if isinstance(one, Detected):
+        return one.image if what == PICTURE else one.drawn(score)
+    assert isinstance(one, Segmented)
+    if what == MAP:
+        return one.map(number)
+    if what == PICTURE:
+        return one.overlay(0, ())
+    return one.overlay(1 if what == LABELS else alpha, classes)
+
+
+def _seconds(told: dict[str, Any]) -> float:
+    """What a net's passes over all pictures took."""
+    return sum(one.get("seconds", 0.0) for one in told["images"])
+
+
+def about(one: Seen, score: float) -> Html:
+    """What there is to say of a picture: classes with their shares, or boxes."""
+    if isinstance(one, Detected):
+        rows = [[box["name"], f"{box['score']:.3f}", " ".join(f"{at:.0f}" for at in box["box"])]
+                for box in one.above(score)]
+        return table(rows, ["class", "score", "x1 y1 x2 y2"]) if rows else said(f"no box above {score:g}")
+    return table([[c["name"], f"{c['pixels']}", f"{100 * c['share']:.1f}"] for c in one.told["classes"]],
+                 ["class", "pixels", "%"])
+
+
+class Trying:
+    """The tab. Pictures are shown to the chosen nets, one command a net; what is then asked of the results
+    is read out of the files that they left."""
+
+    def __init__(self, desk: Desk) -> None:
+        global gr  # in the hints of what it calls, too, which it reads
+        import gradio as gr
+
+        self.desk = desk
+        with gr.Row():
+            with gr.Column(scale=2, min_width=260):
+                self.pairs = gr.Dropdown(label="nets (up to three, side by side)", multiselect=True,
+                                         max_choices=BESIDE, elem_id="pairs")
+                self.files = gr.File(label="pictures: drop one or many", file_count="multiple", height=150,
+                                     elem_id="drop")
+                self.picked = gr.Dropdown(label="or out of the folders", multiselect=True, elem_id="picked")
+                with gr.Row():
+                    self.go = gr.Button("try", variant="primary", elem_id="try")
+                    self.stop = gr.Button("stop", elem_id="stop")
+                self.said = gr.HTML(elem_id="try-said")
+                self.words = gr.Code(label="the command", language="shell", lines=1, wrap_lines=True,
+                                     elem_id="try-words")
+                self.pixel = gr.HTML(said("click on a picture: what the nets say of that pixel"),
+                                     elem_id="pixel")
+            with gr.Column(scale=5, min_width=320):
+                with gr.Row():
+                    self.which = gr.Dropdown(label="picture", elem_id="which")
+                    self.what = gr.Dropdown([OVERLAY, LABELS, MAP, PICTURE], value=OVERLAY, label="show",
+                                            elem_id="what")
+                    self.number = gr.Dropdown(label="of class", elem_id="number")
+                self.alpha = gr.Slider(0, 1, 0.55, step=0.05, label="share of the colours", elem_id="alpha")
+                self.score = gr.Slider(LEAST, 1, 0.5, step=0.01, label="boxes with a score above",
+                                       visible=False, elem_id="score")
+                self.classes = gr.CheckboxGroup(label="classes", show_select_all=True, elem_id="classes")
+                with gr.Row():
+                    self.columns = [self._column(number) for number in range(BESIDE)]
+        self._wire()
+
+    def _column(self, number: int) -> tuple[Any, ...]:
+        """The place of one net's results: its column, picture, table, and the files to download."""
+        with gr.Column(visible=False, min_width=220) as column:
+            picture = gr.Image(interactive=False, format="png", show_label=True, buttons=["fullscreen"],
+                               elem_id=f"seen{number}")
+            told = gr.HTML(elem_id=f"told{number}", elem_classes="told")
+            with gr.Row():
+                files = [gr.DownloadButton(f"{what}", size="sm", elem_id=f"{what}{number}", visible=False)
+                         for what in FILES]
+        return column, picture, told, *files
+
+    def _wire(self) -> None:
+        shown = [part for column in self.columns for part in column[1:3]]
+        asked = [self.which, self.what, self.alpha, self.classes, self.number, self.score]
+        outputs = [self.said, self.words, self.which, self.number, self.alpha, self.score, self.classes,
+                   *(part for column in self.columns for part in column)]
+        ran = gr.on([self.go.click, self.files.upload], self.run, [self.pairs, self.files, self.picked],
+                         outputs, concurrency_limit=None, show_progress="hidden")
+        ran.then(self.show, asked, shown, show_progress="hidden")
+        self.stop.click(self.halt, None, None, concurrency_limit=None)
+        picked = self.which.change(self.chosen, [self.which], [self.classes, *self._files()],
+                                   show_progress="hidden")
+        picked.then(self.show, asked, shown, show_progress="hidden")
+        for part in asked[1:]:
+            part.change(self.show, asked, shown, show_progress="hidden", trigger_mode="always_last")
+        for column in self.columns:
+            column[1].select(self.at, [self.which], self.pixel, show_progress="hidden")
+
+    def begin(self) -> list[Any]:
+        """What can be chosen now."""
+        pairs = list(self.desk.pairs())
+        return [gr.Dropdown(choices=pairs, value=pairs[:1]),
+                gr.Dropdown(choices=self.desk.folders.files(*IMAGES))]
+
+    def halt(self, request: "gr.Request") -> None:
+        self.desk.session(request.session_hash).stop()
+
+    def run(self, chosen: list[str], dropped: list[str] | None, picked: list[str],
+            request: "gr.Request") -> Iterator[dict[Any, Any]]:
+        """Show pictures to nets."""
+        session, known = self.desk.session(request.session_hash), self.desk.pairs()
+        try:
+            if not chosen:
+                raise Error("no net is chosen; name one with its weights, or a folder of a run, on the "
+                            "command line")
+            pairs = [known[name] for name in chosen if name in known]
+            named = [str(self.desk.folders.open(name)) for name in picked or ()]
+            files = checked([*(dropped or ()), *named], self.desk.pixels)
+            found, lines, trouble = [], [], None
+            for name, pair in zip(chosen, pairs, strict=True):
+                argv = words(pair, files, session.place())
+                lines.append(self.desk.words(argv))
+                for run in self.desk.follow(session, argv):
+                    yield {self.said: said(f"{name}: {run.progress or 'at work'}"),
+                           self.words: "\n".join(lines)}
+                if not run.output.startswith("{"):
+                    raise Error(run.trouble() or "the command printed nothing")
+                found.append(json.loads(run.output))
+                trouble = trouble or run.trouble()
+            session.told = found
+            yield self._results(chosen, found, trouble)
+        except (Error, OSError) as error:
+            yield {self.said: said(str(error), bad=True)}
+
+    def _results(self, chosen: Sequence[str], found: Sequence[dict[str, Any]], trouble: str | None
+                 ) -> dict[Any, Any]:
+        """The page with new results."""
+        images = [one["image"] for one in found[0]["images"]]
+        boxes = "boxes" in found[0]["images"][0]
+        update: dict[Any, Any] = {
+            self.which: gr.Dropdown(choices=[(Path(file).name, i) for i, file in enumerate(images)], value=0),
+            self.number: gr.Dropdown(choices=[(name, i) for i, name in enumerate(found[0]["names"])], value=0,
+                                     visible=not boxes),
+            self.alpha: gr.Slider(visible=not boxes), self.score: gr.Slider(visible=boxes),
+            self.said: said(trouble, bad=True) if trouble else said(
+                "; ".join(f"{name}: {_seconds(told):.2f} s"
+                          for name, told in zip(chosen, found, strict=True)))}
+        for number, (column, picture, *_) in enumerate(self.columns):
+            update[column] = gr.Column(visible=number < len(found))
+            if number < len(found):
+                update[picture] = gr.Image(label=chosen[number])
+        return update | dict(zip([self.classes, *self._files()], self._chosen(found, 0), strict=True))
+
+    def _files(self) -> list[Any]:
+        return [file for column in self.columns for file in column[3:]]
+
+    def chosen(self, which: int, request: "gr.Request") -> list[Any]:
+        """Another picture is to be seen: its classes, and its files."""
+        return self._chosen(self.desk.session(request.session_hash).told, which)
+
+    def _chosen(self, found: Sequence[dict[str, Any]], which: int) -> list[Any]:
+        there = dict[int, str]()
+        for told in found:
+            there |= {one["class"]: one["name"] for one in told["images"][which].get("classes", ())}
+        choices = [(name, number) for number, name in sorted(there.items())]
+        files = [told["images"][which]["files"] for told in found]
+        files += [{}] * (BESIDE - len(files))
+        return [gr.CheckboxGroup(choices=choices, value=list(there), visible=bool(there)),
+                *(gr.DownloadButton(value=each.get(what), visible=what in each)
+                  for each in files for what in FILES)]
+
+    def show(self, which: int, what: str, alpha: float, classes: list[int], number: int, score: float,
+             request: "gr.Request") -> list[Any]:
+        """The pictures as they are to be seen, and what there is to say of each."""
+        made: list[Any] = []
+        for told in self.desk.session(request.session_hash).told:
+            try:
+                one = seen(told, which)
+                made += [shown(one, what, alpha, classes, number, score), about(one, score)]
+            except (Error, OSError) as error:
+                made += [None, said(str(error), bad=True)]
+        return made + [None, ""] * (BESIDE - len(made) // 2)
+
+    def at(self, which: int, event: "gr.SelectData", request: "gr.Request") -> Html:
+        """What the nets say of a pixel that is clicked."""
+        parts = []
+        for told in self.desk.session(request.session_hash).told:
+            one = seen(told, which)
+            if isinstance(one, Segmented):
+                x, y = (int(at) // one.factor for at in event.index)
+                try:
+                    rows = [[name, f"{100 * odds:.1f}", f"{value:.2f}"] for name, odds, value in one.at(x, y)]
+                except Error as error:
+                    return said(str(error), bad=True)
+                parts += [tag("p", f"pixel {x},{y}"), table(rows, ["class", "%", "score"])]
+        return tag("div", *parts)
