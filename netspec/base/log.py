@@ -84,7 +84,7 @@ class Bar(Log):
         parts = [f"{done}/{total}", *one_line(facts).split("  ")]
         if iterations > 0:
             left = spent / iterations * (total - done)
-            parts += [f"{self.images / spent:.1f} images/s", f"{_clock(left)} left"]
+            parts += [f"{self.images / spent:.1f} images/s", f"{clock(left)} left"]
         self.bar = _fit(one_line(name), done / max(total, 1), parts, self.columns() - 1)
         self.put(f"\r\x1b[K{self.bar}")
         if done >= total:
@@ -131,7 +131,7 @@ class Part(Log):
             return
         self.due = now + self.EVERY
         left = (now - self.begun[0]) / (done - self.begun[1]) * (self.total - done)
-        self("netspec", f"{self.name}: {100 * done / self.total:.0f} % of all, about {_clock(left)} left")
+        self("netspec", f"{self.name}: {100 * done / self.total:.0f} % of all, about {clock(left)} left")
 
     def close(self) -> None:
         self.log.close()
@@ -152,7 +152,7 @@ def _fit(name: str, share: float, parts: list[str], width: int) -> str:
     return f"{name} {bar}{text}".lstrip()[: max(width, 0)]
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     hours, rest = divmod(round(seconds), 3600)
     minutes, seconds = divmod(rest, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
 
 COLOURS = ("#1b6ca8", "#d1495b", "#3a8d5d", "#e08e1b", "#7b4fa3", "#0aa3a3", "#8a5a44", "#5b6770")
+STYLES = ("-", "--", ":")  # once all colours are taken
 WIDTH, HEIGHT = 420, 290  # points, of each part of a chart; a PNG has two pixels a point
 DATES = {"SVG": "Date", "PDF": "CreationDate"}  # left out, so that a file is the same each time
 
 
 class Lines(NamedTuple):
-    """A line for each name -> points (x, y), above a legend; points that are not finite are left out."""
+    """A line for each name -> points (x, y), above a legend; points that are not finite are left out, a name
+    without points takes its colour alone."""
 
     series: Mapping[str, Sequence[Point]]
     xlabel: str
@@ -35,13 +37,16 @@ class Lines(NamedTuple):
         if self.logarithmic:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter("{x:g}")
-        for points, colour in zip(self.series.values(), cycle(COLOURS), strict=False):
+        styles = cycle((style, colour) for style in STYLES for colour in COLOURS)
+        for points, (style, colour) in zip(self.series.values(), styles, strict=False):
             finite = [point for point in points if all(map(math.isfinite, point))]
-            axes.plot([x for x, _ in finite], [y for _, y in finite], color=colour, linewidth=1.6,
+            axes.plot([x for x, _ in finite], [y for _, y in finite], style, color=colour, linewidth=1.6,
                       marker="." if self.marked or len(finite) == 1 else "")
         axes.locator_params("x", steps=[1, 2, 5, 10])  # iterations are whole numbers
         axes.set(xlabel=printable(self.xlabel), ylabel=printable(self.ylabel))
-        place.legend(axes.lines, list(map(printable, self.series)), loc="outside lower left", ncols=3)
+        lines = [line for line, points in zip(axes.lines, self.series.values(), strict=True) if points]
+        names = [printable(name) for name, points in self.series.items() if points]
+        place.legend(lines, names, loc="outside lower left", ncols=3)
         return axes
 
 

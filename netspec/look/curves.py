@@ -4,8 +4,10 @@ import math
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from ..base.machine import origin
 from .charts import Chart, Lines
 
 LINE = re.compile(
-    r"(?:^|\] ?)\s*(?:Solving (?P<net>.*)|Iteration (?P<at>\d+)(?: \([^)]*\))?,? "
+    r"(?:^|\] ?)\s*(?:Solving (?P<net>.*)|max_iter: (?P<most>\d+)|Optimization Done\.|"
+    r"Iteration (?P<at>\d+)(?: \([^)]*\))?,? "
     r"(?:loss = (?P<smoothed>\S+)|lr = (?P<rate>\S+)|Testing net \(#(?P<tested>\d+)\)|"
     r"test net #(?P<judged>\d+): mean (?P<measure>IU|AP) (?P<mean>[^\s,]+).*)|"
     r"(?P<phase>Train|Test) net output #(?P<number>\d+): (?P<output>.*?) = (?P<value>\S+)(?P<loss> \(\* .*)?)"
@@ -24,6 +27,8 @@ LINE = re.compile(
 LOSS, OTHER, RATE = "loss", "other outputs", "learning rate"
 MEANS = {name: f"mean {name} in percent" for name in ("IU", "AP")}
 PANELS = (LOSS, *MEANS.values(), OTHER, RATE)
+STAMP = re.compile(r"[IWEF](?:\d{4})?(\d{4} \d\d:\d\d:\d\d\.\d{1,6}) ")  # maybe a year; month, day, time
+LATEST = 5  # intervals between displays, of which the speed is told
 MOST_LINE = 1 << 16  # characters of a line that can be a log's
 MOST_RUNS = 12  # side by side
 MOST_ITERATION = 1 << 62
@@ -31,11 +36,17 @@ WIDE = 30  # from here on, the greatest value by the least, a panel's axis is lo
 
 
 class Training:
-    """One net's run in a log; `series`: (panel, label) -> points (iteration, value), iterations rising."""
+    """One net's run in a log; `series`: (panel, label) -> points (iteration, value), iterations rising.
+
+    max_iter: None where the log does not say it. finished: it came to its end.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.series: dict[tuple[str, str], list[tuple[int, float]]] = {}
+        self.max_iter: int | None = None
+        self.finished = False
+        self.moments: deque[tuple[int, datetime]] = deque(maxlen=LATEST + 1)  # of the last displays
 
     def add(self, panel: str, label: str, iteration: int, value: float) -> None:
         """A new point, in place of those from its iteration on, which a resumed run has run again."""
@@ -43,6 +54,37 @@ class Training:
         while points and points[-1][0] >= iteration:
             points.pop()
         points.append((iteration, value))
+
+    @property
+    def iteration(self) -> int:
+        """The last one with a value."""
+        return max(points[-1][0] for points in self.series.values())
+
+    @property
+    def speed(self) -> float | None:
+        """Iterations a second between the last LATEST + 1 displays, tests and snapshots in between included;
+        None where the log does not tell it."""
+        if len(self.moments) < 2:
+            return None
+        (first, begun), (last, ended) = self.moments[0], self.moments[-1]
+        spent = (ended - begun).total_seconds()
+        return (last - first) / spent if spent > 0 else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until max_iter, at this speed; None where the log does not tell it."""
+        if self.finished or self.max_iter is None or not self.speed:
+            return 0.0 if self.finished else None
+        return max(0, self.max_iter - self.iteration) / self.speed
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; None in place of values that are not finite."""
+        panels: dict[str, dict[str, list]] = {}
+        for (panel, label), points in self.series.items():
+            panels.setdefault(panel, {})[label] = [[i, v if math.isfinite(v) else None] for i, v in points]
+        return {"panels": panels, "iteration": self.iteration, "max_iter": self.max_iter,
+                "finished": self.finished, "iterations_per_second": self.speed,
+                "seconds_left": self.seconds_left}
 
 
 class LogReader:
@@ -55,6 +97,7 @@ class LogReader:
         self.runs: list[Training] = []
         self.odd, self.example = 0, ""
         self.iteration, self.tested = 0, "0"
+        self.most: int | None = None  # max_iter of the run that begins next
         self.first: dict[str, str] = {}  # phase and output -> the first of its numbers
 
     def line(self, text: str) -> tuple[Training, str, str, int, float] | None:
@@ -62,10 +105,8 @@ class LogReader:
         found = LINE.search(text)
         if not found:
             return None
-        if found["net"] is not None:
-            if not self.runs or self.runs[-1].name != found["net"]:  # else the run is resumed
-                self.runs.append(Training(found["net"]))
-                self.first = {}
+        if found["at"] is None and found["phase"] is None:
+            self._between(found)
             return None
         self.tested = found["tested"] or self.tested
         numbers = _numbers(found["at"] or self.iteration, found["smoothed"] or found["rate"] or found["mean"]
@@ -90,7 +131,23 @@ class LogReader:
                 label += f" #{number}"
         self.runs = self.runs or [Training("")]
         self.runs[-1].add(panel, label, self.iteration, value)
+        if found["smoothed"] and (moment := _moment(text)):
+            self.runs[-1].moments.append((self.iteration, moment))
         return self.runs[-1], panel, label, self.iteration, value
+
+    def _between(self, found: re.Match[str]) -> None:
+        """A line that is about a run as a whole."""
+        if found["most"] is not None:
+            self.most = int(found["most"]) if len(found["most"]) < 20 else None
+        elif found["net"] is not None:
+            if not self.runs or self.runs[-1].name != found["net"]:  # else the run is resumed
+                self.runs.append(Training(found["net"]))
+                self.first = {}
+            run = self.runs[-1]
+            run.max_iter, run.finished, self.most = self.most, False, None
+            run.moments.clear()
+        elif self.runs:
+            self.runs[-1].finished = True
 
 
 def _numbers(at: str | int, value: str) -> tuple[int, float] | None:
@@ -99,6 +156,14 @@ def _numbers(at: str | int, value: str) -> tuple[int, float] | None:
         return (int(at), float(value)) if int(at) < MOST_ITERATION else None
     except ValueError:
         return None
+
+
+def _moment(text: str) -> datetime | None:
+    """When a line was said, in a leap year; None where it does not tell."""
+    if found := STAMP.match(text):
+        with suppress(ValueError):
+            return datetime.strptime(f"2000{found[1]}", "%Y%m%d %H:%M:%S.%f")
+    return None
 
 
 def lines(path: str | os.PathLike) -> Iterator[str]:
@@ -132,28 +197,67 @@ def read_log(path: str | os.PathLike, remark: Callable[[str], object] = lambda t
     return runs
 
 
-def draw_curves(runs: Sequence[Training]) -> Chart:
+def tell_apart(logs: Mapping[Path, Sequence[Training]]) -> list[Training]:
+    """All runs of some logs, renamed by the first of these that tells them apart: the net's name, the end of
+    the log's path, both, or both with a number."""
+    places = [(path, run) for path, runs in logs.items() for run in runs]
+
+    def ways() -> Iterator[list[str]]:
+        yield [run.name for _, run in places]
+        for deep in range(1, max(len(path.parts) for path in logs) + 1):
+            ends = [Path(*path.parts[-deep:]).as_posix() for path, _ in places]
+            yield ends
+            both = [f"{end} {run.name}" for end, (_, run) in zip(ends, places, strict=True)]
+            yield both
+        yield [f"{name} #{both[: number + 1].count(name)}" for number, name in enumerate(both)]
+
+    found = next(names for names in ways() if all(names) and len(set(names)) == len(names))
+    for (_, run), name in zip(places, found, strict=True):
+        run.name = name
+    return [run for _, run in places]
+
+
+def draw_curves(runs: Sequence[Training], overlay: bool = False) -> Chart:
     """A column for each run: losses, mean IU or AP and other outputs if there are any, rate; over iterations.
 
-    Losses and rates that differ more than WIDE times are shown over a logarithmic axis. Of very many runs the
-    last are drawn, which the first column says.
+    overlay: one column instead, of a part for each of these with a line for each run. Losses and rates that
+    differ more than WIDE times are shown over a logarithmic axis. Of very many runs the last are drawn, which
+    the first column says.
     """
-    columns = []
     more = f" (after {len(runs) - MOST_RUNS} other runs)" * (len(runs) > MOST_RUNS)
-    for run in runs[-MOST_RUNS:]:
+    runs = runs[-MOST_RUNS:]
+    if overlay:
+        return Chart([_overlaid(runs, more)])
+    columns = []
+    for run in runs:
         column: list[Lines] = []
         for panel in PANELS:  # reversed: the smoothed loss comes last, on top
             labels = sorted((label for p, label in run.series if p == panel), reverse=True)
             series = {label: run.series[panel, label] for label in labels}
-            values = [v for points in series.values() for _, v in points if math.isfinite(v)]
-            wide = panel in (LOSS, RATE) and bool(values) and 0 < WIDE * min(values) < max(values)
-            if panel in MEANS.values():
-                series = {_with_best(label, points): points for label, points in series.items()}
             if series:
-                column.append(Lines(series, "iteration", panel, "" if column else run.name + more, wide))
+                column.append(_lines(panel, panel, series, "" if column else run.name + more))
         columns.append(column)
         more = ""
     return Chart(columns)
+
+
+def _overlaid(runs: Sequence[Training], more: str) -> list[Lines]:
+    """A part for each label, in each of which a run has the same colour."""
+    column: list[Lines] = []
+    for panel in PANELS:
+        for label in sorted({label for run in runs for p, label in run.series if p == panel}):
+            series = {run.name: run.series.get((panel, label), []) for run in runs}
+            said = f"{label} in percent" if panel in MEANS.values() else label
+            column.append(_lines(panel, said, series, more.strip() if not column else ""))
+    return column
+
+
+def _lines(panel: str, said: str, series: Mapping[str, Sequence[tuple[int, float]]], title: str) -> Lines:
+    values = [v for points in series.values() for _, v in points if math.isfinite(v)]
+    wide = panel in (LOSS, RATE) and bool(values) and 0 < WIDE * min(values) < max(values)
+    if panel in MEANS.values():
+        series = {_with_best(label, points) if points else label: points for label, points in series.items()}
+    return Lines(series, "iteration", said, title, wide)
 
 
 def _with_best(label: str, points: Sequence[tuple[int, float]]) -> str:

@@ -37,6 +37,7 @@ class Display:
 
     def begin(self, name: str, iteration: int) -> None:
         """The training of a net of this name begins, or goes on."""
+        self.log("netspec", f"max_iter: {self.param.max_iter}")  # Caffe's log has it among all settings
         self.log("solver.cpp:289", f"Solving {name}")
         self.log("solver.cpp:290", f"Learning Rate Policy: {self.param.lr_policy}")
         self.start(iteration)

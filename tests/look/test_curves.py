@@ -73,6 +73,92 @@ def test_the_mean_iu_of_tests_beside_the_losses(tmp_path):
     assert "test mean IU, best 35.5 at 20" in (tmp_path / "run.svg").read_text()
 
 
+SPOKEN = """I1231 23:59:50.000000    1 netspec] max_iter: 450
+I1231 23:59:50.000000    1 solver.cpp:289] Solving a
+I1231 23:59:55.500000    1 solver.cpp:239] Iteration 0 (1.8e+28 iter/s, 0.007s/20 iters), loss = 9
+I0101 00:00:05.500000    1 solver.cpp:239] Iteration 20 (2 iter/s, 10s/20 iters), loss = nan
+"""
+
+
+def spoken(at, seconds):
+    return f"I0102 03:00:{seconds:09.6f}    1 solver.cpp:239] Iteration {at} (9 iter/s, 9s/20 iters), loss = 2\n"
+
+
+def test_how_fast_a_run_is_and_how_long_it_takes_still(tmp_path, capsys):
+    """Of the last five intervals; a log over new year, which its lines do not tell, says nothing until then."""
+    log = tmp_path / "run.log"
+    log.write_text(SPOKEN)
+    (run,) = curves.read_log(log)
+    assert (run.max_iter, run.iteration, run.speed, run.seconds_left, run.finished) == (450, 20, None, None, False)
+    log.write_text(SPOKEN + "".join(spoken(20 * i, 4.0 * i) for i in range(2, 9)) + spoken(400, 59)[:-3])  # is being written
+    (run,) = curves.read_log(log)
+    assert (run.iteration, run.speed, run.seconds_left) == (160, 5.0, 58.0)
+    assert cli.main(["curves", str(log), "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["runs"].values()
+    assert found == {"panels": {"loss": {"smoothed loss": [[0, 9.0], [20, None], *([20 * i, 2.0] for i in range(2, 9))]}}, "iteration": 160,
+                     "max_iter": 450, "finished": False, "iterations_per_second": 5.0, "seconds_left": 58.0}
+    assert os.listdir(tmp_path) == ["run.log"]  # and no picture
+    assert cli.main(["curves", str(log)]) == 0
+    assert "a: 5 iterations/s of late, 0:58 left to 450\n" in capsys.readouterr().out
+    with open(log, "a") as file:
+        file.write("\nI0102 netspec] max_iter: 600\nI0102 solver.cpp:332] Optimization Done.\nSolving b\n] Iteration 0, loss = 1\n")
+    one, two = curves.read_log(log)
+    assert (one.max_iter, one.finished, one.seconds_left) == (450, True, 0) and (two.max_iter, two.finished, two.speed) == (600, False, None)
+
+
+def test_a_resumed_run_is_as_fast_as_it_is_now():
+    reader = curves.LogReader()
+    for text in (*SPOKEN.splitlines(), "] Solving a", spoken(20, 50), spoken(40, 51)):
+        reader.line(text)
+    assert [run.speed for run in reader.runs] == [20.0]
+
+
+def test_caffes_own_log_tells_its_speed():
+    (run,) = curves.read_log(GOLDEN)
+    assert run.speed == pytest.approx(20 / 0.016346) and run.max_iter is None and run.seconds_left == 0
+
+
+@pytest.mark.parametrize("runs, names", [
+    ({"a/x.log": ["net"]}, ["net"]), ({"a/x.log": ["fcn32s", "fcn16s"], "x.log": ["fcn8s"]}, ["fcn32s", "fcn16s", "fcn8s"]),
+    ({"a/x.log": ["net"], "a/y.log": ["net"]}, ["x.log", "y.log"]), ({"a/x.log": ["net"], "b/x.log": ["net"]}, ["a/x.log", "b/x.log"]),
+    ({"x.log": ["one", "two"], "y.log": ["one"]}, ["x.log one", "x.log two", "y.log one"]), ({"x.log": [""]}, ["x.log"]),
+    ({"x.log": ["a", "b", "a"]}, ["x.log a #1", "x.log b #1", "x.log a #2"]),
+])
+def test_the_shortest_names_that_differ(runs, names):
+    logs = {Path(path): [curves.Training(name) for name in those] for path, those in runs.items()}
+    assert [run.name for run in curves.tell_apart(logs)] == names
+
+
+def test_several_logs_side_by_side_and_in_one_column(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        Path(f"{name}.log").write_text(OLD.replace("accuracy = 0.75", "right = 1") if name == "two" else OLD)
+    assert cli.main(["curves", "one.log", "two.log"]) == 2
+    assert "netspec curves: draws 2 logs into one picture; give it a name by --out FILE\n" in capsys.readouterr().err
+    assert cli.main(["curves", "one.log", "two.log", "one.log", "--out", "c.svg"]) == 0
+    assert "two.log: smoothed loss: 3 values" in capsys.readouterr().out
+    assert re.findall(r">(one\.log|two\.log|smoothed loss)<", Path("c.svg").read_text()) == ["one.log", "smoothed loss", "two.log", "smoothed loss"]
+    assert cli.main(["curves", "one.log", "two.log", "--overlay", "--json", "--out", "c.svg"]) == 0
+    out, err = capsys.readouterr()
+    assert list(json.loads(out)["runs"]) == ["one.log", "two.log"] and err == "wrote c.svg\n"
+    text = Path("c.svg").read_text()
+    parts = re.split(r">(smoothed loss|train loss|test #1 \w+|train accuracy(?: #2)?|learning rate)<", text)
+    assert {part: re.findall(r">(one\.log|two\.log)<", legend) for part, legend in zip(parts[1::2], parts[2::2], strict=True)} == {
+        "smoothed loss": ["one.log", "two.log"], "train loss": ["one.log", "two.log"], "test #1 accuracy": ["one.log"],
+        "test #1 right": ["two.log"], "train accuracy": ["one.log", "two.log"], "train accuracy #2": ["one.log", "two.log"], "learning rate": ["one.log", "two.log"]}
+    figure = curves.draw_curves(curves.tell_apart({Path(name): curves.read_log(name) for name in ("one.log", "two.log")}), overlay=True).figure
+    legends = [(text.get_text(), line.get_color()) for place in figure.subfigs for legend in place.legends
+               for text, line in zip(legend.get_texts(), legend.get_lines(), strict=True)]
+    assert len(legends) == 12 and len(set(legends)) == 2  # a run has its colour in all parts
+
+
+def test_more_runs_than_colours_have_other_lines():
+    runs = [curves.Training(f"net{number}") for number in range(12)]
+    for run in runs:
+        run.series["loss", "smoothed loss"] = [(0, 3.0), (1, 2.0)]
+    assert curves.draw_curves(runs, overlay=True).content("SVG").decode().count("stroke-dasharray: 5.92") == 2 * 4
+
+
 def test_a_resumed_run_takes_the_place_of_what_it_runs_again():
     reader = curves.LogReader()
     for text in ("] Solving a", "] Iteration 0, loss = 3", "] Iteration 10, loss = 2", "] Iteration 20, loss = 9", "] Solving a",
@@ -216,6 +302,8 @@ def test_a_stopped_run_has_its_curves(tmp_path):
     process.communicate(timeout=60)
     assert process.returncode == 128 + 15
     assert Image.open(tmp_path / "run.log.png").width > 400 and "stopped by SIGTERM" in (tmp_path / "run.log").read_text()
+    (run,) = curves.read_log(tmp_path / "run.log")
+    assert run.max_iter == 100000 and run.speed > 0 and run.seconds_left > 0 and not run.finished
 
 
 def test_without_tensorboard_it_is_named(tmp_path, monkeypatch):
