@@ -46,8 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _rows(graph: "Graph", args: argparse.Namespace) -> str:
-    from ..look.costs import LayerCost, cost_table, layer_costs, pixels, totals
-    from ..net.room import BYTES
+    from ..look.costs import LayerCost, cost_table, in_all, layer_costs, pixels, totals
 
     found = [cost for cost in layer_costs(graph) if args.layer in (None, cost.layer)]
     if not found:
@@ -60,11 +59,7 @@ def _rows(graph: "Graph", args: argparse.Namespace) -> str:
         return json.dumps(dict(net=graph.name, layers=[c._asdict() for c in found], totals=total), indent=1)
     if args.layer:
         return cost_table(graph, found)
-    size, forward, training = (f"{number / 2**20:.1f} MiB" for number in (
-        total["parameters"] * BYTES, total["forward"], total["training"]))
-    return (f"{cost_table(graph, found)}\n\n{total['parameters']:,} parameters ({size}), "
-            f"{total['macs'] / 1e9:.2f} G MACs, blobs {forward} at most in a forward pass, "
-            f"{training} with all gradients for training")
+    return f"{cost_table(graph, found)}\n\n{in_all(total)}"
 
 
 def _columns(graphs: "list[Graph]", args: argparse.Namespace) -> str:

@@ -1,7 +1,7 @@
 """What each layer of a net costs and what it sees of the data, and the static rows of the paper's Table 1."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -49,6 +49,14 @@ def totals(graph: Graph) -> dict[str, int]:
     found, parameters = layer_costs(graph), sum(math.prod(slot.shape) for slot in graph.params)
     return dict(parameters=parameters, macs=sum(cost.macs for cost in found), forward=held(graph),
                 training=2 * sum(cost.memory for cost in found))
+
+
+def in_all(total: Mapping[str, int]) -> str:
+    """What `totals` gives, for people."""
+    size, forward, training = (f"{number / 2**20:.1f} MiB" for number in (
+        total["parameters"] * BYTES, total["forward"], total["training"]))
+    return (f"{total['parameters']:,} parameters ({size}), {total['macs'] / 1e9:.2f} G MACs, blobs {forward} "
+            f"at most in a forward pass, {training} with all gradients for training")
 
 
 def table1(graph: Graph) -> dict[str, int | float | None]:

@@ -56,7 +56,7 @@ def tag(name: str, /, *inside: str, **attributes: str) -> Html:
     """<name attributes>inside</name>; a final _ in an attribute's name is left out."""
     given = "".join(f' {key.rstrip("_")}="{html.escape(value)}"' for key, value in attributes.items())
     body = "".join(part if isinstance(part, Html) else html.escape(part) for part in inside)
-    return Html(f"<{name}{given}>" + ("" if name in ("img", "meta") else f"{body}</{name}>"))
+    return Html(f"<{name}{given}>" + ("" if name in ("img", "input", "meta") else f"{body}</{name}>"))
 
 
 def table(rows: Sequence[Sequence[str]], headers: Sequence[str] = ()) -> Html:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.errors import Error, lacking, said
 from .desk import Desk
+from .reading import Reading
 from .trying import Trying
 
 if TYPE_CHECKING:
@@ -26,6 +27,16 @@ STYLE = """
 .prose table { border-collapse: collapse }
 .prose th, .prose td { padding: 0 .8em 0 0; text-align: left; font-weight: normal; border: 0 }
 td.number, th.number { text-align: right }
+.differences { overflow: auto; max-height: 80vh; margin: 0; line-height: 1.4 }
+.differences .added { color: #1a7f37 } .dark .differences .added { color: #56d364 }
+.differences .gone { color: #b3261e } .dark .differences .gone { color: #ff8a80 }
+.differences .place { color: #0b61a4; font-weight: 600 } .dark .differences .place { color: #79c0ff }
+.drawn figure { overflow: auto; max-height: 80vh; margin: .5em 0; background: #fff }
+.drawn figcaption { display: none }
+.drawn label { margin-right: 1em; white-space: nowrap } .drawn label input { margin-right: .3em }
+.drawn img { max-width: none; margin: 0 }
+.drawn:has([value="25"]:checked) img { zoom: .25 } .drawn:has([value="50"]:checked) img { zoom: .5 }
+.drawn:has([value="200"]:checked) img { zoom: 2 } .drawn:has([value="fit"]:checked) img { max-width: 100% }
 """
 
 
@@ -48,6 +59,9 @@ def build(desk: Desk) -> "gr.Blocks":
                    delete_cache=(KEPT, KEPT)) as page:
         with gr.Tab("Try", id="try"):
             trying = Trying(desk)
+        with gr.Tab("Read", id="read"):
+            reading = Reading(desk)
+        page.load(reading.begin, None, [reading.net, reading.other], show_progress="hidden")
         page.load(trying.begin, None, [trying.pairs, trying.picked], show_progress="hidden")
         page.unload(_left(desk))
     return page

@@ -1,0 +1,57 @@
+"""What tabs have in common: a button that runs commands, one that ends them, and what is seen of it."""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..base.errors import Error
+from .commands import Run
+from .desk import Desk, Session, said
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+Update = dict[Any, Any]  # parts of the page -> what they are to be
+
+
+class Panel:
+    """The buttons, a line that says how far the command is or why it failed, and its words."""
+
+    def __init__(self, desk: Desk, label: str, key: str) -> None:
+        """label: of the button; key: the beginning of the parts' names on the page."""
+        global gr  # in the hints of what it calls, too, which it reads
+        import gradio as gr
+
+        self.desk = desk
+        with gr.Row():
+            self.go = gr.Button(label, variant="primary", elem_id=key)
+            self.stop = gr.Button("stop", elem_id=f"{key}-stop")
+        self.said = gr.HTML(elem_id=f"{key}-said")
+        self.words = gr.Code(label="the command", language="shell", lines=1, wrap_lines=True,
+                             elem_id=f"{key}-words")
+        self.stop.click(self._halt, None, None, concurrency_limit=None)
+
+    def does(self, work: Callable[..., Iterator[Update]], inputs: Sequence[Any], outputs: Sequence[Any],
+             *events: Any) -> None:
+        """Have the button, or these events, do what `work` yields of a session and the inputs' values.
+
+        What it raises as Error is said.
+        """
+        def run(request: "gr.Request", *given: Any) -> Iterator[Update]:
+            try:
+                yield from work(self.desk.session(request.session_hash), *given)
+            except (Error, OSError) as error:
+                yield {self.said: said(str(error), bad=True)}
+
+        gr.on([*events] or [self.go.click], run, list(inputs), [self.said, self.words, *outputs],
+              concurrency_limit=None, show_progress="hidden")
+
+    def follow(self, session: Session, argv: Sequence[str]) -> Generator[Update, None, Run]:
+        """Run a command and say how far it is; its Run in the end. Raises Error where it failed."""
+        for run in self.desk.follow(session, argv):
+            yield {self.said: said(run.progress or "at work"), self.words: self.desk.words(argv)}
+        if trouble := run.trouble():
+            raise Error(trouble)
+        return run
+
+    def _halt(self, request: "gr.Request") -> None:
+        self.desk.session(request.session_hash).stop()
