@@ -16,6 +16,7 @@ import programs
 import pytest
 import torch
 from PIL import Image, ImageCms
+from thirds import NET, thirds, write_thirds
 
 import netspec
 from netspec import NetSpec
@@ -33,33 +34,15 @@ from netspec.score import frames, predict, results
 from netspec.score.averaged import Averaged
 
 PROJECT = Path(__file__).resolve().parents[2]
-NET = """name: "thirds"
-layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 3, 8, 8] } }
-        python_param { param_str: "{'classes': ['red', 'green', 'blue'], 'mean': [0, 0, 0]}" } }
-layer { name: "score" type: "Convolution" bottom: "data" top: "score"
-        convolution_param { num_output: 3 kernel_size: 3 pad: 1 } }
-"""
 NAMES = ["red", "green", "blue"]
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder with a net whose best class is the largest of the colours around, and photo.png of thirds."""
+    """A folder with the net of thirds.py and photo.png of thirds."""
     monkeypatch.chdir(tmp_path)
-    Path("net.prototxt").write_text(NET)
-    kernel = np.full((3, 3, 3, 3), 1 / 900, np.float32) * np.eye(3, dtype=np.float32)[::-1, :, None, None]
-    kernel[..., 0] *= 1.5  # not its own mirror image
-    write_weights("net.caffemodel", "thirds", {"score": ("Convolution", [kernel, np.zeros(3, np.float32)])})
-    thirds().save("photo.png")
+    write_thirds(tmp_path)
     return tmp_path
-
-
-def thirds(width=12, height=6, order=(0, 1, 2)):
-    """A picture of three upright bars, red, green and blue."""
-    pixels = np.zeros((height, width, 3), np.uint8)
-    for place, channel in enumerate(order):
-        pixels[:, place * width // 3 : (place + 1) * width // 3, channel] = 200
-    return Image.fromarray(pixels)
 
 
 def infer(capsys, *argv, out="o"):
