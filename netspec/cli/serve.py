@@ -6,13 +6,14 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..base.errors import Error
 from ..base.files import staging
 from .finding import find_net, find_weights, is_weights
-from .options import add_trust_argument
+from .options import add_trust_argument, note
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -44,20 +45,23 @@ def run(args: argparse.Namespace) -> int:
     from ..web.page import prepare, serve
     from .main import main
 
-    pairs, folders = _named(args.what)
+    if not 0 <= args.port < 1 << 16:
+        raise Error(f"--port {args.port}: is from 0 to 65535")
+    pairs, named = _named(args.what)
+    folders = Folders([*(Path(part) for pair in pairs for part in pair), *named])
     if args.host not in LOCAL and not args.auth:
         raise Error(f"--host {args.host} shows the page, and every file in its folders, to whoever reaches "
                     "this machine: give --auth USER with it")
     auth = (args.auth, _password()) if args.auth else None
-    named = [Path(part) for pair in pairs for part in pair] + folders
+    if args.host not in LOCAL:
+        note(f"the page, and every file in its folders, can be seen by whoever reaches {args.host} and knows "
+             "the password")
     with staging(Path(tempfile.gettempdir()) / "netspec-serve") as temporary:
         prepare(temporary)
-        commands = Commands(main, args.trust)
-        try:
-            serve(Desk(commands, Folders(named), pairs, temporary, args.pixels), args.host, args.port, auth,
+        with closing(Commands(main, args.trust)) as commands:
+            desk = Desk(commands, folders, pairs, temporary, args.pixels)
+            serve(desk, args.host, args.port, auth,
                   lambda where: say(f"the page is at {where} (Ctrl-C ends it)"))
-        finally:
-            commands.close()
     return 0
 
 

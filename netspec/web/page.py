@@ -1,12 +1,14 @@
 """The page: its tabs, and the server that shows it."""
 
+import importlib.util
 import os
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..base.errors import Error, lacking, said
+from ..base.errors import Error, lacking
 from .desk import Desk
 from .reading import Reading
 from .trying import Trying
@@ -41,20 +43,23 @@ td.number, th.number { text-align: right }
 
 
 def prepare(temporary: Path) -> None:
-    """What the libraries behind the page are told, before they are imported: they report nothing to anybody,
-    and keep their files in a folder that goes."""
+    """Before anything else of the page: what the libraries behind it are told, which report nothing to
+    anybody, and keep their files in a folder that goes. Raises Error where they are not installed."""
     os.environ.update({"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1",
-                       "HF_HUB_OFFLINE": "1", "GRADIO_TEMP_DIR": str(temporary / "cache"),
-                       "GRADIO_NODE_SERVER": "", "DO_NOT_TRACK": "1"})
+                       "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1",
+                       "GRADIO_TEMP_DIR": str(temporary / "cache")})
+    if importlib.util.find_spec("gradio") is None:
+        raise Error(lacking("the page in the browser", "gradio"))
 
 
 def build(desk: Desk) -> "gr.Blocks":
-    """The page. Raises Error where the library that shows it is not installed."""
-    try:
-        global gr
-        import gradio as gr
-    except ImportError:
-        raise Error(lacking("the page in the browser", "web")) from None
+    """The page."""
+    global gr  # in the hints of what it calls, too, which it reads
+    import gradio as gr
+
+    def left(request: gr.Request) -> None:
+        desk.leave(request.session_hash)
+
     with gr.Blocks(title="netspec", analytics_enabled=False, fill_width=True,
                    delete_cache=(KEPT, KEPT)) as page:
         with gr.Tab("Try", id="try"):
@@ -63,15 +68,8 @@ def build(desk: Desk) -> "gr.Blocks":
             reading = Reading(desk)
         page.load(reading.begin, None, [reading.net, reading.other], show_progress="hidden")
         page.load(trying.begin, None, [trying.pairs, trying.picked], show_progress="hidden")
-        page.unload(_left(desk))
+        page.unload(left)
     return page
-
-
-def _left(desk: Desk) -> Callable[..., None]:
-    def left(request: "gr.Request") -> None:
-        desk.leave(request.session_hash)
-
-    return left
 
 
 def serve(desk: Desk, host: str, port: int, auth: tuple[str, str] | None, tell: Callable[[str], object]
@@ -82,11 +80,14 @@ def serve(desk: Desk, host: str, port: int, auth: tuple[str, str] | None, tell: 
     try:
         _, local, _ = page.launch(server_name=host, server_port=port or _free(host), auth=auth, css=STYLE,
                                   max_file_size=MOST_BYTES, **PLAIN)
-    except OSError as error:
-        raise Error(f"the page cannot be shown at {host}:{port}: {said(error)}; give another --port"
-                    ) from None
-    tell(local)
-    page.block_thread()
+    except OSError:
+        raise Error(f"the page cannot be shown at {host}, port {port}: another program has it, or it is not "
+                    "this machine's; give another --port or --host") from None
+    try:
+        tell(local)
+        threading.Event().wait()
+    finally:
+        page.close()
 
 
 def _free(host: str) -> int:
