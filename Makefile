@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo detect clouds test slow engines gpu lint models proto pages mutants hostile clean
+.PHONY: demo detect clouds test slow engines browser gpu lint models proto pages mutants hostile clean
 
 demo: $(STAMP)
 	$(BIN)/python data/shapes/prepare.py
@@ -29,6 +29,10 @@ slow: $(STAMP)
 engines: $(STAMP)  # nets run by OpenVINO, ONNX Runtime and OpenCV, which it installs: 121 MB to download
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[onnx,openvino,opencv]'
 	$(BIN)/python -m pytest -m engine -rs $(ARGS)
+
+browser: $(STAMP)  # the page in Chromium, which the system has (Debian: apt-get install chromium); screenshots in build/browser
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[web,browser]'
+	$(BIN)/python -m pytest -m browser -rs tests/browser $(ARGS)
 
 gpu: $(STAMP)  # what needs a GPU, in at most 40 minutes; all that it prints goes into docs/records/gpu.txt
 	@$(BIN)/python tests/gpu.py

@@ -101,7 +101,7 @@ class Trying:
                                      elem_id="try-words")
                 self.pixel = gr.HTML(said("click on a picture: what the nets say of that pixel"),
                                      elem_id="pixel")
-            with gr.Column(scale=5, min_width=320):
+            with gr.Column(scale=5, min_width=320, visible=False) as self.results:
                 with gr.Row():
                     self.which = gr.Dropdown(label="picture", elem_id="which")
                     self.what = gr.Dropdown([OVERLAY, LABELS, MAP, PICTURE], value=OVERLAY, label="show",
@@ -129,10 +129,10 @@ class Trying:
     def _wire(self) -> None:
         shown = [part for column in self.columns for part in column[1:3]]
         asked = [self.which, self.what, self.alpha, self.classes, self.number, self.score]
-        outputs = [self.said, self.words, self.which, self.number, self.alpha, self.score, self.classes,
+        outputs = [self.said, self.words, self.results, self.which, self.number, self.alpha, self.score, self.classes,
                    *(part for column in self.columns for part in column)]
         ran = gr.on([self.go.click, self.files.upload], self.run, [self.pairs, self.files, self.picked],
-                         outputs, concurrency_limit=None, show_progress="hidden")
+                    outputs, concurrency_limit=None, show_progress="hidden")
         ran.then(self.show, asked, shown, show_progress="hidden")
         self.stop.click(self.halt, None, None, concurrency_limit=None)
         picked = self.which.change(self.chosen, [self.which], [self.classes, *self._files()],
@@ -185,6 +185,7 @@ class Trying:
         images = [one["image"] for one in found[0]["images"]]
         boxes = "boxes" in found[0]["images"][0]
         update: dict[Any, Any] = {
+            self.results: gr.Column(visible=True),
             self.which: gr.Dropdown(choices=[(Path(file).name, i) for i, file in enumerate(images)], value=0),
             self.number: gr.Dropdown(choices=[(name, i) for i, name in enumerate(found[0]["names"])], value=0,
                                      visible=not boxes),
