@@ -26,8 +26,7 @@ PLAIN: dict[str, Any] = {
 STYLE = """
 .said { margin: 0; overflow-wrap: anywhere }
 .bad { color: var(--error-text-color); font-weight: 600 }
-.prose table { border-collapse: collapse }
-.prose th, .prose td { padding: 0 .8em 0 0; text-align: left; font-weight: normal; border: 0 }
+.prose th, .prose td { padding: .1em .6em; text-align: left; font-weight: normal }
 td.number, th.number { text-align: right }
 .differences { overflow: auto; max-height: 80vh; margin: 0; line-height: 1.4 }
 .differences .added { color: #1a7f37 } .dark .differences .added { color: #56d364 }

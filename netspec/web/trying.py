@@ -122,8 +122,8 @@ class Trying:
                                elem_id=f"seen{number}")
             told = gr.HTML(elem_id=f"told{number}", elem_classes="told")
             with gr.Row():
-                files = [gr.DownloadButton(f"{what}", size="sm", elem_id=f"{what}{number}", visible=False)
-                         for what in FILES]
+                files = [gr.DownloadButton(f"download the {what}", size="sm", elem_id=f"{what}{number}",
+                                           visible=False) for what in FILES]
         return column, picture, told, *files
 
     def _wire(self) -> None:
@@ -165,7 +165,7 @@ class Trying:
             files = checked([*(dropped or ()), *named], self.desk.pixels)
             found, lines, trouble = [], [], None
             for name, pair in zip(chosen, pairs, strict=True):
-                argv = words(pair, files, session.place())
+                argv = words(pair, files, session.place() / "results")
                 lines.append(self.desk.words(argv))
                 for run in self.desk.follow(session, argv):
                     yield {self.said: said(f"{name}: {run.progress or 'at work'}"),
