@@ -152,7 +152,7 @@ def test_few_types_are_forced():
 
 
 def test_tests_stand_beside_what_they_test():
-    assert {path.parent.name for path in TESTS if path.name.startswith("test_")} <= {"tests", "models", "hostile", *ROW}
+    assert {path.parent.name for path in TESTS if path.name.startswith("test_")} <= {"tests", "models", "hostile", "browser", *ROW}
 
 
 @pytest.mark.parametrize("module, without", [

@@ -129,8 +129,8 @@ class Trying:
     def _wire(self) -> None:
         shown = [part for column in self.columns for part in column[1:3]]
         asked = [self.which, self.what, self.alpha, self.classes, self.number, self.score]
-        outputs = [self.said, self.words, self.results, self.which, self.number, self.alpha, self.score, self.classes,
-                   *(part for column in self.columns for part in column)]
+        outputs = [self.said, self.words, self.results, self.which, self.number, self.alpha, self.score,
+                   self.classes, *(part for column in self.columns for part in column)]
         ran = gr.on([self.go.click, self.files.upload], self.run, [self.pairs, self.files, self.picked],
                     outputs, concurrency_limit=None, show_progress="hidden")
         ran.then(self.show, asked, shown, show_progress="hidden")
