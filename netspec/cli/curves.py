@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FILE",
                         help="a .png, .svg or .pdf (default LOG.png; with --json none)")
     parser.add_argument("--overlay", action="store_true",
-                        help="all runs in one column, each a line, instead of a column each")
+                        help="all runs over each other, each a line, instead of a column each")
     parser.add_argument("--json", action="store_true",
                         help="the points of all curves, how fast each run is and how long it still takes, "
                         "where the log tells it")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 COLOURS = ("#1b6ca8", "#d1495b", "#3a8d5d", "#e08e1b", "#7b4fa3", "#0aa3a3", "#8a5a44", "#5b6770")
 STYLES = ("-", "--", ":")  # once all colours are taken
 WIDTH, HEIGHT = 420, 290  # points, of each part of a chart; a PNG has two pixels a point
+EM = 9  # points, of letters
 DATES = {"SVG": "Date", "PDF": "CreationDate"}  # left out, so that a file is the same each time
 
 
@@ -46,7 +47,8 @@ class Lines(NamedTuple):
         axes.set(xlabel=printable(self.xlabel), ylabel=printable(self.ylabel))
         lines = [line for line, points in zip(axes.lines, self.series.values(), strict=True) if points]
         names = [printable(name) for name, points in self.series.items() if points]
-        place.legend(lines, names, loc="outside lower left", ncols=3)
+        beside = int(WIDTH // (EM * (5 + 0.55 * max(map(len, names), default=0))))  # 5: a line, and gaps
+        place.legend(lines, names, loc="outside lower left", ncols=max(1, min(3, beside)))
         return axes
 
 
@@ -111,7 +113,7 @@ def _settings() -> Iterator[None]:
     with rc_context({
         "text.parse_math": False,  # a $ in a name begins no formula
         "svg.fonttype": "none", "svg.hashsalt": "netspec",  # letters stay letters; the same file each time
-        "font.size": 9, "axes.titlesize": 10, "axes.titlelocation": "left", "axes.spines.top": False,
+        "font.size": EM, "axes.titlesize": 10, "axes.titlelocation": "left", "axes.spines.top": False,
         "axes.spines.right": False, "axes.grid": True, "grid.color": "#e4e4e4", "legend.frameon": False,
     }), warnings.catch_warnings():
         warnings.simplefilter("ignore")

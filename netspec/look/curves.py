@@ -220,14 +220,15 @@ def tell_apart(logs: Mapping[Path, Sequence[Training]]) -> list[Training]:
 def draw_curves(runs: Sequence[Training], overlay: bool = False) -> Chart:
     """A column for each run: losses, mean IU or AP and other outputs if there are any, rate; over iterations.
 
-    overlay: one column instead, of a part for each of these with a line for each run. Losses and rates that
-    differ more than WIDE times are shown over a logarithmic axis. Of very many runs the last are drawn, which
-    the first column says.
+    overlay: a part for each of these instead, two side by side, with a line for each run. Losses and rates
+    that differ more than WIDE times are shown over a logarithmic axis. Of very many runs the last are drawn,
+    which the first column says.
     """
     more = f" (after {len(runs) - MOST_RUNS} other runs)" * (len(runs) > MOST_RUNS)
     runs = runs[-MOST_RUNS:]
     if overlay:
-        return Chart([_overlaid(runs, more)])
+        parts = _overlaid(runs, more)
+        return Chart([parts[::2], parts[1::2]][: len(parts)])
     columns = []
     for run in runs:
         column: list[Lines] = []

@@ -152,6 +152,22 @@ def test_several_logs_side_by_side_and_in_one_column(tmp_path, monkeypatch, caps
     assert len(legends) == 12 and len(set(legends)) == 2  # a run has its colour in all parts
 
 
+def test_parts_of_runs_over_each_other_stand_side_by_side_and_legends_within_them():
+    runs = [curves.Training(f"shapes-fcn{number}s") for number in (32, 16, 8)]
+    for run in runs:
+        run.series = {("loss", "smoothed loss"): [(0, 3.0), (1, 2.0)], ("mean IU in percent", "test mean IU"): [(20, 23.6)], ("learning rate", "learning rate"): [(0, 1.0)]}
+    figure = curves.draw_curves(runs, overlay=True).figure
+    figure.canvas.draw()
+    width, height = figure.get_size_inches()
+    assert (width, height) == (2 * 420 / 72, 2 * 290 / 72)
+    for place in figure.subfigs:
+        for legend in place.legends:
+            assert legend.get_window_extent().width <= place.bbox.width
+    one = curves.Training("one")
+    one.add("loss", "smoothed loss", 0, 3.0)
+    assert curves.draw_curves([one], overlay=True).figure.get_size_inches()[0] == 420 / 72
+
+
 def test_more_runs_than_colours_have_other_lines():
     runs = [curves.Training(f"net{number}") for number in range(12)]
     for run in runs:
