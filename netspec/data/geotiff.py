@@ -1,8 +1,11 @@
 """Whole scenes as satellites' files hold them, GeoTIFFs of 16 bits: one of all bands, or one a band."""
 
+import logging
 import os
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from types import ModuleType
@@ -140,9 +143,9 @@ def _all(where: str, names: Sequence[str], wanted: Sequence[str]) -> None:
 
 def _opened(path: Path) -> tuple[np.ndarray, list[str], list[tuple]]:
     """The pixels of a file (H, W, bands), what it calls its bands, and where it says that they lie."""
-    tiff = library()
+    tiff, remarks = library(), _Remarks()
     try:
-        with tiff.TiffFile(path) as file:
+        with remarks.taken(), tiff.TiffFile(path) as file:
             found, axes = file.series[0], file.series[0].axes
             if found.nbytes > MOST_COMPRESSION * file.filehandle.size:
                 raise ValueError(f"it declares {found.shape} pixels, and is too small for them")
@@ -163,10 +166,34 @@ def _opened(path: Path) -> tuple[np.ndarray, list[str], list[tuple]]:
         pixels = pixels[:, :, None]
     elif axes[-1] != "S":  # a plane for each band
         pixels = np.moveaxis(pixels, 0, 2)
+    if remarks.texts:
+        warnings.warn(f"scene {path}: {' '.join(remarks.texts[0].split())}", stacklevel=2)
     named = dict(BAND.findall(str(tags[DESCRIBED][3]))) if DESCRIBED in tags else {}
     names = [named.get(str(number), "-").lower() for number in range(pixels.shape[2])]
     placed = [tags[code] for code in PLACED if code in tags]
     return pixels, names if {*names} & {*BANDS} else [], placed
+
+
+class _Remarks(logging.Filter):
+    """What tifffile says of a file, any number of lines, which go no further."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        self.texts.append(record.getMessage())
+        return False
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Within, they come here."""
+        logger = logging.getLogger("tifffile")
+        logger.addFilter(self)
+        try:
+            yield
+        finally:
+            logger.removeFilter(self)
 
 
 def _size(pixels: np.ndarray) -> str:

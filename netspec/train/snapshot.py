@@ -6,9 +6,9 @@ Caffe writes them, and PREFIX_iter_N.resume what Caffe's own files have no field
 
 import base64
 import json
-import math
 import os
 import re
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -192,7 +192,7 @@ HOLDS: dict[str, Callable[[Any], bool]] = {  # what a .resume has -> whether a v
     "test": lambda value: isinstance(value, list) and all(map(_numbers, value)),
     "skipped": lambda value: isinstance(value, list) and all(map(_word, value)),
     "losses": lambda value: isinstance(value, list) and all(
-        type(loss) in (int, float) and math.isfinite(loss) for loss in value),
+        type(loss) in (int, float) and abs(loss) <= sys.float_info.max for loss in value),
 }
 
 

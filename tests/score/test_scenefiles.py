@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import struct
 
 import numpy as np
 import pytest
@@ -168,6 +169,29 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(place, capsys, what, s
     lines = [line for line in err.strip().splitlines() if not line.startswith("note: left out")]
     assert (status, out, len(lines)) == (2, "", 1) and said in lines[0], err
     assert not [*place.glob("seen/*")]
+
+
+def with_kinds(path, kind, codes=()):
+    """A TIFF's tags of these codes (all) get a data type."""
+    data = bytearray(path.read_bytes())
+    begin, = struct.unpack_from("<I", data, 4)
+    for at in range(begin + 2, begin + 2 + 12 * struct.unpack_from("<H", data, begin)[0], 12):
+        if struct.unpack_from("<H", data, at)[0] in codes or not codes:
+            struct.pack_into("<H", data, at + 2, kind)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("kind", [0, 53409])
+def test_what_the_library_says_of_a_damaged_file_is_one_sentence(place, capsys, kind):
+    with_kinds(place / "whole.tif", kind)
+    status, _, err = infer(capsys, place, str(place / "whole.tif"))
+    assert (status, err.count("\n")) == (2, 1) and "whole.tif" in err
+
+
+def test_of_a_tag_that_nobody_reads_a_strange_kind_is_noted(place, capsys):
+    with_kinds(place / "whole.tif", 99, [282])
+    with pytest.warns(UserWarning, match="scene .*whole.tif: .*282.* invalid data type 99"):
+        assert infer(capsys, place, str(place / "whole.tif"))[0] == 0
 
 
 @pytest.mark.parametrize(("options", "said"), [

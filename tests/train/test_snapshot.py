@@ -273,7 +273,7 @@ def test_resume_files_of_older_versions_serve(job):
 @pytest.mark.parametrize("key, value", [
     ("train", [-1]), ("train", [1e3]), ("train", 5), ("train", [True]), ("train", [1 << 70]), ("test", [3]), ("test", [["a"]]),
     ("cpu", {"bytes": "AA=="}), ("cpu", {"bytes": "AAAA"}), ("cpu", "word"), ("seed", -4), ("seed", "5"), ("skipped", "abc"),
-    ("skipped", [1]), ("losses", [None]), ("losses", [float("nan")]), ("losses", 3), ("iter", -6), ("weights", 7), ("type", 1)])
+    ("skipped", [1]), ("losses", [None]), ("losses", [float("nan")]), ("losses", [-float("inf")]), ("losses", [10**400]), ("losses", 3), ("iter", -6), ("weights", 7), ("type", 1)])
 def test_what_no_run_leaves_in_a_resume_file_is_refused(job, resumable, key, value):
     facts = json.loads(resumable["snap_iter_6.resume"]) | {key: value}
     said = refusal(resumable | {"snap_iter_6.resume": json.dumps(facts).encode()})
