@@ -1,9 +1,11 @@
 """What tabs have in common: a button that runs commands, one that ends them, and what is seen of it."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import Error
+from ..papers.page import PICTURES, Html, image, tag
 from .commands import Run
 from .desk import Desk, Session, said
 
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     import gradio as gr
 
 Update = dict[Any, Any]  # parts of the page -> what they are to be
+ZOOMS = 25, 50, 100, 200  # percent
 
 
 class Panel:
@@ -55,3 +58,13 @@ class Panel:
 
     def _halt(self, request: "gr.Request") -> None:
         self.desk.session(request.session_hash).stop()
+
+
+def drawn(file: Path) -> Html:
+    """A picture in a frame that is scrolled, smaller or larger by choice. It is an image, in which nothing
+    runs, whatever names are written in it."""
+    choices = [tag("label", tag("input", type="radio", name="zoom", value=f"{zoom}",
+                                **({"checked": ""} if zoom == 100 else {})), f"{zoom} %") for zoom in ZOOMS]
+    whole = tag("label", tag("input", type="radio", name="zoom", value="fit"), "as wide as the page")
+    return tag("div", tag("form", *choices, whole),
+               image(file.name, file.read_bytes(), PICTURES[file.suffix]), class_="drawn")

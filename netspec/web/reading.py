@@ -5,11 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..base import names
 from ..base.errors import Error
 from ..look.costs import in_all, pixels
-from ..papers.page import PICTURES, Html, image, tag
+from ..papers.page import Html, tag
 from .desk import Desk, Session, said
-from .panel import Panel, Update
+from .panel import Panel, Update, drawn
+from .viewer import Viewer, folder
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -19,7 +21,6 @@ LAYERS, DRAWING, FIGURE3, DIFFERENCES = "layers", "drawing", "figure 3", "differ
 COLUMNS = {"layer": False, "type": False, "shape": False, "parameters": True, "M multiply-adds": True,
            "receptive field": True, "stride": True, "MiB": True}
 MARKS = {"+": "added", "-": "gone", "@": "place"}  # how lines of differences begin -> their class
-ZOOMS = 25, 50, 100, 200  # percent
 
 
 def words(what: str, net: str, other: str | None, out: Path) -> list[str]:
@@ -52,16 +53,6 @@ def coloured(text: str) -> Html:
     return tag("pre", *lines, class_="differences")
 
 
-def drawn(file: Path) -> Html:
-    """A picture in a frame that is scrolled, smaller or larger by choice. It is an image, in which nothing
-    runs, whatever names are written in it."""
-    choices = [tag("label", tag("input", type="radio", name="zoom", value=f"{zoom}",
-                                **({"checked": ""} if zoom == 100 else {})), f"{zoom} %") for zoom in ZOOMS]
-    whole = tag("label", tag("input", type="radio", name="zoom", value="fit"), "as wide as the page")
-    return tag("div", tag("form", *choices, whole),
-               image(file.name, file.read_bytes(), PICTURES[file.suffix]), class_="drawn")
-
-
 class Reading:
     """The tab. What is seen of a net is what one command made."""
 
@@ -79,6 +70,11 @@ class Reading:
                 self.panel = Panel(desk, "read", "read")
                 self.file = gr.DownloadButton("download the picture", size="sm", visible=False,
                                                elem_id="read-file")
+                if root := folder():
+                    self.viewer = Viewer(root, desk.temporary)
+                    self.view = gr.Button("open in Netron", size="sm", elem_id="read-netron")
+                    self.link = gr.HTML(elem_id="read-link")
+                    self.panel.does(self.viewed, [self.net], [self.link], self.view.click)
             with gr.Column(scale=5, min_width=500):
                 kinds = ["number" if numbers else "str" for numbers in COLUMNS.values()]
                 self.table = gr.Dataframe(headers=list(COLUMNS), datatype=kinds, interactive=False,
@@ -96,11 +92,8 @@ class Reading:
 
     def read(self, session: Session, net: str | None, what: str, other: str | None) -> Iterator[Update]:
         """Show something of a net."""
-        known = self.desk.nets()
-        if net not in known:
-            raise Error("no net is chosen")
         out = session.place() / "net.svg"
-        argv = words(what, known[net], known.get(other or ""), out)
+        argv = words(what, self._chosen(net), self.desk.nets().get(other or ""), out)
         run = yield from self.panel.follow(session, argv + ["--trust"] * self.desk.commands.trusted)
         told = json.loads(run.output) if what == LAYERS else None
         seen = "" if told else coloured(run.output) if what == DIFFERENCES else drawn(out)
@@ -108,3 +101,16 @@ class Reading:
                self.table: gr.Dataframe(value=rows(told) if told else None, visible=bool(told)),
                self.seen: gr.HTML(seen, visible=not told),
                self.file: gr.DownloadButton(value=str(out) if out.exists() else None, visible=out.exists())}
+
+    def viewed(self, session: Session, net: str | None) -> Iterator[Update]:
+        """Show where a net is to be seen in Netron."""
+        where = self.viewer.open(names.net_file(self._chosen(net)))
+        link = tag("a", f"{net} in Netron", href=where, target="_blank", rel="noopener noreferrer")
+        yield {self.link: tag("p", link, ", on this machine alone. Netron's page reports its use to others; "
+                              "as it is served here, it is kept from that.", class_="said")}
+
+    def _chosen(self, net: str | None) -> str:
+        known = self.desk.nets()
+        if net not in known:
+            raise Error("no net is chosen")
+        return known[net]

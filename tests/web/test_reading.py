@@ -13,6 +13,7 @@ from netspec.web import reading
 from netspec.web.commands import Commands
 from netspec.web.desk import Desk
 from netspec.web.folders import Folders
+from netspec.web.panel import drawn
 from netspec.web.reading import COLUMNS, DIFFERENCES, DRAWING, FIGURE3, LAYERS, Reading
 
 NAMES = "<img src=x onerror=alert(1)>", "**bold**", "</span></pre><script>alert(2)</script>"
@@ -89,7 +90,7 @@ def test_drawings_are_images(net, tmp_path, capsys, what, of):
     out = tmp_path / "net.svg"
     _, status = printed(capsys, what, of or net, out=out)
     assert status == 0 and (of or "onerror" in out.read_text())
-    seen = Seen(reading.drawn(out))
+    seen = Seen(drawn(out))
     assert {tag for tag, _ in seen.tags} == {"div", "form", "label", "input", "figure", "img", "figcaption"}
     (source,) = [attributes["src"] for tag, attributes in seen.tags if tag == "img"]
     assert source.startswith("data:image/svg+xml;base64,")
