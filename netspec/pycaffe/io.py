@@ -10,6 +10,7 @@ from ..proto import caffe_pb2
 from ..proto.wire import RAW
 
 Dims = Sequence[int] | np.ndarray  # (height, width)
+BYTES = 3 * (1 + 8 + 4)  # of memory that load_image takes for a pixel at once: uint8, float64, float32
 
 
 def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> np.ndarray:
@@ -64,14 +65,19 @@ def load_image(filename: Any, color: bool = True) -> np.ndarray:
     """An image file as float32 in [0, 1], H x W x 3 in RGB, or without `color` H x W x 1 of intensity.
 
     An alpha channel is dropped. Intensity is skimage's rgb2gray: 0.2125 R + 0.7154 G + 0.0721 B. Raises
-    OSError for a file that is not there, or is damaged.
+    OSError for a file that is not there, or is damaged, and Error for one that the memory has no room for.
     """
+    import torch
     from PIL import Image
 
+    from ..base.machine import check_room
     from ..data.images import DAMAGE
 
     try:
         with Image.open(filename) as image:
+            check_room(BYTES * image.width * image.height, torch.device("cpu"),
+                       f"image {filename} is {image.width}x{image.height}: to read it takes",
+                       "make it smaller")
             grey = image.mode in ("1", "L", "F") or image.mode.startswith("I")
             array = np.asarray(image if grey else image.convert("RGB"))
     except OSError:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from netspec.base import machine
 from netspec.base.errors import Error
 from netspec.pycaffe import io
 
@@ -166,3 +167,10 @@ def test_a_damaged_image_is_an_error_of_the_system(tmp_path, change):
     for name in ("b.png", "nowhere.png"):
         with pytest.raises(OSError):
             io.load_image(tmp_path / name)
+
+
+def test_an_image_that_the_memory_has_no_room_for_is_refused(tmp_path, monkeypatch):
+    Image.new("RGB", (4000, 3000)).save(tmp_path / "large.png")
+    monkeypatch.setattr(machine, "room", lambda device: 4e8)
+    with pytest.raises(Error, match="large.png is 4000x3000: to read it takes 468.0 MB and cpu has 400.0 MB; make it smaller"):
+        io.load_image(tmp_path / "large.png")
