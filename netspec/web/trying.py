@@ -98,7 +98,7 @@ class Trying:
                     self.stop = gr.Button("stop", elem_id="stop")
                 self.said = gr.HTML(elem_id="try-said")
                 self.words = gr.Code(label="the command", language="shell", lines=1, wrap_lines=True,
-                                     elem_id="try-words")
+                                     elem_id="try-words", visible=False)
                 self.pixel = gr.HTML(said("click on a picture: what the nets say of that pixel"),
                                      elem_id="pixel")
             with gr.Column(scale=5, min_width=320, visible=False) as self.results:
@@ -169,7 +169,7 @@ class Trying:
                 lines.append(self.desk.words(argv))
                 for run in self.desk.follow(session, argv):
                     yield {self.said: said(f"{name}: {run.progress or 'at work'}"),
-                           self.words: "\n".join(lines)}
+                           self.words: gr.Code("\n".join(lines), visible=True)}
                 if not run.output.startswith("{"):
                     raise Error(run.trouble() or "the command printed nothing")
                 found.append(json.loads(run.output))
