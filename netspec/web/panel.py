@@ -30,14 +30,14 @@ class Panel:
             self.stop = gr.Button("stop", elem_id=f"{key}-stop")
         self.said = gr.HTML(elem_id=f"{key}-said")
         self.words = gr.Code(label="the command", language="shell", lines=1, wrap_lines=True,
-                             elem_id=f"{key}-words")
+                             elem_id=f"{key}-words", visible=False)
         self.stop.click(self._halt, None, None, concurrency_limit=None)
 
     def does(self, work: Callable[..., Iterator[Update]], inputs: Sequence[Any], outputs: Sequence[Any],
-             *events: Any) -> None:
+             *events: Any) -> Any:
         """Have the button, or these events, do what `work` yields of a session and the inputs' values.
 
-        What it raises as Error is said.
+        What it raises as Error is said. Returns the event, after which more can be done.
         """
         def run(request: "gr.Request", *given: Any) -> Iterator[Update]:
             try:
@@ -45,14 +45,16 @@ class Panel:
             except (Error, OSError) as error:
                 yield {self.said: said(str(error), bad=True)}
 
-        gr.on([*events] or [self.go.click], run, list(inputs), [self.said, self.words, *outputs],
-              concurrency_limit=None, show_progress="hidden")
+        return gr.on([*events] or [self.go.click], run, list(inputs), [self.said, self.words, *outputs],
+                     concurrency_limit=None, show_progress="hidden")
 
     def follow(self, session: Session, argv: Sequence[str]) -> Generator[Update, None, Run]:
-        """Run a command and say how far it is; its Run in the end. Raises Error where it failed."""
+        """Run a command and say how far it is; its Run in the end. Raises Error where it failed and printed
+        nothing."""
         for run in self.desk.follow(session, argv):
-            yield {self.said: said(run.progress or "at work"), self.words: self.desk.words(argv)}
-        if trouble := run.trouble():
+            yield {self.said: said(run.progress or "at work"),
+                   self.words: gr.Code(self.desk.words(argv), visible=True)}
+        if (trouble := run.trouble()) and not run.output:
             raise Error(trouble)
         return run
 

@@ -1,7 +1,7 @@
 """The tab in which nets are tried on pictures: what `netspec infer` makes, in the browser."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,8 @@ from ..net.detections import pools_regions
 from ..papers.page import Html, table, tag
 from ..proto.text import read_net
 from ..score.windows import any_size
-from .desk import IMAGES, Desk, Pair, said
+from .desk import IMAGES, Desk, Pair, Session, said
+from .panel import Panel, Update
 from .trial import Detected, Seen, Segmented, seen
 
 if TYPE_CHECKING:
@@ -93,12 +94,7 @@ class Trying:
                 self.files = gr.File(label="pictures: drop one or many", file_count="multiple", height=150,
                                      elem_id="drop")
                 self.picked = gr.Dropdown(label="or out of the folders", multiselect=True, elem_id="picked")
-                with gr.Row():
-                    self.go = gr.Button("try", variant="primary", elem_id="try")
-                    self.stop = gr.Button("stop", elem_id="stop")
-                self.said = gr.HTML(elem_id="try-said")
-                self.words = gr.Code(label="the command", language="shell", lines=1, wrap_lines=True,
-                                     elem_id="try-words", visible=False)
+                self.panel = Panel(desk, "try", "try")
                 self.pixel = gr.HTML(said("click on a picture: what the nets say of that pixel"),
                                      elem_id="pixel")
             with gr.Column(scale=5, min_width=320, visible=False) as self.results:
@@ -129,12 +125,11 @@ class Trying:
     def _wire(self) -> None:
         shown = [part for column in self.columns for part in column[1:3]]
         asked = [self.which, self.what, self.alpha, self.classes, self.number, self.score]
-        outputs = [self.said, self.words, self.results, self.which, self.number, self.alpha, self.score,
-                   self.classes, *(part for column in self.columns for part in column)]
-        ran = gr.on([self.go.click, self.files.upload], self.run, [self.pairs, self.files, self.picked],
-                    outputs, concurrency_limit=None, show_progress="hidden")
+        outputs = [self.results, self.which, self.number, self.alpha, self.score, self.classes,
+                   *(part for column in self.columns for part in column)]
+        ran = self.panel.does(self.run, [self.pairs, self.files, self.picked], outputs,
+                              self.panel.go.click, self.files.upload)
         ran.then(self.show, asked, shown, show_progress="hidden")
-        self.stop.click(self.halt, None, None, concurrency_limit=None)
         picked = self.which.change(self.chosen, [self.which], [self.classes, *self._files()],
                                    show_progress="hidden")
         picked.then(self.show, asked, shown, show_progress="hidden")
@@ -149,55 +144,42 @@ class Trying:
         return [gr.Dropdown(choices=pairs, value=pairs[:1]),
                 gr.Dropdown(choices=self.desk.folders.files(*IMAGES))]
 
-    def halt(self, request: "gr.Request") -> None:
-        self.desk.session(request.session_hash).stop()
-
-    def run(self, chosen: list[str], dropped: list[str] | None, picked: list[str],
-            request: "gr.Request") -> Iterator[dict[Any, Any]]:
+    def run(self, session: Session, chosen: list[str], dropped: list[str] | None, picked: list[str]
+            ) -> Iterator[Update]:
         """Show pictures to nets."""
-        session, known = self.desk.session(request.session_hash), self.desk.pairs()
-        try:
-            if not chosen:
-                raise Error("no net is chosen; name one with its weights, or a folder of a run, on the "
-                            "command line")
-            pairs = [known[name] for name in chosen if name in known]
-            named = [str(self.desk.folders.open(name)) for name in picked or ()]
-            files = checked([*(dropped or ()), *named], self.desk.pixels)
-            found, lines, trouble = [], [], None
-            for name, pair in zip(chosen, pairs, strict=True):
-                argv = words(pair, files, session.place() / "results")
-                lines.append(self.desk.words(argv))
-                for run in self.desk.follow(session, argv):
-                    yield {self.said: said(f"{name}: {run.progress or 'at work'}"),
-                           self.words: gr.Code("\n".join(lines), visible=True)}
-                if not run.output.startswith("{"):
-                    raise Error(run.trouble() or "the command printed nothing")
-                found.append(json.loads(run.output))
-                trouble = trouble or run.trouble()
-            session.told = found
-            yield self._results(chosen, found, trouble)
-        except (Error, OSError) as error:
-            yield {self.said: said(str(error), bad=True)}
+        known = self.desk.pairs()
+        if not chosen:
+            raise Error("no net is chosen; name one with its weights, or a folder of a run, on the command "
+                        "line")
+        pairs = {name: known[name] for name in chosen if name in known}
+        named = [str(self.desk.folders.open(name)) for name in picked or ()]
+        files = checked([*(dropped or ()), *named], self.desk.pixels)
+        found, trouble = dict[str, dict[str, Any]](), None
+        for name, pair in pairs.items():
+            out = session.place() / "results"
+            run = yield from self.panel.follow(session, words(pair, files, out))
+            found[name], trouble = json.loads(run.output), trouble or run.trouble()
+            if not found[name]["images"]:
+                raise Error(trouble or "the command showed nothing")
+        session.told = [*found.values()]
+        yield self._results(found, trouble)
 
-    def _results(self, chosen: Sequence[str], found: Sequence[dict[str, Any]], trouble: str | None
-                 ) -> dict[Any, Any]:
-        """The page with new results."""
-        images = [one["image"] for one in found[0]["images"]]
-        boxes = "boxes" in found[0]["images"][0]
-        update: dict[Any, Any] = {
-            self.results: gr.Column(visible=True),
-            self.which: gr.Dropdown(choices=[(Path(file).name, i) for i, file in enumerate(images)], value=0),
-            self.number: gr.Dropdown(choices=[(name, i) for i, name in enumerate(found[0]["names"])], value=0,
+    def _results(self, found: Mapping[str, dict[str, Any]], trouble: str | None) -> Update:
+        """The page with new results, by what their nets are called. trouble: with some of the pictures."""
+        first = next(iter(found.values()))
+        files, boxes = [one["image"] for one in first["images"]], "boxes" in first["images"][0]
+        spent = "; ".join(f"{name}: {_seconds(told):.2f} s" for name, told in found.items())
+        update: Update = {
+            self.results: gr.Column(visible=True), self.panel.said: said(trouble or spent, bad=bool(trouble)),
+            self.which: gr.Dropdown(choices=[(Path(file).name, i) for i, file in enumerate(files)], value=0),
+            self.number: gr.Dropdown(choices=[(name, i) for i, name in enumerate(first["names"])], value=0,
                                      visible=not boxes),
-            self.alpha: gr.Slider(visible=not boxes), self.score: gr.Slider(visible=boxes),
-            self.said: said(trouble, bad=True) if trouble else said(
-                "; ".join(f"{name}: {_seconds(told):.2f} s"
-                          for name, told in zip(chosen, found, strict=True)))}
+            self.alpha: gr.Slider(visible=not boxes), self.score: gr.Slider(visible=boxes)}
         for number, (column, picture, *_) in enumerate(self.columns):
             update[column] = gr.Column(visible=number < len(found))
-            if number < len(found):
-                update[picture] = gr.Image(label=chosen[number])
-        return update | dict(zip([self.classes, *self._files()], self._chosen(found, 0), strict=True))
+            update[picture] = gr.Image(label=[*found, "", ""][number])
+        shown = self._chosen([*found.values()], 0)
+        return update | dict(zip([self.classes, *self._files()], shown, strict=True))
 
     def _files(self) -> list[Any]:
         return [file for column in self.columns for file in column[3:]]

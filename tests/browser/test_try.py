@@ -147,7 +147,7 @@ def test_a_pass_can_be_stopped(opened, server, large):
     tab = opened()
     tab.set_input_files("#drop input[type=file]", [str(large)])
     process = started(server)
-    tab.locator("#stop").click()
+    tab.locator("#try-stop").click()
     tab.wait_for_selector("#try-said .bad")
     assert tab.locator("#try-said").inner_text().strip() == "stopped"
     assert not Path(f"/proc/{process}").exists()
