@@ -82,7 +82,7 @@ def write_block(file: IO[bytes], block: bytes) -> None:
 def _members(archive: Path) -> Iterator[tuple[tarfile.TarInfo, Callable[[], IO[bytes] | None]]]:
     """What an archive holds, and how to read it; entries of a .zip as tar would have them."""
     if archive.suffix.lower() != ".zip":
-        with tarfile.open(archive, "r|*", tarinfo=TarInfo) as tar:
+        with _tar(archive) as tar:
             for info in tar:
                 yield info, partial(tar.extractfile, info)
         return
@@ -93,6 +93,13 @@ def _members(archive: Path) -> Iterator[tuple[tarfile.TarInfo, Callable[[], IO[b
             plain = (stat.S_IFMT(entry.external_attr >> 16) or stat.S_IFREG) == stat.S_IFREG
             info.type = tarfile.DIRTYPE if entry.is_dir() else tarfile.REGTYPE if plain else tarfile.SYMTYPE
             yield info, partial(zipped.open, entry)
+
+
+def _tar(archive: Path) -> tarfile.TarFile:
+    try:
+        return tarfile.open(archive, "r|*", tarinfo=TarInfo)
+    except TypeError:  # tarfile's, of the end of a file where a number should be
+        raise tarfile.ReadError("its gzip header is cut short") from None
 
 
 class TarInfo(tarfile.TarInfo):

@@ -542,3 +542,9 @@ def test_archives_cut_short_or_changed_end_with_a_sentence(tmp_path, name):
             refused += 1
         assert names(out.parent) == ["out"]
     assert refused >= 12
+
+
+def test_a_gzip_header_cut_short_is_one_sentence(tmp_path):
+    (tmp_path / "a.tar.gz").write_bytes(b"\x1f\x8b\x08\x04" + bytes(6) + b"\x01")  # that says that more of it follows
+    with pytest.raises(Error, match="a.tar.gz cannot be unpacked: its gzip header is cut short"):
+        unpack(tmp_path / "a.tar.gz", tmp_path)
