@@ -42,12 +42,13 @@ class Telling:
 
     def all(self, results: Iterable["Told"], words: Callable[[dict[str, Any]], str]) -> None:
         """The results of a stream, and in words what is in each."""
-        for name, notes, result in results:
+        for name, notes, result, seconds in results:
             for remark in notes:
                 self.note(remark)
             with self.going_past(name):
                 found = result()
-                self.found.append({"image": name, **found})
+                timed = {} if seconds is None else {"seconds": round(seconds, 6)}
+                self.found.append({"image": name, **found, **timed})
                 if not self.plain:
                     first, *others = map(Path, found["files"].values())
                     files = ", ".join([str(first), *(file.name for file in others)])

@@ -1,6 +1,7 @@
 """A net with its weights as what turns pictures, one after the other, into scores."""
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -36,6 +37,7 @@ class Viewer:
     def __init__(self, net: Net, say: Callable[[str], object] = lambda text: None) -> None:
         """say: is told of images that need much memory."""
         self.net, self.say = net, say
+        self.seconds = 0.0  # that it worked, on all pictures
         self.fits: set[tuple[int, int]] = set()
 
     def read(self, frame: Frame) -> Image.Image:
@@ -64,14 +66,19 @@ class Viewer:
 
     @contextmanager
     def working(self, name: str, image: Shown) -> Iterator[None]:
-        """Without gradients; Error, with the picture's name, if there is no memory left for it."""
+        """Without gradients, and timed; Error, with the picture's name, if there is no memory left for it."""
+        begun = time.perf_counter()
         try:
             with torch.inference_mode():
                 yield
+                if self.net.device.type == "cuda":
+                    torch.cuda.synchronize(self.net.device)
         except (RuntimeError, MemoryError) as e:
             exhausted(e)
             raise Error(f"image {name} ({image.size[0]}x{image.size[1]}): {self.net.device} has not "
                         f"enough memory left for it; {SMALLER}") from None
+        finally:
+            self.seconds += time.perf_counter() - begun
 
 
 class Segmenter(Viewer):

@@ -35,11 +35,13 @@ class Read(NamedTuple):
 
 class Told(NamedTuple):
     """Of a picture, what a person should know, and `result()`: see results.write. It raises an Error or
-    OSError that is this picture's alone."""
+    OSError that is this picture's alone. seconds: of the net's pass, or passes, without reading and writing;
+    None where they were not taken."""
 
     name: str
     notes: list[str]
     result: Callable[[], dict[str, Any]]
+    seconds: float | None = None
 
 
 def segmented(files: Sequence[str], segmenter: Segmenter, outputs: Outputs, looks: Looks, wanted: Wanted,
@@ -77,8 +79,10 @@ def streamed(files: Sequence[str], viewer: Viewer, outputs: Outputs,
         waiting: deque[Told] = deque()
         try:
             for name, notes, found in pictures:
+                before = viewer.seconds
                 made = _done(_worked, name, found, work)
-                waiting.append(Told(name, notes, pool.submit(_kept, made, keep).result))
+                spent = viewer.seconds - before
+                waiting.append(Told(name, notes, pool.submit(_kept, made, keep).result, spent))
                 if len(waiting) > (0 if large else writers):
                     yield waiting.popleft()
             yield from waiting

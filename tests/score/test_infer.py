@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import threading
+import types
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -30,7 +31,7 @@ from netspec.net.build import build, load
 from netspec.net.module import Net
 from netspec.net.plan import Plan
 from netspec.proto.model import write_weights
-from netspec.score import frames, predict, results
+from netspec.score import frames, predict, results, segment
 from netspec.score.averaged import Averaged
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -123,8 +124,34 @@ def test_json(place, capsys):
                                "error": "note.jpg is no image of a kind that Pillow reads, or it is damaged"}]
     assert told["images"] == [{
         "image": "photo.png", "size": [12, 6], "classes": [{"name": "green", "class": 1, "pixels": 24, "share": 1 / 3}],
-        "files": {"labels": "o/photo_labels.png", "overlay": "o/photo_overlay.png"}}]
+        "files": {"labels": "o/photo_labels.png", "overlay": "o/photo_overlay.png"}, "seconds": told["images"][0]["seconds"]}]
     assert [Path(told[what]).name for what in ("net", "weights")] == ["net.prototxt", "net.caffemodel"]
+
+
+@pytest.mark.parametrize("more, each", [((), [1, 1]), (("--tile", "16"), [1, 2]), (("--scales", "1,2"), [2, 2])])
+def test_the_seconds_are_those_of_the_passes(place, capsys, monkeypatch, more, each):
+    """By a clock that goes on with what is done alone: a second for a pass, a hundred for reading and writing."""
+    now = [0.0]
+
+    def takes(one, name, seconds):
+        work = getattr(one, name)
+
+        def done(*given, **said):
+            now[0] += seconds
+            return work(*given, **said)
+
+        monkeypatch.setattr(one, name, done)
+
+    monkeypatch.setattr(segment, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+    takes(Plan, "along", 1)
+    takes(Plan, "__call__", 1)
+    thirds(20).save("large.png")
+    status, out, _ = infer(capsys, "photo.png", "large.png", "--json", *more)
+    assert status == 0 and [one["seconds"] for one in json.loads(out)["images"]] == each
+    takes(frames.Image, "open", 100)
+    takes(results.pictures, "save_labels", 100)
+    takes(results.pictures, "colours", 100)
+    assert [one["seconds"] for one in json.loads(infer(capsys, "large.png", "--json", *more)[1])["images"]] == each[1:] and now[0] > 100
 
 
 # several looks
