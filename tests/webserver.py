@@ -79,6 +79,9 @@ class Web(ThreadingHTTPServer):
         self.requests = []  # headers
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
+    def handle_error(self, request, client_address):
+        """Whoever asked has gone, or will ask again."""
+
     @property
     def url(self):
         return f"http://127.0.0.1:{self.server_port}/file"

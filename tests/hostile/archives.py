@@ -135,6 +135,7 @@ def download(answers: list[str], ways: dict, checksum: str, size: int | None, mo
     """A download from a server of Web's ways, or of raw answers (as latin-1); what arrives under its name is whole."""
     from netspec.data.get import download
 
+    threading.stack_size(1 << 18)  # of a server that stalls each request has a thread, within the attempt's memory
     server: Raw | Web = Raw([answer.encode("latin-1") for answer in answers]) if answers else Web(BODY)
     for name, value in ways.items():
         setattr(server, name, value)
