@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -20,7 +20,7 @@ from ..data.images import read_image, size, turn_cure
 from ..look import pictures
 from ..look.boxes import boxed
 from .contact import CELL, beside, framed, shown
-from .data import UNLISTED, Finding, doubles
+from .data import UNLISTED, Finding, between, doubles
 
 KINDS = {  # what a finding is -> (its heading, whether training breaks on it)
     "missing": ("files that are not there", True),
@@ -165,21 +165,36 @@ def across(parts: Sequence[Part]) -> list[Finding]:
     return findings
 
 
+def tallied(parts: Sequence[Part]) -> dict[str, Any]:
+    """What there is to say of the data, for JSON.
+
+    splits: of each its title, images, how many could be read, the least and the largest size (width, height;
+    None without any), boxes, and those that are learned. classes: under "boxes" of each class its boxes in
+    each split and the images that show it.
+    """
+    splits = []
+    for part in parts:
+        sizes = sorted(item.size for item in part.items if item.digest)
+        splits.append({"split": part.title, "images": len(part.items), "read": len(sizes),
+                       "sizes": [list(sizes[0]), list(sizes[-1])] if sizes else None,
+                       "boxes": sum(item.boxes.total() for item in part.items),
+                       "learned": sum(item.learned for item in part.items)})
+    names = parts[0].source.facts.names
+    classes = [{"name": name, "splits": {
+        part.title: {"boxes": sum(item.boxes[i] for item in part.items),
+                     "images": sum(item.boxes[i] > 0 for item in part.items)}
+        for part in parts if part.source.facts.names == names}} for i, name in enumerate(names) if i]
+    return {"splits": splits, "classes": {"boxes": classes}}
+
+
 def summary(parts: Sequence[Part]) -> str:
     """A table with a line a split, and one with a line a class."""
-    rows = []
-    for part in parts:
-        sizes = sorted({item.size for item in part.items if item.digest})
-        wide = " to ".join(f"{w}x{h}" for w, h in dict.fromkeys([*sizes[:1], *sizes[-1:]])) or None
-        read, boxes, learned = (sum(numbers) for numbers in zip(*(
-            (bool(item.digest), item.boxes.total(), item.learned) for item in part.items), strict=True))
-        rows.append([part.title, len(part.items), read, wide, boxes, learned])
-    names = parts[0].source.facts.names
-    columns: dict[str, Sequence[object]] = {"class": names[1:]}
-    for part in parts:
-        if part.source.facts.names == names:
-            numbers = range(1, len(names))
-            columns[f"{part.title} boxes"] = [sum(item.boxes[i] for item in part.items) for i in numbers]
-            columns[f"{part.title} images"] = [sum(item.boxes[i] > 0 for item in part.items) for i in numbers]
-    head = ["split", "images", "read", "size", "boxes", "learned"]
-    return "\n".join([table(rows, head), "", table(list(zip(*columns.values(), strict=True)), list(columns))])
+    told = tallied(parts)
+    rows = [[part["split"], part["images"], part["read"], between(part["sizes"]), part["boxes"],
+             part["learned"]] for part in told["splits"]]
+    classes = told["classes"]["boxes"]
+    counted = [[each["name"], *(cell for part in each["splits"].values() for cell in part.values())]
+               for each in classes]
+    heads = [f"{title} {what}" for title, part in classes[0]["splits"].items() for what in part]
+    return "\n".join([table(rows, ["split", "images", "read", "size", "boxes", "learned"]), "",
+                      table(counted, ["class", *heads])])

@@ -10,7 +10,7 @@ from contextlib import suppress
 from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -293,32 +293,66 @@ def doubles(parts: Sequence[Looked]) -> list[Finding]:
     return findings
 
 
+def tallied(parts: Sequence[Part]) -> dict[str, Any]:
+    """What there is to say of the data, for JSON; None where there is no number.
+
+    splits: of each its title, images, and how many could be read, the least and the largest size (width,
+    height), the mean and that which is subtracted (BGR). classes: top -> of each class, void last, its
+    weight by the first split, and in each split the pixels, their share, and the images that show it.
+    """
+    splits = []
+    for part in parts:
+        read = [item.size for item in part.items if item.digest]
+        mean = part.mean().tolist() if read else None
+        splits.append({"split": part.title, "images": len(part.items), "read": len(read),
+                       "sizes": [list(min(read)), list(max(read))] if read else None,
+                       "mean": mean, "mean_used": np.asarray(part.source.mean).tolist()})
+    classes = {}
+    for top, known in parts[0].labels.items():
+        pixels, total = parts[0].pixels(top)
+        found = [float(w) if np.isfinite(w) else None for w in weights(pixels[:, :-1], total)]
+        rows: list[dict[str, Any]] = [{"name": name, "weight": weight, "splits": {}} for name, weight in
+                                      zip([*known.names, "(void)"], [*found, None], strict=True)]
+        classes[top] = rows
+        for part in parts:
+            if top in part.labels and part.labels[top].names == known.names:
+                pixels, total = part.pixels(top)
+                for row, counts in zip(rows, pixels.T, strict=True):
+                    row["splits"][part.title] = {
+                        "pixels": int(counts.sum()), "share": float(counts.sum() / max(total.sum(), 1)),
+                        "images": int((counts > 0).sum())}
+    return {"splits": splits, "classes": classes}
+
+
 def summary(parts: Sequence[Part]) -> str:
     """A table with a line a split, and for each top of labels one with a line a class.
 
     The weights are of the first split.
     """
-    rows = []
-    for part in parts:
-        read = [item.size for item in part.items if item.digest]
-        sizes = None
-        if read:
-            sizes = " to ".join(f"{w}x{h}" for w, h in dict.fromkeys([min(read), max(read)]))
-        means = _numbers(part.mean()), _numbers(part.source.mean)
-        rows.append([part.title, len(part.items), len(read), sizes, *means])
+    told = tallied(parts)
+    rows = [[part["split"], part["images"], part["read"], between(part["sizes"]),
+             part["mean"] and _numbers(part["mean"]), _numbers(part["mean_used"])] for part in told["splits"]]
     lines = [table(rows, ["split", "images", "read", "size", "mean BGR", "mean used"])]
-    for top, known in parts[0].labels.items():
-        columns: dict[str, Sequence[object]] = {f"class of '{top}'": [*known.names, "(void)"]}
-        for part in parts:
-            if top in part.labels and part.labels[top].names == known.names:
-                pixels, total = part.pixels(top)
-                columns[f"{part.title} %"] = [f"{100 * n / max(total.sum(), 1):.3f}" for n in pixels.sum(0)]
-                columns[f"{part.title} images"] = [*(pixels > 0).sum(0)]
-        pixels, total = parts[0].pixels(top)
-        found = weights(pixels[:, :-1], total)
-        columns["weight"] = [f"{w:.4f}" if np.isfinite(w) else None for w in found] + [None]
-        lines += ["", table(list(zip(*columns.values(), strict=True)), list(columns))]
+    for top, classes in told["classes"].items():
+        titles = list(classes[0]["splits"])
+        rows = [[each["name"], *(cell for part in each["splits"].values()
+                                 for cell in (f"{100 * part['share']:.3f}", part["images"])),
+                 None if each["weight"] is None else f"{each['weight']:.4f}"] for each in classes]
+        heads = [head for title in titles for head in (f"{title} %", f"{title} images")]
+        lines += ["", table(rows, [f"class of '{top}'", *heads, "weight"])]
     return "\n".join(lines)
+
+
+def between(sizes: Sequence[Sequence[int]] | None) -> str | None:
+    """The least and the largest of some sizes (width, height) in words."""
+    return " to ".join(f"{w}x{h}" for w, h in dict.fromkeys(map(tuple, sizes))) if sizes else None
+
+
+def as_json(findings: Iterable[Finding], kinds: Kinds = KINDS) -> list[dict[str, str]]:
+    """The findings in the order of `listed`: kind, level (error or warning), what, where."""
+    findings = list(findings)
+    return [{"kind": kind, "level": "error" if breaks else "warning", "what": heading, "where": text}
+            for kind, (heading, breaks) in kinds.items() for found, text in findings if found == kind]
 
 
 def listed(findings: Iterable[Finding], most: int | None, kinds: Kinds = KINDS) -> list[str]:

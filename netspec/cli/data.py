@@ -1,9 +1,11 @@
 """`netspec data`: get a data set, or check one."""
 
 import argparse
+import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..base import log
 from ..base.errors import Error, count
@@ -81,13 +83,15 @@ def add_check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=cores(), metavar="N",
                         help="processes that read (default: the cores)")
     parser.add_argument("--all", action="store_true", help=f"list all findings, not {MOST} of a kind")
+    parser.add_argument("--json", action="store_true", help="all findings, and the numbers of the tables, as "
+                        "JSON")
     add_trust_argument(parser)
 
 
 def check_data(args: argparse.Namespace) -> int:
     """Check, print, write; 1 if training would break on a finding."""
     from ..check.contact import contact_sheet
-    from ..check.data import KINDS, across, fits, look, summary
+    from ..check.data import KINDS, across, fits, look, summary, tallied
     from ..check.given import about_boxes, sources, unlisted
     from ..data.balance import write_balance
     from ..data.segmentation import SegmentationData
@@ -105,10 +109,11 @@ def check_data(args: argparse.Namespace) -> int:
     parts = look(given, args.jobs, log.make())
     findings += [finding for part in parts for item in part.items for finding in item.findings]
     findings += across(parts)
-    show(f"{summary(parts)}\n")
+    if not args.json:
+        show(f"{summary(parts)}\n")
     if args.balance:  # before the nets are built: they may read it
         write_balance(args.balance, *parts[0].pixels(next(iter(parts[0].labels))), args.power)
-        wrote(args.balance)
+        _wrote(args, args.balance)
     wrong: dict[tuple[str, str], None] = {}
     for net in nets:
         try:
@@ -116,13 +121,18 @@ def check_data(args: argparse.Namespace) -> int:
         except (Error, OSError) as error:
             passed.append(f"{error}; the losses of a net that cannot be built are not checked")
     findings += wrong
-    if passed:
-        say(*dict.fromkeys(passed), "")
-    broken = _told(findings, args.all, KINDS)
+    passed = list(dict.fromkeys(passed))
+    if passed and not args.json:
+        say(*passed, "")
+    broken = _told(args, findings, KINDS, tallied(parts), passed)
     if args.sheet:
         save(args.sheet, contact_sheet(parts))
-        wrote(args.sheet)
+        _wrote(args, args.sheet)
     return 1 if broken else 0
+
+
+def _wrote(args: argparse.Namespace, path: str) -> None:
+    wrote(path, file=sys.stderr if args.json else None)
 
 
 def _checkable(args: argparse.Namespace, given: "Sequence[Pictured]") -> None:
@@ -136,13 +146,18 @@ def _checkable(args: argparse.Namespace, given: "Sequence[Pictured]") -> None:
         raise Error(f"--balance weighs the classes of labels, and split '{given[0].split}' has none")
 
 
-def _told(findings: list[tuple[str, str]], whole: bool, kinds: Mapping[str, tuple[str, bool]]) -> int:
-    """Print the findings; how many of them training would break on."""
-    from ..check.data import listed
+def _told(args: argparse.Namespace, findings: list[tuple[str, str]], kinds: Mapping[str, tuple[str, bool]],
+          numbers: dict[str, Any], passed: Sequence[str]) -> int:
+    """Print the findings, or all as JSON; how many of them training would break on."""
+    from ..check.data import as_json, listed
 
     broken = sum(kinds[kind][1] for kind, _ in findings)
+    if args.json:
+        told = {**numbers, "notes": passed, "findings": as_json(findings, kinds)}
+        show(json.dumps(told, indent=2, allow_nan=False))
+        return broken
     if findings:
-        say(*listed(findings, None if whole else MOST, kinds))
+        say(*listed(findings, None if args.all else MOST, kinds))
     say(f"{count(broken, 'error')}, on which training would break; "
         f"{count(len(findings) - broken, 'warning')}")
     return broken
@@ -161,11 +176,12 @@ def _check_boxes(args: argparse.Namespace, path: Path) -> int:
     _checkable(args, given)
     findings = unlisted(path, args.dataset)
     parts = boxes.look(given, args.jobs, log.make())
-    show(f"{boxes.summary(parts)}\n")
-    say(*passed)
+    if not args.json:
+        show(f"{boxes.summary(parts)}\n")
+        say(*passed)
     findings += [finding for part in parts for item in part.items for finding in item.findings]
-    broken = _told(findings + boxes.across(parts), args.all, boxes.KINDS)
+    broken = _told(args, findings + boxes.across(parts), boxes.KINDS, boxes.tallied(parts), passed)
     if args.sheet:
         save(args.sheet, boxes.sheet(parts))
-        wrote(args.sheet)
+        _wrote(args, args.sheet)
     return 1 if broken else 0

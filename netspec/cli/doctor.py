@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
+import math
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..base.errors import Error, count
 from ..base.files import find
@@ -28,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", metavar="FILE",
                         help="use this picture, or an array in .npy as a script feeds it")
     parser.add_argument("--device", help="cpu, cuda, cuda:N or mps (default: a GPU if there is one)")
+    parser.add_argument("--json", action="store_true",
+                        help="the findings, and the gradient of each layer, as JSON")
     options.add_trust_argument(parser)
 
 
@@ -36,6 +40,11 @@ def run(args: argparse.Namespace) -> int:
     from ..check import NOTE, PROBLEM
 
     found, flow = _examined(args)
+    levels = Counter(each.level for each in found)
+    if args.json:
+        told = {"findings": [each._asdict() for each in found], "flow": list(map(_numbers, flow))}
+        show(json.dumps(told, indent=2, allow_nan=False))
+        return int(levels[PROBLEM] > 0)
     if flow:
         rows = [[f.layer, f.type, f"{f.weight:.3g}", None if f.gradient is None else f"{f.gradient:.3g}",
                  f"{f.gradient / f.weight:.2g}" if f.gradient and f.weight else None, f.verdict]
@@ -45,9 +54,14 @@ def run(args: argparse.Namespace) -> int:
         say(f"{each.level:8}{each.where}: {each.what}")
         if each.do:
             say(f"{'':8}-> {each.do}")
-    levels = Counter(each.level for each in found)
     say("", ", ".join(count(levels[word], word) for word in (PROBLEM, NOTE)))
     return int(levels[PROBLEM] > 0)
+
+
+def _numbers(row: Flow) -> dict[str, Any]:
+    """A layer's row for JSON; None in place of numbers that are not finite."""
+    return {what: value if isinstance(value, str) or value is not None and math.isfinite(value) else None
+            for what, value in row._asdict().items()}
 
 
 def _examined(args: argparse.Namespace) -> tuple[list[Finding], list[Flow]]:

@@ -57,6 +57,15 @@ def test_what_is_wrong_with_boxes(capsys, place, text, status, told):
     assert found == status and all(part in out for part in told), out
 
 
+def test_json_has_the_findings_and_the_numbers_of_the_tables(capsys, place):
+    write(place, [(30, 20)] * 5, {"02": item(3, 2, 31, 5)})
+    status, out = check(capsys, place / "set.txt", "--json")
+    told = json.loads(out[out.index("{"):])
+    assert status == 0 and [(each["kind"], each["level"]) for each in told["findings"]] == [("beyond", "warning")]
+    assert told["splits"] == [{"split": "train", "images": 5, "read": 5, "sizes": [[30, 20]] * 2, "boxes": 5, "learned": 5}]
+    assert told["classes"] == {"boxes": [{"name": "cat", "splits": {"train": {"boxes": 5, "images": 5}}}]}
+
+
 def test_lists_that_are_named_and_not_there(capsys, place):
     text = (place / "set.txt").read_text()
     (place / "set.txt").write_text(text.replace("Main", "Mian"))

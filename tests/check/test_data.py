@@ -1,6 +1,7 @@
 """The check of a data set: each fault planted in a small tree is found and named, and nothing else is."""
 
 import argparse
+import json
 import os
 import re
 import signal
@@ -187,6 +188,27 @@ def test_faults_are_found(camvid, capsys, tmp_path, fault):
     marked = (np.asarray(Image.open(tmp_path / "sheet.png")) == contact.MARK).all(2).sum()
     alone = fault in ("shared", "twice", "names", "absent", "mean")  # of no one image
     assert (marked > 1000) is not alone
+
+
+def test_json_has_the_findings_and_the_numbers_of_the_tables(camvid, capsys, tmp_path):
+    for fault in ("image gone", "void", "absent"):
+        FAULTS[fault][0](camvid)
+    assert check(camvid, "--json", "--sheet", tmp_path / "sheet.png", "--balance", tmp_path / "b.binaryproto") == 1
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert err.endswith(f"wrote {tmp_path}/b.binaryproto\nwrote {tmp_path}/sheet.png\n") and list(told) == ["splits", "classes", "notes", "findings"]
+    assert [(each["kind"], each["level"]) for each in told["findings"]] == [("missing", "error"), ("void", "warning"), ("absent", "warning")]
+    assert told["findings"][0]["what"] == "files that are not there" and told["findings"][0]["where"].endswith("train/t1.png")
+    train, val = told["splits"]
+    assert [train[what] for what in ("split", "images", "read", "sizes")] == ["train", 6, 5, [[10, 12]] * 2] and len(train["mean"]) == len(val["mean_used"]) == 3
+    (classes,) = told["classes"].values()
+    assert [each["name"] for each in classes][3::8] == ["Road", "(void)"] and classes[-1]["weight"] is None
+    assert classes[-1]["splits"] == {"train": {"pixels": 170, "share": pytest.approx(170 / 720), "images": 6}, "val": {"pixels": 40, "share": pytest.approx(40 / 480), "images": 4}}
+    assert check(camvid) == 1
+    text = capsys.readouterr().out
+    road = next(line for line in text.splitlines() if line.startswith("Road ")).split()[1:]
+    numbers = [number for part in classes[3]["splits"].values() for number in (f"{100 * part['share']:.3f}", str(part["images"]))]
+    assert road == [*numbers, f"{classes[3]['weight']:.4f}"]
 
 
 def test_many_findings_are_cut_off_unless_all_are_wanted(camvid, capsys):

@@ -1,6 +1,8 @@
 """Planted faults, each told apart by `netspec doctor`, and nothing found where nothing is wrong."""
 
 import configparser
+import json
+import math
 import re
 from pathlib import Path
 
@@ -14,11 +16,12 @@ from training import HDF5, VOC, write_voc
 
 from netspec.base.machine import amount
 from netspec.check import doctor
-from netspec.check.batch import draw
+from netspec.check.batch import Flow, draw
 from netspec.check.images import MENDS
 from netspec.check.script import lacking
 from netspec.check.weights import classifier, fill, weights_file
 from netspec.cli import main as cli
+from netspec.cli.doctor import _numbers
 from netspec.data.layouts import ILSVRC
 from netspec.net import weights
 from netspec.net.build import load
@@ -110,6 +113,25 @@ def test_nothing_is_wrong_with_a_healthy_net(folder, capsys):
     assert problems(capsys, "net.prototxt") == []  # yet to be trained
     Path("solver.prototxt").write_text(SOLVER + 'weights: "w.caffemodel"')
     assert problems(capsys, "solver.prototxt") == []
+
+
+def test_json_has_what_is_printed(folder, capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "quickest", lambda net: [])  # whose times are never the same
+    write(BODY.replace('type: "Convolution"', 'type: "Convolution" param { lr_mult: 0 }', 1))
+    for zero in (False, True):
+        write_weights("w.caffemodel", "n", layers(score=[np.zeros((3, 3, 1, 1), np.float32), np.zeros(3, np.float32)] if zero else layers()["score"][1]))
+        status = cli.main(["doctor", *WEIGHTS])
+        text = capsys.readouterr().out
+        assert cli.main(["doctor", *WEIGHTS, "--json"]) == status
+        told = json.loads(capsys.readouterr().out)
+        assert list(told) == ["findings", "flow"]
+        for each in told["findings"]:
+            assert list(each) == ["level", "where", "what", "do"]
+            assert f"{each['level']:8}{each['where']}: {each['what']}\n" in text and (not each["do"] or f"-> {each['do']}\n" in text)
+        for row in told["flow"]:
+            assert list(row) == ["layer", "type", "weight", "gradient", "verdict"] and re.search(rf"{row['layer']} +{row['type']} +{row['weight']:.3g} ", text)
+        assert len(told["findings"]) == len(re.findall("^(ok|note|problem) ", text, re.MULTILINE)) and len(told["flow"]) == text.count(" Convolution ") == 2
+    assert _numbers(Flow("a", "b", 2.0, math.inf, "not finite")) == {"layer": "a", "type": "b", "weight": 2.0, "gradient": None, "verdict": "not finite"}
 
 
 @pytest.mark.parametrize("never, told", [((), None), ((1,), None), ((1, 2), "class 0 everywhere")])
