@@ -60,6 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--sheet", metavar="FILE.png", help="picture of the images of least mean IU (with --save), with "
         "the most wrong boxes, or of the scenes of least Jaccard (with --save)")
     add("--worst", type=int, default=8, metavar="N", help="images in --sheet (default 8)")
+    add("--images", type=places, default=[], metavar="N,N,...", help="score these places of the list alone, "
+        "counted from 0; --sheet shows all of them, in this order")
     add("--beside", nargs="+", default=[], metavar="DIR", help="other nets' --save, also shown in --sheet")
     add_look_arguments(parser)
     add("--protocol", default="38cloud", metavar="NAME", help="patches of scenes: how they become masks, "
@@ -83,6 +85,7 @@ LOOKS = "scales", "flip", "engine"
 SEGMENTING = "label_blob", "trimap", "binary", "confusion", "beside"
 SAMPLES = "samples", "seed"
 SCENES = "protocol", "partial", "curve", "margin", "seams"
+NOT_SCENES = *SEGMENTING, *SAMPLES, "images"
 DETECTING = "overlap", "nms", "most", "coco"
 
 
@@ -99,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     boxes = pools_regions(made.proto.layer) or any(isinstance(op, DetectionData) for op in made.readers)
     what, score, strange = (
         ("boxes", _boxes, (*SEGMENTING, "threshold", *LOOKS, *SAMPLES, *SCENES)) if boxes else
-        ("patches of scenes", _scenes, (*SEGMENTING, *SAMPLES, *DETECTING)) if scened(made) else
+        ("patches of scenes", _scenes, (*NOT_SCENES, *DETECTING)) if scened(made) else
         ("labels", _labels, (*SCENES, *DETECTING)))
     only(args, add_arguments, strange,
          f"the data of {path} are {what}, and there is no such thing for those")
@@ -110,9 +113,10 @@ def run(args: argparse.Namespace) -> int:
         show(json.dumps(facts, indent=2, allow_nan=False))
     else:
         images, spent = found.facts["images"], found.facts["seconds"]
+        listed = f" of the {found.facts['listed']} of the list" if args.images else ""
         rate = f"{images / max(spent, 1e-3):.1f} images/s"
-        say(f"{made.name or path.stem}: {count(images, 'image')} in {spent:.1f} s ({rate}, {found.device})"
-            f"{found.loss}", "")
+        say(f"{made.name or path.stem}: {count(images, 'image')}{listed} in {spent:.1f} s ({rate}, "
+            f"{found.device}){found.loss}", "")
         show(found.tables + "\n" * bool(written))
     if written:
         wrote(*written, file=sys.stderr if args.json else None)
@@ -139,7 +143,8 @@ def _labels(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") 
     from ..score.summary import save_confusion, summary
 
     name = made.name or path.stem
-    scoring = Scoring(made, args.score_blob or "", args.label_blob)  # mistakes come before weights are read
+    # mistakes come before weights are read
+    scoring = Scoring(made, args.score_blob or "", args.label_blob, args.images)
     positive = _positive(args, scoring)
     using, sampling = engine(args, weights, note), draws(args, made, note)
     net = loaded(args, made, weights, not args.weights)
@@ -155,7 +160,7 @@ def _labels(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") 
         save(args.sheet, worst_beside(scoring.source, result.looks, args.worst, name, args.save, args.beside))
     told = () if isinstance(looking, Plan) else SAMPLES if sampling else LOOKS
     args.seed = sampling.seed if sampling else None
-    facts = {name: vars(args)[name] for name in told} | result.as_dict()
+    facts = {name: vars(args)[name] for name in told} | _of(args, scoring.listed) | result.as_dict()
     loss = f", loss {result.loss:.6g}" if looking.losses else ""
     return _Found(facts, summary(name, result, positive), net.device, loss)
 
@@ -174,7 +179,7 @@ def _boxes(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") -
         coco.require()
     if args.save:
         check_folder(args.save)
-    scoring = BoxScoring(made, args.score_blob or SCORES)
+    scoring = BoxScoring(made, args.score_blob or SCORES, args.images)
     source = scoring.source
     apart("--sheet", args.sheet, (file for i in range(len(source)) for file in source.paths(i)))
     if args.save:
@@ -184,7 +189,7 @@ def _boxes(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") -
         result = scoring.run(
             net, Rules(overlap=args.nms, most=args.most), args.overlap,
             progress=lambda done, total, boxes: said.progress("score", done, total, count(boxes, "box"), 1))
-    facts, text = result.as_dict(), result.summary(made.name or path.stem)
+    facts, text = _of(args, scoring.listed) | result.as_dict(), result.summary(made.name or path.stem)
     if args.coco:
         whole, each = coco.score(result.records, result.found, result.looks.names)
         facts["coco"] = {key: None if math.isnan(value) else value for key, value in whole.items()}
@@ -196,7 +201,7 @@ def _boxes(args: argparse.Namespace, path: Path, weights: Path, made: "Graph") -
         rows = zip(names, (some.tolist() for some in result.found), strict=True)
         save_voc(Path(args.save), scoring.source.split, result.looks.names, rows)
     if args.sheet:
-        save(args.sheet, sheet(scoring.source, result, args.worst))
+        save(args.sheet, sheet(scoring.source, result, None if args.images else args.worst))
     return _Found(facts, text, net.device)
 
 
@@ -253,6 +258,17 @@ def _apart(folder: str, names: Sequence[str], read: Iterable[Path]) -> None:
     if places & {path.parent.resolve() for path in read}:
         raise Error(f"--save: the predictions would come among the images or labels of {folder}; give "
                     "another folder")
+
+
+def _of(args: argparse.Namespace, listed: int) -> dict[str, Any]:
+    """What is said of scores of a part of a list: which places, and how many images are listed."""
+    return {"places": args.images, "listed": listed} if args.images else {}
+
+
+def places(text: str) -> list[int]:
+    """Whole numbers from 0 on, with commas between them, each once; ValueError, which argparse words, for
+    anything else."""
+    return list(dict.fromkeys(map(whole, text.split(","))))
 
 
 def widths(text: str) -> list[int]:

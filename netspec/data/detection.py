@@ -244,7 +244,8 @@ class DetectionData(Pictured):
     def index(self, item: int) -> tuple[int, bool]:
         """The place in the list of image number `item` of the run, and whether it is mirrored."""
         if not self.randomize:
-            return self.drawn[item % len(self.drawn)], False
+            drawn = self.places or self.drawn
+            return drawn[item % len(drawn)], False
         many = len(self.drawn) * (1 + self.flips)
         epoch, at = divmod(item, many)
         if epoch not in self._orders:

@@ -35,6 +35,7 @@ class Pictured(Source):
 
     overlap: bool = False  # it is meant that it has images that are trained on
     tops_read: tuple[str, ...] = ()  # of the layout's tops
+    places: Sequence[int] = ()  # in the list, of what is given alone; else all of it is
 
     @staticmethod
     def layout_of(dataset: str, own: dict[str, Any] | None = None) -> Layout:
@@ -82,6 +83,14 @@ class Pictured(Source):
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def only(self, places: Sequence[int]) -> None:
+        """Give these places of the list alone, counted from 0, once each in this order, whatever else orders
+        it. Raises Error for one that is not there."""
+        if beyond := [place for place in places if not 0 <= place < len(self)]:
+            raise Error(f"place {beyond[0]} is not in the list of '{self.split}', whose places are 0 to "
+                        f"{len(self) - 1}")
+        self.places, self.batch_size = tuple(places), min(self.batch_size, len(places))
 
     @property
     def labels(self) -> dict[str, Labels]:

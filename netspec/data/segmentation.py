@@ -187,6 +187,8 @@ class SegmentationData(Pictured):
 
     def index(self, item: int) -> int:
         """The place in the list of image number `item` of the run."""
+        if self.places:
+            return self.places[item % len(self.places)]
         if self._order:
             return self._order.index(item)
         count = len(self.names)

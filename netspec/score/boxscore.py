@@ -73,10 +73,15 @@ class BoxResult:
 class BoxScoring(JudgedBoxes):
     """What is known of a TEST net's detections before weights are loaded."""
 
-    def __init__(self, made: Graph, score_blob: str = SCORES) -> None:
-        """Raises Error for a net without its blobs, or whose images do not come as one pass over a list, and
-        for files that are not there."""
+    def __init__(self, made: Graph, score_blob: str = SCORES, places: Sequence[int] = ()) -> None:
+        """places: of the list, from 0, whose images alone are scored; none: all. Raises Error for a net
+        without its blobs, or whose images do not come as one pass over a list that has these places, and for
+        files that are not there."""
         super().__init__(made, score_blob)
+        self.listed = self.total
+        if places:
+            self.source.only(places)
+            self.total = len(places)
         self.source.check_files()
         self.looks = predict.looks(self.source.facts, self.reader.classes)
 
@@ -104,11 +109,13 @@ class BoxScoring(JudgedBoxes):
         return BoxResult(self.looks, overlap, made, records, found, time.monotonic() - begun)
 
 
-def sheet(source: DetectionData, result: BoxResult, most: int) -> Image:
-    """The images with the most boxes missed and found wrongly, with the truth and the boxes above SURE."""
+def sheet(source: DetectionData, result: BoxResult, most: int | None) -> Image:
+    """The images with the most boxes missed and found wrongly, so many at most (None: all as they were
+    scored), with the truth and the boxes above SURE."""
     sure = [some[some[:, 5] > SURE] for some in result.found]
     wrong = [_wrong(record, some, result) for record, some in zip(result.records, sure, strict=True)]
-    chosen = sorted(range(len(wrong)), key=lambda i: -sum(wrong[i]))[:most]
+    places = range(len(wrong))
+    chosen = [*places] if most is None else sorted(places, key=lambda i: -sum(wrong[i]))[:most]
     palette, names = result.looks.palette, result.looks.names
 
     def shown(index: int, boxes: Sequence[Sequence[float]]) -> Image:

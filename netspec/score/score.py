@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from ..base import metrics
+from ..base.errors import Error
 from ..base.files import inside
 from ..base.metrics import VOID, Binary, Scores, confusion
 from ..data.feed import Batches
+from ..data.pictured import Pictured
 from ..look.pictures import save_labels
 from ..net.graph import Graph
 from ..net.judged import Judged
@@ -103,12 +105,20 @@ class Tally:
 
 
 class Scoring(Judged):
-    """What is known of a TEST net's scores before weights are loaded."""
+    """What is known of a TEST net's scores before weights are loaded: of `total` images of those `listed`."""
 
-    def __init__(self, made: Graph, score_blob: str = "", label_blob: str = "label") -> None:
-        """Raises Error for a net without these blobs, or whose data do not come as one pass over a list,
-        and for files that are not there."""
+    def __init__(self, made: Graph, score_blob: str = "", label_blob: str = "label",
+                 places: Sequence[int] = ()) -> None:
+        """places: of the list, from 0, whose images alone are scored; none: all. Raises Error for a net
+        without these blobs, or whose data do not come as one pass over a list that has these places, and for
+        files that are not there."""
         super().__init__(made, score_blob, label_blob)
+        self.listed = self.total
+        if places:
+            if not isinstance(self.source, Pictured) or len(made.readers) > 1:
+                raise Error(f"net '{made.name}': --images is of nets with one data layer, SegmentationData")
+            self.source.only(places)
+            self.total = len(places)
         self.source.check_files()
         self.looks = predict.looks(self.facts, self.classes)
 

@@ -30,7 +30,8 @@ def worst(source: SegmentationData, looks: Looks, folder: Folder, most: int) -> 
 
 def worst_beside(source: SegmentationData, looks: Looks, most: int, name: str, folder: Folder,
                  others: Sequence[Folder]) -> Image:
-    """The sheet of a net's worst images, and what other nets predict for them.
+    """The sheet of a net's worst images, or of the places that alone were scored, and what other nets predict
+    for them.
 
     folder: of the predictions of net `name`. others: such folders of other nets, shown under their own names,
     or under their paths where two have one name.
@@ -38,7 +39,8 @@ def worst_beside(source: SegmentationData, looks: Looks, most: int, name: str, f
     titles = [*(Path(other).name for other in others), name]
     nets = {str(other) if titles.count(title) > 1 else title: other
             for title, other in zip(titles, others, strict=False)}
-    return sheet(source, looks, {**nets, name: folder}, worst(source, looks, folder, most))
+    chosen = source.places or worst(source, looks, folder, most)
+    return sheet(source, looks, {**nets, name: folder}, chosen)
 
 
 def sheet(source: SegmentationData, looks: Looks, nets: Mapping[str, Folder], chosen: Sequence[int]

@@ -16,6 +16,7 @@ from netspec.net import weights
 from netspec.net.build import load
 from netspec.net.deploy import deploy
 from netspec.net.module import Net
+from netspec.score import boxscore
 from netspec.score.detect import thresholds
 from netspec.score.objects import save_voc
 from netspec.score.predict import Looks
@@ -342,6 +343,15 @@ def test_a_net_that_is_given_proposals_by_its_data_is_scored(place, capsys):
     assert main(["score", "given.prototxt", "w.caffemodel", "--device", "cpu", "--quiet", "--json", "--save", "s"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["images"] == 3 and [each["detections"] for each in told["classes"]] == [3, 3]
+
+
+def test_some_images_alone_are_scored_and_shown_in_their_order(place, capsys, monkeypatch):
+    seen = []
+    monkeypatch.setattr(boxscore.pictures, "sheet", lambda columns: seen.append(columns[0][2]) or Image.new("RGB", (1, 1)))
+    argv = ["score", "val.prototxt", "w.caffemodel", "--device", "cpu", "--quiet", "--json", "--images", "2,0", "--sheet", "s.png", "--worst", "1"]
+    assert main(argv) == 0
+    told, source = json.loads(capsys.readouterr().out), load("val.prototxt").readers[0]
+    assert (told["places"], told["listed"], told["images"]) == ([2, 0], 3, 2) and seen == [[source.names[2], source.names[0]]]
 
 
 @pytest.mark.parametrize("argv, words", [

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import threading
 from pathlib import Path
@@ -665,6 +666,32 @@ def test_score_command_writes_matrix_and_sheet(place, capsys):
     three = Image.open("t.png")
     assert three.height > few.height and (few.mode, three.mode) == ("RGB", "RGB")
     assert (np.array(Image.open("c.png").convert("RGB"))[..., 2] > 250).any()
+
+
+def test_some_images_of_the_list_alone(place, capsys, monkeypatch):
+    """What is scored, saved and shown of two places is what is of them in all, in the order asked for."""
+    run = "score", "val.prototxt", "random.caffemodel", "--device", "cpu", "--quiet", "--json", "--save"
+    command(capsys, *run, "all")
+    seen, sheet = [], sheets.sheet
+    monkeypatch.setattr(sheets, "sheet", lambda source, looks, nets, chosen: seen.append([source.names[i] for i in chosen]) or
+                        sheet(source, looks, nets, chosen))
+    status, out, err = command(capsys, *run, "some", "--images", "2,0,2", "--sheet", "s.png", "--worst", "1")
+    told = json.loads(out)
+    assert (status, err) == (0, "wrote some, s.png\n") and seen == [["c", "a"]] and sorted(os.listdir("some")) == ["a.png", "c.png"]
+    assert all((place / "some" / name).read_bytes() == (place / "all" / name).read_bytes() for name in ("a.png", "c.png"))
+    assert (told["places"], told["listed"], told["images"]) == ([2, 0], 3, 2)
+    pairs = [(read(f"images/SegmentationClass/{name}.png"), read(f"all/{name}.png")) for name in "ac"]
+    assert told["mean_iu"] == Scores.from_histogram(sum(confusion(*pair, CLASSES) for pair in pairs)).mean_iu
+    assert command(capsys, *run[:-2], "--images", "1")[1].startswith("small: 1 image of the 3 of the list in ")
+    status, out, err = command(capsys, *run, "none", "--images", "0,3")
+    assert status == 2 and "place 3 is not in the list of 'val', whose places are 0 to 2" in err and not out
+
+
+def test_some_images_of_a_larger_batch(place, monkeypatch):
+    prototext.write(place / "val.prototxt", net_spec(dict(dataset="shapes", root="images", split="val", batch_size=3)))
+    made = load("val.prototxt")
+    found = scoring.Scoring(made, places=[1]).run(predict.load(made, "random.caffemodel", "cpu")[0], workers=0)
+    assert found.images == 1 and made.readers[0].load(0)[0].shape == (1, 3, 37, 23)
 
 
 def test_extra_options_that_cannot_be_met(place, capsys):
