@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"{', '.join(LAYOUTS | BOXED)} or a data set file: its names and colours, "
                         "and its mean where the net says none (default: what the net says; of released nets, "
                         "what their name does)")
-    parser.add_argument("--mean", type=_three, metavar="B,G,R", help="to subtract from images (0 to 255); of "
+    parser.add_argument("--mean", type=three, metavar="B,G,R", help="to subtract from images (0 to 255); of "
                         "scenes a fourth, near infrared's")
     parser.add_argument("--classes", metavar="CLASS,...", help="show and tell these alone, by name or number")
     parser.add_argument("--alpha", type=fraction, default=0.55, metavar="A",
@@ -272,7 +272,8 @@ def _counts(found: dict[str, Any]) -> str:
     return ", ".join(f"{number} {name}" for name, number in many.items())
 
 
-def _three(text: str) -> tuple[float, ...]:
+def three(text: str) -> tuple[float, ...]:
+    """A mean: one, three or four numbers with commas between them; argparse's error for anything else."""
     try:
         numbers = tuple(float(part) for part in text.split(","))
     except ValueError:

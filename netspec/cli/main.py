@@ -37,7 +37,7 @@ GROUPS = {  # what for -> command -> help; a file a command, cli/NAME.py, with a
     },
     "nets": {
         "describe": "what each layer costs and sees of the data",
-        "draw": "draw the layers of a net, or its streams",
+        "draw": "draw the layers of a net, its streams, kernels or activations",
         "votes": "draw the score maps by which the bins of a region vote",
         "diff-net": "compare two nets, or a net with figure 3",
         "explain-crop": "the arithmetic behind crop offsets",

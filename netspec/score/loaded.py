@@ -25,6 +25,7 @@ from ..net.detections import SCORES, BoxReader, Rules, pools_regions
 from ..net.graph import Graph
 from ..net.module import Net
 from ..net.plan import Plan
+from ..net.room import held
 from ..proto.caffe_pb2 import TEST, TRAIN, NetParameter
 from . import objects, predict
 from .frames import Frame, frames, rgb
@@ -167,13 +168,11 @@ class Loaded(Net):
             return objects.found_in(finder.seen(frame.name, finder.read(frame), {}), looks)
 
     def _segment(self, picture: object, scales: Sequence[float], flip: bool) -> np.ndarray:
-        names, wants = self.graph.inputs, self.preprocess
+        wants = self.preprocess
         if self.finds:
             raise Error(f"net '{self.graph.name}' finds objects, and gives no class of each pixel: "
                         "net.detect(picture) gives boxes")
-        if len(names) != 1:
-            raise Error(f"net '{self.graph.name}' has {len(names)} inputs: {', '.join(names)}; segment gives "
-                        "one picture")
+        self._alone("segment")
         if not self.score_blob:
             raise Error(f"net '{self.graph.name}' has the outputs {', '.join(self.graph.outputs)}: set "
                         "net.score_blob to the one with the scores")
@@ -185,6 +184,46 @@ class Loaded(Net):
         if labels.shape != size[::-1]:  # of a net that sees pictures made smaller, or crops nothing to them
             labels = np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
         return labels
+
+    def activations(self, picture: Picture, blob: str) -> np.ndarray:
+        """A blob of the net, such as "pool4", for a picture: its first item, (C, H, W) float32.
+
+        The picture goes in as `segment` or `detect` gives it to the net; no layer behind the blob runs.
+        Raises Error as they do, and for a blob that is not there or has no height and width.
+        """
+        self.graph.check_blobs([blob])
+        self._has_numbers()
+        seen = opened(picture, self.preprocess.resize)
+        with self._evaluating(), torch.inference_mode(), seen as (frame, _):
+            if self.finds:
+                finder = objects.BoxFinder(self, *self._finding(), self.preprocess.checked())
+                inputs, _ = finder.blobs(finder.read(frame))
+            else:
+                inputs = {self._alone("activations"): self._shown(frame)}
+            found = self.features(inputs, blob)
+        if found.ndim != 4 or not len(found):
+            raise Error(f"blob '{blob}' is {' x '.join(map(str, found.shape))}, expected one of images, "
+                        "N x C x H x W")
+        return found[0].float().cpu().numpy()
+
+    def _shown(self, frame: Frame) -> Tensor:
+        """The net's input for a frame; Error for one that is too small, or too large for the device."""
+        graph, wants = self.graph, self.preprocess
+        try:
+            made = predict.fitted(graph.proto, graph.inputs[0], wants.channels, frame.size, graph.path)
+            predict.check_room(held(made), self)
+        except Error as e:
+            raise Error(f"image {frame.name} ({frame.size[0]}x{frame.size[1]}): {e}") from None
+        data = predict.blob(frame.read(), wants.checked(), wants.channels, wants.scale)
+        return data.to(self.device, self.dtype)
+
+    def _alone(self, what: str) -> str:
+        """The net's only input."""
+        names = self.graph.inputs
+        if len(names) != 1:
+            raise Error(f"net '{self.graph.name}' has {len(names)} inputs: {', '.join(names)}; {what} gives "
+                        "one picture")
+        return names[0]
 
     def _has_numbers(self) -> None:
         if self.device.type == "meta":

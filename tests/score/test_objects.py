@@ -18,7 +18,8 @@ from netspec.net.deploy import deploy
 from netspec.net.module import Net
 from netspec.score import boxscore
 from netspec.score.detect import thresholds
-from netspec.score.objects import save_voc
+from netspec.score.frames import picture
+from netspec.score.objects import BoxFinder, save_voc
 from netspec.score.predict import Looks
 
 CLASSES = ["background 0 0 0", "cat 200 0 0", "dog 0 0 200"]
@@ -343,6 +344,18 @@ def test_a_net_that_is_given_proposals_by_its_data_is_scored(place, capsys):
     assert main(["score", "given.prototxt", "w.caffemodel", "--device", "cpu", "--quiet", "--json", "--save", "s"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["images"] == 3 and [each["detections"] for each in told["classes"]] == [3, 3]
+
+
+def test_activations_of_a_net_that_finds_objects(place):
+    net = netspec.load("deploy.prototxt", "w.caffemodel", "cpu")
+    maps = net.activations("images/a.png", "s")
+    finder = BoxFinder(net, *net._finding())
+    with torch.inference_mode():
+        wanted = finder.looking(finder.blobs(picture("images/a.png"))[0], ["s"])["s"]
+    np.testing.assert_allclose(maps, wanted[0], rtol=1e-4, atol=1e-5)
+    assert net.activations("images/a.png", "ps").shape == (3, 2, 2)  # of the first region
+    with pytest.raises(netspec.Error, match=r"blob 'rois' is \d+ x 5, expected one of images, N x C x H x W"):
+        net.activations("images/a.png", "rois")
 
 
 def test_some_images_alone_are_scored_and_shown_in_their_order(place, capsys, monkeypatch):
