@@ -100,16 +100,26 @@ def same(a, b):
         np.testing.assert_array_equal(value, b[key], err_msg=key)
 
 
-def solved(folder):
+def solved(folder, *more):
     """What the solve command says of solver.prototxt in a folder: for a job that several tests begin with."""
     before = Path.cwd()
     os.chdir(folder)
     try:
         with redirect_stderr(io.StringIO()) as said:
-            assert main(["solve", "solver.prototxt"]) == 0, said.getvalue()
+            assert main(["solve", "solver.prototxt", *more]) == 0, said.getvalue()
     finally:
         os.chdir(before)
     return said.getvalue()
+
+
+def write_tested(folder):
+    """A training that has ended, with tests of images: solver, nets, images/, run/run.log and snapshots; the folder."""
+    solver = SOLVER.replace('net: "net.prototxt"', 'train_net: "train.prototxt" test_net: "val.prototxt" test_iter: 4 test_interval: 6 display: 3')
+    settings = dict(dataset="voc", root="images", split="train", mean=(104, 117, 123), seed=11)
+    for net, more in (("train", {}), ("val", dict(randomize=False, overlap=True))):
+        write_job(folder, solver, data=VOC.replace("dict_here", str(settings | more).replace('"', "'")), net=f"{net}.prototxt")
+    solved(folder, "--log", "run/run.log")
+    return folder
 
 
 def start(folder, *args, **options):

@@ -34,6 +34,7 @@ class Session:
     folder: Path
     runs: list[Run] = field(default_factory=list)
     told: list[dict[str, Any]] = field(default_factory=list)  # of each net tried what infer printed
+    known: dict[str, Any] = field(default_factory=dict)  # what was seen last, by name
     numbers: Iterator[int] = field(default_factory=count)
 
     def place(self) -> Path:
@@ -42,10 +43,16 @@ class Session:
         made.mkdir()
         return made
 
-    def stop(self) -> None:
-        """End what runs."""
-        for run in self.runs:
-            run.stop()
+    def news(self, name: str, what: Any) -> bool:
+        """Whether something is not as it was seen last; now it is seen."""
+        before, self.known[name] = self.known.get(name), what
+        return what != before
+
+    def stop(self, *commands: str) -> None:
+        """End what runs, or these commands alone."""
+        for run in list(self.runs):
+            if not commands or run.argv[0] in commands:
+                run.stop()
 
 
 class Desk:

@@ -12,6 +12,7 @@ from ..base.errors import Error, lacking
 from .desk import Desk
 from .reading import Reading
 from .trying import Trying
+from .watching import Watching
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -28,6 +29,7 @@ STYLE = """
 .bad { color: var(--error-text-color); font-weight: 600 }
 .prose th, .prose td { padding: .1em .6em; text-align: left; font-weight: normal }
 td.number, th.number { text-align: right }
+#curves figure { margin: 0 } #curves figcaption { display: none }
 .differences { overflow: auto; max-height: 80vh; margin: 0; line-height: 1.4 }
 .differences .added { color: #1a7f37 } .dark .differences .added { color: #56d364 }
 .differences .gone { color: #b3261e } .dark .differences .gone { color: #ff8a80 }
@@ -65,6 +67,9 @@ def build(desk: Desk) -> "gr.Blocks":
             trying = Trying(desk)
         with gr.Tab("Read", id="read"):
             reading = Reading(desk)
+        with gr.Tab("Watch", id="watch") as tab:
+            watching = Watching(desk)
+        tab.select(watching.begin, watching.chosen, watching.chosen, show_progress="hidden")
         page.load(reading.begin, None, [reading.net, reading.other], show_progress="hidden")
         page.load(trying.begin, None, [trying.pairs, trying.picked], show_progress="hidden")
         page.unload(left)

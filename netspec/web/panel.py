@@ -19,12 +19,13 @@ ZOOMS = 25, 50, 100, 200  # percent
 class Panel:
     """The buttons, a line that says how far the command is or why it failed, and its words."""
 
-    def __init__(self, desk: Desk, label: str, key: str) -> None:
-        """label: of the button; key: the beginning of the parts' names on the page."""
+    def __init__(self, desk: Desk, label: str, key: str, *commands: str) -> None:
+        """label: of the button; key: the beginning of the parts' names on the page; commands: those that are
+        run here, which the other button ends."""
         global gr  # in the hints of what it calls, too, which it reads
         import gradio as gr
 
-        self.desk = desk
+        self.desk, self.commands = desk, commands
         with gr.Row():
             self.go = gr.Button(label, variant="primary", elem_id=key)
             self.stop = gr.Button("stop", elem_id=f"{key}-stop")
@@ -40,6 +41,7 @@ class Panel:
         What it raises as Error is said. Returns the event, after which more can be done.
         """
         def run(request: "gr.Request", *given: Any) -> Iterator[Update]:
+            yield gr.skip()  # work that yields nothing would leave the parts empty
             try:
                 yield from work(self.desk.session(request.session_hash), *given)
             except (Error, OSError) as error:
@@ -59,7 +61,7 @@ class Panel:
         return run
 
     def _halt(self, request: "gr.Request") -> None:
-        self.desk.session(request.session_hash).stop()
+        self.desk.session(request.session_hash).stop(*self.commands)
 
 
 def drawn(file: Path) -> Html:

@@ -67,7 +67,7 @@ class Reading:
                 self.what = gr.Radio([LAYERS, DRAWING, FIGURE3, DIFFERENCES], value=LAYERS, label="show",
                                      elem_id="read-what")
                 self.other = gr.Dropdown(label="compared with", visible=False, elem_id="read-other")
-                self.panel = Panel(desk, "read", "read")
+                self.panel = Panel(desk, "read", "read", "describe", "draw", "diff-net")
                 self.file = gr.DownloadButton("download the picture", size="sm", visible=False,
                                                elem_id="read-file")
                 if root := folder():

@@ -94,7 +94,7 @@ class Trying:
                 self.files = gr.File(label="pictures: drop one or many", file_count="multiple", height=150,
                                      elem_id="drop")
                 self.picked = gr.Dropdown(label="or out of the folders", multiselect=True, elem_id="picked")
-                self.panel = Panel(desk, "try", "try")
+                self.panel = Panel(desk, "try", "try", "infer")
                 self.pixel = gr.HTML(said("click on a picture: what the nets say of that pixel"),
                                      elem_id="pixel")
             with gr.Column(scale=5, min_width=320, visible=False) as self.results:

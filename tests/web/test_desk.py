@@ -15,7 +15,8 @@ from netspec.web.folders import Folders
 class Stood:
     """A run that stands still."""
 
-    stopped = False
+    def __init__(self, *argv):
+        self.argv, self.stopped = argv, False
 
     def stop(self):
         self.stopped = True
@@ -41,6 +42,15 @@ def test_a_tab_has_a_folder_which_goes_with_it(desk):
     desk.leave("a")
     assert run.stopped and not first.folder.exists() and other.folder.exists()
     assert desk.session("a") is not first
+
+
+def test_a_panel_ends_its_own_commands(desk):
+    session, runs = desk.session("a"), [Stood("score", "net"), Stood("infer", "net"), Stood("curves", "log")]
+    session.runs += runs
+    session.stop("score", "draw")
+    assert [run.stopped for run in runs] == [True, False, False]
+    session.stop()
+    assert all(run.stopped for run in runs)
 
 
 def test_tabs_come_at_once(desk):

@@ -112,7 +112,7 @@ def test_the_tab(desk, net):
         tab = Reading(desk)
     assert str(net) in dict(tab.begin()[0].choices)
     *steps, last = tab.read(desk.session("a"), str(net), LAYERS, None)
-    assert steps[0][tab.panel.words] == f"netspec describe {net} --json"
+    assert steps[0][tab.panel.words].value == f"netspec describe {net} --json"
     assert [row[0] for row in last[tab.table].value["data"]] == ["data", *NAMES] and last[tab.table].visible
     assert "parameters" in last[tab.panel.said] and last[tab.seen].value == ""
     *_, last = tab.read(desk.session("a"), str(net), DRAWING, None)
