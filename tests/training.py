@@ -31,6 +31,12 @@ layer { name: "score" type: "Convolution" bottom: "conv" top: "score"
   convolution_param { num_output: 4 kernel_size: 1 weight_filler { type: "xavier" } } }
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "score" bottom: "label" top: "loss" loss_param { ignore_label: 255 } }
 """
+STILL = BODY.replace('layer { name: "drop" type: "Dropout" bottom: "conv" top: "conv" }', "")  # with nothing drawn
+
+
+def rows(size):
+    """HDF5Data of so many rows a batch, in their order."""
+    return HDF5.replace("batch_size: 2 shuffle: true", f"batch_size: {size}")
 
 
 def write_hdf5(folder, items=7, size=(8, 9), bad=None):
