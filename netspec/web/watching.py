@@ -148,7 +148,7 @@ class Watching:
         out = session.place()
         try:
             argv = runs.words(runs.test_net(which, self.desk.folders), weights, out, images)
-            run = yield from self.panel.follow(session, argv + ["--trust"] * self.desk.commands.trusted)
+            run = yield from self.panel.follow(session, argv)
             told = json.loads(run.output)
             pictures = [_picture(out / f"{name}.png") for name in PICTURES]
             done = f"{weights.name}: {told['images']} images in {told['seconds']:.1f} s"

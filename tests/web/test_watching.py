@@ -183,7 +183,7 @@ def desk(commands, home, tmp_path):
     return Desk(commands, Folders([home]), [], tmp_path / "page", 40)
 
 
-def test_the_tab(desk, home):
+def test_the_tab(desk, home, monkeypatch):
     """What a training that goes on, its weights and the button make of the page, by real commands."""
     gradio = pytest.importorskip("gradio")
     with gradio.Blocks():
@@ -203,6 +203,7 @@ def test_the_tab(desk, home):
     assert list(tab.follow(session, [log])) == []  # nothing has changed
     (records,) = tab.look(session, False, which.value)
     assert "snap_best.caffemodel" in records[tab.recorded] and list(tab.look(session, False, which.value)) == []
+    monkeypatch.setattr(desk.commands, "trusted", True)  # for which score has no option
     *steps, last = tab.score(session, which.value)
     assert steps[0][tab.panel.words].value.startswith(f"netspec score {home / 'val.prototxt'} {home / 'run/snap_iter_12.caffemodel'} --json")
     assert last[tab.classes].visible and "4 images in" in last[tab.panel.said] and "snap_iter_12" in last[tab.measures]
