@@ -39,7 +39,8 @@ td.number, th.number { text-align: right }
 .drawn label { margin-right: 1em; white-space: nowrap } .drawn label input { margin-right: .3em }
 .drawn img { max-width: none; margin: 0 }
 .drawn:has([value="25"]:checked) img { zoom: .25 } .drawn:has([value="50"]:checked) img { zoom: .5 }
-.drawn:has([value="200"]:checked) img { zoom: 2 } .drawn:has([value="fit"]:checked) img { max-width: 100% }
+.drawn:has([value="200"]:checked) img { zoom: 2 }
+.drawn:has([value="fit"]:checked) img { max-width: 100% }
 """
 
 
@@ -70,7 +71,7 @@ def build(desk: Desk) -> "gr.Blocks":
         with gr.Tab("Watch", id="watch") as tab:
             watching = Watching(desk)
         tab.select(watching.begin, watching.chosen, watching.chosen, show_progress="hidden")
-        page.load(reading.begin, None, [reading.net, reading.other], show_progress="hidden")
+        page.load(reading.begin, None, reading.net, show_progress="hidden")
         page.load(trying.begin, None, [trying.pairs, trying.picked], show_progress="hidden")
         page.unload(left)
     return page

@@ -1,5 +1,6 @@
 """What tabs have in common: a button that runs commands, one that ends them, and what is seen of it."""
 
+import json
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,10 +36,11 @@ class Panel:
         self.stop.click(self._halt, None, None, concurrency_limit=None)
 
     def does(self, work: Callable[..., Iterator[Update]], inputs: Sequence[Any], outputs: Sequence[Any],
-             *events: Any) -> Any:
+             *events: Any, again: bool = False) -> Any:
         """Have the button, or these events, do what `work` yields of a session and the inputs' values.
 
-        What it raises as Error is said. Returns the event, after which more can be done.
+        What it raises as Error is said. again: it is done once more where an event comes meanwhile. Returns
+        the event, after which more can be done.
         """
         def run(request: "gr.Request", *given: Any) -> Iterator[Update]:
             yield gr.skip()  # work that yields nothing would leave the parts empty
@@ -48,7 +50,8 @@ class Panel:
                 yield {self.said: said(str(error), bad=True)}
 
         return gr.on([*events] or [self.go.click], run, list(inputs), [self.said, self.words, *outputs],
-                     concurrency_limit=None, show_progress="hidden")
+                     concurrency_limit=None, show_progress="hidden",
+                     trigger_mode="always_last" if again else "once")
 
     def follow(self, session: Session, argv: Sequence[str]) -> Generator[Update, None, Run]:
         """Run a command and say how far it is; its Run in the end. Raises Error where it failed and printed
@@ -64,11 +67,19 @@ class Panel:
         self.desk.session(request.session_hash).stop(*self.commands)
 
 
+def output(run: Run) -> Any:
+    """What a command printed as JSON. Raises Error where it is none, as of what was stopped."""
+    try:
+        return json.loads(run.output)
+    except ValueError:
+        raise Error(run.trouble() or "the command printed no JSON") from None
+
+
 def drawn(file: Path) -> Html:
     """A picture in a frame that is scrolled, smaller or larger by choice. It is an image, in which nothing
     runs, whatever names are written in it."""
-    choices = [tag("label", tag("input", type="radio", name="zoom", value=f"{zoom}",
-                                **({"checked": ""} if zoom == 100 else {})), f"{zoom} %") for zoom in ZOOMS]
-    whole = tag("label", tag("input", type="radio", name="zoom", value="fit"), "as wide as the page")
-    return tag("div", tag("form", *choices, whole),
+    choices = [tag("label", tag("input", type="radio", name="zoom", value=f"{zoom}"), f"{zoom} %")
+               for zoom in ZOOMS]
+    whole = tag("label", tag("input", type="radio", name="zoom", value="fit", checked=""), "to the page")
+    return tag("div", tag("form", whole, *choices),
                image(file.name, file.read_bytes(), PICTURES[file.suffix]), class_="drawn")

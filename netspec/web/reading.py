@@ -1,50 +1,77 @@
-"""The tab in which nets are read: their layers, drawings, differences, in the browser."""
+"""The tab in which nets are read: layers, drawings, differences, kernels, activations, in the browser."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..base import names
 from ..base.errors import Error
 from ..look.costs import in_all, pixels
 from ..papers.page import Html, tag
-from .desk import Desk, Session, said
-from .panel import Panel, Update, drawn
+from .commands import Run
+from .desk import IMAGES, Desk, Session, said
+from .panel import Panel, Update, drawn, output
+from .trying import checked
 from .viewer import Viewer, folder
 
 if TYPE_CHECKING:
     import gradio as gr
 
 LAYERS, DRAWING, FIGURE3, DIFFERENCES = "layers", "drawing", "figure 3", "differences"
+KERNELS, ACTIVATIONS = "kernels", "activations"
+# what is to be seen -> what that takes beside the net
+TAKES = {LAYERS: (), DRAWING: (), FIGURE3: (), DIFFERENCES: ("other",), KERNELS: ("weights", "layer"),
+         ACTIVATIONS: ("weights", "image", "blob")}
+FIELDS = {"other": "second net", "weights": "weights (else those of the net's name)", "image": "picture",
+          "layer": "layer", "blob": "blob"}
 # of the table of layers: heading -> whether it has numbers
 COLUMNS = {"layer": False, "type": False, "shape": False, "parameters": True, "M multiply-adds": True,
            "receptive field": True, "stride": True, "MiB": True}
 MARKS = {"+": "added", "-": "gone", "@": "place"}  # how lines of differences begin -> their class
 
 
-def words(what: str, net: str, other: str | None, out: Path) -> list[str]:
-    """The command that makes what is to be seen of a net. other: to compare with; out: the file of a drawing.
-    """
-    if what == LAYERS:
-        return ["describe", net, "--json"]
-    if what == DIFFERENCES:
-        if other is None:
-            raise Error("choose a second net, to compare with")
-        return ["diff-net", net, other]
-    return ["draw", net, *(["--style", "figure3"] if what == FIGURE3 else []), "--out", str(out)]
+class Asked(NamedTuple):
+    """What is to be seen of which net, and what that takes, as TAKES says."""
+
+    what: str
+    net: str
+    other: str | None = None
+    weights: str | None = None
+    image: str | None = None
+    layer: str | None = None
+    blob: str | None = None
+
+    def words(self, out: Path) -> list[str]:
+        """The command that makes it. out: the file of a drawing. Raises Error where something lacks."""
+        for field in TAKES[self.what]:
+            if field != "weights" and not getattr(self, field):
+                raise Error(f"choose the {FIELDS[field]}")
+        with_weights = [self.net, self.weights] if self.weights else [self.net]
+        return {LAYERS: ["describe", self.net, "--json"],
+                DIFFERENCES: ["diff-net", self.net, f"{self.other}"],
+                DRAWING: ["draw", self.net, "--out", f"{out}"],
+                FIGURE3: ["draw", self.net, "--style", "figure3", "--out", f"{out}"],
+                KERNELS: ["draw", *with_weights, f"--kernels={self.layer}", "--out", f"{out}"],
+                ACTIVATIONS: ["draw", *with_weights, f"{self.image}", f"--activations={self.blob}",
+                              "--out", f"{out}"]}[self.what]
 
 
-def rows(told: Mapping[str, Any]) -> list[list[Any]]:
+def rows(costs: Mapping[str, Any]) -> list[list[Any]]:
     """The table of layers, out of what `describe --json` printed."""
     return [[cost["layer"], cost["type"], " x ".join(map(str, cost["shape"])), cost["parameters"],
              round(cost["macs"] / 1e6, 1), _one(cost["field"]), _one(cost["stride"]),
-             round(cost["memory"] / 2**20, 2)] for cost in told["layers"]]
+             round(cost["memory"] / 2**20, 2)] for cost in costs["layers"]]
 
 
 def _one(values: Sequence[float] | None) -> float | str | None:
     """A number, which can be sorted, where all axes agree."""
     return values[0] if values and len(set(values)) == 1 else pixels(values)
+
+
+def inside(costs: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The layers with kernels, and the blobs with channels, out of what `describe --json` printed."""
+    maps = [cost for cost in costs["layers"] if len(cost["shape"]) == 4]
+    return [cost["layer"] for cost in maps if cost["macs"]], list(dict.fromkeys(cost["top"] for cost in maps))
 
 
 def coloured(text: str) -> Html:
@@ -64,12 +91,12 @@ class Reading:
         with gr.Row():
             with gr.Column(scale=2, min_width=260):
                 self.net = gr.Dropdown(label="net", elem_id="read-net")
-                self.what = gr.Radio([LAYERS, DRAWING, FIGURE3, DIFFERENCES], value=LAYERS, label="show",
-                                     elem_id="read-what")
-                self.other = gr.Dropdown(label="compared with", visible=False, elem_id="read-other")
+                self.what = gr.Radio(list(TAKES), value=LAYERS, label="show", elem_id="read-what")
+                self.fields = [gr.Dropdown(label=label, visible=False, elem_id=f"read-{field}")
+                               for field, label in FIELDS.items()]
                 self.panel = Panel(desk, "read", "read", "describe", "draw", "diff-net")
                 self.file = gr.DownloadButton("download the picture", size="sm", visible=False,
-                                               elem_id="read-file")
+                                              elem_id="read-file")
                 if root := folder():
                     self.viewer = Viewer(root, desk.temporary)
                     self.view = gr.Button("open in Netron", size="sm", elem_id="read-netron")
@@ -81,33 +108,58 @@ class Reading:
                                           type="array", max_height=800, visible=False, show_search="filter",
                                           elem_id="read-layers")
                 self.seen = gr.HTML(elem_id="read-seen")
-        self.panel.does(self.read, [self.net, self.what, self.other], [self.table, self.seen, self.file])
-        self.what.change(lambda what: gr.Dropdown(visible=what == DIFFERENCES), self.what, self.other,
-                         show_progress="hidden")
+        self.panel.does(self.read, [self.what, self.net, *self.fields], [self.table, self.seen, self.file])
+        self.panel.does(self.offer, [self.what, self.net], self.fields, self.what.change, self.net.change,
+                        again=True)
 
-    def begin(self) -> list[Any]:
-        """What can be chosen now."""
+    def begin(self) -> Any:
+        """The nets that can be chosen now."""
         nets = list(self.desk.nets())
-        return [gr.Dropdown(choices=nets, value=nets[0] if nets else None), gr.Dropdown(choices=nets)]
+        return gr.Dropdown(choices=nets, value=nets[0] if nets else None)
 
-    def read(self, session: Session, net: str | None, what: str, other: str | None) -> Iterator[Update]:
+    def offer(self, session: Session, what: str, net: str | None) -> Iterator[Update]:
+        """Ask for what it takes to see something of a net, and say what there is."""
+        fields = dict(zip(FIELDS, self.fields, strict=True))
+        yield {field: gr.Dropdown(visible=name in TAKES[what]) for name, field in fields.items()}
+        if "other" in TAKES[what]:
+            yield {fields["other"]: gr.Dropdown(choices=list(self.desk.nets()))}
+        if "weights" in TAKES[what]:
+            run = yield from self._follow(session, Asked(LAYERS, self._chosen(net)).words(session.place()))
+            layers, blobs = inside(output(run))
+            own, pairs = names.net_file(self._chosen(net)).resolve(), self.desk.pairs()
+            fitting = [name for name, pair in pairs.items() if Path(pair.net).resolve() == own]
+            images = self.desk.folders.files(*IMAGES)
+            choices = {"weights": fitting, "image": images, "layer": layers, "blob": blobs}
+            yield {fields[name]: gr.Dropdown(choices=there, value=there[0] if there else None)
+                   for name, there in choices.items()} | {self.panel.said: ""}
+
+    def read(self, session: Session, what: str, net: str | None, other: str | None, weights: str | None,
+             image: str | None, *rest: str | None) -> Iterator[Update]:
         """Show something of a net."""
-        out = session.place() / "net.svg"
-        argv = words(what, self._chosen(net), self.desk.nets().get(other or ""), out)
-        run = yield from self.panel.follow(session, argv + ["--trust"] * self.desk.commands.trusted)
-        told = json.loads(run.output) if what == LAYERS else None
-        seen = "" if told else coloured(run.output) if what == DIFFERENCES else drawn(out)
-        yield {self.panel.said: said(in_all(told["totals"]) if told else f"{what} of {net}"),
-               self.table: gr.Dataframe(value=rows(told) if told else None, visible=bool(told)),
-               self.seen: gr.HTML(seen, visible=not told),
+        out = session.place() / ("net.png" if "weights" in TAKES[what] else "net.svg")
+        pair = self.desk.pairs().get(weights or "")
+        asked = Asked(what, self._chosen(net), self.desk.nets().get(other or ""), pair and pair.weights,
+                      image and str(self.desk.folders.open(image)), *rest)
+        if image and what == ACTIVATIONS:
+            checked([image], self.desk.pixels)
+        run = yield from self._follow(session, asked.words(out))
+        costs = output(run) if what == LAYERS else None
+        seen = "" if costs else coloured(run.output) if what == DIFFERENCES else drawn(out)
+        last = run.output.strip().rpartition("\n")[2].replace(str(out), out.name)
+        yield {self.panel.said: said(in_all(costs["totals"]) if costs else last),
+               self.table: gr.Dataframe(value=rows(costs) if costs else None, visible=bool(costs)),
+               self.seen: gr.HTML(seen, visible=not costs),
                self.file: gr.DownloadButton(value=str(out) if out.exists() else None, visible=out.exists())}
 
     def viewed(self, session: Session, net: str | None) -> Iterator[Update]:
-        """Show where a net is to be seen in Netron."""
+        """Say where a net is to be seen in Netron."""
         where = self.viewer.open(names.net_file(self._chosen(net)))
         link = tag("a", f"{net} in Netron", href=where, target="_blank", rel="noopener noreferrer")
         yield {self.link: tag("p", link, ", on this machine alone. Netron's page reports its use to others; "
                               "as it is served here, it is kept from that.", class_="said")}
+
+    def _follow(self, session: Session, argv: list[str]) -> Generator[Update, None, Run]:
+        return self.panel.follow(session, argv + ["--trust"] * self.desk.commands.trusted)
 
     def _chosen(self, net: str | None) -> str:
         known = self.desk.nets()

@@ -1,6 +1,5 @@
 """The tab in which nets are tried on pictures: what `netspec infer` makes, in the browser."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from ..papers.page import Html, table, tag
 from ..proto.text import read_net
 from ..score.windows import any_size
 from .desk import IMAGES, Desk, Pair, Session, said
-from .panel import Panel, Update
+from .panel import Panel, Update, output
 from .trial import Detected, Seen, Segmented, seen
 
 if TYPE_CHECKING:
@@ -158,7 +157,7 @@ class Trying:
         for name, pair in pairs.items():
             out = session.place() / "results"
             run = yield from self.panel.follow(session, words(pair, files, out))
-            found[name], trouble = json.loads(run.output), trouble or run.trouble()
+            found[name], trouble = output(run), trouble or run.trouble()
             if not found[name]["images"]:
                 raise Error(trouble or "the command showed nothing")
         session.told = [*found.values()]

@@ -1,6 +1,5 @@
 """The tab in which trainings are watched and scored: what `netspec curves` and `netspec score` tell."""
 
-import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,22 +10,14 @@ from PIL import Image
 from ..base.errors import Error
 from ..papers.page import image, table
 from . import runs
-from .commands import Run
 from .desk import Desk, Session, said
-from .panel import Panel, Update
+from .panel import Panel, Update, output
 
 if TYPE_CHECKING:
     import gradio as gr
 
 EVERY = 2  # seconds between two looks at the logs
 PICTURES = "sheet", "confusion"
-
-
-def output(run: Run) -> dict[str, Any]:
-    """What a command that has ended printed as JSON. Raises Error if it failed."""
-    if not run.output.startswith("{"):
-        raise Error(run.trouble() or "the command printed nothing")
-    return json.loads(run.output)
 
 
 class Watching:
@@ -149,7 +140,7 @@ class Watching:
         try:
             argv = runs.words(runs.test_net(which, self.desk.folders), weights, out, images)
             run = yield from self.panel.follow(session, argv)
-            told = json.loads(run.output)
+            told = output(run)
             pictures = [_picture(out / f"{name}.png") for name in PICTURES]
             done = f"{weights.name}: {told['images']} images in {told['seconds']:.1f} s"
             found = runs.NOTHING  # of three images no measures are wanted

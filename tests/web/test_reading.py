@@ -4,6 +4,7 @@ import json
 from html.parser import HTMLParser
 
 import pytest
+from thirds import write_thirds
 
 from netspec import NetSpec
 from netspec import layers as L
@@ -14,8 +15,20 @@ from netspec.web.commands import Commands
 from netspec.web.desk import Desk
 from netspec.web.folders import Folders
 from netspec.web.panel import drawn
-from netspec.web.reading import COLUMNS, DIFFERENCES, DRAWING, FIGURE3, LAYERS, Reading
+from netspec.web.reading import (
+    ACTIVATIONS,
+    COLUMNS,
+    DIFFERENCES,
+    DRAWING,
+    FIGURE3,
+    KERNELS,
+    LAYERS,
+    TAKES,
+    Asked,
+    Reading,
+)
 
+EMPTY = [None] * 5  # what is chosen beside a net
 NAMES = "<img src=x onerror=alert(1)>", "**bold**", "</span></pre><script>alert(2)</script>"
 
 
@@ -31,9 +44,9 @@ def net(tmp_path):
     return path
 
 
-def printed(capsys, what, net, other=None, out=None):
+def printed(capsys, what, net, out=None, **given):
     """What the page's command printed, and its exit status."""
-    status = main(reading.words(what, str(net), other and str(other), out))
+    status = main(Asked(what, str(net), **given).words(out))
     return capsys.readouterr().out, status
 
 
@@ -69,7 +82,7 @@ def test_numbers_sort_as_numbers(capsys):
 
 
 def test_differences(net, capsys):
-    text, status = printed(capsys, DIFFERENCES, "shapes-fcn8s", net)
+    text, status = printed(capsys, DIFFERENCES, "shapes-fcn8s", other=str(net))
     assert status == 1
     seen = Seen(reading.coloured(text))
     assert seen.text == text and {tag for tag, _ in seen.tags} == {"pre", "span"}
@@ -80,9 +93,12 @@ def test_differences(net, capsys):
     assert kinds[:3] == ["gone", "added", "place"] and kinds[-1] == "same"
 
 
-def test_differences_want_a_second_net(net):
-    with pytest.raises(Error, match="^choose a second net, to compare with$"):
-        reading.words(DIFFERENCES, str(net), None, net)
+@pytest.mark.parametrize("what, given, lacks", [
+    (DIFFERENCES, {}, "second net"), (KERNELS, {"blob": "data"}, "layer"), (ACTIVATIONS, {"blob": "data"}, "picture"),
+    (ACTIVATIONS, {"image": "a.png", "blob": ""}, "blob")])
+def test_what_lacks_is_asked_for(what, given, lacks, tmp_path):
+    with pytest.raises(Error, match=f"^choose the {lacks}$"):
+        Asked(what, "net.prototxt", **given).words(tmp_path)
 
 
 @pytest.mark.parametrize("what, of", [(DRAWING, None), (FIGURE3, "shapes-fcn8s")])
@@ -94,7 +110,30 @@ def test_drawings_are_images(net, tmp_path, capsys, what, of):
     assert {tag for tag, _ in seen.tags} == {"div", "form", "label", "input", "figure", "img", "figcaption"}
     (source,) = [attributes["src"] for tag, attributes in seen.tags if tag == "img"]
     assert source.startswith("data:image/svg+xml;base64,")
-    assert [a["value"] for tag, a in seen.tags if tag == "input" and "checked" in a] == ["100"]
+    assert [a["value"] for tag, a in seen.tags if tag == "input" and "checked" in a] == ["fit"]
+
+
+def test_kernels_and_activations_are_of_layers_and_blobs_that_the_table_has(tmp_path, capsys):
+    told, _ = printed(capsys, LAYERS, "shapes-fcn8s")
+    layers, blobs = reading.inside(json.loads(told))
+    assert layers[0] == "conv1_1" and "relu1_1" not in layers and "upscore8" in layers
+    assert blobs[:2] == ["data", "conv1_1"] and len(blobs) == len(set(blobs))
+
+
+def test_what_is_inside_a_net(tmp_path, capsys):
+    write_thirds(tmp_path)
+    net, given = tmp_path / "net.prototxt", {"weights": str(tmp_path / "net.caffemodel"), "image": str(tmp_path / "photo.png")}
+    said, status = printed(capsys, KERNELS, net, tmp_path / "k.png", layer="score", **given)
+    assert status == 0 and "3 kernels 3 x 3" in said and drawn(tmp_path / "k.png").count("data:image/png;base64,") == 1
+    said, status = printed(capsys, ACTIVATIONS, net, tmp_path / "a.png", blob="score", **given)
+    assert status == 0 and "3 channels 6 x 12" in said and (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize("what", list(TAKES))
+def test_names_are_no_options(what, tmp_path):
+    """Of layers and blobs, which a file may call anything."""
+    argv = Asked(what, "a.prototxt", "b.prototxt", None, "photo.png", "--out", "-x").words(tmp_path / "o.png")
+    assert "-x" not in argv and argv.count("--out") <= 1
 
 
 @pytest.fixture(scope="module")
@@ -110,15 +149,19 @@ def test_the_tab(desk, net):
     gradio = pytest.importorskip("gradio")
     with gradio.Blocks():
         tab = Reading(desk)
-    assert str(net) in dict(tab.begin()[0].choices)
-    *steps, last = tab.read(desk.session("a"), str(net), LAYERS, None)
+    assert str(net) in dict(tab.begin().choices)
+    *steps, last = tab.read(desk.session("a"), LAYERS, str(net), *EMPTY)
     assert steps[0][tab.panel.words].value == f"netspec describe {net} --json"
     assert [row[0] for row in last[tab.table].value["data"]] == ["data", *NAMES] and last[tab.table].visible
     assert "parameters" in last[tab.panel.said] and last[tab.seen].value == ""
-    *_, last = tab.read(desk.session("a"), str(net), DRAWING, None)
+    *_, last = tab.read(desk.session("a"), DRAWING, str(net), *EMPTY)
     assert "<img src=\"data:image/svg+xml" in last[tab.seen].value and not last[tab.table].visible
     with pytest.raises(Error, match="no net is chosen"):
-        next(tab.read(desk.session("a"), "/etc/passwd", LAYERS, None))
+        next(tab.read(desk.session("a"), LAYERS, "/etc/passwd", *EMPTY))
+    *_, last = tab.offer(desk.session("a"), KERNELS, str(net))
+    assert [name for name, _ in last[tab.fields[3]].choices] == list(NAMES) and last[tab.fields[3]].value == NAMES[0]
+    with pytest.raises(Error, match="none of the files"):
+        next(tab.read(desk.session("a"), ACTIVATIONS, str(net), None, None, "/etc/passwd", None, NAMES[0]))
     net.write_text("layer {")
     with pytest.raises(Error, match="named.prototxt:1:7: layer: the text ends"):
-        list(tab.read(desk.session("a"), str(net), LAYERS, None))
+        list(tab.read(desk.session("a"), LAYERS, str(net), *EMPTY))
