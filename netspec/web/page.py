@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import Error, lacking
+from .checking import Checking
 from .desk import Desk
 from .reading import Reading
 from .trying import Trying
@@ -30,6 +31,8 @@ STYLE = """
 .prose th, .prose td { padding: .1em .6em; text-align: left; font-weight: normal }
 td.number, th.number { text-align: right }
 #curves figure { margin: 0 } #curves figcaption { display: none }
+.findings { list-style: none; padding: 0; margin: 0 } .findings li { margin: 0 0 .8em }
+.findings .where { opacity: .75; overflow-wrap: anywhere } .problem, .error { color: var(--error-text-color) }
 .differences { overflow: auto; max-height: 80vh; margin: 0; line-height: 1.4 }
 .differences .added { color: #1a7f37 } .dark .differences .added { color: #56d364 }
 .differences .gone { color: #b3261e } .dark .differences .gone { color: #ff8a80 }
@@ -71,6 +74,9 @@ def build(desk: Desk) -> "gr.Blocks":
         with gr.Tab("Watch", id="watch") as tab:
             watching = Watching(desk)
         tab.select(watching.begin, watching.chosen, watching.chosen, show_progress="hidden")
+        with gr.Tab("Check", id="check"):
+            checking = Checking(desk)
+        page.load(checking.begin, None, [checking.what, checking.dataset], show_progress="hidden")
         page.load(reading.begin, None, reading.net, show_progress="hidden")
         page.load(trying.begin, None, [trying.pairs, trying.picked], show_progress="hidden")
         page.unload(left)
