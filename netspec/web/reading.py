@@ -25,8 +25,8 @@ TAKES = {LAYERS: (), DRAWING: (), FIGURE3: (), DIFFERENCES: ("other",), KERNELS:
 FIELDS = {"other": "second net", "weights": "weights (else those of the net's name)", "image": "picture",
           "layer": "layer", "blob": "blob"}
 # of the table of layers: heading -> whether it has numbers
-COLUMNS = {"layer": False, "type": False, "shape": False, "parameters": True, "M multiply-adds": True,
-           "receptive field": True, "stride": True, "MiB": True}
+COLUMNS = {"layer": False, "type": False, "shape": False, "parameters": True, "M MACs": True, "field": True,
+           "stride": True, "MiB": True}
 MARKS = {"+": "added", "-": "gone", "@": "place"}  # how lines of differences begin -> their class
 
 

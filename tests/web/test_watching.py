@@ -14,7 +14,8 @@ from netspec.web import runs
 from netspec.web.commands import Commands
 from netspec.web.desk import Desk
 from netspec.web.folders import Folders
-from netspec.web.watching import Watching, output
+from netspec.web.panel import output
+from netspec.web.watching import Watching
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "log" / "train.log"
 NASTY = "<img src=x onerror=alert(1)>"
