@@ -20,7 +20,7 @@ clouds: $(STAMP)  # FCN-32s, 16s and 8s on satellite scenes, scored by the scene
 
 test: $(STAMP)  # the types are checked beside the tests, whose many processes are to compile each file once
 	$(BIN)/ruff check .
-	$(BIN)/mypy & types=$$!; PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile; tests=$$?; \
+	$(BIN)/mypy & types=$$!; PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder; tests=$$?; \
 		wait $$types && exit $$tests
 
 slow: $(STAMP)

@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import subprocess
+from collections import Counter
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # pytest -n: a process for each core
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -15,6 +16,16 @@ from training import write_job
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C, and so would all that tests start
 os.fsync = lambda file: None  # flushed for a failing power supply, which no test has; a wait of the disk for each file
+
+# few tests each, of seconds: begun last, they would leave other processes without work
+LONG = {"test_blocks", "test_package", "test_platforms", "test_ranks", "test_studies", "test_validation_boxes"}
+
+
+def pytest_collection_modifyitems(items):
+    """The order in which processes take files, with --no-loadscope-reorder."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        tests = Counter(item.path for item in items)
+        items.sort(key=lambda item: (item.path.stem not in LONG, -tests[item.path], item.path))
 
 
 @pytest.hookimpl(wrapper=True)
