@@ -4,6 +4,7 @@ names that the output's encoding lacks, odd folders."""
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -67,23 +68,24 @@ from netspec.base.processes import START
 assert START == "spawn"
 from netspec.cli.main import main
 weights = "run/snap_iter_6.caffemodel"
-assert main(["solve", "solver.prototxt", "--iterations", "6", "--snapshot", "run/snap_iter_3.solverstate"]) == 0
 assert main(["score", "val.prototxt", weights, "--save", "out put"]) == 0
 assert main(["infer", "net.prototxt", weights, "images/JPEGImages/im1.jpg", "--out", "färbt", "--mean", "100,100,100"]) == 0
 main(["data", "check", "net.prototxt"])
 """
 
 
-def test_every_module_can_be_imported_to_train_resume_score_infer_and_check(elsewhere):
+def test_every_module_can_be_imported_to_train_resume_score_infer_and_check(elsewhere, one_thread, monkeypatch):
     folder, call = elsewhere
     write_job(folder, data=VOC)
     net = (folder / "net.prototxt").read_text()
     (folder / "val.prototxt").write_text(net.replace("'seed': 11", "'randomize': False"))
-    call(PROJECT / "tools/solve.py", "solver.prototxt", "--iterations", 6)
-    before, whole = ((folder / f"run/snap_iter_{i}.caffemodel").read_bytes() for i in (3, 6))
-    (folder / "run/snap_iter_6.caffemodel").unlink()
+    monkeypatch.chdir(folder)
+    assert main(["solve", "solver.prototxt", "--iterations", "6", "--quiet"]) == 0  # as here
+    before, whole = (Path(f"run/snap_iter_{i}.caffemodel").read_bytes() for i in (3, 6))
+    Path("run/snap_iter_6.caffemodel").unlink()
+    call(PROJECT / "tools/solve.py", "solver.prototxt", "--iterations", 6, "--snapshot", "run/snap_iter_3.solverstate")
+    assert Path("run/snap_iter_6.caffemodel").read_bytes() == whole != before
     assert "mean IU" in call("-c", COMMANDS)
-    assert (folder / "run/snap_iter_6.caffemodel").read_bytes() == whole != before
     assert len(list((folder / "out put").glob("*.png"))) == 4
     assert Image.open(next((folder / "färbt").glob("*.png"))).size
 

@@ -89,11 +89,11 @@ def test_the_ap_is_that_of_score_and_the_best_weights_are_kept(done, job, capsys
 def test_tests_change_nothing_of_the_training(done, job, capsys, name):
     kinds = ("caffemodel", "solverstate")
     assert LINE.search(done(job, name))
-    tested = [Path(f"run/snap_iter_60.{kind}").read_bytes() for kind in kinds]
+    tested = [Path(f"run/snap_iter_40.{kind}").read_bytes() for kind in kinds]
     shutil.rmtree("run")
     job(name, 1000000)
-    assert not LINE.search(trained(capsys))
-    assert tested == [Path(f"run/snap_iter_60.{kind}").read_bytes() for kind in kinds]
+    assert not LINE.search(trained(capsys, "--iterations", 40))
+    assert tested == [Path(f"run/snap_iter_40.{kind}").read_bytes() for kind in kinds]
 
 
 def test_a_resumed_run_goes_on_from_the_best(done, job, capsys):
