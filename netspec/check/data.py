@@ -1,14 +1,11 @@
 """`data check`: every image and label of a data set opened once, and what is wrong with them."""
 
 import hashlib
-import signal
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import closing, suppress
+from functools import partial
 from itertools import combinations
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -17,7 +14,7 @@ import numpy as np
 from ..base.errors import Error
 from ..base.log import Log
 from ..base.machine import cores
-from ..base.processes import START, end_with_parent
+from ..base.pool import Died, spread
 from ..base.table import table
 from ..data.balance import by_class, pixel_counts, unseen, weights
 from ..data.images import check_labels, open_image, size, turn_cure, turn_of
@@ -139,16 +136,6 @@ def fits(net: Graph, parts: Sequence[Part]) -> list[Finding]:
     return findings
 
 
-_sources: Sequence[SegmentationData] = ()  # in the processes that look
-
-
-def _begin(given: Sequence[SegmentationData]) -> None:
-    global _sources
-    _sources = given
-    end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller answers Ctrl-C
-
-
 def look(given: Sequence[SegmentationData], processes: int, said: Log) -> list[Part]:
     """Open everything once, in parallel; Error if a process dies over it."""
     splits = [source.split for source in given]
@@ -156,24 +143,20 @@ def look(given: Sequence[SegmentationData], processes: int, said: Log) -> list[P
              for number, (source, name) in enumerate(zip(given, splits, strict=True), 1)]
     places = [(number, index) for number, source in enumerate(given) for index in range(len(source))]
     processes = min(processes, len(places), 4 * cores())  # all begin at once
-    try:
-        pool = ProcessPoolExecutor(max(processes, 1), get_context(START), _begin, (tuple(given),))
-    except OSError:  # which names nothing
-        raise Error("no process can be started to read the images: is /dev/shm full, or the limit of open "
-                    "files reached?") from None
     done = 0
-    try:
-        for item in pool.map(_look, places, chunksize=4):
-            parts[places[done][0]].items.append(item)
-            done += 1
-            said.progress("check", done, len(places), "", 1)
-    except BrokenProcessPool:
-        file = given[places[done][0]].paths(places[done][1])[0]
-        raise Error(f"a process that reads died, at {file} or soon after; if memory ran out, give fewer "
-                    "--jobs") from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-        said.close()
+    with closing(said):
+        try:
+            for item in spread(partial(_look, tuple(given)), places, max(processes, 1)):
+                parts[places[done][0]].items.append(item)
+                done += 1
+                said.progress("check", done, len(places), "", 1)
+        except Died as death:
+            number, index = places[death.number]
+            raise Error(f"a process that reads died, at {given[number].paths(index)[0]} or soon after; if "
+                        "memory ran out, give fewer --jobs") from None
+        except OSError:  # which names nothing
+            raise Error("no process can be started to read the images: is the limit of open files or of "
+                        "processes reached?") from None
     return parts
 
 
@@ -198,9 +181,9 @@ def read_tops(source: SegmentationData, index: int) -> tuple[Tops, list[Finding]
     return tops, findings
 
 
-def _look(place: tuple[int, int]) -> Item:
+def _look(given: Sequence[SegmentationData], place: tuple[int, int]) -> Item:
     """Open an image of the list of a source and its labels."""
-    source = _sources[place[0]]
+    source = given[place[0]]
     tops, findings = read_tops(source, place[1])
     counts: dict[str, dict[int, int]] = {}
     seen, total, digest = (0, 0), np.zeros(len(source.mean)), b""

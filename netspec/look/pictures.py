@@ -14,6 +14,7 @@ from ..base.metrics import VOID
 from ..data.layouts import VOID_COLOUR
 
 PAPER, INK, RULE = (255, 255, 255), (40, 40, 40), (150, 150, 150)
+MOST_LETTERS = 1 << 10  # pixels: fonts have no letters of any size
 
 Pixels = Image.Image | np.ndarray  # an array is (H, W, 3), RGB, or (H, W)
 Palette = np.ndarray | Sequence[Sequence[int]]
@@ -126,7 +127,7 @@ class Overlay:
 def letters(size: tuple[int, int]) -> int:
     """The height of a legend's letters: they can be read still where the picture is shown on a small screen,
     which makes the longer of its sides fit."""
-    return max(14, round(max(size) / 45))
+    return max(14, min(round(max(size) / 45), MOST_LETTERS))
 
 
 def cutout(image: Pixels, labels: np.ndarray, kept: Collection[int]) -> Image.Image:

@@ -83,7 +83,7 @@ PARENTS = {
                                          ("check", 1), ("check", 2), ("measured", 0)])
 def test_no_process_outlives_one_that_is_killed_while_it_starts(tmp_path, name, forks):
     """forks: the parent dies as soon as it has forked so often, before what it forked does anything."""
-    write_voc(tmp_path)
+    write_voc(tmp_path, 9)  # which two processes share
     (tmp_path / "work.py").write_text(WORK)
     parent = Program("-c", PARENTS[name], forks, cwd=tmp_path, start_new_session=True,
                      env=environment(PYTHONPATH=f"{PROJECT}{os.pathsep}{tmp_path}"))

@@ -19,12 +19,11 @@ def test_no_more_processes_are_begun_than_the_machine_takes(monkeypatch):
         def __len__(self):
             return 100000
 
-    class Pool:
-        def __init__(self, processes, *others):
-            asked.append(processes)
-            raise KeyboardInterrupt
+    def spread(work, items, processes):
+        asked.append(processes)
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(data, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(data, "spread", spread)
     monkeypatch.setattr(data, "Part", lambda source, title: source)
     for number in (3, 100000):
         with pytest.raises(KeyboardInterrupt):

@@ -98,3 +98,8 @@ def test_texts_stand_below_the_pictures_of_a_sheet():
     assert told.width == plain.width and told.height == plain.height + 2 * 16
     ink = (np.array(told) < 120).all(-1).any(1)  # rows with letters: the title, and one text
     assert np.flatnonzero(np.diff(ink.astype(int)) == 1).size == 2
+
+
+def test_letters_are_no_larger_than_fonts_have_them():
+    assert [pictures.letters(size) for size in ((300, 200), (4500, 10), (9, 1 << 24))] == [14, 100, pictures.MOST_LETTERS]
+    assert pictures._legend([pictures.Key("sky", (1, 2, 3))], 300, pictures.MOST_LETTERS).width > 1000
