@@ -73,10 +73,25 @@ def _stop(solver: Solver, number: int) -> None:
         os._exit(128 + number)
 
 
+_before = threading.local()  # `mask`: the signals that were held back before a process is forked
+
+
+def _hold() -> None:
+    """A signal that a forked process gets in its first moment would be told to this one as its own."""
+    if _told:
+        _before.mask = signal.pthread_sigmask(signal.SIG_BLOCK, [*STOPS, signal.SIGHUP])
+
+
+def _release() -> None:
+    if _told:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _before.mask)
+
+
 def _unheard() -> None:
     if _told:  # a process that is forked here, to read data, gets signals of its own
         signal.set_wakeup_fd(-1)
+    _release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_unheard)
+    os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_unheard)

@@ -205,6 +205,30 @@ def test_sighup_writes_a_snapshot_and_goes_on(run):
     assert bytes_of(folder) == expected
 
 
+EARLY = """
+import os, signal, sys, time
+number = int(sys.argv[1])
+os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), number))  # before anything else is done there
+from netspec.train.stopping import stopping
+class Solver:
+    stop, snapshot_asked, last_snapshot, log = 0, False, None, staticmethod(print)
+with stopping(Solver()) as none:
+    solver = Solver
+    child = os.fork()
+    if not child:
+        os._exit(7)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    time.sleep(0.2)
+print("child", status, "stop", solver.stop, signal.pthread_sigmask(signal.SIG_BLOCK, []))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_of_a_process_that_is_being_forked_is_not_this_ones(tmp_path, number):
+    done = subprocess.run([sys.executable, "-c", EARLY, str(int(number))], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("child 7 stop 0 set()\n", "")
+
+
 @pytest.mark.parametrize("seed, most", [(0, 2), *(pytest.param(n, 15, marks=pytest.mark.slow) for n in (1, 2, 3))])
 def test_a_run_killed_at_random_moments_ends_as_the_uninterrupted_one(run, seed, most):
     folder, expected = run
