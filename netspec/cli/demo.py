@@ -1,13 +1,18 @@
 """`netspec demo`: train stages, score them, show them side by side."""
 
 import argparse
+import shlex
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..base.errors import Error, count
 from .finding import find_solver
 from .options import BESIDE, add_device_arguments, settings
 from .terminal import say, show
+
+if TYPE_CHECKING:
+    from ..data.segmentation import SegmentationData
 
 STAGES = ("shapes-fcn32s", "shapes-fcn16s", "shapes-fcn8s")
 
@@ -63,8 +68,17 @@ def run(args: argparse.Namespace) -> int:
     left = ", ".join(keep(stages, said))
     say(f"records      {said.results}, which netspec tables shows: seed {args.seed[0]}'s"
         + (f", without {left}: records of other weights are there" if left else ""))
+    say(f"to look at   {shlex.join(['netspec', 'serve', str(args.out), *_images(data)])}")
     say(f"{time.monotonic() - begun:.0f} s in all")
     return 0
+
+
+def _images(data: "SegmentationData") -> list[str]:
+    """The folder of the images that were scored, for a page; none where they lie in several."""
+    folders = {data.paths(number)[0].parent for number in range(len(data))}
+    here = Path.cwd()
+    return [str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
+            for folder in folders if len(folders) == 1]
 
 
 def _detection(args: argparse.Namespace) -> int:

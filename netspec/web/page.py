@@ -69,10 +69,10 @@ def build(desk: Desk) -> "gr.Blocks":
                    delete_cache=(KEPT, KEPT)) as page:
         with gr.Tab("Try", id="try"):
             trying = Trying(desk)
-        with gr.Tab("Read", id="read"):
-            reading = Reading(desk)
         with gr.Tab("Watch", id="watch") as tab:
             watching = Watching(desk)
+        with gr.Tab("Read", id="read"):
+            reading = Reading(desk)
         tab.select(watching.begin, watching.chosen, watching.chosen, show_progress="hidden")
         with gr.Tab("Check", id="check"):
             checking = Checking(desk)

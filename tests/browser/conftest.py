@@ -31,12 +31,13 @@ def site(tmp_path_factory):
 class Server:
     """`netspec serve` in a process of its own."""
 
-    def __init__(self, folder, *argv, **more):
-        self.log = open(folder / "serve.log", "w+")
+    def __init__(self, folder, *argv, log=None, **more):
+        """log: where it says what is wrong (default: a file in the folder, in which it runs)."""
+        self.log = open(log or folder / "serve.log", "w+")
         self.process = subprocess.Popen([sys.executable, "-u", "-m", "netspec", "serve", *argv, "--port", "0"], cwd=folder,
                                         env=environment(**more), stdout=subprocess.PIPE, stderr=self.log, text=True)
         found = re.match(r"the page is at (http://\S+)", self.process.stdout.readline())
-        assert found, (folder / "serve.log").read_text()
+        assert found, self.said()
         self.at = found[1]
 
     def said(self):
@@ -57,10 +58,14 @@ def server(site):
     made.end()
 
 
+def chromium_at():
+    return shutil.which("chromium") or shutil.which("google-chrome")
+
+
 @pytest.fixture(scope="session")
 def chromium():
     api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
-    where = shutil.which("chromium") or shutil.which("google-chrome")
+    where = chromium_at()
     if not where:
         pytest.skip("there is no Chromium: apt-get install chromium")
     SHOTS.mkdir(parents=True, exist_ok=True)
@@ -113,9 +118,21 @@ def drop(tab, *files):
 
 
 def choose(tab, place, option):
-    """Choose an option of a list."""
+    """Choose an option of a list, which shows those like what is typed."""
     tab.locator(f"{place} input").first.click()
+    if not tab.get_by_role("option", name=option, exact=True).count():
+        tab.locator(f"{place} input").first.fill(option)
     tab.get_by_role("option", name=option, exact=True).click()
+
+
+def choose_nets(tab, *beginnings):
+    """Choose the first net of those whose names begin so, in place of the others."""
+    while tab.locator("#pairs .token-remove").count():
+        tab.locator("#pairs .token-remove").first.click()
+    for begin in beginnings:
+        tab.locator("#pairs input").click()
+        tab.get_by_role("option", name=re.compile(f"^{re.escape(begin)}")).first.click()
+    tab.keyboard.press("Escape")
 
 
 def picture(tab, place="#seen0"):

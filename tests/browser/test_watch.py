@@ -1,6 +1,7 @@
 """A training in the page while it goes on, and what it left."""
 
 import pytest
+from programs import Program
 from thirds import write_thirds
 from training import write_tested
 
@@ -54,3 +55,23 @@ def test_what_it_left_is_scored(watched):
     watched.wait_for_selector("text=snap_iter_12.caffemodel: 3 images in")
     assert watched.locator("#sheet img").count() and not watched.locator("#confusion img").count()
     shot(watched, "scored")
+
+
+def test_a_training_is_watched_while_it_goes_on(watched, tmp_path):
+    solver = tmp_path / "solver.prototxt"
+    solver.write_text(solver.read_text().replace("max_iter: 12", "max_iter: 100000000").replace("snapshot: 3", "snapshot: 0").replace("run/snap", "live/snap"))
+    training = Program("-m", "netspec", "solve", "solver.prototxt", "--log", "run/live.log", cwd=tmp_path)
+    try:
+        watched.wait_for_timeout(3000)
+        watched.get_by_role("tab", name="Try").click()
+        watched.get_by_role("tab", name="Watch").click()
+        watched.locator("#logs input").click()
+        watched.get_by_role("option").filter(has_text="live.log").click()
+        watched.keyboard.press("Escape")
+        watched.wait_for_function("document.querySelector('#runs').innerText.includes('of 100000000')")
+        seen = watched.locator("#runs").inner_text()
+        watched.wait_for_function("seen => document.querySelector('#runs').innerText !== seen", arg=seen)
+        assert training.poll() is None
+    finally:
+        training.kill()
+        training.wait(20)

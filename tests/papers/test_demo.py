@@ -68,6 +68,7 @@ def test_stages_are_trained_scored_shown_and_kept(place, capsys):
     assert cli.main(command) == 0
     first = capsys.readouterr().out
     assert "records      results, which netspec tables shows: seed 1's" in first
+    assert re.search(r"^to look at   netspec serve demo images/JPEGImages$", first, re.MULTILINE)
     for stage in ("a-fcn32s", "a-fcn16s"):
         shutil.copy(f"{stage}.prototxt", "solvers")
     assert cli.main(["tables", "2", "--family", "a"]) == 0
