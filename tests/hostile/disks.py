@@ -7,6 +7,7 @@ import resource
 import signal
 import sys
 import time
+import traceback
 from contextlib import suppress
 from pathlib import Path
 
@@ -139,6 +140,8 @@ def _begun(*argv: str) -> int:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             status = netspec(*argv)
             sys.stdout.flush()
+        except BaseException:
+            os.write(2, traceback.format_exc().encode("utf-8", "replace"))
         finally:
             os._exit(status)
     return child
