@@ -15,14 +15,16 @@ class Folders:
 
     def __init__(self, named: Iterable[Path]) -> None:
         """named: folders and single files. Raises Error for one that is not there."""
-        self.named = list(dict.fromkeys(named))
+        # "." by its name: a file in it may be called as an option is
+        self.named = list(dict.fromkeys(path if path.parts else Path.cwd() for path in named))
         for path in self.named:
             if not path.exists():
                 raise Error(f"{path}: there is no such file or folder")
         self.roots = [path.resolve() for path in self.named]
 
     def open(self, given: str) -> Path:
-        """The file or folder of this name. Raises Error where it is not there, or lies outside."""
+        """The file or folder of this name, as a command takes it for no option. Raises Error where it is not
+        there, or lies outside."""
         try:
             path = Path(given).resolve(strict=True)
         except (OSError, ValueError, RuntimeError):  # not there, no name, links in a circle
@@ -30,7 +32,7 @@ class Folders:
         if path is None or not any(path.is_relative_to(root) for root in self.roots):
             # one sentence for both: what is there beside the folders is nobody's business
             raise Error(f"'{given}' is none of the files that this page was given")
-        return Path(given)
+        return Path(given).absolute() if given.startswith("-") else Path(given)
 
     def files(self, *ends: str) -> list[str]:
         """The files with such ends (lower case, with the dot), folder by folder in order; MOST at most."""

@@ -68,3 +68,10 @@ def test_devices_and_pipes_are_not_listed(place):
 def test_what_is_not_there_is_said(place):
     with pytest.raises(Error, match="nowhere: there is no such file or folder"):
         Folders([Path("nowhere")])
+
+
+def test_a_name_is_no_option_of_a_command(place, tmp_path):
+    (tmp_path / "--trust.png").write_text("")
+    here = Folders([Path(".")])
+    assert str(tmp_path / "--trust.png") in here.files(".png") and not [name for name in here.files(".png") if name.startswith("-")]
+    assert here.open("--trust.png") == tmp_path / "--trust.png"
