@@ -32,6 +32,7 @@ WHY = {
     "network": "something is downloaded",
     "minutes": "it takes longer than a test may",
     "form": "words in capitals stand for something, or brackets for what may be left out",
+    "browser": "it shows a page until it is stopped; `make browser` does",
     "elsewhere": "another program, or another project's files",
 }
 STOPS = {"data", "weights"}  # such a block is run, to see that it stops

@@ -2,6 +2,7 @@
 
 import argparse
 import getpass
+import math
 import os
 import sys
 import tempfile
@@ -47,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
 
     if not 0 <= args.port < 1 << 16:
         raise Error(f"--port {args.port}: is from 0 to 65535")
+    if not 0 < args.pixels < math.inf:
+        raise Error(f"--pixels {args.pixels:g}: is a number above 0, of millions")
     pairs, named = _named(args.what)
     folders = Folders([*(Path(part) for pair in pairs for part in pair), *named])
     if args.host not in LOCAL and not args.auth:

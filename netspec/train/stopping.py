@@ -78,12 +78,11 @@ _before = threading.local()  # `mask`: the signals that were held back before a 
 
 def _hold() -> None:
     """A signal that a forked process gets in its first moment would be told to this one as its own."""
-    if _told:
-        _before.mask = signal.pthread_sigmask(signal.SIG_BLOCK, [*STOPS, signal.SIGHUP])
+    _before.mask = signal.pthread_sigmask(signal.SIG_BLOCK, [*STOPS, signal.SIGHUP]) if _told else None
 
 
 def _release() -> None:
-    if _told:
+    if _before.mask is not None:
         signal.pthread_sigmask(signal.SIG_SETMASK, _before.mask)
 
 

@@ -137,7 +137,7 @@ def take_step(p: SolverParameter, iteration: int, params: Tensors, grads: Tensor
     with torch.no_grad():
         norm = clip(p, grads)
         plain = rule is sgd and p.momentum and p.regularization_type == "L2"
-        held = all(p.iter_size / rate <= LARGEST for rate in rates if rate)  # what `_fused` divides by
+        held = all(p.iter_size / abs(rate) <= LARGEST for rate in rates if rate)  # what `_fused` divides by
         if fused and plain and held and _alike(params, grads, history):
             return _fused(p, params, grads, history, rates, decays), norm
         if p.iter_size > 1:

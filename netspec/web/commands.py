@@ -10,6 +10,7 @@ import shlex
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import TextIOWrapper
@@ -24,9 +25,10 @@ from ..base.trust import looking
 PACKAGE = __name__.partition(".")[0]
 Main = Callable[[Sequence[str]], int]
 STATUS, OUT, SAID = "status", "out", "said"  # files of a command, in its folder
+BROKEN = 70  # the status of a command that ended by an exception: not 1, which is an answer
 TAIL = 1 << 13  # bytes of what a command said last that are looked at while it runs
 MOST = 1 << 26  # bytes of what a command prints that a page takes in
-ERASED = re.compile(r"[^\r\n]*\r\x1b\[K|\x1b\[[0-9;]*[A-Za-z]")  # lines drawn anew on a terminal, colours
+ANEW, COLOURS = "\r\x1b[K", re.compile(r"\x1b\[[0-9;]*m")  # what begins a terminal's line again, and paints
 
 
 class Run:
@@ -47,7 +49,8 @@ class Run:
     @property
     def status(self) -> int | None:
         """The exit status, -N of what signal N ended; None while it runs."""
-        gone = self._gone()  # asked first: what ends meanwhile has its status written
+        # asked first: what ends meanwhile has its status written, where there is still a place for it
+        gone = self._gone() or not self.folder.exists()
         with suppress(FileNotFoundError):
             return int((self.folder / STATUS).read_text())
         return -signal.SIGTERM if gone else None
@@ -55,17 +58,16 @@ class Run:
     @property
     def progress(self) -> str:
         """The line that a person at a terminal would see last."""
-        lines = self._read(SAID, TAIL).rstrip().split("\n")
-        return lines[-1].strip()
+        return _as_seen(self._read(SAID, TAIL).rstrip()).split("\n")[-1].strip()
 
     @property
     def said(self) -> str:
         """What it said besides its output: remarks, and why it failed."""
-        return self._read(SAID, MOST).strip()
+        return _as_seen(self._read(SAID, MOST)).strip()
 
     @property
     def output(self) -> str:
-        """What it printed."""
+        """What it printed, as it is."""
         return self._read(OUT, MOST)
 
     def trouble(self) -> str | None:
@@ -79,12 +81,14 @@ class Run:
             return (f"the command was ended by {signal.Signals(-status).name}: it ran out of memory, or "
                     "broke; the page goes on")
         lines = self.said.split("\n")
+        if status == BROKEN:
+            return f"the command broke ({lines[-1]}), which is a mistake of netspec's; the page goes on"
         return re.sub(r"^netspec( [\w-]+)?: ", "", lines[-1]) or f"the command ended with status {status}"
 
     def _read(self, name: str, most: int) -> str:
         with suppress(FileNotFoundError), open(self.folder / name, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - most))
-            return ERASED.sub("", file.read(most).decode("utf-8", "replace"))
+            return file.read(most).decode("utf-8", "replace")
         return ""
 
 
@@ -136,6 +140,11 @@ def words(argv: Sequence[str], within: Path) -> str:
     """A command as a person types it, what lies within a temporary folder by its last name alone."""
     plain = [Path(word).name if Path(word).is_relative_to(within) else word for word in argv]
     return one_line(shlex.join(["netspec", *plain]))
+
+
+def _as_seen(text: str) -> str:
+    """What a terminal shows in the end of what was written to it."""
+    return COLOURS.sub("", "\n".join(line.rpartition(ANEW)[2] for line in text.split("\n")))
 
 
 class _Terminal(TextIOWrapper):
@@ -211,7 +220,11 @@ def _command(main: Main, trusted: bool, folder: str, argv: list[str]) -> None:
     os.dup2(said.fileno(), 2)
     sys.stdout = TextIOWrapper(open(1, "wb", closefd=False), "utf-8", write_through=False)
     sys.stderr = _Terminal(open(2, "wb", buffering=0, closefd=False), "utf-8", write_through=True)
-    with looking(trusted):
-        status = main(argv)
-    sys.stdout.flush()
+    status = BROKEN
+    try:
+        with looking(trusted):
+            status = main(argv)
+        sys.stdout.flush()
+    except Exception:  # which a shell would show too
+        traceback.print_exc()
     sys.exit(status)

@@ -4,16 +4,18 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..base import names
+from ..base.errors import Error
 from ..papers.page import Html, tag
 from ..train.snapshot import prefix_of
 from .commands import Commands, Run, words
-from .folders import Folders
+from .folders import Folders, latest
 
 NETS, WEIGHTS = (".prototxt",), (".caffemodel", ".h5")
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -64,35 +66,47 @@ class Desk:
         that an image may have."""
         self.commands, self.folders, self.named = commands, folders, list(pairs)
         self.temporary, self.pixels = temporary, pixels
-        self.sessions: dict[str, Session] = {}
+        self.sessions, self.left = dict[str, Session](), set[str]()
         self.lock, self.numbers = threading.Lock(), count()
 
     def session(self, key: str | None) -> Session:
-        """The session that a browser's tab has, by its key."""
+        """The session that a browser's tab has, by its key. Raises Error where it is closed."""
+        key = str(key)
         with self.lock:
+            if key in self.left:
+                raise Error("this tab is closed, or loaded again")
             if key not in self.sessions:
                 folder = self.temporary / f"tab{next(self.numbers)}"
                 folder.mkdir()
-                self.sessions[str(key)] = Session(folder)
-            return self.sessions[str(key)]
+                self.sessions[key] = Session(folder)
+            return self.sessions[key]
 
     def leave(self, key: str | None) -> None:
         """A tab is closed, or loaded again: what runs for it ends, what it made goes."""
         with self.lock:
             session = self.sessions.pop(str(key), None)
+            self.left.add(str(key))
         if session:
             session.stop()
-            shutil.rmtree(session.folder, ignore_errors=True)
+            shutil.rmtree(session.folder, ignore_errors=True)  # which ends what waits for a run in it
 
     def pairs(self) -> dict[str, Pair]:
         """Nets with weights, by what they are called: those named, and weights in the folders whose net is
         known by their name, or lies beside them as deploy.prototxt; the newest first."""
         found = {f"{_called(pair.net)} · {Path(pair.weights).name}": pair for pair in self.named}
-        weights = [(Path(file).stat().st_mtime, file) for file in self.folders.files(*WEIGHTS)]
-        for _, file in sorted(weights, reverse=True):
-            if net := _net_of(Path(file)):
+        for file in latest(self.folders.files(*WEIGHTS)):
+            if net := self._net_of(Path(file)):
                 found.setdefault(f"{_called(str(net))} · {file}", Pair(str(net), file))
         return found
+
+    def _net_of(self, weights: Path) -> Path | None:
+        """The net that weights are of, as far as names tell."""
+        name = prefix_of(weights) or weights.name.partition(".caffemodel")[0].removesuffix("_best")
+        if name in names.nets():
+            return names.net_file(name, "deploy")
+        with suppress(Error):  # it is not there, or none that may be opened
+            return self.folders.open(str(weights.parent / "deploy.prototxt"))
+        return None
 
     def nets(self) -> dict[str, str]:
         """Nets to read, by what they are called: named, in the folders, and by their names in models/."""
@@ -126,12 +140,3 @@ def said(text: str, bad: bool = False) -> Html:
 def _called(net: str) -> str:
     path = Path(net)
     return names.name_of(path) or (f"{path.parent.name}/{path.stem}" if path.suffix else net)
-
-
-def _net_of(weights: Path) -> Path | None:
-    """The net that weights are of, as far as names tell."""
-    name = prefix_of(weights) or weights.name.partition(".caffemodel")[0].removesuffix("_best")
-    if name in names.nets():
-        return names.net_file(name, "deploy")
-    beside = weights.parent / "deploy.prototxt"
-    return beside if beside.is_file() else None

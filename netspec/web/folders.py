@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ..base.errors import Error
@@ -60,3 +61,12 @@ class Folders:
         except Error:
             return False
         return path.is_file()
+
+
+def latest(files: Iterable[str]) -> list[str]:
+    """Files that are there, those that changed last first."""
+    times = dict[str, int]()
+    for file in files:
+        with suppress(OSError):
+            times[file] = os.stat(file).st_mtime_ns
+    return sorted(times, key=lambda file: times[file], reverse=True)

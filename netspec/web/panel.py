@@ -53,12 +53,13 @@ class Panel:
                      concurrency_limit=None, show_progress="hidden",
                      trigger_mode="always_last" if again else "once")
 
-    def follow(self, session: Session, argv: Sequence[str]) -> Generator[Update, None, Run]:
-        """Run a command and say how far it is; its Run in the end. Raises Error where it failed and printed
-        nothing."""
+    def follow(self, session: Session, argv: Sequence[str], before: Sequence[Sequence[str]] = ()
+               ) -> Generator[Update, None, Run]:
+        """Run a command and say how far it is; its Run in the end. before: those of the same click that ran.
+        Raises Error where it failed and printed nothing."""
+        words = "\n".join(map(self.desk.words, [*before, argv]))
         for run in self.desk.follow(session, argv):
-            yield {self.said: said(run.progress or "at work"),
-                   self.words: gr.Code(self.desk.words(argv), visible=True)}
+            yield {self.said: said(run.progress or "at work"), self.words: gr.Code(words, visible=True)}
         if (trouble := run.trouble()) and not run.output:
             raise Error(trouble)
         return run

@@ -19,7 +19,7 @@ from ..proto.caffe_pb2 import BNParameter
 from ..proto.text import read_net
 from ..train import snapshot
 from .desk import NETS, WEIGHTS
-from .folders import Folders
+from .folders import Folders, latest
 
 LOGS = ".log", ".txt"
 HEAD, TAIL = 1 << 14, 1 << 16  # bytes by which a log is known, and of its end
@@ -42,7 +42,7 @@ def is_log(path: Path) -> bool:
 
 def logs(folders: Folders) -> list[str]:
     """The logs of trainings under folders, the newest first."""
-    return _newest(file for file in folders.files(*LOGS) if is_log(Path(file)))
+    return latest(file for file in folders.files(*LOGS) if is_log(Path(file)))
 
 
 def begun(path: Path) -> bool:
@@ -55,22 +55,13 @@ def prefixes(folders: Folders) -> list[str]:
     """What the snapshots of runs under folders are called before _iter_N, each before the run's best weights;
     the newest run first."""
     found = dict[str, set[str]]()
-    for file in _newest(folders.files(*WEIGHTS)):
+    for file in latest(folders.files(*WEIGHTS)):
         if name := snapshot.prefix_of(file):
             prefix = str(Path(file).with_name(name))
             found.setdefault(prefix, set()).add(prefix)
         elif file.endswith(BEST):
             found.setdefault(file.removesuffix(BEST), set()).add(file)
     return [each for of_run in found.values() for each in sorted(of_run)]
-
-
-def _newest(files: Iterable[str]) -> list[str]:
-    """Files that are there, those that changed last first."""
-    times = dict[str, int]()
-    for file in files:
-        with suppress(OSError):
-            times[file] = os.stat(file).st_mtime_ns
-    return sorted(times, key=lambda file: times[file], reverse=True)
 
 
 def marks(files: Iterable[Path]) -> tuple[tuple[str, int, int], ...]:
@@ -82,7 +73,7 @@ def newest(prefix: str, folders: Folders) -> Path:
     """The weights under a prefix that were written last. Raises Error where there are none."""
     if prefix.endswith(BEST):
         return folders.open(prefix)
-    if files := _newest(str(file) for _, file in snapshot.kept(prefix, "caffemodel")):
+    if files := latest(str(file) for _, file in snapshot.kept(prefix, "caffemodel")):
         return folders.open(files[0])
     raise Error(f"there are no weights {snapshot.stem(prefix, 'N')}.caffemodel (yet)")
 
@@ -208,8 +199,11 @@ def _percent(value: Any) -> float | int | None:
 
 def records(prefix: str, folders: Folders) -> list[Path]:
     """The records beside the weights of a prefix: of a pass, and of the tests of training."""
-    stem = prefix.removesuffix(BEST)
-    return [folders.open(file) for file in (f"{stem}.json", f"{stem}_best.json") if Path(file).exists()]
+    stem, found = prefix.removesuffix(BEST), []
+    for file in (f"{stem}.json", f"{stem}_best.json"):
+        with suppress(Error):  # it is not there, or not to be opened
+            found.append(folders.open(file))
+    return found
 
 
 def recorded(files: Iterable[Path]) -> dict[str, Scored]:

@@ -35,6 +35,11 @@ class Seen:
         """How many pixels of what is shown, to a side, are one of the picture."""
         return max(1, -(-300 // max(self.image.size)))
 
+    def pixel(self, x: int, y: int, width: int) -> tuple[int, int]:
+        """The pixel of the picture that lies at a place of what is shown, which is so wide: a legend may be
+        wider than the picture, which then stands in the middle."""
+        return (x - (width - self.factor * self.image.width) // 2) // self.factor, y // self.factor
+
 
 class Segmented(Seen):
     """A segmented picture: with labels, and scores."""
@@ -46,14 +51,17 @@ class Segmented(Seen):
         self.scores = np.load(self.files["scores"], mmap_mode="r")  # (C, H, W), float32
         self.present = [one["class"] for one in sorted(told["classes"], key=lambda one: one["class"])]
 
-    def overlay(self, alpha: float, classes: Collection[int]) -> Image.Image:
+    def overlay(self, alpha: float, classes: Collection[str]) -> Image.Image:
         """The picture under the colours of some classes, alpha (0 to 1) of them, with a legend."""
-        shown = None if set(classes) >= set(self.present) else classes
-        return overlay(self.image, self.labels, self.palette, self.names, alpha, shown)
+        shown = [number for number in self.present if self.names[number] in classes]
+        return overlay(self.image, self.labels, self.palette, self.names, alpha,
+                       None if len(shown) == len(self.present) else shown)
 
-    def map(self, number: int) -> Image.Image:
+    def map(self, name: str) -> Image.Image:
         """Where the net finds a class how probable: the softmax of its scores."""
-        return with_legend(heat(self.image, self._odds(number)), f"probability of {self.names[number]}")
+        if name not in self.names:
+            raise Error(f"the net has no class '{name}'")
+        return with_legend(heat(self.image, self._odds(self.names.index(name))), f"probability of {name}")
 
     def _odds(self, number: int) -> np.ndarray:
         if len(self.scores) == 1:
@@ -91,4 +99,6 @@ class Detected(Seen):
 def seen(told: Mapping[str, Any], which: int) -> Seen:
     """One of the pictures in what `netspec infer --json` printed, by its place."""
     one = told["images"][which]
+    if not Path(one["image"]).is_file():
+        raise Error(f"{one['image']} is one of several pictures of a file, which netspec infer shows")
     return (Detected if "boxes" in one else Segmented)(one, told["names"], told["palette"])

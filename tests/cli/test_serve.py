@@ -37,6 +37,7 @@ def refused(capsys, *argv):
     (["net.caffemodel"], "net.caffemodel holds weights, and stands behind no net: netspec serve NET WEIGHTS"),
     (["net.prototxt", "net.caffemodel", "net.caffemodel"], "net.caffemodel holds weights, and stands behind no net"),
     (["net.prototxt", "no.caffemodel"], "no.caffemodel"),
+    (["run", "--pixels", "nan"], "--pixels nan: is a number above 0"),
     (["run", "--port", "65536"], "--port 65536: is from 0 to 65535"),
     (["run", "--host", "0.0.0.0"], "--host 0.0.0.0 shows the page, and every file in its folders, to whoever reaches this machine: give --auth"),
     (["run", "--host", "0.0.0.0", "--auth", "ann"], "--auth needs a password: set NETSPEC_PASSWORD"),

@@ -193,6 +193,7 @@ def test_infer_in_tiles_writes_the_pixels_that_it_writes_of_the_whole(place, cap
     options = [file, "--scores", "--cutout", "green", "--json"]
     _, first, _ = infer(capsys, *options)
     status, told, err = infer(capsys, *options, "--tile", "128", out="p")
+    told, first = (re.sub(r',\n *"seconds": [\d.e-]+', "", text) for text in (told, first))
     assert (status, err) == (0, "") and told == first.replace('"o/', '"p/')
     stem = Path(file).stem
     for end in ("labels", "overlay", "cutout"):

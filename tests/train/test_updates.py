@@ -190,7 +190,7 @@ def test_a_device_of_the_one_pass_gets_all_of_it_and_is_not_waited_for(monkeypat
         assert [{t.device for t in tensors} for tensors in lists] == [{meta}] * 3
 
 
-@pytest.mark.parametrize("rate", [0.0, 1.4e-45, 2.9e-39, 1e-37, 1e38, math.inf])
+@pytest.mark.parametrize("rate", [0.0, 1.4e-45, -1.4e-45, 2.9e-39, 1e-37, 1e38, math.inf])
 def test_no_rate_is_too_small_or_too_large_for_the_one_pass(rate):
     """A policy that halves the rate for long reaches the smallest number there is, whose reciprocal float32 does not hold."""
     p, found = param('type: "SGD" momentum: 0.9 weight_decay: 0.01'), []

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from contextlib import suppress
@@ -13,7 +14,7 @@ from thirds import NET, write_thirds
 from training import SOLVER, write_job
 
 from netspec.cli.main import main
-from netspec.web.commands import SAID, Commands, Run, words
+from netspec.web.commands import OUT, SAID, Commands, Run, words
 
 ENDLESS = SOLVER.replace("max_iter: 12 snapshot: 3", "max_iter: 100000000")
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
@@ -92,6 +93,24 @@ def test_the_last_line_that_a_terminal_would_show_is_how_far_it_is(tmp_path):
     assert run.progress == "score  2/9  ...." and run.said == "note: it is so\nscore  2/9  ...."
     (tmp_path / SAID).write_text("x" * 100_000 + "\n\x1b[36mdone\x1b[0m\n")
     assert run.progress == "done"
+
+
+def test_long_lines_are_read_at_once(tmp_path):
+    """A log of a long training is one line of JSON: a pattern tried at each of its letters would hold all threads."""
+    run = Run(["curves"], tmp_path, lambda: False, lambda: None)
+    for name in (OUT, SAID):
+        (tmp_path / name).write_text("1, " * 700_000)
+    begin = time.process_time()
+    assert len(run.output) == 2_100_000 and len(run.said) > 2_000_000 and run.progress
+    assert time.process_time() - begin < 1
+
+
+def test_a_run_whose_folder_goes_is_over(commands, tmp_path):
+    run, process = busy(commands, tmp_path)
+    shutil.rmtree(tmp_path / "at")
+    assert run.status is not None
+    run._stop()
+    assert not alive(process)
 
 
 def test_what_is_stopped_ends_with_its_processes(commands, tmp_path):

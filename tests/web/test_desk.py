@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from thirds import write_thirds
 
+from netspec.base.errors import Error
 from netspec.proto.model import write_weights
 from netspec.web.desk import Desk, Pair, said
 from netspec.web.folders import Folders
@@ -41,7 +42,9 @@ def test_a_tab_has_a_folder_which_goes_with_it(desk):
     desk.leave("a")
     desk.leave("a")
     assert run.stopped and not first.folder.exists() and other.folder.exists()
-    assert desk.session("a") is not first
+    with pytest.raises(Error, match="this tab is closed"):
+        desk.session("a")
+    assert desk.session(None) is desk.session(None)
 
 
 def test_a_panel_ends_its_own_commands(desk):
@@ -73,6 +76,11 @@ def test_weights_in_the_folders_are_offered_with_their_net_the_newest_first(desk
     assert [Path(pair.net).parts[-2:] for pair in found.values()][1:] == [("shapes-fcn8s", "deploy.prototxt")] * 2 + [("voc-fcn32s", "deploy.prototxt")]
     (tmp_path / "run/deploy.prototxt").write_text("")
     assert Pair("run/deploy.prototxt", "run/strange.caffemodel") in desk.pairs().values()
+    os.unlink(tmp_path / "run/deploy.prototxt")
+    os.symlink(tmp_path / "net.prototxt", tmp_path / "run/deploy.prototxt")  # which was not given
+    assert "run/strange.caffemodel" not in {pair.weights for pair in desk.pairs().values()}
+    os.unlink(tmp_path / "run/deploy.prototxt")
+    (tmp_path / "run/deploy.prototxt").write_text("")
     assert desk.nets()["voc-fcn8s"] == "voc-fcn8s" and desk.nets()["run/deploy.prototxt"] == "run/deploy.prototxt"
 
 
