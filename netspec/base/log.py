@@ -153,6 +153,7 @@ def _fit(name: str, share: float, parts: list[str], width: int) -> str:
 
 
 def clock(seconds: float) -> str:
+    """Seconds as people read them: 4:05, or 1:04:05."""
     hours, rest = divmod(round(seconds), 3600)
     minutes, seconds = divmod(rest, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

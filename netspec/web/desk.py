@@ -74,7 +74,7 @@ class Desk:
         key = str(key)
         with self.lock:
             if key in self.left:
-                raise Error("this tab is closed, or loaded again")
+                raise Error("this tab is closed: load the page again")
             if key not in self.sessions:
                 folder = self.temporary / f"tab{next(self.numbers)}"
                 folder.mkdir()
