@@ -57,6 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     upgrade.add_argument("old", metavar="OLD", help="net or solver .prototxt, or .caffemodel")
     upgrade.add_argument("new", metavar="NEW", help="the file to write")
     _add_bn(kinds)
+    merge = kinds.add_parser("merge-bn", help="batch norms and scales into the convolutions before them, "
+                                              "with the proof that the net computes the same")
+    merge.set_defaults(convert=_merge_bn)
+    merge.add_argument("net", metavar="NET", help="any net: data layers become inputs, losses are left off")
+    merge.add_argument("weights", metavar="WEIGHTS", help="the net's")
+    merge.add_argument("new", metavar="OUT.prototxt", help="the net to write")
+    merge.add_argument("out", metavar="OUT.caffemodel", help="the weights to write")
     fcn = kinds.add_parser("fcn", help="a classifier to a fully convolutional net, with the proof that it "
                                        "computes the same")
     fcn.set_defaults(convert=_fcn)
@@ -231,6 +238,31 @@ def _bn(args: argparse.Namespace) -> None:
     write_weights(args.out, made.name, made.layers, hdf5=args.out.endswith(".h5"))
     batches = f"{made.batches} batch" + "es" * (made.batches != 1)
     wrote(args.out, note=f"{count(len(made.statistics), 'BN layer')}, {batches}")
+
+
+def _merge_bn(args: argparse.Namespace) -> int:
+    from ..convert.fcn import ROUNDING
+    from ..convert.merged import merged
+    from ..net.weights import save
+    from ..proto.text import write
+
+    path = find_net(args.net)
+    given = find_weights(args.weights, path)
+    made = merged(path, given)
+    show(table([[row.blob, " + ".join(row.layers), f"{row.apart:.2g}", f"{row.written:.2g}",
+                 f"{row.most:.4g}"] for row in made.rows],
+               ["blob", "merged", "largest difference", "with float32 weights", "largest value"]))
+    say(*(f"{name} stays: {why}" for name, why in made.left.items()))
+    if not all(row.apart <= ROUNDING * row.most for row in made.rows):
+        say(f"not equal: a difference is above {ROUNDING:g} of the largest value, so nothing is written")
+        return 1
+    header = f"{args.net} with layers merged by 'netspec convert merge-bn'."
+    write(args.new, made.net.graph.proto, header=header)
+    save(args.out, made.net, hdf5=args.out.endswith(".h5"))
+    number = count(sum(len(row.layers) for row in made.rows), "layer")
+    wrote(args.new, args.out,
+          note=f"{number} merged, equal in float64 within {ROUNDING:g} of the largest value")
+    return 0
 
 
 def _fcn(args: argparse.Namespace) -> int:
