@@ -2,6 +2,7 @@
 
 import multiprocessing
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -48,8 +49,56 @@ def spread(work: Callable[[Item], Found], items: Sequence[Item], processes: int)
                 next_one = next(due)
     finally:
         for process in members.values():
-            process.kill()
-            process.join()
+            _end(process)
+
+
+def each(work: Callable[[Item], Found], items: Sequence[Item], processes: int, seconds: float
+         ) -> Iterator[tuple[int, Found | None, str]]:
+    """(place, what `work` makes of the item there, "") as they come, each item at most `seconds` long; in
+    place of what is made, None and why: its process took longer and was killed, or ended before its time.
+
+    Such a process costs its one item, another takes its place. Raises as `spread`, Died apart.
+    """
+    batches, members = (range(n, n + 1) for n in range(len(items))), dict[Connection, BaseProcess]()
+    busy = dict[Connection, tuple[int, float]]()  # the item, and when its time is over
+
+    def give(line: Connection | None, batch: range | None) -> None:
+        if line is None and batch is not None:
+            line, members[line] = _started(work, items, batch)
+        elif line is not None:
+            _send(line, batch, members)
+        if line is not None and batch is not None:
+            busy[line] = batch[0], time.monotonic() + seconds
+
+    try:
+        for _ in range(processes):
+            give(None, next(batches, None))
+        while busy:
+            heard = wait([*busy], max(0, min(due for _, due in busy.values()) - time.monotonic()))
+            for line in [line for line, (_, due) in busy.items()
+                         if line in heard or time.monotonic() >= due]:
+                number = busy.pop(line)[0]
+                found, why = _one(line) if line in heard else (None, f"took longer than {seconds:g} s")
+                if why:
+                    _end(members.pop(line))
+                give(None if why else line, next(batches, None))
+                yield number, found, why
+    finally:
+        for process in members.values():
+            _end(process)
+
+
+def _one(line: Connection) -> tuple[Any, str]:
+    """What came of one item; or None, and why."""
+    try:
+        return _heard(line, 0)[0][1], ""
+    except Died:
+        return None, "ended its process"
+
+
+def _end(process: BaseProcess) -> None:
+    process.kill()
+    process.join()
 
 
 def _heard(line: Connection, due: int) -> list[tuple[int, Any]]:

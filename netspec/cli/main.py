@@ -49,6 +49,7 @@ GROUPS = {  # what for -> command -> help; a file a command, cli/NAME.py, with a
         "doctor": "find out what is wrong with a net, weights, a script or this installation",
         "parity": "compare a net with what another program computed",
         "verify": "whether the published nets give their published scores",
+        "corpus": "how much of a folder of nets is read, built and run",
         "time": "measure the parts of a job on this machine",
     },
     "papers": {

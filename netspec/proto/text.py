@@ -141,6 +141,21 @@ def layer_lines(path: str | os.PathLike) -> dict[str, int]:
     return lines
 
 
+def outlined(text: str) -> tuple[set[str], list[str]]:
+    """The names of a text's outermost fields, and the type of each of its layers as it is spelled there.
+
+    Of any text: errors in it, and fields that no schema has, are not minded.
+    """
+    outermost, types = set[str](), list[str]()
+    of_layer = ["layer", "type"], ["layers", "type"], ["layers", "layer", "type"]
+    for match, fields in _scan(text):
+        if match["word"] and len(fields) == 1 and fields[0] == match[0]:
+            outermost.add(match[0])
+        elif fields in of_layer and (match["string"] or match["word"] and match[0] != "type"):
+            types.append(match[0].strip("\"'"))
+    return outermost, types
+
+
 def read_text(path: str | os.PathLike) -> str:
     """The text of a prototxt file; Error for a file that is missing, too large, or of another kind."""
     try:

@@ -1,0 +1,104 @@
+"""`netspec corpus`: the tally of a folder of nets, solvers and weights: what of it is read, built and run."""
+
+import argparse
+import io
+import json
+import os
+import sys
+import tempfile
+from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..base.errors import Error
+from ..base.files import find
+from .options import add_trust_argument, whole
+from .terminal import say, show
+
+if TYPE_CHECKING:
+    from ..check.corpus import Content
+    from ..proto.caffe_pb2 import Phase
+
+COMMANDS = {"described": "describe", "drawn": "draw", "compared": "diff-net"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = ("A file that lies in several places counts once. The exit status is 1 where a file led "
+                     "to a traceback or took too long.")
+    parser.add_argument("folder", metavar="FOLDER", help="all that lies in it; its own folders are taken for "
+                        "repositories")
+    parser.add_argument("--workers", type=whole, default=2, metavar="N", help="processes (default 2)")
+    parser.add_argument("--limit", type=float, default=60, metavar="S",
+                        help="seconds that a file may take (default 60)")
+    parser.add_argument("--gmacs", type=float, default=2, metavar="N", help="nets of more than so many "
+                        "billion multiplications are followed by their shapes alone (default 2)")
+    parser.add_argument("--sample", type=whole, metavar="N",
+                        help="only so many of the files, the same each time")
+    parser.add_argument("--most", type=whole, default=30, metavar="N", help="lines of a table (default 30)")
+    parser.add_argument("--opencv", action="store_true",
+                        help="hold what weights give against OpenCV, 4 or older, where it is installed")
+    parser.add_argument("--json", metavar="FILE", help="write what comes of each file there")
+    parser.add_argument("--before", metavar="FILE", help="show the tally beside that of such a file")
+    add_trust_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The `corpus` command; 1 if there was a traceback or a time-out."""
+    from ..base.pool import each
+    from ..check import corpus, tally
+
+    if not (args.workers and args.limit > 0):
+        raise Error("--workers and --limit must be above 0")
+    if args.opencv and not find_spec("cv2"):
+        say("note: OpenCV is not installed, so nothing is held against it", file=sys.stderr)
+        args.opencv = False
+    before = json.loads(find(args.before).read_text()) if args.before else None
+    contents = corpus.gathered(find(args.folder, what="folder"))[:args.sample]
+    rows, stopped = list[dict[str, Any]](), 0
+    work = partial(_examined, args.trust, args.opencv, args.gmacs * 1e9)
+    try:
+        for number, row, why in each(work, contents, args.workers, args.limit):
+            content = contents[number]
+            rows.append(row or corpus.lost(content, why))
+            if why or row and row["tracebacks"] or len(rows) % 50 == 0:
+                say(f"{len(rows)} of {len(contents)}: {content.places[0]}"
+                    f"{f': {why}' if why else ': a traceback' if row and row['tracebacks'] else ''}",
+                    file=sys.stderr)
+    except KeyboardInterrupt:
+        say(f"stopped by Ctrl-C after {len(rows)} of {len(contents)} files", file=sys.stderr)
+        stopped = 130
+    rows.sort(key=lambda row: row["path"])
+    if args.json:
+        Path(args.json).write_text(json.dumps(rows, indent=1))
+    show(tally.text(rows, before, args.most))
+    counts = tally.totals(rows)
+    return stopped or int(counts["tracebacks"][0] + counts["time-outs"][0] > 0)
+
+
+def _examined(trust: bool, opencv: bool, macs: float, content: "Content") -> dict[str, Any]:
+    from ..base.trust import looking
+    from ..check import corpus
+
+    looks = {name: partial(_look, command) for name, command in COMMANDS.items()}
+    with looking(trust), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        return corpus.examined(looks, opencv, macs, content)
+
+
+def _look(command: str, path: Path, phase: "Phase") -> None:
+    """Do with a net what a command does. Raises Error as it does, or where a net is not equal to itself."""
+    from ..proto.caffe_pb2 import TRAIN
+
+    module, parser = import_module(f".{command.replace('-', '_')}", __package__), argparse.ArgumentParser()
+    module.add_arguments(parser)
+    with tempfile.TemporaryDirectory() as folder:
+        words = {"draw": ["--out", os.path.join(folder, "net.svg")], "diff-net": [str(path)]}.get(command, [])
+        args = parser.parse_args([str(path), *words])
+        if phase == TRAIN:
+            if "phase" not in args:
+                raise Error(f"{command} knows no phase")
+            args.phase = "TRAIN"
+        if module.run(args):
+            raise Error("differs from itself")

@@ -1,0 +1,115 @@
+"""The tally of a folder: each kind of file by each of its outcomes, counted as it should be."""
+
+import json
+import os
+import time
+
+import pytest
+
+from netspec.base.pool import each
+from netspec.check.corpus import gathered
+from netspec.check.tally import reason, reasons, totals, types
+from netspec.cli.main import main
+
+CONV = 'layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 2 kernel_size: 3 } }'
+INPUT = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 4 dim: 3 dim: 9 dim: 9 } } }'
+SOLVER = 'net: "nowhere.prototxt"\nbase_lr: 0.1\nlr_policy: "fixed"\nmax_iter: 9\n'
+STAGED = """layer { name: "d" type: "Data" top: "data" top: "label" include { stage: "val" } }
+            layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 9 dim: 9 } } include { stage: "deploy" } }
+            layer { name: "odd" type: "Odd" bottom: "c" top: "odd" include { stage: "deploy" } }"""
+FILES = {
+    "one/net.prototxt": INPUT + CONV,
+    "two/same.prototxt": INPUT + CONV,
+    "one/v1.prototxt": 'input: "data" input_dim: 1 input_dim: 3 input_dim: 9 input_dim: 9\n'
+                       'layers { name: "r" type: INNER_PRODUCT bottom: "data" top: "r" inner_product_param { num_output: 2 } }',
+    "one/odd.prototxt": INPUT + 'layer { name: "x" type: "Odd" bottom: "data" top: "x" }',
+    "two/odd.prototxt": INPUT + 'layer { name: "y" type: "Odd" bottom: "data" top: "x" }',
+    "two/train.prototxt": 'layer { name: "d" type: "Data" top: "data" top: "label" include { phase: TRAIN } }' + CONV,
+    "two/staged.prototxt": STAGED.replace("Odd", "ReLU") + CONV.replace('"c" type', '"c2" type').replace('top: "c"', 'top: "c2"'),
+    "two/python.prototxt": INPUT + 'layer { name: "x" type: "Python" bottom: "data" top: "x" python_param { module: "m.n" layer: "L" } }',
+    "two/large.prototxt": INPUT.replace("dim: 9 dim: 9", "dim: 10000 dim: 10000") + 'layer { name: "r" type: "ReLU" bottom: "data" top: "r" }',
+    "two/solver.prototxt": SOLVER,
+    "two/policy.prototxt": SOLVER.replace("fixed", "odd"),
+    "two/tests.prototxt": SOLVER + 'test_iter: 5 test_interval: 5\n',
+    "two/labels.prototxt": 'item { name: "cat" label: 1 }',
+    "two/notes.txt": "layer {",
+}
+
+
+@pytest.fixture(scope="module")
+def tally(tmp_path_factory):
+    """The rows, what was printed, and the exit status."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for name, text in FILES.items():
+        (folder / "all" / name).parent.mkdir(exist_ok=True, parents=True)
+        (folder / "all" / name).write_text(text)
+    status = main(["corpus", str(folder / "all"), "--json", str(folder / "now.json"), "--workers", "2"])
+    return json.loads((folder / "now.json").read_text()), folder, status
+
+
+def test_each_content_counts_once_and_as_what_it_is(tally):
+    rows, folder, status = tally
+    assert status == 0
+    assert {row["path"]: row["kind"] for row in rows} == {
+        name: "label map" if "labels" in name else "solver" if any(w in name for w in ("solver", "policy", "tests")) else "net"
+        for name in FILES if name not in ("two/same.prototxt", "two/notes.txt")}
+    assert [row["places"] for row in rows if row["path"] == "one/net.prototxt"] == [["one/net.prototxt", "two/same.prototxt"]]
+    assert len(gathered(folder / "all")) == len(rows)
+
+
+def test_what_comes_of_each_net(tally):
+    ran = {row["path"]: row["steps"]["run"] for row in tally[0] if row["kind"] == "net"}
+    assert [name for name, why in ran.items() if not why] == ["one/net.prototxt", "one/v1.prototxt", "two/large.prototxt",
+                                                              "two/train.prototxt"]
+    assert "'Odd'" in ran["one/odd.prototxt"] and "--trust" in ran["two/python.prototxt"]
+    assert {row["path"]: row["how"] for row in tally[0] if row["steps"].get("run") == ""}["two/large.prototxt"] == "meta"
+    looked = {row["path"] for row in tally[0] if row["steps"].get("compared") == ""}
+    assert "one/odd.prototxt" in looked  # it is equal to itself, whatever it computes
+    assert "'c'" in ran["two/staged.prototxt"]  # in stage deploy
+
+
+def test_it_is_counted(tally):
+    counts = totals(tally[0])
+    assert counts["nets that build and run forward"] == (4, 8)
+    assert counts["- by shapes alone: large"] == (1, 4)
+    assert counts["solvers"] == (2, 3) and counts["files that are none of these"] == (1, 12)
+    assert counts["tracebacks"] == counts["time-outs"] == (0, 12)
+    why = {line[2]: line[:2] for line in reasons(tally[0], ["run"])}
+    assert why["type Odd"] == (2, 2) and why["python module m.n"] == (1, 1)
+    assert types(tally[0])[0] == (2, 2, 2, "Odd", "not known")
+    assert {line[3] for line in types(tally[0])} >= {"InnerProduct", "Convolution"}
+
+
+def test_a_tally_beside_an_earlier_one(tally, capsys):
+    rows, folder, _ = tally
+    before = [row | {"steps": {}} for row in rows]
+    (folder / "before.json").write_text(json.dumps(before))
+    small = folder / "small"
+    small.mkdir()
+    (small / "net.prototxt").write_text(INPUT + CONV)
+    assert main(["corpus", str(small), "--before", str(folder / "before.json"), "--workers", "1"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("nets that build"))
+    assert line.split("forward")[1].split() == ["0", "of", "8", "(0.0", "%)", "1", "of", "1", "(100.0", "%)"]
+
+
+@pytest.mark.parametrize("said, counted", [
+    ("a/b.prototxt:3:9: ConvolutionParameter has no field 'odd'", "field ConvolutionParameter.odd"),
+    ("a.prototxt:3: layer 'x' has type 'Odd', which is not known; did you mean 'Add'?", "type Odd"),
+    ("a.prototxt:3: layer 'x' (Concat): needs [1, 2], found [3]", "Concat: needs N, found N"),
+    ("a.prototxt:3: layer 'y' (Concat): needs [7], found [8, 9]", "Concat: needs N, found N"),
+])
+def test_sentences_of_one_reason_are_one(said, counted):
+    assert reason(said) == counted
+
+
+def busy(number):
+    if number == 1:
+        time.sleep(60)
+    if number == 3:
+        os._exit(9)
+    return number * number
+
+
+def test_a_process_that_hangs_or_ends_costs_its_item_alone():
+    found = {number: (made, why) for number, made, why in each(busy, range(6), 2, 0.7)}
+    assert found == {n: (n * n, "") for n in (0, 2, 4, 5)} | {1: (None, "took longer than 0.7 s"), 3: (None, "ended its process")}
