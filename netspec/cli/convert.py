@@ -192,14 +192,23 @@ def _transplant(args: argparse.Namespace) -> None:
 
 
 def _upgrade(args: argparse.Namespace) -> None:
+    upgrade_file(args.old, args.new)
+
+
+def upgrade_file(old: str, new: str, kind: str = "") -> None:
+    """Write a file of an older Caffe in today's form.
+
+    kind: what it is, "a net in text", "a solver in text" or "a net in binary"; Error if it is another.
+    """
     from google.protobuf.message import DecodeError
 
     from ..proto import model, text, upgrade, wire
     from ..proto.caffe_pb2 import NetParameter, SolverParameter
 
-    path = find(args.old)
+    path = find(old)
     made: NetParameter | SolverParameter
-    if wire.is_text(wire.head(path)):
+    readable = wire.is_text(wire.head(path))
+    if readable:
         content = text.read_text(path)
         if not content.strip():
             raise Error(f"{path}: is empty; expected a net, a solver or weights")
@@ -208,7 +217,6 @@ def _upgrade(args: argparse.Namespace) -> None:
             upgrade.upgrade_solver(made, str(path))
         else:
             made = text.read_net(path)
-        text.write(args.new, made)
     else:
         model.read_weights(path)  # refuses what is damaged or impossible
         try:
@@ -216,10 +224,16 @@ def _upgrade(args: argparse.Namespace) -> None:
         except DecodeError as problem:
             raise Error(f"{path}: cannot be read ({problem}); the file is damaged: get it again") from None
         upgrade.upgrade_net(made, str(path))
-        with writing(args.new) as out:
-            out.write(made.SerializeToString())
     what = count(len(made.layer), "layer") if isinstance(made, NetParameter) else "solver"
-    wrote(args.new, note=what)
+    found = f"a {'net' if isinstance(made, NetParameter) else 'solver'} in {'text' if readable else 'binary'}"
+    if kind not in ("", found):
+        raise Error(f"{path}: is {found}; expected {kind}")
+    if readable:
+        text.write(new, made)
+    else:
+        with writing(new) as out:
+            out.write(made.SerializeToString())
+    wrote(new, note=what)
 
 
 def _bn(args: argparse.Namespace) -> None:

@@ -24,6 +24,7 @@ from .terminal import say
 GROUPS = {  # what for -> command -> help; a file a command, cli/NAME.py, with add_arguments and run
     "train": {
         "solve": "train nets by solver files",
+        "caffe": "Caffe's programs by their names and flags: train, convert_imageset and others",
         "own": "write nets and solvers for images of your own",
         "demo": "train stages, score them, show them side by side",
         "curves": "draw the training curves of a log",

@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tensorboard", metavar="DIR",
         help="write loss, rate and test outputs there, a folder a net, as they come")
     add("--quiet", action="store_true", help="only warnings and errors")
+    parser.set_defaults(state=None, effects=None)  # what `netspec caffe train` says besides
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,6 +70,7 @@ def _run(args: argparse.Namespace, ranks: "Ranks") -> int:
     from ..look.curves import following
     from ..train import jobs, proposals
     from ..train.stages import run_stage
+    from ..train.stopping import EFFECTS
 
     args.snapshot = ranks.remembered() or args.snapshot
     stages = [(path, read_solver(path)) for path in (find_solver(name) for name in args.solver)]
@@ -76,6 +78,8 @@ def _run(args: argparse.Namespace, ranks: "Ranks") -> int:
     carried, state = [args.weights] if args.weights else None, args.snapshot
     for number, (path, param) in enumerate(stages):
         param.max_iter = _iterations(path, param, args.iterations)
+        if args.state:
+            param.train_state.MergeFrom(args.state)
         if number >= first:  # all of them now, not when the stages before are through
             jobs.check(param, path, () if number > first or state else carried or param.weights)
     proposals.check_join(stages)
@@ -95,7 +99,7 @@ def _run(args: argparse.Namespace, ranks: "Ranks") -> int:
                 carried = None if state else proposals.begins(param, done, args.weights)
             solver = run_stage(path, param, carried, state, device, args.precision, said,
                                args.strict, args.skip_bad, again=again, checkpoint=args.checkpoint,
-                               compiled=args.compile, ranks=ranks)
+                               compiled=args.compile, ranks=ranks, effects=args.effects or EFFECTS)
             if number < len(stages) or reader:
                 carried, state = [solver.final_weights()], None
                 done[Path(solver.prefix()).name] = carried[0]

@@ -24,6 +24,7 @@ DAMAGE = (OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, Ru
 TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
          4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270,
          7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
+PNG_GREY = 9797, 19234, 3737  # of 2^15, which png_set_rgb_to_gray makes of 0.299 and 0.587
 MOST_PIXELS = 8 * MOST_COMPRESSION  # that a byte of a PNG can become at best, of one bit each
 PART = 1 << 20  # pixels that Pillow is asked for at once
 Option = Callable[[str, object], str]  # how a person gives an option of a name and value, for errors
@@ -161,8 +162,8 @@ def decode(image: Image.Image, name: str, color: bool | None) -> np.ndarray:
     """The pixels of an image as Caffe has them: uint8 (C, H, W), channels BGR, or grey (color=False).
 
     None keeps the channels there are (palettes become colours). Raises Error, beginning with `name`, for an
-    image that cannot be read or has more than 8 bits a channel. Grey made of colours may differ from OpenCV's
-    by 1.
+    image that cannot be read or has more than 8 bits a channel. Grey is OpenCV's: what a JPEG holds, libpng's
+    of a PNG in colours; of other files' colours it may differ by 1.
     """
     if image.mode[0] in "IF":
         raise Error(f"{name} has pixels of kind {image.mode}, expected 8 bits a channel")
@@ -170,7 +171,12 @@ def decode(image: Image.Image, name: str, color: bool | None) -> np.ndarray:
     native = "L" if image.mode in ("1", "L") else "RGBA" if clear else "RGB"
     mode = native if color is None else "RGB" if color else "L"
     with _reading(name):
-        pixels = _pixels(image, mode)
+        if mode == "L":
+            image.draft("L", None)
+        if mode == "L" and native != "L" and image.format == "PNG":
+            pixels = (_pixels(image, "RGB") @ np.array(PNG_GREY) >> 15).astype(np.uint8)
+        else:
+            pixels = _pixels(image, mode)
     if pixels.ndim == 2:
         return pixels[None]
     order = np.s_[::-1] if pixels.shape[2] == 3 else [2, 1, 0, 3]  # of three a view

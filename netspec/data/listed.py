@@ -1,7 +1,7 @@
 """Sources that read lists: their base, and those of image files, ImageData and SegNet's DenseImageData."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -105,6 +105,19 @@ class Line(NamedTuple):
     label: Any
 
 
+def labelled(lines: Iterable[str], path: Path, error: Callable[[str], Error] = Error) -> list[Line]:
+    """Lines of a file name and a number; a blank one has no name. Raises an error for any other."""
+    found = []
+    for number, line in enumerate(lines, 1):
+        name, _, label = line.rstrip().rpartition(" ")
+        if not name:  # Caffe reads a name alone as label 0
+            name, label = label, "0"
+        if not re.fullmatch(r"[+-]?\d{1,10}", label) or not -1 << 31 <= int(label) < 1 << 31:
+            raise error(f"{path}:{number}: expected a file name, a space and a whole number, found '{line}'")
+        found.append(Line(name, int(label)))
+    return found
+
+
 class ListedImages(Listed, tops=2):
     """Images of a list, in its order; `shuffle` makes a new order for each epoch.
 
@@ -171,17 +184,7 @@ class ImageData(ListedImages, type="ImageData", one_label=True):
     """
 
     def read(self, path: Path) -> list[Line]:
-        lines = []
-        for number, line in enumerate(self.text(), 1):
-            name, _, label = line.rstrip().rpartition(" ")
-            if not name:  # Caffe reads a name alone as label 0
-                name, label = label, "0"
-            if not re.fullmatch(r"[+-]?\d{1,10}", label):
-                raise self.error(f"{path}:{number}: expected a file name, a space and a whole number, "
-                                 f"found '{line}'")
-            if name.strip():
-                lines.append(Line(name, int(label)))
-        return lines
+        return [line for line in labelled(self.text(), path, self.error) if line.image.strip()]
 
     def shapes(self) -> list[Shape]:
         first = self.transform.shape(*self.pixels(self.line(0)).shape)

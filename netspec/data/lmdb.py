@@ -65,6 +65,12 @@ class Data(Listed, type="Data", tops=(1, 2), one_label=True, what="database"):
             for item in self.items(0):
                 self.datum(self.entry(item))
 
+    def stored(self) -> Iterator[np.ndarray]:
+        """The numbers of every entry, as `pixels`, in the order of the keys."""
+        with self.opened() as self._transaction:
+            for entry in range(self.entries):
+                yield self.pixels(self.datum(entry))
+
     def image(self, item: int) -> tuple[str, np.ndarray, int]:
         entry = self.entry(item)
         datum = self.datum(entry)

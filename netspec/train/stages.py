@@ -1,6 +1,6 @@
 """A solver file run as one stage of a training: pre-flight checks, progress, interruption."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from ..proto.caffe_pb2 import SolverParameter
 from .preflight import check_run
 from .ranks import ALONE, Ranks
 from .solver import Solver
-from .stopping import STOPS, stopping
+from .stopping import EFFECTS, STOPS, stopping
 from .validation import Best
 
 
@@ -22,13 +22,13 @@ def run_stage(path: Path, param: SolverParameter, carried: list[str] | None, sta
               precision: str, said: Log, strict: bool = False, skip_bad: int = 0,
               watch: Callable[[Solver, float], None] | None = None,
               again: str = " with --snapshot {}", checkpoint: bool = False, compiled: bool = False,
-              ranks: Ranks = ALONE) -> Solver:
+              ranks: Ranks = ALONE, effects: Mapping[int, str] = EFFECTS) -> Solver:
     """One solver from pre-flight to the end; its data are closed.
 
     carried: weights to start from, not those the solver names. state: a .solverstate to go on from. skip_bad:
     how many images that cannot be read to go past (see Skips). watch: called after each iteration with solver
     and loss. again: what to change in the command to go on after a stop, {} being the last .solverstate.
-    checkpoint, compiled, ranks: see Solver.
+    checkpoint, compiled, ranks: see Solver. effects: see stopping.
     Raises Interrupted after a stop with a snapshot; whatever else ends it within the training leaves one too.
     """
     if device == "cpu":
@@ -52,7 +52,8 @@ def run_stage(path: Path, param: SolverParameter, carried: list[str] | None, sta
             solver.best = Best(solver.prefix(), said, bool(state), param.snapshot_format == param.HDF5)
         said("caffe.cpp:239", "Starting Optimization")
         begun = solver.iter
-        with nullcontext() if ranks.rank else holding(Path(solver.prefix())), stopping(solver):
+        with nullcontext() if ranks.rank else holding(Path(solver.prefix())), \
+                stopping(solver, effects):
             try:
                 with ranks.watched():
                     solver.solve()
@@ -60,8 +61,9 @@ def run_stage(path: Path, param: SolverParameter, carried: list[str] | None, sta
             except Interrupted as stop:
                 last = solver.latest()
                 said("solver.cpp:311", "Optimization stopped early.")
-                said("netspec", f"stopped by {STOPS[stop.number]} after {count(solver.iter, 'iteration')}; "
-                     f"the same command{again.format(last.state)} goes on", "W")
+                said("netspec", f"stopped by {STOPS.get(stop.number, 'SIGHUP')} after "
+                     f"{count(solver.iter, 'iteration')}; the same command{again.format(last.state)} "
+                     "goes on", "W")
                 raise
             except Exception as problem:
                 _leave(solver, begun, problem, again)

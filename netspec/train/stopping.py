@@ -1,11 +1,11 @@
-"""Ctrl-C and SIGTERM while a solver runs: the first asks for the end of the step, the second ends it all."""
+"""Signals while a solver runs: the first stop asks for the end of the step, the second ends it all."""
 
 import multiprocessing
 import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,33 +13,35 @@ from ..base.files import drop_unfinished
 from .solver import Solver
 
 STOPS: dict[int, str] = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+HUNG_UP = getattr(signal, "SIGHUP", -1)  # Windows has none
+EFFECTS: Mapping[int, str] = {**dict.fromkeys(STOPS, "stop"), HUNG_UP: "snapshot"}
 _told: list[socket.socket] = []  # where signals are told to, while a solver runs
 
 
 @contextmanager
-def stopping(solver: Solver) -> Iterator[None]:
+def stopping(solver: Solver, effects: Mapping[int, str] = EFFECTS) -> Iterator[None]:
     """Within, Ctrl-C and SIGTERM ask the solver to stop, SIGHUP for a snapshot; a second stop ends it all.
+
+    effects: what else signals do, Caffe's words: stop, snapshot or none.
 
     A thread hears of stops: Python itself would only when torch comes back from a backward pass. The process
     then ends with 128 + the signal's number, without its workers and files half written.
     """
     def hear() -> None:
         while number := ear.recv(1):
-            if number[0] in STOPS:
+            if effects.get(number[0]) == "stop":
                 _stop(solver, number[0])
 
-    def snapshot(number: int, frame: Any) -> None:
-        solver.snapshot_asked = True
+    def caught(number: int, frame: Any) -> None:
+        if effects[number] == "snapshot":
+            solver.snapshot_asked = True
 
     # a signal is only told where Python has a handler for it
-    handlers: dict[int, Callable[[int, Any], None]] = dict.fromkeys(STOPS, lambda number, frame: None)
-    if hasattr(signal, "SIGHUP"):
-        handlers[signal.SIGHUP] = snapshot
     ear, mouth = socket.socketpair()
     mouth.setblocking(False)
     _told.append(mouth)
     heard = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    before = {number: signal.signal(number, caught) for number in effects if number > 0}
     thread = threading.Thread(target=hear, daemon=True)
     thread.start()
     try:
@@ -57,14 +59,15 @@ def stopping(solver: Solver) -> Iterator[None]:
 
 def _stop(solver: Solver, number: int) -> None:
     """What the first stop does, and any other."""
+    name = STOPS.get(number, "SIGHUP")
     last = f"the last one is {solver.last_snapshot.state}" if solver.last_snapshot else "there is none yet"
     if not solver.stop:
         solver.stop = number
-        solver.log("netspec", f"{STOPS[number]}: this step is being finished, then a snapshot is written; a "
-                   f"second {STOPS[number]} stops at once, without a snapshot ({last})", "W")
+        solver.log("netspec", f"{name}: this step is being finished, then a snapshot is written; a "
+                   f"second {name} stops at once, without a snapshot ({last})", "W")
         return
     try:
-        solver.log("netspec", f"second {STOPS[number]}: stopped at once, without a snapshot; {last}", "W")
+        solver.log("netspec", f"second {name}: stopped at once, without a snapshot; {last}", "W")
         solver.log.close()
         for process in multiprocessing.active_children():
             process.kill()

@@ -15,6 +15,7 @@ from scipy import stats
 from netspec.base.errors import Error
 from netspec.data.arrays import MemoryData
 from netspec.data.feed import Feed
+from netspec.data.images import decode
 from netspec.data.listed import DenseImageData, ImageData
 from netspec.data.lmdb import Data
 from netspec.data.opencv import nearest, resize
@@ -59,6 +60,11 @@ def alike_in_any_order(made, positions=range(6)):
 
 
 # Data
+
+
+def libpng(image):
+    """The grey that libpng, which OpenCV asks, makes of colours."""
+    return [[(9797 * r + 19234 * g + 3737 * b) // 32768 for r, g, b in row.tolist()] for row in image]
 
 
 def database(folder, datums, name="db"):
@@ -126,7 +132,18 @@ def test_datums_of_every_kind(tmp_path):
     colour = source(Data, tmp_path, LMDB + "2", "transform_param { force_color: true scale: 2 }").load(0)[0]
     assert np.array_equal(colour[0], 2.0 * bgr(image)) and np.array_equal(colour[1], 2.0 * np.repeat(b[0], 3, 0))
     grey = source(Data, tmp_path, LMDB + "2", "transform_param { force_gray: true }").load(0)[0]
-    assert grey.shape == (2, 1, 6, 8) and np.array_equal(grey[0, 0], np.asarray(Image.fromarray(image).convert("L")))
+    assert grey.shape == (2, 1, 6, 8) and grey[0, 0].tolist() == libpng(image)
+
+
+@pytest.mark.parametrize("sampling", [0, 2])
+def test_a_grey_jpeg_is_the_luminance_that_the_file_holds(sampling):
+    file = io.BytesIO()
+    Image.fromarray(pixels(3, 40, 50)).save(file, "JPEG", subsampling=sampling)
+    held = Image.open(file)
+    held.draft("YCbCr", None)  # as it is stored
+    found = decode(Image.open(file), "image", False)
+    assert held.mode == "YCbCr" and np.array_equal(found[0], np.asarray(held)[:, :, 0])
+    assert not np.array_equal(found[0], np.asarray(Image.open(file).convert("L")))
 
 
 def test_rand_skip_is_uniform_and_follows_from_the_seed(tmp_path):
@@ -259,7 +276,7 @@ def test_images_are_resized_cropped_and_grey(tmp_path):
     for i, image in enumerate((pixels(0), pixels(1, 30, 20))):
         assert np.array_equal(data[i], (resize(bgr(image), 10, 12)[:, 3:7, 4:8].astype(np.float32) - 5) / 2)
     grey, _ = source(ImageData, tmp_path, IMAGES + "1 is_color: false").load(0)
-    assert np.array_equal(grey[0, 0], np.asarray(Image.fromarray(pixels(0)).convert("L")))
+    assert grey[0, 0].tolist() == libpng(pixels(0))
     assert source(ImageData, tmp_path, IMAGES + "1").load(1)[0].shape == (1, 3, 30, 20), "alone each has its own size"
     with pytest.raises(Error, match=r"image b.png gives \[3, 30, 20\], the first of its batch \[3, 6, 8\]"):
         source(ImageData, tmp_path, IMAGES + "2").load(0)
