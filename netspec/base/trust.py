@@ -15,6 +15,7 @@ class Leave:
 
     def __init__(self) -> None:
         self.code = self.files = True
+        self.unknown = False  # whether what is not understood of a net is passed by
         self.say: Callable[[str], None] = lambda text: None
         self.told: set[str] = set()
 

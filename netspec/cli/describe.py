@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..base.errors import Error
 from ..base.table import as_csv, table
 from .finding import find_net
-from .options import add_trust_argument, size
+from .options import add_trust_argument, size, tell_opaque
 from .terminal import give, show
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ def run(args: argparse.Namespace) -> int:
     from ..proto.caffe_pb2 import TEST, TRAIN
 
     phase = TRAIN if args.phase == "TRAIN" else TEST
-    graphs = [deploy(find_net(net), phase, args.size, losses=True) for net in args.nets]
+    graphs = [deploy(find_net(net), phase, args.size, losses=True, opaque=True) for net in args.nets]
+    for graph in graphs:
+        tell_opaque(graph)
     if len(graphs) > 1 and not args.table1:
         raise Error(f"describes one net at a time, {len(graphs)} given; several go with --table1")
     (give if args.csv else show)(_columns(graphs, args) if args.table1 else _rows(graphs[0], args))
@@ -46,20 +48,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _rows(graph: "Graph", args: argparse.Namespace) -> str:
-    from ..look.costs import LayerCost, cost_table, in_all, layer_costs, pixels, totals
+    from ..look.costs import LayerCost, cost_table, in_all, layer_costs, pixels, shaped, totals
 
     found = [cost for cost in layer_costs(graph) if args.layer in (None, cost.layer)]
     if not found:
         graph.node(args.layer)  # which says what is nearest
     if args.csv:
-        lines = ([*c[:3], "x".join(map(str, c.shape)), *c[4:7], *map(pixels, c[7:])] for c in found)
+        lines = ([*c[:3], shaped(c.shape, "x"), *c[4:7], *map(pixels, c[7:])] for c in found)
         return as_csv([LayerCost._fields, *lines])
     total = totals(graph)
     if args.json:
         return json.dumps(dict(net=graph.name, layers=[c._asdict() for c in found], totals=total), indent=1)
     if args.layer:
         return cost_table(graph, found)
-    return f"{cost_table(graph, found)}\n\n{in_all(total)}"
+    return f"{cost_table(graph, found)}\n\n{in_all(total, bool(graph.opaque))}"
 
 
 def _columns(graphs: "list[Graph]", args: argparse.Namespace) -> str:

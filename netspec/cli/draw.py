@@ -6,7 +6,7 @@ import argparse
 from ..base.errors import Error
 from .finding import find_net, find_weights, is_weights
 from .infer import three
-from .options import add_trust_argument, apart, ending, only, size, wrote
+from .options import add_trust_argument, apart, ending, only, size, tell_opaque, wrote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +46,9 @@ def run(args: argparse.Namespace) -> int:
          f"goes {'without' if inside else 'with'} --kernels and --activations")
     if inside:
         return _inside(args)
-    graphs = [deploy(find_net(net), size=args.size, losses=True) for net in args.nets]
+    graphs = [deploy(find_net(net), size=args.size, losses=True, opaque=True) for net in args.nets]
+    for graph in graphs:
+        tell_opaque(graph)
     if args.style == "layers" and len(graphs) > 1:
         raise Error(f"draws the layers of one net, {len(graphs)} given; several go with --style figure3")
     (draw_figure3(graphs) if args.style == "figure3" else draw_layers(graphs[0])).save(args.out)

@@ -19,6 +19,7 @@ from ..base.errors import Error, Interrupted, Told, closest, exhausted, one_line
 from ..base.files import FULL
 from ..base.machine import prepare_torch
 from ..base.trust import leave, looking
+from . import options
 from .terminal import say
 
 GROUPS = {  # what for -> command -> help; a file a command, cli/NAME.py, with add_arguments and run
@@ -58,6 +59,8 @@ GROUPS = {  # what for -> command -> help; a file a command, cli/NAME.py, with a
         "studies": "the papers' studies, each with a figure",
     },
 }
+WITHOUT_NETS = ("own", "demo", "curves", "report", "serve", "weights", "layers", "tables", "studies")
+LOOKS = ("describe", "draw", "diff-net", "doctor")  # which say what they do not understand, and read the rest
 MOST = 2000  # letters of an error: what it quotes of a file may have any number
 SIGPIPE = 13  # its number, also where a system has no such signal
 COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
@@ -79,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser(chosen).parse_args(argv)  # which may print help, to a reader that goes away
         _prepare()
         leave.say = partial(_remark, f"netspec {chosen}")
-        with looking(args.trust) if "trust" in args else nullcontext():
+        with options.reading(args), looking(args.trust) if "trust" in args else nullcontext():
             status = args.run(args)
         sys.stdout.flush()  # a full disk or a closed pipe shows here, not after the last line of Python
         return status
@@ -130,6 +133,8 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
         sub = commands.add_parser(chosen, description=text[0].upper() + text[1:] + ".")
         command.add_arguments(sub)
         sub.set_defaults(run=command.run)
+        if chosen not in WITHOUT_NETS:
+            options.add_reading_arguments(sub, reads=chosen in LOOKS, solver=chosen == "solve")
     return parser
 
 

@@ -3,13 +3,15 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..base.errors import Error
+from ..base.asked import asked
+from ..base.errors import Error, shortened
 from ..base.machine import PRECISIONS
+from ..base.trust import leave
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -59,9 +61,61 @@ def add_trust_argument(parser: argparse.ArgumentParser) -> None:
                         help="import the modules of the net's Python layers, which may do whatever you may")
 
 
+def add_reading_arguments(parser: argparse.ArgumentParser, reads: bool, solver: bool) -> None:
+    """In which state nets are built, where the command has no such options, and whether what is not
+    understood of them is passed by. reads: it is, and said; solver: the phases are the solver's."""
+    for action in parser._subparsers._group_actions if parser._subparsers else ():
+        choices: Any = action.choices
+        kinds = {kind: name for name, kind in choices.items()}  # which may have two names
+        for kind, name in kinds.items():
+            add_reading_arguments(kind, reads or name == "upgrade", solver)
+        return
+    group = parser.add_argument_group("nets as they are read")
+    known = parser._option_string_actions
+    if "--phase" not in known and not solver:
+        group.add_argument("--phase", choices=("TEST", "TRAIN"), help="to build nets in (default: the "
+                           "command's)")
+    if "--level" not in known:
+        group.add_argument("--level", type=int, metavar="N", help="the NetState's level (default: the net's)")
+    if "--stage" not in known:
+        group.add_argument("--stage", action="append", default=[], metavar="NAME[,NAME]",
+                           help="a stage of the NetState, beside the net's own; may be given again")
+    if not reads:
+        group.add_argument("--unknown-fields", choices=("refuse", "pass"), default="refuse",
+                           help="what is no field of Caffe's or of a known fork, and what would change "
+                           "numbers and is not computed: refuse the net (default), or say it and go on")
+    else:
+        parser.set_defaults(unknown_fields="pass")
+
+
+@contextmanager
+def reading(args: argparse.Namespace) -> Iterator[None]:
+    """Within, what `add_reading_arguments` added holds for all nets."""
+    given, before = vars(args), (leave.unknown, vars(asked).copy())
+    leave.unknown = given.get("unknown_fields") == "pass"
+    asked.phase = {"TRAIN": 0, "TEST": 1}.get(given.get("phase") or "")
+    asked.level = given.get("level")
+    asked.stages = tuple(name for each in given.get("stage") or () for name in each.split(",") if name)
+    try:
+        yield
+    finally:
+        leave.unknown = before[0]
+        vars(asked).update(before[1])
+
+
 def note(remark: str) -> None:
     """What a person should know, on standard error."""
     say(f"note: {remark}", file=sys.stderr)
+
+
+def tell_opaque(graph: "Graph") -> None:
+    """Say why layers of a graph that is looked at could not be built."""
+    for why in list(graph.opaque.values())[:5]:
+        note(shortened(why, 400))
+    if (rest := len(graph.opaque) - 5) > 0:
+        note(f"so are {rest} more layers")
+    if graph.opaque:
+        note("the shapes of these layers' tops, and of what is made of them, are not known and stand as '?'")
 
 
 def loaded(args: argparse.Namespace, made: "Graph", weights: Path, named: bool) -> "Net":

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..base.table import table
 from ..net.fields import fields, placed
-from ..net.graph import Graph, Node, Value
+from ..net.graph import UNSEEN, Graph, Node, Value
 from ..net.room import BYTES, held
 from ..ops import Shape
 
@@ -18,7 +18,7 @@ class LayerCost(NamedTuple):
     layer: str
     type: str
     top: str
-    shape: Shape
+    shape: Shape | None  # None: it cannot be told
     parameters: int
     macs: int
     memory: int  # bytes of tops that are blobs of their own
@@ -37,8 +37,9 @@ def layer_costs(graph: Graph) -> list[LayerCost]:
         seen = known.get(node.tops[0]) if node.tops else None
         stride, first, extent = ([tuple(map(_number, column)) for column in zip(*seen, strict=True)] if seen
                                  else (None, None, None))
-        found.append(LayerCost(node.name, node.type, top, shape, sum(math.prod(slot.shape) for slot in own),
-                               macs(graph, node), sum(_bytes(graph, each) for each in node.tops),
+        found.append(LayerCost(node.name, node.type, top, None if shape is UNSEEN else shape,
+                               sum(math.prod(slot.shape) for slot in own), macs(graph, node),
+                               sum(_bytes(graph, each) for each in node.tops),
                                extent, stride, first))
     return found
 
@@ -51,12 +52,13 @@ def totals(graph: Graph) -> dict[str, int]:
                 training=2 * sum(cost.memory for cost in found))
 
 
-def in_all(total: Mapping[str, int]) -> str:
-    """What `totals` gives, for people."""
+def in_all(total: Mapping[str, int], opaque: bool = False) -> str:
+    """What `totals` gives, for people; opaque: there are layers that it does not know."""
     size, forward, training = (f"{number / 2**20:.1f} MiB" for number in (
         total["parameters"] * BYTES, total["forward"], total["training"]))
-    return (f"{total['parameters']:,} parameters ({size}), {total['macs'] / 1e9:.2f} G MACs, blobs {forward} "
-            f"at most in a forward pass, {training} with all gradients for training")
+    least = "at least " if opaque else ""
+    return (f"{least}{total['parameters']:,} parameters ({size}), {total['macs'] / 1e9:.2f} G MACs, "
+            f"blobs {forward} at most in a forward pass, {training} with all gradients for training")
 
 
 def table1(graph: Graph) -> dict[str, int | float | None]:
@@ -88,15 +90,20 @@ def cost_table(graph: Graph, found: Sequence[LayerCost]) -> str:
     size = next((shape[2:] for shape in tops if len(shape) > 2), ())
 
     def field(cost: LayerCost) -> str | None:
-        whole = len(cost.shape) == 2 and cost.field and cost.offset and len(cost.field) == len(size) and all(
+        flat = len(cost.shape or ()) == 2
+        whole = flat and cost.field and cost.offset and len(cost.field) == len(size) and all(
             first <= 0 and first + extent >= n
             for n, first, extent in zip(size, cost.offset, cost.field, strict=True))
         return "all" if whole else pixels(cost.field)
 
-    lines = [[c.layer, c.type, " x ".join(map(str, c.shape)), c.parameters or None,
+    lines = [[c.layer, c.type, shaped(c.shape, " x "), c.parameters or None,
               f"{c.macs / 1e6:.1f}" if c.macs else None, f"{c.memory / 2**20:.2f}" if c.memory else None,
               field(c), pixels(c.stride), pixels(c.offset)] for c in found]
     return table(lines, ["layer", "type", "top", "parameters", "M MACs", "MiB", "field", "stride", "offset"])
+
+
+def shaped(shape: Shape | None, between: str) -> str:
+    return "?" if shape is None else between.join(map(str, shape))
 
 
 def pixels(values: Sequence[float] | None) -> str | None:
@@ -112,7 +119,8 @@ def macs(graph: Graph, node: Node) -> int:
 
 
 def _bytes(graph: Graph, value: Value) -> int:
-    return 0 if value.version else BYTES * math.prod(graph.shapes[value])
+    shape = graph.shapes[value]
+    return 0 if value.version or shape is UNSEEN else BYTES * math.prod(shape)
 
 
 def _number(x: Fraction) -> float:

@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from ..base.errors import Error
-from ..net.graph import Graph, Node, Value
+from ..net.graph import UNSEEN, Graph, Node, Value
 from ..proto.caffe_pb2 import EltwiseParameter, PoolingParameter
 from .costs import pixels
 from .shapes import GREY, INK, PAPER, Line, Picture, Point, Rect, Text, measure
@@ -107,7 +107,7 @@ def wording(node: Node) -> str:
 
 def _label(graph: Graph, box: Box, value: Value) -> str:
     """A blob's shape without the batch axis, with its name where the layer has several."""
-    shape = graph.shapes[value]
+    shape: tuple = ("?",) if graph.shapes[value] is UNSEEN else graph.shapes[value]
     name = value.blob if len(box.tops) > 1 else ""
     return ": ".join(filter(None, (name, " x ".join(map(str, shape[1:] if len(shape) > 1 else shape)))))
 

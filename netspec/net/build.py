@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ..base.asked import asked
 from ..base.errors import Error, closest
 from ..base.names import file_of
 from ..data import arrays, detection, listed, lmdb, segmentation, windows  # noqa: F401 - imported to register
@@ -17,9 +18,10 @@ from ..ops.source import Source
 from ..proto import caffe_pb2
 from ..proto.caffe_pb2 import LayerParameter, NetParameter, NetState, ParamSpec, Phase
 from ..proto.text import layer_lines, read_net
+from ..proto.unread import refuse
 from ..proto.wire import MOST_AXES, MOST_NUMBERS, possible
 from .coords import Values, aligning
-from .graph import AUTOMATIC, Given, Graph, Node, Slot, Value
+from .graph import AUTOMATIC, UNSEEN, Given, Graph, Node, Opaque, Slot, Value
 
 
 def load(path: str | os.PathLike, phase: Phase = caffe_pb2.TEST, **options: Any) -> Graph:
@@ -29,21 +31,24 @@ def load(path: str | os.PathLike, phase: Phase = caffe_pb2.TEST, **options: Any)
 
 def build(net: str | os.PathLike | NetParameter, phase: Phase = caffe_pb2.TEST, *, level: int | None = None,
           stages: Iterable[str] = (), shapes: Mapping[str, Shape] | None = None, base: Path | None = None,
-          path: Path | None = None) -> Graph:
+          path: Path | None = None, opaque: bool = False) -> Graph:
     """The graph of a net: a NetParameter, a prototxt, or a name such as voc-fcn8s/train.
 
     level: instead of the net's own. stages are added to those that the net itself states. shapes: blob name
     -> shape, for data layers that are not to be opened (their data then come from the caller) and for Input
-    layers of another size. base: where relative paths start; path: the net's file, for errors. Raises Error
-    for a graph that cannot work, naming file, line and layer.
+    layers of another size. base: where relative paths start; path: the net's file, for errors. opaque: the
+    graph is to be looked at, and layers that cannot be built are Opaque. Raises Error for a graph that cannot
+    work, naming file, line and layer, and for settings that change numbers and are not computed.
     """
     if not isinstance(net, NetParameter):
         path = file_of(net)
         net = read_net(path)
-    context = Context(phase=phase, base=base or (path.resolve().parent if path else None))
+    context = Context(phase=state_of(net, phase, level, stages).phase,
+                      base=base or (path.resolve().parent if path else None))
     builder = _Builder(context, dict(shapes or {}), path, net.force_backward)
+    refuse(net, f"{path or 'the net'}: ", without="layer")
     for layer in standing(net, phase, level, stages, builder.where):
-        builder.add(layer)
+        (builder.look if opaque else builder.add)(layer)
     return builder.finish(net, path)
 
 
@@ -51,10 +56,21 @@ def standing(net: NetParameter, phase: Phase, level: int | None = None, stages: 
              where: Callable[[LayerParameter], str] = lambda layer: "") -> list[LayerParameter]:
     """The layers that a net's state keeps in a phase, with what they leave to the net around them; level and
     stages as `build` takes them."""
-    state = NetState(phase=phase, level=net.state.level if level is None else level)
-    state.stage.extend([*net.state.stage, *stages])
+    state = state_of(net, phase, level, stages)
     kept = [layer for layer in net.layer if included(layer, state, where(layer))]
     return [REGISTRY.get(layer.type, Operation).within(layer, kept) for layer in kept]
+
+
+def state_of(net: NetParameter, phase: Phase, level: int | None, stages: Iterable[str]) -> NetState:
+    """The NetState that a net is built in. Where no level is given (those of solvers give one), what the
+    command line asks for (base/asked.py) goes before the phase and the net's own level."""
+    stages = list(stages)
+    if level is None:
+        phase = phase if asked.phase is None else caffe_pb2.TEST if asked.phase else caffe_pb2.TRAIN
+        level, stages = asked.level, [*stages, *asked.stages]
+    state = NetState(phase=phase, level=net.state.level if level is None else level)
+    state.stage.extend([*net.state.stage, *stages])
+    return state
 
 
 def included(layer: LayerParameter, state: NetState, where: str = "") -> bool:
@@ -89,6 +105,7 @@ class _Builder:
         self.kept: dict[str, list[tuple[str, Shape]]] = {}  # layer -> keys and shapes of its parameters
         self.overwritten: dict[Value, str] = {}  # value -> the layer that works on it in place
         self.fed: set[str] = set()  # the names in `given` that were met
+        self.opaque: dict[str, str] = {}  # layer -> why it could not be built
 
     @cached_property
     def lines(self) -> dict[str, int]:
@@ -105,6 +122,34 @@ class _Builder:
         return self.error(layer, "the net has two layers of this name; parameters are kept by name, "
                           "rename one")
 
+    def look(self, layer: LayerParameter) -> None:
+        """`add`, or an Opaque in the place of a layer that cannot be built, or that reads the top of one."""
+        known = [self.shapes.get(self.current.get(blob, Value(""))) for blob in layer.bottom]
+        if not any(shape is UNSEEN for shape in known):
+            try:
+                self.add(layer)
+                return
+            except Error as e:
+                self.opaque[layer.name] = str(e)
+        self.blind(layer)
+
+    def blind(self, layer: LayerParameter) -> None:
+        """Add a layer as Opaque, whatever is wrong with it."""
+        for blob in dict.fromkeys(layer.bottom):
+            if blob not in self.current:  # from nowhere
+                self.blind(LayerParameter(name=blob, type="?", top=[blob]))
+        bottoms = tuple(self.current[blob] for blob in layer.bottom)
+        self.unread.difference_update(layer.bottom)
+        tops = []
+        for blob in layer.top:
+            old = self.current.get(blob)
+            self.current[blob] = Value(blob) if old is None else Value(blob, old.version + 1)
+            tops.append(self.current[blob])
+        self.shapes.update(dict.fromkeys(tops, UNSEEN))
+        self.unread.update(layer.top)
+        op = Opaque(layer, (UNSEEN,) * len(bottoms), self.context)
+        self.nodes.append(Node(op, bottoms, tuple(tops), (), (0.0,) * len(tops), (False,) * len(bottoms)))
+
     def add(self, layer: LayerParameter) -> None:
         context = replace(self.context, where=self.where(layer))
         if layer.HasField("phase"):
@@ -112,6 +157,8 @@ class _Builder:
         bottoms = tuple(self.read(layer, blob) for blob in layer.bottom)
         given = not bottoms and layer.top and all(blob in self.given for blob in layer.top)
         cls = Given if given else lookup(layer, context.where)
+        if not given:
+            refuse(layer, f"{context.where}layer '{layer.name}' ({layer.type}): ")
         if cls.aligned:
             layer = self.crop(layer, bottoms)
             cls = lookup(layer)
@@ -222,7 +269,7 @@ class _Builder:
         return tuple(i not in op.undifferentiable and ok for i, ok in enumerate(allowed))
 
     def finish(self, net: NetParameter, path: Path | None) -> Graph:
-        for blob in sorted(set(self.given) - self.fed):
+        for blob in sorted(set(self.given) - self.fed) if not self.opaque else ():
             if blob in self.current:
                 raise Error(f"net '{net.name}' computes blob '{blob}'; only data layers can be given a shape")
             near = closest(blob, self.current)
@@ -235,7 +282,8 @@ class _Builder:
         nodes = tuple(replace(node, params=tuple(self.slots[slot.key] for slot in node.params))
                       for node in self.nodes)
         params, outputs = tuple(self.slots.values()), tuple(sorted(self.unread))
-        return Graph(net.name, self.context.phase, nodes, params, outputs, self.shapes, path, net)
+        return Graph(net.name, self.context.phase, nodes, params, outputs, self.shapes, path, net,
+                     self.opaque)
 
 
 def _check_possible(op: Operation, what: str, shape: Shape) -> None:

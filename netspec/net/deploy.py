@@ -20,7 +20,7 @@ from ..proto import caffe_pb2
 from ..proto.caffe_pb2 import LayerParameter, NetParameter, Phase
 from ..proto.text import read_net
 from .build import build, standing
-from .graph import Graph
+from .graph import Graph, Opaque
 
 SIDE = 500  # pixels of images whose size nothing says
 # Of what nothing says: the channels of an image, and whether a label is one an image or a map. The first that
@@ -29,15 +29,16 @@ GUESSES = ((3, False), (3, True), (1, False), (1, True), (2, True))
 
 
 def deploy(net: str | os.PathLike | NetParameter, phase: Phase = caffe_pb2.TEST,
-           size: tuple[int, int] | None = None, *, losses: bool = False, path: Path | None = None) -> Graph:
+           size: tuple[int, int] | None = None, *, losses: bool = False, path: Path | None = None,
+           opaque: bool = False) -> Graph:
     """The graph of a net, a file, a name or a NetParameter, whose data need not be there.
 
     Data layers give what their settings state, images of `size` (None: what they state, else 500x500, or
     where the net does not take that, one of `unpooled`) to what comes first or a convolution reads, and
     labels; what nothing states is one of GUESSES. What only judges or keeps results is left off, with the
     labels and what is made of labels alone, and a batch is one image. losses: all of it stays, and Input
-    layers have `size` too. path: the net's file, for errors. Raises Error as `build` does, and where no
-    layer is left or in the phase.
+    layers have `size` too. path: the net's file, for errors. opaque: as `build` has it, where the net cannot
+    be built otherwise. Raises Error as `build` does, and where no layer is left or in the phase.
     """
     if not isinstance(net, NetParameter):
         path = file_of(net)
@@ -64,6 +65,9 @@ def deploy(net: str | os.PathLike | NetParameter, phase: Phase = caffe_pb2.TEST,
             except Error as error:
                 problem = problem or error
     assert problem
+    if opaque:
+        looks = (build(net, phase, shapes=shapes, path=path, opaque=True) for shapes in tried)
+        return min(looks, key=lambda graph: sum(isinstance(node.op, Opaque) for node in graph.layers))
     if not said and unpooled(layers):
         raise Error(f"{problem}; its data do not say how large images are, which un-pooling depends on: give "
                     "--size HxW")

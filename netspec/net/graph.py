@@ -40,6 +40,25 @@ class Given(Source, fed=True):
     """Stands for a source whose shapes the caller gave: its data come from the caller too."""
 
 
+class _Unseen(tuple):
+    """No axes, as a scalar has, but only this one says that nothing is known."""
+
+
+UNSEEN: Shape = _Unseen()  # the shape of a blob that cannot be told
+
+
+class Opaque(Operation, bottoms=(0, None), tops=(0, None)):
+    """Stands in a graph that is only looked at for a layer that cannot be built: its tops are UNSEEN."""
+
+    def _infer(self, *shapes: Shape) -> list[Shape]:
+        return [UNSEEN] * len(self.layer.top)
+
+    def _window(self, *shapes: Shape) -> None:
+        return None
+
+    infer, window = _infer, _window
+
+
 @dataclass(frozen=True, eq=False)
 class Node:
     """One layer in its place. `params` are the slots it reads, its own or a sharing layer's."""
@@ -77,6 +96,7 @@ class Graph:
     shapes: Mapping[Value, Shape]
     path: Path | None = None
     proto: NetParameter = field(default_factory=NetParameter)  # what it was built from
+    opaque: Mapping[str, str] = field(default_factory=dict)  # layers that could not be built -> why
 
     @cached_property
     def sources(self) -> tuple[Node, ...]:

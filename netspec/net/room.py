@@ -7,7 +7,7 @@ import torch
 
 from ..base.machine import check_room
 from ..ops import Operation, Shape
-from .graph import Graph, Slot, Value
+from .graph import UNSEEN, Graph, Slot, Value
 
 BYTES = 4  # of a float32
 SMALLER = "take smaller images or batches"  # what to do about blobs that are too large
@@ -39,7 +39,7 @@ def held(graph: Graph, shapes: Mapping[Value, Shape] | None = None, size: int = 
     for i, node in enumerate(graph.layers):
         for top in node.tops:
             if owner[top.blob] == top.blob and top.blob not in own:  # else written in place
-                own[top.blob] = size * math.prod(shapes[top])
+                own[top.blob] = 0 if shapes[top] is UNSEEN else size * math.prod(shapes[top])
                 there += own[top.blob]
         most = max(most, there)
         touched = {owner[value.blob] for value in (*node.bottoms, *node.tops)}

@@ -17,6 +17,9 @@ def _load() -> dict:
     pool = descriptor_pool.DescriptorPool()
     serialized = Path(__file__).with_name("caffe.desc").read_bytes()
     (file,) = descriptor_pb2.FileDescriptorSet.FromString(serialized).file
+    for kind in file.message_type:  # what a text has that the schema lacks: see unread.py
+        kind.field.add(name="unread", number=9999, label=descriptor_pb2.FieldDescriptorProto.LABEL_REPEATED,
+                       type=descriptor_pb2.FieldDescriptorProto.TYPE_STRING)
     pool.AddSerializedFile(file.SerializeToString())
     descriptor = pool.FindFileByName(file.name)
     if hasattr(message_factory, "GetMessageClass"):

@@ -25,6 +25,43 @@ class AbsValKeywords(LayerKeywords, total=False): ...
 class AccuracyKeywords(LayerKeywords, AccuracyParameterKeywords, total=False):
     accuracy_param: AccuracyParameterKeywords | caffe_pb2.AccuracyParameter
 
+class AnnotatedDataKeywords(LayerKeywords, AnnotatedDataParameterKeywords, total=False):
+    annotated_data_param: AnnotatedDataParameterKeywords | caffe_pb2.AnnotatedDataParameter
+    transform_param: TransformationParameterKeywords | caffe_pb2.TransformationParameter
+    scale: float | Array
+    mirror: bool
+    crop_size: int | Array
+    mean_file: str
+    mean_value: float | Array | Sequence[float | Array]
+    force_color: bool
+    force_gray: bool
+    resize_param: ResizeParameterKeywords | caffe_pb2.ResizeParameter | Sequence[ResizeParameterKeywords | caffe_pb2.ResizeParameter]
+    noise_param: HintsKeywords | caffe_pb2.Hints | Sequence[HintsKeywords | caffe_pb2.Hints]
+    emit_constraint: HintsKeywords | caffe_pb2.Hints
+    distort_param: HintsKeywords | caffe_pb2.Hints
+    expand_param: HintsKeywords | caffe_pb2.Hints
+    random_resize_param: HintsKeywords | caffe_pb2.Hints
+    random_aspect_ratio_param: HintsKeywords | caffe_pb2.Hints
+    fix_crop: bool
+    multi_scale: bool
+    scale_ratios: float | Array | Sequence[float | Array]
+    max_distort: int | Array
+    is_flow: bool
+    more_fix_crop: bool
+    img_rand_resize_lower: int | Array
+    img_rand_resize_upper: int | Array
+    vertical_stretch_lower: float | Array
+    vertical_stretch_upper: float | Array
+    horizontal_stretch_lower: float | Array
+    horizontal_stretch_upper: float | Array
+    allow_upscale: bool
+    scale_factors: float | Array | Sequence[float | Array]
+    crop_width: int | Array
+    crop_height: int | Array
+    flow: bool
+    stride: int | Array
+    pad: int | Array
+
 class ArgMaxKeywords(LayerKeywords, ArgMaxParameterKeywords, total=False):
     argmax_param: ArgMaxParameterKeywords | caffe_pb2.ArgMaxParameter
 
@@ -50,9 +87,21 @@ class ClipKeywords(LayerKeywords, ClipParameterKeywords, total=False):
 class ConcatKeywords(LayerKeywords, ConcatParameterKeywords, total=False):
     concat_param: ConcatParameterKeywords | caffe_pb2.ConcatParameter
 
-class ContrastiveLossKeywords(LayerKeywords, ContrastiveLossParameterKeywords, LossParameterKeywords, total=False):
+class ContrastiveLossKeywords(LayerKeywords, ContrastiveLossParameterKeywords, total=False):
     contrastive_loss_param: ContrastiveLossParameterKeywords | caffe_pb2.ContrastiveLossParameter
     loss_param: LossParameterKeywords | caffe_pb2.LossParameter
+    ignore_label: int | Array
+    normalize: bool
+    normalization: int | Literal['FULL', 'VALID', 'BATCH_SIZE', 'NONE', 'PRE_FIXED']
+    weight_by_label_freqs: bool
+    class_weighting: float | Array | Sequence[float | Array]
+    pre_fixed_normalizer: float | Array
+    adaptive_weighting: bool
+    gamma: float | Array
+    scale: float | Array
+    min_weight: float | Array
+    max_weight: float | Array
+    max_entropy_weight: float | Array
 
 class ConvolutionKeywords(LayerKeywords, ConvolutionParameterKeywords, total=False):
     convolution_param: ConvolutionParameterKeywords | caffe_pb2.ConvolutionParameter
@@ -66,6 +115,32 @@ class DataKeywords(LayerKeywords, DataParameterKeywords, total=False):
     mean_value: float | Array | Sequence[float | Array]
     force_color: bool
     force_gray: bool
+    resize_param: ResizeParameterKeywords | caffe_pb2.ResizeParameter | Sequence[ResizeParameterKeywords | caffe_pb2.ResizeParameter]
+    noise_param: HintsKeywords | caffe_pb2.Hints | Sequence[HintsKeywords | caffe_pb2.Hints]
+    emit_constraint: HintsKeywords | caffe_pb2.Hints
+    distort_param: HintsKeywords | caffe_pb2.Hints
+    expand_param: HintsKeywords | caffe_pb2.Hints
+    random_resize_param: HintsKeywords | caffe_pb2.Hints
+    random_aspect_ratio_param: HintsKeywords | caffe_pb2.Hints
+    fix_crop: bool
+    multi_scale: bool
+    scale_ratios: float | Array | Sequence[float | Array]
+    max_distort: int | Array
+    is_flow: bool
+    more_fix_crop: bool
+    img_rand_resize_lower: int | Array
+    img_rand_resize_upper: int | Array
+    vertical_stretch_lower: float | Array
+    vertical_stretch_upper: float | Array
+    horizontal_stretch_lower: float | Array
+    horizontal_stretch_upper: float | Array
+    allow_upscale: bool
+    scale_factors: float | Array | Sequence[float | Array]
+    crop_width: int | Array
+    crop_height: int | Array
+    flow: bool
+    stride: int | Array
+    pad: int | Array
 
 class DeconvolutionKeywords(LayerKeywords, ConvolutionParameterKeywords, total=False):
     convolution_param: ConvolutionParameterKeywords | caffe_pb2.ConvolutionParameter
@@ -78,13 +153,73 @@ class DenseImageDataKeywords(LayerKeywords, DenseImageDataParameterKeywords, tot
     mean_value: float | Array | Sequence[float | Array]
     force_color: bool
     force_gray: bool
+    resize_param: ResizeParameterKeywords | caffe_pb2.ResizeParameter | Sequence[ResizeParameterKeywords | caffe_pb2.ResizeParameter]
+    noise_param: HintsKeywords | caffe_pb2.Hints | Sequence[HintsKeywords | caffe_pb2.Hints]
+    emit_constraint: HintsKeywords | caffe_pb2.Hints
+    distort_param: HintsKeywords | caffe_pb2.Hints
+    expand_param: HintsKeywords | caffe_pb2.Hints
+    random_resize_param: HintsKeywords | caffe_pb2.Hints
+    random_aspect_ratio_param: HintsKeywords | caffe_pb2.Hints
+    fix_crop: bool
+    multi_scale: bool
+    scale_ratios: float | Array | Sequence[float | Array]
+    max_distort: int | Array
+    is_flow: bool
+    more_fix_crop: bool
+    img_rand_resize_lower: int | Array
+    img_rand_resize_upper: int | Array
+    vertical_stretch_lower: float | Array
+    vertical_stretch_upper: float | Array
+    horizontal_stretch_lower: float | Array
+    horizontal_stretch_upper: float | Array
+    allow_upscale: bool
+    scale_factors: float | Array | Sequence[float | Array]
+    flow: bool
+    stride: int | Array
+    pad: int | Array
+
+class DetectionOutputKeywords(LayerKeywords, DetectionOutputParameterKeywords, total=False):
+    detection_output_param: DetectionOutputParameterKeywords | caffe_pb2.DetectionOutputParameter
 
 class DropoutKeywords(LayerKeywords, DropoutParameterKeywords, total=False):
     dropout_param: DropoutParameterKeywords | caffe_pb2.DropoutParameter
 
-class DummyDataKeywords(LayerKeywords, DummyDataParameterKeywords, TransformationParameterKeywords, total=False):
+class DummyDataKeywords(LayerKeywords, DummyDataParameterKeywords, total=False):
     dummy_data_param: DummyDataParameterKeywords | caffe_pb2.DummyDataParameter
     transform_param: TransformationParameterKeywords | caffe_pb2.TransformationParameter
+    scale: float | Array
+    mirror: bool
+    crop_size: int | Array
+    mean_file: str
+    mean_value: float | Array | Sequence[float | Array]
+    force_color: bool
+    force_gray: bool
+    resize_param: ResizeParameterKeywords | caffe_pb2.ResizeParameter | Sequence[ResizeParameterKeywords | caffe_pb2.ResizeParameter]
+    noise_param: HintsKeywords | caffe_pb2.Hints | Sequence[HintsKeywords | caffe_pb2.Hints]
+    emit_constraint: HintsKeywords | caffe_pb2.Hints
+    distort_param: HintsKeywords | caffe_pb2.Hints
+    expand_param: HintsKeywords | caffe_pb2.Hints
+    random_resize_param: HintsKeywords | caffe_pb2.Hints
+    random_aspect_ratio_param: HintsKeywords | caffe_pb2.Hints
+    fix_crop: bool
+    multi_scale: bool
+    scale_ratios: float | Array | Sequence[float | Array]
+    max_distort: int | Array
+    is_flow: bool
+    more_fix_crop: bool
+    img_rand_resize_lower: int | Array
+    img_rand_resize_upper: int | Array
+    vertical_stretch_lower: float | Array
+    vertical_stretch_upper: float | Array
+    horizontal_stretch_lower: float | Array
+    horizontal_stretch_upper: float | Array
+    allow_upscale: bool
+    scale_factors: float | Array | Sequence[float | Array]
+    crop_width: int | Array
+    crop_height: int | Array
+    flow: bool
+    stride: int | Array
+    pad: int | Array
 
 class ELUKeywords(LayerKeywords, ELUParameterKeywords, total=False):
     elu_param: ELUParameterKeywords | caffe_pb2.ELUParameter
@@ -106,16 +241,61 @@ class FilterKeywords(LayerKeywords, total=False): ...
 class FlattenKeywords(LayerKeywords, FlattenParameterKeywords, total=False):
     flatten_param: FlattenParameterKeywords | caffe_pb2.FlattenParameter
 
-class HDF5DataKeywords(LayerKeywords, HDF5DataParameterKeywords, TransformationParameterKeywords, total=False):
+class HDF5DataKeywords(LayerKeywords, HDF5DataParameterKeywords, total=False):
     hdf5_data_param: HDF5DataParameterKeywords | caffe_pb2.HDF5DataParameter
     transform_param: TransformationParameterKeywords | caffe_pb2.TransformationParameter
+    scale: float | Array
+    mirror: bool
+    crop_size: int | Array
+    mean_file: str
+    mean_value: float | Array | Sequence[float | Array]
+    force_color: bool
+    force_gray: bool
+    resize_param: ResizeParameterKeywords | caffe_pb2.ResizeParameter | Sequence[ResizeParameterKeywords | caffe_pb2.ResizeParameter]
+    noise_param: HintsKeywords | caffe_pb2.Hints | Sequence[HintsKeywords | caffe_pb2.Hints]
+    emit_constraint: HintsKeywords | caffe_pb2.Hints
+    distort_param: HintsKeywords | caffe_pb2.Hints
+    expand_param: HintsKeywords | caffe_pb2.Hints
+    random_resize_param: HintsKeywords | caffe_pb2.Hints
+    random_aspect_ratio_param: HintsKeywords | caffe_pb2.Hints
+    fix_crop: bool
+    multi_scale: bool
+    scale_ratios: float | Array | Sequence[float | Array]
+    max_distort: int | Array
+    is_flow: bool
+    more_fix_crop: bool
+    img_rand_resize_lower: int | Array
+    img_rand_resize_upper: int | Array
+    vertical_stretch_lower: float | Array
+    vertical_stretch_upper: float | Array
+    horizontal_stretch_lower: float | Array
+    horizontal_stretch_upper: float | Array
+    allow_upscale: bool
+    scale_factors: float | Array | Sequence[float | Array]
+    crop_width: int | Array
+    crop_height: int | Array
+    flow: bool
+    stride: int | Array
+    pad: int | Array
 
 class HDF5OutputKeywords(LayerKeywords, HDF5OutputParameterKeywords, total=False):
     hdf5_output_param: HDF5OutputParameterKeywords | caffe_pb2.HDF5OutputParameter
 
-class HingeLossKeywords(LayerKeywords, HingeLossParameterKeywords, LossParameterKeywords, total=False):
+class HingeLossKeywords(LayerKeywords, HingeLossParameterKeywords, total=False):
     hinge_loss_param: HingeLossParameterKeywords | caffe_pb2.HingeLossParameter
     loss_param: LossParameterKeywords | caffe_pb2.LossParameter
+    ignore_label: int | Array
+    normalize: bool
+    normalization: int | Literal['FULL', 'VALID', 'BATCH_SIZE', 'NONE', 'PRE_FIXED']
+    weight_by_label_freqs: bool
+    class_weighting: float | Array | Sequence[float | Array]
+    pre_fixed_normalizer: float | Array
+    adaptive_weighting: bool
+    gamma: float | Array
+    scale: float | Array
+    min_weight: float | Array
+    max_weight: float | Array
+    max_entropy_weight: float | Array
 
 class Im2colKeywords(LayerKeywords, ConvolutionParameterKeywords, total=False):
     convolution_param: ConvolutionParameterKeywords | caffe_pb2.ConvolutionParameter
@@ -126,10 +306,47 @@ class ImageDataKeywords(LayerKeywords, ImageDataParameterKeywords, total=False):
     mean_value: float | Array | Sequence[float | Array]
     force_color: bool
     force_gray: bool
+    resize_param: ResizeParameterKeywords | caffe_pb2.ResizeParameter | Sequence[ResizeParameterKeywords | caffe_pb2.ResizeParameter]
+    noise_param: HintsKeywords | caffe_pb2.Hints | Sequence[HintsKeywords | caffe_pb2.Hints]
+    emit_constraint: HintsKeywords | caffe_pb2.Hints
+    distort_param: HintsKeywords | caffe_pb2.Hints
+    expand_param: HintsKeywords | caffe_pb2.Hints
+    random_resize_param: HintsKeywords | caffe_pb2.Hints
+    random_aspect_ratio_param: HintsKeywords | caffe_pb2.Hints
+    fix_crop: bool
+    multi_scale: bool
+    scale_ratios: float | Array | Sequence[float | Array]
+    max_distort: int | Array
+    more_fix_crop: bool
+    img_rand_resize_lower: int | Array
+    img_rand_resize_upper: int | Array
+    vertical_stretch_lower: float | Array
+    vertical_stretch_upper: float | Array
+    horizontal_stretch_lower: float | Array
+    horizontal_stretch_upper: float | Array
+    allow_upscale: bool
+    scale_factors: float | Array | Sequence[float | Array]
+    crop_width: int | Array
+    crop_height: int | Array
+    flow: bool
+    stride: int | Array
+    pad: int | Array
 
-class InfogainLossKeywords(LayerKeywords, InfogainLossParameterKeywords, LossParameterKeywords, total=False):
+class InfogainLossKeywords(LayerKeywords, InfogainLossParameterKeywords, total=False):
     infogain_loss_param: InfogainLossParameterKeywords | caffe_pb2.InfogainLossParameter
     loss_param: LossParameterKeywords | caffe_pb2.LossParameter
+    ignore_label: int | Array
+    normalize: bool
+    normalization: int | Literal['FULL', 'VALID', 'BATCH_SIZE', 'NONE', 'PRE_FIXED']
+    weight_by_label_freqs: bool
+    class_weighting: float | Array | Sequence[float | Array]
+    pre_fixed_normalizer: float | Array
+    adaptive_weighting: bool
+    gamma: float | Array
+    scale: float | Array
+    min_weight: float | Array
+    max_weight: float | Array
+    max_entropy_weight: float | Array
 
 class InnerProductKeywords(LayerKeywords, InnerProductParameterKeywords, total=False):
     inner_product_param: InnerProductParameterKeywords | caffe_pb2.InnerProductParameter
@@ -154,9 +371,45 @@ class LogKeywords(LayerKeywords, LogParameterKeywords, total=False):
 class MVNKeywords(LayerKeywords, MVNParameterKeywords, total=False):
     mvn_param: MVNParameterKeywords | caffe_pb2.MVNParameter
 
-class MemoryDataKeywords(LayerKeywords, MemoryDataParameterKeywords, TransformationParameterKeywords, total=False):
+class MemoryDataKeywords(LayerKeywords, MemoryDataParameterKeywords, total=False):
     memory_data_param: MemoryDataParameterKeywords | caffe_pb2.MemoryDataParameter
     transform_param: TransformationParameterKeywords | caffe_pb2.TransformationParameter
+    scale: float | Array
+    mirror: bool
+    crop_size: int | Array
+    mean_file: str
+    mean_value: float | Array | Sequence[float | Array]
+    force_color: bool
+    force_gray: bool
+    resize_param: ResizeParameterKeywords | caffe_pb2.ResizeParameter | Sequence[ResizeParameterKeywords | caffe_pb2.ResizeParameter]
+    noise_param: HintsKeywords | caffe_pb2.Hints | Sequence[HintsKeywords | caffe_pb2.Hints]
+    emit_constraint: HintsKeywords | caffe_pb2.Hints
+    distort_param: HintsKeywords | caffe_pb2.Hints
+    expand_param: HintsKeywords | caffe_pb2.Hints
+    random_resize_param: HintsKeywords | caffe_pb2.Hints
+    random_aspect_ratio_param: HintsKeywords | caffe_pb2.Hints
+    fix_crop: bool
+    multi_scale: bool
+    scale_ratios: float | Array | Sequence[float | Array]
+    max_distort: int | Array
+    is_flow: bool
+    more_fix_crop: bool
+    img_rand_resize_lower: int | Array
+    img_rand_resize_upper: int | Array
+    vertical_stretch_lower: float | Array
+    vertical_stretch_upper: float | Array
+    horizontal_stretch_lower: float | Array
+    horizontal_stretch_upper: float | Array
+    allow_upscale: bool
+    scale_factors: float | Array | Sequence[float | Array]
+    crop_width: int | Array
+    crop_height: int | Array
+    flow: bool
+    stride: int | Array
+    pad: int | Array
+
+class MultiStageMeanfieldKeywords(LayerKeywords, MultiStageMeanfieldParameterKeywords, total=False):
+    multi_stage_meanfield_param: MultiStageMeanfieldParameterKeywords | caffe_pb2.MultiStageMeanfieldParameter
 
 class MultinomialLogisticLossKeywords(LayerKeywords, LossParameterKeywords, total=False):
     loss_param: LossParameterKeywords | caffe_pb2.LossParameter
@@ -182,6 +435,9 @@ class PoolingKeywords(LayerKeywords, PoolingParameterKeywords, total=False):
 class PowerKeywords(LayerKeywords, PowerParameterKeywords, total=False):
     power_param: PowerParameterKeywords | caffe_pb2.PowerParameter
 
+class PriorBoxKeywords(LayerKeywords, PriorBoxParameterKeywords, total=False):
+    prior_box_param: PriorBoxParameterKeywords | caffe_pb2.PriorBoxParameter
+
 class ProposalKeywords(LayerKeywords, ProposalParameterKeywords, total=False):
     proposal_param: ProposalParameterKeywords | caffe_pb2.ProposalParameter
 
@@ -197,8 +453,14 @@ class ROIPoolingKeywords(LayerKeywords, ROIPoolingParameterKeywords, total=False
 class ReLUKeywords(LayerKeywords, ReLUParameterKeywords, total=False):
     relu_param: ReLUParameterKeywords | caffe_pb2.ReLUParameter
 
+class ReLU6Keywords(LayerKeywords, ReLU6ParameterKeywords, total=False):
+    relu6_param: ReLU6ParameterKeywords | caffe_pb2.ReLU6Parameter
+
 class ReductionKeywords(LayerKeywords, ReductionParameterKeywords, total=False):
     reduction_param: ReductionParameterKeywords | caffe_pb2.ReductionParameter
+
+class ReorgKeywords(LayerKeywords, ReorgParameterKeywords, total=False):
+    reorg_param: ReorgParameterKeywords | caffe_pb2.ReorgParameter
 
 class ReshapeKeywords(LayerKeywords, ReshapeParameterKeywords, total=False):
     reshape_param: ReshapeParameterKeywords | caffe_pb2.ReshapeParameter
@@ -208,6 +470,12 @@ class SPPKeywords(LayerKeywords, SPPParameterKeywords, total=False):
 
 class ScaleKeywords(LayerKeywords, ScaleParameterKeywords, total=False):
     scale_param: ScaleParameterKeywords | caffe_pb2.ScaleParameter
+
+class SegAccuracyKeywords(LayerKeywords, SegAccuracyParameterKeywords, total=False):
+    seg_accuracy_param: SegAccuracyParameterKeywords | caffe_pb2.SegAccuracyParameter
+
+class ShuffleChannelKeywords(LayerKeywords, ShuffleChannelParameterKeywords, total=False):
+    shuffle_channel_param: ShuffleChannelParameterKeywords | caffe_pb2.ShuffleChannelParameter
 
 class SigmoidKeywords(LayerKeywords, SigmoidParameterKeywords, total=False):
     sigmoid_param: SigmoidParameterKeywords | caffe_pb2.SigmoidParameter
@@ -220,9 +488,21 @@ class SilenceKeywords(LayerKeywords, total=False): ...
 class SliceKeywords(LayerKeywords, SliceParameterKeywords, total=False):
     slice_param: SliceParameterKeywords | caffe_pb2.SliceParameter
 
-class SmoothL1LossKeywords(LayerKeywords, SmoothL1LossParameterKeywords, LossParameterKeywords, total=False):
+class SmoothL1LossKeywords(LayerKeywords, SmoothL1LossParameterKeywords, total=False):
     smooth_l1_loss_param: SmoothL1LossParameterKeywords | caffe_pb2.SmoothL1LossParameter
     loss_param: LossParameterKeywords | caffe_pb2.LossParameter
+    ignore_label: int | Array
+    normalize: bool
+    normalization: int | Literal['FULL', 'VALID', 'BATCH_SIZE', 'NONE', 'PRE_FIXED']
+    weight_by_label_freqs: bool
+    class_weighting: float | Array | Sequence[float | Array]
+    pre_fixed_normalizer: float | Array
+    adaptive_weighting: bool
+    gamma: float | Array
+    scale: float | Array
+    min_weight: float | Array
+    max_weight: float | Array
+    max_entropy_weight: float | Array
 
 class SmoothL1LossOHEMKeywords(LayerKeywords, LossParameterKeywords, total=False):
     loss_param: LossParameterKeywords | caffe_pb2.LossParameter
@@ -230,13 +510,37 @@ class SmoothL1LossOHEMKeywords(LayerKeywords, LossParameterKeywords, total=False
 class SoftmaxKeywords(LayerKeywords, SoftmaxParameterKeywords, total=False):
     softmax_param: SoftmaxParameterKeywords | caffe_pb2.SoftmaxParameter
 
-class SoftmaxWithLossKeywords(LayerKeywords, SoftmaxParameterKeywords, LossParameterKeywords, total=False):
+class SoftmaxWithLossKeywords(LayerKeywords, SoftmaxParameterKeywords, total=False):
     softmax_param: SoftmaxParameterKeywords | caffe_pb2.SoftmaxParameter
     loss_param: LossParameterKeywords | caffe_pb2.LossParameter
+    ignore_label: int | Array
+    normalize: bool
+    normalization: int | Literal['FULL', 'VALID', 'BATCH_SIZE', 'NONE', 'PRE_FIXED']
+    weight_by_label_freqs: bool
+    class_weighting: float | Array | Sequence[float | Array]
+    pre_fixed_normalizer: float | Array
+    adaptive_weighting: bool
+    gamma: float | Array
+    scale: float | Array
+    min_weight: float | Array
+    max_weight: float | Array
+    max_entropy_weight: float | Array
 
-class SoftmaxWithLossOHEMKeywords(LayerKeywords, SoftmaxParameterKeywords, LossParameterKeywords, total=False):
+class SoftmaxWithLossOHEMKeywords(LayerKeywords, SoftmaxParameterKeywords, total=False):
     softmax_param: SoftmaxParameterKeywords | caffe_pb2.SoftmaxParameter
     loss_param: LossParameterKeywords | caffe_pb2.LossParameter
+    ignore_label: int | Array
+    normalize: bool
+    normalization: int | Literal['FULL', 'VALID', 'BATCH_SIZE', 'NONE', 'PRE_FIXED']
+    weight_by_label_freqs: bool
+    class_weighting: float | Array | Sequence[float | Array]
+    pre_fixed_normalizer: float | Array
+    adaptive_weighting: bool
+    gamma: float | Array
+    scale: float | Array
+    min_weight: float | Array
+    max_weight: float | Array
+    max_entropy_weight: float | Array
 
 class SplitKeywords(LayerKeywords, total=False): ...
 
@@ -264,6 +568,32 @@ class WindowDataKeywords(LayerKeywords, WindowDataParameterKeywords, total=False
     mean_value: float | Array | Sequence[float | Array]
     force_color: bool
     force_gray: bool
+    resize_param: ResizeParameterKeywords | caffe_pb2.ResizeParameter | Sequence[ResizeParameterKeywords | caffe_pb2.ResizeParameter]
+    noise_param: HintsKeywords | caffe_pb2.Hints | Sequence[HintsKeywords | caffe_pb2.Hints]
+    emit_constraint: HintsKeywords | caffe_pb2.Hints
+    distort_param: HintsKeywords | caffe_pb2.Hints
+    expand_param: HintsKeywords | caffe_pb2.Hints
+    random_resize_param: HintsKeywords | caffe_pb2.Hints
+    random_aspect_ratio_param: HintsKeywords | caffe_pb2.Hints
+    fix_crop: bool
+    multi_scale: bool
+    scale_ratios: float | Array | Sequence[float | Array]
+    max_distort: int | Array
+    is_flow: bool
+    more_fix_crop: bool
+    img_rand_resize_lower: int | Array
+    img_rand_resize_upper: int | Array
+    vertical_stretch_lower: float | Array
+    vertical_stretch_upper: float | Array
+    horizontal_stretch_lower: float | Array
+    horizontal_stretch_upper: float | Array
+    allow_upscale: bool
+    scale_factors: float | Array | Sequence[float | Array]
+    crop_width: int | Array
+    crop_height: int | Array
+    flow: bool
+    stride: int | Array
+    pad: int | Array
 
 class ParamSpecKeywords(TypedDict, total=False):
     name: str
@@ -299,6 +629,62 @@ class AccuracyParameterKeywords(TypedDict, total=False):
     axis: int | Array
     ignore_label: int | Array
 
+class AnnotatedDataParameterKeywords(TypedDict, total=False):
+    batch_sampler: HintsKeywords | caffe_pb2.Hints | Sequence[HintsKeywords | caffe_pb2.Hints]
+    label_map_file: str
+    anno_type: str
+    yolo_data_type: int | Array
+    yolo_data_jitter: float | Array
+    train_diffcult: bool
+    single_class: bool
+    seg_scales: int | Array
+
+class HintsKeywords(TypedDict, total=False): ...
+
+class TransformationParameterKeywords(TypedDict, total=False):
+    scale: float | Array
+    mirror: bool
+    crop_size: int | Array
+    mean_file: str
+    mean_value: float | Array | Sequence[float | Array]
+    force_color: bool
+    force_gray: bool
+    resize_param: ResizeParameterKeywords | caffe_pb2.ResizeParameter | Sequence[ResizeParameterKeywords | caffe_pb2.ResizeParameter]
+    noise_param: HintsKeywords | caffe_pb2.Hints | Sequence[HintsKeywords | caffe_pb2.Hints]
+    emit_constraint: HintsKeywords | caffe_pb2.Hints
+    distort_param: HintsKeywords | caffe_pb2.Hints
+    expand_param: HintsKeywords | caffe_pb2.Hints
+    random_resize_param: HintsKeywords | caffe_pb2.Hints
+    random_aspect_ratio_param: HintsKeywords | caffe_pb2.Hints
+    fix_crop: bool
+    multi_scale: bool
+    scale_ratios: float | Array | Sequence[float | Array]
+    max_distort: int | Array
+    is_flow: bool
+    more_fix_crop: bool
+    img_rand_resize_lower: int | Array
+    img_rand_resize_upper: int | Array
+    vertical_stretch_lower: float | Array
+    vertical_stretch_upper: float | Array
+    horizontal_stretch_lower: float | Array
+    horizontal_stretch_upper: float | Array
+    allow_upscale: bool
+    scale_factors: float | Array | Sequence[float | Array]
+    crop_width: int | Array
+    crop_height: int | Array
+    flow: bool
+    stride: int | Array
+    pad: int | Array
+
+class ResizeParameterKeywords(TypedDict, total=False):
+    prob: float | Array
+    resize_mode: int | Literal['WARP', 'FIT_SMALL_SIZE', 'FIT_LARGE_SIZE_AND_PAD']
+    height: int | Array
+    width: int | Array
+    pad_mode: int | Literal['CONSTANT', 'MIRRORED', 'REPEAT_NEAREST']
+    pad_value: float | Array | Sequence[float | Array]
+    interp_mode: int | Literal['LINEAR', 'AREA', 'NEAREST', 'CUBIC', 'LANCZOS4'] | Sequence[int | Literal['LINEAR', 'AREA', 'NEAREST', 'CUBIC', 'LANCZOS4']]
+
 class ArgMaxParameterKeywords(TypedDict, total=False):
     out_max_val: bool
     top_k: int | Array
@@ -310,7 +696,7 @@ class BNParameterKeywords(TypedDict, total=False):
     momentum: float | Array
     eps: float | Array
     frozen: bool
-    engine: int | Literal['DEFAULT', 'CAFFE', 'CUDNN']
+    engine: int | Literal['DEFAULT', 'CAFFE', 'CUDNN', 'MKL2017', 'MKLDNN']
     scale_filler: FillerParameterKeywords | caffe_pb2.FillerParameter
     shift_filler: FillerParameterKeywords | caffe_pb2.FillerParameter
     bn_mode: int | Literal['LEARN', 'INFERENCE']
@@ -329,6 +715,12 @@ class BatchNormParameterKeywords(TypedDict, total=False):
     use_global_stats: bool
     moving_average_fraction: float | Array
     eps: float | Array
+    scale_filler: FillerParameterKeywords | caffe_pb2.FillerParameter
+    bias_filler: FillerParameterKeywords | caffe_pb2.FillerParameter
+    scale_bias: bool
+    filler: FillerParameterKeywords | caffe_pb2.FillerParameter
+    use_weight_bias: bool
+    bias_term: bool
 
 class BiasParameterKeywords(TypedDict, total=False):
     axis: int | Array
@@ -346,6 +738,7 @@ class ClipParameterKeywords(TypedDict, total=False):
 class ConcatParameterKeywords(TypedDict, total=False):
     concat_dim: int | Array
     axis: int | Array
+    per_fla_fuse: bool
 
 class ContrastiveLossParameterKeywords(TypedDict, total=False):
     margin: float | Array
@@ -358,6 +751,12 @@ class LossParameterKeywords(TypedDict, total=False):
     weight_by_label_freqs: bool
     class_weighting: float | Array | Sequence[float | Array]
     pre_fixed_normalizer: float | Array
+    adaptive_weighting: bool
+    gamma: float | Array
+    scale: float | Array
+    min_weight: float | Array
+    max_weight: float | Array
+    max_entropy_weight: float | Array
 
 class ConvolutionParameterKeywords(TypedDict, total=False):
     num_output: int | Array
@@ -374,10 +773,17 @@ class ConvolutionParameterKeywords(TypedDict, total=False):
     kernel_w: int | Array
     stride_h: int | Array
     stride_w: int | Array
-    engine: int | Literal['DEFAULT', 'CAFFE', 'CUDNN']
+    engine: int | Literal['DEFAULT', 'CAFFE', 'CUDNN', 'MKL2017', 'MKLDNN']
     axis: int | Array
     force_nd_im2col: bool
     dilation: int | Array | Sequence[int | Array]
+    kernel_depth: int | Array
+    temporal_stride: int | Array
+    temporal_pad: int | Array
+    pad_shape: int | Array | Sequence[int | Array]
+    kernel_shape: int | Array | Sequence[int | Array]
+    stride_shape: int | Array | Sequence[int | Array]
+    conv_algorithm: str
 
 class CropParameterKeywords(TypedDict, total=False):
     axis: int | Array
@@ -394,15 +800,9 @@ class DataParameterKeywords(TypedDict, total=False):
     backend: int | Literal['LEVELDB', 'LMDB']
     force_encoded_color: bool
     prefetch: int | Array
-
-class TransformationParameterKeywords(TypedDict, total=False):
-    scale: float | Array
-    mirror: bool
-    crop_size: int | Array
-    mean_file: str
-    mean_value: float | Array | Sequence[float | Array]
-    force_color: bool
-    force_gray: bool
+    cache: bool
+    threads: int | Array
+    shuffle: bool
 
 class DenseImageDataParameterKeywords(TypedDict, total=False):
     source: str
@@ -418,6 +818,25 @@ class DenseImageDataParameterKeywords(TypedDict, total=False):
     crop_width: int | Array
     crop_height: int | Array
     label_divide_factor: int | Array
+
+class DetectionOutputParameterKeywords(TypedDict, total=False):
+    num_classes: int | Array
+    share_location: bool
+    background_label_id: int | Array
+    nms_param: NonMaximumSuppressionParameterKeywords | caffe_pb2.NonMaximumSuppressionParameter
+    save_output_param: HintsKeywords | caffe_pb2.Hints
+    code_type: int | Literal['CORNER', 'CENTER_SIZE', 'CORNER_SIZE']
+    keep_top_k: int | Array
+    variance_encoded_in_target: bool
+    confidence_threshold: float | Array
+    visualize: bool
+    visualize_threshold: float | Array
+    save_file: str
+
+class NonMaximumSuppressionParameterKeywords(TypedDict, total=False):
+    nms_threshold: float | Array
+    top_k: int | Array
+    eta: float | Array
 
 class DropoutParameterKeywords(TypedDict, total=False):
     dropout_ratio: float | Array
@@ -480,6 +899,20 @@ class ImageDataParameterKeywords(TypedDict, total=False):
     new_width: int | Array
     is_color: bool
     root_folder: str
+    label_type: int | Literal['NONE', 'IMAGE', 'PIXEL']
+    show_data: int | Array
+    threads: int | Array
+    cache: bool
+    precache: bool
+    new_length: int | Array
+    use_image: bool
+    use_temporal_jitter: bool
+    is_flow: bool
+    normalize: bool
+    truth_scale: float | Array
+    num_truth_channels: int | Array
+    min_height: int | Array
+    min_width: int | Array
 
 class InfogainLossParameterKeywords(TypedDict, total=False):
     source: str
@@ -492,6 +925,7 @@ class InnerProductParameterKeywords(TypedDict, total=False):
     bias_filler: FillerParameterKeywords | caffe_pb2.FillerParameter
     axis: int | Array
     transpose: bool
+    normalize: bool
 
 class InputParameterKeywords(TypedDict, total=False):
     shape: BlobShapeKeywords | caffe_pb2.BlobShape | Sequence[BlobShapeKeywords | caffe_pb2.BlobShape]
@@ -503,6 +937,7 @@ class InterpParameterKeywords(TypedDict, total=False):
     shrink_factor: int | Array
     pad_beg: int | Array
     pad_end: int | Array
+    use_blob_size: bool
 
 class LRNParameterKeywords(TypedDict, total=False):
     local_size: int | Array
@@ -510,7 +945,7 @@ class LRNParameterKeywords(TypedDict, total=False):
     beta: float | Array
     norm_region: int | Literal['ACROSS_CHANNELS', 'WITHIN_CHANNEL']
     k: float | Array
-    engine: int | Literal['DEFAULT', 'CAFFE', 'CUDNN']
+    engine: int | Literal['DEFAULT', 'CAFFE', 'CUDNN', 'MKL2017', 'MKLDNN']
 
 class RecurrentParameterKeywords(TypedDict, total=False):
     num_output: int | Array
@@ -535,6 +970,16 @@ class MemoryDataParameterKeywords(TypedDict, total=False):
     height: int | Array
     width: int | Array
 
+class MultiStageMeanfieldParameterKeywords(TypedDict, total=False):
+    compatibility_mode: int | Literal['POTTS']
+    threshold: float | Array
+    theta_alpha: float | Array
+    theta_beta: float | Array
+    theta_gamma: float | Array
+    num_iterations: int | Array
+    spatial_filter_weight: float | Array
+    bilateral_filter_weight: float | Array
+
 class NormalizeParameterKeywords(TypedDict, total=False):
     across_spatial: bool
     scale_filler: FillerParameterKeywords | caffe_pb2.FillerParameter
@@ -552,6 +997,7 @@ class PSROIPoolingParameterKeywords(TypedDict, total=False):
 
 class ParameterParameterKeywords(TypedDict, total=False):
     shape: BlobShapeKeywords | caffe_pb2.BlobShape
+    filler: FillerParameterKeywords | caffe_pb2.FillerParameter
 
 class PermuteParameterKeywords(TypedDict, total=False):
     order: int | Array | Sequence[int | Array]
@@ -567,15 +1013,38 @@ class PoolingParameterKeywords(TypedDict, total=False):
     stride_w: int | Array
     pad_h: int | Array
     pad_w: int | Array
-    engine: int | Literal['DEFAULT', 'CAFFE', 'CUDNN']
+    engine: int | Literal['DEFAULT', 'CAFFE', 'CUDNN', 'MKL2017', 'MKLDNN']
     global_pooling: bool
     round_mode: int | Literal['CEIL', 'FLOOR']
     ceil_mode: bool
+    kernel_depth: int | Array
+    temporal_stride: int | Array
+    temporal_pad: int | Array
+    pad_shape: int | Array | Sequence[int | Array]
+    kernel_shape: int | Array | Sequence[int | Array]
+    stride_shape: int | Array | Sequence[int | Array]
 
 class PowerParameterKeywords(TypedDict, total=False):
     power: float | Array
     scale: float | Array
     shift: float | Array
+
+class PriorBoxParameterKeywords(TypedDict, total=False):
+    min_size: float | Array | Sequence[float | Array]
+    max_size: float | Array | Sequence[float | Array]
+    aspect_ratio: float | Array | Sequence[float | Array]
+    flip: bool
+    clip: bool
+    variance: float | Array | Sequence[float | Array]
+    img_size: int | Array
+    img_h: int | Array
+    img_w: int | Array
+    step: float | Array
+    step_h: float | Array
+    step_w: float | Array
+    offset: float | Array
+    width: float | Array | Sequence[float | Array]
+    height: float | Array | Sequence[float | Array]
 
 class ProposalParameterKeywords(TypedDict, total=False):
     feat_stride: int | Array
@@ -597,15 +1066,23 @@ class ROIPoolingParameterKeywords(TypedDict, total=False):
     pooled_h: int | Array
     pooled_w: int | Array
     spatial_scale: float | Array
+    pad_ratio: float | Array
 
 class ReLUParameterKeywords(TypedDict, total=False):
     negative_slope: float | Array
-    engine: int | Literal['DEFAULT', 'CAFFE', 'CUDNN']
+    engine: int | Literal['DEFAULT', 'CAFFE', 'CUDNN', 'MKL2017', 'MKLDNN']
+
+class ReLU6ParameterKeywords(TypedDict, total=False):
+    negative_slope: float | Array
 
 class ReductionParameterKeywords(TypedDict, total=False):
     operation: int | Literal['SUM', 'ASUM', 'SUMSQ', 'MEAN']
     axis: int | Array
     coeff: float | Array
+
+class ReorgParameterKeywords(TypedDict, total=False):
+    stride: int | Array
+    reverse: bool
 
 class ReshapeParameterKeywords(TypedDict, total=False):
     shape: BlobShapeKeywords | caffe_pb2.BlobShape
@@ -615,7 +1092,7 @@ class ReshapeParameterKeywords(TypedDict, total=False):
 class SPPParameterKeywords(TypedDict, total=False):
     pyramid_height: int | Array
     pool: int | Literal['MAX', 'AVE', 'STOCHASTIC']
-    engine: int | Literal['DEFAULT', 'CAFFE', 'CUDNN']
+    engine: int | Literal['DEFAULT', 'CAFFE', 'CUDNN', 'MKL2017', 'MKLDNN']
 
 class ScaleParameterKeywords(TypedDict, total=False):
     axis: int | Array
@@ -624,8 +1101,16 @@ class ScaleParameterKeywords(TypedDict, total=False):
     bias_term: bool
     bias_filler: FillerParameterKeywords | caffe_pb2.FillerParameter
 
+class SegAccuracyParameterKeywords(TypedDict, total=False):
+    metric: int | Literal['PixelAccuracy', 'ClassAccuracy', 'PixelIOU']
+    ignore_label: int | Array | Sequence[int | Array]
+    reset: bool
+
+class ShuffleChannelParameterKeywords(TypedDict, total=False):
+    group: int | Array
+
 class SigmoidParameterKeywords(TypedDict, total=False):
-    engine: int | Literal['DEFAULT', 'CAFFE', 'CUDNN']
+    engine: int | Literal['DEFAULT', 'CAFFE', 'CUDNN', 'MKL2017', 'MKLDNN']
 
 class SliceParameterKeywords(TypedDict, total=False):
     slice_dim: int | Array
@@ -636,14 +1121,14 @@ class SmoothL1LossParameterKeywords(TypedDict, total=False):
     sigma: float | Array
 
 class SoftmaxParameterKeywords(TypedDict, total=False):
-    engine: int | Literal['DEFAULT', 'CAFFE', 'CUDNN']
+    engine: int | Literal['DEFAULT', 'CAFFE', 'CUDNN', 'MKL2017', 'MKLDNN']
     axis: int | Array
 
 class SwishParameterKeywords(TypedDict, total=False):
     beta: float | Array
 
 class TanHParameterKeywords(TypedDict, total=False):
-    engine: int | Literal['DEFAULT', 'CAFFE', 'CUDNN']
+    engine: int | Literal['DEFAULT', 'CAFFE', 'CUDNN', 'MKL2017', 'MKLDNN']
 
 class ThresholdParameterKeywords(TypedDict, total=False):
     threshold: float | Array
@@ -697,6 +1182,8 @@ class Layers:
         **keywords: Unpack[AbsValKeywords]) -> Any: ...
     def Accuracy(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[AccuracyKeywords]) -> Any: ...
+    def AnnotatedData(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[AnnotatedDataKeywords]) -> Any: ...
     def ArgMax(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[ArgMaxKeywords]) -> Any: ...
     def BN(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
@@ -727,6 +1214,8 @@ class Layers:
         **keywords: Unpack[DeconvolutionKeywords]) -> Any: ...
     def DenseImageData(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[DenseImageDataKeywords]) -> Any: ...
+    def DetectionOutput(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[DetectionOutputKeywords]) -> Any: ...
     def Dropout(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[DropoutKeywords]) -> Any: ...
     def DummyData(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
@@ -775,6 +1264,8 @@ class Layers:
         **keywords: Unpack[MVNKeywords]) -> Any: ...
     def MemoryData(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[MemoryDataKeywords]) -> Any: ...
+    def MultiStageMeanfield(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[MultiStageMeanfieldKeywords]) -> Any: ...
     def MultinomialLogisticLoss(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[MultinomialLogisticLossKeywords]) -> Any: ...
     def Normalize(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
@@ -791,6 +1282,8 @@ class Layers:
         **keywords: Unpack[PoolingKeywords]) -> Any: ...
     def Power(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[PowerKeywords]) -> Any: ...
+    def PriorBox(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[PriorBoxKeywords]) -> Any: ...
     def Proposal(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[ProposalKeywords]) -> Any: ...
     def Python(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
@@ -801,14 +1294,22 @@ class Layers:
         **keywords: Unpack[ROIPoolingKeywords]) -> Any: ...
     def ReLU(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[ReLUKeywords]) -> Any: ...
+    def ReLU6(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[ReLU6Keywords]) -> Any: ...
     def Reduction(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[ReductionKeywords]) -> Any: ...
+    def Reorg(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[ReorgKeywords]) -> Any: ...
     def Reshape(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[ReshapeKeywords]) -> Any: ...
     def SPP(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[SPPKeywords]) -> Any: ...
     def Scale(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[ScaleKeywords]) -> Any: ...
+    def SegAccuracy(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[SegAccuracyKeywords]) -> Any: ...
+    def ShuffleChannel(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[ShuffleChannelKeywords]) -> Any: ...
     def Sigmoid(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[SigmoidKeywords]) -> Any: ...
     def SigmoidCrossEntropyLoss(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
@@ -865,6 +1366,8 @@ class Parameters:
         CAFFE: Final = 1
         CUDNN: Final = 2
         DEFAULT: Final = 0
+        MKL2017: Final = 3
+        MKLDNN: Final = 4
     class Data:
         LEVELDB: Final = 0
         LMDB: Final = 1
@@ -875,6 +1378,10 @@ class Parameters:
     class HingeLoss:
         L1: Final = 1
         L2: Final = 2
+    class ImageData:
+        IMAGE: Final = 1
+        NONE: Final = 0
+        PIXEL: Final = 2
     class Loss:
         BATCH_SIZE: Final = 2
         FULL: Final = 0
@@ -886,6 +1393,8 @@ class Parameters:
         CAFFE: Final = 1
         CUDNN: Final = 2
         DEFAULT: Final = 0
+        MKL2017: Final = 3
+        MKLDNN: Final = 4
         WITHIN_CHANNEL: Final = 1
     class Pooling:
         AVE: Final = 1
@@ -895,6 +1404,8 @@ class Parameters:
         DEFAULT: Final = 0
         FLOOR: Final = 1
         MAX: Final = 0
+        MKL2017: Final = 3
+        MKLDNN: Final = 4
         STOCHASTIC: Final = 2
     class Reduction:
         ASUM: Final = 2
@@ -905,31 +1416,65 @@ class Parameters:
         CAFFE: Final = 1
         CUDNN: Final = 2
         DEFAULT: Final = 0
+        MKL2017: Final = 3
+        MKLDNN: Final = 4
     class Sigmoid:
         CAFFE: Final = 1
         CUDNN: Final = 2
         DEFAULT: Final = 0
+        MKL2017: Final = 3
+        MKLDNN: Final = 4
     class Softmax:
         CAFFE: Final = 1
         CUDNN: Final = 2
         DEFAULT: Final = 0
+        MKL2017: Final = 3
+        MKLDNN: Final = 4
     class SPP:
         AVE: Final = 1
         CAFFE: Final = 1
         CUDNN: Final = 2
         DEFAULT: Final = 0
         MAX: Final = 0
+        MKL2017: Final = 3
+        MKLDNN: Final = 4
         STOCHASTIC: Final = 2
     class TanH:
         CAFFE: Final = 1
         CUDNN: Final = 2
         DEFAULT: Final = 0
+        MKL2017: Final = 3
+        MKLDNN: Final = 4
     class BN:
         CAFFE: Final = 1
         CUDNN: Final = 2
         DEFAULT: Final = 0
         INFERENCE: Final = 1
         LEARN: Final = 0
+        MKL2017: Final = 3
+        MKLDNN: Final = 4
+    class MultiStageMeanfield:
+        POTTS: Final = 0
+    class PriorBox:
+        CENTER_SIZE: Final = 2
+        CORNER: Final = 1
+        CORNER_SIZE: Final = 3
+    class Resize:
+        AREA: Final = 2
+        CONSTANT: Final = 1
+        CUBIC: Final = 4
+        FIT_LARGE_SIZE_AND_PAD: Final = 3
+        FIT_SMALL_SIZE: Final = 2
+        LANCZOS4: Final = 5
+        LINEAR: Final = 1
+        MIRRORED: Final = 2
+        NEAREST: Final = 3
+        REPEAT_NEAREST: Final = 3
+        WARP: Final = 1
+    class SegAccuracy:
+        ClassAccuracy: Final = 1
+        PixelAccuracy: Final = 0
+        PixelIOU: Final = 2
     class Unpooling:
         AVE: Final = 1
         CAFFE: Final = 1
@@ -945,9 +1490,11 @@ class Parameters:
         CONCAT: Final = 3
         CONTRASTIVE_LOSS: Final = 37
         CONVOLUTION: Final = 4
+        CONVOLUTION3D: Final = 1008
         CROP: Final = 1001
         DATA: Final = 5
         DECONVOLUTION: Final = 39
+        DECONVOLUTION3D: Final = 1009
         DENSE_IMAGE_DATA: Final = 1002
         DROPOUT: Final = 6
         DUMMY_DATA: Final = 32
@@ -960,8 +1507,10 @@ class Parameters:
         HINGE_LOSS: Final = 28
         IM2COL: Final = 11
         IMAGE_DATA: Final = 12
+        IMAGE_SEG_DATA: Final = 1005
         INFOGAIN_LOSS: Final = 13
         INNER_PRODUCT: Final = 14
+        INTERP: Final = 1007
         LRN: Final = 15
         MEMORY_DATA: Final = 29
         MULTINOMIAL_LOGISTIC_LOSS: Final = 16
@@ -969,8 +1518,10 @@ class Parameters:
         NONE: Final = 0
         PERMISSIVE: Final = 1
         POOLING: Final = 17
+        POOLING3D: Final = 1010
         POWER: Final = 26
         RELU: Final = 18
+        SEG_ACCURACY: Final = 1006
         SIGMOID: Final = 19
         SIGMOID_CROSS_ENTROPY_LOSS: Final = 27
         SILENCE: Final = 36
@@ -983,6 +1534,7 @@ class Parameters:
         THRESHOLD: Final = 31
         UNPOOLING: Final = 1003
         UPSAMPLE: Final = 1004
+        VIDEO_DATA: Final = 1011
         WINDOW_DATA: Final = 24
     class V0Layer:
         AVE: Final = 1

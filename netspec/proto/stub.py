@@ -9,6 +9,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from ..base.files import writing
 from . import caffe_pb2
 from .types import FIELDS, TYPES, own_fields
+from .unread import PASSED, UNREAD
 
 PATH = Path(__file__).with_name("keywords.pyi")
 _SCALARS = {  # all others are whole numbers
@@ -39,7 +40,8 @@ def write_stub() -> None:
 
 def stub() -> str:
     """The content of keywords.pyi: TypedDicts of messages and of the types' keywords, `layers`, `params`."""
-    common = [field for name, field in FIELDS.items() if not name.endswith("_param") and name != "type"]
+    common = [field for name, field in FIELDS.items()
+              if not name.endswith("_param") and name != "type" and field.number < PASSED]
     lines = ["", *_fields("Layer", [], common)]
     messages: dict[str, Any] = {}
     for field in common:
@@ -81,6 +83,7 @@ def _keywords(name: str) -> Iterator[str]:
 
 
 def _fields(name: str, bases: list[str], fields: list[Any]) -> Iterator[str]:
+    fields = [field for field in fields if field.name != UNREAD]
     yield f"class {name}Keywords({', '.join(bases or ['TypedDict'])}, total=False):{'' if fields else ' ...'}"
     for field in fields:
         yield f"    {field.name}: {_type(field)}"

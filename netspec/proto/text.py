@@ -11,8 +11,10 @@ from google.protobuf.message import Message
 
 from ..base.errors import Error, closest, one_line
 from ..base.files import missing, native, writing
-from .caffe_pb2 import LayerParameter, NetParameter, SolverParameter
+from ..base.trust import leave
+from .caffe_pb2 import DESCRIPTOR, LayerParameter, NetParameter, SolverParameter
 from .types import CAFFE
+from .unread import HINTS, NUMBER, PASS, UNREAD, of_forks, set_aside, spelled, tell
 from .upgrade import upgrade_net, upgrade_solver
 
 Kind = TypeVar("Kind", bound=Message)
@@ -24,13 +26,16 @@ LONGEST_LINE = 1 << 20  # letters
 SOLVER = re.compile(r"^[^\S\n]*(base_lr|(train_|test_)?net(_param)?)\s*[:{]", re.MULTILINE)
 MOST_ODD = 1 << 16  # escapes in a line, or blanks in a row: protobuf takes 200 bytes for each
 
-_LATER = ("Clip", "Swish", "round_mode")  # types and fields of BVLC Caffe that its release 1.0 lacks
+_LATER = ("Clip", "Swish")  # types of BVLC Caffe that its release 1.0 lacks
 _STRANGERS = (
     (rb"version https://git-lfs", "is a Git LFS pointer; fetch the file itself with 'git lfs pull'"),
     (rb"(?i)\s*<(!doctype|html|\?xml)", "is a web page; download the raw file"),
     (rb"\xff\xfe|\xfe\xff", "is UTF-16 text; save it as UTF-8"),
     (rb"(?s).{0,4096}?[\x00-\x08\x0e-\x1f]", "is binary (weights?); a prototxt, which is text, is expected"),
 )
+_HINTED = re.compile("|".join(  # fields of which nothing is read
+    rf"\b{field.name}\b" for kind in DESCRIPTOR.message_types_by_name.values() for field in kind.fields
+    if field.message_type and field.message_type.name == HINTS))
 _TOKEN = re.compile(
     r"""\#[^\n]*
     | (?P<string> "[^"\\\n]*(?:\\.[^"\\\n]*)*"? | '[^'\\\n]*(?:\\.[^'\\\n]*)*'? )
@@ -48,7 +53,8 @@ _ESCAPED = re.compile(rf"[^\\]* (?: {_ESCAPE} [^\\]* )*", re.VERBOSE)
 def parse(text: str, message_class: type[Kind], name: str = "<text>") -> Kind:
     """The message that `text` spells, not upgraded.
 
-    Raises Error "NAME:LINE:COLUMN: ..." (both from 1) for what Caffe would not read, naming the field.
+    Raises Error "NAME:LINE:COLUMN: ..." (both from 1) for what Caffe would not read, naming the field; but
+    where `leave.unknown` says so, what the schema lacks is kept as it stands (see unread.py).
     """
     message = message_class()
     if len(text) > LIMIT:
@@ -56,10 +62,14 @@ def parse(text: str, message_class: type[Kind], name: str = "<text>") -> Kind:
     _check_lines(text, name)
     if "\\" in text:
         _check_escapes(text, name)
+    if leave.unknown or UNREAD in text or _HINTED.search(text):
+        text = set_aside(text, message.DESCRIPTOR, _tokens(text), leave.unknown or UNREAD in text)
     try:
         text_format.Parse(text, message)
     except text_format.ParseError as error:
         raise Error(_explain(error, text, message_class, name)) from None
+    if UNREAD in text and not leave.unknown and (odd := next(of_forks(message, NUMBER), None)):
+        raise Error(f"{name}: {message.DESCRIPTOR.name} has no field '{odd[0]}'")
     absent = message.FindInitializationErrors()  # type: ignore[attr-defined]  # the stubs leave it out
     if absent:
         raise Error(f"{name}: the required field {absent[0]} is missing")
@@ -70,6 +80,7 @@ def read_net(path: str | os.PathLike) -> NetParameter:
     """The net in the file, upgraded. Raises Error if it is missing, not a net, or not text."""
     net = parse(read_text(path), NetParameter, str(path))
     upgrade_net(net, str(path))
+    tell(net, str(path))
     return net
 
 
@@ -81,6 +92,7 @@ def read_solver(path: str | os.PathLike) -> SolverParameter:
     """
     solver = parse(read_text(path), SolverParameter, str(path))
     upgrade_solver(solver, str(path))
+    tell(solver, str(path))
     stem = os.path.splitext(path)[0]
     prefix = native(solver.snapshot_prefix) if solver.HasField("snapshot_prefix") else None
     if prefix is not None and (os.path.isdir(prefix) or prefix.endswith(("/", os.sep))):
@@ -91,7 +103,7 @@ def read_solver(path: str | os.PathLike) -> SolverParameter:
 
 def to_text(message: Message) -> str:
     """The message as Caffe reads it: enums by name, floats in the fewest digits that give this float32."""
-    text = text_format.MessageToString(message, as_utf8=True)
+    text = spelled(text_format.MessageToString(message, as_utf8=True))
     return re.sub(r"(?m)^( *\w+: -?\d+)\.0$", r"\1", text)
 
 
@@ -116,14 +128,10 @@ def _foreign(layer: LayerParameter) -> Iterator[str]:
         return
     if layer.type in _LATER:
         yield f"{layer.type} (of Caffe's master)"
-    messages: list[Message] = [layer]
-    for message in messages:
-        for field, value in message.ListFields():
-            if field.number >= 1000 or field.name in _LATER:
-                whose = "a fork" if field.number >= 1000 else "Caffe's master"
-                yield f"{field.name} of {layer.type} (of {whose})"
-            elif field.message_type:
-                messages += [value] if isinstance(value, Message) else value
+    for name, _ in of_forks(layer):
+        yield f"{name.rpartition('.')[2]} of {layer.type} (of a fork)"
+    if layer.pooling_param.HasField("round_mode"):
+        yield f"round_mode of {layer.type} (of Caffe's master)"
 
 
 def layer_lines(path: str | os.PathLike) -> dict[str, int]:
@@ -229,16 +237,18 @@ def _check_escapes(text: str, name: str) -> None:
                 raise Error(f"{name}:{line}:{column}: {what}")
 
 
+def _tokens(text: str) -> Iterator[re.Match]:
+    return (match for match in _TOKEN.finditer(text) if match[0][0] != "#")
+
+
 def _scan(text: str) -> Iterator[tuple[re.Match, list[str]]]:
     """The tokens of a text, comments left out, each with the names of the fields it lies in, outermost first.
 
     The name of a field lies in that field. Does not mind errors in the text.
     """
     fields, word = [""], None
-    for match in _TOKEN.finditer(text):
+    for match in _tokens(text):
         token = match[0]
-        if token[0] == "#":
-            continue
         if word:
             if token in ":{<":
                 fields[-1] = word[0]
@@ -284,7 +294,7 @@ def _unknown_field(kind: str, field: str, root: Any) -> str:
         for other in (NetParameter, SolverParameter):
             if field in other.DESCRIPTOR.fields_by_name:
                 hint = f"; the text seems to be a {other.DESCRIPTOR.name}"
-    return f"{message.name} has no field '{field}'{hint}"
+    return f"{message.name} has no field '{field}'{hint or f' ({PASS} goes on without)'}"
 
 
 def _fields_at(text: str, offset: int) -> list[str]:

@@ -1,6 +1,7 @@
 """The layer types that the schema knows, and where each one's settings stand."""
 
 from .caffe_pb2 import LayerParameter
+from .unread import UNREAD
 
 FIELDS = LayerParameter.DESCRIPTOR.fields_by_name
 MESSAGES = {  # type -> its own message: "BatchNorm" -> "batch_norm_param"
@@ -18,7 +19,7 @@ _BORROWED = {  # types with another type's message
 _OF_FORKS = {"SmoothL1LossOHEM": "loss_param", "SoftmaxWithLossOHEM": "softmax_param"}  # the same, of forks
 _PLAIN = """AbsVal BNLL BatchReindex EuclideanLoss Filter LSTMUnit MultinomialLogisticLoss
     SigmoidCrossEntropyLoss Silence Split""".split()  # types without settings, or with those of all losses
-_SHARED = {"Loss", "Recurrent", "Transformation"}  # messages that are no type's own
+_SHARED = {"BBoxReg", "Hints", "Loss", "Recurrent", "Transformation"}  # messages that are no type's own
 
 TYPES = sorted({*MESSAGES, *_BORROWED, *_OF_FORKS, *_PLAIN} - _SHARED)
 # Those of BVLC Caffe; the fields of forks have numbers from 1000 on
@@ -31,7 +32,8 @@ def keywords(type_name: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for field in reversed(own_fields(type_name)):  # the first has precedence
         message = FIELDS[field].message_type
-        found |= dict.fromkeys(message.fields_by_name if message else (), field)
+        names = message.fields_by_name if message else ()
+        found |= {name: field for name in names if name != UNREAD}
     return found
 
 

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from ..base.errors import Error, closest
 from .caffe_pb2 import LayerParameter, NetParameter, SolverParameter, V0LayerParameter, V1LayerParameter
 from .types import TYPES
+from .unread import UNREAD
 
 _log = logging.getLogger("netspec")
 
@@ -28,7 +29,9 @@ _V0_IGNORED = ("new_num", "new_channels")  # of a ReshapeLayer that Caffe never 
 # V1 type, without underscores -> the current one. BVLC Caffe had no CROP; those of the forks find the offset
 # themselves.
 _V1_TYPES = {name.upper(): name for name in TYPES} | {
-    "NONE": "", "CROP": "AutoCrop", "SOFTMAXLOSS": "SoftmaxWithLoss"}
+    "NONE": "", "CROP": "AutoCrop", "SOFTMAXLOSS": "SoftmaxWithLoss", "CONVOLUTION3D": "Convolution3D",
+    "DECONVOLUTION3D": "Deconvolution3D", "POOLING3D": "Pooling3D", "IMAGESEGDATA": "ImageSegData",
+    "VIDEODATA": "VideoData"}
 _V1_SHARED = {*V1LayerParameter.DESCRIPTOR.fields_by_name} & {*LayerParameter.DESCRIPTOR.fields_by_name} - {
     "type", "param"}
 _V1_PARAM = {"param": "name", "blob_share_mode": "share_mode", "blobs_lr": "lr_mult",
@@ -171,6 +174,13 @@ def _upgrade_v1_layer(old: V1LayerParameter, new: LayerParameter) -> None:
                 setattr(new.param[i], _V1_PARAM[field.name], item)
     if old.HasField("type"):
         new.type = _V1_TYPES[V1LayerParameter.LayerType.Name(old.type).replace("_", "")]
+    unread = getattr(new, UNREAD)
+    for i, text in enumerate(unread):  # a type that the schema lacks has its name all the same
+        if text.startswith("type"):
+            kind = text.partition(":")[2].strip("\"' ")
+            new.type = _V1_TYPES.get(kind.upper().replace("_", ""), kind)
+            del unread[i]
+            break
 
 
 def _upgrade_input(net: NetParameter, name: str) -> None:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from ..base.asked import asked
 from ..base.errors import Error
 from ..base.files import find
 from ..data import zoo
@@ -81,7 +82,12 @@ def jobs(param: SolverParameter, where: str = "solver") -> tuple[Job, list[Job]]
     if len(param.test_state) not in (0, len(tests)):
         raise Error(f"{where}: has {len(param.test_state)} test_state for {len(tests)} test nets")
     states = list(param.test_state) or [NetState()] * len(tests)
-    train = Job(TRAIN, named[0], getattr(param, named[0]), param.train_state)
+    state = NetState()
+    state.CopyFrom(param.train_state)
+    state.stage.extend(asked.stages)
+    if asked.level is not None:
+        state.level = asked.level
+    train = Job(TRAIN, named[0], getattr(param, named[0]), state)
     return train, [Job(TEST, *test, state) for test, state in zip(tests, states, strict=True)]
 
 

@@ -78,7 +78,7 @@ def test_missing_files_are_one_sentence(capsys, tmp_path, monkeypatch, args):
 
 def test_an_error_is_short_however_much_it_quotes(capsys, tmp_path):
     (tmp_path / "net.prototxt").write_text(f"layer {{ name: '{'[' * 30_000}' type: 'None' }}")
-    for args in (("describe", tmp_path / "net.prototxt"), ("describe", "net.prototxt", "--size", "9" * 30_000)):
+    for args in (("explain-crop", tmp_path / "net.prototxt"), ("describe", "net.prototxt", "--size", "9" * 30_000)):
         status, _, err = run(capsys, *args)
         assert status == 2 and len(err) < 3000 and " ... " in err
 

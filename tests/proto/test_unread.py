@@ -1,0 +1,143 @@
+"""What a text has that the schema lacks: refused in runs, kept word for word where nets are looked at."""
+
+import pickle
+
+import pytest
+
+from netspec.base.errors import Error
+from netspec.base.trust import leave
+from netspec.cli.main import main
+from netspec.net.build import build
+from netspec.net.graph import UNSEEN
+from netspec.proto import caffe_pb2, text, unread
+
+NET = """name: "n"  # a comment with foo: 1
+layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
+layer {
+  name: "c" type: "Convolution" bottom: "x" top: "c"
+  convolution_param { num_output: 4 kernel_size: 3 warp: [1, 2] engine: "MAGIC" bias_filler { type: "constant" tilt: -1e-5 } }
+  mine_param { a: 'it''s "so"' b { c < d: 1 > } }
+  mine_param: { a: "again"
+                "longer" }
+}
+layer { name: "t" type: "Magic" bottom: "c" top: "t" top: "u" }
+layer { name: "r" type: "ReLU" bottom: "t" top: "r" }
+"""
+ASIDE = ["layer.convolution_param.warp", "layer.convolution_param.engine", "layer.convolution_param.bias_filler.tilt",
+         "layer.mine_param", "layer.mine_param"]
+
+
+@pytest.fixture
+def passing(monkeypatch):
+    monkeypatch.setattr(leave, "unknown", True)
+    monkeypatch.setattr(leave, "told", set())
+    said = []
+    monkeypatch.setattr(leave, "say", said.append)
+    return said
+
+
+def names(message, least=unread.PASSED):
+    return [name for name, _ in unread.of_forks(message, least)]
+
+
+def test_it_is_kept_and_written_as_it_stood(passing):
+    net = text.parse(NET, caffe_pb2.NetParameter)
+    assert sorted(names(net)) == sorted(ASIDE)
+    written = text.to_text(net)
+    assert "warp: [1, 2]" in written and 'engine: "MAGIC"' in written and "tilt: -1e-5" in written and "unread" not in written
+    assert """mine_param { a: 'it''s "so"' b { c < d: 1 > } }""" in written
+    again = text.parse(written, caffe_pb2.NetParameter)
+    assert again == net == pickle.loads(pickle.dumps(net))
+    assert net.layer[1].convolution_param.num_output == 4 and net.layer[1].convolution_param.bias_filler.type == "constant"
+
+
+def test_a_run_refuses_it_where_it_stands():
+    with pytest.raises(Error, match=r"^n:5:\d+: ConvolutionParameter has no field 'warp' \(--unknown-fields pass goes on without\)$"):
+        text.parse(NET, caffe_pb2.NetParameter, "n")
+    with pytest.raises(Error, match=r"NetParameter has no field 'layer.unread'"):
+        text.parse('layer { unread: "foo: 1" }', caffe_pb2.NetParameter, "n")
+
+
+def test_lines_of_errors_stay_where_they_were(passing):
+    with pytest.raises(Error, match=r"^n:3:"):
+        text.parse('layer { foo { a: 1\n b: 2 }\n name: {} type }', caffe_pb2.NetParameter, "n")
+
+
+@pytest.mark.parametrize("line", ["foo: 1.5e+3", "foo: -inf", 'foo: "a}" "b"', "foo { }", "foo: { bar: [ { x: 1 }, { y: 2 } ] }", "foo <a: 1>",
+                                  "foo: ON;", "foo: 1, ", "foo: [1.5, -2, ON]", "crop_size: 1 crop_size: 2", "crop_size: [1, 2]",
+                                  "mean_value { a: 1 }", "foo: - 5"])
+def test_whatever_a_value_looks_like(passing, line):
+    net = text.parse(f"layer {{ transform_param {{ scale: 2 {line} mirror: true }} name: 'x' }} layer {{ }}", caffe_pb2.NetParameter)
+    (name,) = names(net)
+    assert name.startswith("layer.transform_param.") and len(net.layer) == 2
+    assert net.layer[0].name == "x" and net.layer[0].transform_param.mirror and net.layer[0].transform_param.scale == 2
+
+
+def test_what_is_said(passing, tmp_path):
+    path = tmp_path / "n.prototxt"
+    path.write_text(NET.replace('name: "n"', 'name: "n" global_grad_scale: 8') + 'layer { name: "q" type: "ReLU" bottom: "r" top: "q" '
+                    "quantization_param { bw_layer_in: 8 } }")
+    text.read_net(path)
+    strange, no_number = passing
+    assert no_number == f"{path}: passed by, for no number depends on it: layer.quantization_param, global_grad_scale"
+    assert strange.startswith(f"{path}: not understood, and passed by: ") and "layer.mine_param (2)" in strange
+
+
+def test_hints_need_no_asking(tmp_path):
+    net = text.parse('layer { name: "q" type: "ReLU" quantization_param { bw_layer_in: 8 scale_in: 1.5 } }', caffe_pb2.NetParameter)
+    assert "bw_layer_in: 8" in text.to_text(net) and names(net) == ["layer.quantization_param"]
+
+
+@pytest.mark.parametrize("field, where", [
+    ("layer { name: 'c' type: 'InnerProduct' bottom: 'x' top: 'c' inner_product_param { num_output: 2 normalize: true } }",
+     "layer 'c' (InnerProduct): inner_product_param.normalize"), ("bn_stats_batch_size: 32", "the net: bn_stats_batch_size")])
+def test_what_changes_numbers_is_computed_or_refused(passing, monkeypatch, field, where):
+    net = text.parse("layer { name: 'x' type: 'Input' top: 'x' input_param { shape { dim: 1 dim: 4 } } } " + field, caffe_pb2.NetParameter)
+    assert build(net) and passing == [f"{where.replace(': ', ': passed by, though numbers depend on it: ')}"]
+    monkeypatch.setattr(leave, "unknown", False)
+    with pytest.raises(Error, match="would change numbers, and is not computed here"):
+        build(net)
+
+
+def test_layers_that_cannot_be_built_are_looked_past(passing):
+    graph = build(text.parse(NET, caffe_pb2.NetParameter), opaque=True)
+    assert [graph.shapes[node.tops[0]] for node in graph.layers[:2]] == [(1, 3, 8, 8), (1, 4, 6, 6)]
+    assert all(graph.shapes[top] is UNSEEN for node in graph.layers[2:] for top in node.tops)
+    assert list(graph.opaque) == ["t"] and "'Magic', which is not known" in graph.opaque["t"] and graph.outputs == ("r", "u")
+
+
+def test_what_looks_reads_on_and_what_runs_does_not(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(leave, "told", set())
+    path = tmp_path / "n.prototxt"
+    path.write_text(NET)
+    assert main(["describe", str(path)]) == 0
+    told = capsys.readouterr()
+    assert "c      Convolution  1 x 4 x 6 x 6" in told.out and "r      ReLU         ?" in told.out and "not understood" in told.err
+    assert main(["draw", str(path), "--out", str(tmp_path / "n.svg")]) == main(["diff-net", str(path), str(path)]) == 0
+    assert main(["convert", "upgrade", str(path), str(tmp_path / "new.prototxt")]) == 0 and "warp: [1, 2]" in (tmp_path / "new.prototxt").read_text()
+    assert main(["explain-crop", str(path)]) == 2
+    capsys.readouterr()
+    assert main(["explain-crop", str(path), "--unknown-fields", "pass"]) == 2 and "'Magic'" in capsys.readouterr().err
+
+
+def test_types_of_v1_that_are_not_known_keep_their_names(passing, tmp_path):
+    path = tmp_path / "n.prototxt"
+    path.write_text('layers { name: "a" type: SPLINE bottom: "x" top: "y" } layers { name: "b" type: "Softmax" } layers { name: "c" type: RELU }')
+    assert [layer.type for layer in text.read_net(path).layer] == ["SPLINE", "Softmax", "ReLU"]
+
+
+STAGED = """state { stage: "own" }
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
+layer { name: "a" type: "ReLU" bottom: "x" top: "a" include { stage: "one" stage: "own" } }
+layer { name: "b" type: "ReLU" bottom: "x" top: "b" include { min_level: 2 } }
+layer { name: "t" type: "ReLU" bottom: "x" top: "t" include { phase: TRAIN } }
+"""
+
+
+@pytest.mark.parametrize("options, there", [
+    ([], ""), (["--stage", "one"], "a"), (["--level", "2", "--stage", "two,one"], "ab"), (["--phase", "TRAIN"], "t"), (["--level", "1"], "")])
+def test_stages_levels_and_phases_of_every_command(tmp_path, capsys, options, there):
+    path = tmp_path / "n.prototxt"
+    path.write_text(STAGED)
+    assert main(["describe", str(path), *options, "--csv"]) == 0
+    assert [line.split(",")[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["x", *there]
