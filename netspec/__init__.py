@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from .base import __version__
 from .base.errors import Error
+from .base.standin import OTHERWISE
 
 if TYPE_CHECKING:
     from .proto.caffe_pb2 import TEST, TRAIN
@@ -38,8 +39,8 @@ __all__ = ["Error", "NetSpec", "TEST", "TRAIN", "__version__", "layers", "params
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f".{name}", __name__)
+    if name in _MODULES or name in OTHERWISE:
+        return importlib.import_module(f".{OTHERWISE.get(name, name)}", __name__)
     if name in _PLACE:
         module, inner = _PLACE[name]
         return getattr(importlib.import_module(f".{module}", __name__), inner)

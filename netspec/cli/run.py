@@ -24,6 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("script", metavar="SCRIPT")
     parser.add_argument("args", metavar="ARGS", nargs=argparse.REMAINDER)
     args = parser.parse_args(argv)
+    import PIL.Image  # noqa: F401 - Caffe's io brings it along, which scripts that import PIL alone live by
+
     try:
         path = find(args.script, what="script")
         _runnable(path)

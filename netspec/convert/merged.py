@@ -113,13 +113,16 @@ def _proof(old: Net, new: Net, made: dict[str, Unit]) -> list[Row]:
               for blob in old.graph.inputs}
     layers = {unit.tops[0].blob: [node.name for node in unit.folded] for unit in made.values()}
     blobs = [*dict.fromkeys([*layers, *old.graph.outputs])]
-    with torch.no_grad():
-        theirs, ours = old(images, want=blobs), new(images, want=blobs)
-        written = new.float().double()(images, want=blobs)
-    new.float()
+
+    def run(net: Net) -> Mapping[str, Tensor]:
+        torch.manual_seed(0)  # for dropout that goes on in TEST
+        with torch.no_grad():
+            return net(images, want=blobs)
 
     def apart(blob: str, given: Mapping[str, Tensor]) -> float:
         return float((given[blob] - theirs[blob]).abs().max())
 
+    theirs, ours, written = run(old), run(new), run(new.float().double())
+    new.float()
     return [Row(blob, layers.get(blob, []), apart(blob, ours), apart(blob, written),
                 float(theirs[blob].abs().max())) for blob in blobs]

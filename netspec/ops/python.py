@@ -17,12 +17,19 @@ from torch import Tensor, nn
 from ..base.errors import Error, closest
 from ..base.standin import lending
 from ..base.trust import Untrusted, leave
-from ..proto.caffe_pb2 import LayerParameter
+from ..proto.caffe_pb2 import LayerParameter, Phase
 from .base import Kind, Operation, Param, Shape
 from .blobs import Blob, Memory
 
 # (module, class) -> the Operation that stands for it, unless a script that imported caffe has that module too
 ALIASES: dict[tuple[str, str], Kind] = {}
+
+
+class _Phase(int):
+    """TRAIN or TEST: BVLC's number, whose text is its name, as in py-faster-rcnn's Caffe."""
+
+    def __str__(self) -> str:
+        return Phase.Name(self)
 
 
 class BlobVec(list):
@@ -43,6 +50,7 @@ class Layer:
     type = "Python"
     phase: int
     param_str: str
+    param_str_: str  # its older name
 
     def __init__(self, layer_param: Any = None) -> None:
         self.blobs = BlobVec()
@@ -93,7 +101,8 @@ class Python(Operation, type="Python", bottoms=(0, None), tops=(0, None), data=T
         self.instance = kind(self.layer)
         if "blobs" not in vars(self.instance):  # a subclass with an __init__ of its own
             self.instance.blobs = BlobVec()
-        self.instance.param_str, self.instance.phase = p.param_str, self.context.phase
+        self.instance.param_str = self.instance.param_str_ = p.param_str
+        self.instance.phase = _Phase(self.context.phase)
         self.bottom = [Blob(shape) for shape in shapes]
         places = dict(zip(self.layer.bottom, self.bottom, strict=True))
         self.top = [places.get(name) or Blob() for name in self.layer.top]

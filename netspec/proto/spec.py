@@ -242,6 +242,8 @@ def _scalar(field: Any, value: Any, put: Callable[[Any], None], error: Callable[
         kind = f"one of {', '.join(known)}"
         if isinstance(value, str) and value in known:
             value = known[value].number
+    elif "int" in kind and isinstance(value, float) and value.is_integer():
+        value = int(value)  # 64 / 4 in a script that was Python 2's
     try:
         if value is None:
             raise TypeError

@@ -1,14 +1,16 @@
 """Caffe's draw: pictures of nets as they are written, without graphviz."""
 
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from ..look.diagram import draw_layers
 from ..look.streams import outline
 from ..proto.caffe_pb2 import NetParameter, Phase
 from ..proto.upgrade import upgrade_net
 
-__all__ = ["draw_net", "draw_net_to_file"]
+__all__ = ["draw_net", "draw_net_to_file", "get_pydot_graph"]
 
 
 def draw_net_to_file(caffe_net: NetParameter, filename: str | Path, rankdir: str = "LR",
@@ -30,3 +32,29 @@ def draw_net(caffe_net: NetParameter, rankdir: str = "LR", ext: str = "png", pha
         path = Path(folder) / f"net.{ext}"
         draw_net_to_file(caffe_net, path, rankdir, phase, display_lrm)
         return path.read_bytes()
+
+
+class _Graph:
+    """Of pydot's graphs what scripts call: create, write, and create_png, write_svg, ... for its kinds."""
+
+    def __init__(self, net: NetParameter, phase: "Phase | None") -> None:
+        self._net, self._phase = net, phase
+
+    def create(self, prog: Any = None, format: str = "png") -> bytes:
+        return draw_net(self._net, ext=format, phase=self._phase)
+
+    def write(self, path: str | Path, prog: Any = None, format: str = "") -> bool:
+        """Write the file, of the kind that its name says; True, as pydot."""
+        return bool(Path(path).write_bytes(self.create(format=format or Path(path).suffix[1:])))
+
+    def __getattr__(self, name: str) -> Any:
+        does, _, kind = name.partition("_")
+        if does not in ("create", "write") or not kind:
+            raise AttributeError(f"a net's drawing has no '{name}', but create and write")
+        return partial(getattr(self, does), format=kind)
+
+
+def get_pydot_graph(caffe_net: NetParameter, rankdir: str = "LR", label_edges: bool = True,
+                    phase: "Phase | None" = None, display_lrm: bool = False) -> _Graph:
+    """The drawing of `draw_net`, with the methods of pydot that give its bytes or write its file."""
+    return _Graph(caffe_net, phase)

@@ -33,7 +33,8 @@ def python2(problem: BaseException) -> str | None:
         line = (problem.text or "").rstrip()
         if isinstance(problem, TabError) or _OLD.search(line):
             what = line.strip() or problem.msg
-            return f"{problem.filename}:{problem.lineno}: this is Python 2 ({what}); {CONVERT}"
+            tabs = "its tabs become spaces by 'expand FILE > COPY'; " if isinstance(problem, TabError) else ""
+            return f"{problem.filename}:{problem.lineno}: this is Python 2 ({what}); {tabs}{CONVERT}"
     elif isinstance(problem, _FAILURES) and _GONE.search(str(problem)):
         return f"this is Python 2 ({problem}); {CONVERT}"
     return None

@@ -139,6 +139,12 @@ def test_a_training_net_becomes_one_for_inference(converted):
     assert list(new.layer[0].top) == ["data"] and list(new.layer[0].input_param.shape[0].dim) == [1, 3, 8, 10]
 
 
+def test_a_net_that_draws_in_test_draws_the_same_in_both(converted):
+    drop = layer("drop", "Dropout", "a", "a", "dropout_param { sample_weights_test: true }")
+    status, said, *_ = converted(DATA + "".join(STAY) + drop)
+    assert status == 0 and "2 layers merged" in said
+
+
 def test_nothing_is_written_where_the_nets_differ(converted, monkeypatch):
     true = merged.folded
     monkeypatch.setattr(merged, "folded", lambda *given: [each * (1 + 1e-5) for each in true(*given)])

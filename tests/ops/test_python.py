@@ -111,6 +111,7 @@ class Facts(caffe.Layer):
         top[0].reshape()
 
     def forward(self, bottom, top):
+        assert str(self.phase) == ("TRAIN" if self.phase == caffe.TRAIN else "TEST") and self.param_str_ == self.param_str
         top[0].data[()] = self.phase
 
 
@@ -273,7 +274,8 @@ def test_parameters_in_python_are_blobs_of_the_net(net_of, tmp_path):
 
 @pytest.mark.parametrize("phase", [caffe.TRAIN, caffe.TEST])
 def test_phase_and_scalar_tops(net_of, phase):
-    net = net_of(python("p", "Facts", "", "phase"), phase)
+    net = net_of(python("p", "Facts", "", "phase", param="here"), phase)
+    assert net.layers[0].param_str_ == "here"
     assert net.forward()["phase"] == phase and net.blobs["phase"].shape == ()
 
 

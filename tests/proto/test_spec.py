@@ -70,6 +70,8 @@ def test_python_values():
         n.x,
         num_output=np.int64(3),
         kernel_size=np.array([3, 5]),
+        stride=64 / 32,
+        pad=[2 / 2],
         weight_filler=dict(type="msra", variance_norm="FAN_OUT"),
         include=dict(phase="TRAIN", stage=["a", "b"]),
         param=caffe_pb2.ParamSpec(name="w"),
@@ -80,7 +82,7 @@ def test_python_values():
         """layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 } shape { dim: 3 } } }
            layer { name: "y" type: "Convolution" bottom: "x" top: "y" param { name: "w" }
                    include { phase: TRAIN stage: "a" stage: "b" }
-                   convolution_param { num_output: 3 kernel_size: 3 kernel_size: 5 engine: CAFFE
+                   convolution_param { num_output: 3 kernel_size: 3 kernel_size: 5 stride: 2 pad: 1 engine: CAFFE
                                        weight_filler { type: "msra" variance_norm: FAN_OUT } } }""",
     )
 

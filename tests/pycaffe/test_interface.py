@@ -42,8 +42,13 @@ NAMES = {
     "Classifier": "predict",
     "Detector": "configure_crop crop detect_selective_search detect_windows",
     "coord_map": "compose coord_map_from_to crop inverse",
-    "draw": "draw_net draw_net_to_file",
+    "draw": "draw_net draw_net_to_file get_pydot_graph",
     "pycaffe": "Net SGDSolver get_solver",
+    "_caffe": "AdaDeltaSolver AdaGradSolver AdamSolver Blob BlobVec BoolVec DtypeVec IntVec Layer LayerVec NCCL NesterovSolver Net "
+              "NetVec RMSPropSolver RawBlobVec SGDSolver Solver StringVec Timer get_solver has_nccl init_log layer_type_list log "
+              "set_device set_logging_disabled set_mode_cpu set_mode_gpu set_multiprocess set_random_seed set_solver_count "
+              "set_solver_rank solver_count solver_rank",
+    "net_spec": "NetSpec layers params to_proto",
 }
 
 
@@ -71,6 +76,8 @@ def test_every_name_is_there(owner):
 
 def test_inner_names(net_of):
     net = net_of(IN + SCORE + PROB)
+    assert type(net.params["conv"]) is type(net.layers[1].blobs) is caffe._caffe.BlobVec
+    assert isinstance(net._layer_names, caffe._caffe.StringVec) and isinstance(net._inputs, caffe._caffe.IntVec)
     assert net._blob_names == ["data", "conv", "fc", "prob"] and net._blobs[1] is net.blobs["conv"]
     assert (net._inputs, net._outputs) == ([0], [3])
     assert (net._bottom_ids(0), net._bottom_ids(2), net._top_ids(2)) == ([], [1], [2])
@@ -396,6 +403,19 @@ def test_drawing(tmp_path):
         assert [name in text for name in (">d<", ">e<")] == ["d" in names, "e" in names] and "conv&lt;1&gt;" in text
     with pytest.raises(caffe.Error, match="kinds of picture"):
         caffe.draw.draw_net_to_file(net, "net.jpg")
+
+
+def test_a_drawing_has_what_is_called_of_pydots_graphs(tmp_path):
+    net = caffe.proto.caffe_pb2.NetParameter(name="little")
+    net.layer.add(name="d", type="Data", top=["data"]).include.add(phase=caffe.TRAIN)
+    net.layer.add(name="r", type="ReLU", bottom=["data"], top=["r"])
+    graph = caffe.draw.get_pydot_graph(net, "TB", phase=caffe.TEST)
+    assert graph.create_png() == graph.create(format="png") == caffe.draw.draw_net(net, "TB", phase=caffe.TEST)
+    assert graph.write_png(str(tmp_path / "a")) and graph.write(tmp_path / "b.svg") and graph.write(tmp_path / "c", format="pdf")
+    assert [(tmp_path / name).read_bytes()[:4] for name in ("a", "b.svg", "c")] == [b"\x89PNG", b"<svg", b"%PDF"]
+    assert ">d<" not in (tmp_path / "b.svg").read_text() and ">d<" in caffe.draw.get_pydot_graph(net).create_svg().decode()
+    with pytest.raises(AttributeError, match="get_nodes"):
+        graph.get_nodes()
 
 
 @pytest.mark.gpu

@@ -171,6 +171,17 @@ def test_python_2_in_a_module_beside_the_script_is_named_there(scripts):
     assert done.returncode == 2 and "surgery.py:4: this is Python 2 (except OSError, e:)" in done.stderr
 
 
+def test_tabs_beside_spaces_are_told_with_their_cure(scripts):
+    done = python(scripts(text="import caffe\nif caffe:\n        a = 1\n\tb = 2\n"), "scripts/job.py")
+    assert done.returncode == 2 and "job.py:4: this is Python 2 (b = 2); its tabs become spaces by 'expand FILE > COPY'" in done.stderr
+
+
+def test_pil_brings_its_image_along(scripts):
+    """As where Caffe's own io has imported it."""
+    done = python(scripts(text="import caffe\nimport PIL\nprint(PIL.Image.__name__)\n"), "scripts/job.py")
+    assert done.stdout == "PIL.Image\n", done.stderr
+
+
 @pytest.mark.parametrize("text, hint", [
     ("for i in xrange(3): pass", True), ("import cPickle", True), ("{}.iteritems()", True), ("nothing", False),
     ("import sys\nprint >> sys.stderr, 'x'", True), ("def f(: pass", False), ("x = (1,\n", False)])
