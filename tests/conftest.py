@@ -6,19 +6,23 @@ import signal
 import subprocess
 from collections import Counter
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # pytest -n: a process for each core
+if "PYTEST_XDIST_WORKER" in os.environ:  # pytest -n: no core is one process's alone
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import programs
 import pytest
-import torch
-from training import write_job
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C, and so would all that tests start
 os.fsync = lambda file: None  # flushed for a failing power supply, which no test has; a wait of the disk for each file
 
 # few tests each, of seconds: begun last, they would leave other processes without work
 LONG = {"test_blocks", "test_package", "test_platforms", "test_ranks", "test_studies", "test_validation_boxes"}
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """One process more than cores: many tests wait, for time that is to pass or for a process to end."""
+    return (yield) + 1
 
 
 def pytest_collection_modifyitems(items):
@@ -39,13 +43,18 @@ def pytest_collection():
 
 
 def pytest_runtest_setup(item):
-    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
-        pytest.skip("no GPU here")
+    if item.get_closest_marker("gpu"):
+        import torch  # here and below: the process that deals tests to others needs none of it
+
+        if not torch.cuda.is_available():
+            pytest.skip("no GPU here")
 
 
 @pytest.fixture
 def one_thread():
     """Sums in one order, and no wait for other cores."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -55,6 +64,8 @@ def one_thread():
 @pytest.fixture
 def job(tmp_path, monkeypatch):
     """A folder with a small training job, which is the current folder."""
+    from training import write_job
+
     monkeypatch.chdir(tmp_path)
     write_job(tmp_path)
     return tmp_path

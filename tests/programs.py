@@ -5,12 +5,14 @@ starts or ends, or about what an import loads, takes subprocess instead.
 """
 
 import atexit
+import gc
 import multiprocessing
 import os
 import runpy
 import subprocess
 import sys
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -107,6 +109,8 @@ def _program(args, cwd, env, start_new_session, files):
     """In the new process."""
     import torch
 
+    gc.freeze()  # what was loaded stays: it is not looked through again and again,
+    weakref.finalize._registry.clear()  # nor taken apart at the end, 174 of torch's libraries
     os.fsync = lambda file: None  # as in conftest.py
     if start_new_session:
         os.setsid()
