@@ -186,9 +186,13 @@ def _run(graph: Graph, most: float, net: Net | None = None) -> str:
         graph = _of_one(graph)
     size = held(graph) + taken(graph.params)
     costs = sum(macs(graph, node) for node in graph.layers)
-    waits = any(node.op.waits for node in graph.nodes)  # which needs numbers
-    large = not waits and (size > MOST_BYTES or costs > most)
+    large = size > MOST_BYTES or costs > most
     device = torch.device("meta" if large else "cpu")
+    for node in graph.nodes if large else ():
+        if node.op.waits:  # it needs numbers; who reads its tops need not
+            made = [torch.empty(graph.shapes[top], device="meta") for top in node.tops]
+            vars(node.op)["forward"] = partial(_given, made)
+    waits = not large and any(node.op.waits for node in graph.nodes)  # whose tops may be of other sizes
     with device:
         net = net or Net(graph, generator=None if large else torch.Generator().manual_seed(0))
     batch = ({blob: torch.empty(graph.shape(blob), device="meta") for blob in graph.inputs} if large else
@@ -199,6 +203,10 @@ def _run(graph: Graph, most: float, net: Net | None = None) -> str:
         if not waits and tuple(x.shape) != graph.shape(blob):
             raise Error(f"'{blob}' was to be {list(graph.shape(blob))} and came as {list(x.shape)}")
     return device.type if large else "computed"
+
+
+def _given(made: Sequence[torch.Tensor], *_: Any) -> tuple[torch.Tensor, ...]:
+    return tuple(made)
 
 
 def _of_one(graph: Graph) -> Graph:

@@ -84,8 +84,11 @@ def repositories(rows: Iterable[Row]) -> set[str]:
 
 
 def text(rows: Sequence[Row], before: Sequence[Row] | None, most: int) -> str:
-    """The tally for people, beside that of other rows if there are any; at most so many lines a table."""
-    mine, theirs = totals(rows), totals(before) if before is not None else {}
+    """The tally for people, beside that of other rows of the same contents if there are any; at most so many
+    lines a table."""
+    known = {row["sha"] for row in rows}
+    mine, theirs = totals(rows), {} if before is None else totals(
+        [row for row in before if row["sha"] in known])
 
     def cell(n: int, of: int) -> str:
         return f"{n} of {of}" + (f" ({100 * n / of:.1f} %)" if of else "")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import Error
-from ..base.files import find
+from ..base.files import find, writing
 from .options import add_trust_argument, whole
 from .terminal import say, show
 
@@ -67,15 +67,21 @@ def run(args: argparse.Namespace) -> int:
                 say(f"{len(rows)} of {len(contents)}: {content.places[0]}"
                     f"{f': {why}' if why else ': a traceback' if row and row['tracebacks'] else ''}",
                     file=sys.stderr)
+                _keep(rows, args.json)
     except KeyboardInterrupt:
         say(f"stopped by Ctrl-C after {len(rows)} of {len(contents)} files", file=sys.stderr)
         stopped = 130
-    rows.sort(key=lambda row: row["path"])
-    if args.json:
-        Path(args.json).write_text(json.dumps(rows, indent=1))
+    _keep(rows, args.json)
     show(tally.text(rows, before, args.most))
     counts = tally.totals(rows)
     return stopped or int(counts["tracebacks"][0] + counts["time-outs"][0] > 0)
+
+
+def _keep(rows: list[dict[str, Any]], file: str | None) -> None:
+    rows.sort(key=lambda row: row["path"])
+    if file:
+        with writing(file, "w") as out:
+            json.dump(rows, out, indent=1)
 
 
 def _examined(trust: bool, opencv: bool, macs: float, content: "Content") -> dict[str, Any]:
