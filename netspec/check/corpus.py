@@ -35,7 +35,8 @@ from .batch import draw
 ENDS = ".prototxt", ".pt", ".pbtxt", ".caffemodel", ".caffemodel.h5"
 MOST_BYTES = 2 << 30  # of a forward pass that computes; beyond, it is run on meta
 CLOSE = 1e-4  # of the largest value of a blob: how far OpenCV's may be
-V1 = {name.upper(): name for name in REGISTRY} | {"SOFTMAXLOSS": "SoftmaxWithLoss", "CROP": "AutoCrop"}
+OLD = {name.upper(): name for name in REGISTRY} | {
+    "SOFTMAXLOSS": "SoftmaxWithLoss", "CROP": "AutoCrop", "CONV": "Convolution", "POOL": "Pooling"}
 SMALL = """layer { name: "data" type: "DummyData" top: "data" top: "label" dummy_data_param {
                    shape { dim: 1 dim: 2 } shape { dim: 1 dim: 1 } } }
            layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc"
@@ -114,7 +115,7 @@ def _sentence(error: Exception) -> str:
 
 
 def _kind(path: Path) -> tuple[str, list[str]]:
-    """What a file is by its content, and the types of a net's layers, V1's by their new names."""
+    """What a file is by its content, and the types of a net's layers, V0's and V1's by their new names."""
     if not is_text(head(path)):
         return "weights", []
     text = read_text(path)
@@ -123,7 +124,8 @@ def _kind(path: Path) -> tuple[str, list[str]]:
         return "solver", []
     if not outermost & {"layer", "layers"}:
         return "label map" if "item" in outermost else "other", []
-    return "net", [V1.get(x.replace("_", ""), x) if x.isupper() and x not in REGISTRY else x for x in types]
+    return "net", [x if x in REGISTRY or not (x.isupper() or x.islower()) else
+                   OLD.get(x.upper().replace("_", ""), x) for x in types]
 
 
 def _either(look: Look, path: Path) -> None:

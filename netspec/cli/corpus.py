@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.errors import Error
 from ..base.files import find, writing
-from .options import add_trust_argument, whole
+from .options import add_reading_arguments, add_trust_argument, reading, whole
 from .terminal import say, show
 
 if TYPE_CHECKING:
@@ -99,12 +99,11 @@ def _look(command: str, path: Path, phase: "Phase") -> None:
 
     module, parser = import_module(f".{command.replace('-', '_')}", __package__), argparse.ArgumentParser()
     module.add_arguments(parser)
+    add_reading_arguments(parser, reads=True, solver=False)
     with tempfile.TemporaryDirectory() as folder:
         words = {"draw": ["--out", os.path.join(folder, "net.svg")], "diff-net": [str(path)]}.get(command, [])
-        args = parser.parse_args([str(path), *words])
-        if phase == TRAIN:
-            if "phase" not in args:
-                raise Error(f"{command} knows no phase")
-            args.phase = "TRAIN"
-        if module.run(args):
-            raise Error("differs from itself")
+        args = parser.parse_args([str(path), *words, *(["--phase", "TRAIN"] if phase == TRAIN else [])])
+        with reading(args):
+            differs = module.run(args)
+    if differs:
+        raise Error("differs from itself")
