@@ -59,8 +59,8 @@ GROUPS = {  # what for -> command -> help; a file a command, cli/NAME.py, with a
         "studies": "the papers' studies, each with a figure",
     },
 }
-WITHOUT_NETS = ("own", "demo", "curves", "report", "serve", "weights", "layers", "tables", "studies",
-                "corpus")
+WITHOUT_NETS = ("caffe", "corpus", "own", "demo", "curves", "report", "serve", "weights", "layers", "tables",
+                "studies")
 LOOKS = ("describe", "draw", "diff-net", "doctor")  # which say what they do not understand, and read the rest
 MOST = 2000  # letters of an error: what it quotes of a file may have any number
 SIGPIPE = 13  # its number, also where a system has no such signal

@@ -15,6 +15,7 @@ from torch.autograd.graph import increment_version
 
 from ..base.errors import Error, closest
 from ..proto.caffe_pb2 import SolverParameter
+from ..proto.unread import refuse as refuse_unread
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 Rates = Sequence[float]
@@ -28,18 +29,31 @@ POLICIES: dict[str, Callable[[SolverParameter, int], float]] = {
     "exp": lambda p, iteration: p.base_lr * p.gamma**iteration,
     "inv": lambda p, iteration: p.base_lr * (1 + p.gamma * iteration) ** -p.power,
     "multistep": lambda p, iteration: p.base_lr * p.gamma ** current_step(p, iteration),
-    "poly": lambda p, iteration: p.base_lr * max(0.0, 1 - iteration / p.max_iter) ** p.power,
+    "poly": lambda p, iteration: (
+        (p.base_lr - p.min_lr) * max(0.0, 1 - iteration / p.max_iter) ** p.power + p.min_lr),
     # 1 / (1 + exp(-x)), which overflows, as a tanh
     "sigmoid": lambda p, iteration: p.base_lr * (1 + math.tanh(p.gamma * (iteration - p.stepsize) / 2)) / 2,
+    # YOLO's: that of the first stage which has not ended
+    "multifixed": lambda p, iteration: next(
+        (rate for rate, end in zip(p.stagelr, p.stageiter, strict=True) if iteration <= end), p.stagelr[-1]),
 }
 
 
 def rate(p: SolverParameter, iteration: int) -> float:
-    """The learning rate of a SolverParameter at an iteration (SGDSolver::GetLearningRate)."""
+    """The learning rate of a SolverParameter at an iteration (SGDSolver::GetLearningRate).
+
+    Before warmup_iter (Intel's) it rises in a line from warmup_start_lr to base_lr; before rampup_interval
+    (NVIDIA's) with the square of the iteration, from rampup_lr. It is at least min_lr (NVIDIA's).
+    """
     if p.lr_policy not in POLICIES:
         raise Error(f"lr_policy '{p.lr_policy}' is not known{closest(p.lr_policy, POLICIES)}")
     try:
-        return POLICIES[p.lr_policy](p, iteration)
+        if iteration < p.warmup_iter:
+            return p.warmup_start_lr + (p.base_lr - p.warmup_start_lr) * iteration / p.warmup_iter
+        if iteration < p.rampup_interval:
+            share = iteration / p.rampup_interval
+            return max(p.rampup_lr + (p.base_lr - p.rampup_lr) * share**2, p.min_lr)
+        return max(POLICIES[p.lr_policy](p, iteration), p.min_lr)
     except (OverflowError, ZeroDivisionError):  # where C's pow gives infinity
         return math.inf
 
@@ -48,7 +62,7 @@ def current_step(p: SolverParameter, iteration: int) -> int:
     """How often the rate of a policy with steps was multiplied by gamma; 0 for other policies."""
     if p.lr_policy == "step":
         return iteration // p.stepsize
-    step, reached = 0, -1
+    step, reached = 0, max(p.warmup_iter, p.rampup_interval) - 1  # before which none is counted
     for value in p.stepvalue if p.lr_policy == "multistep" else ():
         reached = max(value, reached + 1)  # Caffe takes one step an iteration, in the order given
         step += iteration >= reached
@@ -115,6 +129,18 @@ def adam(p: SolverParameter, iteration: int, grads: Tensors, history: Tensors, r
     return _scaled(step, [correction * r for r in rates])
 
 
+def larc(p: SolverParameter, iteration: int, grads: Tensors, params: Tensors, rates: Rates) -> list[float]:
+    """The rates of NVIDIA's larc for parameters that learn: (1 - momentum) larc_eta |W| / |g| (1 if a norm is
+    0) times the policy's rate, or with larc_policy "clip" at most that. g: before decay, as on its GPU."""
+    policy, own = rate(p, iteration), []
+    norms = zip(torch._foreach_norm(params), torch._foreach_norm(grads), rates, strict=True)
+    for w, g, mine in norms:
+        ratio = (1 - p.momentum) * p.larc_eta * w.item() / g.item() if w > 0 and g > 0 else 1.0
+        found = min(policy, ratio) if p.larc_policy == "clip" else policy * ratio
+        own.append(found if mine > 0 else mine)
+    return own
+
+
 RULES: dict[str, tuple[Callable[..., Tensors], int]] = {  # rule, blobs of history for each parameter
     "SGD": (sgd, 1),
     "Nesterov": (nesterov, 1),
@@ -136,12 +162,14 @@ def take_step(p: SolverParameter, iteration: int, params: Tensors, grads: Tensor
     rule, _ = RULES[p.type]
     with torch.no_grad():
         norm = clip(p, grads)
-        plain = rule is sgd and p.momentum and p.regularization_type == "L2"
+        plain = rule is sgd and not p.larc and p.momentum and p.regularization_type == "L2"
         held = all(p.iter_size / abs(rate) <= LARGEST for rate in rates if rate)  # what `_fused` divides by
         if fused and plain and held and _alike(params, grads, history):
             return _fused(p, params, grads, history, rates, decays), norm
         if p.iter_size > 1:
             torch._foreach_div_(grads, p.iter_size)
+        if p.larc:
+            rates = larc(p, iteration, grads, params, rates)
         decay(p, grads, params, decays)
         steps = rule(p, iteration, grads, history, rates)
         torch._foreach_sub_(params, steps)
@@ -188,7 +216,7 @@ def check_settings(p: SolverParameter) -> None:
             raise Error(f"{what}, found {value:g}" if p.HasField(field) else f"{what}, and there is none")
 
     for field, value in p.ListFields():
-        if field.cpp_type == field.CPPTYPE_FLOAT:
+        if field.cpp_type == field.CPPTYPE_FLOAT and isinstance(value, float):
             refuse(not math.isfinite(value), f"{field.name} must be a finite number", field.name)
     for name in ("base_lr", "weight_decay", "gamma", "delta"):
         refuse(getattr(p, name) < 0, f"{name} must be at least 0", name)
@@ -198,6 +226,7 @@ def check_settings(p: SolverParameter) -> None:
     if policy not in POLICIES:
         hint = closest(policy, POLICIES) or f"; use one of {', '.join(POLICIES)}"
         raise Error(f"lr_policy '{policy}' is not known{hint}")
+    _check_forks(p)
     steps = policy in ("step", "sigmoid")
     refuse(steps and p.stepsize <= 0, f"lr_policy '{policy}' needs stepsize above 0", "stepsize")
     refuse(policy == "poly" and p.max_iter <= 0, "lr_policy 'poly' needs max_iter above 0", "max_iter")
@@ -212,6 +241,17 @@ def check_settings(p: SolverParameter) -> None:
     refuse(rule == "RMSProp" and not 0 <= p.rms_decay < 1, "rms_decay must lie in [0, 1)", "rms_decay")
     if p.regularization_type not in ("L1", "L2"):
         raise Error(f"regularization_type must be L1 or L2, found '{p.regularization_type}'")
+
+
+def _check_forks(p: SolverParameter) -> None:
+    refuse_unread(p, "the solver: ")
+    rates = [*p.stagelr] if p.lr_policy == "multifixed" else [0.0]
+    if not (rates and all(map(math.isfinite, rates))) or len(p.stagelr) != len(p.stageiter):
+        raise Error("lr_policy 'multifixed' needs a finite stagelr for each stageiter, at least one, found "
+                    f"{len(p.stagelr)} and {len(p.stageiter)}")
+    if p.larc and (p.type != "SGD" or p.larc_policy not in ("scale", "clip")):
+        raise Error(f"larc goes with solver type SGD and larc_policy scale or clip, found {p.type} and "
+                    f"'{p.larc_policy}'")
 
 
 def decay(p: SolverParameter, grads: Tensors, params: Tensors, mults: Rates) -> None:

@@ -100,6 +100,7 @@ POLICY = {
     "inv": ("gamma: 0.1 power: 0.75", lambda i: 0.5 * (1 + 0.1 * i) ** -0.75),
     "multistep": ("gamma: 0.2 stepvalue: 4 stepvalue: 9", lambda i: 0.5 * (1 if i < 4 else 0.2 if i < 9 else 0.04)),
     "poly": ("power: 0.9 max_iter: 40", lambda i: 0.5 * (1 - i / 40) ** 0.9),
+    "multifixed": ("stagelr: 0.1 stagelr: 0.3 stageiter: 4 stageiter: 9", lambda i: 0.1 if i <= 4 else 0.3),
     "sigmoid": ("gamma: 0.3 stepsize: 12", lambda i: 0.5 / (1 + math.exp(-0.3 * (i - 12)))),
 }
 
@@ -111,6 +112,65 @@ def test_policies_are_their_formulas(policy):
     updates.check_settings(p)
     for i in range(40):
         assert updates.rate(p, i) == pytest.approx(formula(i), rel=1e-5)  # the settings are float32
+
+
+FORKS = {  # what forks put before and below a policy
+    "warmup_iter: 10 warmup_start_lr: 0.1": lambda i, rate: (i * 0.5 + (10 - i) * 0.1) / 10 if i < 10 else rate,
+    "rampup_interval: 10 rampup_lr: 0.1": lambda i, rate: 0.1 + 0.4 * (i / 10) ** 2 if i < 10 else rate,
+    "rampup_interval: 10": lambda i, rate: 0.5 * (i / 10) ** 2 if i < 10 else rate,
+    "min_lr: 0.2": lambda i, rate: max(0.2, rate),
+    "rampup_interval: 10 min_lr: 0.2": lambda i, rate: max(0.2, 0.5 * (i / 10) ** 2 if i < 10 else rate),
+}
+
+
+@pytest.mark.parametrize("policy", ["step", "sigmoid", "exp"])
+@pytest.mark.parametrize("more", FORKS)
+def test_what_forks_put_around_a_policy(policy, more):
+    settings, formula = POLICY[policy]
+    p = solver_param(f'base_lr: 0.5 lr_policy: "{policy}" {settings} {more}')
+    updates.check_settings(p)
+    for i in range(40):
+        assert updates.rate(p, i) == pytest.approx(FORKS[more](i, formula(i)), rel=1e-5, abs=1e-7)
+
+
+def test_poly_ends_at_the_least_rate():
+    p = solver_param('base_lr: 0.5 lr_policy: "poly" power: 2 max_iter: 40 min_lr: 0.1')
+    for i in range(45):
+        assert updates.rate(p, i) == pytest.approx(0.4 * (1 - min(i, 40) / 40) ** 2 + 0.1, rel=1e-5)
+
+
+def test_steps_are_counted_from_the_end_of_the_warming_up():
+    p = solver_param('base_lr: 1 lr_policy: "multistep" gamma: 0.1 stepvalue: 2 stepvalue: 3 stepvalue: 8 warmup_iter: 5')
+    assert [updates.current_step(p, i) for i in range(10)] == [0, 0, 0, 0, 0, 1, 2, 2, 3, 3]  # Intel's counter, an iteration a step
+
+
+@pytest.mark.parametrize("policy, clip", [("scale", False), ("clip", True)])
+def test_larc_is_its_formula(policy, clip):
+    p = param(f'larc: true larc_policy: "{policy}" larc_eta: 0.02 momentum: 0.8 weight_decay: 0.01')
+    updates.check_settings(p)
+    weights, grads, history = numbers(1), numbers(2), numbers(3)
+    grads[2] = grads[2] * 0  # the norm of one is 0
+    mults, rates = [2.0, 0.0, 1.0], [0.5 * 2, 0.0, 0.5]
+    p.base_lr = 0.5
+    given = [[torch.tensor(np.array(x)) for x in each] for each in (weights, grads, history)]
+    updates.take_step(p, 3, *given, rates, [1.0, 1.0, 1.0])
+    for i in range(3):
+        w, g = np.linalg.norm(np.ravel(weights[i])), np.linalg.norm(np.ravel(grads[i]))
+        ratio = (1 - p.momentum) * p.larc_eta * w / g if w and g else 1.0
+        local = ratio if mults[i] > 0 else 0.0
+        local = min(0.5, local) if clip else 0.5 * local
+        step = p.momentum * np.asarray(history[i]) + local * (grads[i] + p.weight_decay * weights[i])
+        np.testing.assert_allclose(given[0][i].numpy(), weights[i] - step, rtol=1e-12)
+
+
+@pytest.mark.parametrize("text, words", [
+    ('larc: true type: "Adam" momentum2: 0.9', "larc goes with solver type SGD"), ('larc: true larc_policy: "mean"', "'mean'"),
+    ("larc_turbo: true", "larc_turbo would change numbers"), ("local_lr_auto: true", "local_lr_auto would change numbers"),
+    ('lr_policy: "multifixed" stagelr: 1', "found 1 and 0"), ('lr_policy: "plateau" plateau_winsize: 3', "plateau")])
+def test_what_of_forks_is_not_computed_is_refused(text, words):
+    p = solver_param("base_lr: 1 max_iter: 100 " + (text if "lr_policy" in text else f'lr_policy: "fixed" {text}'))
+    with pytest.raises(Error, match=words):
+        updates.check_settings(p)
 
 
 def test_policies_at_their_ends():
