@@ -1,9 +1,9 @@
 """Small detection jobs for tests: a few images of shapes, and R-FCN's nets for them."""
 
-import subprocess
 import sys
 from pathlib import Path
 
+import programs
 from training import solver_param
 
 ROOT = Path(__file__).parents[1]
@@ -18,8 +18,8 @@ SOLVER = 'base_lr: 0.001 lr_policy: "fixed" momentum: 0.9 snapshot: 2 random_see
 
 def draw(root, train=4, val=1):
     """Make the shapes data with so many images in a folder."""
-    subprocess.run([sys.executable, str(ROOT / "data/shapes/prepare.py"), "--root", str(root), "--train", str(train),
-                    "--val", str(val)], check=True, capture_output=True)
+    done = programs.run(ROOT / "data/shapes/prepare.py", "--root", root, "--train", train, "--val", val, cwd=".")
+    assert done.returncode == 0, done.stderr
 
 
 def write_net(name, split="train"):

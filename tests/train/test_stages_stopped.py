@@ -15,6 +15,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
 from programs import PROJECT, alive, environment
 from training import BODY, HDF5, VOC, changed, solve, start, write_job
@@ -225,7 +226,7 @@ print("child", status, "stop", solver.stop, signal.pthread_sigmask(signal.SIG_BL
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_of_a_process_that_is_being_forked_is_not_this_ones(tmp_path, number):
-    done = subprocess.run([sys.executable, "-c", EARLY, str(int(number))], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120)
+    done = programs.run("-c", EARLY, int(number), cwd=tmp_path)
     assert (done.stdout, done.stderr) == ("child 7 stop 0 set()\n", "")
 
 
