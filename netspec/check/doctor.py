@@ -2,10 +2,13 @@
 
 import importlib.metadata
 import importlib.util
+import math
 import os
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +23,7 @@ from ..base.trust import Untrusted
 from ..data.layouts import ILSVRC
 from ..look import costs
 from ..net.build import standing
-from ..net.deploy import deploy
+from ..net.deploy import SIDES, deploy, sized
 from ..net.graph import Graph
 from ..net.module import Net
 from ..net.room import BYTES, SMALLER
@@ -33,6 +36,7 @@ from ..score import frames, predict
 from ..train import jobs, preflight, updates
 from . import NOTE, OK, PROBLEM, Finding
 from .batch import Flow, draw, examine
+from .crops import unaligned
 from .quickest import quickest
 from .weights import fill, weights_file
 
@@ -93,25 +97,30 @@ def look_at(nets: Sequence[jobs.OpenedNet], weights: Mapping[str, Path | Error],
     """
     if image is not None:
         size = image.shape[2], image.shape[3]
-    built = [_built(each, size, PROBLEM if param else NOTE) for each in nets]
+    told, read = _read(weights)
+    built = [_built(each, size, PROBLEM if param else NOTE, read) for each in nets]
     found = [each for *_, more in built for each in more]
     made = [(graph, real) for graph, real, _ in built if graph]
     if len(made) < len(built):
         return found, []
     first = made[0][0]
-    memory = _memory(first, device, updates.RULES[param.type][1] if param else 1)
+    known = bool(size) or made[0][1] or sized(first.proto, first.phase)
+    memory = _memory(first, device, updates.RULES[param.type][1] if param else 1, known)
     if memory.level == PROBLEM:
         return [*found, memory], []
     net = Net(first, generator=torch.Generator().manual_seed(0))
-    more, complete = _filled(net, weights)
-    found += more
+    more, complete = fill(net, read, ", ".join(weights))
+    found += [*unaligned(graph for graph, _ in made), *told, *(more if read else [])]
     more, flow = _tried(net.to(device), made, image, complete)
     found += more
     if weights and complete:
-        found += quickest(net)
+        tests = (graph.proto for graph, _ in made if graph.phase == TEST)
+        found += quickest(net, next(tests, None))
     if param:
+        rated = first if known else deploy(first.proto, first.phase, losses=True, path=first.path,
+                                           sides=SIDES[::-1])  # a rate for a sum is one for as many pixels
         found += [Finding(PROBLEM, "base_lr", text, "change base_lr, or normalize in the layer")
-                  for text in preflight.rate_doubts(first, param)]
+                  for text in preflight.rate_doubts(rated, param)]
         folder = next(place for place in Path(param.snapshot_prefix).absolute().parents if place.exists())
         written = folder.is_dir() and os.access(folder, os.W_OK)
         found.append(Finding(OK, "snapshot_prefix", f"{param.snapshot_prefix} can be written") if written else
@@ -120,21 +129,23 @@ def look_at(nets: Sequence[jobs.OpenedNet], weights: Mapping[str, Path | Error],
     return [*found, memory], flow
 
 
-def _built(one: jobs.OpenedNet, size: tuple[int, int] | None,
-           level: str) -> tuple[Graph | None, bool, list[Finding]]:
+def _built(one: jobs.OpenedNet, size: tuple[int, int] | None, level: str,
+           read: Mapping[str, Blobs]) -> tuple[Graph | None, bool, list[Finding]]:
     """The graph of a net; whether its own data feed it: not if there is a size, nor if they cannot be read.
 
-    level: of the finding that they cannot.
+    level: of the finding that they cannot. read: weights, which may tell how large images are.
     """
+    one = one._replace(net=deepcopy(one.net))  # which the nets of a solver may share, each in its own state
     net, phase, lost, graph = one.net, one.state.phase, [], None
     net.state.CopyFrom(one.state)
+    where = one.where + "".join(f", stage '{stage}'" for stage in one.state.stage)
     layers = standing(net, phase)
     unknown = [x for x in layers if x.type not in REGISTRY]
     found = [Finding(PROBLEM, x.name, f"type '{x.type}' is not known{closest(x.type, REGISTRY)}",
                      f"mend it in {one.where} ('netspec layers' lists all), or give it as a layer in Python")
              for x in unknown]
     forks = Counter(x.type for x in layers if x.type in REGISTRY and x.type not in CAFFE)
-    found += [Finding(NOTE, one.where, f"{kind} ({n}) is of a fork: BVLC Caffe refuses this net")
+    found += [Finding(NOTE, where, f"{kind} ({n}) is of a fork: BVLC Caffe refuses this net")
               for kind, n in forks.items()]
     if unknown:
         return None, False, found
@@ -144,23 +155,30 @@ def _built(one: jobs.OpenedNet, size: tuple[int, int] | None,
         except Untrusted:
             raise
         except (Error, OSError) as e:
-            lost = [Finding(level, one.where, f"its data cannot be read: {e}; random images and labels take "
+            lost = [Finding(level, where, f"its data cannot be read: {e}; random images and labels take "
                             "their place", "get the data ('netspec data'), or mend the path")]
     real = graph is not None
     try:
-        graph = graph or deploy(net, phase, size, losses=True, path=one.path)
+        graph = graph or deploy(net, phase, size, losses=True, path=one.path, sides=SIDES,
+                                fits=partial(_fits, read))
     except Untrusted:
         raise
     except Error as e:
-        return None, False, [*found, Finding(PROBLEM, one.where, str(e), "mend the layer that is named")]
+        return None, False, [*found, Finding(PROBLEM, where, str(e), "mend the layer that is named")]
     said = f"{count(len(graph.nodes), 'layer')} in {'TRAIN' if phase == TRAIN else 'TEST'}"
     if not any(any(node.loss_weights) for node in graph.nodes):
         said += "; no loss, so no gradients to look at"
-    return graph, real, [*found, *lost, Finding(OK, one.where, said)]
+    return graph, real, [*found, *lost, Finding(OK, where, said)]
 
 
-def _filled(net: Net, weights: Mapping[str, Path | Error]) -> tuple[list[Finding], bool]:
-    """Fill a net; what is to be said of the weights, and whether all layers have theirs."""
+def _fits(read: Mapping[str, Blobs], graph: Graph) -> bool:
+    """Whether the weights that a graph's layers have by name are as many as theirs."""
+    return all(blob is None or blob.size == math.prod(slot.shape) for slot in graph.params
+               for blob in read.get(slot.layer, ())[slot.index : slot.index + 1])
+
+
+def _read(weights: Mapping[str, Path | Error]) -> tuple[list[Finding], dict[str, Blobs]]:
+    """What is to be said of files of weights, and their blobs by layer."""
     found: list[Finding] = []
     read: dict[str, Blobs] = {}
     for path in weights.values():
@@ -174,8 +192,7 @@ def _filled(net: Net, weights: Mapping[str, Path | Error]) -> tuple[list[Finding
         else:
             found += more
             read |= blobs
-    more, complete = fill(net, read, ", ".join(weights))
-    return [*found, *more] if read else found, complete
+    return found, read
 
 
 def _tried(net: Net, made: Sequence[tuple[Graph, bool]], image: Tensor | None,
@@ -200,16 +217,20 @@ def _tried(net: Net, made: Sequence[tuple[Graph, bool]], image: Tensor | None,
     return found, flow
 
 
-def _memory(graph: Graph, device: torch.device, kinds: int) -> Finding:
-    """The bytes that a graph takes, by costs.totals; kinds: blobs of history a parameter."""
+def _memory(graph: Graph, device: torch.device, kinds: int, known: bool) -> Finding:
+    """The bytes that a graph takes, by costs.totals; kinds: blobs of history a parameter; known: whether
+    the size of the images is, else it is that of an example."""
     total, has = costs.totals(graph), room(device)
     own = BYTES * total["parameters"]
     running, training = own + total["forward"], (2 + kinds) * own + total["training"]
     size = " x ".join(map(str, graph.shape(graph.inputs[0]))) if graph.inputs else "the data's size"
-    level = OK if training < has else NOTE if running < has else PROBLEM
-    return Finding(level, f"memory at {size}", f"{amount(running)} to run it, {amount(training)} to train it "
+    level = OK if training < has and known else NOTE if running < has else PROBLEM
+    example = "" if known else "nothing here says how large images are; as an example: "
+    mend = SMALLER if training >= has else "give --size HxW, which the memory depends on"
+    return Finding(level, f"memory at {size}", f"{example}"
+                   f"{amount(running)} to run it, {amount(training)} to train it "
                    f"(parameters, gradients, history, all blobs and theirs); {device} has {amount(has)}",
-                   "" if level == OK else SMALLER)
+                   "" if level == OK else mend)
 
 
 def picture(path: Path) -> Tensor:

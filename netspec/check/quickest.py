@@ -10,24 +10,28 @@ import torch
 from ..base.errors import Error
 from ..convert import engines, onnx, routed
 from ..convert.agree import shapes_for
-from ..net.deploy import deploy
+from ..net.deploy import SIDES, deploy
 from ..net.module import Net
 from ..net.plan import Plan
+from ..proto.caffe_pb2 import NetParameter
 from . import NOTE, OK, Finding
 
 SIDE, TIMES, GAIN = 128, 3, 0.85  # pixels of an image that takes little time; runs; the share that pays
 
 
-def quickest(net: Net) -> list[Finding]:
+def quickest(net: Net, proto: NetParameter | None = None) -> list[Finding]:
     """The times of the engines that are installed, as shares of torch's: of a small image, by turns, warm.
 
-    net: with its weights, on the CPU, where alone engines run. Nothing is said where none is installed.
+    net: with its weights, on the CPU, where alone engines run. proto: what is run for results, if
+    not the same. Nothing is said where none is installed.
     """
     here = engines.available()
     if not here or net.device.type != "cpu":
         return []
     try:
-        graph = deploy(net.graph.proto, path=net.graph.path)
+        has = {slot.key: slot.shape for slot in net.graph.params}
+        graph = deploy(proto or net.graph.proto, path=net.graph.path, sides=SIDES, fits=lambda graph: all(
+            has.get(slot.key, slot.shape) == slot.shape for slot in graph.params))
         ours = Net(graph, share=net).eval()
         shapes = shapes_for(graph, (1, SIDE, SIDE))
         try:

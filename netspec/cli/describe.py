@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..base.errors import Error
 from ..base.table import as_csv, table
 from .finding import find_net
-from .options import add_trust_argument, size, tell_opaque
+from .options import add_trust_argument, note, size, tell_opaque
 from .terminal import give, show
 
 if TYPE_CHECKING:
@@ -34,13 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..net.deploy import deploy
+    from ..net.deploy import deploy, sized
     from ..proto.caffe_pb2 import TEST, TRAIN
 
     phase = TRAIN if args.phase == "TRAIN" else TEST
     graphs = [deploy(find_net(net), phase, args.size, losses=True, opaque=True) for net in args.nets]
     for graph in graphs:
         tell_opaque(graph)
+        if not args.size and not sized(graph.proto, phase):
+            note("nothing here says how large images are, so that is a guess here; --size HxW gives another")
     if len(graphs) > 1 and not args.table1:
         raise Error(f"describes one net at a time, {len(graphs)} given; several go with --table1")
     (give if args.csv else show)(_columns(graphs, args) if args.table1 else _rows(graphs[0], args))

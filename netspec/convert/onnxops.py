@@ -1,5 +1,6 @@
 """Graphs as ONNX: one function a layer type, each Caffe's arithmetic in ONNX's operators."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from itertools import pairwise
@@ -30,13 +31,16 @@ class Builder:
         self.initializers: dict[str, np.ndarray] = {}
         self.keys: dict[str, str] = {}  # the initializers that are parameters, and these
         self.names: dict[Value, str] = {Value(blob): blob for blob in self.graph.inputs}
+        self.layers = Counter(node.name for node in self.graph.nodes)
+        taken = set(self.names.values())
         last = {value.blob: value for value in self.graph.shapes}  # versions grow
         for node in self.graph.nodes:
             for top in node.tops:
                 final = last[top.blob] == top and top.blob not in self.graph.inputs
                 name = top.blob if final else f"{top.blob}/{node.name}"
-                taken = name in self.names.values()  # by another layer of this name
-                self.names[top] = f"{name}/{top.version}" if taken else name
+                # taken: by another layer of this name
+                self.names[top] = f"{name}/{top.version}" if name in taken else name
+                taken.add(self.names[top])
         self.run()
 
     def run(self) -> None:
@@ -50,7 +54,7 @@ class Builder:
             raise node.op.error("has no form in ONNX here; leave it out of the net, or run the net with "
                                 "netspec")
         self.layer, self.start = node, len(self.nodes)
-        double = sum(other.name == node.name for other in self.graph.nodes) > 1
+        double = self.layers[node.name] > 1
         self.label = "/".join([node.name, *(self.names[top] for top in node.tops[: int(double)])])
         for top, name in zip(node.tops, self.made(node), strict=True):
             if not any(name in n.output for n in self.nodes[self.start :]):

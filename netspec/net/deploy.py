@@ -5,8 +5,9 @@ blob tells them apart, not its place among the tops of a data layer.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from .build import build, standing
 from .graph import Graph, Opaque
 
 SIDE = 500  # pixels of images whose size nothing says
+SIDES = (28, 32, 64, 128, 227, SIDE)  # to try for the least that a net takes, or that its weights are for
 # Of what nothing says: the channels of an image, and whether a label is one an image or a map. The first that
 # fits the net counts: most nets see colours, BVLC's of MNIST one or two grey images
 GUESSES = ((3, False), (3, True), (1, False), (1, True), (2, True))
@@ -30,7 +32,8 @@ GUESSES = ((3, False), (3, True), (1, False), (1, True), (2, True))
 
 def deploy(net: str | os.PathLike | NetParameter, phase: Phase = caffe_pb2.TEST,
            size: tuple[int, int] | None = None, *, losses: bool = False, path: Path | None = None,
-           opaque: bool = False) -> Graph:
+           opaque: bool = False, sides: Sequence[int] = (SIDE,),
+           fits: Callable[[Graph], bool] | None = None) -> Graph:
     """The graph of a net, a file, a name or a NetParameter, whose data need not be there.
 
     Data layers give what their settings state, images of `size` (None: what they state, else 500x500, or
@@ -38,7 +41,9 @@ def deploy(net: str | os.PathLike | NetParameter, phase: Phase = caffe_pb2.TEST,
     labels; what nothing states is one of GUESSES. What only judges or keeps results is left off, with the
     labels and what is made of labels alone, and a batch is one image. losses: all of it stays, and Input
     layers have `size` too. path: the net's file, for errors. opaque: as `build` has it, where the net cannot
-    be built otherwise. Raises Error as `build` does, and where no layer is left or in the phase.
+    be built otherwise. sides: to try in this order in place of 500. fits: whether it is the graph that is
+    wanted; where none is, the first that can be built is given. Raises Error as `build` does, and where no
+    layer is left or in the phase.
     """
     if not isinstance(net, NetParameter):
         path = file_of(net)
@@ -53,25 +58,48 @@ def deploy(net: str | os.PathLike | NetParameter, phase: Phase = caffe_pb2.TEST,
         if all(map(feeds, layers)):
             raise Error(f"{path or 'the net'}: nothing is left without data layers and losses")
     tried: list[dict[str, Shape]] = []
-    problem: Error | None = None
-    said = size or all(map(_sized, filter(feeds, layers)))
-    for side, guess in product([size] if said else [None, *unpooled(layers)], GUESSES):
-        fed = {top for layer in filter(feeds, layers) for top in layer.top}
-        shapes = {top: shape for top, shape in _given(whole, images, side, losses, guess) if top in fed}
+    said = size or _all_sized(layers)
+    guesses = [(size, SIDE)] if said else [*((None, side) for side in sides),
+                                           *((each, SIDE) for each in unpooled(layers))]
+    fed = {top for layer in filter(feeds, layers) for top in layer.top}
+    for (each, side), guess in product(guesses, GUESSES):
+        given = _given(whole, images, each, side, losses, guess)
+        shapes = {top: shape for top, shape in given if top in fed}
         if shapes not in tried:
             tried.append(shapes)
-            try:
-                return build(net, phase, shapes=shapes, path=path)
-            except Error as error:
-                problem = problem or error
-    assert problem
+    found = _fitting((partial(build, net, phase, shapes=shapes, path=path) for shapes in tried), fits)
+    if isinstance(found, Graph):
+        return found
     if opaque:
         looks = (build(net, phase, shapes=shapes, path=path, opaque=True) for shapes in tried)
         return min(looks, key=lambda graph: sum(isinstance(node.op, Opaque) for node in graph.layers))
     if not said and unpooled(layers):
-        raise Error(f"{problem}; its data do not say how large images are, which un-pooling depends on: give "
+        raise Error(f"{found}; its data do not say how large images are, which un-pooling depends on: give "
                     "--size HxW")
-    raise problem
+    raise found
+
+
+def _fitting(builds: Iterable[Callable[[], Graph]], fits: Callable[[Graph], bool] | None) -> Graph | Error:
+    """The first graph that fits; else the first that can be built, else what is wrong with the first."""
+    first: Graph | None = None
+    problem: Error | None = None
+    for built in builds:
+        try:
+            graph = built()
+        except Error as error:
+            problem = problem or error
+        else:
+            first = first or graph
+            if not fits or fits(graph):
+                return graph
+    found = first or problem
+    assert found
+    return found
+
+
+def sized(net: NetParameter, phase: Phase) -> bool:
+    """Whether the layers that give a net its data say how large they are."""
+    return _all_sized(standing(net, phase))
 
 
 def unpooled(layers: Iterable[LayerParameter]) -> list[tuple[int, int]]:
@@ -82,8 +110,8 @@ def unpooled(layers: Iterable[LayerParameter]) -> list[tuple[int, int]]:
     """
     ups, size = [layer.upsample_param for layer in layers if layer.type == "Upsample"], (0, 0)
     for p in ups:
-        sized = p.upsample_h and p.upsample_w
-        size = (p.upsample_h, p.upsample_w) if sized else (size[0] * (p.scale_h or p.scale),
+        stated = p.upsample_h and p.upsample_w
+        size = (p.upsample_h, p.upsample_w) if stated else (size[0] * (p.scale_h or p.scale),
                                                            size[1] * (p.scale_w or p.scale))
     sides = range(SIDE // 8 * 8, SIDE - 32, -8)
     return [] if not ups else [size] if all(size) else [*product(sides, sides)]
@@ -117,6 +145,10 @@ def _with(net: NetParameter, layers: Iterable[LayerParameter]) -> NetParameter:
     del new.layer[:]
     new.layer.extend(layers)
     return new
+
+
+def _all_sized(layers: Iterable[LayerParameter]) -> bool:
+    return all(map(_sized, filter(feeds, layers)))
 
 
 def _sized(layer: LayerParameter) -> bool:
@@ -194,14 +226,14 @@ def _trimmed(source: LayerParameter, needed: set[str]) -> LayerParameter:
     return new
 
 
-def _given(layers: Iterable[LayerParameter], images: set[str], size: tuple[int, int] | None,
+def _given(layers: Iterable[LayerParameter], images: set[str], size: tuple[int, int] | None, side: int,
            losses: bool, guess: tuple[int, bool]) -> Iterator[tuple[str, Shape]]:
     """The blobs of data layers, and of Input layers if `size` is for them too, with their shapes."""
     seen = {bottom for layer in layers if issubclass(_kind(layer), Window) for bottom in layer.bottom}
     for layer in filter(feeds, layers):
         cls, own = _kind(layer), [tuple(shape.dim) for shape in layer.input_param.shape]
-        known = cls.stated(layer, size) or cls.stated(layer, (SIDE, SIDE))
-        high, across = size or (layer.transform_param.crop_size or SIDE,) * 2
+        known = cls.stated(layer, size) or cls.stated(layer, (side, side))
+        high, across = size or (layer.transform_param.crop_size or side,) * 2
         for i, top in enumerate(layer.top):
             if cls is not Input:
                 picture = top in seen or i == 0 and top in images

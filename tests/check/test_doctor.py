@@ -17,6 +17,7 @@ from training import HDF5, VOC, write_voc
 from netspec.base.machine import amount
 from netspec.check import doctor
 from netspec.check.batch import Flow, draw
+from netspec.check.crops import unaligned
 from netspec.check.images import MENDS
 from netspec.check.script import lacking
 from netspec.check.weights import classifier, fill, weights_file
@@ -116,7 +117,7 @@ def test_nothing_is_wrong_with_a_healthy_net(folder, capsys):
 
 
 def test_json_has_what_is_printed(folder, capsys, monkeypatch):
-    monkeypatch.setattr(doctor, "quickest", lambda net: [])  # whose times are never the same
+    monkeypatch.setattr(doctor, "quickest", lambda *nets: [])  # whose times are never the same
     write(BODY.replace('type: "Convolution"', 'type: "Convolution" param { lr_mult: 0 }', 1))
     for zero in (False, True):
         write_weights("w.caffemodel", "n", layers(score=[np.zeros((3, 3, 1, 1), np.float32), np.zeros(3, np.float32)] if zero else layers()["score"][1]))
@@ -318,7 +319,7 @@ def test_the_solver_is_looked_at(folder, capsys):
     assert [f.partition(":")[0] for f in found] == ["weights", "base_lr", "snapshot_prefix"]
     assert "it would learn nothing" in found[1]
     Path("solver.prototxt").write_text(SOLVER.replace("max_iter", "max_itre"))
-    assert cli.main(["doctor", "solver.prototxt"]) == 2 and "max_iter" in capsys.readouterr().err
+    assert cli.main(["doctor", "solver.prototxt"]) == 1 and "passed by: max_itre" in capsys.readouterr().err
 
 
 def test_weights_alone(folder, capsys):
@@ -455,3 +456,73 @@ def test_what_is_known_of_a_net_is_said_though_it_cannot_be_built(folder, capsys
     assert cli.main(["doctor", "net.prototxt", "--size", "8x8"]) == 1
     out = capsys.readouterr().out
     assert "Interp (1) is of a fork" in out and "'sum'" in out
+
+
+LENET = """
+layer { name: "d" type: "Data" top: "data" top: "label" data_param { source: "nowhere" backend: LMDB batch_size: 4 } }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 3 kernel_size: 5 weight_filler { type: "xavier" } } }
+layer { name: "ip" type: "InnerProduct" bottom: "conv" top: "ip" inner_product_param { num_output: 10 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
+"""
+
+
+def test_a_size_that_nothing_says_is_told_as_an_example(folder, capsys):
+    write(LENET, "")
+    assert problems(capsys, "net.prototxt") == []
+    assert "memory at 4 x 3 x 28 x 28: nothing here says how large images are; as an example: " in problems.out
+    assert "-> give --size HxW" in problems.out and "GB to" not in problems.out
+    write(LENET.replace("kernel_size: 5", "kernel_size: 40"), "")
+    assert problems(capsys, "net.prototxt") == [] and "memory at 4 x 3 x 64 x 64: nothing" in problems.out
+    for known in (LENET.replace("data_param", "transform_param { crop_size: 30 } data_param"), LENET):
+        write(known, "")
+        assert problems(capsys, "net.prototxt", *(("--size", "30x30") if known == LENET else ())) == []
+        assert "memory at 4 x 3 x 30 x 30: " in problems.out and "example" not in problems.out
+    assert cli.main(["describe", "net.prototxt"]) == 0 and "that is a guess here" in capsys.readouterr().err
+    assert cli.main(["describe", "net.prototxt", "--size", "30x30"]) == 0 and capsys.readouterr().err == ""
+
+
+def test_weights_tell_how_large_images_were(folder, capsys):
+    write(LENET, "")
+    shapes = {"conv": (3, 1, 5, 5), "ip": (10, 3 * 28 * 28)}  # grey, 32x32
+    write_weights("w.caffemodel", "n", {name: ("", [np.random.default_rng(0).normal(0, 0.01, shape), np.zeros(shape[0])]) for name, shape in shapes.items()})
+    assert [f for f in problems(capsys, *WEIGHTS) if not f.startswith("'ip'")] == []
+    assert "memory at 4 x 1 x 32 x 32: " in problems.out and "copied: conv, ip (2)" in problems.out
+
+
+def test_each_test_net_is_looked_at_in_its_own_state(folder, capsys):
+    body = BODY + """layer { name: "a" type: "Accuracy" bottom: "score" bottom: "label" top: "a" include { stage: "a" } }
+        layer { name: "b1" type: "Softmax" bottom: "score" top: "b1" include { stage: "b" } }
+        layer { name: "b2" type: "Argmax" bottom: "b1" top: "b2" include { stage: "b" } }"""
+    Path("solver.prototxt").write_text(SOLVER.replace('net: "net.prototxt"', f"net_param {{ {DATA} {body.replace('Argmax', 'ArgMax')} }}") + """
+        test_iter: 1 test_iter: 1 test_interval: 1 test_state { stage: "a" } test_state { stage: "b" } weights: "w.caffemodel" """)
+    assert problems(capsys, "solver.prototxt") == []
+    for said in ("net_param: 4 layers in TRAIN", "net_param, stage 'a': 5 layers in TEST", "net_param, stage 'b': 6 layers in TEST"):
+        assert said in problems.out
+    built = [doctor._built(each, None, "note", {})[0] for each in doctor.nets_of(Path("solver.prototxt"))[0]]
+    assert [list(graph.proto.state.stage) for graph in built] == [[], ["a"], ["b"]]
+
+
+PADDED = """layer { name: "d" type: "Input" top: "data" input_param { shape { dim: [1, 1, 8, 9] } } }
+layer { name: "e" type: "Input" top: "other" input_param { shape { dim: [1, 1, 8, 9] } } }
+layer { name: "up" type: "Convolution" bottom: "data" top: "up" convolution_param { num_output: 2 kernel_size: 1 pad_h: 3 pad_w: 2 } }
+layer { name: "pool" type: "Pooling" bottom: "up" top: "pool" pooling_param { kernel_size: 2 stride: 2 } }
+layer { name: "crop" type: "Crop" bottom: "%s" bottom: "%s" top: "crop" crop_param { %s } }"""
+
+
+@pytest.mark.parametrize("cut, size, settings, told", [
+    ("up", "data", "", "axis: 2 offset: 3 offset: 2"), ("up", "data", "offset: 0", "axis: 2 offset: 3 offset: 2"),
+    ("up", "data", "axis: 3", "axis: 3 offset: 2"), ("up", "data", "axis: 1", "axis: 1 offset: 0 offset: 3 offset: 2"), ("up", "data", "offset: 3 offset: 2", ""),
+    ("up", "data", "offset: 1", ""), ("up", "other", "", ""), ("up", "pool", "", "")])
+def test_crops_at_0_that_the_maps_lay_elsewhere(tmp_path, cut, size, settings, told):
+    """By hand: a kernel of 1 sees pixel i of the data at i + pad. A map to the pool has scale 2: no crop fits."""
+    net = PADDED % (cut, size, settings)
+    (tmp_path / "net.prototxt").write_text(net)
+    graph = load(tmp_path / "net.prototxt")
+    found = unaligned([graph, graph])
+    assert [(f.level, f.where) for f in found] == [("note", "crop")] * bool(told)
+    assert not told or f"write crop_param {{ {told} }}" in found[0].do and f"cuts '{cut}' at 0" in found[0].what
+
+
+@pytest.mark.parametrize("name", ["voc-fcn8s", "voc-fcn32s", "shapes-fcn8s", "siftflow-fcn32s"])
+def test_no_crop_of_the_papers_nets_is_noted(name):
+    assert unaligned([deploy(name, losses=True)]) == []
