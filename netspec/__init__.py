@@ -21,6 +21,7 @@ _PLACES = {  # of names whose modules take time to import; they are when one of 
     "net.deploy": "deploy",
     "net.module": "TorchNet=Net",  # pycaffe has a Net of its own
     "ops.base": "Operation",
+    "ops.own": "register",
     "ops.source": "Source",
     "data.patches": "PATCH",
     "train.optimizer": "optimizer",

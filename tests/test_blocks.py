@@ -194,18 +194,26 @@ def test_the_blocks_of_a_page_run(page, place):
     run_page(page, place)
 
 
+def saved_as(block):
+    """The file that the reader is to make of a block."""
+    file = re.search(r"(?:describe them in|\bthis as) `([\w/]+\.\w+)`.*:$", block.lead)
+    return file[1] if file else None
+
+
 def run_page(page, place):
     every = blocks(page)
-    script = "\n".join("\n".join(block.lines) for block in every if block.kind == "python" and not block.why)
+    for block in every:
+        if name := saved_as(block):
+            (place.folder / name).write_text("\n".join(block.lines) + "\n", encoding="utf-8")
+    script = "\n".join("\n".join(block.lines) for block in every
+                       if block.kind == "python" and not block.why and not saved_as(block))
     if script:
         (place.folder / "page.py").write_text(place.short(script), encoding="utf-8")
         done = place.run("python -m netspec.run page.py")
         assert done.returncode == 0, f"{page}: {done.stderr}"
     said = ""
     for block in every:
-        if block.kind == "text" and (file := re.search(r"describe them in `([\w/]+\.txt)`.*:$", block.lead)):
-            (place.folder / file[1]).write_text("\n".join(block.lines) + "\n", encoding="utf-8")
-        elif block.kind == "text" and said and not block.lead:
+        if block.kind == "text" and said and not block.lead:
             assert "\n".join(block.lines) in said, f"{page}:{block.line}: printed is\n{said}"
         said = shell(page, block, place) if block.kind == "shell" else ""
 

@@ -19,6 +19,8 @@ SECONDS = 100  # of processor time, after which what is tried counts as endless
 MOST_WORDS = 1 << 14  # bytes of a sentence, fewer than a pipe holds
 SAID = 1  # the exit status of a trial that an Error ended
 
+ready = list[Callable[[], object]]()  # what a spawned process does first: it has nothing of what this one did
+
 _trying = False  # in a process that `tried` started
 
 
@@ -106,12 +108,19 @@ def end_with_parent() -> None:
 
 def begin(line: Connection) -> None:
     """The first work of a spawned process: it ends with its parent from here on, before anything large is
-    imported for what it is to do, which `line` gives: a function and its arguments, called with the line
-    behind them."""
+    imported for what it is to do, which `line` gives (see `order`)."""
     end_with_parent()
     with suppress(EOFError):  # of a parent that is dead already
+        for each in line.recv():
+            each()
         work, given = line.recv()
         work(*given, line)
+
+
+def order(line: Connection, work: Callable[..., object], *given: object) -> None:
+    """Have the spawned process at the other end of `line` do work, called with `given` and its end."""
+    line.send(ready)
+    line.send((work, given))
 
 
 def _watch(parent: multiprocessing.process.BaseProcess) -> None:

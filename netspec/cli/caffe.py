@@ -42,8 +42,13 @@ class Program(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     def take(args: Sequence[str] | None, namespace: argparse.Namespace | None) -> Any:
-        found, _ = plain(["--help"] if {*(args or ())} & {"-h", "-help", "--help"} else [], namespace)
-        found.given = args
+        given, ops = [*(args or ())], list[str]()
+        while "--ops" in given:  # which is no flag of Caffe's
+            at = given.index("--ops")
+            ops += given[at : at + 2]
+            del given[at : at + 2]
+        found, _ = plain(["--help"] if {*given} & {"-h", "-help", "--help"} else ops, namespace)
+        found.given = given
         return found, []
 
     plain = parser.parse_known_args  # gflags' flags are not argparse's

@@ -23,7 +23,8 @@ if TYPE_CHECKING:  # these load torch, which help does without
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("subject", nargs="?", metavar="NET|SOLVER|WEIGHTS|SCRIPT",
-                        help="what to look at (default: this installation)")
+                        help="what to look at (default: this installation; with --ops, whether their "
+                        "shapes and gradients are right)")
     parser.add_argument("--weights", metavar="FILE[,FILE]",
                         help="of the net (default: those that the solver names)")
     parser.add_argument("--size", type=options.size, metavar="HxW", help="use random images of this size")
@@ -70,11 +71,15 @@ def _examined(args: argparse.Namespace) -> tuple[list[Finding], list[Flow]]:
 
     from ..base.machine import choose
     from ..check import doctor
+    from ..check.gradients import checked
     from ..check.script import script
     from ..check.weights import weights_file
     from ..data import zoo
+    from ..ops.own import load
     from ..proto.wire import head, is_text
 
+    if not args.subject and args.ops:
+        return [found for module in args.ops for kind in load(module) for found in checked(kind)], []
     if not args.subject:
         return doctor.environment(), []
     path = find_any(args.subject, "file", "deploy")

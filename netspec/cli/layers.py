@@ -17,8 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """The `layers` command; 1 if a type that is asked for is not known."""
     from ..look.layer_types import count_results, entries, markdown, plain
+    from ..ops.own import load
 
-    found = entries(count_results(find(args.results, what="results")) if args.results else None)
+    own = [kind for module in args.ops for kind in load(module)]
+    found = entries(count_results(find(args.results, what="results")) if args.results else None, own)
     known = {entry.type for entry in found if entry.family != "missing"}
     unknown = [name for name in args.type if name not in known]
     if args.type:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
+from itertools import chain
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -83,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser(chosen).parse_args(argv)  # which may print help, to a reader that goes away
         _prepare()
         leave.say = partial(_remark, f"netspec {chosen}")
+        _load(vars(args).get("ops", ()))
         with options.reading(args), looking(args.trust) if "trust" in args else nullcontext():
             status = args.run(args)
         sys.stdout.flush()  # a full disk or a closed pipe shows here, not after the last line of Python
@@ -136,7 +138,27 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
         sub.set_defaults(run=command.run)
         if chosen not in WITHOUT_NETS:
             options.add_reading_arguments(sub, reads=chosen in LOOKS, solver=chosen == "solve")
+        _add_ops(sub)
     return parser
+
+
+def _add_ops(parser: argparse.ArgumentParser) -> None:
+    """Give a command, or each of its kinds, the option that all have."""
+    kinds = [a.choices.values() for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    for kind in set(chain(*kinds)):  # some have two names
+        _add_ops(kind)
+    if not kinds:
+        parser.add_argument("--ops", action="append", default=[], metavar="MODULE",
+                            help="know the layer types of a module of yours, or FILE.py; may be repeated")
+
+
+def _load(modules: Sequence[str]) -> None:
+    """Have the layer types of modules known; torch is not loaded for none."""
+    if modules:
+        from ..ops.own import load
+
+        for module in modules:
+            load(module)
 
 
 def _prepare() -> None:

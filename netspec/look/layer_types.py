@@ -3,6 +3,7 @@
 import inspect
 import json
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 from ..base.table import table
 from ..net import build  # noqa: F401 - it registers the sources of data
 from ..ops import REGISTRY, Operation
+from ..ops.base import Kind
 from ..proto.caffe_pb2 import NetParameter
 from ..proto.text import parse, read_net
 from ..proto.types import CAFFE, own_fields
@@ -20,7 +22,7 @@ HEAD = """# Layer types
 Written by `netspec layers --markdown --results tests/golden > docs/layers.md`; a test compares.
 
 {} of the {} types of BVLC Caffe 1.0, and {} of its forks (marked \\*). Any other can be given as a layer in \
-Python ([how](pycaffe.md)). In the tables:
+Python ([how](pycaffe.md)), or in torch under its own name ([how](own-layers.md)). In the tables:
 
 - settings: the messages of `LayerParameter` that the type reads;
 - gradient: the bottoms that get one (all parameters do);
@@ -33,7 +35,7 @@ class Entry(NamedTuple):
 
     type: str
     family: str
-    origin: str  # Caffe or fork; missing: a type of Caffe that is not here
+    origin: str  # Caffe, fork or own; missing: a type of Caffe that is not here
     bottoms: str
     tops: str
     settings: str  # the messages of LayerParameter that it reads
@@ -54,15 +56,17 @@ def count_results(folder: Path) -> Counter[str]:
     return Counter(kind for net in nets for kind in {layer.type for layer in net.layer})
 
 
-def entries(results: Counter[str] | None = None) -> list[Entry]:
-    """Every known type in the order of families; results: how many nets of each type Caffe has computed."""
+def entries(results: Counter[str] | None = None, own: Collection[Kind] = ()) -> list[Entry]:
+    """Every known type in the order of families, and those of one's own that are given; results: how many
+    nets of each type Caffe has computed."""
     results = results or Counter()
     found = [Entry(name, "missing", "missing", *[""] * 7) for name in CAFFE - set(REGISTRY)]
     for name, cls in REGISTRY.items():
-        if cls.__module__.startswith("netspec."):
+        if cls.__module__.startswith("netspec.") or cls in own:
             mapped = cls.own_map or next(c for c in cls.__mro__ if "coord_map" in vars(c)) is not Operation
             what = " ".join(inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0].split())
-            found.append(Entry(name, cls.family, "Caffe" if name in CAFFE else "fork", _range(cls.bottoms),
+            origin = "own" if cls in own else "Caffe" if name in CAFFE else "fork"
+            found.append(Entry(name, cls.family, origin, _range(cls.bottoms),
                                _range(cls.tops), " ".join(own_fields(name)), _gradient(cls),
                                "yes" if mapped else "", str(results[name] or ""), what))
     return sorted(found, key=lambda entry: (entry.family, entry.type))

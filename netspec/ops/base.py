@@ -1,5 +1,7 @@
 """What an operation is: one class that holds all there is to know of a Caffe layer type, and the registry."""
 
+import re
+import sys
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..base.errors import Error, closest
-from ..proto import caffe_pb2
+from ..proto import caffe_pb2, own
 from ..proto.caffe_pb2 import FillerParameter, LayerParameter
 from .settings import impossible, read_settings
 
@@ -23,6 +25,7 @@ Kind = type["Operation"]
 OfShapes = Callable[..., Result]  # a method that is given the shape of each bottom
 
 REGISTRY: dict[str, Kind] = {}
+WORDS = re.compile("(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # where one begins in a type's name
 
 
 class CoordMap(NamedTuple):
@@ -102,6 +105,9 @@ class Operation:
     undifferentiable: Set[int] = frozenset()  # bottoms that never get a gradient (labels)
     reads: ClassVar[Mapping[int, str]] = {}  # bottoms of regions, true boxes, an image's size (im_info)
     differentiable: ClassVar[str] = ""  # in words, where it depends on the bottoms given which get one
+    settings: ClassVar[own.Settings] = {}  # of a type that the schema lacks: name -> default (see own.TAKES)
+    settings_field: ClassVar[str] = ""  # of LayerParameter, where they stand; "": foo_param of type Foo
+    example: ClassVar[Sequence[Any]] = ()  # settings as text; of each bottom a shape, or a tensor
 
     def __init_subclass__(cls, **facts: Any) -> None:
         super().__init_subclass__()
@@ -109,8 +115,12 @@ class Operation:
             getattr(cls, name)  # there is such a fact
             setattr(cls, name, fact)
         if "type" in cls.__dict__ and cls.type:
-            if cls.type in REGISTRY:
-                raise TypeError(f"layer type {cls.type} is registered twice")
+            other = REGISTRY.get(cls.type, cls)
+            if (home := _home(other)) != _home(cls):
+                raise Error(f"layer type {cls.type} exists already, in {home}; give yours another name")
+            if cls.settings:
+                usual = WORDS.sub("_", cls.type).lower() + "_param"
+                own.add(cls.type, cls.settings_field or usual, cls.settings)
             REGISTRY[cls.type] = cls
 
     def __init__(self, layer: LayerParameter, shapes: Sequence[Shape],
@@ -255,6 +265,11 @@ class Operation:
         raise self.error(f"takes {words} {what}{'s' * (high != 1)}, {found} given")
 
 
+def _home(kind: Kind) -> str:
+    """The file that a class stands in; its module, where that has none."""
+    return getattr(sys.modules.get(kind.__module__), "__file__", None) or kind.__module__
+
+
 def lookup(layer: LayerParameter, where: str = "") -> Kind:
     """The operation class of a layer. Raises Error with the nearest type's name where there is none."""
     try:
@@ -262,8 +277,8 @@ def lookup(layer: LayerParameter, where: str = "") -> Kind:
     except KeyError:
         hint = closest(layer.type, REGISTRY) or ";"
         raise Error(f"{where}layer '{layer.name}' has type '{layer.type}', which is not known{hint} A layer "
-                    'of your own can be given as type "Python" with python_param { module: ... layer: ... }'
-                    ) from None
+                    'of your own can be given as type "Python" with python_param { module: ... layer: ... }, '
+                    "or its type by --ops MODULE") from None
     return found.resolve(layer, where)
 
 

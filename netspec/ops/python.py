@@ -172,15 +172,13 @@ def _named(layer: LayerParameter, where: str) -> Kind | type[Layer]:
     if alias and "caffe" not in sys.modules:
         return alias
     try:
-        module = _imported(p.module, start)
+        module = imported(p.module, start)
     except (ImportError, Untrusted) as e:
         if alias:
             return alias
         if isinstance(e, Untrusted):
             raise
-        places = ", ".join(sys.path[:3])
-        raise Error(f"{start}module '{p.module}' cannot be imported ({e}); looked in {places}, ... "
-                    "and the current folder") from None
+        raise absent(start, p.module, e) from None
     found = getattr(module, p.layer, None)
     if not isinstance(found, type):
         raise Error(f"{start}module '{p.module}' has no class '{p.layer}'{closest(p.layer, vars(module))}")
@@ -190,7 +188,13 @@ def _named(layer: LayerParameter, where: str) -> Kind | type[Layer]:
     return found
 
 
-def _imported(name: str, start: str) -> ModuleType:
+def absent(start: str, name: str, why: ImportError) -> Error:
+    places = ", ".join(sys.path[:3])
+    return Error(f"{start}module '{name}' cannot be imported ({why}); looked in {places}, ... "
+                 "and the current folder")
+
+
+def imported(name: str, start: str) -> ModuleType:
     """The module of a layer, whose file is said before any of it runs.
 
     Raises ImportError where it is not there, Untrusted where it may not be imported, Error where it ends

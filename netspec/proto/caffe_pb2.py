@@ -20,6 +20,8 @@ def _load() -> dict:
     for kind in file.message_type:  # what a text has that the schema lacks: see unread.py
         kind.field.add(name="unread", number=9999, label=descriptor_pb2.FieldDescriptorProto.LABEL_REPEATED,
                        type=descriptor_pb2.FieldDescriptorProto.TYPE_STRING)
+    layer = next(each for each in file.message_type if each.name == "LayerParameter")
+    layer.extension_range.add(start=1 << 20, end=1 << 29)  # of layer types of one's own: see own.py
     pool.AddSerializedFile(file.SerializeToString())
     descriptor = pool.FindFileByName(file.name)
     if hasattr(message_factory, "GetMessageClass"):

@@ -161,8 +161,11 @@ def _layer(file: WireFile, field: Field, message: Any) -> tuple[str, list[Field]
 def _around(layer: LayerParameter) -> tuple[bytes, bytes]:
     """What is written of a layer before its blobs and behind them: fields go by their numbers."""
     before = {field.name: value for field, value in layer.ListFields() if field.number < _BLOBS}
-    behind = {field.name: value for field, value in layer.ListFields() if field.number > _BLOBS}
-    return LayerParameter(**before).SerializeToString(), LayerParameter(**behind).SerializeToString()
+    behind = LayerParameter()
+    behind.CopyFrom(layer)
+    for name in ("blobs", *before):
+        behind.ClearField(name)
+    return LayerParameter(**before).SerializeToString(), behind.SerializeToString()
 
 
 def _weights_of_hdf5(file: Any) -> dict[str, Blobs]:

@@ -212,9 +212,9 @@ def _assign(message: Message, key: str, value: Any, error: Callable[[str], Error
 
     A repeated field also takes one value. `error` makes the Error to raise from a sentence.
     """
-    field = message.DESCRIPTOR.fields_by_name.get(str(key))
+    known = FIELDS if isinstance(message, LayerParameter) else message.DESCRIPTOR.fields_by_name
+    field = known.get(str(key))
     if field is None:
-        known = message.DESCRIPTOR.fields_by_name
         raise error(f"no field '{key}' in {message.DESCRIPTOR.name}{closest(str(key), known)}")
     if hasattr(value, "tolist"):  # NumPy's
         value = value.tolist()

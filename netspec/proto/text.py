@@ -13,6 +13,7 @@ from ..base.errors import Error, closest, one_line
 from ..base.files import missing, native, writing
 from ..base.trust import leave
 from .caffe_pb2 import DESCRIPTOR, LayerParameter, NetParameter, SolverParameter
+from .own import spelling, widened
 from .types import CAFFE
 from .unread import HINTS, NUMBER, PASS, UNREAD, of_forks, set_aside, spelled, tell
 from .upgrade import upgrade_net, upgrade_solver
@@ -56,7 +57,8 @@ def parse(text: str, message_class: type[Kind], name: str = "<text>") -> Kind:
     Raises Error "NAME:LINE:COLUMN: ..." (both from 1) for what Caffe would not read, naming the field; but
     where `leave.unknown` says so, what the schema lacks is kept as it stands (see unread.py).
     """
-    message = message_class()
+    kind = spelling(message_class)
+    message = kind()
     if len(text) > LIMIT:
         raise Error(f"{name} has {len(text) >> 20} million characters; a prototxt has at most {LIMIT >> 20}")
     _check_lines(text, name)
@@ -67,13 +69,13 @@ def parse(text: str, message_class: type[Kind], name: str = "<text>") -> Kind:
     try:
         text_format.Parse(text, message)
     except text_format.ParseError as error:
-        raise Error(_explain(error, text, message_class, name)) from None
+        raise Error(_explain(error, text, kind, name)) from None
     if UNREAD in text and not leave.unknown and (odd := next(of_forks(message, NUMBER), None)):
         raise Error(f"{name}: {message.DESCRIPTOR.name} has no field '{odd[0]}'")
-    absent = message.FindInitializationErrors()  # type: ignore[attr-defined]  # the stubs leave it out
+    absent = message.FindInitializationErrors()
     if absent:
         raise Error(f"{name}: the required field {absent[0]} is missing")
-    return message
+    return message if kind is message_class else message_class.FromString(message.SerializeToString())
 
 
 def read_net(path: str | os.PathLike) -> NetParameter:
@@ -103,7 +105,7 @@ def read_solver(path: str | os.PathLike) -> SolverParameter:
 
 def to_text(message: Message) -> str:
     """The message as Caffe reads it: enums by name, floats in the fewest digits that give this float32."""
-    text = spelled(text_format.MessageToString(message, as_utf8=True))
+    text = spelled(text_format.MessageToString(widened(message), as_utf8=True))
     return re.sub(r"(?m)^( *\w+: -?\d+)\.0$", r"\1", text)
 
 

@@ -1,9 +1,11 @@
 """The layer types that the schema knows, and where each one's settings stand."""
 
+from typing import Any
+
 from .caffe_pb2 import LayerParameter
 from .unread import UNREAD
 
-FIELDS = LayerParameter.DESCRIPTOR.fields_by_name
+FIELDS: dict[str, Any] = dict(LayerParameter.DESCRIPTOR.fields_by_name)  # to which own.py adds
 MESSAGES = {  # type -> its own message: "BatchNorm" -> "batch_norm_param"
     field.message_type.name.removesuffix("Parameter"): name
     for name, field in FIELDS.items()

@@ -19,6 +19,7 @@ from ..base.trust import leave
 UNREAD, NUMBER = "unread", 9999
 HINTS = "Hints"  # the message of which nothing is read
 FORKS, PASSED, REFUSED = 1000, 2000, 3000
+OWN = 1 << 20  # from here on those of layer types of one's own, which compute them: see own.py
 PASS = "--unknown-fields pass"
 _HARMLESS = re.compile(r"device_id\b")  # a list of GPUs
 _WRITTEN = re.compile(rf'(?m)^( *){UNREAD}: "((?:[^"\\]|\\.)*)"$')
@@ -121,7 +122,7 @@ def of_forks(message: Message, least: int = FORKS, where: str = "",
             yield from ((where + re.split(r"[\s:{<]", each, maxsplit=1)[0],
                          PASSED if _HARMLESS.match(each) else field.number) for each in value)
             continue
-        if field.number >= least:
+        if field.number >= least and (field.number < OWN or least == FORKS):
             yield name, field.number
         if PASSED <= field.number < REFUSED:
             continue

@@ -14,7 +14,7 @@ import torch
 
 from ..base.errors import Error
 from ..base.machine import choose
-from ..base.processes import begin
+from ..base.processes import begin, order
 from .archive import Job, Row, stamp
 
 Image = tuple[str, str]  # its name, and where it is
@@ -82,7 +82,7 @@ class _Crew:
             process.start()
         its.close()
         with suppress(OSError):  # it is dead, which is heard
-            mine.send((_serve, (replace(self.job, device=device), self.threads)))
+            order(mine, _serve, replace(self.job, device=device), self.threads)
         self.members[mine] = _Member(process, device)
 
     def hear(self, line: Connection) -> Row | None:

@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from ..base.errors import one_line
-from ..base.processes import START, begin, end_with_parent
+from ..base.processes import START, begin, end_with_parent, order
 from ..base.trust import looking
 
 PACKAGE = __name__.partition(".")[0]
@@ -109,7 +109,7 @@ class Commands:
         self.process: BaseProcess = spawn.Process(target=begin, args=(its,))
         self.process.start()
         its.close()
-        self.line.send((_kept, (self.main, self.trusted)))
+        order(self.line, _kept, self.main, self.trusted)
 
     def start(self, argv: Sequence[str], folder: Path) -> Run:
         """Run the command `netspec ARGV`. folder: an empty one, for what it says and prints."""

@@ -323,7 +323,7 @@ def test_an_unknown_type_says_where_what_is_near_and_the_way_out(tmp_path):
         load(path)
     assert str(caught.value) == (
         f"{path}:4: layer 'l' has type 'UnPooling', which is not known; did you mean 'Unpooling'? A layer of your own "
-        'can be given as type "Python" with python_param { module: ... layer: ... }')
+        'can be given as type "Python" with python_param { module: ... layer: ... }, or its type by --ops MODULE')
     with pytest.raises(Error, match="which is not known; A layer of your own"):
         net(layer("Zzz"), X)
     assert "Unpooling" in REGISTRY
