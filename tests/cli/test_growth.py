@@ -41,6 +41,7 @@ def ladder(layers, name="c", more=""):
 COMMANDS = {
     "describe": (lambda net: ["describe", net, "--json"], (parallel,)),
     "draw": (lambda net: ["draw", net, "--out", "net.svg"], (parallel, ladder)),
+    "doctor": (lambda net: ["doctor", net, "--device", "cpu"], (ladder,)),
     "figure3": (lambda net: ["draw", net, "--style", "figure3", "--out", "net.svg"], (parallel,)),
     "diff, itself": (lambda net: ["diff-net", net, net, "--size", "8x8"], (parallel, in_place)),
     "diff, other": (lambda net: ["diff-net", net, f"other-{net}"], (chain, parallel, ladder)),
