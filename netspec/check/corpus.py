@@ -169,11 +169,12 @@ def _net(row: Row, path: Path, most: float) -> None:
 
 
 def _built(net: NetParameter, phase: Phase, path: Path, losses: bool = True) -> Graph:
-    """The graph of a net, every blob with its shape. losses: with them, else only if nothing else is left."""
+    """The graph of a net, every blob with its shape. losses: with them and the batch that the net states;
+    else only if it is nothing, or does not fit, without."""
     try:
         graph = deploy(net, phase, losses=losses, path=path)
-    except Error as error:
-        if losses or "nothing is left" not in str(error):
+    except Error:
+        if losses:
             raise
         graph = deploy(net, phase, losses=True, path=path)
     for blob, shape in graph.shapes.items():

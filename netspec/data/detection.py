@@ -172,9 +172,9 @@ class DetectionData(Pictured):
 
     @classmethod
     def within(cls, layer: LayerParameter, net: Sequence[LayerParameter]) -> LayerParameter:
-        """In 6 tops transforms are for all classes, unless the net makes some for each."""
+        """In 6 tops (Fast R-CNN's 5) transforms are for all classes, unless the net makes some for each."""
         columns = 4 * (settings_of(layer) or {}).get("num_classes", 0)
-        if len(layer.top) != 6 or not columns:
+        if len(layer.top) not in (5, 6) or not columns:
             return layer
         each = any(columns in (x.inner_product_param.num_output, x.psroi_pooling_param.output_dim)
                    for x in net)
@@ -187,8 +187,11 @@ class DetectionData(Pictured):
         side, most, classes = (value if type(value := given.get(key)) is int and value > 0 else without
                                for key, without in usual.items())
         columns = 8 if given.get("agnostic", True) else 4 * classes
+        sampled: list[Shape] = [(MOST, n, 1, 1) for n in (5, 1, columns, columns, columns)]
         known: dict[int, list[Shape]] = {2: [(1, 3)], 3: [(1, 3), (1, 5)], 4: [(1, 3), (1, 5), (MOST, 5)],
-                                         6: [(MOST, n, 1, 1) for n in (5, 1, columns, columns, columns)]}
+                                         6: sampled}
+        if layer.top[1:2] == ["rois"] and len(layer.top) < 6:  # of Fast R-CNN
+            known[len(layer.top)] = sampled[: len(layer.top) - 1]
         return [(1, 3, *(size or (side, most))), *known.get(len(layer.top), [])]
 
     def list_entries(self, given: str | None) -> list[tuple[Tree, str, str]]:

@@ -25,6 +25,7 @@ from .graph import Graph, Opaque
 
 SIDE = 500  # pixels of images whose size nothing says
 SIDES = (28, 32, 64, 128, 227, SIDE)  # to try for the least that a net takes, or that its weights are for
+OTHERS = 512, 224, 32, 28  # to try where a net does not take what is to be tried first
 # Of what nothing says: the channels of an image, and whether a label is one an image or a map. The first that
 # fits the net counts: most nets see colours, BVLC's of MNIST one or two grey images
 GUESSES = ((3, False), (3, True), (1, False), (1, True), (2, True))
@@ -37,13 +38,13 @@ def deploy(net: str | os.PathLike | NetParameter, phase: Phase = caffe_pb2.TEST,
     """The graph of a net, a file, a name or a NetParameter, whose data need not be there.
 
     Data layers give what their settings state, images of `size` (None: what they state, else 500x500, or
-    where the net does not take that, one of `unpooled`) to what comes first or a convolution reads, and
-    labels; what nothing states is one of GUESSES. What only judges or keeps results is left off, with the
-    labels and what is made of labels alone, and a batch is one image. losses: all of it stays, and Input
-    layers have `size` too. path: the net's file, for errors. opaque: as `build` has it, where the net cannot
-    be built otherwise. sides: to try in this order in place of 500. fits: whether it is the graph that is
-    wanted; where none is, the first that can be built is given. Raises Error as `build` does, and where no
-    layer is left or in the phase.
+    where the net does not take that, one of `unpooled` or OTHERS) to what comes first or a convolution
+    reads, and labels; what nothing states is one of GUESSES. What only judges or keeps results is left off,
+    with the labels and what is made of labels alone, and a batch is one image. losses: all of it stays, and
+    Input layers have `size` too. path: the net's file, for errors. opaque: as `build` has it, where the net
+    cannot be built otherwise. sides: to try in this order in place of 500. fits: whether it is the graph
+    that is wanted; where none is, the first that can be built is given. Raises Error as `build` does, and
+    where no layer is left or in the phase.
     """
     if not isinstance(net, NetParameter):
         path = file_of(net)
@@ -60,7 +61,8 @@ def deploy(net: str | os.PathLike | NetParameter, phase: Phase = caffe_pb2.TEST,
     tried: list[dict[str, Shape]] = []
     said = size or _all_sized(layers)
     guesses = [(size, SIDE)] if said else [*((None, side) for side in sides),
-                                           *((each, SIDE) for each in unpooled(layers))]
+                                           *((each, SIDE) for each in unpooled(layers)),
+                                           *((None, side) for side in _others(layers))]
     fed = {top for layer in filter(feeds, layers) for top in layer.top}
     for (each, side), guess in product(guesses, GUESSES):
         given = _given(whole, images, each, side, losses, guess)
@@ -100,6 +102,11 @@ def _fitting(builds: Iterable[Callable[[], Graph]], fits: Callable[[Graph], bool
 def sized(net: NetParameter, phase: Phase) -> bool:
     """Whether the layers that give a net its data say how large they are."""
     return _all_sized(standing(net, phase))
+
+
+def _others(layers: Iterable[LayerParameter]) -> Sequence[int]:
+    """OTHERS; none where a layer is of no known type, or of another's, which no size would mend."""
+    return OTHERS if all(layer.type in REGISTRY and layer.type != "Python" for layer in layers) else ()
 
 
 def unpooled(layers: Iterable[LayerParameter]) -> list[tuple[int, int]]:
@@ -230,6 +237,8 @@ def _given(layers: Iterable[LayerParameter], images: set[str], size: tuple[int, 
            losses: bool, guess: tuple[int, bool]) -> Iterator[tuple[str, Shape]]:
     """The blobs of data layers, and of Input layers if `size` is for them too, with their shapes."""
     seen = {bottom for layer in layers if issubclass(_kind(layer), Window) for bottom in layer.bottom}
+    rows = {bottom: 3 if _kind(layer).reads[i] == "size" else 5 for layer in layers
+            for i, bottom in enumerate(layer.bottom) if i in _kind(layer).reads}  # of boxes, and of im_info
     for layer in filter(feeds, layers):
         cls, own = _kind(layer), [tuple(shape.dim) for shape in layer.input_param.shape]
         known = cls.stated(layer, size) or cls.stated(layer, (side, side))
@@ -242,6 +251,8 @@ def _given(layers: Iterable[LayerParameter], images: set[str], size: tuple[int, 
                     n, *rest = known[i]
                     shape = (n if losses or n != known[0][0] else 1, *rest)
                     yield top, shape if all(rest[:1]) else (shape[0], channels, *rest[1:])
+                elif top in rows:
+                    yield top, (1, rows[top])
                 elif not picture and (guess[1] or i and cls.one_label):
                     yield top, (1,)
                 else:

@@ -312,6 +312,10 @@ def test_shapes_are_known_without_the_images():
     layer.top[:] = SIX
     assert [shape[1] for shape in REGISTRY["Python"].stated(layer, (300, 400))] == [3, 5, 1, 8, 8, 8]
     assert DetectionData.stated(layer, (300, 400))[0] == (1, 3, 300, 400)
+    for tops, columns in ((3, [3, 5, 1]), (5, [3, 5, 1, 8, 8])):  # Fast R-CNN's, with and without boxes to learn
+        layer.top[:] = SIX[:tops]
+        assert [shape[1] for shape in REGISTRY["Python"].stated(layer)] == columns
+    layer.top[:] = SIX
     layer.name, layer.python_param.param_str = "d", "'num_classes': 21\n'seed': 1\n'seed': 2"
     for read in (lambda: REGISTRY["Python"].stated(layer), lambda: REGISTRY["Python"].within(layer, [])):
         with pytest.raises(Error, match=r"^layer 'd' \(Python\): param_str gives 'seed' twice, 1 and 2; leave one out$"):

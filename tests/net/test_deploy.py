@@ -215,9 +215,31 @@ def test_what_nothing_states_is_what_fits_the_net():
     assert deploy(parsed(pair), size=(28, 28), losses=True).shape("data") == (2, 2, 28, 28)
     own = (data + FC.replace("num_output: 3", "num_output: 784") + layer("Flatten", "data", "flat")
            + layer("SigmoidCrossEntropyLoss", "f flat", "loss"))
-    assert deploy(parsed(own), size=(28, 28), losses=True).shape("data") == (2, 1, 28, 28)
+    assert deploy(parsed(own), losses=True).shape("data") == deploy(parsed(own), size=(28, 28), losses=True).shape("data") == (2, 1, 28, 28)
     with pytest.raises(Error, match="750000"):
-        deploy(parsed(own), losses=True)
+        deploy(parsed(own.replace("784", "785")), losses=True)
+
+
+@pytest.mark.parametrize("settings, size", [
+    # 500 is halved to 63, and back to 64
+    ('pooling_param { pool: MAX kernel_size: 8 stride: 8 } } layer { name: "up" type: "Deconvolution" bottom: "p" top: "up" '
+     'convolution_param { num_output: 1 kernel_size: 8 stride: 8 } } layer { name: "e" type: "Eltwise" bottom: "up" bottom: "data" '
+     'top: "e" }', (512, 512)),
+    # digits as MNIST has them, coded and made again
+    ('pooling_param { global_pooling: true } } layer { name: "f" type: "Flatten" bottom: "data" top: "f" } layer { name: "ip" '
+     'type: "InnerProduct" bottom: "f" top: "ip" inner_product_param { num_output: 784 } } layer { name: "l" type: "EuclideanLoss" '
+     'bottom: "ip" bottom: "f" top: "l" }', (28, 28)),
+])
+def test_images_have_another_size_where_nothing_says_it_and_the_net_takes_no_500(settings, size):
+    net = parsed(f'layer {{ name: "d" type: "Data" top: "data" }} layer {{ name: "p" type: "Pooling" bottom: "data" top: "p" {settings}')
+    assert deploy(net, losses=True).shape("data")[2:] == size
+
+
+def test_regions_that_a_layer_of_others_gives_have_five_columns():
+    net = parsed('layer { name: "d" type: "Python" top: "data" top: "rois" top: "masks" python_param { module: "their.own" layer: "X" } }'
+                 + layer("Convolution", "data", "c", "convolution_param { num_output: 2 kernel_size: 3 }")
+                 + layer("ROIPooling", "c rois", "r", "roi_pooling_param { pooled_h: 2 pooled_w: 2 }"))
+    assert deploy(net, losses=True).shape("r") == (1, 2, 2, 2)
 
 
 def test_what_leads_to_a_blob():
