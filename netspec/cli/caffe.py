@@ -71,8 +71,8 @@ def run(args: argparse.Namespace) -> int:
     if not sum(word[0] != "[" for word in known) <= len(words) <= len(known):
         raise Error(f"{name} takes {program.words or 'flags alone'}, found {' '.join(words) or 'nothing'}")
     for flag, value in flags.items():
-        if flag in program.needs and not value:
-            raise Error(f"{name} needs -{flag} {'N' if value == 0 else 'FILE'}")
+        if flag in program.needs and (value < 1 if isinstance(value, int) else not value):
+            raise Error(f"{name} needs -{flag} {'N, above 0' if flag == 'iterations' else 'FILE'}")
         if value not in CHOICES.get(flag, (value,)):
             raise Error(f"{name}: -{flag} takes {' or '.join(filter(None, CHOICES[flag]))}, found '{value}'")
     quiet = flags["minloglevel"] > 0 or os.environ.get("GLOG_minloglevel", "0") != "0"
@@ -103,6 +103,8 @@ def read_flags(program: str, known: Flags, given: Sequence[str]) -> tuple[Flags,
             value = left.pop(0)
         try:
             values[name] = value.lower() not in FALSE if kind is bool else kind(value)
+            if kind is int and abs(values[name]) >= 1 << 31:
+                raise ValueError
         except ValueError:
             raise Error(f"{program}: -{name} takes a whole number, found '{value}'") from None
     return values, words
@@ -229,9 +231,8 @@ def _benchmark(net: "Net", number: int, said: log.Log) -> None:
         for line, way in ((400, "forward"), (403, "backward")):
             took = f"{one_line(name):>10}\t{way}: {spent[way, layer] / number:g} ms."
             said.say(f"caffe.cpp:{line}", took, "I")  # as it is: the tab is Caffe's
-    for line, what, time in ((408, "Forward pass", "forward"), (410, "Backward pass", "backward"),
-                             (412, "Forward-Backward", "all")):
-        said(f"caffe.cpp:{line}", f"Average {what}: {spent[time] / number:g} ms.")
+    for what, key in ("Forward pass", "forward"), ("Backward pass", "backward"), ("Forward-Backward", "all"):
+        said("caffe.cpp:408", f"Average {what}: {spent[key] / number:g} ms.")
     said("caffe.cpp:414", f"Total Time: {spent['all']:g} ms.")
     said("caffe.cpp:415", "*** Benchmark ends ***")
 
@@ -245,12 +246,10 @@ def _device_query(flags: Flags, words: list[str], said: log.Log) -> None:
         if number >= here:
             raise Error(f"GPU {number} is not here ({count(here, 'CUDA device')} found)")
         found = torch.cuda.get_device_properties(number)
-        for line, what, value in (
-                (178, "Device id", number), (179, "Major revision number", found.major),
-                (180, "Minor revision number", found.minor), (181, "Name", found.name),
-                (182, "Total global memory", found.total_memory),
-                (199, "Number of multiprocessors", found.multi_processor_count)):
-            said(f"common.cpp:{line}", f"{what + ':':<31}{value}")
+        for what, value in {"Device id": number, "Major revision number": found.major, "Name": found.name,
+                            "Minor revision number": found.minor, "Total global memory": found.total_memory,
+                            "Number of multiprocessors": found.multi_processor_count}.items():
+            said("common.cpp:178", f"{what + ':':<31}{value}")
 
 
 def _upgrading(kind: str) -> Program:

@@ -56,30 +56,42 @@ def passes(net: "Net", number: int, want: Sequence[str]) -> "Iterator[dict[str, 
 def convert(flags: dict[str, Any], words: list[str], said: Log) -> None:
     """Images of a list into a database. As Caffe, it goes on past those that cannot be read."""
     import numpy as np
+    import torch
 
+    from ..base.machine import check_room
     from ..data import databases
+    from ..data.images import decode, open_image
     from ..data.listed import labelled
+    from ..data.opencv import resize
     from ..proto.text import read_lines
+    from ..pycaffe.io import array_to_datum
 
     root, (listed, out), size = words[0], words[1:], (flags["resize_height"], flags["resize_width"])
     lines, put_in, first = labelled(read_lines(find(listed, what="list")), Path(listed)), 0, 0
     if flags["shuffle"]:
         lines = [lines[at] for at in np.random.default_rng(0).permutation(len(lines))]
+    if min(size) > 0:  # 3 channels of uint8, and of int32 three times on the way
+        check_room(3 * 13 * size[0] * size[1], torch.device("cpu"), "resizing images so takes",
+                   "make them smaller")
     said("convert_imageset.cpp:89", f"A total of {len(lines)} images.")
     with databases.creating(Path(out)) as put:
         for number, line in enumerate(lines):
             path = Path(root + line.image)
             try:
-                pixels = databases.read(path, size, not flags["gray"])
+                pixels = decode(open_image(path), f"image {path}", not flags["gray"])
             except Error as error:
                 said("io.cpp:78", f"left out: {error}", "E")
                 continue
+            pixels = resize(pixels, *size) if min(size) > 0 else pixels
             first = first or pixels.size
             if flags["check_size"] and pixels.size != first:
                 raise Error(f"image {path} has {pixels.size} numbers, and the first one {first}; "
                             "-resize_height and -resize_width make them alike")
-            datum = (databases.encoded(path, pixels, line.label, flags["encode_type"], max(size) > 0)
-                     if flags["encoded"] or flags["encode_type"] else databases.datum_of(pixels, line.label))
+            if flags["encoded"] or flags["encode_type"]:
+                datum = databases.encoded(path, pixels, line.label, flags["encode_type"], max(size) > 0)
+            else:
+                datum = array_to_datum(pixels, line.label)
+                datum.encoded = False  # which Caffe writes too
             put(f"{number:08d}_{line.image}", datum)
             put_in += 1
             if put_in % 1000 == 0:

@@ -13,9 +13,7 @@ from ..base.errors import Error, lacking
 from ..base.files import staging
 from ..ops.base import Context
 from ..proto.caffe_pb2 import BlobProto, DataParameter, Datum, LayerParameter
-from .images import decode, open_image
 from .lmdb import Data
-from .opencv import resize
 
 WRITTEN = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "bmp": "BMP", "tif": "TIFF", "tiff": "TIFF"}
 PART = 1 << 26  # bytes of entries that are kept before they are written
@@ -65,20 +63,6 @@ def creating(path: Path) -> Iterator[Callable[[str, Datum], None]]:
         except lmdb.Error as error:
             raise Error(f"database {path} cannot be written ({error})") from None
         made.rename(path)
-
-
-def read(path: Path, size: tuple[int, int], color: bool) -> np.ndarray:
-    """An image as convert_imageset reads it, uint8 (C, H, W), BGR or grey, resized to a height and width if
-    both are above 0. Raises Error for what cannot be read."""
-    pixels = decode(open_image(path), f"image {path}", color)
-    return resize(pixels, *size) if min(size) > 0 else pixels
-
-
-def datum_of(pixels: np.ndarray, label: int) -> Datum:
-    """The Datum of pixels (C, H, W), uint8."""
-    channels, height, width = pixels.shape
-    return Datum(channels=channels, height=height, width=width, data=pixels.tobytes(), label=label,
-                 encoded=False)  # which Caffe writes too
 
 
 def encoded(path: Path, pixels: np.ndarray, label: int, encoding: str, resized: bool) -> Datum:
