@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from google.protobuf.message import Message
 from torch import Tensor
 
 from ..base import __version__
@@ -28,10 +29,11 @@ from ..net.graph import Graph
 from ..net.module import Net
 from ..net.room import BYTES, SMALLER
 from ..ops import REGISTRY
-from ..proto.caffe_pb2 import TEST, TRAIN, SolverParameter
+from ..proto.caffe_pb2 import TEST, TRAIN, NetParameter, SolverParameter
 from ..proto.model import Blobs
 from ..proto.npy import read_npy
-from ..proto.types import CAFFE
+from ..proto.types import CAFFE, TYPES, keywords
+from ..proto.unread import NUMBER, PASS, PASSED, REFUSED, of_forks
 from ..score import frames, predict
 from ..train import jobs, preflight, updates
 from . import NOTE, OK, PROBLEM, Finding
@@ -97,9 +99,10 @@ def look_at(nets: Sequence[jobs.OpenedNet], weights: Mapping[str, Path | Error],
     """
     if image is not None:
         size = image.shape[2], image.shape[3]
+    strangers = strange(param, "the solver") if param else []
     told, read = _read(weights)
     built = [_built(each, size, PROBLEM if param else NOTE, read) for each in nets]
-    found = [each for *_, more in built for each in more]
+    found = [*strangers, *(each for *_, more in built for each in more)]
     made = [(graph, real) for graph, real, _ in built if graph]
     if len(made) < len(built):
         return found, []
@@ -147,13 +150,12 @@ def _built(one: jobs.OpenedNet, size: tuple[int, int] | None, level: str,
     forks = Counter(x.type for x in layers if x.type in REGISTRY and x.type not in CAFFE)
     found += [Finding(NOTE, where, f"{kind} ({n}) is of a fork: BVLC Caffe refuses this net")
               for kind, n in forks.items()]
-    if unknown:
-        return None, False, found
-    if not size:
+    found += strange(net, where)
+    if not size and not unknown:
         try:
             graph = one.graph()
         except Untrusted:
-            raise
+            pass  # which is told below
         except (Error, OSError) as e:
             lost = [Finding(level, where, f"its data cannot be read: {e}; random images and labels take "
                             "their place", "get the data ('netspec data'), or mend the path")]
@@ -161,14 +163,32 @@ def _built(one: jobs.OpenedNet, size: tuple[int, int] | None, level: str,
     try:
         graph = graph or deploy(net, phase, size, losses=True, path=one.path, sides=SIDES,
                                 fits=partial(_fits, read))
-    except Untrusted:
-        raise
-    except Error as e:
-        return None, False, [*found, Finding(PROBLEM, where, str(e), "mend the layer that is named")]
+    except Error:
+        seen = deploy(net, phase, size, losses=True, path=one.path, opaque=True)
+        told = {x.name for x in unknown}
+        return None, False, [*found, *(Finding(PROBLEM, name, why, "mend the layer that is named")
+                                       for name, why in seen.opaque.items() if name not in told)]
     said = f"{count(len(graph.nodes), 'layer')} in {'TRAIN' if phase == TRAIN else 'TEST'}"
     if not any(any(node.loss_weights) for node in graph.nodes):
         said += "; no loss, so no gradients to look at"
     return graph, real, [*found, *lost, Finding(OK, where, said)]
+
+
+def strange(message: Message, where: str) -> list[Finding]:
+    """What a net or solver has that is not understood, or not computed."""
+    kinds: dict[int, Counter[str]] = {NUMBER: Counter(), REFUSED: Counter(), PASSED: Counter()}
+    for name, number in of_forks(message, PASSED):
+        kinds[next(least for least in kinds if number >= least)][name] += 1
+    unread, refused, passed = ([f"{name} ({n})" if n > 1 else name for name, n in counted.items()]
+                               for counted in kinds.values())
+    known = (*NetParameter.DESCRIPTOR.fields_by_name, *SolverParameter.DESCRIPTOR.fields_by_name,
+             *(name for kind in TYPES for name in keywords(kind)))
+    found = [Finding(PROBLEM, where, f"{name} is not understood{closest(name.rpartition('.')[2], known)}",
+                     f"mend it, or take it out; {PASS} runs the rest without") for name in unread]
+    if refused:
+        found.append(Finding(NOTE, where, f"{', '.join(refused)}: numbers depend on it where it is used, and "
+                             "are not computed", f"{PASS} goes on without"))
+    return found + [Finding(NOTE, where, f"{name}: no number depends on it; passed by") for name in passed]
 
 
 def _fits(read: Mapping[str, Blobs], graph: Graph) -> bool:

@@ -526,3 +526,21 @@ def test_crops_at_0_that_the_maps_lay_elsewhere(tmp_path, cut, size, settings, t
 @pytest.mark.parametrize("name", ["voc-fcn8s", "voc-fcn32s", "shapes-fcn8s", "siftflow-fcn32s"])
 def test_no_crop_of_the_papers_nets_is_noted(name):
     assert unaligned([deploy(name, losses=True)]) == []
+
+
+STRANGE = """global_grad_scale: 2
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
+layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param { num_output: 2 kernel_sise: 3 kernel_size: 3 } }
+layer { name: "b" type: "Magic" bottom: "a" top: "b" }
+layer { name: "c" type: "Eltwise" bottom: "x" bottom: "a" top: "c" }
+layer { name: "p" type: "Python" bottom: "x" top: "p" python_param { module: "nowhere" layer: "Mine" } }
+"""
+
+
+def test_all_that_is_not_understood_is_said_at_once(tmp_path, capsys):
+    (tmp_path / "net.prototxt").write_text(STRANGE)
+    assert cli.main(["doctor", str(tmp_path / "net.prototxt")]) == 1
+    out = capsys.readouterr().out
+    assert "layer.convolution_param.kernel_sise is not understood; did you mean 'kernel_size'?" in out
+    assert "global_grad_scale: no number depends on it" in out and "b: type 'Magic' is not known" in out
+    assert "bottoms must have one shape" in out and "--trust" in out and "4 problems" in out

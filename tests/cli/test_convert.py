@@ -47,7 +47,7 @@ def test_old_solver(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\n\x04name", b"\x00" * 99, b"layer { nam: 'x' }", b"\xa2\x06\x7f"]
+    "content", [b"", b"\n\x04name", b"\x00" * 99, b"layer { name: 'x }", b"\xa2\x06\x7f"]
 )
 def test_bad_files(tmp_path, capsys, content):
     old = tmp_path / "old"
