@@ -9,7 +9,9 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
+from typing import Any
 
 from .errors import Error
 
@@ -19,7 +21,7 @@ SECONDS = 100  # of processor time, after which what is tried counts as endless
 MOST_WORDS = 1 << 14  # bytes of a sentence, fewer than a pipe holds
 SAID = 1  # the exit status of a trial that an Error ended
 
-ready = list[Callable[[], object]]()  # what a spawned process does first: it has nothing of what this one did
+ready = list["partial[Any]"]()  # what a spawned process does first: it has nothing of what this one did
 
 _trying = False  # in a process that `tried` started
 
@@ -121,6 +123,11 @@ def order(line: Connection, work: Callable[..., object], *given: object) -> None
     """Have the spawned process at the other end of `line` do work, called with `given` and its end."""
     line.send(ready)
     line.send((work, given))
+
+
+def again() -> list[str]:
+    """What a command of this program is given to know the layer types that this process knows."""
+    return [word for each in ready for word in ("--ops", *each.args)]
 
 
 def _watch(parent: multiprocessing.process.BaseProcess) -> None:

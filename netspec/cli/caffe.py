@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..base import log
 from ..base.errors import Error, Interrupted, closest, count, one_line
+from ..base.processes import again
 from . import imagesets, solve
 from .convert import upgrade_file
 from .finding import find_net
@@ -137,7 +138,8 @@ def _train(flags: Flags, words: list[str], said: log.Log) -> int:
             shown[number] if number < len(shown) > 1 else str(number) for number in gpus)
         os.execv(sys.executable, [
             sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={len(gpus)}",
-            "-m", "netspec", "caffe", "train", *(f"-{flag}={value}" for flag, value in flags.items())])
+            "-m", "netspec", "caffe", "train", *(f"-{flag}={value}" for flag, value in flags.items()),
+            *again()])
     solve.add_arguments(parser)
     args = parser.parse_args(["--", flags["solver"]])
     args.weights, args.snapshot, args.quiet = flags["weights"], flags["snapshot"], said.quiet

@@ -48,6 +48,6 @@ def load(given: str) -> list[Kind]:
         raise Error(f"--ops: module '{name}' ({module.__file__}) has no layer type, as class Foo(netspec."
                     'Operation, type="Foo") is one')
     first = partial(load, str(path or given))
-    if all(each.args != first.args for each in ready if isinstance(each, partial)):
+    if all(each.args != first.args for each in ready):
         ready.append(first)
     return found

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..base.machine import WAITING
-from ..base.processes import end_with_parent
+from ..base.processes import end_with_parent, ready
 
 Key = TypeVar("Key", bound=Hashable)
 LEAST = 0.1  # seconds that a quick call is repeated for in its turn
@@ -96,7 +96,7 @@ def child(work: Callable[..., None], *args: object, **environ: str) -> Iterator[
     """A connection to a fresh process that does this work, in this environment of threads."""
     context, before = get_context("spawn"), dict(os.environ)
     here, there = context.Pipe()
-    process = context.Process(target=_begin, args=(work, there, *args))
+    process = context.Process(target=_begin, args=(ready, work, there, *args))
     os.environ.clear()
     os.environ.update(untold() | environ)
     try:
@@ -113,6 +113,8 @@ def child(work: Callable[..., None], *args: object, **environ: str) -> Iterator[
         process.join()
 
 
-def _begin(work: Callable[..., None], *args: object) -> None:
+def _begin(first: Sequence[Callable[[], object]], work: Callable[..., None], *args: object) -> None:
     end_with_parent()
+    for each in first:
+        each()
     work(*args)

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from ..base.errors import Error, count, one_line
+from ..base.processes import again
 from ..convert import engines, onnx
 from ..convert.agree import filled
 from ..data.layouts import ILSVRC
@@ -111,7 +112,7 @@ class Programs:
     def _command(self, name: str, engine: str, precision: str) -> list[str]:
         return [sys.executable, "-m", "netspec", "infer", str(self.path), str(self.weights), self.pictures,
                 "--out", str(self.out(name, precision)), "--mean", ",".join(map(str, self.mean)),
-                "--device", "cpu", "--precision", precision, "--engine", engine]
+                "--device", "cpu", "--precision", precision, "--engine", engine, *again()]
 
     def _script(self, name: str, engine: str, precision: str) -> list[str]:
         job = {"engine": engine, "precision": precision, "threads": torch.get_num_threads(),

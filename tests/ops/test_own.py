@@ -238,7 +238,7 @@ def test_a_spawned_process_loads_what_this_one_did_before_its_work(tmp_path, mon
     monkeypatch.setattr("netspec.ops.own.ready", ready)
     for _ in range(2):
         netspec.register("own_sent.py")
-    assert len(ready) == 1
+    assert len(ready) == 1 and processes.again() == ["--ops", str(tmp_path / "own_sent.py")]
     del REGISTRY["OwnSent"], sys.modules["own_sent"]
     monkeypatch.chdir("/")
     monkeypatch.setattr(processes, "end_with_parent", lambda: None)
