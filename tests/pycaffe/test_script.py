@@ -19,6 +19,7 @@ def scripts(tmp_path):
     (tmp_path / "scripts").mkdir()
 
     def write(name="job.py", text=""):
+        (tmp_path / "scripts" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "scripts" / name).write_text(text)
         return tmp_path
     return write
@@ -154,6 +155,30 @@ raise SystemExit(7)
     scripts("beside.py", "import caffe\n")
     done = python(folder, "scripts/job.py", "--replace", "-x", "1")
     assert (done.returncode, done.stdout) == (7, "['--replace', '-x', '1']\n"), done.stderr
+
+
+def test_a_module_of_a_forks_own_is_found_in_its_sources(scripts):
+    """As SSD's caffe/model_libs.py; what this package has stays this package's."""
+    folder = scripts("tree/caffe/libs_of_fork.py", "from caffe import layers as L\ndef made(x): return L.ReLU(x)\n__all__ = ['made']\n")
+    scripts("tree/caffe/io.py", "raise SystemExit(3)\n")
+    scripts("tree/caffe/broken.py", "import nothing_of_that_name\n")
+    scripts(text="""
+import sys
+sys.path.insert(0, sys.path[0] + '/tree')
+import caffe
+from caffe.libs_of_fork import *
+n = caffe.NetSpec()
+n.data = caffe.layers.Input()
+n.y = made(n.data)
+print(n.to_proto().layer[1].type, caffe.io.__name__, caffe.libs_of_fork.made is made)
+for name in ('broken', 'nothing'):
+    try:
+        __import__('caffe.' + name)
+    except ModuleNotFoundError as e:
+        print(e.name, 'caffe.' + name in sys.modules)
+""")
+    done = python(folder, "scripts/job.py")
+    assert done.stdout == "ReLU netspec.io True\nnothing_of_that_name False\ncaffe.nothing False\n", done.stderr
 
 
 @pytest.mark.parametrize("line", ["print 'hello'", "print hello, 1", "exec code in {}", "raise Exc, 'text'", "if 1 <> 2: pass",
