@@ -57,13 +57,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     upgrade.add_argument("old", metavar="OLD", help="net or solver .prototxt, or .caffemodel")
     upgrade.add_argument("new", metavar="NEW", help="the file to write")
     _add_bn(kinds)
-    merge = kinds.add_parser("merge-bn", help="batch norms and scales into the convolutions before them, "
-                                              "with the proof that the net computes the same")
-    merge.set_defaults(convert=_merge_bn)
-    merge.add_argument("net", metavar="NET", help="any net: data layers become inputs, losses are left off")
-    merge.add_argument("weights", metavar="WEIGHTS", help="the net's")
-    merge.add_argument("new", metavar="OUT.prototxt", help="the net to write")
-    merge.add_argument("out", metavar="OUT.caffemodel", help="the weights to write")
     fcn = kinds.add_parser("fcn", help="a classifier to a fully convolutional net, with the proof that it "
                                        "computes the same")
     fcn.set_defaults(convert=_fcn)
@@ -88,6 +81,13 @@ def _add_bn(kinds: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Non
                     "that give each image once)")
     bn.add_argument("--unbiased", action="store_true", help="variances times m / (m - 1), m values a batch")
     bn.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or mps (default cpu)")
+    merge = kinds.add_parser("merge-bn", help="batch norms and scales into the convolutions before them, "
+                                              "with the proof that the net computes the same")
+    merge.set_defaults(convert=_merge_bn)
+    merge.add_argument("net", metavar="NET", help="any net: data layers become inputs, losses are left off")
+    merge.add_argument("weights", metavar="WEIGHTS", help="the net's")
+    merge.add_argument("new", metavar="OUT.prototxt", help="the net to write")
+    merge.add_argument("out", metavar="OUT.caffemodel", help="the weights to write")
 
 
 def run(args: argparse.Namespace) -> int:
