@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..base import log
 from ..base.errors import Error, Interrupted, closest, count, one_line
 from ..base.processes import again
+from ..base.trust import leave
 from . import imagesets, solve
 from .convert import upgrade_file
 from .finding import find_net
@@ -43,18 +44,15 @@ class Program(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     def take(args: Sequence[str] | None, namespace: argparse.Namespace | None) -> Any:
-        given, ops = [*(args or ())], list[str]()
-        while "--ops" in given:  # which is no flag of Caffe's
-            at = given.index("--ops")
-            ops += given[at : at + 2]
-            del given[at : at + 2]
-        found, _ = plain(["--help"] if {*given} & {"-h", "-help", "--help"} else ops, namespace)
+        found, given = plain(["-h" if word == "-help" else word for word in args or ()], namespace)
         found.given = given
         return found, []
 
-    plain = parser.parse_known_args  # gflags' flags are not argparse's
+    plain = parser.parse_known_args  # which hands on what is none of its own: gflags' flags
+    parser.add_argument("--unknown-fields", choices=("refuse", "pass"), default="refuse",
+                        help="of a net: refuse it (default), or say it and go on")
     vars(parser)["parse_known_args"] = take
-    parser.usage = "netspec caffe PROGRAM [-FLAG VALUE ...] [WORD ...]"
+    parser.usage = "netspec caffe PROGRAM [-FLAG VALUE ...] [WORD ...] [--ops MODULE] [--unknown-fields pass]"
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "\n".join(" ".join([name, *(f"-{flag}" for flag in each.flags), each.words])
                               for name, each in PROGRAMS.items())
@@ -139,7 +137,7 @@ def _train(flags: Flags, words: list[str], said: log.Log) -> int:
         os.execv(sys.executable, [
             sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={len(gpus)}",
             "-m", "netspec", "caffe", "train", *(f"-{flag}={value}" for flag, value in flags.items()),
-            *again()])
+            f"--unknown-fields={'pass' if leave.unknown else 'refuse'}", *again()])
     solve.add_arguments(parser)
     args = parser.parse_args(["--", flags["solver"]])
     args.weights, args.snapshot, args.quiet = flags["weights"], flags["snapshot"], said.quiet

@@ -378,6 +378,14 @@ def test_features_are_stored_as_caffe_stores_them(job, capsys):
     assert "'ipp'" in refused(capsys, *given) and not Path("db").exists()
 
 
+def test_options_of_every_command_stand_among_flags(job, capsys):
+    Path("net.prototxt").write_text(NET.replace("loss_weight: 2", "loss_weight: 2 strange_param { x: 1 }"))
+    given = "test", "-iterations", 1, "-model", "net.prototxt"
+    assert "strange_param" in refused(capsys, *given, "-weights", "w.caffemodel")
+    assert called(capsys, *given, "--unknown-fields", "pass", "-weights", "w.caffemodel")[0] == "Running for 1 iterations."
+    assert "'nowhere'" in refused(capsys, *given, "--ops", "nowhere", "-weights", "w.caffemodel")
+
+
 def test_a_net_without_data_of_its_own_is_refused(job, capsys):
     Path("net.prototxt").write_text(NET.replace(NET.splitlines()[1], """layer { name: "data" type: "Input" top: "data" top: "label"
         input_param { shape { dim: [2, 4] } shape { dim: 2 } } }"""))
@@ -467,12 +475,12 @@ def test_several_gpus_are_several_processes(place, capsys, monkeypatch):
     for shown, expected in (("", "0,2"), ("4,5,7", "4,7")):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
         with pytest.raises(SystemExit) as end:
-            main(["caffe", "train", "-solver", "s.prototxt", "-gpu", "0,2", "-level=1"])
+            main("caffe train -solver s.prototxt -gpu 0,2 -level=1 --unknown-fields pass".split())
         program, launcher, words, seen = end.value.code
         assert program == launcher[0] == sys.executable and seen == expected
         assert launcher[1:] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "netspec"]
-        flags, rest = caffe.read_flags("train", {**caffe.SOLVER, **caffe.LOGGING}, words[2:])
-        assert words[:2] == ["caffe", "train"] and not rest
+        flags, rest = caffe.read_flags("train", {**caffe.SOLVER, **caffe.LOGGING}, words[2:-1])
+        assert words[:2] == ["caffe", "train"] and not rest and words[-1] == "--unknown-fields=pass"
         assert flags == {**caffe.SOLVER, **caffe.LOGGING, "solver": "s.prototxt", "gpu": "0,2", "level": 1}
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
