@@ -84,8 +84,9 @@ class _StandIn(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             if not (e.name or "").startswith(HOME):
                 raise
             # a fork's own, as SSD's model_libs.py: from its sources, where sys.path leads to them
-            found = PathFinder.find_spec(name, [f"{folder}/caffe" for folder in sys.path])
-            if name.count(".") != 1 or not (found and found.loader):
+            place = name.rpartition(".")[0].replace(".", "/")
+            found = PathFinder.find_spec(name, [f"{folder}/{place}" for folder in sys.path])
+            if not (below and found and found.loader):
                 raise ModuleNotFoundError(f"No module named '{name}'", name=name) from None
             sys.modules[name] = importlib.util.module_from_spec(found)
             found.loader.exec_module(sys.modules[name])

@@ -160,6 +160,8 @@ raise SystemExit(7)
 def test_a_module_of_a_forks_own_is_found_in_its_sources(scripts):
     """As SSD's caffe/model_libs.py; what this package has stays this package's."""
     folder = scripts("tree/caffe/libs_of_fork.py", "from caffe import layers as L\ndef made(x): return L.ReLU(x)\n__all__ = ['made']\n")
+    scripts("tree/caffe/parts/__init__.py")
+    scripts("tree/caffe/parts/inner.py", "from caffe.libs_of_fork import made\n")
     scripts("tree/caffe/io.py", "raise SystemExit(3)\n")
     scripts("tree/caffe/broken.py", "import nothing_of_that_name\n")
     scripts(text="""
@@ -171,6 +173,8 @@ n = caffe.NetSpec()
 n.data = caffe.layers.Input()
 n.y = made(n.data)
 print(n.to_proto().layer[1].type, caffe.io.__name__, caffe.libs_of_fork.made is made)
+import caffe.parts.inner
+assert caffe.parts.inner.made is made
 for name in ('broken', 'nothing'):
     try:
         __import__('caffe.' + name)
