@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf import descriptor_pb2, descriptor_pool, text_format
 
 from netspec.proto import caffe_pb2
 
@@ -101,3 +101,10 @@ def filled(message, depth=0):
 
 def _kind(field):
     return {field.TYPE_STRING: "s", field.TYPE_BOOL: "b"}.get(field.type)
+
+
+def test_scripts_of_ssd_read_their_label_maps():
+    text = 'item { name: "none" label: 0 display_name: "background" } item { name: "n1" label: 7 }'
+    found = text_format.Parse(text, caffe_pb2.LabelMap())
+    assert [(item.name, item.label, item.display_name) for item in found.item] == [("none", 0, "background"), ("n1", 7, "")]
+    assert found.SerializeToString()[-8:] == b"\x0a\x06\x0a\x02n1\x10\x07"
