@@ -69,11 +69,13 @@ def deploy(net: str | os.PathLike | NetParameter, phase: Phase = caffe_pb2.TEST,
         shapes = {top: shape for top, shape in given if top in fed}
         if shapes not in tried:
             tried.append(shapes)
-    found = _fitting((partial(build, net, phase, shapes=shapes, path=path) for shapes in tried), fits)
+    known = all(layer.type in REGISTRY for layer in layers)  # else no other size will do
+    found = _fitting((partial(build, net, phase, shapes=shapes, path=path)
+                      for shapes in tried[: None if known else 1]), fits)
     if isinstance(found, Graph):
         return found
     if opaque:
-        looks = (build(net, phase, shapes=shapes, path=path, opaque=True) for shapes in tried)
+        looks = (build(net, phase, shapes=shapes, path=path, opaque=True) for shapes in tried[: len(GUESSES)])
         return min(looks, key=lambda graph: sum(isinstance(node.op, Opaque) for node in graph.layers))
     if not said and unpooled(layers):
         raise Error(f"{found}; its data do not say how large images are, which un-pooling depends on: give "
@@ -115,7 +117,8 @@ def unpooled(layers: Iterable[LayerParameter]) -> list[tuple[int, int]]:
     That which upsample_h and upsample_w of a layer say, times the scales of those above it; else some that
     are halved without and with a rest, one behind the other, where SIDE has both sides alike.
     """
-    ups, size = [layer.upsample_param for layer in layers if layer.type == "Upsample"], (0, 0)
+    ups = [layer.upsample_param for layer in layers if layer.type == "Upsample" and len(layer.bottom) > 1]
+    size = 0, 0
     for p in ups:
         stated = p.upsample_h and p.upsample_w
         size = (p.upsample_h, p.upsample_w) if stated else (size[0] * (p.scale_h or p.scale),
