@@ -97,7 +97,8 @@ class Proposal(Detection, type="Proposal", bottoms=3, tops=(1, 2), undifferentia
     1 x 4A x H x W, im_info. Anchors are moved by the transforms, cut to the image and left out where a side
     is shorter than rpn_min_size times the image's scale; of the rpn_pre_nms_top_n best those of `nms` at
     rpn_nms_thresh, at most rpn_post_nms_top_n. So R follows from the numbers, and is 0 where nothing is left.
-    As a layer in C++ the forks have the same settings in proposal_param.
+    As a layer in C++ the forks have the same settings in proposal_param. PVANET's im_info goes on behind the
+    scale: of height and width apart, which that layer takes.
     """
 
     SETTINGS = ANCHORS | {"rpn_pre_nms_top_n": _whole(6000, 0), "rpn_post_nms_top_n": _whole(300, 0),
@@ -119,7 +120,8 @@ class Proposal(Detection, type="Proposal", bottoms=3, tops=(1, 2), undifferentia
         """The most regions that there can be."""
         count, p = len(self.base), self.p
         height, width = shapes[0][2:] if len(shapes[0]) == 4 else (0, 0)
-        self.check(shapes, (1, 2 * count, 0, 0), (1, 4 * count, height, width), (1, 3))
+        columns = shapes[2][1] if len(shapes[2]) > 1 and 3 <= shapes[2][1] <= 6 else 3
+        self.check(shapes, (1, 2 * count, 0, 0), (1, 4 * count, height, width), (1, columns))
         limits = [n for n in (p.rpn_pre_nms_top_n, p.rpn_post_nms_top_n) if n]
         most = min([count * height * width, *limits])
         return [(most, n) for n, _ in zip((5, 1), self.layer.top, strict=False)]
@@ -134,8 +136,11 @@ class Proposal(Detection, type="Proposal", bottoms=3, tops=(1, 2), undifferentia
         deltas = deltas[0].permute(1, 2, 0).reshape(-1, 4)
         if p.rpn_normalize_targets and self.context.training:
             deltas = scaled_back(deltas, p.rpn_normalize_means, p.rpn_normalize_stds)
-        boxes = clip(decode(self.anchors(height, width, deltas.device), deltas), info.reshape(3)[:2])
-        large = (extents(boxes) >= p.rpn_min_size * info.reshape(3)[2]).all(1)
+        info = info.reshape(-1)
+        boxes = clip(decode(self.anchors(height, width, deltas.device), deltas), info[:2])
+        apart = self.layer.type == "Proposal" and len(info) > 3
+        scale = info[2:4].flip(0) if apart else info[2]  # of width and height, as `extents`
+        large = (extents(boxes) >= p.rpn_min_size * scale).all(1)
         boxes, scores = boxes[large], scores[large]
         order = ranked(scores)[: p.rpn_pre_nms_top_n or None]
         boxes, scores = boxes[order], scores[order]

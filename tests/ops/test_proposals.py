@@ -152,6 +152,18 @@ def test_the_forks_layer_in_cpp_is_the_same(settings, param):
         net("ProposalLayer", given, more=CPP.format("scale: 0"))
 
 
+def test_pvanets_scales_of_height_and_width_are_the_layers_in_cpp():
+    given = rpn()
+    wide = given | {"im_info": torch.tensor([[800.0, 800, 3, 1 / 3, 7, 7]])}
+    made = net("ProposalLayer", wide, more=CPP.format("min_size: 30 nms_thresh: 1 pre_nms_topn: 100000 post_nms_topn: 100000"), phase=TEST)
+    found = made(wide, want=["these"])["these"]
+    sides = found[:, 3:] - found[:, 1:3] + 1
+    assert len(found) and (sides[:, 0] >= 10).all() and (sides[:, 1] >= 90).all()
+    assert (sides[:, 0] < 90).any()  # which one scale for both would have left out
+    one = run("ProposalLayer", wide, "{'rpn_min_size': 30}", phase=TEST)["rois"]  # Python's takes the first for both
+    assert (one[:, 3:] - one[:, 1:3] + 1 >= 90).all()
+
+
 def test_normalised_transforms_are_taken_back_in_training_alone():
     given = rpn()
     plain = given | {"deltas": given["deltas"] * torch.tensor([0.1, 0.1, 0.2, 0.2]).repeat(9)[:, None, None]}
