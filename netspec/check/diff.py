@@ -11,9 +11,11 @@ import numpy as np
 from google.protobuf.message import Message
 
 from ..base.errors import Error
+from ..base.trust import leave
 from ..look.streams import deviations, in_words, outline, streams
 from ..net.build import standing
 from ..net.deploy import deploy
+from ..net.graph import UNSEEN, Graph
 from ..ops import REGISTRY
 from ..ops.settings import read_settings
 from ..proto.caffe_pb2 import TEST, LayerParameter, NetParameter, Phase
@@ -34,13 +36,21 @@ def compared(nets: Sequence[NetParameter], paths: Sequence[Path | None], phase: 
     lines = [*changes("@@ net @@ changed", *whole), *found]
     known = TEST if phase is None else phase
     for size in sizes:
-        a, b = (deploy(net, known, size, losses=True, path=path)
+        a, b = (deploy(net, known, size, losses=True, path=path, opaque=True)
                 for net, path in zip(nets, paths, strict=True))
+        for graph in (a, b):
+            for why in graph.opaque.values():
+                leave.tell(f"{why}; shapes behind it are not known, and stand as ?")
         blobs = _pairs(match(*(layers(net, known, body) for net in nets)))
         lines += changes(f"@@ shapes at {size[0]}x{size[1]} @@",
-                         {mine: " x ".join(map(str, a.shape(mine))) for mine, _ in blobs},
-                         {mine: " x ".join(map(str, b.shape(theirs))) for mine, theirs in blobs})
+                         {mine: _shaped(a, mine) for mine, _ in blobs},
+                         {mine: _shaped(b, theirs) for mine, theirs in blobs})
     return lines, counted
+
+
+def _shaped(graph: Graph, blob: str) -> str:
+    shape = graph.shape(blob)
+    return "?" if shape is UNSEEN else " x ".join(map(str, shape))
 
 
 def against_figure(net: NetParameter, path: Path | None, phase: Phase,

@@ -115,6 +115,10 @@ def test_what_looks_reads_on_and_what_runs_does_not(tmp_path, capsys, monkeypatc
     assert "c      Convolution  1 x 4 x 6 x 6" in told.out and "r      ReLU         ?" in told.out and "not understood" in told.err
     assert main(["draw", str(path), "--out", str(tmp_path / "n.svg")]) == main(["diff-net", str(path), str(path)]) == 0
     assert main(["convert", "upgrade", str(path), str(tmp_path / "new.prototxt")]) == 0 and "warp: [1, 2]" in (tmp_path / "new.prototxt").read_text()
+    assert main(["diff-net", str(path), str(path), "--size", "8x8"]) == 0 and "stand as ?" in capsys.readouterr().err
+    other = tmp_path / "other.prototxt"
+    other.write_text(NET.replace('type: "Magic"', 'type: "ReLU"').replace('top: "u"', ""))
+    assert main(["diff-net", str(path), str(other), "--size", "8x8"]) == 1 and "-  t: ?\n+  t: 1 x 4 x 6 x 6\n" in capsys.readouterr().out
     assert main(["explain-crop", str(path)]) == 2
     capsys.readouterr()
     assert main(["explain-crop", str(path), "--unknown-fields", "pass"]) == 2 and "'Magic'" in capsys.readouterr().err
