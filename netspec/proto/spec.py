@@ -100,11 +100,17 @@ class NetSpec:
 
     def __init__(self) -> None:
         super().__setattr__("tops", {})
+        super().__setattr__("_wrong", {})
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not isinstance(value, Top | Function):
-            raise Error(f"{_caller()}: '{name}' must be a Top (what a layer returns), not {_describe(value)}")
-        self.tops[name] = value
+        self._wrong.pop(name, None)
+        if isinstance(value, Top | Function):
+            self.tops[name] = value
+            return
+        wrong = f"{_caller()}: '{name}' must be a Top (what a layer returns), not {_describe(value)}"
+        if not isinstance(value, tuple):
+            raise Error(wrong)
+        self._wrong[name] = wrong  # tops may still take its place, as scripts have it that Caffe lets through
 
     def __getattr__(self, name: str) -> Any:  # a Top, or the Function that was assigned
         tops = self.__dict__.get("tops", {})
@@ -122,6 +128,8 @@ class NetSpec:
 
     def to_proto(self) -> NetParameter:
         """The net: each top's layer after the layers it needs, in the order of assignment."""
+        for wrong in self._wrong.values():
+            raise Error(wrong)
         return _net(self.tops.values(), {top: name for name, top in self.tops.items()})
 
 

@@ -110,6 +110,14 @@ def test_single_tops_and_free_function():
     assert [n.name for n in to_proto(x, L.Silence(x, ntop=0)).layer] == ["Input1", "Silence1"]
 
 
+def test_several_tops_may_have_a_name_until_one_of_them_takes_it():
+    """As helpers have it that assign what a layer returned, whatever it is, and leave its tops to their caller."""
+    n = NetSpec()
+    n["data"] = tops = L.MemoryData(ntop=2)
+    n.data, n.label = tops
+    assert list(n.to_proto().layer[0].top) == ["data", "label"]
+
+
 def test_tops_are_there_or_not():
     n = NetSpec()
     n.x = L.Input()
@@ -166,7 +174,8 @@ def test_a_keyword_is_refused_at_its_line():
         ),
         ("L.ReLU(in_place=True)", "in_place needs an input for each of 1 top(s), found 0"),
         ("L.ReLU(n.x, ntop=-1)", "ntop must be a number of tops"),
-        ("n.y = L.Python(ntop=2)", "'y' must be a Top (what a layer returns), not 2 values"),
+        ("n.y = L.Python(ntop=2)\nn.to_proto()", "'y' must be a Top (what a layer returns), not 2 values"),
+        ("n.y = [3]", "'y' must be a Top (what a layer returns), not list [3]"),
         ("n.y", "the net has no top 'y'"),
         ("P.Pooling.MAXX", "'Pooling' has no value 'MAXX'; did you mean 'MAX'?"),
         ("P.Poling.MAX", "no parameters 'Poling'; did you mean 'Pooling'?"),
