@@ -136,25 +136,22 @@ def of_forks(message: Message, least: int = FORKS, where: str = "",
 
 
 def refuse(message: Message, where: str, without: str = "") -> None:
-    """Error for what of a message would change numbers and is not computed, unless it is to be passed by;
-    where: what the sentence begins with; without: a field that is not looked into."""
+    """Error for what of a message would change numbers and is not computed, unless it is to be passed by, of
+    which `tell` tells; where: what the sentence begins with; without: a field that is not looked into."""
     names = list(dict.fromkeys(name for name, _ in of_forks(message, REFUSED, without=without)))
-    if not names:
-        return
-    if leave.unknown:
-        leave.tell(f"{where}passed by, though numbers depend on it: {shortened(', '.join(names), 300)}")
-    else:
+    if names and not leave.unknown:
         raise Error(f"{where}{shortened(', '.join(names), 300)} would change numbers, and is not computed "
                     f"here, being a fork's; {PASS} goes on without")
 
 
 def tell(message: Message, where: str) -> None:
     """Say once, in one line each, what of a whole file's message is passed by: what no number depends on,
-    and what is not understood."""
+    what is not understood and, where `leave.unknown` says so, what is not computed."""
     told: dict[str, dict[str, int]] = {}
     for name, number in of_forks(message, PASSED):
         words = ("passed by, for no number depends on it: " if number < REFUSED else
-                 "not understood, and passed by: " if number == NUMBER else "")
+                 "not understood, and passed by: " if number == NUMBER else
+                 "passed by, though numbers depend on it where it is used: " if leave.unknown else "")
         counts = told.setdefault(words, {})
         counts[name] = counts.get(name, 0) + 1
     for words, counts in told.items():

@@ -93,7 +93,9 @@ def test_hints_need_no_asking(tmp_path):
      "layer 'c' (InnerProduct): inner_product_param.normalize"), ("bn_stats_batch_size: 32", "the net: bn_stats_batch_size")])
 def test_what_changes_numbers_is_computed_or_refused(passing, monkeypatch, field, where):
     net = text.parse("layer { name: 'x' type: 'Input' top: 'x' input_param { shape { dim: 1 dim: 4 } } } " + field, caffe_pb2.NetParameter)
-    assert build(net) and passing == [f"{where.replace(': ', ': passed by, though numbers depend on it: ')}"]
+    assert build(net)
+    unread.tell(net, "n")
+    assert passing == [f"n: passed by, though numbers depend on it where it is used: {'layer.' * ('layer' in where)}{where.split(': ')[1]}"]
     monkeypatch.setattr(leave, "unknown", False)
     with pytest.raises(Error, match="would change numbers, and is not computed here"):
         build(net)
