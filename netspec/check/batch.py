@@ -13,6 +13,7 @@ from ..base.errors import Error, listed
 from ..net.graph import Graph, Node
 from ..net.judged import softmaxed
 from ..net.module import Net
+from ..net.room import shows
 from ..ops import Shape
 from ..ops.softmax import Classified
 from ..ops.source import Source
@@ -61,6 +62,11 @@ def draw(graph: Graph, given: Mapping[str, Tensor] | None = None) -> Batch:
     blobs, real, random = dict(given or {}), set(given or ()), torch.Generator().manual_seed(0)
     classes = {n.bottoms[1].blob: graph.shapes[n.bottoms[0]][1] for n in graph.nodes
                if (n.op.loss or n.type == "Accuracy") and 1 in n.op.undifferentiable}
+    for n in reversed(graph.nodes):  # words, whose numbers may come in another shape
+        if n.type == "Embed":
+            classes[n.bottoms[0].blob] = n.op.layer.embed_param.input_dim
+        elif shows(n.op) and n.tops[0].blob in classes:
+            classes.setdefault(n.bottoms[0].blob, classes[n.tops[0].blob])
     held = {n.bottoms[i].blob: what for n in graph.nodes for i, what in n.op.reads.items()}
     image = next((shape[2:] for top in graph.inputs if len(shape := graph.shape(top)) == 4), (256, 256))
     for node in graph.sources:

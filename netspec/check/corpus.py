@@ -2,7 +2,6 @@
 weights read, run and held against OpenCV; and why the others are not."""
 
 import hashlib
-import math
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -85,7 +84,7 @@ def examined(looks: Mapping[str, Look], opencv: bool, most: float, content: Cont
     elif row["kind"] == "solver":
         _step(row, "taken", partial(_taken, path))
     elif row["kind"] == "weights":
-        _weights(row, path, opencv)
+        _weights(row, path, most, opencv)
     return row
 
 
@@ -241,45 +240,48 @@ def _taken(path: Path) -> None:
     updates.rate(Solver(param, path=path).param, 0)
 
 
-def _weights(row: Row, path: Path, opencv: bool) -> None:
+def _weights(row: Row, path: Path, most: float, opencv: bool) -> None:
     """Read weights; run them in a net beside them; hold that against OpenCV."""
     read = _step(row, "read", partial(read_weights, path))
     stem = path.name.partition(".caffemodel")[0]
-    beside = [path.with_name(f"{stem}.prototxt"), *sorted(path.parent.glob("*deploy*.prototxt"))]
-    beside = [each for each in dict.fromkeys(beside) if each.exists()]
-    if read is None or not beside:
-        return
-    found = _step(row, "run", partial(_loaded, read, beside))
-    if found and opencv:
-        net, file = found
-        row["apart"] = _step(row, "agrees with OpenCV", partial(_against_opencv, net, file, path))
+    beside = sorted(path.parent.glob("*.prototxt"), key=lambda each: (
+        each.stem != stem, "deploy" not in each.name, each.name))
+    fit = _step(row, "run", partial(_fitting, read or {}, beside))
+    if fit:
+        row["how"] = _step(row, "run", partial(_run, fit.graph, most, fit))
+        if opencv and row["how"] == "computed":
+            row["apart"] = _step(row, "agrees with OpenCV", partial(_against_opencv, fit, path))
+    elif not row["steps"]["run"]:
+        del row["steps"]["run"]
 
 
-def _loaded(read: dict[str, Any], beside: Sequence[Path]) -> tuple[Net, Path]:
-    """The first net of those beside weights that they fit, run with them; and its file."""
+def _fitting(read: dict[str, Any], beside: Sequence[Path]) -> Net | None:
+    """The first of the nets beside weights that they fit, with them; Error where none does and one of them
+    cannot be built."""
     problem: Error | None = None
-    for path in beside:
+    for path in beside if read else ():
         try:
             graph = deploy(path)
-            if why := weights.misfit(read, graph, {node.name for node in graph.nodes if node.params}):
-                raise Error(f"{path}: {why}")
         except Error as error:
             problem = problem or error
-        else:
+            continue
+        needed = {node.name for node in graph.nodes if node.params}
+        if needed and not weights.misfit(read, graph, needed):
             net = Net(graph)
             weights.ready(net, read)
-            _run(graph, math.inf, net)
-            return net, path
-    raise problem or Error("no net")
+            return net
+    if problem:
+        raise problem
+    return None
 
 
-def _against_opencv(net: Net, path: Path, model: Path) -> float:
+def _against_opencv(net: Net, model: Path) -> float:
     """How far the outputs are from OpenCV's, of the largest value of each; Error if it is too far."""
     import cv2
 
     batch, worst = draw(net.graph).blobs, 0.0
     try:
-        read = cv2.dnn.readNetFromCaffe(str(path), str(model))
+        read = cv2.dnn.readNetFromCaffe(str(net.graph.path), str(model))
         for blob, x in batch.items():
             read.setInput(x.numpy(), blob)
         made = {top.blob: node.name for node in net.graph.layers for top in node.tops}

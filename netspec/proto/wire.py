@@ -179,7 +179,9 @@ class WireFile:
                 raise self.error(field.start, f"{name} has more than {MOST_AXES} axes")
         if legacy:
             shape = [legacy.get(number, 0) for number in _LEGACY]
-        if BlobProto.RAW_DATA_FIELD_NUMBER in raw:
+        numbers = any(map(len, single)) or any(map(len, double))
+        # without a type beside numbers it is another fork's field of that number, such as Vitis-AI's
+        if BlobProto.RAW_DATA_FIELD_NUMBER in raw and (len(raw) == 2 or not numbers):
             return shape, [self._raw(raw, name)]
         return shape, double if any(map(len, double)) else single
 

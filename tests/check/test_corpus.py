@@ -7,9 +7,15 @@ import time
 import pytest
 
 from netspec.base.pool import each
+from netspec.check.batch import draw
 from netspec.check.corpus import gathered
 from netspec.check.tally import reason, reasons, totals, types
 from netspec.cli.main import main
+from netspec.net import weights
+from netspec.net.build import build
+from netspec.net.module import Net
+from netspec.proto.caffe_pb2 import NetParameter
+from netspec.proto.text import parse
 
 CONV = 'layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 2 kernel_size: 3 } }'
 INPUT = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 4 dim: 3 dim: 9 dim: 9 } } }'
@@ -43,6 +49,8 @@ def tally(tmp_path_factory):
     for name, text in FILES.items():
         (folder / "all" / name).parent.mkdir(exist_ok=True, parents=True)
         (folder / "all" / name).write_text(text)
+    weights.save(folder / "all" / "one" / "w.caffemodel", Net(folder / "all" / "one" / "net.prototxt"))
+    weights.save(folder / "all" / "two" / "w.caffemodel", Net(folder / "all" / "one" / "v1.prototxt"))
     status = main(["corpus", str(folder / "all"), "--json", str(folder / "now.json"), "--workers", "2"])
     return json.loads((folder / "now.json").read_text()), folder, status
 
@@ -50,7 +58,9 @@ def tally(tmp_path_factory):
 def test_each_content_counts_once_and_as_what_it_is(tally):
     rows, folder, status = tally
     assert status == 0
-    assert {row["path"]: row["kind"] for row in rows} == {
+    kinds = {row["path"]: row["kind"] for row in rows}
+    assert kinds.pop("one/w.caffemodel") == kinds.pop("two/w.caffemodel") == "weights"
+    assert kinds == {
         name: "label map" if "labels" in name else "solver" if any(w in name for w in ("solver", "policy", "tests")) else "net"
         for name in FILES if name not in ("two/same.prototxt", "two/notes.txt")}
     assert [row["places"] for row in rows if row["path"] == "one/net.prototxt"] == [["one/net.prototxt", "two/same.prototxt"]]
@@ -68,12 +78,19 @@ def test_what_comes_of_each_net(tally):
     assert "'c'" in ran["two/staged.prototxt"]  # in stage deploy
 
 
+def test_weights_run_in_the_net_beside_them_that_they_fit(tally):
+    steps = {row["path"]: row["steps"] for row in tally[0]}
+    assert steps["one/w.caffemodel"] == {"read": "", "run": ""}
+    assert "run" in steps["two/w.caffemodel"]  # of which a net beside it cannot be built
+
+
 def test_it_is_counted(tally):
     counts = totals(tally[0])
+    assert counts["weights that are read"] == (2, 2) and counts["- that run in a net beside them"] == (1, 2)
     assert counts["nets that build and run forward"] == (4, 8)
     assert counts["- by shapes alone: large"] == (1, 4)
-    assert counts["solvers"] == (2, 3) and counts["files that are none of these"] == (1, 12)
-    assert counts["tracebacks"] == counts["time-outs"] == (0, 12)
+    assert counts["solvers"] == (2, 3) and counts["files that are none of these"] == (1, 14)
+    assert counts["tracebacks"] == counts["time-outs"] == (0, 14)
     why = {line[2]: line[:2] for line in reasons(tally[0], ["run"])}
     assert why["type Odd"] == (2, 2) and why["python module m.n"] == (1, 1)
     assert types(tally[0])[0] == (2, 2, 2, "Odd", "not known")
@@ -100,6 +117,14 @@ def test_a_tally_beside_an_earlier_one(tally, capsys):
 ])
 def test_sentences_of_one_reason_are_one(said, counted):
     assert reason(said) == counted
+
+
+def test_words_at_random_are_rows_of_the_table():
+    net = parse('layer { name: "d" type: "Input" top: "d" input_param { shape { dim: 50 dim: 1 dim: 4 } } } layer { name: "f" '
+                'type: "Flatten" bottom: "d" top: "f" } layer { name: "e" type: "Embed" bottom: "f" top: "e" '
+                'embed_param { input_dim: 9 num_output: 2 } }', NetParameter)
+    words = draw(build(net)).blobs["d"]
+    assert words.shape == (50, 1, 4) and sorted({*words.flatten().tolist()}) == [*range(9)]
 
 
 def busy(number):

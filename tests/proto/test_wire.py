@@ -30,3 +30,14 @@ def test_damage_is_told_with_its_place(tmp_path):
     path.write_bytes(field(1, b"name") + varint(2**29 << 3) + b"\0")
     with pytest.raises(Error, match=f"byte 6: field number {2**29}, which cannot be"):
         read_weights(path)
+
+
+def test_another_forks_field_of_raw_datas_number_is_not_taken_for_it(tmp_path):
+    """Vitis-AI writes a mask there, beside the numbers; NVIDIA says the type of its own."""
+    path = tmp_path / "masked.caffemodel"
+    numbers = np.arange(3, dtype="<f4")
+    path.write_bytes(blob_with(field(5, numbers.tobytes()) + field(12, b"\1"), (3,)))
+    assert read_weights(path)["x"][0].tolist() == [0, 1, 2]
+    path.write_bytes(blob_with(field(12, numbers.tobytes()), (3,)))
+    with pytest.raises(Error, match="raw_data of type None"):
+        read_weights(path)
