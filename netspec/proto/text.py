@@ -15,7 +15,7 @@ from ..base.trust import leave
 from .caffe_pb2 import DESCRIPTOR, LayerParameter, NetParameter, SolverParameter
 from .own import spelling, widened
 from .types import CAFFE
-from .unread import HINTS, NUMBER, PASS, UNREAD, of_forks, set_aside, spelled, tell
+from .unread import HINTS, LISTED, NUMBER, PASS, UNREAD, of_forks, set_aside, spelled, tell
 from .upgrade import upgrade_net, upgrade_solver
 
 Kind = TypeVar("Kind", bound=Message)
@@ -34,9 +34,9 @@ _STRANGERS = (
     (rb"\xff\xfe|\xfe\xff", "is UTF-16 text; save it as UTF-8"),
     (rb"(?s).{0,4096}?[\x00-\x08\x0e-\x1f]", "is binary (weights?); a prototxt, which is text, is expected"),
 )
-_HINTED = re.compile("|".join(  # fields of which nothing is read
+_HINTED = re.compile("|".join([LISTED, *(  # fields of which nothing is read, or no list
     rf"\b{field.name}\b" for kind in DESCRIPTOR.message_types_by_name.values() for field in kind.fields
-    if field.message_type and field.message_type.name == HINTS))
+    if field.message_type and field.message_type.name == HINTS)]))
 _TOKEN = re.compile(
     r"""\#[^\n]*
     | (?P<string> "[^"\\\n]*(?:\\.[^"\\\n]*)*"? | '[^'\\\n]*(?:\\.[^'\\\n]*)*'? )

@@ -21,7 +21,7 @@ HINTS = "Hints"  # the message of which nothing is read
 FORKS, PASSED, REFUSED = 1000, 2000, 3000
 OWN = 1 << 20  # from here on those of layer types of one's own, which compute them: see own.py
 PASS = "--unknown-fields pass"
-_HARMLESS = re.compile(r"device_id\b")  # a list of GPUs
+LISTED = "device_id"  # of which forks have a list, which changes no number
 _WRITTEN = re.compile(rf'(?m)^( *){UNREAD}: "((?:[^"\\]|\\.)*)"$')
 
 
@@ -29,7 +29,7 @@ def set_aside(text: str, kind: Any, tokens: Iterable[re.Match], everywhere: bool
     """The text of a message of this kind, with what its schema lacks as strings of `unread`, line by line.
 
     That is a field of no or of another kind, a value that is none of its enum's, and a field given once too
-    often. tokens: of the text, without comments. everywhere: not only in messages of which nothing is read.
+    often. tokens: of the text, without comments. everywhere: not only what no number depends on.
     """
     found, pieces, done = list(tokens), [], 0
     stack: list[tuple[Any, set[str]]] = [(kind, set())]
@@ -45,7 +45,7 @@ def set_aside(text: str, kind: Any, tokens: Iterable[re.Match], everywhere: bool
             field = message.fields_by_name.get(token)
             first, end = _value(found, at)
             fits = _fits(field, found[first:end], token in seen)
-            if fits or not everywhere and message.name != HINTS:
+            if fits or not everywhere and message.name != HINTS and token != LISTED:
                 if field and field.message_type:
                     at, inner = first - 1, field.message_type
                 else:
@@ -119,8 +119,9 @@ def of_forks(message: Message, least: int = FORKS, where: str = "",
         if name == without:
             continue
         if field.name == UNREAD:
-            yield from ((where + re.split(r"[\s:{<]", each, maxsplit=1)[0],
-                         PASSED if _HARMLESS.match(each) else field.number) for each in value)
+            names = [re.split(r"[\s:{<]", each, maxsplit=1)[0] for each in value]
+            yield from ((where + each, number) for each in names
+                        if (number := PASSED if each == LISTED else field.number) >= least)
             continue
         if field.number >= least and (field.number < OWN or least == FORKS):
             yield name, field.number

@@ -83,6 +83,12 @@ def test_what_is_said(passing, tmp_path):
     assert strange.startswith(f"{path}: not understood, and passed by: ") and "layer.mine_param (2)" in strange
 
 
+def test_a_list_of_gpus_needs_no_asking():
+    solver = text.parse("base_lr: 1 device_id: [0, 1] max_iter: 2", caffe_pb2.SolverParameter)
+    assert (solver.device_id, solver.max_iter) == (0, 2) and "device_id: [0, 1]" in text.to_text(solver)
+    assert list(unread.of_forks(solver)) == [("device_id", unread.PASSED)]
+
+
 def test_hints_need_no_asking(tmp_path):
     net = text.parse('layer { name: "q" type: "ReLU" quantization_param { bw_layer_in: 8 scale_in: 1.5 } }', caffe_pb2.NetParameter)
     assert "bw_layer_in: 8" in text.to_text(net) and names(net) == ["layer.quantization_param"]
