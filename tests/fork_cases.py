@@ -322,3 +322,67 @@ WEIGHING = "ignore_label: 9 weight_by_label_freqs: true " + " ".join(f"class_wei
 for text, divisor in {"": len(COUNTED), "normalize: false": 2}.items():
     case(f"SoftmaxWithLoss weighted {text}", layer("SoftmaxWithLoss", f"loss_param {{ {WEIGHING} {text} }}", "xt"),
          {"x": SCORES, "t": LABELS.astype(np.float32)}, {"y": LOSS / divisor}, indiff={"x": BACK / divisor})
+
+
+# PriorBox, PriorBoxClustered
+
+
+def priors(high, wide, image, sizes, step=None, offset=0.5, clip=False, variance=(0.1,)):
+    """sizes: width and height of the priors of a position."""
+    corners = []
+    step_y, step_x = step or (np.float32(image[0] / high), np.float32(image[1] / wide))
+    for i, j in np.ndindex(high, wide):
+        x, y = (j + offset) * float(step_x), (i + offset) * float(step_y)
+        for w, h in sizes:
+            corners += [(x - w / 2) / image[1], (y - h / 2) / image[0], (x + w / 2) / image[1], (y + h / 2) / image[0]]
+    corners = [min(max(v, 0), 1) for v in corners] if clip else corners
+    return np.array([[corners, list(variance) * (len(corners) // len(variance))]])
+
+
+ROOT, THIRD = math.sqrt, float(np.float32(1 / 3))
+PRIORS = {
+    "min_size: 3": dict(sizes=[(3, 3)]),
+    "min_size: 3.9 max_size: 8.7 aspect_ratio: 2 clip: true": dict(  # sizes are cut
+        sizes=[(3, 3), (ROOT(24), ROOT(24)), (3 * ROOT(2), 3 / ROOT(2)), (3 / ROOT(2), 3 * ROOT(2))], clip=True),
+    "min_size: 4 min_size: 6 aspect_ratio: 1 aspect_ratio: 3 aspect_ratio: 3 flip: false step: 5 offset: 0.25": dict(
+        sizes=[(4, 4), (4 * ROOT(3), 4 / ROOT(3)), (6, 6), (6 * ROOT(3), 6 / ROOT(3))], step=(5, 5), offset=0.25),
+    "min_size: 5 max_size: 9 min_size: 10 max_size: 12 step_h: 4 step_w: 7 img_h: 40 img_w: 70 variance: 0.5": dict(
+        sizes=[(5, 5), (ROOT(45), ROOT(45)), (10, 10), (ROOT(120), ROOT(120))], step=(4, 7), image=(40, 70), variance=(0.5,)),
+    "min_size: 7 img_size: 50 variance: 0.1 variance: 0.2 variance: 0.3 variance: 0.4": dict(
+        sizes=[(7, 7)], image=(50, 50), variance=(0.1, 0.2, 0.3, 0.4)),
+}
+X, IMAGE = numbers(2, 4, 3, 5), numbers(1, 3, 21, 34)
+for settings, facts in PRIORS.items():
+    case(f"PriorBox {settings}", layer("PriorBox", f"prior_box_param {{ {settings} }}", "xi"), {"x": X, "i": IMAGE},
+         {"y": priors(3, 5, **{"image": (21, 34), **facts})})
+case("PriorBoxClustered", layer("PriorBoxClustered", "prior_box_param { width: 3.5 height: 8 width: 6 height: 2.25 step: 7 }", "xi"),
+     {"x": X, "i": IMAGE}, {"y": priors(3, 5, (21, 34), [(3.5, 8), (6, 2.25)], (7, 7))})
+
+
+# SegAccuracy
+
+
+def measured(scores, labels, ignored=()):
+    classes = scores.shape[1]
+    counts = np.zeros((classes, classes))
+    for n, i, j in np.ndindex(len(scores), *scores.shape[2:]):
+        if (true := int(labels[n, 0, i, j])) not in ignored:
+            best = max(range(classes), key=lambda c: (scores[n, c, i, j], c))  # the last of equal ones
+            counts[true, best] += 1
+    right, true, found = np.diag(counts), counts.sum(1), counts.sum(0)
+    shares = [right[c] / true[c] for c in range(classes) if true[c]]
+    unions = [1 if right[c] == true[c] + found[c] - right[c] else right[c] / (true[c] + found[c] - right[c])
+              for c in range(classes)]
+    return [[[[right.sum() / max(true.sum(), 1), sum(shares) / max(len(shares), 1), sum(unions) / classes]]]]
+
+
+SCORES = numbers(2, 5, 3, 4).round(1)
+SCORES[:, 4] = -9  # a class that is nowhere
+SCORES[:, :, 0, 0] = 1  # ties
+LABELS = np.random.RandomState(2).choice([0, 1, 2, 3, 7, 255], (2, 1, 3, 4)).astype(np.float32)
+TEXT = "seg_accuracy_param { metric: PixelAccuracy ignore_label: 255 ignore_label: 7 }"
+case("SegAccuracy", layer("SegAccuracy", TEXT, "xt"), {"x": SCORES, "t": LABELS}, {"y": measured(SCORES, LABELS, (7, 255))})
+case("SegAccuracy without labels", layer("SegAccuracy", TEXT, "xt"), {"x": SCORES, "t": 0 * LABELS + 7},
+     {"y": measured(SCORES, 0 * LABELS + 7, (7,))})
+LABELS = LABELS % 5
+case("SegAccuracy of all", layer("SegAccuracy", "", "xt"), {"x": SCORES, "t": LABELS}, {"y": measured(SCORES, LABELS)})

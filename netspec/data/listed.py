@@ -14,7 +14,7 @@ from ..ops.base import Shape
 from ..ops.source import Batch, Source
 from ..proto.caffe_pb2 import LayerParameter
 from ..proto.text import read_lines
-from ..proto.types import MESSAGES
+from ..proto.types import own_fields
 from .images import decode, open_image, read_label
 from .opencv import nearest, resize
 from .transform import Transform
@@ -33,10 +33,9 @@ class Listed(Source):
 
     def setup(self) -> None:
         """Read the settings that the parameter messages have in common."""
-        field = MESSAGES[self.type]
-        self.p: Any = getattr(self.layer, field)
+        self.p: Any = self.message(self.layer)
         if self.p.batch_size < 1:
-            raise self.error(f"{field} needs a batch_size of at least 1")
+            raise self.error(f"{own_fields(self.type)[0]} needs a batch_size of at least 1")
         self.batch_size = self.p.batch_size
         try:
             self.source = find(self.p.source, self.context.base, self.what)
@@ -51,10 +50,18 @@ class Listed(Source):
             raise self.error(str(error)) from None
 
     @classmethod
+    def message(cls, layer: LayerParameter) -> Any:
+        """The parameter message with what all have in common."""
+        return getattr(layer, own_fields(cls.type)[0])
+
+    @classmethod
     def stated(cls, layer: LayerParameter, size: tuple[int, int] | None = None) -> list[Shape]:
-        p, crop = getattr(layer, MESSAGES[cls.type]), layer.transform_param.crop_size
+        p = cls.message(layer)
+        crop = layer.transform_param.crop_size or getattr(p, "crop_size", 0)  # of C3D's videos
         channels = 1 if not getattr(p, "is_color", True) or layer.transform_param.force_gray else 0
         own = (crop, crop) if crop else (getattr(p, "new_height", 0), getattr(p, "new_width", 0))
+        for resized in () if crop else layer.transform_param.resize_param[:1]:
+            own = resized.height, resized.width
         high, wide = size or own
         return [(p.batch_size or 1, channels, high, wide), (p.batch_size or 1,)] if high and wide else []
 
@@ -196,7 +203,22 @@ class ImageData(ListedImages, type="ImageData", one_label=True):
         return f"image {line.image}", pixels, line.label
 
 
-class DenseImageData(ListedImages, type="DenseImageData"):
+class Paired(ListedImages):
+    """Images of a list that has the files of their labels beside them."""
+
+    def read(self, path: Path) -> list[Line]:
+        words = [word for line in self.text() for word in line.split()]
+        if len(words) % 2:
+            raise self.error(f"{path} must hold pairs of file names, image and labels, without spaces in "
+                             f"them; found {len(words)} names")
+        return [Line(*pair) for pair in zip(words[::2], words[1::2], strict=True)]
+
+    def describe(self, position: int) -> str:
+        folder, lines = self.p.root_folder, [self.line(item) for item in self.items(position)]
+        return ", ".join(f"{folder}{line.image} (label {folder}{line.label})" for line in lines)
+
+
+class DenseImageData(Paired, type="DenseImageData"):
     """Tops: data (N, C, H, W) and label (N, 1, H, W).
 
     A list line is the file names of an image and its labels: grey or palette images of class indices (of a
@@ -222,17 +244,6 @@ class DenseImageData(ListedImages, type="DenseImageData"):
         if self.cut and mean is not None and mean.shape[1:] != self.cut:
             raise self.error("the mean_file is subtracted after the crop, so it must be "
                              f"{self.cut[0]} x {self.cut[1]}")
-
-    def read(self, path: Path) -> list[Line]:
-        words = [word for line in self.text() for word in line.split()]
-        if len(words) % 2:
-            raise self.error(f"{path} must hold pairs of file names, image and labels, without spaces in "
-                             f"them; found {len(words)} names")
-        return [Line(*pair) for pair in zip(words[::2], words[1::2], strict=True)]
-
-    def describe(self, position: int) -> str:
-        folder, lines = self.p.root_folder, [self.line(item) for item in self.items(position)]
-        return ", ".join(f"{folder}{line.image} (label {folder}{line.label})" for line in lines)
 
     def shapes(self) -> list[Shape]:
         channels, *size = self.pixels(self.line(0)).shape

@@ -54,17 +54,24 @@ class Transform:
 
     def __call__(self, pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """Pixels (C, H, W) of any kind of number, transformed, float32."""
+        return self.both(pixels, pixels[:0], random)[0]
+
+    def both(self, pixels: np.ndarray, label: np.ndarray, random: np.random.Generator,
+             anywhere: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels transformed, and a label (1, H, W) cut and mirrored with them; anywhere: crops are random in
+        TEST too."""
         _, height, width = self.shape(*pixels.shape)
         flip = self.mirror and random.integers(2) == 1
         mean = self.mean if len(self.mean) else self.whole_mean
         if self.crop:
-            room = [n - self.crop for n in pixels.shape[1:]]
-            top, left = (int(random.integers(n + 1)) if self.op.context.training else n // 2 for n in room)
+            room, drawn = [n - self.crop for n in pixels.shape[1:]], self.op.context.training or anywhere
+            top, left = (int(random.integers(n + 1)) if drawn else n // 2 for n in room)
             cut = np.s_[:, top : top + height, left : left + width]
-            pixels = pixels[cut]
+            pixels, label = pixels[cut], label[cut]
             mean = mean if self.whole_mean is None else self.whole_mean[cut]
         result = pixels.astype(np.float32)
         if mean is not None:
             result -= mean
         result *= self.scale
-        return np.ascontiguousarray(result[:, :, ::-1] if flip else result)
+        turned = np.s_[:, :, ::-1] if flip else np.s_[:]
+        return np.ascontiguousarray(result[turned]), label[turned]

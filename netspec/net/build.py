@@ -12,7 +12,7 @@ from typing import Any
 from ..base.asked import asked
 from ..base.errors import Error, closest
 from ..base.names import file_of
-from ..data import arrays, detection, listed, lmdb, segmentation, windows  # noqa: F401 - imported to register
+from ..data import arrays, described, detection, listed, lmdb, pairs, segmentation, windows  # noqa: F401
 from ..ops import REGISTRY, Context, Operation, Shape, lookup
 from ..ops.source import Source
 from ..proto import caffe_pb2

@@ -8,6 +8,7 @@ from . import (  # noqa: F401 - imported to register
     norm,
     ohem,
     pool,
+    priors,
     proposals,
     python,
     recurrent,

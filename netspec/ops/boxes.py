@@ -52,19 +52,20 @@ def widest(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def overlaps(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of all pairs, N x K of N x 4 and K x 4, in the `widest` dtype."""
+def overlaps(a: Tensor, b: Tensor, ends: int = 1) -> Tensor:
+    """Intersection over union of all pairs, N x K of N x 4 and K x 4, in the `widest` dtype; ends: 0 for
+    boxes that are x2 - x1 wide."""
     wide = widest(a.device)
-    return _overlaps(a.to(wide), b.to(wide))
+    return _overlaps(a.to(wide), b.to(wide), ends)
 
 
-def _overlaps(a: Tensor, b: Tensor) -> Tensor:
+def _overlaps(a: Tensor, b: Tensor, ends: int = 1) -> Tensor:
     """In the dtype of the boxes; 0 where they do not meet."""
     (left, top, right, bottom), other = a[:, :4, None].unbind(1), b[:, :4].unbind(1)
-    wide = (right.minimum(other[2]) - left.maximum(other[0]) + 1).clamp_(min=0)
-    shared = wide.mul_((bottom.minimum(other[3]) - top.maximum(other[1]) + 1).clamp_(min=0))
-    area = (right - left + 1) * (bottom - top + 1)
-    union = area + (other[2] - other[0] + 1) * (other[3] - other[1] + 1) - shared
+    wide = (right.minimum(other[2]) - left.maximum(other[0]) + ends).clamp_(min=0)
+    shared = wide.mul_((bottom.minimum(other[3]) - top.maximum(other[1]) + ends).clamp_(min=0))
+    area = (right - left + ends) * (bottom - top + ends)
+    union = area + (other[2] - other[0] + ends) * (other[3] - other[1] + ends) - shared
     return (shared / union).masked_fill_(shared == 0, 0)
 
 
@@ -78,24 +79,33 @@ def ranked(scores: Tensor) -> Tensor:
     return torch.from_numpy(order).to(scores.device)
 
 
-def nms(boxes: Tensor, scores: Tensor, threshold: float, *, strict: bool = False,
-        most: int | None = None) -> Tensor:
+def nms(boxes: Tensor, scores: Tensor, threshold: float, *, strict: bool = False, most: int | None = None,
+        order: Tensor | None = None, ends: int = 1, eta: float = 1) -> Tensor:
     """The boxes that no better one which is kept overlaps: their indices, the highest score first.
 
     boxes N x 4 and scores N are taken as float32; equal ones come as in `ranked`. A box goes whose overlap is
     the threshold or more, as in the releases' code for the CPU; strict: only more, as in that for the GPU.
-    most: so many at most. The host waits for the device.
+    most: so many at most. order: the indices of those that count, in their order. ends: 0 for boxes that are
+    x2 - x1 wide. eta: of SSD; while the threshold is above 0.5 each that is kept makes it so many times as
+    high, for what comes after it. The host waits for the device.
     """
     boxes, limit = boxes[:, :4].float(), np.float32(threshold)
     if not strict and float(limit) < threshold:  # there a float32 is held against a double
         limit = np.nextafter(limit, np.float32(np.inf))
-    rest = ranked(scores)
+    rest = ranked(scores) if order is None else order
     kept, count = [rest[:0]], 0
 
     def hit(one: Tensor, other: Tensor) -> Tensor:
-        found = _overlaps(boxes[one], boxes[other])
+        found = _overlaps(boxes[one], boxes[other], ends)
         return found > float(limit) if strict else found >= float(limit)
 
+    while eta < 1 and limit > 0.5 and len(rest):
+        one, rest = rest[:1], rest[1:]
+        if not hit(torch.cat(kept), one).any():
+            kept.append(one)
+            count += 1
+            limit *= np.float32(eta)
+    rest = rest[~hit(torch.cat(kept), rest).any(0)]
     while len(rest) and (most is None or count < most):
         block, rest = rest[:BLOCK], rest[BLOCK:]
         good = block[_unhit(hit(block, block).triu(1))]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..proto.caffe_pb2 import AccuracyParameter, LossParameter, ReductionParameter
 from .base import Operation, Shape, carried, raised
+from .boxes import widest
 
 FLT_MIN = torch.finfo(torch.float32).tiny
 MODES = LossParameter
@@ -180,6 +181,45 @@ class Accuracy(Classified, type="Accuracy", bottoms=2, tops=(1, 2), sink=True, u
         if not self.warned:
             logging.getLogger("netspec").warning("%s", self.error(f"{message}. They count as failures"))
             self.warned = True
+
+
+class SegAccuracy(Operation, type="SegAccuracy", family="losses", bottoms=2, sink=True, once=True,
+                  undifferentiable={0, 1}, four_axes=True):
+    """1 x 1 x 1 x 3: the share of positions that are right, the mean share of each class that is there, and
+    the mean over all classes of intersection over union, which is 1 for a class that is nowhere.
+
+    Bottoms: scores N x C x H x W and labels N x 1 x H x W. Of equal scores the last counts. Positions with an
+    ignore_label do not count. reset: false counts those of all passes so far.
+    """
+
+    counts: Tensor | float = 0.0  # of the passes so far: true class by found class
+
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        if shapes[1] != (shapes[0][0], 1, *shapes[0][2:]):
+            raise self.error(f"takes a label for each position of the scores, found {list(shapes[1])} for "
+                             f"{list(shapes[0])}")
+        return [(1, 1, 1, 3)]
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        p, x, kind = self.layer.seg_accuracy_param, bottoms[0], widest(bottoms[0].device)
+        classes = x.shape[1]
+        found, label = classes - 1 - x.flip(1).argmax(1).flatten(), bottoms[1].long().flatten()
+        counted = torch.ones_like(label, dtype=torch.bool)
+        for ignored in p.ignore_label:
+            counted &= label != ignored
+        at, wrong = self.inside(torch.where(counted, label, 0), classes,
+                                f"labels are {{}} to {{}}, expected 0 to {classes - 1} or an ignore_label")
+        counts = torch.zeros(classes**2, dtype=kind, device=x.device)
+        counts = counts.scatter_add(0, at * classes + found, counted.to(kind)).reshape(classes, classes)
+        if not p.reset:
+            self.counts = counts = counts + self.counts
+        right, true = counts.diag(), counts.sum(1)
+        union, there = true + counts.sum(0) - right, (true > 0).sum().clamp(min=1)
+        shared = torch.where(union == right, 1.0, right / union)
+        shares = (right / true.clamp(min=1)).sum() / there
+        told = torch.stack([right.sum() / true.sum().clamp(min=1), shares, shared.mean()])
+        told = told.to(raised(x).dtype).reshape(1, 1, 1, 3)
+        return told if wrong is None else told.masked_fill(wrong.any(), float("nan"))
 
 
 class Reduction(Operation, type="Reduction", family="reduction"):

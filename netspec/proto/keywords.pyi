@@ -25,13 +25,9 @@ class AbsValKeywords(LayerKeywords, total=False): ...
 class AccuracyKeywords(LayerKeywords, AccuracyParameterKeywords, total=False):
     accuracy_param: AccuracyParameterKeywords | caffe_pb2.AccuracyParameter
 
-class AnnotatedDataKeywords(LayerKeywords, AnnotatedDataParameterKeywords, total=False):
-    annotated_data_param: AnnotatedDataParameterKeywords | caffe_pb2.AnnotatedDataParameter
+class AnnotatedDataKeywords(LayerKeywords, DataParameterKeywords, total=False):
+    data_param: DataParameterKeywords | caffe_pb2.DataParameter
     transform_param: TransformationParameterKeywords | caffe_pb2.TransformationParameter
-    scale: float | Array
-    mirror: bool
-    crop_size: int | Array
-    mean_file: str
     mean_value: float | Array | Sequence[float | Array]
     force_color: bool
     force_gray: bool
@@ -177,6 +173,9 @@ class DenseImageDataKeywords(LayerKeywords, DenseImageDataParameterKeywords, tot
     flow: bool
     stride: int | Array
     pad: int | Array
+
+class DetectionEvaluateKeywords(LayerKeywords, DetectionEvaluateParameterKeywords, total=False):
+    detection_evaluate_param: DetectionEvaluateParameterKeywords | caffe_pb2.DetectionEvaluateParameter
 
 class DetectionOutputKeywords(LayerKeywords, DetectionOutputParameterKeywords, total=False):
     detection_output_param: DetectionOutputParameterKeywords | caffe_pb2.DetectionOutputParameter
@@ -332,6 +331,70 @@ class ImageDataKeywords(LayerKeywords, ImageDataParameterKeywords, total=False):
     stride: int | Array
     pad: int | Array
 
+class ImageLabelmapDataKeywords(LayerKeywords, ImageDataParameterKeywords, total=False):
+    image_data_param: ImageDataParameterKeywords | caffe_pb2.ImageDataParameter
+    transform_param: TransformationParameterKeywords | caffe_pb2.TransformationParameter
+    mean_value: float | Array | Sequence[float | Array]
+    force_color: bool
+    force_gray: bool
+    resize_param: ResizeParameterKeywords | caffe_pb2.ResizeParameter | Sequence[ResizeParameterKeywords | caffe_pb2.ResizeParameter]
+    noise_param: HintsKeywords | caffe_pb2.Hints | Sequence[HintsKeywords | caffe_pb2.Hints]
+    emit_constraint: HintsKeywords | caffe_pb2.Hints
+    distort_param: HintsKeywords | caffe_pb2.Hints
+    expand_param: HintsKeywords | caffe_pb2.Hints
+    random_resize_param: HintsKeywords | caffe_pb2.Hints
+    random_aspect_ratio_param: HintsKeywords | caffe_pb2.Hints
+    fix_crop: bool
+    multi_scale: bool
+    scale_ratios: float | Array | Sequence[float | Array]
+    max_distort: int | Array
+    more_fix_crop: bool
+    img_rand_resize_lower: int | Array
+    img_rand_resize_upper: int | Array
+    vertical_stretch_lower: float | Array
+    vertical_stretch_upper: float | Array
+    horizontal_stretch_lower: float | Array
+    horizontal_stretch_upper: float | Array
+    allow_upscale: bool
+    scale_factors: float | Array | Sequence[float | Array]
+    crop_width: int | Array
+    crop_height: int | Array
+    flow: bool
+    stride: int | Array
+    pad: int | Array
+
+class ImageSegDataKeywords(LayerKeywords, ImageDataParameterKeywords, total=False):
+    image_data_param: ImageDataParameterKeywords | caffe_pb2.ImageDataParameter
+    transform_param: TransformationParameterKeywords | caffe_pb2.TransformationParameter
+    mean_value: float | Array | Sequence[float | Array]
+    force_color: bool
+    force_gray: bool
+    resize_param: ResizeParameterKeywords | caffe_pb2.ResizeParameter | Sequence[ResizeParameterKeywords | caffe_pb2.ResizeParameter]
+    noise_param: HintsKeywords | caffe_pb2.Hints | Sequence[HintsKeywords | caffe_pb2.Hints]
+    emit_constraint: HintsKeywords | caffe_pb2.Hints
+    distort_param: HintsKeywords | caffe_pb2.Hints
+    expand_param: HintsKeywords | caffe_pb2.Hints
+    random_resize_param: HintsKeywords | caffe_pb2.Hints
+    random_aspect_ratio_param: HintsKeywords | caffe_pb2.Hints
+    fix_crop: bool
+    multi_scale: bool
+    scale_ratios: float | Array | Sequence[float | Array]
+    max_distort: int | Array
+    more_fix_crop: bool
+    img_rand_resize_lower: int | Array
+    img_rand_resize_upper: int | Array
+    vertical_stretch_lower: float | Array
+    vertical_stretch_upper: float | Array
+    horizontal_stretch_lower: float | Array
+    horizontal_stretch_upper: float | Array
+    allow_upscale: bool
+    scale_factors: float | Array | Sequence[float | Array]
+    crop_width: int | Array
+    crop_height: int | Array
+    flow: bool
+    stride: int | Array
+    pad: int | Array
+
 class InfogainLossKeywords(LayerKeywords, InfogainLossParameterKeywords, total=False):
     infogain_loss_param: InfogainLossParameterKeywords | caffe_pb2.InfogainLossParameter
     loss_param: LossParameterKeywords | caffe_pb2.LossParameter
@@ -436,6 +499,9 @@ class PowerKeywords(LayerKeywords, PowerParameterKeywords, total=False):
     power_param: PowerParameterKeywords | caffe_pb2.PowerParameter
 
 class PriorBoxKeywords(LayerKeywords, PriorBoxParameterKeywords, total=False):
+    prior_box_param: PriorBoxParameterKeywords | caffe_pb2.PriorBoxParameter
+
+class PriorBoxClusteredKeywords(LayerKeywords, PriorBoxParameterKeywords, total=False):
     prior_box_param: PriorBoxParameterKeywords | caffe_pb2.PriorBoxParameter
 
 class ProposalKeywords(LayerKeywords, ProposalParameterKeywords, total=False):
@@ -562,6 +628,43 @@ class UnpoolingKeywords(LayerKeywords, UnpoolingParameterKeywords, total=False):
 class UpsampleKeywords(LayerKeywords, UpsampleParameterKeywords, total=False):
     upsample_param: UpsampleParameterKeywords | caffe_pb2.UpsampleParameter
 
+class VideoDataKeywords(LayerKeywords, VideoDataParameterKeywords, total=False):
+    video_data_param: VideoDataParameterKeywords | caffe_pb2.VideoDataParameter
+    transform_param: TransformationParameterKeywords | caffe_pb2.TransformationParameter
+    scale: float | Array
+    mirror: bool
+    crop_size: int | Array
+    mean_file: str
+    mean_value: float | Array | Sequence[float | Array]
+    force_color: bool
+    force_gray: bool
+    resize_param: ResizeParameterKeywords | caffe_pb2.ResizeParameter | Sequence[ResizeParameterKeywords | caffe_pb2.ResizeParameter]
+    noise_param: HintsKeywords | caffe_pb2.Hints | Sequence[HintsKeywords | caffe_pb2.Hints]
+    emit_constraint: HintsKeywords | caffe_pb2.Hints
+    distort_param: HintsKeywords | caffe_pb2.Hints
+    expand_param: HintsKeywords | caffe_pb2.Hints
+    random_resize_param: HintsKeywords | caffe_pb2.Hints
+    random_aspect_ratio_param: HintsKeywords | caffe_pb2.Hints
+    fix_crop: bool
+    multi_scale: bool
+    scale_ratios: float | Array | Sequence[float | Array]
+    max_distort: int | Array
+    is_flow: bool
+    more_fix_crop: bool
+    img_rand_resize_lower: int | Array
+    img_rand_resize_upper: int | Array
+    vertical_stretch_lower: float | Array
+    vertical_stretch_upper: float | Array
+    horizontal_stretch_lower: float | Array
+    horizontal_stretch_upper: float | Array
+    allow_upscale: bool
+    scale_factors: float | Array | Sequence[float | Array]
+    crop_width: int | Array
+    crop_height: int | Array
+    flow: bool
+    stride: int | Array
+    pad: int | Array
+
 class WindowDataKeywords(LayerKeywords, WindowDataParameterKeywords, total=False):
     window_data_param: WindowDataParameterKeywords | caffe_pb2.WindowDataParameter
     transform_param: TransformationParameterKeywords | caffe_pb2.TransformationParameter
@@ -629,17 +732,20 @@ class AccuracyParameterKeywords(TypedDict, total=False):
     axis: int | Array
     ignore_label: int | Array
 
-class AnnotatedDataParameterKeywords(TypedDict, total=False):
-    batch_sampler: HintsKeywords | caffe_pb2.Hints | Sequence[HintsKeywords | caffe_pb2.Hints]
-    label_map_file: str
-    anno_type: str
-    yolo_data_type: int | Array
-    yolo_data_jitter: float | Array
-    train_diffcult: bool
-    single_class: bool
-    seg_scales: int | Array
-
-class HintsKeywords(TypedDict, total=False): ...
+class DataParameterKeywords(TypedDict, total=False):
+    source: str
+    scale: float | Array
+    mean_file: str
+    batch_size: int | Array
+    crop_size: int | Array
+    mirror: bool
+    rand_skip: int | Array
+    backend: int | Literal['LEVELDB', 'LMDB']
+    force_encoded_color: bool
+    prefetch: int | Array
+    cache: bool
+    threads: int | Array
+    shuffle: bool
 
 class TransformationParameterKeywords(TypedDict, total=False):
     scale: float | Array
@@ -684,6 +790,8 @@ class ResizeParameterKeywords(TypedDict, total=False):
     pad_mode: int | Literal['CONSTANT', 'MIRRORED', 'REPEAT_NEAREST']
     pad_value: float | Array | Sequence[float | Array]
     interp_mode: int | Literal['LINEAR', 'AREA', 'NEAREST', 'CUBIC', 'LANCZOS4'] | Sequence[int | Literal['LINEAR', 'AREA', 'NEAREST', 'CUBIC', 'LANCZOS4']]
+
+class HintsKeywords(TypedDict, total=False): ...
 
 class ArgMaxParameterKeywords(TypedDict, total=False):
     out_max_val: bool
@@ -789,21 +897,6 @@ class CropParameterKeywords(TypedDict, total=False):
     axis: int | Array
     offset: int | Array | Sequence[int | Array]
 
-class DataParameterKeywords(TypedDict, total=False):
-    source: str
-    scale: float | Array
-    mean_file: str
-    batch_size: int | Array
-    crop_size: int | Array
-    mirror: bool
-    rand_skip: int | Array
-    backend: int | Literal['LEVELDB', 'LMDB']
-    force_encoded_color: bool
-    prefetch: int | Array
-    cache: bool
-    threads: int | Array
-    shuffle: bool
-
 class DenseImageDataParameterKeywords(TypedDict, total=False):
     source: str
     batch_size: int | Array
@@ -818,6 +911,14 @@ class DenseImageDataParameterKeywords(TypedDict, total=False):
     crop_width: int | Array
     crop_height: int | Array
     label_divide_factor: int | Array
+
+class DetectionEvaluateParameterKeywords(TypedDict, total=False):
+    num_classes: int | Array
+    background_label_id: int | Array
+    overlap_threshold: float | Array
+    evaluate_difficult_gt: bool
+    name_size_file: str
+    resize_param: ResizeParameterKeywords | caffe_pb2.ResizeParameter
 
 class DetectionOutputParameterKeywords(TypedDict, total=False):
     num_classes: int | Array
@@ -837,6 +938,8 @@ class NonMaximumSuppressionParameterKeywords(TypedDict, total=False):
     nms_threshold: float | Array
     top_k: int | Array
     eta: float | Array
+    soft_nms: bool
+    theta: float | Array
 
 class DropoutParameterKeywords(TypedDict, total=False):
     dropout_ratio: float | Array
@@ -1162,6 +1265,27 @@ class UpsampleParameterKeywords(TypedDict, total=False):
     upsample_h: int | Array
     upsample_w: int | Array
 
+class VideoDataParameterKeywords(TypedDict, total=False):
+    source: str
+    batch_size: int | Array
+    new_height: int | Array
+    new_width: int | Array
+    new_length: int | Array
+    shuffle: bool
+    num_segments: int | Array
+    modality: int | Literal['RGB', 'FLOW']
+    name_pattern: str
+    length_first: bool
+    root_folder: str
+    show_data: bool
+    use_image: bool
+    use_temporal_jitter: bool
+    sampling_rate: int | Array
+    video_type: int | Literal['WEBCAM', 'VIDEO']
+    device_id: int | Array
+    video_file: str
+    skip_frames: int | Array
+
 class WindowDataParameterKeywords(TypedDict, total=False):
     source: str
     scale: float | Array
@@ -1214,6 +1338,8 @@ class Layers:
         **keywords: Unpack[DeconvolutionKeywords]) -> Any: ...
     def DenseImageData(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[DenseImageDataKeywords]) -> Any: ...
+    def DetectionEvaluate(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[DetectionEvaluateKeywords]) -> Any: ...
     def DetectionOutput(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[DetectionOutputKeywords]) -> Any: ...
     def Dropout(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
@@ -1244,6 +1370,10 @@ class Layers:
         **keywords: Unpack[Im2colKeywords]) -> Any: ...
     def ImageData(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[ImageDataKeywords]) -> Any: ...
+    def ImageLabelmapData(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[ImageLabelmapDataKeywords]) -> Any: ...
+    def ImageSegData(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[ImageSegDataKeywords]) -> Any: ...
     def InfogainLoss(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[InfogainLossKeywords]) -> Any: ...
     def InnerProduct(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
@@ -1284,6 +1414,8 @@ class Layers:
         **keywords: Unpack[PowerKeywords]) -> Any: ...
     def PriorBox(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[PriorBoxKeywords]) -> Any: ...
+    def PriorBoxClustered(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[PriorBoxClusteredKeywords]) -> Any: ...
     def Proposal(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[ProposalKeywords]) -> Any: ...
     def Python(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
@@ -1342,6 +1474,8 @@ class Layers:
         **keywords: Unpack[UnpoolingKeywords]) -> Any: ...
     def Upsample(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[UpsampleKeywords]) -> Any: ...
+    def VideoData(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[VideoDataKeywords]) -> Any: ...
     def WindowData(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[WindowDataKeywords]) -> Any: ...
     def __getattr__(self, name: str) -> Callable[..., Any]: ...
@@ -1481,6 +1615,11 @@ class Parameters:
         DEFAULT: Final = 0
         MAX: Final = 0
         TILE: Final = 2
+    class VideoData:
+        FLOW: Final = 1
+        RGB: Final = 0
+        VIDEO: Final = 1
+        WEBCAM: Final = 0
     class V1Layer:
         ABSVAL: Final = 35
         ACCURACY: Final = 1

@@ -18,7 +18,9 @@ _BORROWED = {  # types with another type's message
     "RNN": "recurrent_param",
     "SoftmaxWithLoss": "softmax_param",
 }
-_OF_FORKS = {"SmoothL1LossOHEM": "loss_param", "SoftmaxWithLossOHEM": "softmax_param"}  # the same, of forks
+_OF_FORKS = {"SmoothL1LossOHEM": "loss_param", "SoftmaxWithLossOHEM": "softmax_param",
+             "AnnotatedData": "data_param", "ImageLabelmapData": "image_data_param",
+             "ImageSegData": "image_data_param", "PriorBoxClustered": "prior_box_param"}  # the same, of forks
 _PLAIN = """AbsVal BNLL BatchReindex EuclideanLoss Filter LSTMUnit MultinomialLogisticLoss
     SigmoidCrossEntropyLoss Silence Split""".split()  # types without settings, or with those of all losses
 _SHARED = {"BBoxReg", "Hints", "Loss", "Recurrent", "Transformation"}  # messages that are no type's own

@@ -55,6 +55,7 @@ REFUSED = [
     (layer("ROIPooling", "roi_pooling_param { pooled_h: 2 pooled_w: 2 }", "xz"), [X, (4, 4)], "R x 5"),
     (layer("PSROIPooling", "psroi_pooling_param { output_dim: 1 group_size: 2 }", "xz"), [X, (4, 5)], "spatial_scale"),
     (layer("PSROIPooling", "psroi_pooling_param { output_dim: 1 group_size: 2 spatial_scale: 1 }", "xz"), [X, (4, 5)], "= 4 channels, 'x' has 3"),
+    (layer("SegAccuracy", "", "xz"), [X, (2, 4, 6)], "a label for each position"),
     (layer("SmoothL1Loss", "", "xz"), [X, (2, 3, 4)], "a target for each"),
     (layer("SmoothL1Loss", "smooth_l1_loss_param { sigma: 3 }", "xzw"), [X, X, X], "sigma 1 in this form"),
     (layer("SmoothL1Loss", "", "xz", "abc"), [X, X], "0 to 2 tops"),
@@ -240,6 +241,24 @@ def test_a_weighted_loss_says_nothing_about_chance():
     assert loss("").per_position
     assert loss("class_weighting: 2").per_position, "weights without weight_by_label_freqs have no effect"
     assert not loss("weight_by_label_freqs: true" + 3 * " class_weighting: 2").per_position
+
+
+# SegAccuracy
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_accuracy_of_all_passes_so_far(reset):
+    made = net(layer("SegAccuracy", f"seg_accuracy_param {{ reset: {str(reset).lower()} }}", "xz"), (1, 2, 1, 2), (1, 1, 1, 2))
+    scores, labels = torch.tensor([[[[2.0, 2]], [[1, 1]]]]), torch.tensor([[[[0.0, 0]]], [[[0, 1]]]])
+    found = [made({"x": scores, "z": label[None]})["y"].flatten().tolist() for label in labels]
+    assert found[0] == [1, 1, 1]
+    assert found[1] == pytest.approx([0.5, 0.5, 0.25] if reset else [0.75, 0.5, 0.375])
+
+
+def test_accuracy_of_a_label_that_is_no_class():
+    made = net(layer("SegAccuracy", "", "xz"), (1, 2, 1, 2), (1, 1, 1, 2))
+    with pytest.raises(Error, match="labels are -1 to 0, expected 0 to 1 or an ignore_label"):
+        made({"x": torch.zeros(1, 2, 1, 2), "z": torch.tensor([[[[-1.0, 0]]]])})
 
 
 # AutoCrop: the graph works the offset out
