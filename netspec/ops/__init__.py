@@ -16,6 +16,7 @@ from . import (  # noqa: F401 - imported to register
     resample,
     shape,
     softmax,
+    yolo,
 )
 from .base import REGISTRY, Context, CoordMap, Operation, Param, Shape, lookup
 

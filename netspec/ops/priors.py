@@ -130,11 +130,7 @@ class DetectionOutput(Operation, type="DetectionOutput", family="regions", botto
         prior, variance = priors.reshape(2, -1, 1, 4)
         boxes = self.decoded(moves.reshape(items, len(prior), -1, 4), prior, variance)
         found = [self.kept(item, boxes[item], scores[item].reshape(-1, classes)) for item in range(items)]
-        rows = torch.cat(found)
-        if not len(rows):
-            rows = scores.new_full((items, 7), -1)
-            rows[:, 0] = torch.arange(items)
-        return rows[None, None]
+        return rows_or_none(torch.cat(found), items)
 
     def decoded(self, moves: Tensor, prior: Tensor, variance: Tensor) -> Tensor:
         """The boxes of predictions N x P x L x 4 for priors P x 1 x 4, by code_type."""
@@ -209,3 +205,11 @@ class DetectionEvaluate(Operation, type="DetectionEvaluate", family="regions", b
                 taken |= {best} if hit else set()
                 rows.append([*row[:3], hit, not hit and not passed])
         return found.new_tensor(rows)[None, None]
+
+
+def rows_or_none(rows: Tensor, items: int) -> Tensor:
+    """What was found, 1 x 1 x R x 7; if that is nothing, a row of -1 for each item, behind its number."""
+    if not len(rows):
+        rows = rows.new_full((items, 7), -1)
+        rows[:, 0] = torch.arange(items)
+    return rows[None, None]

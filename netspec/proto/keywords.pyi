@@ -698,6 +698,12 @@ class WindowDataKeywords(LayerKeywords, WindowDataParameterKeywords, total=False
     stride: int | Array
     pad: int | Array
 
+class YoloDetectionOutputKeywords(LayerKeywords, YoloDetectionOutputParameterKeywords, total=False):
+    yolo_detection_output_param: YoloDetectionOutputParameterKeywords | caffe_pb2.YoloDetectionOutputParameter
+
+class Yolov3DetectionOutputKeywords(LayerKeywords, Yolov3DetectionOutputParameterKeywords, total=False):
+    yolov3_detection_output_param: Yolov3DetectionOutputParameterKeywords | caffe_pb2.Yolov3DetectionOutputParameter
+
 class ParamSpecKeywords(TypedDict, total=False):
     name: str
     share_mode: int | Literal['STRICT', 'PERMISSIVE']
@@ -1301,6 +1307,27 @@ class WindowDataParameterKeywords(TypedDict, total=False):
     cache_images: bool
     root_folder: str
 
+class YoloDetectionOutputParameterKeywords(TypedDict, total=False):
+    side: int | Array
+    num_classes: int | Array
+    num_box: int | Array
+    coords: int | Array
+    confidence_threshold: float | Array
+    nms_threshold: float | Array
+    biases: float | Array | Sequence[float | Array]
+    label_map_file: str
+
+class Yolov3DetectionOutputParameterKeywords(TypedDict, total=False):
+    num_classes: int | Array
+    num_box: int | Array
+    confidence_threshold: float | Array
+    nms_threshold: float | Array
+    biases: float | Array | Sequence[float | Array]
+    anchors_scale: int | Array | Sequence[int | Array]
+    mask_group_num: int | Array
+    mask: int | Array | Sequence[int | Array]
+    gaussian_box: bool
+
 class Layers:
     def AbsVal(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[AbsValKeywords]) -> Any: ...
@@ -1478,6 +1505,10 @@ class Layers:
         **keywords: Unpack[VideoDataKeywords]) -> Any: ...
     def WindowData(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[WindowDataKeywords]) -> Any: ...
+    def YoloDetectionOutput(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[YoloDetectionOutputKeywords]) -> Any: ...
+    def Yolov3DetectionOutput(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[Yolov3DetectionOutputKeywords]) -> Any: ...
     def __getattr__(self, name: str) -> Callable[..., Any]: ...
 
 class Parameters:

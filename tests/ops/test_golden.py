@@ -21,7 +21,8 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = {path.stem: load(path) for path in sorted((GOLDEN / "layers").glob("*.prototxt"))}
 CASES |= load_all(GOLDEN / "settings.npz")
 CASES |= FORKS
-BY_HAND = {"DetectionEvaluate", "DetectionOutput", "HDF5Output", "Proposal"}  # types with tests of their own alone
+BY_HAND = {"DetectionEvaluate", "DetectionOutput", "HDF5Output", "Proposal", "YoloDetectionOutput",
+           "Yolov3DetectionOutput"}  # types with tests of their own alone
 
 
 @pytest.mark.parametrize("name", CASES)
