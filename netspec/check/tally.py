@@ -10,7 +10,7 @@ from ..base.table import table
 from ..ops import REGISTRY
 
 Row = dict[str, Any]
-LOOKS = "described", "drawn", "compared"
+LOOKS, OPENCV = ("described", "drawn", "compared"), "agrees with OpenCV"
 # a sentence -> what it is counted under; the first that fits
 REASONS = [(re.compile(pattern), said) for pattern, said in (
     (r"(\w+) has no field '(\w+)'", r"field \1.\2"),
@@ -39,31 +39,27 @@ def reason(sentence: str) -> str:
 
 def totals(rows: Sequence[Row]) -> dict[str, tuple[int, int]]:
     """What is counted -> how many files of it pass, and of how many."""
-    kinds = defaultdict[str, list[Row]](list)
-    for row in rows:
-        kinds[row["kind"]].append(row)
-    nets, solvers, files = kinds["net"], kinds["solver"], kinds["weights"]
+    nets, solvers, files = ([row for row in rows if row["kind"] == kind]
+                            for kind in ("net", "solver", "weights"))
 
-    def passed(some: Sequence[Row], *steps: str) -> int:
-        return sum(all(row["steps"].get(step) == "" for step in steps) for row in some)
+    def passed(some: Sequence[Row], *steps: str) -> tuple[int, int]:
+        return sum(all(row["steps"].get(step) == "" for step in steps) for row in some), len(some)
 
     ran = [row for row in nets if row["steps"].get("run") == ""]
-    beside = [row for row in files if "run" in row["steps"]]
-    held = [row for row in files if "agrees with OpenCV" in row["steps"]]
     return {
-        "nets described, drawn and compared": (passed(nets, *LOOKS), len(nets)),
-        **{f"- {look}": (passed(nets, look), len(nets)) for look in LOOKS},
-        "nets that build and run forward": (len(ran), len(nets)),
+        "nets described, drawn and compared": passed(nets, *LOOKS),
+        **{f"- {look}": passed(nets, look) for look in LOOKS},
+        "nets that build and run forward": passed(nets, "run"),
         "- computed": (sum(row["how"] == "computed" for row in ran), len(ran)),
         "- by shapes alone: large": (sum(row["how"] == "meta" for row in ran), len(ran)),
-        "- with losses, in each phase and stage": (passed(nets, "run", "built"), len(nets)),
-        "solvers": (passed(solvers, "taken"), len(solvers)),
-        "weights that are read": (passed(files, "read"), len(files)),
-        "- that run in a net beside them": (passed(beside, "run"), len(beside)),
-        "- that agree with OpenCV": (passed(held, "agrees with OpenCV"), len(held)),
+        "- with losses, in each phase and stage": passed(nets, "run", "built"),
+        "solvers": passed(solvers, "taken"),
+        "weights that are read": passed(files, "read"),
+        "- that run in a net beside them": passed([row for row in files if "run" in row["steps"]], "run"),
+        "- that agree with OpenCV": passed([row for row in files if OPENCV in row["steps"]], OPENCV),
         "files that are none of these": (len(rows) - len(nets) - len(solvers) - len(files), len(rows)),
         "tracebacks": (sum(bool(row["tracebacks"]) for row in rows), len(rows)),
-        "time-outs": (sum(row["steps"].get("ended", "") != "" for row in rows), len(rows)),
+        "time-outs": (sum("ended" in row["steps"] for row in rows), len(rows)),
     }
 
 
@@ -86,36 +82,32 @@ def repositories(rows: Iterable[Row]) -> set[str]:
 def text(rows: Sequence[Row], before: Sequence[Row] | None, most: int) -> str:
     """The tally for people, beside that of other rows of the same contents if there are any; at most so many
     lines a table."""
-    known = {row["sha"] for row in rows}
-    mine, theirs = totals(rows), {} if before is None else totals(
-        [row for row in before if row["sha"] in known])
-
-    def cell(n: int, of: int) -> str:
-        return f"{n} of {of}" + (f" ({100 * n / of:.1f} %)" if of else "")
-
-    parts = [table([[name, *([cell(*theirs[name])] if theirs else []), cell(*pair)]
-                    for name, pair in mine.items()], ["", *(["before"] if theirs else []), "now"])]
+    known, both = {row["sha"] for row in rows}, [totals(rows)]
+    if before is not None:
+        both.insert(0, totals([row for row in before if row["sha"] in known]))
+    lines = [[name, *(f"{n} of {of}" + (f" ({100 * n / of:.1f} %)" if of else "")
+                      for n, of in (each[name] for each in both))] for name in both[0]]
+    parts = [table(lines, ["", *["before"][: len(both) - 1], "now"])]
 
     def add(title: str, lines: Sequence[Sequence[Any]], headers: Sequence[str]) -> None:
         if lines:
             rest = f"\n... and {len(lines) - most} more" if len(lines) > most else ""
             parts.append(f"{title}\n\n{table(lines[:most], headers)}{rest}")
 
-    for what, kind, steps in (
-            ("Nets that are not described, drawn or compared", "net", ["read", *LOOKS]),
-            ("Nets that do not build and run", "net", ["read", "run"]),
-            ("Nets that run, but do not build in each phase and stage", "net", ["built"]),
-            ("Solvers that are not taken", "solver", ["read", "taken"]),
-            ("Weights", "weights", ["read", "run", "agrees with OpenCV"])):
-        some = [row for row in rows if row["kind"] == kind or row["kind"] == "" and kind == "net"]
-        if steps == ["built"]:
-            some = [row for row in some if row["steps"].get("run") == ""]
-        add(f"{what}, by the first reason", reasons(some, steps),
+    ran = [row for row in rows if row["steps"].get("run") == ""]
+    for title, kinds, some, steps in (
+            ("Nets that are not described, drawn or compared", ("net", ""), rows, ["read", *LOOKS]),
+            ("Nets that do not build and run", ("net", ""), rows, ["read", "run"]),
+            ("Nets that run, but do not build in each phase and stage", ("net",), ran, ["built"]),
+            ("Solvers that are not taken", ("solver",), rows, ["read", "taken"]),
+            ("Weights", ("weights",), rows, ["read", "run", OPENCV])):
+        add(f"{title}, by the first reason", reasons([row for row in some if row["kind"] in kinds], steps),
             ["files", "repositories", "reason", "such as"])
     add("Layer types", types(rows), ["layers", "nets", "repositories", "type", ""])
-    slow = sorted(rows, key=lambda row: -sum(row["seconds"].values()))[:10]
-    add("Slowest", [[f"{sum(row['seconds'].values()):.1f}", max(row["seconds"], key=row["seconds"].get),
-                     row["path"]] for row in slow if row["seconds"]], ["seconds", "most in", "file"])
+    slow = sorted(((sum(taken.values()), max(taken, key=taken.__getitem__), row["path"])
+                   for row in rows if (taken := row["seconds"])), reverse=True)
+    add("Slowest", [[f"{seconds:.1f}", *rest] for seconds, *rest in slow[:10]],
+        ["seconds", "most in", "file"])
     traces = defaultdict[str, list[str]](list)
     for row in rows:
         for trace in row["tracebacks"]:
@@ -126,12 +118,10 @@ def text(rows: Sequence[Row], before: Sequence[Row] | None, most: int) -> str:
 
 def types(rows: Iterable[Row]) -> list[tuple[int, int, int, str, str]]:
     """(layers, nets, repositories, type, whether it is not known), those that are not first."""
-    found, layers = defaultdict[str, list[Row]](list), defaultdict[str, int](int)
+    found = defaultdict[str, list[Row]](list)  # a row for each layer
     for row in rows:
         for kind in row["types"]:
-            layers[kind] += 1
-        for kind in set(row["types"]):
             found[kind].append(row)
-    lines = [(layers[kind], len(each), len(repositories(each)), kind, "" if kind in REGISTRY else "not known")
-             for kind, each in found.items()]
+    lines = [(len(each), len({row["sha"] for row in each}), len(repositories(each)), kind,
+              "" if kind in REGISTRY else "not known") for kind, each in found.items()]
     return sorted(lines, key=lambda line: (not line[4], -line[1], line[3]))

@@ -20,7 +20,6 @@ from .terminal import say, show
 
 if TYPE_CHECKING:
     from ..check.corpus import Content
-    from ..proto.caffe_pb2 import Phase
 
 COMMANDS = {"described": "describe", "drawn": "draw", "compared": "diff-net"}
 
@@ -73,8 +72,7 @@ def run(args: argparse.Namespace) -> int:
         stopped = 130
     _keep(rows, args.json)
     show(tally.text(rows, before, args.most))
-    counts = tally.totals(rows)
-    return stopped or int(counts["tracebacks"][0] + counts["time-outs"][0] > 0)
+    return stopped or int(any(row["tracebacks"] or "ended" in row["steps"] for row in rows))
 
 
 def _keep(rows: list[dict[str, Any]], file: str | None) -> None:
@@ -93,17 +91,24 @@ def _examined(trust: bool, opencv: bool, macs: float, content: "Content") -> dic
         return corpus.examined(looks, opencv, macs, content)
 
 
-def _look(command: str, path: Path, phase: "Phase") -> None:
-    """Do with a net what a command does. Raises Error as it does, or where a net is not equal to itself."""
-    from ..proto.caffe_pb2 import TRAIN
+def _look(command: str, path: Path) -> None:
+    """Do with a net what a command does, in TEST, or in TRAIN if that is all that the net is for.
 
+    Raises Error as the command does, or where a net is not equal to itself.
+    """
     module, parser = import_module(f".{command.replace('-', '_')}", __package__), argparse.ArgumentParser()
     module.add_arguments(parser)
     add_reading_arguments(parser, reads=True, solver=False)
     with tempfile.TemporaryDirectory() as folder:
         words = {"draw": ["--out", os.path.join(folder, "net.svg")], "diff-net": [str(path)]}.get(command, [])
-        args = parser.parse_args([str(path), *words, *(["--phase", "TRAIN"] if phase == TRAIN else [])])
-        with reading(args):
-            differs = module.run(args)
-    if differs:
-        raise Error("differs from itself")
+        problems = list[Error]()
+        for phase in ("TEST", "TRAIN"):
+            args = parser.parse_args([str(path), *words, "--phase", phase])
+            try:
+                with reading(args):
+                    if module.run(args):
+                        raise Error("differs from itself")
+                    return
+            except Error as error:
+                problems.append(error)
+    raise problems[0]
