@@ -2,16 +2,16 @@
 weights read, run and held against OpenCV; and why the others are not."""
 
 import hashlib
+import os
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from ..base.errors import Error, exhausted, said
@@ -30,10 +30,10 @@ from ..proto.wire import head, is_text
 from ..train import updates
 from ..train.solver import Solver
 from .batch import draw
+from .opencv import apart
 
 ENDS = ".prototxt", ".pt", ".pbtxt", ".caffemodel", ".caffemodel.h5"
 MOST_BYTES = 2 << 30  # of a forward pass that computes
-CLOSE = 1e-4  # of the largest value of a blob: how far OpenCV's may be
 OLD = {name.upper(): name for name in REGISTRY} | {  # types of V0 and V1
     "SOFTMAXLOSS": "SoftmaxWithLoss", "CROP": "AutoCrop", "CONV": "Convolution", "POOL": "Pooling"}
 SMALL = """layer { name: "data" type: "DummyData" top: "data" top: "label" dummy_data_param {
@@ -86,13 +86,14 @@ def examined(looks: Mapping[str, Look], opencv: bool, most: float, content: Cont
     elif row["kind"] == "solver":
         _step(row, "taken", partial(_taken, path))
     elif row["kind"] == "weights" and (read := _step(row, "read", partial(read_weights, path))):
-        net = _step(row, "run", partial(_fitting, read, path))
+        net = _step(row, "run", partial(_fitting, read, _beside(content)))
         if net:
+            row["net"] = os.path.relpath(net.graph.path, path.parent)
             row["how"] = _step(row, "run", partial(_run, net.graph, most, net))
         elif not row["steps"]["run"]:
             del row["steps"]["run"]
         if opencv and row.get("how") == "computed":
-            row["apart"] = _step(row, "agrees with OpenCV", partial(_apart, net, path))
+            row["apart"] = _step(row, "agrees with OpenCV", partial(apart, net, path))
     return row
 
 
@@ -203,15 +204,28 @@ def _taken(path: Path) -> None:
     updates.rate(Solver(param, path=path).param, 0)
 
 
-def _fitting(read: Mapping[str, Any], weights_path: Path) -> Net | None:
-    """The first of the nets beside weights that they fit, with them; Error where none does and one of them
-    cannot be built."""
+def _beside(content: Content) -> list[Path]:
+    """The texts beside weights, those of a like name first; where there is none, those to deploy in the
+    folders of the same repository that lie beside their own."""
+    path, stem = content.path, content.path.name.partition(".caffemodel")[0]
+    near = sorted(path.parent.glob("*.prototxt"), key=lambda each: (
+        each.stem != stem, "deploy" not in each.name, -len(os.path.commonprefix([stem, each.stem])), each))
+    if near or len(Path(content.places[0]).parts) < 3:
+        return near
+    far = [*path.parent.parent.glob("*/*deploy*.prototxt"), *path.parent.parent.glob("*/*/*deploy*.prototxt")]
+    return sorted(far, key=lambda each: (-len(os.path.commonprefix([stem, each.parent.name])), each))
+
+
+def _fitting(read: Mapping[str, Any], beside: Iterable[Path]) -> Net | None:
+    """The first of the nets beside weights that they fit, with them; Error where none does and one of them,
+    which names a layer of theirs, cannot be built."""
     problem: Error | None = None
-    stem = weights_path.name.partition(".caffemodel")[0]
-    for path in sorted(weights_path.parent.glob("*.prototxt"),
-                       key=lambda each: (each.stem != stem, "deploy" not in each.name, each.name)):
+    for path in beside:
         try:
-            graph = deploy(path)
+            text = read_net(path) if _kind(path)[0] == "net" else NetParameter()
+            if not any(read.get(layer.name) for layer in text.layer):
+                continue
+            graph = deploy(text, path=path)
         except Error as error:
             problem = problem or error
             continue
@@ -223,29 +237,3 @@ def _fitting(read: Mapping[str, Any], weights_path: Path) -> Net | None:
     if problem:
         raise problem
     return None
-
-
-def _apart(net: Net, model: Path) -> float:
-    """How far the outputs are from OpenCV's, of the largest value of each; Error if it is too far."""
-    import cv2
-
-    batch, worst = draw(net.graph).blobs, 0.0
-    with torch.inference_mode():
-        ours = net(batch)
-    try:
-        other = cv2.dnn.readNetFromCaffe(str(net.graph.path), str(model))
-        for blob, x in batch.items():
-            other.setInput(x.numpy(), blob)
-        made = {top.blob: node.name for node in net.graph.layers for top in node.tops}
-        theirs = {blob: other.forward(made[blob]) for blob in net.graph.outputs}
-    except cv2.error as e:
-        raise Error(f"OpenCV does not run it: {e}") from None
-    for blob, values in theirs.items():
-        mine = ours[blob].numpy()
-        if mine.size != values.size:
-            raise Error(f"'{blob}' is {list(mine.shape)} here, {list(values.shape)} by OpenCV")
-        apart = np.abs(mine.ravel() - values.ravel()).max() / max(np.abs(values).max(), 1e-30)
-        worst = max(worst, float(apart))
-    if not worst <= CLOSE:
-        raise Error(f"is {worst:.2g} of the largest value away from OpenCV")
-    return worst

@@ -1,14 +1,17 @@
 """The tally of a folder: each kind of file by each of its outcomes, counted as it should be."""
 
 import json
+import math
 import os
 import time
 
+import numpy as np
 import pytest
 
 from netspec.base.pool import each
 from netspec.check.batch import draw
 from netspec.check.corpus import gathered
+from netspec.check.opencv import numbers_apart, rows_apart
 from netspec.check.tally import reason, reasons, totals, types
 from netspec.cli.main import main
 from netspec.net import weights
@@ -39,6 +42,8 @@ FILES = {
     "two/tests.prototxt": SOLVER + 'test_iter: 5 test_interval: 5\n',
     "two/labels.prototxt": 'item { name: "cat" label: 1 }',
     "two/notes.txt": "layer {",
+    "three/nets/deploy.prototxt": INPUT.replace("dim: 9 dim: 9", "dim: 8 dim: 8") + CONV,
+    "three/nets/other_deploy.prototxt": INPUT + CONV.replace('"c" type', '"b" type'),
 }
 
 
@@ -50,7 +55,11 @@ def tally(tmp_path_factory):
         (folder / "all" / name).parent.mkdir(exist_ok=True, parents=True)
         (folder / "all" / name).write_text(text)
     weights.save(folder / "all" / "one" / "w.caffemodel", Net(folder / "all" / "one" / "net.prototxt"))
-    weights.save(folder / "all" / "two" / "w.caffemodel", Net(folder / "all" / "one" / "v1.prototxt"))
+    weights.save(folder / "all" / "two" / "r.caffemodel", Net(folder / "all" / "one" / "v1.prototxt"))
+    (folder / "y.prototxt").write_text(FILES["one/v1.prototxt"].replace('"r"', '"y"'))
+    weights.save(folder / "all" / "two" / "y.caffemodel", Net(folder / "y.prototxt"))
+    (folder / "all" / "three" / "trained").mkdir()
+    weights.save(folder / "all" / "three" / "trained" / "w.caffemodel", Net(folder / "all" / "three" / "nets" / "deploy.prototxt"))
     status = main(["corpus", str(folder / "all"), "--json", str(folder / "now.json"), "--workers", "2"])
     return json.loads((folder / "now.json").read_text()), folder, status
 
@@ -59,7 +68,7 @@ def test_each_content_counts_once_and_as_what_it_is(tally):
     rows, folder, status = tally
     assert status == 0
     kinds = {row["path"]: row["kind"] for row in rows}
-    assert kinds.pop("one/w.caffemodel") == kinds.pop("two/w.caffemodel") == "weights"
+    assert {kinds.pop(f"{name}.caffemodel") for name in ("one/w", "two/r", "two/y", "three/trained/w")} == {"weights"}
     assert kinds == {
         name: "label map" if "labels" in name else "solver" if any(w in name for w in ("solver", "policy", "tests")) else "net"
         for name in FILES if name not in ("two/same.prototxt", "two/notes.txt")}
@@ -69,8 +78,7 @@ def test_each_content_counts_once_and_as_what_it_is(tally):
 
 def test_what_comes_of_each_net(tally):
     ran = {row["path"]: row["steps"]["run"] for row in tally[0] if row["kind"] == "net"}
-    assert [name for name, why in ran.items() if not why] == ["one/net.prototxt", "one/v1.prototxt", "two/large.prototxt",
-                                                              "two/train.prototxt"]
+    assert [name for name, why in ran.items() if not why] == ["one/net.prototxt", "one/v1.prototxt", "three/nets/deploy.prototxt", "three/nets/other_deploy.prototxt", "two/large.prototxt", "two/train.prototxt"]
     assert "'Odd'" in ran["one/odd.prototxt"] and "--trust" in ran["two/python.prototxt"]
     assert {row["path"]: row["how"] for row in tally[0] if row["steps"].get("run") == ""}["two/large.prototxt"] == "meta"
     looked = {row["path"] for row in tally[0] if row["steps"].get("compared") == ""}
@@ -79,20 +87,44 @@ def test_what_comes_of_each_net(tally):
 
 
 def test_weights_run_in_the_net_beside_them_that_they_fit(tally):
-    steps = {row["path"]: row["steps"] for row in tally[0]}
-    assert steps["one/w.caffemodel"] == {"read": "", "run": ""}
-    assert "run" in steps["two/w.caffemodel"]  # of which a net beside it cannot be built
+    rows = {row["path"]: row for row in tally[0]}
+    assert rows["one/w.caffemodel"]["steps"] == {"read": "", "run": ""} and rows["one/w.caffemodel"]["net"] == "net.prototxt"
+    assert rows["two/r.caffemodel"]["steps"] == {"read": ""}  # nothing beside them is their net
+    assert "'Odd'" in rows["two/y.caffemodel"]["steps"]["run"]  # of which the net with their layer cannot be built
+    apart = rows["three/trained/w.caffemodel"]  # in a folder without nets
+    assert apart["steps"] == {"read": "", "run": ""} and apart["net"] == "../nets/deploy.prototxt"
+
+
+def test_detections_agree_in_any_order_of_equal_scores():
+    found = np.array([[0, 1, 0.9, 1, 2, 3, 4], [0, 1, 0.5, 0, 0, 1, 1], [0, 1, 0.5, 5, 5, 6, 6], [1, 2, 0.4, 0, 0, 2, 2]], np.float32)
+    theirs = np.concatenate([found[[0, 2, 1, 3]], np.zeros((3, 7), np.float32)])[None, None]
+    assert rows_apart(found[None, None], theirs) == 0
+    none = np.float32([[0, -1, -1, -1, -1, -1, -1]])
+    assert rows_apart(none, np.zeros((5, 7), np.float32)) == 0
+    assert rows_apart(none, theirs) == math.inf
+    assert rows_apart(found[[0, 1, 2]], theirs) == math.inf
+    moved = found.copy()
+    moved[1, 6] += 0.6  # one box of those of equal scores
+    assert rows_apart(moved, theirs) == pytest.approx(0.1)
+    assert rows_apart(found[[1, 0, 2, 3]], theirs) > 0.05  # the surest is first
+    moved[:, 1] = 2
+    assert rows_apart(moved, theirs) == math.inf
+
+
+def test_numbers_are_as_far_apart_as_the_largest_of_opencvs_says():
+    assert numbers_apart(np.float32([1, 2]), np.float32([[1, 4]])) == 0.5
+    assert numbers_apart(np.float32([1, 2]), np.float32([1])) == math.inf
 
 
 def test_it_is_counted(tally):
     counts = totals(tally[0])
-    assert counts["weights that are read"] == (2, 2) and counts["- that run in a net beside them"] == (1, 2)
-    assert counts["nets that build and run forward"] == (4, 8)
-    assert counts["- by shapes alone: large"] == (1, 4)
-    assert counts["solvers"] == (2, 3) and counts["files that are none of these"] == (1, 14)
-    assert counts["tracebacks"] == counts["time-outs"] == (0, 14)
+    assert counts["weights that are read"] == (4, 4) and counts["- that run in a net beside them"] == (2, 3)
+    assert counts["nets that build and run forward"] == (6, 10)
+    assert counts["- by shapes alone: large"] == (1, 6)
+    assert counts["solvers"] == (2, 3) and counts["files that are none of these"] == (1, 18)
+    assert counts["tracebacks"] == counts["time-outs"] == (0, 18)
     why = {line[2]: line[:2] for line in reasons(tally[0], ["run"])}
-    assert why["type Odd"] == (2, 2) and why["python module m.n"] == (1, 1)
+    assert why["type Odd"] == (3, 2) and why["python module m.n"] == (1, 1)
     assert types(tally[0])[0] == (2, 2, 2, "Odd", "not known")
     assert {line[3] for line in types(tally[0])} >= {"InnerProduct", "Convolution"}
 
