@@ -19,6 +19,7 @@ REASONS = [(re.compile(pattern), said) for pattern, said in (
     (r"(\w+) has no value ([^ ;]+)", r"value \1 \2"),
     (r"solver type '([^']+)' is not known", r"solver type \1"),
     (r"lr_policy '([^']+)' is not known", r"lr_policy \1"),
+    (r"([\w.]+) would change numbers", r"\1, which changes numbers"),
     (r"two layers of this name", "two layers of one name"),
     (r"has no layers in phase (\w+)", r"no layers in phase \1"),
     (r"must name one train net", "solver names no train net, or several"),

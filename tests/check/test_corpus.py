@@ -36,7 +36,7 @@ FILES = {
     "two/train.prototxt": 'layer { name: "d" type: "Data" top: "data" top: "label" include { phase: TRAIN } }' + CONV,
     "two/staged.prototxt": STAGED.replace("Odd", "ReLU") + CONV.replace('"c" type', '"c2" type').replace('top: "c"', 'top: "c2"'),
     "two/python.prototxt": INPUT + 'layer { name: "x" type: "Python" bottom: "data" top: "x" python_param { module: "m.n" layer: "L" } }',
-    "two/large.prototxt": INPUT.replace("dim: 9 dim: 9", "dim: 10000 dim: 10000") + 'layer { name: "r" type: "ReLU" bottom: "data" top: "r" }',
+    "two/large.prototxt": INPUT.replace("dim: 9 dim: 9", "dim: 10000 dim: 10000") + 'layer { name: "f" type: "Flatten" bottom: "data" top: "f" }',
     "two/solver.prototxt": SOLVER,
     "two/policy.prototxt": SOLVER.replace("fixed", "odd"),
     "two/tests.prototxt": SOLVER + 'test_iter: 5 test_interval: 5\n',
