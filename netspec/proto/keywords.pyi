@@ -33,9 +33,9 @@ class AnnotatedDataKeywords(LayerKeywords, DataParameterKeywords, total=False):
     force_gray: bool
     resize_param: ResizeParameterKeywords | caffe_pb2.ResizeParameter | Sequence[ResizeParameterKeywords | caffe_pb2.ResizeParameter]
     noise_param: HintsKeywords | caffe_pb2.Hints | Sequence[HintsKeywords | caffe_pb2.Hints]
-    emit_constraint: HintsKeywords | caffe_pb2.Hints
-    distort_param: HintsKeywords | caffe_pb2.Hints
-    expand_param: HintsKeywords | caffe_pb2.Hints
+    emit_constraint: EmitConstraintKeywords | caffe_pb2.EmitConstraint
+    distort_param: DistortionParameterKeywords | caffe_pb2.DistortionParameter
+    expand_param: ExpansionParameterKeywords | caffe_pb2.ExpansionParameter
     random_resize_param: HintsKeywords | caffe_pb2.Hints
     random_aspect_ratio_param: HintsKeywords | caffe_pb2.Hints
     fix_crop: bool
@@ -113,9 +113,9 @@ class DataKeywords(LayerKeywords, DataParameterKeywords, total=False):
     force_gray: bool
     resize_param: ResizeParameterKeywords | caffe_pb2.ResizeParameter | Sequence[ResizeParameterKeywords | caffe_pb2.ResizeParameter]
     noise_param: HintsKeywords | caffe_pb2.Hints | Sequence[HintsKeywords | caffe_pb2.Hints]
-    emit_constraint: HintsKeywords | caffe_pb2.Hints
-    distort_param: HintsKeywords | caffe_pb2.Hints
-    expand_param: HintsKeywords | caffe_pb2.Hints
+    emit_constraint: EmitConstraintKeywords | caffe_pb2.EmitConstraint
+    distort_param: DistortionParameterKeywords | caffe_pb2.DistortionParameter
+    expand_param: ExpansionParameterKeywords | caffe_pb2.ExpansionParameter
     random_resize_param: HintsKeywords | caffe_pb2.Hints
     random_aspect_ratio_param: HintsKeywords | caffe_pb2.Hints
     fix_crop: bool
@@ -151,9 +151,9 @@ class DenseImageDataKeywords(LayerKeywords, DenseImageDataParameterKeywords, tot
     force_gray: bool
     resize_param: ResizeParameterKeywords | caffe_pb2.ResizeParameter | Sequence[ResizeParameterKeywords | caffe_pb2.ResizeParameter]
     noise_param: HintsKeywords | caffe_pb2.Hints | Sequence[HintsKeywords | caffe_pb2.Hints]
-    emit_constraint: HintsKeywords | caffe_pb2.Hints
-    distort_param: HintsKeywords | caffe_pb2.Hints
-    expand_param: HintsKeywords | caffe_pb2.Hints
+    emit_constraint: EmitConstraintKeywords | caffe_pb2.EmitConstraint
+    distort_param: DistortionParameterKeywords | caffe_pb2.DistortionParameter
+    expand_param: ExpansionParameterKeywords | caffe_pb2.ExpansionParameter
     random_resize_param: HintsKeywords | caffe_pb2.Hints
     random_aspect_ratio_param: HintsKeywords | caffe_pb2.Hints
     fix_crop: bool
@@ -195,9 +195,9 @@ class DummyDataKeywords(LayerKeywords, DummyDataParameterKeywords, total=False):
     force_gray: bool
     resize_param: ResizeParameterKeywords | caffe_pb2.ResizeParameter | Sequence[ResizeParameterKeywords | caffe_pb2.ResizeParameter]
     noise_param: HintsKeywords | caffe_pb2.Hints | Sequence[HintsKeywords | caffe_pb2.Hints]
-    emit_constraint: HintsKeywords | caffe_pb2.Hints
-    distort_param: HintsKeywords | caffe_pb2.Hints
-    expand_param: HintsKeywords | caffe_pb2.Hints
+    emit_constraint: EmitConstraintKeywords | caffe_pb2.EmitConstraint
+    distort_param: DistortionParameterKeywords | caffe_pb2.DistortionParameter
+    expand_param: ExpansionParameterKeywords | caffe_pb2.ExpansionParameter
     random_resize_param: HintsKeywords | caffe_pb2.Hints
     random_aspect_ratio_param: HintsKeywords | caffe_pb2.Hints
     fix_crop: bool
@@ -252,9 +252,9 @@ class HDF5DataKeywords(LayerKeywords, HDF5DataParameterKeywords, total=False):
     force_gray: bool
     resize_param: ResizeParameterKeywords | caffe_pb2.ResizeParameter | Sequence[ResizeParameterKeywords | caffe_pb2.ResizeParameter]
     noise_param: HintsKeywords | caffe_pb2.Hints | Sequence[HintsKeywords | caffe_pb2.Hints]
-    emit_constraint: HintsKeywords | caffe_pb2.Hints
-    distort_param: HintsKeywords | caffe_pb2.Hints
-    expand_param: HintsKeywords | caffe_pb2.Hints
+    emit_constraint: EmitConstraintKeywords | caffe_pb2.EmitConstraint
+    distort_param: DistortionParameterKeywords | caffe_pb2.DistortionParameter
+    expand_param: ExpansionParameterKeywords | caffe_pb2.ExpansionParameter
     random_resize_param: HintsKeywords | caffe_pb2.Hints
     random_aspect_ratio_param: HintsKeywords | caffe_pb2.Hints
     fix_crop: bool
@@ -307,9 +307,9 @@ class ImageDataKeywords(LayerKeywords, ImageDataParameterKeywords, total=False):
     force_gray: bool
     resize_param: ResizeParameterKeywords | caffe_pb2.ResizeParameter | Sequence[ResizeParameterKeywords | caffe_pb2.ResizeParameter]
     noise_param: HintsKeywords | caffe_pb2.Hints | Sequence[HintsKeywords | caffe_pb2.Hints]
-    emit_constraint: HintsKeywords | caffe_pb2.Hints
-    distort_param: HintsKeywords | caffe_pb2.Hints
-    expand_param: HintsKeywords | caffe_pb2.Hints
+    emit_constraint: EmitConstraintKeywords | caffe_pb2.EmitConstraint
+    distort_param: DistortionParameterKeywords | caffe_pb2.DistortionParameter
+    expand_param: ExpansionParameterKeywords | caffe_pb2.ExpansionParameter
     random_resize_param: HintsKeywords | caffe_pb2.Hints
     random_aspect_ratio_param: HintsKeywords | caffe_pb2.Hints
     fix_crop: bool
@@ -339,9 +339,9 @@ class ImageLabelmapDataKeywords(LayerKeywords, ImageDataParameterKeywords, total
     force_gray: bool
     resize_param: ResizeParameterKeywords | caffe_pb2.ResizeParameter | Sequence[ResizeParameterKeywords | caffe_pb2.ResizeParameter]
     noise_param: HintsKeywords | caffe_pb2.Hints | Sequence[HintsKeywords | caffe_pb2.Hints]
-    emit_constraint: HintsKeywords | caffe_pb2.Hints
-    distort_param: HintsKeywords | caffe_pb2.Hints
-    expand_param: HintsKeywords | caffe_pb2.Hints
+    emit_constraint: EmitConstraintKeywords | caffe_pb2.EmitConstraint
+    distort_param: DistortionParameterKeywords | caffe_pb2.DistortionParameter
+    expand_param: ExpansionParameterKeywords | caffe_pb2.ExpansionParameter
     random_resize_param: HintsKeywords | caffe_pb2.Hints
     random_aspect_ratio_param: HintsKeywords | caffe_pb2.Hints
     fix_crop: bool
@@ -371,9 +371,9 @@ class ImageSegDataKeywords(LayerKeywords, ImageDataParameterKeywords, total=Fals
     force_gray: bool
     resize_param: ResizeParameterKeywords | caffe_pb2.ResizeParameter | Sequence[ResizeParameterKeywords | caffe_pb2.ResizeParameter]
     noise_param: HintsKeywords | caffe_pb2.Hints | Sequence[HintsKeywords | caffe_pb2.Hints]
-    emit_constraint: HintsKeywords | caffe_pb2.Hints
-    distort_param: HintsKeywords | caffe_pb2.Hints
-    expand_param: HintsKeywords | caffe_pb2.Hints
+    emit_constraint: EmitConstraintKeywords | caffe_pb2.EmitConstraint
+    distort_param: DistortionParameterKeywords | caffe_pb2.DistortionParameter
+    expand_param: ExpansionParameterKeywords | caffe_pb2.ExpansionParameter
     random_resize_param: HintsKeywords | caffe_pb2.Hints
     random_aspect_ratio_param: HintsKeywords | caffe_pb2.Hints
     fix_crop: bool
@@ -446,9 +446,9 @@ class MemoryDataKeywords(LayerKeywords, MemoryDataParameterKeywords, total=False
     force_gray: bool
     resize_param: ResizeParameterKeywords | caffe_pb2.ResizeParameter | Sequence[ResizeParameterKeywords | caffe_pb2.ResizeParameter]
     noise_param: HintsKeywords | caffe_pb2.Hints | Sequence[HintsKeywords | caffe_pb2.Hints]
-    emit_constraint: HintsKeywords | caffe_pb2.Hints
-    distort_param: HintsKeywords | caffe_pb2.Hints
-    expand_param: HintsKeywords | caffe_pb2.Hints
+    emit_constraint: EmitConstraintKeywords | caffe_pb2.EmitConstraint
+    distort_param: DistortionParameterKeywords | caffe_pb2.DistortionParameter
+    expand_param: ExpansionParameterKeywords | caffe_pb2.ExpansionParameter
     random_resize_param: HintsKeywords | caffe_pb2.Hints
     random_aspect_ratio_param: HintsKeywords | caffe_pb2.Hints
     fix_crop: bool
@@ -470,6 +470,22 @@ class MemoryDataKeywords(LayerKeywords, MemoryDataParameterKeywords, total=False
     flow: bool
     stride: int | Array
     pad: int | Array
+
+class MultiBoxLossKeywords(LayerKeywords, MultiBoxLossParameterKeywords, total=False):
+    multibox_loss_param: MultiBoxLossParameterKeywords | caffe_pb2.MultiBoxLossParameter
+    loss_param: LossParameterKeywords | caffe_pb2.LossParameter
+    ignore_label: int | Array
+    normalize: bool
+    normalization: int | Literal['FULL', 'VALID', 'BATCH_SIZE', 'NONE', 'PRE_FIXED']
+    weight_by_label_freqs: bool
+    class_weighting: float | Array | Sequence[float | Array]
+    pre_fixed_normalizer: float | Array
+    adaptive_weighting: bool
+    gamma: float | Array
+    scale: float | Array
+    min_weight: float | Array
+    max_weight: float | Array
+    max_entropy_weight: float | Array
 
 class MultiStageMeanfieldKeywords(LayerKeywords, MultiStageMeanfieldParameterKeywords, total=False):
     multi_stage_meanfield_param: MultiStageMeanfieldParameterKeywords | caffe_pb2.MultiStageMeanfieldParameter
@@ -640,9 +656,9 @@ class VideoDataKeywords(LayerKeywords, VideoDataParameterKeywords, total=False):
     force_gray: bool
     resize_param: ResizeParameterKeywords | caffe_pb2.ResizeParameter | Sequence[ResizeParameterKeywords | caffe_pb2.ResizeParameter]
     noise_param: HintsKeywords | caffe_pb2.Hints | Sequence[HintsKeywords | caffe_pb2.Hints]
-    emit_constraint: HintsKeywords | caffe_pb2.Hints
-    distort_param: HintsKeywords | caffe_pb2.Hints
-    expand_param: HintsKeywords | caffe_pb2.Hints
+    emit_constraint: EmitConstraintKeywords | caffe_pb2.EmitConstraint
+    distort_param: DistortionParameterKeywords | caffe_pb2.DistortionParameter
+    expand_param: ExpansionParameterKeywords | caffe_pb2.ExpansionParameter
     random_resize_param: HintsKeywords | caffe_pb2.Hints
     random_aspect_ratio_param: HintsKeywords | caffe_pb2.Hints
     fix_crop: bool
@@ -673,9 +689,9 @@ class WindowDataKeywords(LayerKeywords, WindowDataParameterKeywords, total=False
     force_gray: bool
     resize_param: ResizeParameterKeywords | caffe_pb2.ResizeParameter | Sequence[ResizeParameterKeywords | caffe_pb2.ResizeParameter]
     noise_param: HintsKeywords | caffe_pb2.Hints | Sequence[HintsKeywords | caffe_pb2.Hints]
-    emit_constraint: HintsKeywords | caffe_pb2.Hints
-    distort_param: HintsKeywords | caffe_pb2.Hints
-    expand_param: HintsKeywords | caffe_pb2.Hints
+    emit_constraint: EmitConstraintKeywords | caffe_pb2.EmitConstraint
+    distort_param: DistortionParameterKeywords | caffe_pb2.DistortionParameter
+    expand_param: ExpansionParameterKeywords | caffe_pb2.ExpansionParameter
     random_resize_param: HintsKeywords | caffe_pb2.Hints
     random_aspect_ratio_param: HintsKeywords | caffe_pb2.Hints
     fix_crop: bool
@@ -763,9 +779,9 @@ class TransformationParameterKeywords(TypedDict, total=False):
     force_gray: bool
     resize_param: ResizeParameterKeywords | caffe_pb2.ResizeParameter | Sequence[ResizeParameterKeywords | caffe_pb2.ResizeParameter]
     noise_param: HintsKeywords | caffe_pb2.Hints | Sequence[HintsKeywords | caffe_pb2.Hints]
-    emit_constraint: HintsKeywords | caffe_pb2.Hints
-    distort_param: HintsKeywords | caffe_pb2.Hints
-    expand_param: HintsKeywords | caffe_pb2.Hints
+    emit_constraint: EmitConstraintKeywords | caffe_pb2.EmitConstraint
+    distort_param: DistortionParameterKeywords | caffe_pb2.DistortionParameter
+    expand_param: ExpansionParameterKeywords | caffe_pb2.ExpansionParameter
     random_resize_param: HintsKeywords | caffe_pb2.Hints
     random_aspect_ratio_param: HintsKeywords | caffe_pb2.Hints
     fix_crop: bool
@@ -798,6 +814,27 @@ class ResizeParameterKeywords(TypedDict, total=False):
     interp_mode: int | Literal['LINEAR', 'AREA', 'NEAREST', 'CUBIC', 'LANCZOS4'] | Sequence[int | Literal['LINEAR', 'AREA', 'NEAREST', 'CUBIC', 'LANCZOS4']]
 
 class HintsKeywords(TypedDict, total=False): ...
+
+class EmitConstraintKeywords(TypedDict, total=False):
+    emit_type: int | Literal['CENTER', 'MIN_OVERLAP']
+    emit_overlap: float | Array
+
+class DistortionParameterKeywords(TypedDict, total=False):
+    brightness_prob: float | Array
+    brightness_delta: float | Array
+    contrast_prob: float | Array
+    contrast_lower: float | Array
+    contrast_upper: float | Array
+    hue_prob: float | Array
+    hue_delta: float | Array
+    saturation_prob: float | Array
+    saturation_lower: float | Array
+    saturation_upper: float | Array
+    random_order_prob: float | Array
+
+class ExpansionParameterKeywords(TypedDict, total=False):
+    prob: float | Array
+    max_expand_ratio: float | Array
 
 class ArgMaxParameterKeywords(TypedDict, total=False):
     out_max_val: bool
@@ -931,7 +968,7 @@ class DetectionOutputParameterKeywords(TypedDict, total=False):
     share_location: bool
     background_label_id: int | Array
     nms_param: NonMaximumSuppressionParameterKeywords | caffe_pb2.NonMaximumSuppressionParameter
-    save_output_param: HintsKeywords | caffe_pb2.Hints
+    save_output_param: SaveOutputParameterKeywords | caffe_pb2.SaveOutputParameter
     code_type: int | Literal['CORNER', 'CENTER_SIZE', 'CORNER_SIZE']
     keep_top_k: int | Array
     variance_encoded_in_target: bool
@@ -946,6 +983,15 @@ class NonMaximumSuppressionParameterKeywords(TypedDict, total=False):
     eta: float | Array
     soft_nms: bool
     theta: float | Array
+
+class SaveOutputParameterKeywords(TypedDict, total=False):
+    output_directory: str
+    output_name_prefix: str
+    output_format: str
+    label_map_file: str
+    name_size_file: str
+    num_test_image: int | Array
+    resize_param: ResizeParameterKeywords | caffe_pb2.ResizeParameter
 
 class DropoutParameterKeywords(TypedDict, total=False):
     dropout_ratio: float | Array
@@ -1078,6 +1124,29 @@ class MemoryDataParameterKeywords(TypedDict, total=False):
     channels: int | Array
     height: int | Array
     width: int | Array
+
+class MultiBoxLossParameterKeywords(TypedDict, total=False):
+    loc_loss_type: int | Literal['L2', 'SMOOTH_L1']
+    conf_loss_type: int | Literal['SOFTMAX', 'LOGISTIC']
+    loc_weight: float | Array
+    num_classes: int | Array
+    share_location: bool
+    match_type: int | Literal['BIPARTITE', 'PER_PREDICTION']
+    overlap_threshold: float | Array
+    use_prior_for_matching: bool
+    background_label_id: int | Array
+    use_difficult_gt: bool
+    do_neg_mining: bool
+    neg_pos_ratio: float | Array
+    neg_overlap: float | Array
+    code_type: int | Literal['CORNER', 'CENTER_SIZE', 'CORNER_SIZE']
+    encode_variance_in_target: bool
+    map_object_to_agnostic: bool
+    ignore_cross_boundary_bbox: bool
+    bp_inside: bool
+    mining_type: int | Literal['NONE', 'MAX_NEGATIVE', 'HARD_EXAMPLE']
+    nms_param: NonMaximumSuppressionParameterKeywords | caffe_pb2.NonMaximumSuppressionParameter
+    sample_size: int | Array
 
 class MultiStageMeanfieldParameterKeywords(TypedDict, total=False):
     compatibility_mode: int | Literal['POTTS']
@@ -1421,6 +1490,8 @@ class Layers:
         **keywords: Unpack[MVNKeywords]) -> Any: ...
     def MemoryData(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[MemoryDataKeywords]) -> Any: ...
+    def MultiBoxLoss(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[MultiBoxLossKeywords]) -> Any: ...
     def MultiStageMeanfield(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[MultiStageMeanfieldKeywords]) -> Any: ...
     def MultinomialLogisticLoss(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
@@ -1618,6 +1689,16 @@ class Parameters:
         LEARN: Final = 0
         MKL2017: Final = 3
         MKLDNN: Final = 4
+    class MultiBoxLoss:
+        BIPARTITE: Final = 0
+        HARD_EXAMPLE: Final = 2
+        L2: Final = 0
+        LOGISTIC: Final = 1
+        MAX_NEGATIVE: Final = 1
+        NONE: Final = 0
+        PER_PREDICTION: Final = 1
+        SMOOTH_L1: Final = 1
+        SOFTMAX: Final = 0
     class MultiStageMeanfield:
         POTTS: Final = 0
     class PriorBox:

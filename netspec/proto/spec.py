@@ -126,6 +126,24 @@ class NetSpec:
     def __contains__(self, name: str) -> bool:
         return name in self.tops
 
+    def __delitem__(self, name: str) -> None:
+        self[name]  # which says if there is none
+        del self.tops[name]
+
+    def keys(self) -> list[str]:
+        """The names of the tops, as in SSD's Caffe, in the order of assignment."""
+        return list(self.tops)
+
+    def vals(self) -> list[Top | Function]:
+        """What they name, as in SSD's Caffe."""
+        return list(self.tops.values())
+
+    def update(self, name: str, params: dict[str, Any]) -> None:
+        """Give the layer of a top further keywords, or other values, as in SSD's Caffe."""
+        function = self[name] if isinstance(self[name], Function) else self[name].fn
+        function.params.update(params)
+        function.layer("", [], [])
+
     def to_proto(self) -> NetParameter:
         """The net: each top's layer after the layers it needs, in the order of assignment."""
         for wrong in self._wrong.values():

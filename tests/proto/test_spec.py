@@ -209,3 +209,21 @@ def test_a_deep_net_needs_no_deep_stack():
     thread.start()
     thread.join()
     assert sizes == [3 * sys.getrecursionlimit() + 1]
+
+
+def test_tops_are_listed_changed_and_taken_out_as_in_ssds_caffe():
+    n = NetSpec()
+    n.data, n.label = L.DummyData(shape=[dict(dim=[1, 3, 8, 8]), dict(dim=[1])], ntop=2)
+    n.conv = L.Convolution(n.data, num_output=2, kernel_size=3)
+    assert n.keys() == ["data", "label", "conv"] and n.keys()[-1] in n and n.vals()[0] is n.data
+    n.update("conv", {"dilation": 2, "num_output": 4, "param": dict(lr_mult=0)})
+    layer = n.to_proto().layer[1]
+    assert (list(layer.convolution_param.dilation), layer.convolution_param.num_output, layer.param[0].lr_mult) == ([2], 4, 0)
+    with pytest.raises(Error, match="no field 'dilatoin'"):
+        n.update("conv", {"dilatoin": 2})
+    n = NetSpec()
+    n.a, n.b = L.Input(shape=dict(dim=[1])), L.Input(shape=dict(dim=[2]))
+    del n["a"]
+    assert [layer.name for layer in n.to_proto().layer] == ["b"]
+    with pytest.raises(Error, match="no top 'c'"):
+        del n["c"]
