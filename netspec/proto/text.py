@@ -65,7 +65,10 @@ def parse(text: str, message_class: type[Kind], name: str = "<text>") -> Kind:
     if "\\" in text:
         _check_escapes(text, name)
     if leave.unknown or UNREAD in text or _HINTED.search(text):
-        text = set_aside(text, message.DESCRIPTOR, _tokens(text), leave.unknown or UNREAD in text)
+        try:
+            text = set_aside(text, message.DESCRIPTOR, _tokens(text), leave.unknown or UNREAD in text)
+        except Error as error:
+            raise Error(f"{name}:{error}") from None
     try:
         text_format.Parse(text, message)
     except text_format.ParseError as error:
@@ -105,8 +108,8 @@ def read_solver(path: str | os.PathLike) -> SolverParameter:
 
 def to_text(message: Message) -> str:
     """The message as Caffe reads it: enums by name, floats in the fewest digits that give this float32."""
-    text = spelled(text_format.MessageToString(widened(message), as_utf8=True))
-    return re.sub(r"(?m)^( *\w+: -?\d+)\.0$", r"\1", text)
+    text = text_format.MessageToString(widened(message), as_utf8=True)
+    return spelled(re.sub(r"(?m)^( *\w+: -?\d+)\.0$", r"\1", text))
 
 
 def write(path: str | os.PathLike, message: Message, header: str = "") -> None:

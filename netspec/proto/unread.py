@@ -12,6 +12,7 @@ from typing import Any
 
 from google.protobuf.descriptor import EnumValueDescriptor, FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.text_encoding import CUnescape
 
 from ..base.errors import Error, shortened
 from ..base.trust import leave
@@ -30,6 +31,7 @@ def set_aside(text: str, kind: Any, tokens: Iterable[re.Match], everywhere: bool
 
     That is a field of no or of another kind, a value that is none of its enum's, and a field given once too
     often. tokens: of the text, without comments. everywhere: not only what no number depends on.
+    Raises Error "LINE: ..." for such a value without an end.
     """
     found, pieces, done = list(tokens), [], 0
     stack: list[tuple[Any, set[str]]] = [(kind, set())]
@@ -53,6 +55,9 @@ def set_aside(text: str, kind: Any, tokens: Iterable[re.Match], everywhere: bool
                 seen |= set() if field is None or _repeated(field) else {token}
             else:
                 start, stop = found[at].start(), found[end - 1].end()
+                if end == len(found) and _open(found[first:end]):
+                    raise Error(f"{text.count(chr(10), 0, start) + 1}: {token}: the text ends before the end "
+                                "of its value")
                 pieces += [text[done:start], f'{UNREAD}: "{_escaped(text[start:stop])}"',
                            "\n" * text.count("\n", start, stop)]
                 at, done = end - 1, stop
@@ -91,8 +96,17 @@ def _fits(field: FieldDescriptor | None, value: list[re.Match], again: bool) -> 
         return _repeated(field)
     if (begins in ("{", "<")) != bool(field.message_type):
         return not begins
-    kind = field.enum_type if value and (value[0]["word"] or value[0]["string"]) else None
-    return kind is None or begins in kind.values_by_name
+    kind = field.enum_type
+    if kind and begins.isdecimal():
+        return begins in map(str, kind.values_by_number)
+    return not (kind and value and (value[0]["word"] or value[0]["string"])) or begins in kind.values_by_name
+
+
+def _open(value: list[re.Match]) -> bool:
+    """Whether a value that ends with the text has brackets, or a string, without their end."""
+    depth = sum((token[0] in "{[<") - (token[0] in "}]>") for token in value)
+    last = (value[-1]["string"] if value else None) or "''"
+    return depth > 0 or not re.fullmatch(r"(?s)([\"'])(?:[^\\]|\\.)*\1", last)
 
 
 def _repeated(field: Any) -> bool:
@@ -105,9 +119,7 @@ def _escaped(text: str) -> str:
 
 def spelled(text: str) -> str:
     """A message's text with what `set_aside` kept as it stood."""
-    letters = {"n": "\n", "t": "\t"}
-    return _WRITTEN.sub(lambda line: line[1] + re.sub(
-        r"\\(.)", lambda escape: letters.get(escape[1], escape[1]), line[2]), text)
+    return _WRITTEN.sub(lambda line: line[1] + CUnescape(line[2]).decode(), text)
 
 
 def of_forks(message: Message, least: int = FORKS, where: str = "",

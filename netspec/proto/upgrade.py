@@ -4,6 +4,7 @@ The results are those of Caffe's own upgrade (src/caffe/util/upgrade_proto.cpp),
 """
 
 import logging
+import re
 from typing import Any
 
 from google.protobuf.message import Message
@@ -137,7 +138,9 @@ def _upgrade_v0_layer(v1: V1LayerParameter, name: str) -> None:
     param: Any = getattr(v1, f"{kind.lower()}_param", None)
     for field, value in v0.ListFields():
         new = _V0_RENAMED.get(field.name, field.name.removeprefix("det_"))
-        if new in _TRANSFORM:
+        if field.name == UNREAD:
+            _put(v1, UNREAD, value)
+        elif new in _TRANSFORM:
             setattr(v1.transform_param, new, value)
         elif hasattr(param, new) and (new, v0.type) != ("shuffle", "hdf5_data"):  # which is younger than V0
             _put(param, new, value)
@@ -176,8 +179,9 @@ def _upgrade_v1_layer(old: V1LayerParameter, new: LayerParameter) -> None:
         new.type = _V1_TYPES[V1LayerParameter.LayerType.Name(old.type).replace("_", "")]
     unread = getattr(new, UNREAD)
     for i, text in enumerate(unread):  # a type that the schema lacks has its name all the same
-        if text.startswith("type"):
-            kind = text.partition(":")[2].strip("\"' ")
+        found = re.fullmatch(r"""type\s*:\s*["']?([^"'\s#]+)["']?""", text)
+        if found and not old.HasField("type"):
+            kind: str = found[1]
             new.type = _V1_TYPES.get(kind.upper().replace("_", ""), kind)
             del unread[i]
             break

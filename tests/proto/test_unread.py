@@ -10,6 +10,7 @@ from netspec.cli.main import main
 from netspec.net.build import build
 from netspec.net.graph import UNSEEN
 from netspec.proto import caffe_pb2, text, unread
+from netspec.proto.upgrade import upgrade_net
 
 NET = """name: "n"  # a comment with foo: 1
 layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
@@ -136,6 +137,38 @@ def test_types_of_v1_that_are_not_known_keep_their_names(passing, tmp_path):
     path = tmp_path / "n.prototxt"
     path.write_text('layers { name: "a" type: SPLINE bottom: "x" top: "y" } layers { name: "b" type: "Softmax" } layers { name: "c" type: RELU }')
     assert [layer.type for layer in text.read_net(path).layer] == ["SPLINE", "Softmax", "ReLU"]
+
+
+def upgraded(given):
+    net = text.parse(given, caffe_pb2.NetParameter, "n")
+    upgrade_net(net)
+    return net
+
+
+@pytest.mark.parametrize("given, kind, left", [
+    ("layers { type: RELU types: 5 }", "ReLU", ["types: 5"]), ("layers { type: RELU type: TANH }", "ReLU", ["type: TANH"]),
+    ("layers { type : 'My-own' type: RELU }", "ReLU", ["type : 'My-own'"]), ("layers { type : 'My-own' }", "My-own", []),
+    ("layers { layer { type: 'flatten' foo: 1 } }", "Flatten", ["foo: 1"]), ("layers { layer { type: 'conv' foo: 1 } }", "Convolution", ["foo: 1"])])
+def test_of_old_layers_nothing_is_lost_nor_taken_for_the_type(passing, given, kind, left):
+    (layer,) = upgraded(given).layer
+    assert layer.type == kind and list(layer.unread) == left
+
+
+@pytest.mark.parametrize("given", ["foo: 1.0", "foo: '\x7f\x0b\\n\\x41\\'\\\\' \"\\\"\"", "foo\x0c:\x0b1", "foo { # it's\n a: 2.0\n\n b: '\u00e9\u2028' }"])
+def test_it_is_written_word_for_word(passing, given):
+    net = text.parse(f"name: 'n' {given}", caffe_pb2.NetParameter)
+    assert text.to_text(net) == f'name: "n"\n{given}\n'
+
+
+@pytest.mark.parametrize("given", ["foo {\n a: 1", "foo: [1,\n 2", "foo: 'abc", "foo: 'ab\\\\\\'", "foo < a: 1 "])
+def test_a_text_that_ends_too_early_is_no_net(passing, given):
+    with pytest.raises(Error, match="^n:2: foo: the text ends before the end of its value$"):
+        text.parse(f"name: 'n'\n{given}", caffe_pb2.NetParameter, "n")
+
+
+def test_values_of_enums_by_number(passing):
+    net = text.parse("layer { pooling_param { pool: 1 round_mode: 7 } include { phase: 5 } }", caffe_pb2.NetParameter)
+    assert net.layer[0].pooling_param.pool == 1 and names(net) == ["layer.include.phase", "layer.pooling_param.round_mode"]
 
 
 STAGED = """state { stage: "own" }
