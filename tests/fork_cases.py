@@ -386,3 +386,25 @@ case("SegAccuracy without labels", layer("SegAccuracy", TEXT, "xt"), {"x": SCORE
      {"y": measured(SCORES, 0 * LABELS + 7, (7,))})
 LABELS = LABELS % 5
 case("SegAccuracy of all", layer("SegAccuracy", "", "xt"), {"x": SCORES, "t": LABELS}, {"y": measured(SCORES, LABELS)})
+
+
+# GSTiling
+
+
+def tiled(x, s, reverse):
+    n, c, h, w = x.shape
+    y = np.zeros((n, c // s**2, h * s, w * s) if reverse else (n, c * s**2, h // s, w // s))
+    for k in range(c):
+        for i in range(h):
+            for j in range(w):
+                if reverse:
+                    tile, channel = divmod(k, c // s**2)
+                    y[:, channel, i * s + tile // s, j * s + tile % s] = x[:, k, i, j]
+                else:
+                    y[:, (i % s * s + j % s) * c + k, i // s, j // s] = x[:, k, i, j]
+    return y
+
+
+X = numbers(2, 12, 4, 6)
+case("GSTiling", layer("GSTiling", "gs_tiling_param { stride: 2 }"), {"x": X}, {"y": tiled(X, 2, False)})
+case("GSTiling back", layer("GSTiling", "gs_tiling_param { stride: 2 reverse: true }"), {"x": X}, {"y": tiled(X, 2, True)})

@@ -51,10 +51,11 @@ def numbers_apart(mine: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def rows_apart(mine: np.ndarray, theirs: np.ndarray) -> float:
-    """`numbers_apart` of what DetectionOutput found, R x 7, rows of equal scores in any order."""
+    """`numbers_apart` of what DetectionOutput found, R x 7, classes and rows of equal scores in any order."""
     # where less is found than can be, OpenCV has rows of zeros, Caffe one of -1
     mine, theirs = (rows[rows.any(1) & (rows[:, 1] >= 0)]
                     for rows in (mine.reshape(-1, 7), theirs.reshape(-1, 7)))
+    mine, theirs = (rows[np.lexsort((rows[:, 1], rows[:, 0]))] for rows in (mine, theirs))  # by class
     if mine.shape != theirs.shape or (mine[:, :2] != theirs[:, :2]).any():
         return math.inf
     order = linear_sum_assignment(np.abs(mine[:, None] - theirs).max(-1))[1]

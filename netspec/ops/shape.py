@@ -244,6 +244,25 @@ class Filter(Moved, type="Filter", bottoms=(2, None), tops=(1, None), fresh=True
         return [x.index_select(0, kept) for x in blobs]
 
 
+class GSTiling(Moved, type="GSTiling", inplace=False, four_axes=True, above_0=("gs_tiling_param", "stride")):
+    """N x C x H x W in tiles of s x s, s = stride: C s^2 x H/s x W/s, row q / s and column q % s of each tile
+    of channel c as channel q C + c; reverse: C/s^2 x H s x W s, which undoes that (Vitis-AI)."""
+
+    def infer(self, shape: Shape) -> list[Shape]:
+        (n, c, h, w), p = shape, self.layer.gs_tiling_param
+        s = p.stride
+        if p.reverse and c % s**2 or not p.reverse and (h % s or w % s):
+            raise self.error(f"stride {s} must divide height and width of {list(shape)}, or its square C")
+        return [(n, c // s**2, h * s, w * s) if p.reverse else (n, c * s**2, h // s, w // s)]
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        x, p = bottoms[0], self.layer.gs_tiling_param
+        (n, c, h, w), s = x.shape, p.stride
+        if p.reverse:
+            return x.reshape(n, s, s, c // s**2, h, w).permute(0, 3, 4, 1, 5, 2).reshape(n, -1, h * s, w * s)
+        return x.reshape(n, c, h // s, s, w // s, s).permute(0, 3, 5, 1, 2, 4).reshape(n, -1, h // s, w // s)
+
+
 class Split(Moved, type="Split", tops=(1, None), elementwise=True, inplace=False, own_map=IDENTITY):
     """The bottom, once for each top; gradients add up."""
 

@@ -240,6 +240,9 @@ class FilterKeywords(LayerKeywords, total=False): ...
 class FlattenKeywords(LayerKeywords, FlattenParameterKeywords, total=False):
     flatten_param: FlattenParameterKeywords | caffe_pb2.FlattenParameter
 
+class GSTilingKeywords(LayerKeywords, GSTilingParameterKeywords, total=False):
+    gs_tiling_param: GSTilingParameterKeywords | caffe_pb2.GSTilingParameter
+
 class HDF5DataKeywords(LayerKeywords, HDF5DataParameterKeywords, total=False):
     hdf5_data_param: HDF5DataParameterKeywords | caffe_pb2.HDF5DataParameter
     transform_param: TransformationParameterKeywords | caffe_pb2.TransformationParameter
@@ -1030,6 +1033,10 @@ class FlattenParameterKeywords(TypedDict, total=False):
     axis: int | Array
     end_axis: int | Array
 
+class GSTilingParameterKeywords(TypedDict, total=False):
+    stride: int | Array
+    reverse: bool
+
 class HDF5DataParameterKeywords(TypedDict, total=False):
     source: str
     batch_size: int | Array
@@ -1456,6 +1463,8 @@ class Layers:
         **keywords: Unpack[FilterKeywords]) -> Any: ...
     def Flatten(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[FlattenKeywords]) -> Any: ...
+    def GSTiling(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[GSTilingKeywords]) -> Any: ...
     def HDF5Data(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[HDF5DataKeywords]) -> Any: ...
     def HDF5Output(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,

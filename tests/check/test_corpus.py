@@ -97,7 +97,7 @@ def test_weights_run_in_the_net_beside_them_that_they_fit(tally):
 
 def test_detections_agree_in_any_order_of_equal_scores():
     found = np.array([[0, 1, 0.9, 1, 2, 3, 4], [0, 1, 0.5, 0, 0, 1, 1], [0, 1, 0.5, 5, 5, 6, 6], [1, 2, 0.4, 0, 0, 2, 2]], np.float32)
-    theirs = np.concatenate([found[[0, 2, 1, 3]], np.zeros((3, 7), np.float32)])[None, None]
+    theirs = np.concatenate([found[[0, 3, 2, 1]], np.zeros((3, 7), np.float32)])[None, None]
     assert rows_apart(found[None, None], theirs) == 0
     none = np.float32([[0, -1, -1, -1, -1, -1, -1]])
     assert rows_apart(none, np.zeros((5, 7), np.float32)) == 0
