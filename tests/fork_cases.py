@@ -11,6 +11,7 @@ from golden_case import Case
 
 from netspec.proto import caffe_pb2
 from netspec.proto import text as prototext
+from netspec.proto.upgrade import upgrade_net
 
 TRAIN, TEST = caffe_pb2.TRAIN, caffe_pb2.TEST
 CASES: dict[str, Case] = {}
@@ -33,7 +34,9 @@ def case(name, text, inputs, outputs, params=(), phase=TEST, **more):
         for k, v in blobs.items():
             arrays[f"{kind}:l:{k}" if kind.startswith("param") else f"{kind}:{k}"] = np.asarray(v, np.float32)
     assert name not in CASES
-    CASES[name] = Case(prototext.parse(head + text, caffe_pb2.NetParameter), phase, arrays)
+    net = prototext.parse(head + text, caffe_pb2.NetParameter)
+    upgrade_net(net)
+    CASES[name] = Case(net, phase, arrays)
 
 
 def numbers(*shape, seed=0):

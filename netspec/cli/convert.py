@@ -200,8 +200,6 @@ def upgrade_file(old: str, new: str, kind: str = "") -> None:
 
     kind: what it is, "a net in text", "a solver in text" or "a net in binary"; Error if it is another.
     """
-    from google.protobuf.message import DecodeError
-
     from ..proto import model, text, upgrade, wire
     from ..proto.caffe_pb2 import NetParameter, SolverParameter
 
@@ -218,12 +216,7 @@ def upgrade_file(old: str, new: str, kind: str = "") -> None:
         else:
             made = text.read_net(path)
     else:
-        model.read_weights(path)  # refuses what is damaged or impossible
-        try:
-            made = NetParameter.FromString(wire.WireFile(path, "weights").data[:])
-        except DecodeError as problem:
-            raise Error(f"{path}: cannot be read ({problem}); the file is damaged: get it again") from None
-        upgrade.upgrade_net(made, str(path))
+        made = model.read_net(path)
     what = count(len(made.layer), "layer") if isinstance(made, NetParameter) else "solver"
     found = f"a {'net' if isinstance(made, NetParameter) else 'solver'} in {'text' if readable else 'binary'}"
     if kind not in ("", found):

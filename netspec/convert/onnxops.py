@@ -229,16 +229,17 @@ def _mvn(b: Builder, op: norm.MVN, x: str) -> str:
 
 
 def _batch_norm(b: Builder, op: norm.BatchNorm, x: str) -> str:
-    p = op.layer.batch_norm_param
     if b.dims() < 2:
         raise op.error("has an ONNX form for bottoms of 2 axes or more only")
     if not op.stored:
         x, square = _centred(b, x, [i for i in range(b.dims()) if i != 1])
-        return b.node("Div", x, b.node("Sqrt", b.scaled(square, 1, p.eps)))
-    mean, variance, weight = b.arrays()
+        if len(op.params) > 3:
+            raise op.error("has an ONNX form only where it uses the statistics it keeps")
+        return b.node("Div", x, b.node("Sqrt", b.scaled(square, 1, op.eps)))
+    mean, variance, weight, *more = b.arrays()
     part = np.float32(1 / weight[0] if weight[0] else 0)
-    numbers = np.ones_like(mean), np.zeros_like(mean), mean * part, variance * part
-    return b.node("BatchNormalization", x, *numbers, epsilon=p.eps)
+    scale, shift = (*more, *(np.ones_like(mean), np.zeros_like(mean))[len(more) :])
+    return b.node("BatchNormalization", x, scale, shift, mean * part, variance * part, epsilon=op.eps)
 
 
 def _bn(b: Builder, op: norm.BN, x: str) -> str:
@@ -304,19 +305,22 @@ def _argmax(b: Builder, op: softmax.ArgMax, x: str) -> str:
     return b.node("Unsqueeze", y, range(3, dims)) if dims > 3 else y
 
 
-def _interp(b: Builder, op: resample.Interp, x: str) -> str:
+def _interp(b: Builder, op: resample.Interp, x: str, *like: str) -> str:
     p = op.layer.interp_param
     if p.pad_beg or p.pad_end:
         x = b.node("Slice", x, [-p.pad_beg] * 2, [p.pad_end or END] * 2, [2, 3])
-    size: Input = op.fixed or b.node("Shape", x, start=2)
-    if not op.fixed:
+    size: Input = op.fixed or b.node("Shape", (*like, x)[0], start=2)
+    if not op.fixed and not like:
         for kind, number in (("Sub", 1), ("Div", p.shrink_factor), ("Mul", p.zoom_factor), ("Add", 1)):
             size = b.node(kind, size, [number])
     size = b.node("Concat", b.node("Shape", x, start=0, end=2), size, axis=0)
     return b.node("Resize", x, "", "", size, mode="linear", coordinate_transformation_mode="align_corners")
 
 
-def _upsample(b: Builder, op: resample.Upsample, x: str, mask: str) -> str:
+def _upsample(b: Builder, op: resample.Upsample, x: str, mask: str = "") -> str:
+    if not mask:
+        how = dict(mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+        return b.node("Resize", x, "", np.array([1, 1, *op.scale]), **how)
     items = b.node("Shape", x, start=0, end=2)
     size = op.fixed or b.node("Sub", b.node("Mul", b.node("Shape", x, start=2), op.scale), op.less)
     area = b.node("ReduceProd", size, keepdims=1)
@@ -335,6 +339,7 @@ def _dropout(b: Builder, op: neuron.Dropout, x: str) -> str:
 
 EMIT: dict[str, Callable[..., str | Names]] = {
     "Convolution": _convolution, "Deconvolution": _convolution, "Pooling": _pooling,
+    "DepthwiseConvolution": _convolution, "ConvolutionDepthwise": _convolution,
     "InnerProduct": _inner_product, "Scale": _applied, "Bias": _applied, "ReLU": _relu, "Power": _power,
     "Eltwise": _eltwise, "LRN": _lrn, "MVN": _mvn, "BatchNorm": _batch_norm, "BN": _bn,
     "Normalize": _normalize, "Crop": _crop, "Slice": _slice, "Flatten": _flatten, "Tile": _tile,

@@ -160,9 +160,10 @@ def _batch_norm(w: Writer, op: norm.BatchNorm | norm.BN, x: str) -> str:
     numbers = [w.net.parameter(slot).detach().flatten() for slot in w.node.params]
     options: dict[str, Any] = {"eps": op.layer.bn_param.eps}
     if op.type == "BatchNorm":
-        *totals, weight = numbers
-        numbers = [total / weight if weight else total * 0 for total in totals]
-        options = {"eps": op.layer.batch_norm_param.eps, "affine": False}
+        *totals, weight = numbers[:3]
+        more, zeros = numbers[3:], torch.zeros_like(totals[0])
+        numbers = [*(more and (*more, zeros)[:2]), *(total / weight if weight else zeros for total in totals)]
+        options = {"eps": op.eps} | ({} if more else {"affine": False})
     names = ("weight", "bias", "running_mean", "running_var")[-len(numbers) :]
     tensors = dict(zip(names, numbers, strict=True), num_batches_tracked=torch.tensor(0))
     kind = f"nn.BatchNorm{max(1, w.dims() - 2)}d"
@@ -216,11 +217,12 @@ def _lrn(w: Writer, op: norm.LRN, x: str) -> str:
     return call("F.local_response_norm", x, p.local_size, p.alpha, p.beta, p.k)
 
 
-def _interp(w: Writer, op: resample.Interp, x: str) -> str:
+def _interp(w: Writer, op: resample.Interp, x: str, *like: str) -> str:
     p = op.layer.interp_param
     if p.pad_beg or p.pad_end:
         x = f"F.pad({x}, ({p.pad_beg}, {p.pad_end}) * 2)"
     size = op.fixed or f"[(n - 1) // {p.shrink_factor} * {p.zoom_factor} + 1 for n in {x}.shape[2:]]"
+    size = f"{like[0]}.shape[2:]" if like else size
     return f'F.interpolate({x}, {size}, mode="bilinear", align_corners=True)'
 
 
@@ -236,6 +238,7 @@ def _dropout(w: Writer, op: neuron.Dropout, x: str) -> str:
 
 FORMS: dict[str, Callable[..., str | list[str]]] = {
     "Convolution": _convolution, "Deconvolution": _convolution, "Pooling": _pooling,
+    "DepthwiseConvolution": _convolution, "ConvolutionDepthwise": _convolution,
     "InnerProduct": _inner_product, "Scale": _applied, "Bias": _applied, "BatchNorm": _batch_norm,
     "BN": _batch_norm, "Eltwise": _eltwise, "Crop": _crop, "Slice": _slice, "Reshape": _reshape,
     "Power": _power, "Interp": _interp, "LRN": _lrn, "ReLU": _relu, "Dropout": _dropout,

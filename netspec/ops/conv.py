@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from fractions import Fraction
 
 import torch.nn.functional as F
@@ -147,6 +148,30 @@ class Convolution(Window, type="Convolution", bottoms=(1, None), tops=(1, None),
         return self.functions[self.dims - 1](x, weight, bias, stride, pad, self.dilation, group)
 
 
+class DepthwiseConvolution(Convolution, type="DepthwiseConvolution"):
+    """A Convolution; nets give it as many groups as channels (YOLO, yonghenglh6: quicker on a GPU)."""
+
+
+class ConvolutionDepthwise(Convolution, type="ConvolutionDepthwise"):
+    """A Convolution with as many groups as the bottom has channels, unless `group` is given (ShuffleNet's
+    fork, jolibrain)."""
+
+    def setup(self, *shapes: Shape) -> None:
+        if not (p := self.layer.convolution_param).HasField("group"):
+            self.layer = deepcopy(self.layer)
+            self.layer.convolution_param.group = shapes[0][self.axis(p.axis, len(shapes[0]))]
+        super().setup(*shapes)
+
+
+class Convolution3D(Convolution, type="Convolution3D"):
+    """A Convolution over time and space, N x C x L x H x W, of kernel_depth x kernel_size x kernel_size with
+    temporal_stride and temporal_pad along L (C3D)."""
+
+
+class NdConvolution(Convolution, type="NdConvolution"):
+    """A Convolution whose kernel_shape, stride_shape and pad_shape have a number an axis (video-caffe)."""
+
+
 class Deconvolution(Convolution, type="Deconvolution"):
     """The transpose of Convolution; weight C x num_output/group x kernel."""
 
@@ -187,6 +212,10 @@ class Deconvolution(Convolution, type="Deconvolution"):
         return CoordMap(p.axis, tuple(1 / a for a in scale), back)
 
 
+class Deconvolution3D(Deconvolution, type="Deconvolution3D"):
+    """A Deconvolution over time and space, with the settings of Convolution3D (C3D)."""
+
+
 def check_geometry(op: Operation, p: Windowed, dims: int) -> None:
     """Refuse settings of a window that Caffe refuses.
 
@@ -205,6 +234,12 @@ def check_geometry(op: Operation, p: Windowed, dims: int) -> None:
         value = getattr(p, name, ())
         if not isinstance(value, int) and len(value) not in (0, 1, dims):
             raise op.error(f"{name} has {len(value)} values for {dims} spatial axes")
+    if timed(p) and dims != 3:
+        raise op.error(f"kernel_depth is for bottoms N x C x L x H x W, found {dims} spatial axes")
+    for name in ("kernel", "stride", "pad"):
+        sizes = shaped(p, name)
+        if len(sizes) not in (0, dims) or not all(0 <= n <= MOST_NUMBERS for n in sizes):
+            raise op.error(f"{name}_shape is {list(sizes)[:4]}, expected {dims} sizes, one an axis")
 
 
 def check_padded(op: Operation, shape: Shape, pad: Shape) -> None:
@@ -217,7 +252,15 @@ def check_padded(op: Operation, shape: Shape, pad: Shape) -> None:
 
 def geometry(p: Windowed, dims: int) -> tuple[Shape, Shape, Shape, Shape]:
     """kernel, stride, pad and dilation, one number an axis."""
+    if not isinstance(p, UnpoolingParameter) and timed(p):
+        (flat := deepcopy(p)).ClearField("kernel_depth")
+        kernel, stride, pad, dilation = geometry(flat, 2)
+        return ((p.kernel_depth, *kernel), (p.temporal_stride, *stride), (p.temporal_pad, *pad),
+                (1, *dilation))
+
     def each(field: str, name: str, default: int) -> Shape:
+        if shaped(p, name):
+            return shaped(p, name)
         if name and (p.HasField(f"{name}_h") or p.HasField(f"{name}_w")):
             return getattr(p, f"{name}_h"), getattr(p, f"{name}_w")
         value = getattr(p, field, ())
@@ -228,11 +271,22 @@ def geometry(p: Windowed, dims: int) -> tuple[Shape, Shape, Shape, Shape]:
             each("dilation", "", 1))
 
 
+def timed(p: Windowed) -> bool:
+    """Whether it has C3D's settings of the time axis."""
+    return not isinstance(p, UnpoolingParameter) and p.HasField("kernel_depth")
+
+
+def shaped(p: Windowed, name: str) -> Shape:
+    """video-caffe's kernel_shape, stride_shape or pad_shape; () without."""
+    return tuple(shape.dim) if (shape := getattr(p, f"{name}_shape", None)) else ()
+
+
 def strided(p: Windowed) -> tuple[tuple[Number, ...], tuple[Number, ...]]:
     """Scale and shift of a window that slides: top = bottom / stride + (pad - (extent - 1) / 2) / stride."""
     given = (getattr(p, name, ()) for name in ("kernel_size", "stride", "pad", "dilation"))
     two = any(p.HasField(f"{name}_{s}") for name in ("kernel", "stride", "pad") for s in "hw")
-    dims = 2 if two else max([1, *(len(numbers) for numbers in given if not isinstance(numbers, int))])
+    dims = 3 if timed(p) else 2 if two else max([1, len(shaped(p, "kernel")), *(
+        len(numbers) for numbers in given if not isinstance(numbers, int))])
     axes = list(zip(*geometry(p, dims), strict=True))
     if not all(stride for _, stride, _, _ in axes):  # of a layer that was not set up, which refuses it
         raise Error("a window with stride 0 has no coordinate map")

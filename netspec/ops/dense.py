@@ -132,11 +132,29 @@ class Bias(Applied, type="Bias", affine=True):
         return bottoms[0] + self.laid(bottoms[0], (*bottoms[1:], *params)[0])
 
 
+class Axpy(Operation, type="Axpy", family="elementwise", bottoms=3, fresh=True):
+    """a x + y: of three bottoms the first, N x C (x 1 x 1), is a factor for each channel of the second; the
+    third has the second's shape (SENet)."""
+
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        a, x, y = shapes
+        if x != y or len(x) < 2 or a not in (x[:2], (*x[:2], 1, 1)):
+            raise self.error("takes N x C (x 1 x 1) and two of N x C x H x W, found "
+                             f"{', '.join(str(list(shape)) for shape in shapes)}")
+        return [x]
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        a, x, y = bottoms
+        return torch.addcmul(y, a.reshape(*x.shape[:2], *(1,) * (x.ndim - 2)), x)
+
+
 class Parameter(Operation, type="Parameter", family="parameters", bottoms=0):
-    """A parameter of the given shape as a blob, for layers to use and the solver to learn."""
+    """A parameter of the given shape as a blob, for layers to use and the solver to learn; first values by
+    filler (OpenVINO), else zeros."""
 
     def setup(self) -> None:
-        self.params.append(Param(tuple(self.layer.parameter_param.shape.dim)))
+        p = self.layer.parameter_param
+        self.params.append(Param(tuple(p.shape.dim), p.filler))
 
     def infer(self) -> list[Shape]:
         return [self.params[0].shape]

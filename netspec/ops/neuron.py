@@ -66,6 +66,14 @@ class PReLU(PerChannel, type="PReLU", family="elementwise", channelwise=True):
         return F.prelu(bottoms[0], params[0].to(bottoms[0].dtype))
 
 
+class ReLU6(Neuron, type="ReLU6"):
+    """min(max(x, 0) + negative_slope * min(x, 0), 6) (YOLO, jolibrain)."""
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        y = F.leaky_relu(bottoms[0], self.layer.relu6_param.negative_slope)
+        return torch.where(y < 6, y, y.new_tensor(6.0))  # on 6 no gradient passes, as in Caffe
+
+
 class ELU(Neuron, type="ELU"):
     """x above 0, alpha * (exp(x) - 1) below."""
 

@@ -73,7 +73,14 @@ class BatchNorm(PerChannel, type="BatchNorm", family="normalisation", channelwis
     the batch, which are then added to the parameters. The three parameters (means C, unbiased variances C,
     the weight of both 1) are sums that fade by moving_average_fraction a step: divided by the weight they are
     averages. They are not learned, so lr_mult is 0 for them and nothing else may be asked.
+
+    In two forks' forms a learned scale and shift, parameters 4 and 5, follow: NVIDIA's, told by scale_bias,
+    scale_filler or bias_filler, in which eps is 1e-5 at least and the kept ones are averages, with weight 1:
+    fraction * kept + (1 - fraction) * batch's, the first batch's as they are; and Intel's (of its MKL
+    engines), told by filler, use_weight_bias or bias_term.
     """
+
+    nvidia = False
 
     def setup(self, shape: Shape) -> None:
         p = self.layer.batch_norm_param
@@ -82,8 +89,18 @@ class BatchNorm(PerChannel, type="BatchNorm", family="normalisation", channelwis
                              f"{p.eps:g}")
         self.channels = shape[1] if len(shape) > 1 else 1
         self.told = p.use_global_stats if p.HasField("use_global_stats") else None
-        self.params += [Param((self.channels,)), Param((self.channels,)), Param((1,))]
-        if any(spec.lr_mult for spec in self.layer.param[:3]):
+        intel = any(map(p.HasField, ("filler", "use_weight_bias", "bias_term")))
+        self.nvidia = p.scale_bias or not intel and any(map(p.HasField, ("scale_filler", "bias_filler")))
+        one = FillerParameter(value=1)
+        weight = Param((1,), one if self.nvidia else None)
+        self.params += [Param((self.channels,)), Param((self.channels,)), weight]
+        if self.nvidia or intel and p.use_weight_bias:
+            scale = p.scale_filler if p.HasField("scale_filler") else p.filler
+            self.params.append(Param((self.channels,), scale if scale.ListFields() else one))
+            if self.nvidia or p.bias_term:
+                self.params.append(Param((self.channels,), p.bias_filler))
+        self.eps = max(p.eps, 1e-5) if self.nvidia else p.eps
+        if not self.nvidia and any(spec.lr_mult for spec in self.layer.param[:3]):
             raise self.error("keeps statistics in its parameters, which no solver may change: "
                              "give each lr_mult: 0")
         self.layer = fixed(self.layer, range(3))
@@ -95,19 +112,25 @@ class BatchNorm(PerChannel, type="BatchNorm", family="normalisation", channelwis
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         p, bottom = self.layer.batch_norm_param, bottoms[0]
         x = bottom if bottom.ndim > 1 else bottom.unsqueeze(1)
-        total_mean, total_variance, weight = (param.detach() for param in params)
+        total_mean, total_variance, weight = (param.detach() for param in params[:3])
+        scale, shift = (*params[3:], None, None)[:2]
         if self.stored:
             part = torch.where(weight == 0, 0.0, 1 / weight)
-            y = F.batch_norm(x, total_mean * part, total_variance * part, eps=p.eps)
+            y = F.batch_norm(x, total_mean * part, total_variance * part, scale, shift, eps=self.eps)
             return y.reshape(bottom.shape)
         # with momentum 1 torch leaves the batch's own mean and unbiased variance in the running ones, which
         # begin as zeros, since 0 times what memory holds may be NaN
         mean, variance = torch.zeros_like(total_mean), torch.zeros_like(total_variance)
-        y = torch.batch_norm(x, None, None, mean, variance, True, 1.0, p.eps, torch.backends.cudnn.enabled)
+        cudnn = torch.backends.cudnn.enabled
+        y = torch.batch_norm(x, scale, shift, mean, variance, True, 1.0, self.eps, cudnn)
         if math.prod(x.shape) == self.channels:
             variance = torch.zeros_like(variance)  # of one value: torch divides by 0
+        kept, share = p.moving_average_fraction, 1 - p.moving_average_fraction
         for total, new in ((total_mean, mean), (total_variance, variance), (weight, 1)):
-            total.mul_(p.moving_average_fraction).add_(new)
+            if not self.nvidia:
+                total.mul_(kept).add_(new)
+            elif total is not weight:
+                total.copy_(torch.where(total_variance.any(), kept * total + share * new, new))
         return y.reshape(bottom.shape)
 
 

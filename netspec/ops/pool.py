@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -28,14 +29,15 @@ class Pooling(Operation, type="Pooling", family="pooling", tops=(1, 2), fresh=Tr
         p = self.layer.pooling_param
         if len(self.layer.top) > 1 and p.pool != MAX:
             raise self.error("only MAX pooling has a second top (the positions of the maxima)")
-        check_geometry(self, p, 2)
-        self.kernel, self.stride, self.pad, _ = geometry(p, 2)
-        if p.pool == STOCHASTIC and any(self.pad):
-            raise self.error("STOCHASTIC pooling takes no pad")
+        self.dims = len(shape) - 2
+        check_geometry(self, p, self.dims)
+        self.kernel, self.stride, self.pad, _ = geometry(p, self.dims)
+        if p.pool == STOCHASTIC and (any(self.pad) or self.dims != 2):
+            raise self.error("STOCHASTIC pooling takes no pad and 2 spatial axes")
         if p.global_pooling:
             if any(self.kernel):
                 raise self.error("global_pooling takes no kernel_size")
-            if self.pad != (0, 0) or self.stride != (1, 1):
+            if any(self.pad) or set(self.stride) != {1}:
                 raise self.error("global_pooling works with pad 0 and stride 1 only")
         elif not all(self.kernel):
             raise self.error("needs kernel_size (or kernel_h and kernel_w) above 0")
@@ -52,7 +54,7 @@ class Pooling(Operation, type="Pooling", family="pooling", tops=(1, 2), fresh=Tr
     @property
     def local(self) -> bool:
         p = self.layer.pooling_param
-        return p.pool == MAX and not p.global_pooling and not self.indexed
+        return p.pool == MAX and not p.global_pooling and not self.indexed and self.dims == 2
 
     def infer(self, shape: Shape) -> list[Shape]:
         sizes = []
@@ -81,19 +83,22 @@ class Pooling(Operation, type="Pooling", family="pooling", tops=(1, 2), fresh=Tr
         if all(2 * a <= k for a, k in zip(self.pad, kernel, strict=True)):
             return self.pool(x, kernel, self.pad)
         # torch pads by half a kernel at most, so this padding is its own step; it may add a window too many
-        (high, wide), pad = self.infer(tuple(x.shape))[0][2:], self.pad
-        padded = F.pad(x, (pad[1], pad[1], pad[0], pad[0]), value=float("-inf") if p.pool == MAX else 0.0)
-        tops = self.pool(padded, kernel, (0, 0))
+        pad, around = self.pad, [n for size in reversed(self.pad) for n in (size, size)]
+        padded = F.pad(x, around, value=float("-inf") if p.pool == MAX else 0.0)
+        tops = self.pool(padded, kernel, (0,) * self.dims)
+        there = tuple(slice(n) for n in self.infer(tuple(x.shape))[0])
         if isinstance(tops, Tensor):
-            return tops[:, :, :high, :wide]
-        y, index = (t[:, :, :high, :wide] for t in tops)
+            return tops[there]
+        y, index = (t[there] for t in tops)
         return y, (index // padded.shape[3] - pad[0]) * x.shape[3] + index % padded.shape[3] - pad[1]
 
     def pool(self, x: Tensor, kernel: Shape, pad: Shape) -> Tensor | tuple[Tensor, Tensor]:
         if self.layer.pooling_param.pool == AVE:
-            return F.avg_pool2d(x, kernel, self.stride, pad, ceil_mode=self.ceil)
+            mean = F.avg_pool2d if self.dims == 2 else F.avg_pool3d
+            return mean(x, kernel, self.stride, pad, ceil_mode=self.ceil)
         if not self.indexed:
-            return F.max_pool2d(x, kernel, self.stride, pad, ceil_mode=self.ceil)
+            largest = F.max_pool2d if self.dims == 2 else F.max_pool3d
+            return largest(x, kernel, self.stride, pad, ceil_mode=self.ceil)
         y, index = F.max_pool2d(x, kernel, self.stride, pad, ceil_mode=self.ceil, return_indices=True)
         return y, index.to(raised(x).dtype)
 
@@ -118,6 +123,25 @@ class Pooling(Operation, type="Pooling", family="pooling", tops=(1, 2), fresh=Tr
     @classmethod
     def coord_map(cls, layer: LayerParameter) -> CoordMap | None:
         return None if layer.pooling_param.global_pooling else CoordMap(1, *strided(layer.pooling_param))
+
+
+class Pooling3D(Pooling, type="Pooling3D", tops=1, four_axes=False):
+    """MAX or AVE over windows of an N x C x L x H x W bottom, kernel_depth x kernel_size x kernel_size, moved
+    by temporal_stride along L (C3D, which gives each of equal maxima the gradient)."""
+
+    spatial: ClassVar[Sequence[int]] = (3,)
+
+    def setup(self, shape: Shape) -> None:
+        if len(shape) - 2 not in self.spatial:
+            raise self.error(f"takes N x C x {' or '.join(map(str, self.spatial))} spatial axes, found "
+                             f"{list(shape)}")
+        super().setup(shape)
+
+
+class NdPooling(Pooling3D, type="NdPooling"):
+    """Pooling over 2 or 3 spatial axes, with kernel_shape, stride_shape and pad_shape (video-caffe)."""
+
+    spatial = (2, 3)
 
 
 class SPP(Operation, type="SPP", family="pooling", fresh=True):

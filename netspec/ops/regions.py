@@ -1,4 +1,4 @@
-"""Pooling of regions: ROIPooling, PSROIPooling.
+"""Pooling of regions: ROIPooling, PSROIPooling, ROIAlign.
 
 Regions are a bottom R x 5: the item's number in the batch, then x1, y1, x2, y2 in pixels of the image, both
 ends included; spatial_scale takes them to the feature map. torchvision's roi_pool computes the same as
@@ -43,6 +43,12 @@ class Regions(Operation, family="regions", bottoms=2, inplace=False, fresh=True,
                              f"what makes '{named}'")
         return regions[:, 0].long(), regions[:, 1:]
 
+    def grown(self, ends: Tensor) -> Tensor:
+        """Regions whose sides lie pad_ratio of their size further out (MS-CNN), scaled to the map."""
+        p = self.layer.roi_pooling_param
+        pad = (ends[:, 2:] - ends[:, :2] + 1) * p.pad_ratio
+        return torch.cat([ends[:, :2] - pad, ends[:, 2:] + pad], 1) * p.spatial_scale
+
     @staticmethod
     def bins(start: Tensor, length: Tensor, count: int) -> Ends:
         """The ends of `count` bins of each region along an axis, before they are cut to the map."""
@@ -79,8 +85,8 @@ class Regions(Operation, family="regions", bottoms=2, inplace=False, fresh=True,
 class ROIPooling(Regions, type="ROIPooling", above_0=("roi_pooling_param", "pooled_h", "pooled_w")):
     """The maximum in each of pooled_h x pooled_w bins of each region; 0 for a bin outside the map.
 
-    Ends are rounded to whole positions after they are scaled. Bins overlap where they share one. The first of
-    equal maxima gets the gradient.
+    Ends are rounded to whole positions after they are scaled; each is pad_ratio of the region's size further
+    out before. Bins overlap where they share one. The first of equal maxima gets the gradient.
     """
 
     def infer(self, *shapes: Shape) -> list[Shape]:
@@ -90,12 +96,52 @@ class ROIPooling(Regions, type="ROIPooling", above_0=("roi_pooling_param", "pool
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         p, x = self.layer.roi_pooling_param, bottoms[0]
         items, ends = self.parts(bottoms[1], x)
-        x1, y1, x2, y2 = away_from_zero(ends * p.spatial_scale).unbind(1)
+        x1, y1, x2, y2 = away_from_zero(self.grown(ends)).unbind(1)
         zero = torch.zeros_like(x1)  # bins are rounded before the start is added, which is whole
         rows, columns = ((first + start[:, None], last + start[:, None]) for start, (first, last) in (
             (y1, self.bins(zero, (y2 - y1 + 1).clamp(min=1), p.pooled_h)),
             (x1, self.bins(zero, (x2 - x1 + 1).clamp(min=1), p.pooled_w))))
         return self.pooled(x[:, :, None], items, rows, columns, "max")
+
+
+class ROIAlign(Regions, type="ROIAlign", above_0=("roi_pooling_param", "pooled_h", "pooled_w")):
+    """The map at the corners of pooled_h x pooled_w bins of each region, by bilinear interpolation: one more
+    than bins along each axis; 0 outside the map and for regions without a size (MS-CNN).
+
+    Scaled ends are moved by half a position and not rounded; pad_ratio is as for ROIPooling.
+    """
+
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        p = self.layer.roi_pooling_param
+        channels = shapes[0][1] if len(shapes[0]) == 4 else 0
+        return self.grid(shapes, channels, (p.pooled_h + 1, p.pooled_w + 1))
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        p, x = self.layer.roi_pooling_param, raised(bottoms[0])
+        items, ends = self.parts(bottoms[1], x)
+        if not x.numel():
+            return x.new_zeros(self.infer(*(tuple(b.shape) for b in bottoms))[0])
+        x1, y1, x2, y2 = (self.grown(ends) - 0.5).unbind(1)
+        table, (height, width) = x.movedim(1, -1).flatten(0, 2), x.shape[2:]
+        there = ((y2 > y1) & (x2 > x1)).to(x.dtype)[:, None, None]
+        top = x.new_zeros(len(items), p.pooled_h + 1, p.pooled_w + 1, x.shape[1])
+        for row, high in self.between(y1, y2, p.pooled_h, height):
+            for column, wide in self.between(x1, x2, p.pooled_w, width):
+                at = (items[:, None, None] * height + row[:, :, None]) * width + column[:, None]
+                top = top + table[at] * (high[:, :, None] * wide[:, None] * there)[..., None]
+        return top.permute(0, 3, 1, 2)
+
+    @staticmethod
+    def between(start: Tensor, end: Tensor, count: int, size: int) -> list[tuple[Tensor, Tensor]]:
+        """The two positions around each corner of `count` bins along an axis, R x (count + 1), and the share
+        that each has in it; no share outside the map."""
+        steps = torch.arange(count + 1, device=start.device, dtype=start.dtype)
+        at = start[:, None] + steps * ((end - start) / count)[:, None]
+        inside = (at >= -0.5) & (at <= size - 0.5)
+        at = torch.where(inside, at, 0.0)
+        low, high = (whole.clamp(0, size - 1) for whole in (at.floor(), at.floor() + 1))
+        share = at.clamp(0, size - 1) - low
+        return [(low.long(), (1 - share) * inside), (high.long(), share * inside)]
 
 
 class PSROIPooling(Regions, type="PSROIPooling"):

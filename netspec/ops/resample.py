@@ -34,11 +34,11 @@ class Resample(Operation, family="resampling", four_axes=True):
         return x.new_zeros(*size[:2], count).scatter(2, index, spoiled(x, outside)).reshape(size)
 
 
-class Interp(Resample, type="Interp", fresh=True):
+class Interp(Resample, type="Interp", bottoms=(1, 2), fresh=True, undifferentiable={1}, sized={1}):
     """Bilinear interpolation, corners aligned, of the bottom less a border of -pad_beg and -pad_end pixels.
 
     The size n left becomes (n - 1) / shrink_factor + 1, then (n - 1) * zoom_factor + 1; or height and width,
-    unless just one of the factors is given.
+    unless just one of the factors is given. With use_blob_size it is the size of a second bottom (soeaver).
     """
 
     def setup(self, *shapes: Shape) -> None:
@@ -47,6 +47,11 @@ class Interp(Resample, type="Interp", fresh=True):
             raise self.error("takes pad_beg and pad_end of 0 and below, which crop")
         if p.shrink_factor < 1 or p.zoom_factor < 1:
             raise self.error("shrink_factor and zoom_factor must be above 0")
+        if p.use_blob_size != (len(shapes) > 1):
+            raise self.error("takes a second bottom with use_blob_size: true, whose size the top gets")
+        self.fixed = None
+        if p.use_blob_size:
+            return
         factors = [p.HasField(name) for name in ("shrink_factor", "zoom_factor")]
         sized = p.HasField("height") and p.HasField("width") and sum(factors) != 1
         self.fixed = (p.height, p.width) if sized else None
@@ -63,9 +68,15 @@ class Interp(Resample, type="Interp", fresh=True):
                              f"{n}")
         return self.fixed[i] if self.fixed else (left - 1) // p.shrink_factor * p.zoom_factor + 1
 
+    def infer(self, *shapes: Shape) -> list[Shape]:
+        own, like = super().infer(shapes[0]), [shape[2:] for shape in shapes[1:]]
+        if any(len(size) != 2 or 0 in size for size in like):
+            raise self.error(f"takes the size of an N x C x H x W bottom, found {list(shapes[1])}")
+        return [(*shapes[0][:2], *like[0])] if like else own
+
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         p, x = self.layer.interp_param, bottoms[0]
-        size = self.infer(tuple(x.shape))[0][2:]
+        size = self.infer(*(tuple(b.shape) for b in bottoms))[0][2:]
         if p.pad_beg or p.pad_end:
             x = F.pad(x, (p.pad_beg, p.pad_end) * 2)
         if not x.shape[1]:  # torch has no way to stretch nothing
@@ -80,11 +91,11 @@ class Interp(Resample, type="Interp", fresh=True):
         return CoordMap(1, p.zoom_factor, p.pad_beg * p.zoom_factor)
 
 
-class Upsample(Resample, type="Upsample", bottoms=2, inplace=False, fresh=True, undifferentiable={1}):
+class Upsample(Resample, type="Upsample", bottoms=(1, 2), inplace=False, fresh=True, undifferentiable={1}):
     """The first bottom's values, each where the second, a pooling mask, says; zeros elsewhere.
 
     The top's size is upsample_h x upsample_w, or scale (scale_h, scale_w) times the bottom's, less one row or
-    column where pad_out_h or pad_out_w says so.
+    column where pad_out_h or pad_out_w says so. With one bottom each value stands scale x scale times (YOLO).
     """
 
     def setup(self, *shapes: Shape) -> None:
@@ -96,8 +107,10 @@ class Upsample(Resample, type="Upsample", bottoms=2, inplace=False, fresh=True, 
             raise self.error("takes upsample_h and upsample_w, or scale, or scale_h and scale_w")
         self.scale = (p.scale_h, p.scale_w) if all(scales) else (p.scale, p.scale)
         self.less = (int(p.pad_out_h), int(p.pad_out_w))
-        if min(self.fixed or self.scale) < 2:
-            raise self.error("scales and sizes must be above 1")
+        if len(shapes) == 1 and (self.fixed or any(scales) or any(self.less) or not p.HasField("scale")):
+            raise self.error("takes a bottom and a mask, or a bottom and scale alone")
+        if min(self.fixed or self.scale) < len(shapes):
+            raise self.error(f"scales and sizes must be above {len(shapes) - 1}")
         odd = any(less and scale != 2 for less, scale in zip(self.less, self.scale, strict=True))
         if not self.fixed and odd:
             raise self.error("pad_out_h and pad_out_w work with a scale of 2")
@@ -106,6 +119,8 @@ class Upsample(Resample, type="Upsample", bottoms=2, inplace=False, fresh=True, 
         return self.fixed[i] if self.fixed else n * self.scale[i] - self.less[i]
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        if len(bottoms) == 1:
+            return bottoms[0].repeat_interleave(self.scale[0], 2).repeat_interleave(self.scale[1], 3)
         x, mask = bottoms
         size = self.infer(tuple(x.shape), tuple(mask.shape))[0]
         return self.scattered(x.flatten(2), mask.flatten(2), size)

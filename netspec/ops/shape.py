@@ -202,6 +202,43 @@ class Permute(Moved, type="Permute", inplace=False):
         return bottoms[0].permute(self.order).contiguous()
 
 
+class ShuffleChannel(Moved, type="ShuffleChannel", inplace=False, own_map=IDENTITY,
+                     above_0=("shuffle_channel_param", "group")):
+    """Channels (axis 1) in another order: j of group i, i C/group + j, goes to j group + i (ShuffleNet)."""
+
+    def infer(self, shape: Shape) -> list[Shape]:
+        group = self.layer.shuffle_channel_param.group
+        if len(shape) < 2 or shape[1] % group:
+            raise self.error(f"group {group} must divide the channels of bottom {list(shape)}")
+        return [shape]
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        groups = bottoms[0].unflatten(1, (self.layer.shuffle_channel_param.group, -1))
+        return groups.transpose(1, 2).flatten(1, 2)
+
+
+class Reorg(Moved, type="Reorg", inplace=False, four_axes=True, above_0=("reorg_param", "stride")):
+    """Darknet's reorganisation of N x C x H x W by s = stride: C s^2 x H/s x W/s, reverse: C/s^2 x H s x W s.
+
+    Reverse takes channel q C/s^2 + c at (h, w) to channel c at (h s + q / s, w s + q % s). Else the bottom
+    counts as a map of C/s^2 x H s x W s, of which that is undone (YOLO, intel; their gradient is of nothing).
+    """
+
+    def infer(self, shape: Shape) -> list[Shape]:
+        (n, c, h, w), p = shape, self.layer.reorg_param
+        s = p.stride
+        if c % s**2 or not p.reverse and (h % s or w % s):
+            raise self.error(f"stride {s} must divide height and width of {list(shape)}, its square C")
+        return [(n, c // s**2, h * s, w * s) if p.reverse else (n, c * s**2, h // s, w // s)]
+
+    def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
+        x, s = bottoms[0], self.layer.reorg_param.stride
+        (n, c, h, w), top = x.shape, self.infer(tuple(x.shape))[0]
+        if self.layer.reorg_param.reverse:
+            return x.reshape(n, s, s, c // s**2, h, w).permute(0, 3, 4, 1, 5, 2).reshape(top)
+        return x.reshape(n, c // s**2, h, s, w, s).permute(0, 3, 5, 1, 2, 4).reshape(top)
+
+
 class BatchReindex(Moved, type="BatchReindex", bottoms=2, fresh=True, undifferentiable={1}):
     """The items (axis 0) of the first bottom that the second lists, in its order; gradients of repeats add
     up."""

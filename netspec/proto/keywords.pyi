@@ -61,6 +61,8 @@ class AnnotatedDataKeywords(LayerKeywords, DataParameterKeywords, total=False):
 class ArgMaxKeywords(LayerKeywords, ArgMaxParameterKeywords, total=False):
     argmax_param: ArgMaxParameterKeywords | caffe_pb2.ArgMaxParameter
 
+class AxpyKeywords(LayerKeywords, total=False): ...
+
 class BNKeywords(LayerKeywords, BNParameterKeywords, total=False):
     bn_param: BNParameterKeywords | caffe_pb2.BNParameter
 
@@ -102,6 +104,12 @@ class ContrastiveLossKeywords(LayerKeywords, ContrastiveLossParameterKeywords, t
 class ConvolutionKeywords(LayerKeywords, ConvolutionParameterKeywords, total=False):
     convolution_param: ConvolutionParameterKeywords | caffe_pb2.ConvolutionParameter
 
+class Convolution3DKeywords(LayerKeywords, ConvolutionParameterKeywords, total=False):
+    convolution_param: ConvolutionParameterKeywords | caffe_pb2.ConvolutionParameter
+
+class ConvolutionDepthwiseKeywords(LayerKeywords, ConvolutionParameterKeywords, total=False):
+    convolution_param: ConvolutionParameterKeywords | caffe_pb2.ConvolutionParameter
+
 class CropKeywords(LayerKeywords, CropParameterKeywords, total=False):
     crop_param: CropParameterKeywords | caffe_pb2.CropParameter
 
@@ -141,6 +149,9 @@ class DataKeywords(LayerKeywords, DataParameterKeywords, total=False):
 class DeconvolutionKeywords(LayerKeywords, ConvolutionParameterKeywords, total=False):
     convolution_param: ConvolutionParameterKeywords | caffe_pb2.ConvolutionParameter
 
+class Deconvolution3DKeywords(LayerKeywords, ConvolutionParameterKeywords, total=False):
+    convolution_param: ConvolutionParameterKeywords | caffe_pb2.ConvolutionParameter
+
 class DenseImageDataKeywords(LayerKeywords, DenseImageDataParameterKeywords, total=False):
     dense_image_data_param: DenseImageDataParameterKeywords | caffe_pb2.DenseImageDataParameter
     transform_param: TransformationParameterKeywords | caffe_pb2.TransformationParameter
@@ -173,6 +184,9 @@ class DenseImageDataKeywords(LayerKeywords, DenseImageDataParameterKeywords, tot
     flow: bool
     stride: int | Array
     pad: int | Array
+
+class DepthwiseConvolutionKeywords(LayerKeywords, ConvolutionParameterKeywords, total=False):
+    convolution_param: ConvolutionParameterKeywords | caffe_pb2.ConvolutionParameter
 
 class DetectionEvaluateKeywords(LayerKeywords, DetectionEvaluateParameterKeywords, total=False):
     detection_evaluate_param: DetectionEvaluateParameterKeywords | caffe_pb2.DetectionEvaluateParameter
@@ -496,6 +510,12 @@ class MultiStageMeanfieldKeywords(LayerKeywords, MultiStageMeanfieldParameterKey
 class MultinomialLogisticLossKeywords(LayerKeywords, LossParameterKeywords, total=False):
     loss_param: LossParameterKeywords | caffe_pb2.LossParameter
 
+class NdConvolutionKeywords(LayerKeywords, ConvolutionParameterKeywords, total=False):
+    convolution_param: ConvolutionParameterKeywords | caffe_pb2.ConvolutionParameter
+
+class NdPoolingKeywords(LayerKeywords, PoolingParameterKeywords, total=False):
+    pooling_param: PoolingParameterKeywords | caffe_pb2.PoolingParameter
+
 class NormalizeKeywords(LayerKeywords, NormalizeParameterKeywords, total=False):
     norm_param: NormalizeParameterKeywords | caffe_pb2.NormalizeParameter
 
@@ -512,6 +532,9 @@ class PermuteKeywords(LayerKeywords, PermuteParameterKeywords, total=False):
     permute_param: PermuteParameterKeywords | caffe_pb2.PermuteParameter
 
 class PoolingKeywords(LayerKeywords, PoolingParameterKeywords, total=False):
+    pooling_param: PoolingParameterKeywords | caffe_pb2.PoolingParameter
+
+class Pooling3DKeywords(LayerKeywords, PoolingParameterKeywords, total=False):
     pooling_param: PoolingParameterKeywords | caffe_pb2.PoolingParameter
 
 class PowerKeywords(LayerKeywords, PowerParameterKeywords, total=False):
@@ -531,6 +554,9 @@ class PythonKeywords(LayerKeywords, PythonParameterKeywords, total=False):
 
 class RNNKeywords(LayerKeywords, RecurrentParameterKeywords, total=False):
     recurrent_param: RecurrentParameterKeywords | caffe_pb2.RecurrentParameter
+
+class ROIAlignKeywords(LayerKeywords, ROIPoolingParameterKeywords, total=False):
+    roi_pooling_param: ROIPoolingParameterKeywords | caffe_pb2.ROIPoolingParameter
 
 class ROIPoolingKeywords(LayerKeywords, ROIPoolingParameterKeywords, total=False):
     roi_pooling_param: ROIPoolingParameterKeywords | caffe_pb2.ROIPoolingParameter
@@ -934,9 +960,9 @@ class ConvolutionParameterKeywords(TypedDict, total=False):
     kernel_depth: int | Array
     temporal_stride: int | Array
     temporal_pad: int | Array
-    pad_shape: int | Array | Sequence[int | Array]
-    kernel_shape: int | Array | Sequence[int | Array]
-    stride_shape: int | Array | Sequence[int | Array]
+    pad_shape: BlobShapeKeywords | caffe_pb2.BlobShape
+    kernel_shape: BlobShapeKeywords | caffe_pb2.BlobShape
+    stride_shape: BlobShapeKeywords | caffe_pb2.BlobShape
     conv_algorithm: str
 
 class CropParameterKeywords(TypedDict, total=False):
@@ -1165,6 +1191,28 @@ class MultiStageMeanfieldParameterKeywords(TypedDict, total=False):
     spatial_filter_weight: float | Array
     bilateral_filter_weight: float | Array
 
+class PoolingParameterKeywords(TypedDict, total=False):
+    pool: int | Literal['MAX', 'AVE', 'STOCHASTIC']
+    kernel_size: int | Array
+    stride: int | Array
+    pad: int | Array
+    kernel_h: int | Array
+    kernel_w: int | Array
+    stride_h: int | Array
+    stride_w: int | Array
+    pad_h: int | Array
+    pad_w: int | Array
+    engine: int | Literal['DEFAULT', 'CAFFE', 'CUDNN', 'MKL2017', 'MKLDNN']
+    global_pooling: bool
+    round_mode: int | Literal['CEIL', 'FLOOR']
+    ceil_mode: bool
+    kernel_depth: int | Array
+    temporal_stride: int | Array
+    temporal_pad: int | Array
+    pad_shape: BlobShapeKeywords | caffe_pb2.BlobShape
+    kernel_shape: BlobShapeKeywords | caffe_pb2.BlobShape
+    stride_shape: BlobShapeKeywords | caffe_pb2.BlobShape
+
 class NormalizeParameterKeywords(TypedDict, total=False):
     across_spatial: bool
     scale_filler: FillerParameterKeywords | caffe_pb2.FillerParameter
@@ -1186,28 +1234,6 @@ class ParameterParameterKeywords(TypedDict, total=False):
 
 class PermuteParameterKeywords(TypedDict, total=False):
     order: int | Array | Sequence[int | Array]
-
-class PoolingParameterKeywords(TypedDict, total=False):
-    pool: int | Literal['MAX', 'AVE', 'STOCHASTIC']
-    kernel_size: int | Array
-    stride: int | Array
-    pad: int | Array
-    kernel_h: int | Array
-    kernel_w: int | Array
-    stride_h: int | Array
-    stride_w: int | Array
-    pad_h: int | Array
-    pad_w: int | Array
-    engine: int | Literal['DEFAULT', 'CAFFE', 'CUDNN', 'MKL2017', 'MKLDNN']
-    global_pooling: bool
-    round_mode: int | Literal['CEIL', 'FLOOR']
-    ceil_mode: bool
-    kernel_depth: int | Array
-    temporal_stride: int | Array
-    temporal_pad: int | Array
-    pad_shape: int | Array | Sequence[int | Array]
-    kernel_shape: int | Array | Sequence[int | Array]
-    stride_shape: int | Array | Sequence[int | Array]
 
 class PowerParameterKeywords(TypedDict, total=False):
     power: float | Array
@@ -1413,6 +1439,8 @@ class Layers:
         **keywords: Unpack[AnnotatedDataKeywords]) -> Any: ...
     def ArgMax(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[ArgMaxKeywords]) -> Any: ...
+    def Axpy(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[AxpyKeywords]) -> Any: ...
     def BN(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[BNKeywords]) -> Any: ...
     def BNLL(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
@@ -1433,14 +1461,22 @@ class Layers:
         **keywords: Unpack[ContrastiveLossKeywords]) -> Any: ...
     def Convolution(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[ConvolutionKeywords]) -> Any: ...
+    def Convolution3D(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[Convolution3DKeywords]) -> Any: ...
+    def ConvolutionDepthwise(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[ConvolutionDepthwiseKeywords]) -> Any: ...
     def Crop(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[CropKeywords]) -> Any: ...
     def Data(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[DataKeywords]) -> Any: ...
     def Deconvolution(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[DeconvolutionKeywords]) -> Any: ...
+    def Deconvolution3D(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[Deconvolution3DKeywords]) -> Any: ...
     def DenseImageData(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[DenseImageDataKeywords]) -> Any: ...
+    def DepthwiseConvolution(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[DepthwiseConvolutionKeywords]) -> Any: ...
     def DetectionEvaluate(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[DetectionEvaluateKeywords]) -> Any: ...
     def DetectionOutput(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
@@ -1505,6 +1541,10 @@ class Layers:
         **keywords: Unpack[MultiStageMeanfieldKeywords]) -> Any: ...
     def MultinomialLogisticLoss(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[MultinomialLogisticLossKeywords]) -> Any: ...
+    def NdConvolution(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[NdConvolutionKeywords]) -> Any: ...
+    def NdPooling(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[NdPoolingKeywords]) -> Any: ...
     def Normalize(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[NormalizeKeywords]) -> Any: ...
     def PReLU(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
@@ -1517,6 +1557,8 @@ class Layers:
         **keywords: Unpack[PermuteKeywords]) -> Any: ...
     def Pooling(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[PoolingKeywords]) -> Any: ...
+    def Pooling3D(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[Pooling3DKeywords]) -> Any: ...
     def Power(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[PowerKeywords]) -> Any: ...
     def PriorBox(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
@@ -1529,6 +1571,8 @@ class Layers:
         **keywords: Unpack[PythonKeywords]) -> Any: ...
     def RNN(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[RNNKeywords]) -> Any: ...
+    def ROIAlign(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
+        **keywords: Unpack[ROIAlignKeywords]) -> Any: ...
     def ROIPooling(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,
         **keywords: Unpack[ROIPoolingKeywords]) -> Any: ...
     def ReLU(self, *bottoms: Top, ntop: int = 1, in_place: bool = False,

@@ -9,12 +9,22 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from ..base.errors import Error
 from ..base.files import writing
 from . import wire
-from .caffe_pb2 import LayerParameter, NetParameter, SolverState, V0LayerParameter, V1LayerParameter
+from .caffe_pb2 import (
+    BlobProto,
+    BlobShape,
+    LayerParameter,
+    NetParameter,
+    SolverState,
+    V0LayerParameter,
+    V1LayerParameter,
+)
 from .hdf5 import array, create_text, creating, member, one_text, taken, walk
+from .upgrade import upgrade_net
 from .wire import Field, WireFile
 
 Blobs = list[np.ndarray | None]  # of a layer; None: it is another layer's, which shares it
@@ -26,6 +36,48 @@ _BLOBS = LayerParameter.BLOBS_FIELD_NUMBER
 # A layer in the net, in two generations of the format, and in the first, which lies inside the second's
 _LAYER, _LAYERS = NetParameter.LAYER_FIELD_NUMBER, NetParameter.LAYERS_FIELD_NUMBER
 _INNER = V1LayerParameter.LAYER_FIELD_NUMBER
+_C3D = {"ArgMax": "Convolution3D", "Threshold": "Pooling3D", "Slice": "VideoData", "MVN": "Deconvolution3D"}
+
+
+def read_net(path: str | os.PathLike) -> NetParameter:
+    """The net in a .caffemodel, upgraded; its blobs hold the numbers that `read_weights` gives.
+
+    Of a fork whose settings this schema cannot be right about (C3D's first release, or what no message fits),
+    layers have their names, types, bottoms, tops and blobs alone. Raises Error.
+    """
+    file = WireFile(path, "weights")
+    layers = _weights(file)  # refuses what is damaged or impossible
+    try:
+        net = NetParameter.FromString(file.data[:])
+        bare = file.shifted or not net.IsInitialized()  # Clip's fields, which are required
+    except DecodeError:
+        bare = True
+    net = _bare(file) if bare else net
+    upgrade_net(net, str(path))
+    for layer in net.layer:
+        if file.shifted:
+            layer.type = _C3D.get(layer.type, layer.type)
+        if bare or any(blob.HasField("raw_data") for blob in layer.blobs):
+            del layer.blobs[:]
+            layer.blobs.extend(BlobProto(data=blob.ravel(), shape=BlobShape(dim=blob.shape))
+                               for blob in layers[layer.name] if blob is not None)
+    return net
+
+
+def _bare(file: WireFile) -> NetParameter:
+    """The net in a file with the name, type, bottoms and tops of each layer alone."""
+    net = NetParameter()
+    for part in file.fields():
+        if part.number not in (_LAYER, _LAYERS):
+            continue
+        layer: Any = (net.layer if part.number == _LAYER else net.layers).add()
+        kept = {layer.DESCRIPTOR.fields_by_name[name].number for name in ("name", "type", "bottom", "top")}
+        for each in file.fields(part.start, part.end):
+            if each.number in kept:
+                content, key = file.data[each.start : each.end], wire.varint(each.number << 3 | each.wire)
+                size = wire.varint(len(content)) if each.wire == wire.BYTES else b""
+                layer.MergeFromString(key + size + content)
+    return net
 
 
 def read_weights(path: str | os.PathLike, check: Check | None = None) -> dict[str, Blobs]:
@@ -39,7 +91,10 @@ def read_weights(path: str | os.PathLike, check: Check | None = None) -> dict[st
     """
     if wire.is_hdf5(path):
         return taken(path, _weights_of_hdf5)
-    file = WireFile(path, "weights")
+    return _weights(WireFile(path, "weights"), check)
+
+
+def _weights(file: WireFile, check: Check | None = None) -> dict[str, Blobs]:
     layers: dict[str, Blobs] = {}
     for part in file.fields():
         if part.number not in (_LAYER, _LAYERS):
@@ -138,9 +193,10 @@ def read_mean(path: str | os.PathLike) -> np.ndarray:
 
 
 def same_shape(blob: Sequence[int], shape: Sequence[int]) -> bool:
-    """Caffe's ShapeEquals: whether a file's blob has this shape; old files have four axes, ones in front."""
+    """Caffe's ShapeEquals: whether a file's blob has this shape; old files have four axes (C3D's: five), ones
+    in front."""
     blob, shape = tuple(blob), tuple(shape)
-    return blob == shape or len(blob) == 4 and len(shape) <= 4 and blob == (1,) * (4 - len(shape)) + shape
+    return blob == shape or len(blob) in (4, 5) and blob == (1,) * (len(blob) - len(shape)) + shape
 
 
 def _layer(file: WireFile, field: Field, message: Any) -> tuple[str, list[Field]]:

@@ -8,7 +8,7 @@ from .unread import UNREAD
 FIELDS: dict[str, Any] = dict(LayerParameter.DESCRIPTOR.fields_by_name)  # to which own.py adds
 MESSAGES = {  # type -> its own message: "BatchNorm" -> "batch_norm_param"
     field.message_type.name.removesuffix("Parameter"): name
-    for name, field in FIELDS.items()
+    for name, field in reversed(FIELDS.items())  # of two fields of one message the first counts
     if field.message_type and name.endswith("_param")
 }
 _BORROWED = {  # types with another type's message
@@ -18,9 +18,12 @@ _BORROWED = {  # types with another type's message
     "RNN": "recurrent_param",
     "SoftmaxWithLoss": "softmax_param",
 }
-_OF_FORKS = {"SmoothL1LossOHEM": "loss_param", "SoftmaxWithLossOHEM": "softmax_param",
-             "AnnotatedData": "data_param", "ImageLabelmapData": "image_data_param",
-             "ImageSegData": "image_data_param", "PriorBoxClustered": "prior_box_param"}  # the same, of forks
+_OF_FORKS = {"AnnotatedData": "data_param", "Axpy": "", "ImageLabelmapData": "image_data_param",
+             "ImageSegData": "image_data_param", "NdPooling": "pooling_param", "Pooling3D": "pooling_param",
+             "PriorBoxClustered": "prior_box_param", "ROIAlign": "roi_pooling_param",
+             "SmoothL1LossOHEM": "loss_param", "SoftmaxWithLossOHEM": "softmax_param"} | dict.fromkeys(
+    "ConvolutionDepthwise Convolution3D Deconvolution3D DepthwiseConvolution NdConvolution".split(),
+    "convolution_param")  # the same, of forks
 _PLAIN = """AbsVal BNLL BatchReindex EuclideanLoss Filter LSTMUnit MultinomialLogisticLoss
     SigmoidCrossEntropyLoss Silence Split""".split()  # types without settings, or with those of all losses
 _SHARED = {"BBoxReg", "Hints", "Loss", "Recurrent", "Transformation"}  # messages that are no type's own

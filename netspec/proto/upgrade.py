@@ -30,8 +30,7 @@ _V0_IGNORED = ("new_num", "new_channels")  # of a ReshapeLayer that Caffe never 
 # V1 type, without underscores -> the current one. BVLC Caffe had no CROP; those of the forks find the offset
 # themselves.
 _V1_TYPES = {name.upper(): name for name in TYPES} | {
-    "NONE": "", "CROP": "AutoCrop", "SOFTMAXLOSS": "SoftmaxWithLoss", "CONVOLUTION3D": "Convolution3D",
-    "DECONVOLUTION3D": "Deconvolution3D", "POOLING3D": "Pooling3D", "IMAGESEGDATA": "ImageSegData",
+    "NONE": "", "CROP": "AutoCrop", "SOFTMAXLOSS": "SoftmaxWithLoss", "IMAGESEGDATA": "ImageSegData",
     "VIDEODATA": "VideoData"}
 _V1_SHARED = {*V1LayerParameter.DESCRIPTOR.fields_by_name} & {*LayerParameter.DESCRIPTOR.fields_by_name} - {
     "type", "param"}
@@ -63,6 +62,7 @@ def upgrade_net(net: NetParameter, name: str = "net") -> None:
     if net.input:
         _upgrade_input(net, name)
     for new in net.layer:
+        _rename_3d(new)
         if new.type == "BatchNorm" and len(new.param) == 3:  # statistics, which the solver must not move
             for param in new.param:
                 param.lr_mult = param.decay_mult = 0
@@ -185,6 +185,14 @@ def _upgrade_v1_layer(old: V1LayerParameter, new: LayerParameter) -> None:
             new.type = _V1_TYPES.get(kind.upper().replace("_", ""), kind)
             del unread[i]
             break
+
+
+def _rename_3d(layer: LayerParameter) -> None:
+    """Gives C3D's second release, which has messages of its own, those of its first."""
+    for kind in ("convolution", "pooling"):
+        if layer.HasField(f"{kind}3d_param"):
+            getattr(layer, f"{kind}_param").MergeFrom(getattr(layer, f"{kind}3d_param"))
+            layer.ClearField(f"{kind}3d_param")
 
 
 def _upgrade_input(net: NetParameter, name: str) -> None:

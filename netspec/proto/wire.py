@@ -27,6 +27,8 @@ MOST_NUMBERS = 2**31 - 1  # Caffe counts a blob's numbers in an int
 RAW: dict[int, str] = {BlobProto.DOUBLE: "<f8", BlobProto.FLOAT: "<f4", BlobProto.FLOAT16: "<f2"}
 
 _LEGACY = tuple(getattr(BlobProto, f"{axis}_FIELD_NUMBER") for axis in ("NUM", "CHANNELS", "HEIGHT", "WIDTH"))
+# Vitis-AI has other fields of these numbers, of other kinds
+_RAW = {(BlobProto.RAW_DATA_TYPE_FIELD_NUMBER, VARINT), (BlobProto.RAW_DATA_FIELD_NUMBER, BYTES)}
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _FOREIGN = (
     (b"PK\x03\x04", "a zip archive (torch or Keras?); 'netspec convert weights' reads torch's state dicts"),
@@ -72,6 +74,7 @@ class WireFile:
         except (OSError, ValueError) as problem:
             raise Error(f"{self.path}: cannot be read as a {_KINDS[kind]} file ({problem})") from None
         self.left = MOST_FIELDS
+        self.shifted = False  # C3D's fields, of the blobs that were read
         self.end = len(self.data)
         found = self._kind()
         if found != kind:
@@ -138,10 +141,11 @@ class WireFile:
              check: Callable[[list[int]], Any] | None = None) -> np.ndarray:
         """The array of a BlobProto: a read-only view of the file, float32 (float64 for doubles).
 
-        A blob with num, channels, height and width instead of a shape has four axes. `name` is for errors;
+        A blob with num, channels, height and width instead of a shape has four axes, one with C3D's length
+        behind channels, which shifts all the fields that follow, five. `name` is for errors;
         `check` is given the shape before the numbers are looked at, and may raise.
         """
-        shape, parts = self._contents(field, name)
+        shape, parts = self._of_c3d(field) or self._contents(field, name)
         if not possible(shape):
             raise self.error(field.start, f"{name} has shape {shape}, which cannot be")
         if check:
@@ -156,9 +160,20 @@ class WireFile:
             return parts[0].reshape(shape)
         return np.concatenate(parts or [np.empty(0, "<f4")]).reshape(shape)
 
+    def _of_c3d(self, field: Field) -> tuple[list[int], list[np.ndarray]] | None:
+        """`_contents` of C3D's first release: num, channels, length, height, width, data, each of which is
+        always there; elsewhere field 5 holds float32. None for another's blob."""
+        self.expect(field, BYTES)
+        parts = [*self.fields(field.start, field.end)]
+        sizes = {part.number: self.integer(part) for part in parts if part.wire == VARINT}
+        if not {1, 2, 3, 4, 5} <= sizes.keys():
+            return None
+        self.shifted = True
+        data = [self._numbers(part, "<f4", FIXED32) for part in parts if part.number == 6]
+        return [sizes[i] for i in range(1, 6)], data
+
     def _contents(self, field: Field, name: str) -> tuple[list[int], list[np.ndarray]]:
         """The shape that a blob declares, and its numbers in the pieces that the file has them in."""
-        self.expect(field, BYTES)
         shape: list[int] = []
         legacy: dict[int, int] = {}
         single: list[np.ndarray] = []
@@ -173,7 +188,7 @@ class WireFile:
                 single.append(self._numbers(part, "<f4", FIXED32))
             elif part.number == BlobProto.DOUBLE_DATA_FIELD_NUMBER:
                 double.append(self._numbers(part, "<f8", FIXED64))
-            elif part.number in (BlobProto.RAW_DATA_TYPE_FIELD_NUMBER, BlobProto.RAW_DATA_FIELD_NUMBER):
+            elif (part.number, part.wire) in _RAW:
                 raw[part.number] = part
             if len(shape) > MOST_AXES:
                 raise self.error(field.start, f"{name} has more than {MOST_AXES} axes")
@@ -244,6 +259,7 @@ class WireFile:
         if (NetParameter.LAYER_FIELD_NUMBER, False) in found:
             return "weights"
         if {(BlobProto.DATA_FIELD_NUMBER, False), (BlobProto.DOUBLE_DATA_FIELD_NUMBER, False),
+                (BlobProto.DATA_FIELD_NUMBER, True),  # C3D's width
                 (BlobProto.RAW_DATA_FIELD_NUMBER, False)} & found:
             return "blob"
         if (SolverState.ITER_FIELD_NUMBER, True) in found:

@@ -44,6 +44,9 @@ CASES = {
     "conv group dilated": conv("num_output: 6 kernel_size: 3 dilation: 2 group: 3 pad: 1 bias_term: false", top="y"),
     "conv twice": layer("Convolution", f"convolution_param {{ num_output: 2 kernel_size: 1 {FILL} }}", "data data", "y z"),
     "deconv": conv("num_output: 4 kernel_size: 4 stride: 2 pad: 1", top="y", kind="Deconvolution"),
+    **{kind: conv("num_output: 3 group: 3 kernel_size: 3 pad: 1", top="y", kind=kind)
+       for kind in ("DepthwiseConvolution", "ConvolutionDepthwise")},
+    "depthwise without groups": conv("num_output: 3 kernel_size: 3", top="y", kind="ConvolutionDepthwise"),
     "deconv bilinear": layer("Deconvolution", 'convolution_param { num_output: 3 group: 3 kernel_size: 4 stride: 2 '
                              'bias_term: false weight_filler { type: "bilinear" } }'),
     "deconv dilated": conv("num_output: 4 kernel_size: 3 dilation: 2 stride: 3", top="y", kind="Deconvolution"),
@@ -77,6 +80,8 @@ CASES = {
     + layer("Scale", "scale_param { axis: 0 }", "data f", "z") + layer("Bias", "bias_param { axis: 0 }", "z f"),
     "bias": layer("Bias", 'bias_param { filler { type: "gaussian" std: 1 } }'),
     "batch norm": layer("BatchNorm", "batch_norm_param { eps: 0.01 }"),
+    "batch norm of NVIDIA": layer("BatchNorm", "batch_norm_param { scale_bias: true bias_filler { value: 2 } }"),
+    "batch norm of Intel": layer("BatchNorm", "batch_norm_param { filler { value: 3 } bias_term: false }"),
     "batch norm of the batch": layer("BatchNorm", "batch_norm_param { use_global_stats: false }"),
     "bn": layer("BN", 'bn_param { frozen: true  slope_filler { type: "gaussian" std: 1 } '
                 'bias_filler { type: "gaussian" std: 1 } }'),
@@ -119,6 +124,8 @@ CASES = {
     "interp": layer("Interp", "interp_param { zoom_factor: 3 pad_beg: -1 }")
     + layer("Interp", "interp_param { shrink_factor: 2 pad_end: -2 }", top="z")
     + layer("Interp", "interp_param { height: 30 width: 7 }", top="w"),
+    "interp to a blob": POOLED + layer("Interp", "interp_param { use_blob_size: true pad_beg: -1 }", "p data"),
+    "upsample of one bottom": layer("Upsample", "upsample_param { scale: 3 }"),
     "upsample": MASKED + layer("Upsample", "upsample_param { scale: 2 }", "p mask"),
     "upsample to a size": MASKED + layer("Upsample", "upsample_param { upsample_h: 34 upsample_w: 32 }", "p mask"),
     "in place": layer("Dropout", bottom="data", top="data", name="drop") + conv("num_output: 4 kernel_size: 3")

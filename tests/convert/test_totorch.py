@@ -41,6 +41,10 @@ CASES = {
     "deep": DEEP,
     "conv": conv("num_output: 6 kernel_h: 3 kernel_w: 5 pad_h: 2 pad_w: 1 stride: 2 dilation: 2 group: 3 bias_term: false",
                  top="y"),
+    **{kind: conv("num_output: 3 group: 3 kernel_size: 3", top="y", kind=kind)
+       for kind in ("DepthwiseConvolution", "ConvolutionDepthwise")},
+    "bn of NVIDIA": layer("BatchNorm", "batch_norm_param { scale_bias: true bias_filler { value: 2 } }"),
+    "bn of Intel": layer("BatchNorm", "batch_norm_param { filler { value: 3 } bias_term: false }"),
     **{f"pool {how} {mode} {k}/{s}/{p}": layer("Pooling", f"pooling_param {{ pool: {how} kernel_size: {k} stride: {s} pad: {p} "
                                                f"round_mode: {mode} }}")
        for how in ("MAX", "AVE") for mode in ("CEIL", "FLOOR") for k, s, p in ((2, 2, 0), (3, 2, 1), (2, 2, 1), (7, 4, 2))},
@@ -66,7 +70,8 @@ CASES = {
     + layer("Reshape", "reshape_param { axis: 1 num_axes: 1 shape { dim: 2 dim: -1 } }", "j", "r")
     + layer("Permute", "permute_param { order: 0 order: 2 order: 1 }", "r", "q") + layer("Flatten", "flatten_param { axis: 2 }",
                                                                                        "q", "f")
-    + layer("Split", bottom="f", top="f1 f2") + layer("Interp", "interp_param { zoom_factor: 3 pad_beg: -1 }", "y", "i"),
+    + layer("Split", bottom="f", top="f1 f2") + layer("Interp", "interp_param { zoom_factor: 3 pad_beg: -1 }", "y", "i")
+    + layer("Interp", "interp_param { use_blob_size: true }", "y data", "k"),
 }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fork_cases import CASES as FORKS
+from fork_layers import CASES as FORKS
 from golden_case import load
 from google.protobuf.descriptor import FieldDescriptor as Field
 
