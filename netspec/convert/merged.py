@@ -55,7 +55,8 @@ def merged(path: Path, weights: Path) -> Merged:
     made = {unit.node.name: unit for unit in units(graph, ends, {"fold"})
             if unit.folded and all(uses[slot.key] == 1 for slot in unit.node.params)}
     gone = {node for unit in made.values() for node in unit.folded}
-    left = {node.name: _why(graph, node, gone) for node in graph.nodes if node.op.affine and node not in gone}
+    left = {node.name: _why(graph, node, gone, uses)
+            for node in graph.nodes if node.op.affine and node not in gone}
     if not made:
         found = listed(f"{name} {why}" for name, why in left.items())
         raise Error(f"{path}: has nothing to merge: {found or 'no BatchNorm, BN, Scale or Bias'}")
@@ -91,7 +92,7 @@ def _numbers(net: Net, unit: Unit) -> tuple[Tensor, Tensor]:
     return folded(unit, weight, bias[0] if bias else None, params)
 
 
-def _why(graph: Graph, node: Node, gone: set[Node]) -> str:
+def _why(graph: Graph, node: Node, gone: set[Node], uses: Counter[str]) -> str:
     """Why a layer that multiplies and adds stays."""
     bottom = node.bottoms[0]
     before = next(each for each in graph.layers if bottom in each.tops)
@@ -103,7 +104,10 @@ def _why(graph: Graph, node: Node, gone: set[Node]) -> str:
         return f"follows {before.name} ({before.type})"
     if sum(bottom in each.bottoms for each in graph.nodes) > 1:
         return f"{bottom.blob} is read elsewhere too"
-    return f"{before.name} shares its parameters" if before not in gone else "has not a number a channel"
+    if isinstance(before.op, Convolution) and not before.op.local:
+        return f"{before.name} is no convolution of one blob along its last two axes"
+    shares = any(uses[slot.key] > 1 for slot in before.params) and before not in gone
+    return f"{before.name} shares its parameters" if shares else "has not a number a channel"
 
 
 def _proof(old: Net, new: Net, made: dict[str, Unit]) -> list[Row]:

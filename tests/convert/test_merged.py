@@ -108,6 +108,8 @@ OTHERS = {  # what stays, and why -> layers behind the data and a convolution wi
     "l stays: normalises by its batch": conv("b", "a", 2, "kernel_size: 1")
     + layer("l", "BN", "b", "b", "bn_param { scale_filler { value: 1 } }"),
     "m stays: has not a number a channel": layer("m", "Scale", "a", "m", "scale_param { num_axes: 3 }"),
+    "x stays: has not a number a channel": conv("b", "a", 2, "kernel_size: 1") + layer("x", "Scale", "b", "x", "scale_param { axis: 2 }"),
+    "w/bn stays: w is no convolution of one blob along its last two axes": conv("w", "a", 2, "kernel_size: 1 axis: 2") + norm("w"),
     "g stays: has a second bottom": layer("g", "Scale", "a", "g", "scale_param { axis: 0 }").replace('top: "g"', 'bottom: "a" top: "g"'),
 }
 
