@@ -236,6 +236,9 @@ NVIDIA = "moving_average_fraction: 0.9 eps: 1e-7 scale_bias: true"
 for text in (NVIDIA, "eps: 1e-7 scale_filler { value: 2 }", "eps: 1e-7 bias_filler { value: 2 }"):
     case(f"BatchNorm {text}", layer("BatchNorm", f"batch_norm_param {{ {text} }}"), {"x": X},
          {"y": each(SCALE) * normed(MEAN, VARIANCE, 1e-5) + each(SHIFT)}, (MEAN, VARIANCE, ONE, SCALE, SHIFT))
+FIRST = "param { lr_mult: 1 } param { lr_mult: 2 } param { lr_mult: 0 } param { lr_mult: 0 }"
+case("BatchNorm of Vitis-AI", layer("BatchNorm", f"batch_norm_param {{ scale_filler {{ value: 2 }} }} {FIRST}"), {"x": X},
+     {"y": each(SCALE) * normed(MEAN, VARIANCE, 1e-5) + each(SHIFT)}, (SCALE, SHIFT, MEAN, VARIANCE, 0 * ONE))
 case("BatchNorm of NVIDIA in training", layer("BatchNorm", f"batch_norm_param {{ {NVIDIA} }}"), {"x": X},
      {"y": each(SCALE) * normed(AVERAGE, SPREAD, 1e-5) + each(SHIFT)}, (MEAN, VARIANCE, ONE, SCALE, SHIFT), TRAIN,
      param_after={0: 0.9 * MEAN + 0.1 * AVERAGE, 1: 0.9 * VARIANCE + 0.1 * UNBIASED, 2: ONE, 3: SCALE, 4: SHIFT})

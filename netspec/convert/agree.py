@@ -13,6 +13,7 @@ from ..net.graph import Graph, Value
 from ..net.module import Net
 from ..net.weights import ready
 from ..ops import Shape
+from ..ops.norm import BatchNorm
 from .maxima import masked, taking
 
 AXES = ("N", "H", "W")
@@ -36,8 +37,9 @@ def filled(graph: Graph, path: Path | None = None, say: Callable[[str], object] 
     with torch.no_grad():
         for node in graph.nodes:
             params = [net.parameter(slot) for slot in node.params]
-            if node.type == "BatchNorm":
-                params[0].normal_(), params[1].uniform_(0.5, 2), params[2].fill_(1)
+            if isinstance(node.op, BatchNorm):
+                mean, variance, weight, *_ = node.op.ordered(params)
+                mean.normal_(), variance.uniform_(0.5, 2), weight.fill_(1)
             for param in params:
                 if not param.any():
                     param.normal_(0, (2 / (param[0].numel() or 1)) ** 0.5 if param.ndim > 1 else 0.1)

@@ -236,7 +236,7 @@ def _batch_norm(b: Builder, op: norm.BatchNorm, x: str) -> str:
         if len(op.params) > 3:
             raise op.error("has an ONNX form only where it uses the statistics it keeps")
         return b.node("Div", x, b.node("Sqrt", b.scaled(square, 1, op.eps)))
-    mean, variance, weight, *more = b.arrays()
+    mean, variance, weight, *more = op.ordered(b.arrays())
     part = np.float32(1 / weight[0] if weight[0] else 0)
     scale, shift = (*more, *(np.ones_like(mean), np.zeros_like(mean))[len(more) :])
     return b.node("BatchNormalization", x, scale, shift, mean * part, variance * part, epsilon=op.eps)

@@ -159,7 +159,8 @@ def _batch_norm(w: Writer, op: norm.BatchNorm | norm.BN, x: str) -> str:
         raise op.error("has a plain form in torch only where it uses the statistics it keeps")
     numbers = [w.net.parameter(slot).detach().flatten() for slot in w.node.params]
     options: dict[str, Any] = {"eps": op.layer.bn_param.eps}
-    if op.type == "BatchNorm":
+    if isinstance(op, norm.BatchNorm):
+        numbers = op.ordered(numbers)
         *totals, weight = numbers[:3]
         more, zeros = numbers[3:], torch.zeros_like(totals[0])
         numbers = [*(more and (*more, zeros)[:2]), *(total / weight if weight else zeros for total in totals)]

@@ -276,7 +276,7 @@ def _fit(name: str, blobs: Sequence[np.ndarray | None], params: Sequence[Paramet
 
 def _reshaping(name: str, i: int, shape: Sequence[int], blob: Sequence[int]) -> bool:
     """Whether blob `i` of layer `name` fits by the fully connected rule only; Error if it fits by none."""
-    if same_shape(blob, shape):
+    if same_shape(blob, shape) or tuple(blob) == (1, *shape, 1, 1):  # forks' 1 x C x 1 x 1, of channels
         return False
     if i == 0 and _dense_and_convolution(tuple(blob), tuple(shape)):
         return True

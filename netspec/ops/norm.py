@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -77,10 +78,11 @@ class BatchNorm(PerChannel, type="BatchNorm", family="normalisation", channelwis
     In two forks' forms a learned scale and shift, parameters 4 and 5, follow: NVIDIA's, told by scale_bias,
     scale_filler or bias_filler, in which eps is 1e-5 at least and the kept ones are averages, with weight 1:
     fraction * kept + (1 - fraction) * batch's, the first batch's as they are; and Intel's (of its MKL
-    engines), told by filler, use_weight_bias or bias_term.
+    engines), told by filler, use_weight_bias or bias_term. Where the first lr_mult of NVIDIA's is not 0, and
+    no scale_bias is there, they come first, and the weight does not count (its 0.14, Vitis-AI).
     """
 
-    nvidia = False
+    nvidia = learned_first = False
 
     def setup(self, shape: Shape) -> None:
         p = self.layer.batch_norm_param
@@ -103,7 +105,16 @@ class BatchNorm(PerChannel, type="BatchNorm", family="normalisation", channelwis
         if not self.nvidia and any(spec.lr_mult for spec in self.layer.param[:3]):
             raise self.error("keeps statistics in its parameters, which no solver may change: "
                              "give each lr_mult: 0")
-        self.layer = fixed(self.layer, range(3))
+        self.learned_first = self.nvidia and not p.scale_bias and any(s.lr_mult for s in self.layer.param[:1])
+        if self.learned_first:
+            self.params = self.params[3:] + self.params[:3]
+        self.layer = fixed(self.layer, range(2, 5) if self.learned_first else range(3))
+
+    def ordered(self, params: Sequence[Any]) -> list[Any]:
+        """Means, variances, weight, and scale and shift where there are any, of parameters as they stand."""
+        if not self.learned_first:
+            return list(params)
+        return [*params[2:4], params[4] * 0 + 1, *params[:2]]
 
     @property
     def stored(self) -> bool:
@@ -112,6 +123,7 @@ class BatchNorm(PerChannel, type="BatchNorm", family="normalisation", channelwis
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         p, bottom = self.layer.batch_norm_param, bottoms[0]
         x = bottom if bottom.ndim > 1 else bottom.unsqueeze(1)
+        params = self.ordered(params)
         total_mean, total_variance, weight = (param.detach() for param in params[:3])
         scale, shift = (*params[3:], None, None)[:2]
         if self.stored:

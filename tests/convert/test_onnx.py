@@ -80,6 +80,7 @@ CASES = {
     + layer("Scale", "scale_param { axis: 0 }", "data f", "z") + layer("Bias", "bias_param { axis: 0 }", "z f"),
     "bias": layer("Bias", 'bias_param { filler { type: "gaussian" std: 1 } }'),
     "batch norm": layer("BatchNorm", "batch_norm_param { eps: 0.01 }"),
+    "batch norm of Vitis-AI": layer("BatchNorm", "batch_norm_param { bias_filler { value: 2 } } param { lr_mult: 1 }"),
     "batch norm of NVIDIA": layer("BatchNorm", "batch_norm_param { scale_bias: true bias_filler { value: 2 } }"),
     "batch norm of Intel": layer("BatchNorm", "batch_norm_param { filler { value: 3 } bias_term: false }"),
     "batch norm of the batch": layer("BatchNorm", "batch_norm_param { use_global_stats: false }"),

@@ -43,6 +43,7 @@ CASES = {
                  top="y"),
     **{kind: conv("num_output: 3 group: 3 kernel_size: 3", top="y", kind=kind)
        for kind in ("DepthwiseConvolution", "ConvolutionDepthwise")},
+    "bn of Vitis-AI": layer("BatchNorm", "batch_norm_param { bias_filler { value: 2 } } param { lr_mult: 1 }"),
     "bn of NVIDIA": layer("BatchNorm", "batch_norm_param { scale_bias: true bias_filler { value: 2 } }"),
     "bn of Intel": layer("BatchNorm", "batch_norm_param { filler { value: 3 } bias_term: false }"),
     **{f"pool {how} {mode} {k}/{s}/{p}": layer("Pooling", f"pooling_param {{ pool: {how} kernel_size: {k} stride: {s} pad: {p} "

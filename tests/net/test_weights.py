@@ -584,6 +584,12 @@ def test_fully_connected_and_convolution(there, here):
     assert "->" in report.table()
 
 
+def test_numbers_of_channels_come_with_two_axes_behind_them_too():
+    blob, target = np.arange(6, dtype=np.float32).reshape(1, 6, 1, 1), {"bn": parameters((6,))}
+    assert weights.copy({"bn": [blob]}, target).copied == ["bn"]
+    np.testing.assert_array_equal(target["bn"][0].detach(), blob.ravel())
+
+
 @pytest.mark.parametrize(
     "there, here",
     [
@@ -593,6 +599,7 @@ def test_fully_connected_and_convolution(there, here):
         ((6, 12), (72,)),
         ((6, 3, 2, 2), (6, 2, 3, 2)),
         ((1, 6, 12), (6, 12)),
+        ((1, 6, 1, 2), (12,)),
         ((5,), (6,)),
     ],
 )
