@@ -105,7 +105,8 @@ def nms(boxes: Tensor, scores: Tensor, threshold: float, *, strict: bool = False
             kept.append(one)
             count += 1
             limit *= np.float32(eta)
-    rest = rest[~hit(torch.cat(kept), rest).any(0)]
+    if count:
+        rest = rest[~hit(torch.cat(kept), rest).any(0)]
     while len(rest) and (most is None or count < most):
         block, rest = rest[:BLOCK], rest[BLOCK:]
         good = block[_unhit(hit(block, block).triu(1))]

@@ -963,6 +963,7 @@ class ConvolutionParameterKeywords(TypedDict, total=False):
     pad_shape: BlobShapeKeywords | caffe_pb2.BlobShape
     kernel_shape: BlobShapeKeywords | caffe_pb2.BlobShape
     stride_shape: BlobShapeKeywords | caffe_pb2.BlobShape
+    hole: int | Array
     conv_algorithm: str
 
 class CropParameterKeywords(TypedDict, total=False):
@@ -1101,6 +1102,7 @@ class ImageDataParameterKeywords(TypedDict, total=False):
     num_truth_channels: int | Array
     min_height: int | Array
     min_width: int | Array
+    has_label: bool
 
 class InfogainLossParameterKeywords(TypedDict, total=False):
     source: str

@@ -63,9 +63,16 @@ def upgrade_net(net: NetParameter, name: str = "net") -> None:
         _upgrade_input(net, name)
     for new in net.layer:
         _rename_3d(new)
-        if new.type == "BatchNorm" and len(new.param) == 3:  # statistics, which the solver must not move
-            for param in new.param:
-                param.lr_mult = param.decay_mult = 0
+        _upgrade_settings(new)
+
+
+def _upgrade_settings(new: LayerParameter) -> None:
+    if new.convolution_param.HasField("hole"):
+        new.convolution_param.dilation.append(new.convolution_param.hole)
+        new.convolution_param.ClearField("hole")
+    if new.type == "BatchNorm" and len(new.param) == 3:  # statistics, which the solver must not move
+        for param in new.param:
+            param.lr_mult = param.decay_mult = 0
 
 
 def upgrade_solver(solver: SolverParameter, name: str = "solver") -> None:

@@ -171,6 +171,11 @@ def test_batch_norm_statistics_are_not_learned():
     )
 
 
+def test_holes_of_deeplab_are_dilation():
+    same('layers { name: "c" type: CONVOLUTION bottom: "x" top: "y" convolution_param { num_output: 3 kernel_size: 3 hole: 4 } }',
+         'layer { name: "c" type: "Convolution" bottom: "x" top: "y" convolution_param { num_output: 3 kernel_size: 3 dilation: 4 } }')
+
+
 def test_a_current_net_stays_as_it_is():
     text = 'name: "n" layer { name: "a" type: "Data" data_param { scale: 2 } }'
     same(text, text)
