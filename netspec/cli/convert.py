@@ -1,6 +1,7 @@
 """The `convert` command: from and to other frameworks and older Caffes, and to convolutional nets."""
 
 import argparse
+import re
 from functools import partial
 from pathlib import Path
 
@@ -208,7 +209,7 @@ def upgrade_file(old: str, new: str, kind: str = "") -> None:
     readable = wire.is_text(wire.head(path))
     if readable:
         content = text.read_text(path)
-        if not content.strip():
+        if not re.sub("#.*", "", content).strip():  # without comments
             raise Error(f"{path}: is empty; expected a net, a solver or weights")
         if text.SOLVER.search(content):
             made = text.parse(content, SolverParameter, str(path))

@@ -133,6 +133,13 @@ def test_what_looks_reads_on_and_what_runs_does_not(tmp_path, capsys, monkeypatc
     assert main(["explain-crop", str(path), "--unknown-fields", "pass"]) == 2 and "'Magic'" in capsys.readouterr().err
 
 
+def test_a_text_of_comments_is_no_net(tmp_path, capsys):
+    path, new = tmp_path / "n.prototxt", tmp_path / "new.prototxt"
+    path.write_text("# cut off behind\n  # its licence\n")
+    assert main(["convert", "upgrade", str(path), str(new)]) == 2 and not new.exists()
+    assert "is empty" in capsys.readouterr().err
+
+
 def test_types_of_v1_that_are_not_known_keep_their_names(passing, tmp_path):
     path = tmp_path / "n.prototxt"
     path.write_text('layers { name: "a" type: SPLINE bottom: "x" top: "y" } layers { name: "b" type: "Softmax" } layers { name: "c" type: RELU }')
