@@ -7,6 +7,7 @@ not simply those of the forward pass.
 import math
 
 import numpy as np
+from dense_crf import meanfield
 from golden_case import Case
 
 from netspec.proto import caffe_pb2
@@ -411,3 +412,17 @@ def tiled(x, s, reverse):
 X = numbers(2, 12, 4, 6)
 case("GSTiling", layer("GSTiling", "gs_tiling_param { stride: 2 }"), {"x": X}, {"y": tiled(X, 2, False)})
 case("GSTiling back", layer("GSTiling", "gs_tiling_param { stride: 2 reverse: true }"), {"x": X}, {"y": tiled(X, 2, True)})
+
+
+# MultiStageMeanfield
+
+U, Q, UPON = (numbers(2, 3, 4, 5, seed=s) for s in (4, 5, 6))
+IMAGES = np.random.RandomState(7).uniform(-20, 20, (2, 3, 4, 5)).astype(np.float32)
+MATRICES = [numbers(3, 3, seed=s) for s in (8, 9, 10)]
+DONE = [meanfield(*item, (4, 9, 2.5), MATRICES, 3, upon)
+        for *item, upon in zip(U, Q, IMAGES, UPON, strict=True)]
+case("MultiStageMeanfield", layer("MultiStageMeanfield", "multi_stage_meanfield_param { num_iterations: 3 theta_alpha: 4 "
+                                  "theta_beta: 9 theta_gamma: 2.5 spatial_filter_weight: 1 bilateral_filter_weight: 1 }", "uqi"),
+     {"u": U, "q": Q, "i": IMAGES}, {"y": [top for top, *_ in DONE]}, [m[None, None] for m in MATRICES],
+     topdiff={"y": UPON}, indiff={"u": [done[1] for done in DONE], "q": [done[2] for done in DONE], "i": 0 * IMAGES},
+     paramdiff={i: sum(done[3][i] for done in DONE)[None, None] for i in range(3)})

@@ -4,6 +4,7 @@ from . import (  # noqa: F401 - imported to register
     conv,
     dense,
     loss,
+    meanfield,
     neuron,
     norm,
     ohem,

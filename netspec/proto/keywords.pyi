@@ -1192,6 +1192,9 @@ class MultiStageMeanfieldParameterKeywords(TypedDict, total=False):
     num_iterations: int | Array
     spatial_filter_weight: float | Array
     bilateral_filter_weight: float | Array
+    spatial_filter_weights_str: str
+    bilateral_filter_weights_str: str
+    force_cpu: bool
 
 class PoolingParameterKeywords(TypedDict, total=False):
     pool: int | Literal['MAX', 'AVE', 'STOCHASTIC']
@@ -1820,6 +1823,7 @@ class Parameters:
         LRN: Final = 15
         MEMORY_DATA: Final = 29
         MULTINOMIAL_LOGISTIC_LOSS: Final = 16
+        MULTI_STAGE_MEANFIELD: Final = 1012
         MVN: Final = 34
         NONE: Final = 0
         PERMISSIVE: Final = 1

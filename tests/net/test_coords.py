@@ -109,7 +109,7 @@ MAPPED = {
 }
 SIZE = (21, 23)
 FIELD = {"Im2col": "convolution_param", "Deconvolution": "convolution_param"}
-WITHOUT = {"MVN", "BatchNorm", "Normalize", "Threshold"}  # each top depends on all of the bottom, or on none of it
+WITHOUT = {"MVN", "BatchNorm", "MultiStageMeanfield", "Normalize", "Threshold"}  # each top depends on all of the bottom, or on none of it
 IDENTITIES = [t for t, op in REGISTRY.items() if t not in MAPPED and t not in WITHOUT and t != "Python"
               and op.coord_map(caffe_pb2.LayerParameter(type=t)) is not None]
 CASES = [*((t, s) for t, many in MAPPED.items() for s in many), *((t, "") for t in IDENTITIES)]
