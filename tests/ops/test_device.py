@@ -77,7 +77,7 @@ def test_every_layer_runs_on_a_second_device(name, precision):
 def test_layers_that_read_numbers_are_those_that_say_so():
     """A GPU is waited for there; meta has no numbers to give."""
     waiting = {each.type for name in WAITING for each in CASES[name].net.layer if REGISTRY[each.type].waits}
-    assert waiting == {"Filter", "MultiStageMeanfield", "PSROIPooling", "ROIPooling"}
+    assert waiting == {"Filter", "MultiStageMeanfield", "PSROIPooling", "ROIAlign", "ROIPooling"}
     for name in WAITING:
         net, inputs = placed(CASES[name], None)
         with pytest.raises((RuntimeError, NotImplementedError), match=r"meta"):
