@@ -1693,7 +1693,7 @@ class DetectionEvaluateParameter(_message.Message):
     def __init__(self, num_classes: _Optional[int] = ..., background_label_id: _Optional[int] = ..., overlap_threshold: _Optional[float] = ..., evaluate_difficult_gt: _Optional[bool] = ..., name_size_file: _Optional[str] = ..., resize_param: _Optional[_Union[ResizeParameter, _Mapping]] = ...) -> None: ...
 
 class DistortionParameter(_message.Message):
-    __slots__ = ("brightness_prob", "brightness_delta", "contrast_prob", "contrast_lower", "contrast_upper", "hue_prob", "hue_delta", "saturation_prob", "saturation_lower", "saturation_upper", "random_order_prob")
+    __slots__ = ("brightness_prob", "brightness_delta", "contrast_prob", "contrast_lower", "contrast_upper", "hue_prob", "hue_delta", "saturation_prob", "saturation_lower", "saturation_upper", "random_order_prob", "prob", "all_effects", "brightness", "contrast", "saturation", "hue", "random_order")
     BRIGHTNESS_PROB_FIELD_NUMBER: _ClassVar[int]
     BRIGHTNESS_DELTA_FIELD_NUMBER: _ClassVar[int]
     CONTRAST_PROB_FIELD_NUMBER: _ClassVar[int]
@@ -1705,6 +1705,13 @@ class DistortionParameter(_message.Message):
     SATURATION_LOWER_FIELD_NUMBER: _ClassVar[int]
     SATURATION_UPPER_FIELD_NUMBER: _ClassVar[int]
     RANDOM_ORDER_PROB_FIELD_NUMBER: _ClassVar[int]
+    PROB_FIELD_NUMBER: _ClassVar[int]
+    ALL_EFFECTS_FIELD_NUMBER: _ClassVar[int]
+    BRIGHTNESS_FIELD_NUMBER: _ClassVar[int]
+    CONTRAST_FIELD_NUMBER: _ClassVar[int]
+    SATURATION_FIELD_NUMBER: _ClassVar[int]
+    HUE_FIELD_NUMBER: _ClassVar[int]
+    RANDOM_ORDER_FIELD_NUMBER: _ClassVar[int]
     brightness_prob: float
     brightness_delta: float
     contrast_prob: float
@@ -1716,7 +1723,14 @@ class DistortionParameter(_message.Message):
     saturation_lower: float
     saturation_upper: float
     random_order_prob: float
-    def __init__(self, brightness_prob: _Optional[float] = ..., brightness_delta: _Optional[float] = ..., contrast_prob: _Optional[float] = ..., contrast_lower: _Optional[float] = ..., contrast_upper: _Optional[float] = ..., hue_prob: _Optional[float] = ..., hue_delta: _Optional[float] = ..., saturation_prob: _Optional[float] = ..., saturation_lower: _Optional[float] = ..., saturation_upper: _Optional[float] = ..., random_order_prob: _Optional[float] = ...) -> None: ...
+    prob: float
+    all_effects: bool
+    brightness: bool
+    contrast: bool
+    saturation: bool
+    hue: bool
+    random_order: bool
+    def __init__(self, brightness_prob: _Optional[float] = ..., brightness_delta: _Optional[float] = ..., contrast_prob: _Optional[float] = ..., contrast_lower: _Optional[float] = ..., contrast_upper: _Optional[float] = ..., hue_prob: _Optional[float] = ..., hue_delta: _Optional[float] = ..., saturation_prob: _Optional[float] = ..., saturation_lower: _Optional[float] = ..., saturation_upper: _Optional[float] = ..., random_order_prob: _Optional[float] = ..., prob: _Optional[float] = ..., all_effects: _Optional[bool] = ..., brightness: _Optional[bool] = ..., contrast: _Optional[bool] = ..., saturation: _Optional[bool] = ..., hue: _Optional[bool] = ..., random_order: _Optional[bool] = ...) -> None: ...
 
 class EmitConstraint(_message.Message):
     __slots__ = ("emit_type", "emit_overlap")

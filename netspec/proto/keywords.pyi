@@ -860,6 +860,13 @@ class DistortionParameterKeywords(TypedDict, total=False):
     saturation_lower: float | Array
     saturation_upper: float | Array
     random_order_prob: float | Array
+    prob: float | Array
+    all_effects: bool
+    brightness: bool
+    contrast: bool
+    saturation: bool
+    hue: bool
+    random_order: bool
 
 class ExpansionParameterKeywords(TypedDict, total=False):
     prob: float | Array
