@@ -1,6 +1,11 @@
 """The state that a command's nets are built in: what --phase, --level and --stage ask for."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from .trust import leave
 
 
 @dataclass
@@ -13,3 +18,13 @@ class Asked:
 
 
 asked = Asked()
+
+
+def handed_on() -> Callable[[], None]:
+    """What has a spawned process ask for the same, and pass by the same."""
+    return partial(_take, asdict(asked), leave.unknown)
+
+
+def _take(given: dict[str, Any], unknown: bool) -> None:
+    vars(asked).update(given)
+    leave.unknown = unknown

@@ -13,6 +13,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
+from .asked import handed_on
 from .errors import Error
 
 START = "fork" if sys.platform == "linux" else "spawn"  # macOS can fork, but not safely
@@ -121,7 +122,7 @@ def begin(line: Connection) -> None:
 
 def order(line: Connection, work: Callable[..., object], *given: object) -> None:
     """Have the spawned process at the other end of `line` do work, called with `given` and its end."""
-    line.send(ready)
+    line.send([*ready, handed_on()])
     line.send((work, given))
 
 

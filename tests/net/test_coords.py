@@ -106,11 +106,14 @@ MAPPED = {
                 "pool: AVE kernel_h: 3 kernel_w: 5"],
     "Interp": ["zoom_factor: 3", "zoom_factor: 2 pad_beg: -1 pad_end: -2"],
     "Crop": ["offset: 3", "axis: 2 offset: 1 offset: 4"],
+    "DepthwiseConvolution": ["num_output: 1 kernel_size: 3 stride: 2 pad: 1"],
+    "ConvolutionDepthwise": ["num_output: 1 kernel_size: 4 stride: 3 pad: 2"],
 }
 SIZE = (21, 23)
-FIELD = {"Im2col": "convolution_param", "Deconvolution": "convolution_param"}
+FIELD = dict.fromkeys(("Im2col", "Deconvolution", "DepthwiseConvolution", "ConvolutionDepthwise"), "convolution_param")
+THREE = {"Convolution3D", "Deconvolution3D", "NdConvolution", "Pooling3D", "NdPooling"}  # axes; the maps are those of two
 WITHOUT = {"MVN", "BatchNorm", "MultiStageMeanfield", "Normalize", "Threshold"}  # each top depends on all of the bottom, or on none of it
-IDENTITIES = [t for t, op in REGISTRY.items() if t not in MAPPED and t not in WITHOUT and t != "Python"
+IDENTITIES = [t for t, op in REGISTRY.items() if t not in MAPPED and t not in WITHOUT | THREE and t != "Python"
               and op.coord_map(caffe_pb2.LayerParameter(type=t)) is not None]
 CASES = [*((t, s) for t, many in MAPPED.items() for s in many), *((t, "") for t in IDENTITIES)]
 

@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 
+from netspec.base.asked import asked, handed_on
 from netspec.base.errors import Error
 from netspec.base.trust import leave
 from netspec.cli.main import main
@@ -11,6 +12,7 @@ from netspec.net.build import build
 from netspec.net.graph import UNSEEN
 from netspec.proto import caffe_pb2, text, unread
 from netspec.proto.upgrade import upgrade_net
+from netspec.train.jobs import jobs
 
 NET = """name: "n"  # a comment with foo: 1
 layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
@@ -186,6 +188,16 @@ layer { name: "t" type: "ReLU" bottom: "x" top: "t" include { phase: TRAIN } }
 """
 
 
+def test_a_spawned_process_asks_for_the_same(monkeypatch):
+    for name, value in (("phase", 0), ("level", 3), ("stages", ("a", "b"))):
+        monkeypatch.setattr(asked, name, value)
+    monkeypatch.setattr(leave, "unknown", True)
+    first = pickle.dumps(handed_on())
+    asked.phase, asked.level, asked.stages, leave.unknown = None, None, (), False
+    pickle.loads(first)()
+    assert (asked.phase, asked.level, asked.stages, leave.unknown) == (0, 3, ("a", "b"), True)
+
+
 @pytest.mark.parametrize("options, there", [
     ([], ""), (["--stage", "one"], "a"), (["--level", "2", "--stage", "two,one"], "ab"), (["--phase", "TRAIN"], "t"), (["--level", "1"], "")])
 def test_stages_levels_and_phases_of_every_command(tmp_path, capsys, options, there):
@@ -193,3 +205,12 @@ def test_stages_levels_and_phases_of_every_command(tmp_path, capsys, options, th
     path.write_text(STAGED)
     assert main(["describe", str(path), *options, "--csv"]) == 0
     assert [line.split(",")[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["x", *there]
+
+
+def test_stages_of_solve_go_to_the_train_net_alone(monkeypatch):
+    monkeypatch.setattr(asked, "stages", ("a",))
+    monkeypatch.setattr(asked, "level", 2)
+    param = text.parse('net: "n" test_iter: 1 test_interval: 1 train_state { stage: "own" } test_state { stage: "t" }', caffe_pb2.SolverParameter)
+    train, (test,) = jobs(param)
+    assert ([*train.state.stage], train.state.level) == (["own", "a"], 2) and ([*test.state.stage], test.state.level) == (["t"], 0)
+    assert [*param.train_state.stage] == ["own"]
