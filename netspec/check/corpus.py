@@ -26,6 +26,7 @@ from ..ops import REGISTRY
 from ..proto.caffe_pb2 import TEST, TRAIN, NetParameter, Phase, SolverParameter
 from ..proto.model import read_weights
 from ..proto.text import SOLVER, outlined, parse, read_net, read_solver, read_text
+from ..proto.upgrade import current
 from ..proto.wire import head, is_text
 from ..train import updates
 from ..train.solver import Solver
@@ -34,8 +35,6 @@ from .opencv import apart
 
 ENDS = ".prototxt", ".pt", ".pbtxt", ".caffemodel", ".caffemodel.h5"
 MOST_BYTES = 2 << 30  # of a forward pass that computes
-OLD = {name.upper(): name for name in REGISTRY} | {  # types of V0 and V1
-    "SOFTMAXLOSS": "SoftmaxWithLoss", "CROP": "AutoCrop", "CONV": "Convolution", "POOL": "Pooling"}
 SMALL = """layer { name: "data" type: "DummyData" top: "data" top: "label" dummy_data_param {
                    shape { dim: 1 dim: 2 } shape { dim: 1 dim: 1 } } }
            layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc"
@@ -132,8 +131,7 @@ def _kind(path: Path) -> tuple[str, list[str]]:
         return "solver", []
     if not outermost & {"layer", "layers"}:
         return "label map" if "item" in outermost else "other", []
-    return "net", [x if x in REGISTRY or not (x.isupper() or x.islower()) else
-                   OLD.get(x.upper().replace("_", ""), x) for x in types]
+    return "net", [x if x in REGISTRY else current(x) for x in types]
 
 
 def _states(path: Path) -> Iterator[tuple[NetParameter, Phase]]:

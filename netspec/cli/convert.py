@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     transplant.add_argument("--rescale", action="store_true", help="where a layer gets more inputs, make its "
                             "weights as much smaller: sums keep their size")
     upgrade = kinds.add_parser("upgrade", help="a net, a solver or weights of an older Caffe to today's form")
-    upgrade.set_defaults(convert=_upgrade)
+    upgrade.set_defaults(convert=lambda args: upgrade_file(args.old, args.new))
     upgrade.add_argument("old", metavar="OLD", help="net or solver .prototxt, or .caffemodel")
     upgrade.add_argument("new", metavar="NEW", help="the file to write")
     _add_bn(kinds)
@@ -190,10 +190,6 @@ def _transplant(args: argparse.Namespace) -> None:
                   hdf5=args.out.endswith(".h5"))
     left = [name for name in net.layers_with_params() if name not in filled]
     wrote(args.out, note=f"{count(len(filled), 'layer')}; without weights: {', '.join(left) or 'none'}")
-
-
-def _upgrade(args: argparse.Namespace) -> None:
-    upgrade_file(args.old, args.new)
 
 
 def upgrade_file(old: str, new: str, kind: str = "") -> None:

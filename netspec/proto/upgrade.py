@@ -173,6 +173,11 @@ def _upgrade_v1_transform(net: NetParameter) -> None:
                 param.ClearField(field)
 
 
+def current(kind: str) -> str:
+    """Today's name of a type of V0 or V1; of any other itself."""
+    return _V1_TYPES.get(_V0_TYPES.get(kind, kind).replace("_", ""), kind)
+
+
 def _upgrade_v1_layer(old: V1LayerParameter, new: LayerParameter) -> None:
     for field, value in old.ListFields():
         if field.name in _V1_SHARED:
@@ -183,7 +188,7 @@ def _upgrade_v1_layer(old: V1LayerParameter, new: LayerParameter) -> None:
                     new.param.add()
                 setattr(new.param[i], _V1_PARAM[field.name], item)
     if old.HasField("type"):
-        new.type = _V1_TYPES[V1LayerParameter.LayerType.Name(old.type).replace("_", "")]
+        new.type = current(V1LayerParameter.LayerType.Name(old.type))
     unread = getattr(new, UNREAD)
     for i, text in enumerate(unread):  # a type that the schema lacks has its name all the same
         found = re.fullmatch(r"""type\s*:\s*["']?([^"'\s#]+)["']?""", text)

@@ -8,7 +8,7 @@ import pytest
 from netspec.base.errors import Error
 from netspec.proto import caffe_pb2
 from netspec.proto.text import parse
-from netspec.proto.upgrade import upgrade_net, upgrade_solver
+from netspec.proto.upgrade import current, upgrade_net, upgrade_solver
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "weights"
 
@@ -203,3 +203,9 @@ def test_two_solver_types_are_refused():
     solver = parse("solver_type: ADAM type: 'Adam'", caffe_pb2.SolverParameter)
     with pytest.raises(Error, match="^s: .*solver_type"):
         upgrade_solver(solver, "s")
+
+
+@pytest.mark.parametrize("old, new", [("images", "ImageData"), ("conv", "Convolution"), ("DATA", "Data"), ("CROP", "AutoCrop"),
+                                      ("SOFTMAX_LOSS", "SoftmaxWithLoss"), ("LSTM", "LSTM"), ("Crop", "Crop"), ("Odd", "Odd")])
+def test_types_of_old_caffes_have_names_of_today(old, new):
+    assert current(old) == new
