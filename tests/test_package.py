@@ -97,7 +97,7 @@ def test_a_wheel_has_nets_recipes_and_facts(installed):
     left_out |= {name for name in shipped if name.startswith(tuple(f"netspec/shipped/models/studies/{family}-" for family in ("voc", "38cloud")))}
     assert shipped - there == left_out and "netspec/py.typed" in there and "netspec/proto/caffe.desc" in there
     assert not [name for name in there if "__pycache__" in name or "/images/" in name]
-    assert size < 1_250_000  # text and code alone: no image and no weights
+    assert size < 1_350_000  # text and code alone: no image and no weights
 
 
 COMMANDS = """

@@ -65,7 +65,7 @@ def draw(graph: Graph, given: Mapping[str, Tensor] | None = None) -> Batch:
     for n in reversed(graph.nodes):  # words, whose numbers may come in another shape
         if n.type == "Embed":
             classes[n.bottoms[0].blob] = n.op.layer.embed_param.input_dim
-        elif shows(n.op) and n.tops[0].blob in classes:
+        elif n.tops and shows(n.op) and n.tops[0].blob in classes:
             classes.setdefault(n.bottoms[0].blob, classes[n.tops[0].blob])
     held = {n.bottoms[i].blob: what for n in graph.nodes for i, what in n.op.reads.items()}
     image = next((shape[2:] for top in graph.inputs if len(shape := graph.shape(top)) == 4), (256, 256))

@@ -71,7 +71,7 @@ class ReLU6(Neuron, type="ReLU6"):
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         y = F.leaky_relu(bottoms[0], self.layer.relu6_param.negative_slope)
-        return torch.where(y < 6, y, y.new_tensor(6.0))  # on 6 no gradient passes, as in Caffe
+        return y.masked_fill(y >= 6, 6.0)  # on 6 no gradient passes, as in Caffe
 
 
 class ELU(Neuron, type="ELU"):
