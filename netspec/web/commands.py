@@ -134,6 +134,7 @@ class Commands:
             self.line.close()
             self.process.join(10)
             self.process.kill()
+            self.process.join()
 
 
 def words(argv: Sequence[str], within: Path) -> str:
