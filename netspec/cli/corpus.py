@@ -49,13 +49,19 @@ def run(args: argparse.Namespace) -> int:
     from ..base.pool import each
     from ..check import corpus, tally
 
-    if not (args.workers and args.limit > 0):
-        raise Error("--workers and --limit must be above 0")
+    if not (args.workers and 0 < args.limit <= 1e6):
+        raise Error("--workers and --limit must be above 0, and --limit at most a million seconds")
+    if not (folder := find(args.folder, what="folder")).is_dir():
+        raise Error(f"{folder}: is a file; expected a folder")
     if args.opencv and not find_spec("cv2"):
         say("note: OpenCV is not installed, so nothing is held against it", file=sys.stderr)
         args.opencv = False
-    before = json.loads(find(args.before).read_text()) if args.before else None
-    contents = corpus.gathered(find(args.folder, what="folder"))[:args.sample]
+    try:
+        before = json.loads(find(args.before).read_bytes()) if args.before else None
+        tally.text(before or [], before, 0)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise Error(f"{args.before}: is no file that --json of this command wrote") from None
+    contents = corpus.gathered(folder)[:args.sample]
     rows, stopped = list[dict[str, Any]](), 0
     work = partial(_examined, args.trust, args.opencv, args.gmacs * 1e9)
     try:

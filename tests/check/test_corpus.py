@@ -141,6 +141,19 @@ def test_a_tally_beside_an_earlier_one(tally, capsys):
     assert line.split("forward")[1].split() == ["0", "of", "1", "(0.0", "%)", "1", "of", "1", "(100.0", "%)"]
 
 
+@pytest.mark.parametrize("words, said", [
+    (["FILE"], "is a file; expected a folder"),
+    ([".", "--limit", "inf"], "--limit at most a million seconds"),
+    ([".", "--before", "FILE"], "is no file that --json of this command wrote"),
+    ([".", "--before", "ROWS"], "is no file that --json of this command wrote"),
+])
+def test_what_is_no_folder_tally_or_time_is_said(tmp_path, capsys, words, said):
+    (tmp_path / "FILE").write_text(INPUT)
+    (tmp_path / "ROWS").write_text('[{"kind": "net"}]')
+    assert main(["corpus", *(str(tmp_path / word) if word.isupper() or word == "." else word for word in words)]) == 2
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("said, counted", [
     ("a/b.prototxt:3:9: ConvolutionParameter has no field 'odd'", "field ConvolutionParameter.odd"),
     ("a.prototxt:3: layer 'x' has type 'Odd', which is not known; did you mean 'Add'?", "type Odd"),
