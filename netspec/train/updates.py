@@ -70,8 +70,15 @@ def current_step(p: SolverParameter, iteration: int) -> int:
 
 
 def sgd(p: SolverParameter, iteration: int, grads: Tensors, history: Tensors, rates: Rates) -> Tensors:
-    """V <- momentum V + rate g;  W <- W - V."""
-    torch._foreach_mul_(history, p.momentum)
+    """V <- momentum V + rate g;  W <- W - V.
+
+    Before warmup_iter momentum is multiplied by rate / the rate before it, as in Intel's ComputeUpdateValue;
+    not where that is 0, which Intel divides by.
+    """
+    momentum, warms = p.momentum, p.type == "SGD" and iteration < p.warmup_iter
+    if warms and (before := rate(p, max(iteration - 1, 0))):
+        momentum *= rate(p, iteration) / before
+    torch._foreach_mul_(history, momentum)
     torch._foreach_add_(history, _scaled(grads, rates))
     return history
 
@@ -162,7 +169,8 @@ def take_step(p: SolverParameter, iteration: int, params: Tensors, grads: Tensor
     rule, _ = RULES[p.type]
     with torch.no_grad():
         norm = clip(p, grads)
-        plain = rule is sgd and not p.larc and p.momentum and p.regularization_type == "L2"
+        warms = iteration < p.warmup_iter
+        plain = rule is sgd and not (p.larc or warms) and p.momentum and p.regularization_type == "L2"
         held = all(p.iter_size / abs(rate) <= LARGEST for rate in rates if rate)  # what `_fused` divides by
         if fused and plain and held and _alike(params, grads, history):
             return _fused(p, params, grads, history, rates, decays), norm

@@ -313,3 +313,16 @@ def test_settings_that_cannot_work_are_refused(text, words):
 @pytest.mark.parametrize("text", ['lr_policy: "exp" gamma: 1e38', 'lr_policy: "inv" gamma: 1 power: -1e38', 'lr_policy: "poly" power: -1'])
 def test_a_rate_beyond_all_numbers_is_infinite_as_in_caffe(text):
     assert updates.rate(solver_param(f"base_lr: 1 max_iter: 9 {text}"), 9) == math.inf
+
+
+@pytest.mark.parametrize("start", [0.1, 0.0])
+def test_momentum_grows_with_the_rate_of_a_warm_up(start):
+    p = solver_param(f'momentum: 0.9 base_lr: 0.5 lr_policy: "fixed" warmup_iter: 4 warmup_start_lr: {start}')
+    weights, history = [torch.ones(3)], [torch.zeros(3)]
+    w, v = 1.0, 0.0
+    for i in range(7):
+        rate, before = ((max(n, 0) * 0.5 + (4 - max(n, 0)) * start) / 4 if n < 4 else 0.5 for n in (i, i - 1))
+        v = v * 0.9 * (rate / before if i < 4 and before else 1) + rate * (i + 1)
+        w -= v
+        updates.take_step(p, i, weights, [torch.full((3,), i + 1.0)], history, [updates.rate(p, i)], [0.0])
+        np.testing.assert_allclose(weights[0].numpy(), w, rtol=1e-5)
