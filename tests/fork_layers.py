@@ -236,6 +236,8 @@ NVIDIA = "moving_average_fraction: 0.9 eps: 1e-7 scale_bias: true"
 for text in (NVIDIA, "eps: 1e-7 scale_filler { value: 2 }", "eps: 1e-7 bias_filler { value: 2 }"):
     case(f"BatchNorm {text}", layer("BatchNorm", f"batch_norm_param {{ {text} }}"), {"x": X},
          {"y": each(SCALE) * normed(MEAN, VARIANCE, 1e-5) + each(SHIFT)}, (MEAN, VARIANCE, ONE, SCALE, SHIFT))
+case("BatchNorm of NVIDIA has statistics by phase", layer("BatchNorm", f"batch_norm_param {{ {NVIDIA} use_global_stats: false }}"),
+     {"x": X}, {"y": each(SCALE) * normed(MEAN, VARIANCE, 1e-5) + each(SHIFT)}, (MEAN, VARIANCE, ONE, SCALE, SHIFT))
 FIRST = "param { lr_mult: 1 } param { lr_mult: 2 } param { lr_mult: 0 } param { lr_mult: 0 }"
 case("BatchNorm of Vitis-AI", layer("BatchNorm", f"batch_norm_param {{ scale_filler {{ value: 2 }} }} {FIRST}"), {"x": X},
      {"y": each(SCALE) * normed(MEAN, VARIANCE, 1e-5) + each(SHIFT)}, (SCALE, SHIFT, MEAN, VARIANCE, 0 * ONE))

@@ -76,8 +76,9 @@ class BatchNorm(PerChannel, type="BatchNorm", family="normalisation", channelwis
     averages. They are not learned, so lr_mult is 0 for them and nothing else may be asked.
 
     In two forks' forms a learned scale and shift, parameters 4 and 5, follow: NVIDIA's, told by scale_bias,
-    scale_filler or bias_filler, in which eps is 1e-5 at least and the kept ones are averages, with weight 1:
-    fraction * kept + (1 - fraction) * batch's, the first batch's as they are; and Intel's (of its MKL
+    scale_filler or bias_filler, in which the phase alone counts, eps is 1e-5 at least and the kept ones are
+    averages, with weight 1: fraction * kept + (1 - fraction) * batch's, the first batch's as they are; and
+    Intel's (of its MKL
     engines), told by filler, use_weight_bias or bias_term. Where the first lr_mult of NVIDIA's is not 0, and
     no scale_bias is there, they come first, and the weight does not count (its 0.14, Vitis-AI).
     """
@@ -118,7 +119,7 @@ class BatchNorm(PerChannel, type="BatchNorm", family="normalisation", channelwis
 
     @property
     def stored(self) -> bool:
-        return not self.context.training if self.told is None else self.told
+        return not self.context.training if self.told is None or self.nvidia else self.told
 
     def forward(self, bottoms: Sequence[Tensor], params: Sequence[Tensor]) -> Tensor:
         p, bottom = self.layer.batch_norm_param, bottoms[0]
