@@ -131,7 +131,7 @@ def of_forks(message: Message, least: int = FORKS, where: str = "",
         if name == without:
             continue
         if field.name == UNREAD:
-            names = [re.split(r"[\s:{<]", each, maxsplit=1)[0] for each in value]
+            names = [re.split(r"[\s:{<#]", each, maxsplit=1)[0] for each in value]
             yield from ((where + each, number) for each in names
                         if (number := PASSED if each == LISTED else field.number) >= least)
             continue
@@ -142,10 +142,10 @@ def of_forks(message: Message, least: int = FORKS, where: str = "",
         if field.message_type and field.message_type.name not in ("BlobProto", HINTS):
             for each in value if hasattr(value, "extend") else [value]:
                 yield from of_forks(each, least, f"{name}.")
-        elif field.enum_type and isinstance(value, int):
-            chosen: EnumValueDescriptor = field.enum_type.values_by_number[value]
-            if chosen.number >= least:
-                yield f"{name}: {chosen.name}", chosen.number
+        elif field.enum_type:
+            known: dict[int, EnumValueDescriptor] = field.enum_type.values_by_number
+            yield from ((f"{name}: {known[each].name}", each)
+                        for each in (value if hasattr(value, "extend") else [value]) if each >= least)
 
 
 def refuse(message: Message, where: str, without: str = "") -> None:

@@ -5,8 +5,10 @@ The results are those of Caffe's own upgrade (src/caffe/util/upgrade_proto.cpp),
 
 import logging
 import re
+from contextlib import suppress
 from typing import Any
 
+from google.protobuf import text_format
 from google.protobuf.message import Message
 
 from ..base.errors import Error, closest
@@ -190,13 +192,25 @@ def _upgrade_v1_layer(old: V1LayerParameter, new: LayerParameter) -> None:
     if old.HasField("type"):
         new.type = current(V1LayerParameter.LayerType.Name(old.type))
     unread = getattr(new, UNREAD)
-    for i, text in enumerate(unread):  # a type that the schema lacks has its name all the same
-        found = re.fullmatch(r"""type\s*:\s*["']?([^"'\s#]+)["']?""", text)
-        if found and not old.HasField("type"):
+    for text in list(unread):
+        found = re.fullmatch(r"""type(?:\s|:|#.*\n)+["']?([^"'\s#]+)["']?""", text)
+        if found and not new.HasField("type"):  # one that the schema lacks has its name all the same
             kind: str = found[1]
             new.type = _V1_TYPES.get(kind.upper().replace("_", ""), kind)
-            del unread[i]
-            break
+        elif (later := _later(text)) is not None:
+            new.MergeFrom(later)
+        else:
+            continue
+        unread.remove(text)
+
+
+def _later(text: str) -> LayerParameter | None:
+    """A field of a V1 layer's text that is the current format's alone; None for another's."""
+    word = re.split(r"\W", text, maxsplit=1)[0]
+    if word in {*LayerParameter.DESCRIPTOR.fields_by_name} - {*V1LayerParameter.DESCRIPTOR.fields_by_name}:
+        with suppress(text_format.ParseError):
+            return text_format.Parse(text, LayerParameter())
+    return None
 
 
 def _rename_3d(layer: LayerParameter) -> None:

@@ -214,3 +214,19 @@ def test_stages_of_solve_go_to_the_train_net_alone(monkeypatch):
     train, (test,) = jobs(param)
     assert ([*train.state.stage], train.state.level) == (["own", "a"], 2) and ([*test.state.stage], test.state.level) == (["t"], 0)
     assert [*param.train_state.stage] == ["own"]
+
+
+def test_a_v1_layer_may_have_fields_of_the_current_format(passing):
+    net = text.parse('layers { name: "b" type: BNLL batch_norm_param { eps: 1 } phase: TEST mine: 3 # c\n }\n'
+                     'layers { name: "p" batch_norm_param { eps: 1 odd: 2 } }', caffe_pb2.NetParameter)
+    upgrade_net(net)
+    assert net.layer[0].batch_norm_param.eps == 1 and net.layer[0].phase == caffe_pb2.TEST
+    assert names(net) == ["layer.mine", "layer.batch_norm_param"]
+    assert text.parse(text.to_text(net.__class__(layer=net.layer[:1])), caffe_pb2.NetParameter).layer[0] == net.layer[0]
+
+
+def test_comments_within_a_value_are_no_part_of_it(passing):
+    net = text.parse("layers { type # it's\n: # c\n FOO mine# c\n{ a: '# 1' # \"}\n b: 2 } }", caffe_pb2.NetParameter)
+    upgrade_net(net)
+    assert net.layer[0].type == "FOO" and names(net) == ["layer.mine"]
+    assert text.parse(text.to_text(net), caffe_pb2.NetParameter) == net
