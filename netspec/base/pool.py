@@ -62,17 +62,17 @@ def each(work: Callable[[Item], Found], items: Sequence[Item], processes: int, s
     batches, members = (range(n, n + 1) for n in range(len(items))), dict[Connection, BaseProcess]()
     busy = dict[Connection, tuple[int, float]]()  # the item, and when its time is over
 
-    def give(line: Connection | None, batch: range | None) -> None:
-        if line is None and batch is not None:
-            line, members[line] = _started(work, items, batch)
-        elif line is not None:
-            _send(line, batch, members)
-        if line is not None and batch is not None:
+    def give(line: Connection | None) -> None:
+        if batch := next(batches, None):
+            if line:
+                _send(line, batch, members)
+            else:
+                line, members[line] = _started(work, items, batch)
             busy[line] = batch[0], time.monotonic() + seconds
 
     try:
         for _ in range(processes):
-            give(None, next(batches, None))
+            give(None)
         while busy:
             heard = wait([*busy], max(0, min(due for _, due in busy.values()) - time.monotonic()))
             for line in [line for line, (_, due) in busy.items()
@@ -81,7 +81,7 @@ def each(work: Callable[[Item], Found], items: Sequence[Item], processes: int, s
                 found, why = _one(line) if line in heard else (None, f"took longer than {seconds:g} s")
                 if why:
                     _end(members.pop(line))
-                give(None if why else line, next(batches, None))
+                give(None if why else line)
                 yield number, found, why
     finally:
         for process in members.values():

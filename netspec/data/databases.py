@@ -32,17 +32,13 @@ def creating(path: Path) -> Iterator[Callable[[str, Datum], None]]:
         raise Error(f"{path} is there already, and no database is written over, as in Caffe; remove it, or "
                     "give another name")
     kept: list[tuple[bytes, bytes]] = []
-    size = 0
 
     def put(key: str, datum: Datum) -> None:
-        nonlocal size
         kept.append((key.encode(), datum.SerializeToString()))
-        size += len(kept[-1][1])
-        if size > PART or len(kept) == 1000:
+        if len(kept) == 1000 or sum(len(value) for _, value in kept) > PART:
             write()
 
     def write() -> None:
-        nonlocal size
         while kept:
             try:
                 with environment.begin(write=True) as transaction:
@@ -51,7 +47,6 @@ def creating(path: Path) -> Iterator[Callable[[str, Datum], None]]:
                 kept.clear()
             except lmdb.MapFullError:
                 environment.set_mapsize(2 * environment.info()["map_size"])
-        size = 0
 
     with staging(path) as folder:
         (made := folder / "db").mkdir()
