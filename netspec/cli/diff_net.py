@@ -40,6 +40,9 @@ def run(args: argparse.Namespace) -> int:
         args.figure3 = "own"
     if args.figure3 is None and len(args.nets) != 2 or not args.nets:
         raise Error(f"two nets are compared, {len(args.nets)} given; --figure3 takes one")
+    if (args.stage or args.level is not None) and not (args.phase or args.figure3):
+        raise Error("--stage and --level choose layers of one phase, and without --phase those of both are "
+                    "compared: give --phase TEST or TRAIN")
     paths = [None if ".py:" in f"{given}:" else find_net(given) for given in args.nets]
     nets = [read_net(path) if path else read_or_generate(given)
             for given, path in zip(args.nets, paths, strict=True)]

@@ -68,7 +68,10 @@ def add_reading_arguments(parser: argparse.ArgumentParser, reads: bool, solver: 
         choices: Any = action.choices
         kinds = {kind: name for name, kind in choices.items()}  # which may have two names
         for kind, name in kinds.items():
-            add_reading_arguments(kind, reads or name == "upgrade", solver)
+            if name == "upgrade":  # which keeps the layers of every state
+                kind.set_defaults(unknown_fields="pass")
+            else:
+                add_reading_arguments(kind, reads, solver)
         return
     group = parser.add_argument_group("nets as they are read")
     known = parser._option_string_actions

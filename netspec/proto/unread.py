@@ -7,7 +7,7 @@ them, from REFUSED on one does, and they are not computed here.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from google.protobuf.descriptor import EnumValueDescriptor, FieldDescriptor
@@ -143,7 +143,7 @@ def of_forks(message: Message, least: int = FORKS, where: str = "",
             for each in value if hasattr(value, "extend") else [value]:
                 yield from of_forks(each, least, f"{name}.")
         elif field.enum_type:
-            known: dict[int, EnumValueDescriptor] = field.enum_type.values_by_number
+            known: Mapping[int, EnumValueDescriptor] = field.enum_type.values_by_number
             yield from ((f"{name}: {known[each].name}", each)
                         for each in (value if hasattr(value, "extend") else [value]) if each >= least)
 

@@ -304,3 +304,14 @@ def test_the_generators_of_this_project_work_from_any_folder(capsys, tmp_path, m
     for name, split in (("voc-fcn8s", "train"), ("studies/voc-fcn-pool3", "val")):
         given = f"models/fcn.py:{name.rpartition('/')[2]}/{split}"
         assert command(capsys, given, MODELS / name / f"{split}.prototxt")[0] == 0
+
+
+def test_a_stage_needs_its_phase(tmp_path, capsys):
+    paths = [tmp_path / "a.prototxt", tmp_path / "b.prototxt"]
+    for path, size in zip(paths, (3, 5), strict=True):
+        path.write_text('layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 1 dim: 9 dim: 9 } } }'
+                        'layer { name: "c" type: "Pooling" bottom: "x" top: "c" include { stage: "s" }'
+                        f' pooling_param {{ kernel_size: {size} }} }}')
+    for words, status in (["--stage", "s"], 2), (["--level", "1"], 2), (["--phase", "TEST"], 0), (["--phase", "TEST", "--stage", "s"], 1):
+        assert cli.main(["diff-net", *map(str, paths), *words]) == status
+    assert "give --phase TEST or TRAIN" in capsys.readouterr().err
