@@ -14,7 +14,7 @@ LOOKS, OPENCV = ("described", "drawn", "compared"), "agrees with OpenCV"
 # a sentence -> what it is counted under; the first that fits
 REASONS = [(re.compile(pattern), said) for pattern, said in (
     (r"(\w+) has no field '(\w+)'", r"field \1.\2"),
-    (r"(solver )?type '([^']+)',? (?:which )?is not known", r"\1type \2"),
+    (r"((?:solver|filler) )?type '([^']+)',? (?:which )?is not known", r"\1type \2"),
     (r"(?:in )?module '([^']+)'", r"python module \1"),
     (r"(\w+) has no value ([^ ;]+)", r"value \1 \2"),
     (r"lr_policy '([^']+)' is not known", r"lr_policy \1"),

@@ -158,6 +158,7 @@ def test_what_is_no_folder_tally_or_time_is_said(tmp_path, capsys, words, said):
     ("a/b.prototxt:3:9: ConvolutionParameter has no field 'odd'", "field ConvolutionParameter.odd"),
     ("a.prototxt:3: layer 'x' has type 'Odd', which is not known; did you mean 'Add'?", "type Odd"),
     ("s.prototxt: solver type 'Odd' is not known; did you mean 'SGD'?", "solver type Odd"),
+    ("a.prototxt: layer 'x': filler type 'odd' is not known; did you mean 'gaussian'?", "filler type odd"),
     ("a.prototxt:3: layer 'x' (Concat): needs [1, 2], found [3]", "Concat: needs N, found N"),
     ("a.prototxt:3: layer 'y' (Concat): needs [7], found [8, 9]", "Concat: needs N, found N"),
 ])
