@@ -128,7 +128,7 @@ def of_forks(message: Message, least: int = FORKS, where: str = "",
     it lies in, and its number. An enum's value counts too, and all that is `unread`."""
     for field, value in message.ListFields():
         name = where + field.name
-        if name == without:
+        if name == without or least > FORKS and _idle(field, value):
             continue
         if field.name == UNREAD:
             names = [re.split(r"[\s:{<#]", each, maxsplit=1)[0] for each in value]
@@ -146,6 +146,11 @@ def of_forks(message: Message, least: int = FORKS, where: str = "",
             known: Mapping[int, EnumValueDescriptor] = field.enum_type.values_by_number
             yield from ((f"{name}: {known[each].name}", each)
                         for each in (value if hasattr(value, "extend") else [value]) if each >= least)
+
+
+def _idle(field: FieldDescriptor, value: Any) -> bool:
+    """Whether a field that would change numbers has its default, with which it changes none."""
+    return field.number >= REFUSED and field.has_default_value and bool(value == field.default_value)
 
 
 def refuse(message: Message, where: str, without: str = "") -> None:

@@ -230,3 +230,11 @@ def test_comments_within_a_value_are_no_part_of_it(passing):
     upgrade_net(net)
     assert net.layer[0].type == "FOO" and names(net) == ["layer.mine"]
     assert text.parse(text.to_text(net), caffe_pb2.NetParameter) == net
+
+
+def test_what_has_its_default_changes_no_number():
+    given = 'base_lr: 1 lr_policy: "fixed" larc_turbo: false momentum_policy: "fixed" local_gw_ratio: 0.001'
+    assert names(text.parse(given, caffe_pb2.SolverParameter), unread.REFUSED) == []
+    assert names(text.parse(given.replace("false", "true"), caffe_pb2.SolverParameter), unread.REFUSED) == ["larc_turbo"]
+    layer = caffe_pb2.LayerParameter(type="Convolution", transform_param={"crop_width": 0, "fix_crop": False})
+    assert names(layer) == [] and names(layer, unread.FORKS) == ["transform_param.fix_crop", "transform_param.crop_width"]
