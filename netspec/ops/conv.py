@@ -236,6 +236,9 @@ def check_geometry(op: Operation, p: Windowed, dims: int) -> None:
             raise op.error(f"{name} has {len(value)} values for {dims} spatial axes")
     if timed(p) and dims != 3:
         raise op.error(f"kernel_depth is for bottoms N x C x L x H x W, found {dims} spatial axes")
+    if not timed(p) and not isinstance(p, UnpoolingParameter) and (p.HasField("temporal_stride")
+                                                                   or p.HasField("temporal_pad")):
+        raise op.error("temporal_stride and temporal_pad go with kernel_depth")
     for name in ("kernel", "stride", "pad"):
         sizes = shaped(p, name)
         if len(sizes) not in (0, dims) or not all(0 <= n <= MOST_NUMBERS for n in sizes):

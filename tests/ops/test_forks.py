@@ -54,6 +54,7 @@ REFUSED = [
     (layer("Convolution3D", "convolution_param { num_output: 2 kernel_size: 1 kernel_depth: 1 }"), [X], "N x C x L x H x W"),
     (layer("NdConvolution", "convolution_param { num_output: 2 kernel_shape { dim: 1 } }"), [X], "expected 2 sizes"),
     (layer("Pooling3D", "pooling_param { kernel_size: 1 kernel_depth: 1 }"), [X], "3 spatial axes"),
+    (layer("Pooling3D", "pooling_param { kernel_size: 1 temporal_stride: 2 }"), [(1, 2, 3, 4, 5)], "go with kernel_depth"),
     (layer("NdPooling", "pooling_param { kernel_shape { dim: 1 } }"), [(2, 3, 4)], "2 or 3 spatial axes"),
     (layer("Pooling3D", "pooling_param { pool: STOCHASTIC kernel_size: 1 kernel_depth: 1 }"), [(1, 2, 3, 4, 5)], "2 spatial axes"),
     (layer("BatchNorm", "batch_norm_param { filler { value: 1 } } param { lr_mult: 1 }"), [X], "lr_mult: 0"),
