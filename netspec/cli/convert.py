@@ -10,7 +10,7 @@ from ..base.files import find, writing
 from ..base.table import table
 from ..convert.trunks import ARCHITECTURES, FITTING, INPUTS, KERAS, MEAN_BGR
 from .finding import find_net, find_weights, is_named, weights_here
-from .options import renamed, size, wrote
+from .options import apart, renamed, size, wrote
 from .terminal import say, show
 
 
@@ -252,6 +252,8 @@ def _merge_bn(args: argparse.Namespace) -> int:
 
     path = find_net(args.net)
     given = find_weights(args.weights, path)
+    apart("OUT.prototxt", args.new, [path, given])
+    apart("OUT.caffemodel", args.out, [path, given, args.new])
     made = merged(path, given)
     show(table([[row.blob, " + ".join(row.layers), f"{row.apart:.2g}", f"{row.written:.2g}",
                  f"{row.most:.4g}"] for row in made.rows],

@@ -62,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise Error(f"{args.before}: is no file that --json of this command wrote") from None
     contents = corpus.gathered(folder)[:args.sample]
+    if not contents:
+        raise Error(f"{folder}: has no file whose name ends in {', '.join(corpus.ENDS)}")
     rows, stopped = list[dict[str, Any]](), 0
     work = partial(_examined, args.trust, args.opencv, args.gmacs * 1e9)
     try:

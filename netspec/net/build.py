@@ -12,6 +12,7 @@ from typing import Any
 from ..base.asked import asked
 from ..base.errors import Error, closest
 from ..base.names import file_of
+from ..base.trust import leave
 from ..data import arrays, described, detection, listed, lmdb, pairs, segmentation, windows  # noqa: F401
 from ..ops import REGISTRY, Context, Operation, Shape, lookup
 from ..ops.source import Source
@@ -45,7 +46,8 @@ def build(net: str | os.PathLike | NetParameter, phase: Phase = caffe_pb2.TEST, 
         net = read_net(path)
     context = Context(phase=state_of(net, phase, level, stages).phase,
                       base=base or (path.resolve().parent if path else None))
-    builder = _Builder(context, dict(shapes or {}), path, net.force_backward)
+    builder = _Builder(context, dict(shapes or {}), path, net)
+    builder.state = state_of(net, phase, level, stages)
     refuse(net, f"{path or 'the net'}: ", without="layer")
     for layer in standing(net, phase, level, stages, builder.where):
         (builder.look if opaque else builder.add)(layer)
@@ -57,6 +59,11 @@ def standing(net: NetParameter, phase: Phase, level: int | None = None, stages: 
     """The layers that a net's state keeps in a phase, with what they leave to the net around them; level and
     stages as `build` takes them."""
     state = state_of(net, phase, level, stages)
+    if asked.stages:
+        rules = (rule for layer in net.layer for rule in (*layer.include, *layer.exclude))
+        named = {stage for rule in rules for stage in (*rule.stage, *rule.not_stage)}
+        for stage in set(asked.stages) - named:
+            leave.tell(f"no rule of net '{net.name}' names the stage '{stage}'{closest(stage, named)}")
     kept = [layer for layer in net.layer if included(layer, state, where(layer))]
     return [REGISTRY.get(layer.type, Operation).within(layer, kept) for layer in kept]
 
@@ -93,8 +100,10 @@ def _meets(state: NetState, rule: caffe_pb2.NetStateRule) -> bool:
 class _Builder:
     """The state of building one graph, layer by layer."""
 
-    def __init__(self, context: Context, shapes: dict[str, Shape], path: Path | None, force: bool) -> None:
-        self.context, self.given, self.path, self.force = context, shapes, path, force
+    def __init__(self, context: Context, shapes: dict[str, Shape], path: Path | None,
+                 net: NetParameter) -> None:
+        self.context, self.given, self.path, self.net = context, shapes, path, net
+        self.force, self.state = net.force_backward, NetState()
         self.nodes: list[Node] = []
         self.slots: dict[str, Slot] = {}  # by key
         self.named: dict[str, str] = {}  # the name in `param { name: }` -> key
@@ -211,6 +220,9 @@ class _Builder:
     def read(self, layer: LayerParameter, blob: str) -> Value:
         if blob not in self.current:
             near = closest(blob, self.current)
+            apart = (x.name for x in self.net.layer if blob in x.top and not included(x, self.state))
+            if name := next(apart, ""):
+                near = f"; layer '{name}' makes it in another phase, level or stage"
             raise self.error(layer, f"bottom '{blob}' is no top of a layer above{near}")
         self.unread.discard(blob)
         return self.current[blob]

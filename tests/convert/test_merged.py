@@ -13,7 +13,7 @@ from netspec.net.build import build
 from netspec.net.module import Net
 from netspec.net.rewrite import randomise
 from netspec.proto.caffe_pb2 import NetParameter
-from netspec.proto.model import read_weights
+from netspec.proto.model import read_weights, write_weights
 from netspec.proto.text import parse, read_net
 
 DATA = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 8 dim: 10 } } }\n'
@@ -168,3 +168,13 @@ def test_weights_that_lack_a_layer_are_refused(tmp_path, capsys):
     weights.save(tmp_path / "w.caffemodel", Net(build(parse(DATA + STAY[0], NetParameter))))
     assert main(["convert", "merge-bn", *(str(tmp_path / name) for name in ("net.prototxt", "w.caffemodel", "n", "m"))]) == 2
     assert "has no weights for layer c1, c1/bn" in capsys.readouterr().err and not Path(tmp_path / "n").exists()
+
+
+@pytest.mark.parametrize("new, out", [("net.prototxt", "m"), ("n", "w.caffemodel"), ("n", "n")])
+def test_what_is_read_is_not_written_over(tmp_path, capsys, new, out):
+    (tmp_path / "net.prototxt").write_text('layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 } } }')
+    write_weights(tmp_path / "w.caffemodel", "n", {})
+    before = [(tmp_path / name).read_bytes() for name in ("net.prototxt", "w.caffemodel")]
+    assert main(["convert", "merge-bn", *(str(tmp_path / name) for name in ("net.prototxt", "w.caffemodel", new, out))]) == 2
+    assert "is read here, and would be written over" in capsys.readouterr().err
+    assert before == [(tmp_path / name).read_bytes() for name in ("net.prototxt", "w.caffemodel")]

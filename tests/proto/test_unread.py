@@ -238,3 +238,13 @@ def test_what_has_its_default_changes_no_number():
     assert names(text.parse(given.replace("false", "true"), caffe_pb2.SolverParameter), unread.REFUSED) == ["larc_turbo"]
     layer = caffe_pb2.LayerParameter(type="Convolution", transform_param={"crop_width": 0, "fix_crop": False})
     assert names(layer) == [] and names(layer, unread.FORKS) == ["transform_param.fix_crop", "transform_param.crop_width"]
+
+
+def test_what_another_state_holds_is_said(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(leave, "told", set())
+    path = tmp_path / "n.prototxt"
+    path.write_text(STAGED.replace('top: "x"', 'top: "x" include { phase: TRAIN }', 1))
+    assert main(["describe", str(path), "--stage", "one,onee"]) == 0
+    err = capsys.readouterr().err
+    assert "no rule of net '' names the stage 'onee'; did you mean 'one'?" in err and "stage 'one'" not in err
+    assert "bottom 'x' is no top of a layer above; layer 'x' makes it in another phase, level or stage" in err
