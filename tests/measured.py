@@ -14,20 +14,20 @@ def refusal(work, most=64 << 20):
     """What the Error says that the work raises; "" where it raises none. It may take `most` bytes of memory."""
     taken, said = _tried(work)
     for _ in range(3):  # what takes too much does so each time
-        if taken > most:  # or the system took pages of libraries away, which were read again
-            _read_in()
-            taken, said = _tried(work)
+        if taken > most:  # or pages of libraries were read, which are not the work's
+            taken, said = _tried(work, _read_in)
     assert taken <= most, f"{taken >> 20} MiB"
     return said
 
 
-def _tried(work):
-    """The bytes that the work takes, and what it says."""
+def _tried(work, first=lambda: None):
+    """The bytes that the work takes, and what it says; first: what is done before they are counted."""
     end, begin = os.pipe()
     child = os.fork()
     if not child:
         with suppress(BaseException):
             _take_heap()
+            first()
             before, said = _peak(), ""
             try:
                 work()
@@ -56,7 +56,7 @@ def _take_heap():
 
 
 def _read_in():
-    """Bring all pages of mapped files into this process: a child begins with them."""
+    """Bring all pages of mapped files into this process."""
     advise, populate_read = ctypes.CDLL(None).madvise, 22
     for line in Path("/proc/self/maps").read_text().splitlines():
         place, mode, *_, name = line.split(None, 5)
