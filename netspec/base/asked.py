@@ -1,6 +1,7 @@
 """The state that a command's nets are built in: what --phase, --level and --stage ask for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -18,6 +19,17 @@ class Asked:
 
 
 asked = Asked()
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """Within, nothing is asked for: nets hold the state that they are to be built in."""
+    before = asdict(asked)
+    vars(asked).update(vars(Asked()))
+    try:
+        yield
+    finally:
+        vars(asked).update(before)
 
 
 def handed_on() -> Callable[[], None]:

@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from torch import Tensor
 
 from ..base import __version__
+from ..base.asked import answered, asked
 from ..base.errors import Error, closest, count, lacking
 from ..base.machine import amount, cores, device_name, gpu, room
 from ..base.standin import standing_in
@@ -83,8 +84,10 @@ def nets_of(path: Path) -> tuple[list[jobs.OpenedNet], SolverParameter | None]:
     if param:
         updates.check_settings(param)
     opened = [job.opened(path.resolve().parent) for job in found]
-    if not param and not any(any(layer.loss_weight) or layer.type in REGISTRY and REGISTRY[layer.type].loss
-                             for layer in standing(opened[0].net, TRAIN)):
+    state, own = opened[0].state, asked.phase is not None  # which the command line may state
+    if not param and not own and not any(
+            any(layer.loss_weight) or layer.type in REGISTRY and REGISTRY[layer.type].loss
+            for layer in standing(opened[0].net, TRAIN, state.level, state.stage)):
         opened = [found[0]._replace(phase=TEST).opened()]
     return opened, param
 
@@ -101,7 +104,8 @@ def look_at(nets: Sequence[jobs.OpenedNet], weights: Mapping[str, Path | Error],
         size = image.shape[2], image.shape[3]
     strangers = strange(param, "the solver") if param else []
     told, read = _read(weights)
-    built = [_built(each, size, PROBLEM if param else NOTE, read) for each in nets]
+    with answered():
+        built = [_built(each, size, PROBLEM if param else NOTE, read) for each in nets]
     found = [*strangers, *(each for *_, more in built for each in more)]
     made = [(graph, real) for graph, real, _ in built if graph]
     if len(made) < len(built):

@@ -82,22 +82,29 @@ def jobs(param: SolverParameter, where: str = "solver") -> tuple[Job, list[Job]]
     if len(param.test_state) not in (0, len(tests)):
         raise Error(f"{where}: has {len(param.test_state)} test_state for {len(tests)} test nets")
     states = list(param.test_state) or [NetState()] * len(tests)
-    state = NetState()
-    state.CopyFrom(param.train_state)
-    state.stage.extend(asked.stages)
-    if asked.level is not None:
-        state.level = asked.level
-    train = Job(TRAIN, named[0], getattr(param, named[0]), state)
+    train = Job(TRAIN, named[0], getattr(param, named[0]), _asked(param.train_state))
     return train, [Job(TEST, *test, state) for test, state in zip(tests, states, strict=True)]
 
 
 def of_file(path: Path) -> tuple[list[Job], SolverParameter | None]:
     """The nets of the solver in a file, that to train first, and the solver; or the net in it, to train."""
     if not SOLVER.search(read_text(path)):
-        return [Job(TRAIN, "net", str(path), NetState())], None
+        return [Job(TEST if asked.phase else TRAIN, "net", str(path), _asked(NetState()))], None
     param = read_solver(path)
     train, tests = jobs(param, str(path))
     return [train, *tests], param
+
+
+def _asked(own: NetState) -> NetState:
+    """A state with the level and the stages that the command line asks for."""
+    state = NetState(stage=[*own.stage, *asked.stages])
+    if own.HasField("level"):
+        state.level = own.level
+    if own.HasField("phase"):
+        state.phase = own.phase
+    if asked.level is not None:
+        state.level = asked.level
+    return state
 
 
 def files(param: SolverParameter, path: Path) -> list[Path]:

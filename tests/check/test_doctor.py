@@ -544,3 +544,18 @@ def test_all_that_is_not_understood_is_said_at_once(tmp_path, capsys):
     assert "layer.convolution_param.kernel_sise is not understood; did you mean 'kernel_size'?" in out
     assert "global_grad_scale: no number depends on it" in out and "b: type 'Magic' is not known" in out
     assert "bottoms must have one shape" in out and "--trust" in out and "4 problems" in out
+
+
+STATED = """layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
+layer { name: "a" type: "ReLU" bottom: "x" top: "a" include { stage: "one" } }
+layer { name: "b" type: "TanH" bottom: "x" top: "b" }
+layer { name: "t" type: "TanH" bottom: "x" top: "t" include { phase: TRAIN min_level: 1 } }
+"""
+
+
+@pytest.mark.parametrize("options, said", [([], "1 layer in TEST"), (["--stage", "one"], "2 layers in TEST"),
+                                           (["--phase", "TRAIN"], "1 layer in TRAIN"), (["--phase", "TRAIN", "--level", "1"], "2 layers in TRAIN")])
+def test_a_net_is_looked_at_in_the_state_that_is_asked_for(tmp_path, capsys, options, said):
+    (tmp_path / "net.prototxt").write_text(STATED)
+    assert cli.main(["doctor", str(tmp_path / "net.prototxt"), *options]) == 0
+    assert f": {said}" in capsys.readouterr().out
