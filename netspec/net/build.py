@@ -44,10 +44,9 @@ def build(net: str | os.PathLike | NetParameter, phase: Phase = caffe_pb2.TEST, 
     if not isinstance(net, NetParameter):
         path = file_of(net)
         net = read_net(path)
-    context = Context(phase=state_of(net, phase, level, stages).phase,
-                      base=base or (path.resolve().parent if path else None))
-    builder = _Builder(context, dict(shapes or {}), path, net)
-    builder.state = state_of(net, phase, level, stages)
+    state = state_of(net, phase, level, stages)
+    context = Context(phase=state.phase, base=base or (path.resolve().parent if path else None))
+    builder = _Builder(context, dict(shapes or {}), path, net, state)
     refuse(net, f"{path or 'the net'}: ", without="layer")
     for layer in standing(net, phase, level, stages, builder.where):
         (builder.look if opaque else builder.add)(layer)
@@ -101,9 +100,9 @@ class _Builder:
     """The state of building one graph, layer by layer."""
 
     def __init__(self, context: Context, shapes: dict[str, Shape], path: Path | None,
-                 net: NetParameter) -> None:
+                 net: NetParameter, state: NetState) -> None:
         self.context, self.given, self.path, self.net = context, shapes, path, net
-        self.force, self.state = net.force_backward, NetState()
+        self.force, self.state = net.force_backward, state
         self.nodes: list[Node] = []
         self.slots: dict[str, Slot] = {}  # by key
         self.named: dict[str, str] = {}  # the name in `param { name: }` -> key

@@ -78,9 +78,9 @@ class BatchNorm(PerChannel, type="BatchNorm", family="normalisation", channelwis
     In two forks' forms a learned scale and shift, parameters 4 and 5, follow: NVIDIA's, told by scale_bias,
     scale_filler or bias_filler, in which the phase alone counts, eps is 1e-5 at least and the kept ones are
     averages, with weight 1: fraction * kept + (1 - fraction) * batch's, the first batch's as they are; and
-    Intel's (of its MKL
-    engines), told by filler, use_weight_bias or bias_term. Where the first lr_mult of NVIDIA's is not 0, and
-    no scale_bias is there, they come first, and the weight does not count (its 0.14, Vitis-AI).
+    Intel's (of its MKL engines), told by filler, use_weight_bias or bias_term. Where the first lr_mult of
+    NVIDIA's is not 0, and no scale_bias is there, they come first, and the weight does not count (its 0.14,
+    Vitis-AI).
     """
 
     nvidia = learned_first = False
