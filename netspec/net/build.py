@@ -44,6 +44,7 @@ def build(net: str | os.PathLike | NetParameter, phase: Phase = caffe_pb2.TEST, 
     if not isinstance(net, NetParameter):
         path = file_of(net)
         net = read_net(path)
+    stages = list(stages)
     state = state_of(net, phase, level, stages)
     context = Context(phase=state.phase, base=base or (path.resolve().parent if path else None))
     builder = _Builder(context, dict(shapes or {}), path, net, state)
@@ -70,7 +71,6 @@ def standing(net: NetParameter, phase: Phase, level: int | None = None, stages: 
 def state_of(net: NetParameter, phase: Phase, level: int | None, stages: Iterable[str]) -> NetState:
     """The NetState that a net is built in. Where no level is given (those of solvers give one), what the
     command line asks for (base/asked.py) goes before the phase and the net's own level."""
-    stages = list(stages)
     if level is None:
         phase = phase if asked.phase is None else caffe_pb2.TEST if asked.phase else caffe_pb2.TRAIN
         level, stages = asked.level, [*stages, *asked.stages]
